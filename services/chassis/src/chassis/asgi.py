@@ -1,0 +1,87 @@
+"""Runs a service's HTTP doors on uvicorn, in one loop, with the written order of shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from chassis import logging
+from chassis.health import Health
+
+log = logging.get(__name__)
+
+
+@dataclass(frozen=True)
+class Door:
+    """An ASGI application and where it listens. The first door's lifespan opens and closes the service."""
+
+    app: Any
+    host: str
+    port: int
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: `serve` decides when each door closes."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
+    """Serve until SIGTERM or SIGINT; returns when everything is closed."""
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(_serve(doors, health=health, delay_s=delay_s, grace_s=grace_s))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
+    servers = [_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    running = [asyncio.create_task(server.serve()) for server in servers]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    # Load balancers look at readiness: let them turn away before the door closes.
+    health.draining = True
+    log.info("stopping")
+    await asyncio.sleep(delay_s)
+    # The public door first, with the service behind it; the ops door tells of it until the end.
+    for server, task in zip(servers, running, strict=True):
+        server.should_exit = True
+        await task
+    stopping.cancel()
+
+
+def _server(door: Door, *, lifespan: bool, grace_s: float) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            door.app,
+            host=door.host,
+            port=door.port,
+            lifespan="on" if lifespan else "off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_graceful_shutdown=int(grace_s) or 1,
+            timeout_keep_alive=75,
+            h11_max_incomplete_event_size=65536,
+            ws="wsproto",
+            ws_max_size=1 << 20,
+        )
+    )

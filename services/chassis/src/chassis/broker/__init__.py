@@ -1,0 +1,1 @@
+"""Messaging on RabbitMQ: publishing with confirms, one place that settles, requests with deadlines."""

@@ -1,0 +1,132 @@
+"""The answering side of requests: a service's `.rpc` queue and its table of handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiormq.abc import DeliveredMessage
+from pydantic import BaseModel, ValidationError
+
+from chassis import logging, metrics, tracing
+from chassis.broker.envelope import Outgoing, text
+from chassis.broker.rabbitmq import Link, Publisher
+from chassis.broker.topology import declare_queue
+from chassis.deadlines import Deadline
+from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable
+from contracts import headers as names
+from contracts.message import Request
+from contracts.topology import Queue
+
+log = logging.get(__name__)
+
+Answer = Callable[[Any, Deadline], Awaitable[BaseModel]]
+
+_DEFAULT_DEADLINE_S = 30.0
+
+
+class RpcServer:
+    """Answers the requests of one queue, at most `concurrency` at a time; more are refused, not hoarded."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        handlers: Mapping[type[Request], Answer],
+        *,
+        publisher: Publisher,
+        concurrency: int = 256,
+    ) -> None:
+        self._queue = queue
+        self._handlers = {request.message_type: (request, answer) for request, answer in handlers.items()}
+        self._publisher = publisher
+        self._concurrency = concurrency
+        self._busy = 0
+        self._reason: str | None = "not answering yet"
+
+    async def attach(self, link: Link) -> None:
+        """Start answering over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        await declare_queue(channel, self._queue)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(self._queue.name, self._take, no_ack=True)
+        self._reason = None
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._reason = "lost the connection"
+
+    def check(self) -> str | None:
+        """The readiness check: why no request is answered."""
+        return self._reason
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        headers = properties.headers or {}
+        tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
+        message_type = properties.message_type or ""
+        started = time.perf_counter()
+        self._busy += 1
+        try:
+            status, body, outcome = await self._answer(message_type, message.body, headers)
+        finally:
+            self._busy -= 1
+        known = message_type if message_type in self._handlers else "unknown"
+        metrics.RPC_SERVED.labels(known, outcome).inc()
+        metrics.RPC_SERVED_SECONDS.labels(known).observe(time.perf_counter() - started)
+        if properties.reply_to:
+            await self._reply(properties.reply_to, properties.correlation_id, status, body)
+
+    async def _answer(
+        self, message_type: str, body: bytes, headers: Mapping[str, Any]
+    ) -> tuple[str, bytes, str]:
+        try:
+            answer = await self._call(message_type, body, headers)
+        except ServiceError as error:
+            return names.REPLY_FAILED, error.failure().model_dump_json().encode(), error.code
+        except Exception:
+            log.exception("request failed", type=message_type)
+            unexpected = ServiceError("The service failed; the log has the request id.")
+            return names.REPLY_FAILED, unexpected.failure().model_dump_json().encode(), unexpected.code
+        return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
+
+    async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel:
+        found = self._handlers.get(message_type)
+        if found is None:
+            raise InvalidInput(f"Requests of type {message_type!r} are not answered here.")
+        if self._busy > self._concurrency:
+            raise Overloaded("The service answers as many requests as it can; try again.", retry_after_s=1)
+        request_type, answer = found
+        try:
+            request = request_type.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidInput(f"{message_type}: {error}"[:500]) from error
+        deadline = _deadline(headers)
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await answer(request, deadline)
+        except TimeoutError as error:
+            raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
+
+    async def _reply(self, queue: str, correlation_id: str | None, status: str, body: bytes) -> None:
+        reply = Outgoing(
+            exchange="",
+            routing_key=queue,
+            body=body,
+            message_type="reply",
+            message_id=correlation_id or "",
+            headers={names.REPLY_STATUS: status},
+            persistent=False,
+            correlation_id=correlation_id,
+        )
+        try:
+            await self._publisher.send(reply)
+        except Unavailable as error:
+            # The caller has been told by its own connection, or will reach its deadline.
+            log.debug("reply not sent", reason=error.detail)
+
+
+def _deadline(headers: Mapping[str, Any]) -> Deadline:
+    at = headers.get(names.DEADLINE)
+    return Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)

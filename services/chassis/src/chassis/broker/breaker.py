@@ -1,0 +1,40 @@
+"""A circuit breaker: after several failures in a row calls fail fast, with a probe now and then."""
+
+from __future__ import annotations
+
+import time
+
+
+class Breaker:
+    """Opens after `threshold` failures in a row; every `pause_s` seconds one call may probe."""
+
+    def __init__(self, *, threshold: int = 10, pause_s: float = 2) -> None:
+        self._threshold = threshold
+        self._pause_s = pause_s
+        self._failures = 0
+        self._probe_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls fail fast at the moment."""
+        return self._failures >= self._threshold
+
+    def allows(self) -> bool:
+        """Whether a call may be made now; an open breaker lets one probe through a pause."""
+        if not self.is_open:
+            return True
+        now = time.monotonic()
+        if now < self._probe_at:
+            return False
+        self._probe_at = now + self._pause_s
+        return True
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """A call was not answered in time."""
+        self._failures += 1
+        if self._failures == self._threshold:
+            self._probe_at = time.monotonic() + self._pause_s

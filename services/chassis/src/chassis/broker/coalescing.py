@@ -1,0 +1,83 @@
+"""Coalescing: the same question in flight is asked once, and questions close in time share one message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from chassis import metrics
+from chassis.errors import DeadlineExceeded
+
+V = TypeVar("V")
+
+
+class Coalescer(Generic[V]):
+    """Looks keys up through `fetch`, which answers many at once; a value may be an error to raise."""
+
+    def __init__(
+        self,
+        name: str,
+        fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, V | Exception]]],
+        *,
+        window_s: float = 0.0005,
+        most: int = 200,
+    ) -> None:
+        self._name = name
+        self._fetch = fetch
+        self._window_s = window_s
+        self._most = most
+        self._in_flight: dict[str, asyncio.Future[V]] = {}
+        self._waiting: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def get(self, key: str, timeout_s: float) -> V:
+        """The value of `key`; raises what `fetch` says of it, or `DeadlineExceeded`."""
+        future = self._in_flight.get(key)
+        if future is None:
+            future = self._enqueue(key)
+        else:
+            metrics.COALESCED.labels(self._name).inc()
+        try:
+            # Shielded: one caller that gives up must not take the answer from the others.
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(f"No answer for {key} in time.") from None
+
+    def _enqueue(self, key: str) -> asyncio.Future[V]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[V] = loop.create_future()
+        # Read once even if every caller has given up, so that no error goes unretrieved.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._in_flight[key] = future
+        self._waiting.append(key)
+        if len(self._waiting) >= self._most:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(self._window_s, self._flush)
+        return future
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        keys, self._waiting = self._waiting, []
+        if not keys:
+            return
+        task = asyncio.create_task(self._answer(keys))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, keys: list[str]) -> None:
+        try:
+            found = await self._fetch(keys)
+        except Exception as error:  # every caller gets it
+            found = dict.fromkeys(keys, error)
+        for key in keys:
+            future = self._in_flight.pop(key)
+            value = found[key]
+            if isinstance(value, Exception):
+                future.set_exception(value)
+            else:
+                future.set_result(value)

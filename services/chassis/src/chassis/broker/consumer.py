@@ -1,0 +1,325 @@
+"""The one place that settles messages: decode, validate, inbox, handler, commit, acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import aiormq
+import asyncpg
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pydantic import ValidationError
+
+from chassis import inbox, logging, metrics, tracing
+from chassis.broker import parking, retries
+from chassis.broker.envelope import Delivery, Outgoing, text
+from chassis.broker.rabbitmq import AWAY, Link, Publisher
+from chassis.errors import DatabaseUnavailable, ServiceError, Unavailable
+from chassis.postgres import Connection, Postgres
+from contracts import headers as names
+from contracts.message import Message
+
+log = logging.get(__name__)
+
+_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class InTransaction:
+    """A handler whose effect, inbox rows and outbox rows commit together; it gets up to `group` messages."""
+
+    function: Callable[[Connection, Sequence[Delivery[Any]]], Awaitable[None]]
+    group: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A handler that is idempotent by a natural key and manages its own transactions."""
+
+    function: Callable[[Delivery[Any]], Awaitable[None]]
+    group: int = 1
+
+
+Handler = InTransaction | Direct
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """A message as it came, and the channel on which it must be settled."""
+
+    channel: AbstractChannel
+    tag: int
+    body: bytes
+    message_type: str
+    message_id: str
+    headers: Mapping[str, Any]
+    delivery: Delivery[Any] | None = None
+
+    @property
+    def attempt(self) -> int:
+        value = self.headers.get(names.ATTEMPT, 1)
+        return value if isinstance(value, int) and value >= 1 else 1
+
+
+class Undecodable(ServiceError):
+    """The message's type is not known here, or its body does not fit the contract."""
+
+    code = "undecodable"
+    status = 422
+    title = "Undecodable message"
+
+
+class Consumer:
+    """Takes messages of one queue and settles each: acked, retried on the ladder, or parked.
+
+    `concurrency` groups are handled side by side, each within `deadline_s` seconds. While the database is
+    away messages are kept, not failed: nothing is wrong with them.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        service: str,
+        postgres: Postgres,
+        publisher: Publisher,
+        concurrency: int = 1,
+        prefetch: int = 200,
+        deadline_s: float = 60,
+    ) -> None:
+        self.queue = queue
+        self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
+        self._service = service
+        self._postgres = postgres
+        self._publisher = publisher
+        self._concurrency = concurrency
+        self._prefetch = prefetch
+        self._deadline_s = deadline_s
+        self._arrived: asyncio.Queue[_Incoming] = asyncio.Queue()
+        self._channel: AbstractChannel | None = None
+        self._tag: str | None = None
+        self._busy = 0
+        self._reason: str | None = "not consuming yet"
+
+    async def attach(self, link: Link) -> None:
+        """Start consuming over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        # What an earlier connection brought will be delivered again: forget it.
+        self._arrived = asyncio.Queue()
+        self._channel = channel
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        started = await channel.basic_consume(self.queue, self._take)
+        self._tag = started.consumer_tag
+        self._reason = None
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._channel = None
+        self._reason = "consumer lost its connection"
+
+    def check(self) -> str | None:
+        """The readiness check: why nothing is consumed."""
+        return self._reason
+
+    async def run(self) -> None:
+        """Handle what arrives, for ever."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._concurrency):
+                workers.create_task(self._work())
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop taking messages and wait until those in hand are settled, or the grace is over."""
+        if self._channel is not None and self._tag is not None:
+            try:
+                await self._channel.basic_cancel(self._tag, timeout=2)
+            except AWAY as error:
+                log.debug("cancelling a consumer", queue=self.queue, reason=repr(error))
+        end = time.monotonic() + grace_s
+        while (self._busy or not self._arrived.empty()) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        headers = properties.headers or {}
+        sent_at = headers.get(names.SENT_AT)
+        if isinstance(sent_at, int):
+            metrics.MESSAGE_AGE.labels(self.queue).observe(max(0.0, time.time() - sent_at / 1000))
+        assert message.delivery_tag is not None
+        self._arrived.put_nowait(
+            _Incoming(
+                channel=message.channel,
+                tag=message.delivery_tag,
+                body=message.body,
+                message_type=properties.message_type or "",
+                message_id=properties.message_id or "",
+                headers=headers,
+            )
+        )
+
+    async def _work(self) -> None:
+        while True:
+            first = await self._arrived.get()
+            self._busy += 1
+            try:
+                await self._settle_group(self._collect(first))
+            finally:
+                self._busy -= 1
+
+    def _collect(self, first: _Incoming) -> list[_Incoming]:
+        """What has arrived with `first` and may be handled with it: the same type, up to the group's size."""
+        found = self._handlers.get(first.message_type)
+        size = found[1].group if found else 1
+        group = [first]
+        while len(group) < size and not self._arrived.empty():
+            group.append(self._arrived.get_nowait())
+        return group
+
+    async def _settle_group(self, group: list[_Incoming]) -> None:
+        decoded: dict[str, list[_Incoming]] = {}
+        for incoming in group:
+            try:
+                fit = self._decode(incoming)
+            except Undecodable as error:
+                await self._settle(incoming, self._park(incoming, "undecodable", error.detail), "park")
+            else:
+                decoded.setdefault(fit.message_type, []).append(fit)
+        for message_type, messages in decoded.items():
+            await self._handle(self._handlers[message_type][1], messages)
+
+    def _decode(self, incoming: _Incoming) -> _Incoming:
+        found = self._handlers.get(incoming.message_type)
+        if found is None:
+            raise Undecodable(f"Messages of type {incoming.message_type!r} are not handled here.")
+        try:
+            message = found[0].model_validate_json(incoming.body)
+            message_id = UUID(incoming.message_id)
+        except (ValidationError, ValueError) as error:
+            raise Undecodable(f"{incoming.message_type}: {error}"[:_ERROR_LENGTH]) from error
+        tenant = str(incoming.headers.get(names.TENANT, ""))
+        delivery = Delivery(message, message_id, incoming.attempt, tenant, incoming.headers)
+        return _Incoming(
+            incoming.channel,
+            incoming.tag,
+            incoming.body,
+            incoming.message_type,
+            incoming.message_id,
+            incoming.headers,
+            delivery,
+        )
+
+    async def _handle(self, handler: Handler, group: list[_Incoming]) -> None:
+        tracing.begin(text(group[0].headers, names.TRACEPARENT), text(group[0].headers, names.REQUEST_ID))
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await self._call(handler, [m.delivery for m in group if m.delivery is not None])
+        except DatabaseUnavailable as error:
+            await self._pause(handler, group, error)
+            return
+        except Exception as error:
+            if len(group) > 1:
+                # One bad message must not take its neighbours along: handle them one by one.
+                for incoming in group:
+                    await self._handle(handler, [incoming])
+            else:
+                await self._fail(group[0], error)
+            return
+        elapsed = time.perf_counter() - started
+        metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
+        for incoming in group:
+            await self._settle(incoming, None, "ack")
+
+    async def _call(self, handler: Handler, deliveries: list[Delivery[Any]]) -> None:
+        if isinstance(handler, Direct):
+            for delivery in deliveries:
+                await handler.function(delivery)
+            return
+        async with self._postgres.transaction() as connection:
+            fresh = await inbox.claim(connection, self.queue, [d.message_id for d in deliveries])
+            first_of = {
+                delivery.message_id: delivery for delivery in deliveries if delivery.message_id in fresh
+            }
+            metrics.INBOX_DUPLICATES.labels(self.queue).inc(len(deliveries) - len(first_of))
+            if first_of:
+                await handler.function(connection, list(first_of.values()))
+
+    async def _pause(self, handler: Handler, group: list[_Incoming], error: DatabaseUnavailable) -> None:
+        log.warning("consumer paused", queue=self.queue, reason=error.detail)
+        metrics.CONSUMER_PAUSED.labels(self.queue).set(1)
+        while not await self._postgres.ping():
+            await asyncio.sleep(0.5)
+        metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
+        await self._handle(handler, group)
+
+    async def _fail(self, incoming: _Incoming, error: Exception) -> None:
+        permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
+            error, asyncpg.DataError
+        )
+        rung = None if permanent else retries.rung_after(incoming.attempt)
+        text = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
+        log.warning(
+            "message failed",
+            queue=self.queue,
+            type=incoming.message_type,
+            message_id=incoming.message_id,
+            attempt=incoming.attempt,
+            next=rung.queue if rung else "parked",
+            exc_info=not isinstance(error, ServiceError),
+            error=text,
+        )
+        if rung is None:
+            reason = "permanent" if permanent else "attempts-exhausted"
+            await self._settle(incoming, self._park(incoming, reason, text), "park")
+            return
+        copy = retries.copy_for(
+            rung,
+            queue=self.queue,
+            body=incoming.body,
+            message_type=incoming.message_type,
+            message_id=incoming.message_id,
+            headers=incoming.headers,
+            attempt=incoming.attempt,
+            error=text,
+        )
+        await self._settle(incoming, copy, "retry")
+
+    def _park(self, incoming: _Incoming, reason: str, error: str) -> Outgoing:
+        return parking.copy_for(
+            self._service,
+            queue=self.queue,
+            body=incoming.body,
+            message_type=incoming.message_type,
+            message_id=incoming.message_id,
+            headers=incoming.headers,
+            reason=reason,
+            error=error,
+        )
+
+    async def _settle(self, incoming: _Incoming, copy: Outgoing | None, outcome: str) -> None:
+        """Acknowledge; where the message goes elsewhere, only after the broker has confirmed the copy."""
+        try:
+            if copy is not None:
+                await self._publisher.publish(copy)
+            await incoming.channel.basic_ack(incoming.tag, wait=False)
+        except Unavailable as error:
+            log.warning("copy not confirmed, message goes back", queue=self.queue, reason=error.detail)
+            outcome = "requeue"
+            await asyncio.sleep(1)
+            await self._give_back(incoming)
+        except (*AWAY, aiormq.exceptions.ChannelInvalidStateError) as error:
+            # The broker will deliver it again, and the inbox knows it.
+            log.debug("could not acknowledge", queue=self.queue, reason=repr(error))
+            outcome = "lost-channel"
+        metrics.CONSUMED.labels(self.queue, incoming.message_type, outcome).inc()
+
+    async def _give_back(self, incoming: _Incoming) -> None:
+        try:
+            await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+        except AWAY as error:
+            log.debug("could not give back", queue=self.queue, reason=repr(error))

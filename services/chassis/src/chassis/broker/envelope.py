@@ -1,0 +1,121 @@
+"""What goes around a message's body: properties and headers, out and in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pamqp.commands import Basic
+from uuid_utils.compat import uuid7
+
+from chassis import tracing
+from chassis.deadlines import Deadline
+from contracts import headers as names
+from contracts import topology
+from contracts.message import Command, Event, Message
+
+M = TypeVar("M", bound=Message)
+
+
+def new_id() -> UUID:
+    """A UUIDv7: the id of a message, a row and what a client polls."""
+    return uuid7()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message ready to be published. Without `persistent` it does not outlive the broker's memory."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_type: str
+    message_id: str
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    persistent: bool = True
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration_ms: int | None = None
+
+    def properties(self) -> Basic.Properties:
+        """The AMQP properties of this message."""
+        return Basic.Properties(
+            content_type="application/json",
+            headers=dict(self.headers),
+            delivery_mode=2 if self.persistent else 1,
+            correlation_id=self.correlation_id,
+            reply_to=self.reply_to,
+            expiration=None if self.expiration_ms is None else str(self.expiration_ms),
+            message_id=self.message_id,
+            message_type=self.message_type,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M]):
+    """A message that arrived and fits its contract. `attempt` counts from 1."""
+
+    message: M
+    message_id: UUID
+    attempt: int
+    tenant: str
+    headers: Mapping[str, Any]
+
+
+def command(message: Command, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:
+    """A command on its way to the queue of its owner."""
+    return _durable(message, topology.COMMANDS, message.queue, message_id, tenant)
+
+
+def event(message: Event, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:
+    """An event for every service that bound its routing key."""
+    return _durable(message, topology.EVENTS, message.routing_key, message_id, tenant)
+
+
+def live(message: Message, routing_key: str) -> Outgoing:
+    """A transient message for screens; nobody minds if it is lost."""
+    return Outgoing(
+        exchange=topology.LIVE,
+        routing_key=routing_key,
+        body=message.model_dump_json().encode(),
+        message_type=message.message_type,
+        message_id=str(new_id()),
+        headers=stamp(),
+        persistent=False,
+    )
+
+
+def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, Any]:
+    """The headers of a new message: when, for whom, until when, in which trace."""
+    headers: dict[str, Any] = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
+    if tenant:
+        headers[names.TENANT] = tenant
+    if deadline is not None:
+        headers[names.DEADLINE] = deadline.epoch_ms()
+    trace = tracing.current()
+    if trace is not None:
+        headers[names.TRACEPARENT] = trace.traceparent
+        headers[names.REQUEST_ID] = trace.request_id
+    return headers
+
+
+def text(headers: Mapping[str, Any], name: str) -> str | None:
+    """A header's value if it is there and is text."""
+    value = headers.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _durable(
+    message: Message, exchange: str, routing_key: str, message_id: UUID | None, tenant: str
+) -> Outgoing:
+    return Outgoing(
+        exchange=exchange,
+        routing_key=routing_key,
+        body=message.model_dump_json(exclude_none=True).encode(),
+        message_type=message.message_type,
+        message_id=str(message_id or new_id()),
+        headers=stamp(tenant=tenant),
+    )

@@ -1,0 +1,41 @@
+"""Parking: what could not be handled is kept, with the reason, in the service's parked queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from chassis.broker.envelope import Outgoing
+from chassis.broker.retries import without_broker_headers
+from contracts import headers as names
+from contracts.topology import PARKED, parked_queue
+
+
+def copy_for(
+    service: str,
+    *,
+    queue: str,
+    body: bytes,
+    message_type: str,
+    message_id: str,
+    headers: Mapping[str, Any],
+    reason: str,
+    error: str,
+) -> Outgoing:
+    """The message as it is parked: the same id and body, and why, when and where it failed."""
+    return Outgoing(
+        exchange=PARKED,
+        routing_key=parked_queue(service),
+        body=body,
+        message_type=message_type,
+        message_id=message_id,
+        headers={
+            **without_broker_headers(headers),
+            names.QUEUE: queue,
+            names.REASON: reason,
+            names.FIRST_ERROR: headers.get(names.FIRST_ERROR, error),
+            names.ERROR: error,
+            names.PARKED_AT: int(time.time() * 1000),
+        },
+    )

@@ -1,0 +1,221 @@
+"""Connections that come back by themselves, and the publisher that waits for the broker's word."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+import aiormq
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+from yarl import URL
+
+from chassis import logging, metrics
+from chassis.broker.envelope import Outgoing
+from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+
+log = logging.get(__name__)
+
+HEARTBEAT_S = 10
+_CONNECT_TIMEOUT_S = 5
+
+AWAY = (OSError, aiormq.exceptions.AMQPError, TimeoutError, asyncio.InvalidStateError)
+
+Opened = Callable[["Link"], Awaitable[None]]
+
+
+class Link:
+    """One connection to the broker that is made again, with all its channels, whenever any of it breaks.
+
+    `on_open` sets the channels up after each connect; `on_lost` runs after each loss. A channel that the
+    broker closes takes the whole link with it: one way to recover is enough, and it is always exercised.
+    """
+
+    def __init__(
+        self, url: str, *, name: str, on_open: Opened, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT_S)
+        self._name = name
+        self._on_open = on_open
+        self._on_lost = on_lost
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._broken = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._reason: str | None = "not connected yet"
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection and its channels are up."""
+        return self._connected.is_set()
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until the link is up; False when it is not after `timeout_s` seconds."""
+        if self.is_connected:
+            return True
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def check(self) -> str | None:
+        """The readiness check: why the link is down."""
+        return self._reason
+
+    async def channel(self, *, confirms: bool) -> Channel:
+        """A new channel; its closing breaks the link."""
+        assert self._connection is not None
+        opened = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        channel = await opened.get_underlay_channel()
+        assert isinstance(channel, Channel)
+        channel.closing.add_done_callback(lambda _: self._broken.set())
+        return channel
+
+    async def run(self) -> None:
+        """Keep the link up for ever."""
+        while True:
+            try:
+                await self._connect()
+            except AWAY as error:
+                self._reason = f"cannot connect: {error or type(error).__name__}"
+                log.warning("waiting for the broker", link=self._name, reason=self._reason)
+            else:
+                await self._broken.wait()
+                self._reason = "connection lost, connecting again"
+                log.warning("lost the broker", link=self._name)
+            await self._drop()
+            # Jitter: the processes of a cluster must not come back in one wave.
+            await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
+
+    def interrupt(self) -> None:
+        """Break the link on purpose, so that it is made anew."""
+        self._broken.set()
+
+    async def close(self) -> None:
+        """Close the connection; `run` must have been cancelled before."""
+        await self._drop()
+
+    async def _connect(self) -> None:
+        self._broken.clear()
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            self._connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+            self._connection.close_callbacks.add(lambda *_: self._broken.set())
+            await self._on_open(self)
+        self._reason = None
+        self._connected.set()
+        metrics.BROKER_CONNECTED.labels(self._name).set(1)
+        log.info("connected to the broker", link=self._name)
+
+    async def _drop(self) -> None:
+        was_connected = self._connected.is_set()
+        self._connected.clear()
+        metrics.BROKER_CONNECTED.labels(self._name).set(0)
+        if was_connected:
+            self._on_lost()
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        try:
+            await asyncio.wait_for(connection.close(), timeout=2)
+        except AWAY as error:
+            log.debug("closing a broken connection", link=self._name, reason=repr(error))
+
+
+class Publisher:
+    """Publishes over one link: confirmed (`publish`) or transient (`send`)."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
+        self.link = Link(url, name="publish", on_open=self._open, on_lost=self._lost)
+        self._timeout_s = timeout_s
+        self._unconfirmed = asyncio.Semaphore(max_unconfirmed)
+        self._confirmed: Channel | None = None
+        self._transient: Channel | None = None
+        self.on_returned: Callable[[str], None] = lambda _: None
+        self.on_lost: Callable[[], None] = lambda: None
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until publishing is possible."""
+        return await self.link.wait_connected(timeout_s)
+
+    async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
+        """Publish and wait until the broker has it for good.
+
+        Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
+        `BrokerUnavailable` when there is no broker or no word in time. In the last case the message may
+        have arrived: publishing it again with the same id is harmless, the inbox drops the second.
+        """
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(timeout_s or self._timeout_s), self._unconfirmed:
+                await self._publish_confirmed(message)
+        except TimeoutError as error:
+            metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
+            raise BrokerUnavailable("The broker did not confirm in time.", retry_after_s=2) from error
+        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+        metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
+
+    async def send(self, message: Outgoing, *, mandatory: bool = False) -> None:
+        """Hand a transient message over without waiting for a word; a returned one goes to `on_returned`."""
+        channel = self._transient
+        if channel is None:
+            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
+        try:
+            await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=message.properties(),
+                mandatory=mandatory,
+                wait=False,
+            )
+        except AWAY as error:
+            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+        metrics.PUBLISHED.labels(message.exchange, "sent").inc()
+
+    async def _publish_confirmed(self, message: Outgoing) -> None:
+        channel = self._confirmed
+        if channel is None:
+            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
+        metrics.UNCONFIRMED.inc()
+        try:
+            confirmation = await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=message.properties(),
+                mandatory=True,
+            )
+        except aiormq.exceptions.PublishError as error:
+            metrics.PUBLISHED.labels(message.exchange, "returned").inc()
+            raise Unavailable(
+                f"Nobody takes {message.message_type} at the moment.", retry_after_s=5
+            ) from error
+        except aiormq.exceptions.DeliveryError as error:
+            metrics.PUBLISHED.labels(message.exchange, "refused").inc()
+            raise Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5) from error
+        except TimeoutError:
+            raise
+        except AWAY as error:
+            metrics.PUBLISHED.labels(message.exchange, "lost").inc()
+            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+        finally:
+            metrics.UNCONFIRMED.dec()
+        if not isinstance(confirmation, Basic.Ack):
+            raise Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5)
+
+    async def _open(self, link: Link) -> None:
+        self._confirmed = await link.channel(confirms=True)
+        self._transient = await link.channel(confirms=False)
+        self._transient.on_return_callbacks.add(self._returned)
+
+    def _returned(self, message: aiormq.abc.DeliveredMessage) -> None:
+        properties = message.header.properties
+        if properties.correlation_id:
+            self.on_returned(properties.correlation_id)
+
+    def _lost(self) -> None:
+        self._confirmed = self._transient = None
+        self.on_lost()

@@ -1,0 +1,54 @@
+"""The ladder: which rung a failed message waits on, and the copy that is put there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from chassis.broker.envelope import Outgoing
+from contracts import headers as names
+from contracts.topology import LADDER, RETRY, Rung
+
+
+def rung_after(attempt: int) -> Rung | None:
+    """Where a message waits whose `attempt`-th try failed; None when it has used all rungs."""
+    return LADDER[attempt - 1] if attempt <= len(LADDER) else None
+
+
+def copy_for(
+    rung: Rung,
+    *,
+    queue: str,
+    body: bytes,
+    message_type: str,
+    message_id: UUID | str,
+    headers: Mapping[str, Any],
+    attempt: int,
+    error: str,
+) -> Outgoing:
+    """The message as it is put on `rung`.
+
+    The CC header carries the name of `queue`: when the rung's time is over, the broker dead-letters with
+    the original routing keys through the default exchange, where only that name leads to a queue.
+    """
+    return Outgoing(
+        exchange=RETRY,
+        routing_key=rung.key,
+        body=body,
+        message_type=message_type,
+        message_id=str(message_id),
+        headers={
+            **without_broker_headers(headers),
+            "CC": [queue],
+            names.ATTEMPT: attempt + 1,
+            names.FIRST_ERROR: headers.get(names.FIRST_ERROR, error),
+            names.ERROR: error,
+        },
+    )
+
+
+def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that are ours: the broker writes its own history again on each hop."""
+    theirs = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
+    return {name: value for name, value in headers.items() if not name.startswith(theirs)}

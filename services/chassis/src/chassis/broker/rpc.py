@@ -1,0 +1,168 @@
+"""Requests and replies: at most once, with a deadline, and an answer at once when nobody serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from aiormq.abc import DeliveredMessage
+from pydantic import BaseModel
+
+from chassis import logging, metrics
+from chassis.broker.breaker import Breaker
+from chassis.broker.envelope import Outgoing, stamp
+from chassis.broker.rabbitmq import Link, Publisher
+from chassis.deadlines import Deadline
+from chassis.errors import (
+    BrokerUnavailable,
+    DeadlineExceeded,
+    Overloaded,
+    RemoteFailure,
+    ServiceError,
+    Unavailable,
+)
+from contracts import headers as names
+from contracts.message import Failure, Request
+from contracts.topology import RPC, rpc_queue
+
+log = logging.get(__name__)
+
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass
+class _Target:
+    """What is known of one service: calls in flight and whether it answers at all."""
+
+    in_flight: int = 0
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+class RpcClient:
+    """Asks other services. At most `max_in_flight` questions wait at one service (its bulkhead)."""
+
+    def __init__(self, publisher: Publisher, *, max_in_flight: int = 512) -> None:
+        self._publisher = publisher
+        self._max_in_flight = max_in_flight
+        self._pending: dict[str, asyncio.Future[tuple[str, bytes]]] = {}
+        self._targets: dict[str, _Target] = {}
+        self._numbers = itertools.count(1)
+        self._reply_queue: str | None = None
+        publisher.on_returned = self._returned
+        publisher.on_lost = self.lost
+
+    async def attach(self, link: Link) -> None:
+        """Open the reply queue over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(declared.queue or "", self._replied, no_ack=True)
+        self._reply_queue = declared.queue
+
+    def lost(self) -> None:
+        """The connection is gone: every question fails now, not at its deadline."""
+        self._reply_queue = None
+        error = BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+        for future in list(self._pending.values()):
+            _fail(future, error)
+
+    async def call(self, request: Request, reply: type[R], deadline: Deadline) -> R:
+        """Ask and read the answer as `reply`."""
+        return reply.model_validate_json(await self.ask(request, deadline))
+
+    async def ask(self, request: Request, deadline: Deadline) -> bytes:
+        """Ask and give the answer's JSON as it came.
+
+        Raises `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
+        away, `Overloaded` when too many questions wait already, `DeadlineExceeded` when no answer came.
+        """
+        target = self._targets.setdefault(request.service, _Target())
+        self._require_room(request.service, target)
+        target.in_flight += 1
+        metrics.RPC_IN_FLIGHT.labels(request.service).set(target.in_flight)
+        started = time.perf_counter()
+        outcome = "cancelled"
+        try:
+            body = await self._exchange(request, deadline)
+            outcome = "ok"
+            return body
+        except ServiceError as error:
+            outcome = error.code
+            raise
+        finally:
+            target.in_flight -= 1
+            self._record(request, target, outcome, time.perf_counter() - started)
+
+    def _require_room(self, service: str, target: _Target) -> None:
+        if target.in_flight >= self._max_in_flight:
+            raise Overloaded(f"Too many requests wait for {service}; try again in a moment.", retry_after_s=1)
+        if not target.breaker.allows():
+            raise Unavailable(f"{service} does not answer at the moment; try again later.", retry_after_s=2)
+
+    async def _exchange(self, request: Request, deadline: Deadline) -> bytes:
+        remaining_s = deadline.remaining_s()
+        if remaining_s <= 0:
+            raise DeadlineExceeded("The deadline was over before the request could be sent.")
+        if self._reply_queue is None:
+            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
+        number = str(next(self._numbers))
+        future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        try:
+            await self._publisher.send(self._message(request, number, deadline), mandatory=True)
+            status, body = await asyncio.wait_for(future, remaining_s)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{request.service} did not answer in {remaining_s:.1f} s.") from None
+        finally:
+            del self._pending[number]
+        if status == names.REPLY_OK:
+            return body
+        raise RemoteFailure(Failure.model_validate_json(body))
+
+    def _message(self, request: Request, number: str, deadline: Deadline) -> Outgoing:
+        return Outgoing(
+            exchange=RPC,
+            routing_key=rpc_queue(request.service),
+            body=request.model_dump_json(exclude_none=True).encode(),
+            message_type=request.message_type,
+            message_id=number,
+            headers=stamp(deadline=deadline),
+            persistent=False,
+            correlation_id=number,
+            reply_to=self._reply_queue,
+            # The broker drops what nobody waits for any more.
+            expiration_ms=max(1, int(deadline.remaining_s() * 1000)),
+        )
+
+    def _record(self, request: Request, target: _Target, outcome: str, elapsed_s: float) -> None:
+        if outcome == DeadlineExceeded.code:
+            target.breaker.failed()
+        elif outcome != "cancelled":
+            target.breaker.succeeded()
+        metrics.RPC_BREAKER_OPEN.labels(request.service).set(target.breaker.is_open)
+        metrics.RPC_IN_FLIGHT.labels(request.service).set(target.in_flight)
+        metrics.RPC_CALLS.labels(request.service, request.message_type, outcome).inc()
+        metrics.RPC_CALL_SECONDS.labels(request.service, request.message_type).observe(elapsed_s)
+
+    async def _replied(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        future = self._pending.get(properties.correlation_id or "")
+        if future is not None and not future.done():
+            status = (properties.headers or {}).get(names.REPLY_STATUS, names.REPLY_OK)
+            future.set_result((str(status), message.body))
+
+    def _returned(self, number: str) -> None:
+        future = self._pending.get(number)
+        if future is not None:
+            _fail(
+                future,
+                Unavailable("The service that answers this is away; try again in a moment.", retry_after_s=2),
+            )
+
+
+def _fail(future: asyncio.Future[tuple[str, bytes]], error: ServiceError) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,142 @@
+"""What every service stands on: database, broker, outbox relay, health; opened and closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+
+from chassis import inbox, logging, metrics, migrations
+from chassis.broker.answering import Answer, RpcServer
+from chassis.broker.consumer import Consumer, Handler
+from chassis.broker.messaging import Messaging
+from chassis.errors import DatabaseUnavailable
+from chassis.health import Health
+from chassis.outbox import Relay
+from chassis.postgres import Postgres
+from chassis.resources import Tasks
+from chassis.settings import Settings
+from contracts.message import Message, Request
+from contracts.topology import TOPOLOGIES, rpc_queue
+
+log = logging.get(__name__)
+
+_LAG_STEP_S = 0.25
+_CLEAN_EVERY_S = 600
+
+
+class Foundation:
+    """The parts shared by all services. `package` names the folder of migrations.
+
+    Opening never waits: a service without its database or broker is alive, not ready, and says why.
+    """
+
+    def __init__(self, settings: Settings, *, service: str, package: str) -> None:
+        self.settings = settings
+        self.service = service
+        self._package = package
+        self.health = Health()
+        self.tasks = Tasks()
+        self.postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=settings.postgres_pool_size)
+        self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
+        self.relay = Relay(self.postgres, self.messaging.publisher)
+        self._starting: str | None = "starting"
+        self._on_database: list[Callable[[], Awaitable[None]]] = []
+
+    def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Run `hook` when the database is there and migrated, before any message is consumed."""
+        self._on_database.append(hook)
+
+    def consume(
+        self,
+        queue: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        concurrency: int = 1,
+        prefetch: int = 200,
+        deadline_s: float = 60,
+    ) -> None:
+        """Handle the messages of `queue`; before `open`."""
+        self.messaging.consume(
+            Consumer(
+                queue,
+                handlers,
+                service=self.service,
+                postgres=self.postgres,
+                publisher=self.messaging.publisher,
+                concurrency=concurrency,
+                prefetch=prefetch,
+                deadline_s=deadline_s,
+            )
+        )
+
+    def answer(self, handlers: Mapping[type[Request], Answer]) -> None:
+        """Answer requests to this service; before `open`."""
+        name = rpc_queue(self.service)
+        queue = next(queue for queue in self.messaging.topology.queues if queue.name == name)
+        self.messaging.answer(RpcServer(queue, handlers, publisher=self.messaging.publisher))
+
+    async def open(self) -> None:
+        """Start everything in the background."""
+        self.health.add("startup", lambda: self._starting)
+        self.health.add("database", self.postgres.check)
+        self.health.add("tasks", self.tasks.check)
+        self.tasks.start("startup", self._start())
+        self.tasks.start("loop lag", _measure_loop_lag())
+
+    async def close(self) -> None:
+        """Unready, stop consuming, settle what is in hand, empty the outbox, close."""
+        self.health.draining = True
+        await self.messaging.drain(self.settings.shutdown_grace_s)
+        await self._flush()
+        await self.tasks.close()
+        await self.messaging.close()
+        await self.postgres.close()
+
+    async def _start(self) -> None:
+        await self.postgres.open()
+        while not await self._prepare_database():
+            await asyncio.sleep(1)
+        self.tasks.start("database watch", self.postgres.watch())
+        self.tasks.start("outbox relay", self.relay.run())
+        self.tasks.start("inbox cleaning", self._clean_inbox())
+        self.messaging.start(self.tasks, self.health)
+        self._starting = None
+        log.info("started")
+
+    async def _prepare_database(self) -> bool:
+        try:
+            async with self.postgres.connection() as connection:
+                await migrations.migrate(connection, self._package)
+            for hook in self._on_database:
+                await hook()
+        except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
+            self._starting = f"preparing the database: {error}"
+            log.warning("waiting for the database", reason=str(error))
+            return False
+        return True
+
+    async def _flush(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self.relay.flush()
+        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            # The rows are committed: the next start, or another replica, brings them to the broker.
+            log.warning("outbox not emptied", reason=str(error))
+
+    async def _clean_inbox(self) -> None:
+        while True:
+            try:
+                await inbox.clean(self.postgres)
+            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("inbox not cleaned", reason=str(error))
+            await asyncio.sleep(_CLEAN_EVERY_S)
+
+
+async def _measure_loop_lag() -> None:
+    while True:
+        started = time.perf_counter()
+        await asyncio.sleep(_LAG_STEP_S)
+        metrics.LOOP_LAG.observe(max(0.0, time.perf_counter() - started - _LAG_STEP_S))

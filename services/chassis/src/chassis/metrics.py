@@ -1,0 +1,102 @@
+"""The registry: every metric of every service, by one naming convention (base units, bounded labels)."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition as openmetrics
+
+CONTENT_TYPE = openmetrics.CONTENT_TYPE_LATEST
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 86_400)
+
+HTTP_REQUESTS = Counter(
+    "tickwire_http_requests", "HTTP requests answered, by route template.", ("method", "route", "status")
+)
+HTTP_SECONDS = Histogram(
+    "tickwire_http_request_seconds", "Time to answer an HTTP request.", ("method", "route"), buckets=_FAST
+)
+HTTP_IN_FLIGHT = Gauge("tickwire_http_requests_in_flight", "HTTP requests being answered now.")
+
+RPC_CALLS = Counter(
+    "tickwire_rpc_client_calls", "Requests sent to other services.", ("target", "type", "outcome")
+)
+RPC_CALL_SECONDS = Histogram(
+    "tickwire_rpc_client_seconds", "Time from request to reply.", ("target", "type"), buckets=_FAST
+)
+RPC_IN_FLIGHT = Gauge("tickwire_rpc_client_in_flight", "Requests waiting for a reply.", ("target",))
+RPC_BREAKER_OPEN = Gauge("tickwire_rpc_breaker_open", "1 while calls to the service fail fast.", ("target",))
+RPC_SERVED = Counter("tickwire_rpc_server_requests", "Requests answered.", ("type", "outcome"))
+RPC_SERVED_SECONDS = Histogram(
+    "tickwire_rpc_server_seconds", "Time to answer a request.", ("type",), buckets=_FAST
+)
+COALESCED = Counter("tickwire_coalesced_requests", "Requests that shared another's call.", ("call",))
+
+PUBLISHED = Counter(
+    "tickwire_messages_published", "Messages published, by confirm outcome.", ("exchange", "outcome")
+)
+PUBLISH_SECONDS = Histogram(
+    "tickwire_publish_confirm_seconds", "Time from publish to confirm.", ("exchange",), buckets=_FAST
+)
+UNCONFIRMED = Gauge("tickwire_messages_unconfirmed", "Publishes waiting for their confirm.")
+BROKER_CONNECTED = Gauge("tickwire_broker_connected", "1 while the connection is up.", ("link",))
+
+CONSUMED = Counter(
+    "tickwire_messages_consumed", "Messages settled, by outcome.", ("queue", "type", "outcome")
+)
+HANDLE_SECONDS = Histogram(
+    "tickwire_message_handle_seconds", "Time to handle a group of messages.", ("queue", "type"), buckets=_FAST
+)
+MESSAGE_AGE = Histogram(
+    "tickwire_message_age_seconds", "Age of a message when it is taken.", ("queue",), buckets=_SLOW
+)
+CONSUMER_PAUSED = Gauge("tickwire_consumer_paused", "1 while waiting for the database.", ("queue",))
+INBOX_DUPLICATES = Counter("tickwire_inbox_duplicates", "Messages that had been handled before.", ("queue",))
+
+OUTBOX_OLDEST = Gauge("tickwire_outbox_oldest_seconds", "Age of the oldest message not yet published.")
+OUTBOX_DEPTH = Gauge("tickwire_outbox_messages", "Messages waiting in the outbox.")
+
+POOL_SIZE = Gauge("tickwire_postgres_pool_connections", "Connections of the pool.", ("state",))
+POOL_WAIT_SECONDS = Histogram(
+    "tickwire_postgres_acquire_seconds", "Time to get a connection from the pool.", buckets=_FAST
+)
+CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outcome"))
+
+LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
+
+AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at the door.", ("reason",))
+ACCEPTED = Counter("tickwire_accepted", "Work accepted with 202.", ("kind",))
+IDEMPOTENT_REPLAYS = Counter("tickwire_idempotent_replays", "Requests answered from an earlier answer.")
+QUOTES_ANSWERED = Counter(
+    "tickwire_quotes_answered", "Quotes answered, by where they came from.", ("origin",)
+)
+SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
+PUBLICATIONS = Counter("tickwire_realtime_publications", "Publications delivered to connections.", ("kind",))
+CONFLATED = Counter("tickwire_realtime_conflated", "Publications overwritten by a newer one.")
+SOCKETS_CLOSED = Counter("tickwire_realtime_closed", "Connections closed by the gateway.", ("code",))
+
+PROVIDER_CALLS = Counter(
+    "tickwire_provider_calls", "Calls to market data providers.", ("provider", "call", "outcome")
+)
+TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
+BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))
+
+EMAIL_ATTEMPTS = Counter("tickwire_email_attempts", "Attempts to deliver to a recipient.", ("outcome",))
+EMAIL_DELIVERY_SECONDS = Histogram(
+    "tickwire_email_accept_to_delivered_seconds", "From acceptance to delivery.", buckets=_SLOW
+)
+EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
+SMTP_CONNECTIONS = Gauge("tickwire_smtp_connections", "Open connections to the relay.")
+
+BATCH_ITEMS = Counter("tickwire_batch_items", "Items finished, by outcome.", ("operation", "outcome"))
+BATCH_CHUNK_SECONDS = Histogram(
+    "tickwire_batch_chunk_seconds", "Time to run a chunk.", ("operation",), buckets=_SLOW
+)
+BATCHES_FINISHED = Counter("tickwire_batches_finished", "Batches finished, by status.", ("status",))
+BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting to be dispatched.")
+
+
+def exposition() -> bytes:
+    """All metrics in the OpenMetrics text format."""
+    text: bytes = openmetrics.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]  # their stub
+    return text

@@ -1,0 +1,147 @@
+"""The service's own PostgreSQL database: a bounded pool that survives the server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from chassis import logging, metrics
+from chassis.errors import DatabaseUnavailable
+
+log = logging.get(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+# What a server that is away, starting, stopping or full of connections looks like from here.
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.CannotConnectNowError,
+)
+_PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Postgres:
+    """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds."""
+
+    def __init__(
+        self, dsn: str, *, size: int = 10, acquire_timeout_s: float = 3, statement_timeout_s: float = 15
+    ) -> None:
+        self._dsn = dsn
+        self._size = size
+        self._acquire_timeout_s = acquire_timeout_s
+        self._statement_timeout_s = statement_timeout_s
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._reason: str | None = "not connected yet"
+
+    async def open(self) -> None:
+        """Connect; a server that is away is waited for, as long as it takes."""
+        for attempt in range(1_000_000_000):
+            try:
+                self._pool = await self._create_pool()
+            except (
+                *AWAY,
+                asyncpg.InvalidAuthorizationSpecificationError,
+                asyncpg.InvalidCatalogNameError,
+                TimeoutError,
+            ) as error:
+                self._reason = f"cannot connect: {error or type(error).__name__}"
+                log.warning("waiting for the database", reason=self._reason)
+                await asyncio.sleep(_PAUSE_S[min(attempt, len(_PAUSE_S) - 1)])
+            else:
+                self._reason = None
+                return
+
+    async def close(self) -> None:
+        """Give back all connections; those still busy after 5 seconds are cut."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout=5)
+        except TimeoutError:
+            self._pool.terminate()
+
+    def check(self) -> str | None:
+        """The readiness check: why the database cannot be used now."""
+        return self._reason
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for a few statements. Raises `DatabaseUnavailable` when there is none in time."""
+        if self._pool is None:
+            raise DatabaseUnavailable(
+                "The database cannot be reached yet; try again in a moment.", retry_after_s=2
+            )
+        try:
+            connection = await self._acquire(self._pool)
+        except (*AWAY, TimeoutError) as error:
+            self._fail(error)
+            raise DatabaseUnavailable(
+                "The database gives no connection now; try again in a moment.", retry_after_s=2
+            ) from error
+        try:
+            yield connection
+        except AWAY as error:
+            self._fail(error)
+            raise DatabaseUnavailable(
+                "The database went away; try again in a moment.", retry_after_s=2
+            ) from error
+        finally:
+            await self._pool.release(connection, timeout=self._acquire_timeout_s)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction that commits when the block ends well."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def ping(self) -> bool:
+        """Whether the database answers now; also what clears the readiness reason after an outage."""
+        try:
+            async with self.connection() as connection:
+                await connection.fetchval("SELECT 1", timeout=2)
+        except (DatabaseUnavailable, TimeoutError, asyncpg.PostgresError):
+            return False
+        self._reason = None
+        return True
+
+    async def watch(self) -> None:
+        """Ping every second for ever, so that readiness tells the truth, and count the pool's connections."""
+        while True:
+            await self.ping()
+            if self._pool is not None:
+                metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
+                metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
+            await asyncio.sleep(1)
+
+    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
+        started = time.perf_counter()
+        connection = await pool.acquire(timeout=self._acquire_timeout_s)
+        metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
+        return connection
+
+    async def _create_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        return await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._size,
+            timeout=5,
+            command_timeout=self._statement_timeout_s,
+            max_inactive_connection_lifetime=300,
+            server_settings={
+                "statement_timeout": str(int(self._statement_timeout_s * 1000)),
+                "idle_in_transaction_session_timeout": "60000",
+            },
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        self._reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,238 @@
+"""Messages of batch-processor: batches, tasks (a batch of one), their items, results and progress."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.message import Command, Contract, Event, Json, Message, Moment, Reply, Request
+from contracts.topology import BATCH_PROCESSOR
+
+BatchStatus = Literal[
+    "open", "queued", "running", "finalizing", "completed", "failed", "cancelling", "cancelled", "expired"
+]
+ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "skipped"]
+Kind = Literal["batch", "task"]
+
+INTAKE = "batch-processor.intake"
+CHUNK = "batch-processor.chunk"
+
+
+class Item(Contract):
+    """One unit of work: what the operation gets, and the caller's own name for it."""
+
+    custom_id: str | None = None
+    payload: Json = None
+
+
+class CreateBatch(Command):
+    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them."""
+
+    message_type: ClassVar[str] = "batch.create.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+    kind: Kind = "batch"
+    operation: str
+    accepted_at: Moment
+    not_before: Moment | None = None
+    priority: int = Field(default=5, ge=0, le=9)
+    options: dict[str, Json] = Field(default_factory=dict)
+    items: list[Item] | None = None
+
+
+class AppendItems(Command):
+    """A run of items of an open batch; `offset` is the position of the first."""
+
+    message_type: ClassVar[str] = "batch.append.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+    offset: int
+    items: list[Item]
+
+
+class SealBatch(Command):
+    """All `total` items were sent. It says all that `CreateBatch` says: any order of arrival works."""
+
+    message_type: ClassVar[str] = "batch.seal.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+    kind: Kind = "batch"
+    operation: str
+    accepted_at: Moment
+    options: dict[str, Json] = Field(default_factory=dict)
+    total: int
+
+
+class AbandonBatch(Command):
+    """The upload failed: remove what has arrived of the batch."""
+
+    message_type: ClassVar[str] = "batch.abandon.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+
+
+class CancelBatch(Command):
+    """Stop before the next item and cancel what has not finished."""
+
+    message_type: ClassVar[str] = "batch.cancel.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+
+
+class RunChunk(Command):
+    """Run one chunk of a batch: a run of its items, numbered from 0."""
+
+    message_type: ClassVar[str] = "batch.run-chunk.v1"
+    queue: ClassVar[str] = CHUNK
+    batch_id: UUID
+    chunk: int
+
+
+class Counts(Contract):
+    """Items by state; they sum up to `total`."""
+
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+
+
+class GetBatch(Request):
+    """Ask for a batch or task of `owner_id`; another owner's is not found."""
+
+    message_type: ClassVar[str] = "batch.get.v1"
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
+    kind: Kind = "batch"
+
+
+class Batch(Reply):
+    """A batch's state. A task also carries its only result."""
+
+    id: UUID
+    kind: Kind
+    operation: str
+    status: BatchStatus
+    counts: Counts
+    accepted_at: Moment
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    rate_per_s: float | None = None
+    eta_s: float | None = None
+    errors: dict[str, int] = Field(default_factory=dict)
+    result: Json = None
+    error: Json = None
+
+
+class ListBatches(Request):
+    """Ask for a page of `owner_id`'s batches, newest first."""
+
+    message_type: ClassVar[str] = "batch.list.v1"
+    service: ClassVar[str] = BATCH_PROCESSOR
+    owner_id: str
+    kind: Kind = "batch"
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str | None = None
+
+
+class Batches(Reply):
+    """A page of batches."""
+
+    data: list[Batch]
+    next_cursor: str | None = None
+
+
+class ListResults(Request):
+    """Ask for a page of results in input order, all or of one status."""
+
+    message_type: ClassVar[str] = "batch.results.v1"
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
+    status: ItemStatus | None = None
+    limit: int = Field(default=1000, ge=1, le=5000)
+    cursor: str | None = None
+
+
+class ItemError(Contract):
+    """Why an item failed."""
+
+    code: str
+    detail: str
+
+
+class Result(Contract):
+    """The outcome of one item; `position` counts from 0 in input order."""
+
+    position: int
+    custom_id: str | None = None
+    status: ItemStatus
+    result: Json = None
+    error: ItemError | None = None
+    attempts: int = 1
+
+
+class Results(Reply):
+    """A page of results."""
+
+    data: list[Result]
+    next_cursor: str | None = None
+
+
+class CountBatches(Request):
+    """Ask how many batches `owner_id` has in each status."""
+
+    message_type: ClassVar[str] = "batch.count.v1"
+    service: ClassVar[str] = BATCH_PROCESSOR
+    owner_id: str
+
+
+class BatchCounts(Reply):
+    """Number of batches by status."""
+
+    counts: dict[str, int]
+
+
+class BatchProgressed(Message):
+    """How far a batch is (exchange `live`, routing key `batch.<id>`), at most every 250 ms."""
+
+    message_type: ClassVar[str] = "batch.progressed.v1"
+    batch: Batch
+    owner_id: str
+    offset: int
+
+
+class BatchFinished(Event):
+    """A batch reached its end: completed, failed, cancelled or expired (exchange `events`)."""
+
+    message_type: ClassVar[str] = "batch.finished.v1"
+    routing_key: ClassVar[str] = "batch.finished"
+    batch: Batch
+    owner_id: str
+
+
+class Operation(Contract):
+    """A named function that batches and tasks run on each item; `item_schema` is a JSON Schema."""
+
+    name: str
+    description: str
+    item_schema: dict[str, Json]
+
+
+class OperationsAnnounced(Event):
+    """The operations this batch-processor offers, said at each of its starts (exchange `events`)."""
+
+    message_type: ClassVar[str] = "operations.announced.v1"
+    routing_key: ClassVar[str] = "operations.announced"
+    operations: list[Operation]

@@ -1,0 +1,18 @@
+"""Names of the headers that every message carries beside the AMQP properties."""
+
+ATTEMPT = "x-attempt"
+DEADLINE = "x-deadline"
+ERROR = "x-error"
+FIRST_ERROR = "x-first-error"
+FIRST_SENT_AT = "x-first-sent-at"
+PARKED_AT = "x-parked-at"
+QUEUE = "x-original-queue"
+REASON = "x-reason"
+REPLY_STATUS = "x-reply-status"
+REQUEST_ID = "x-request-id"
+SENT_AT = "x-sent-at"
+TENANT = "x-tenant"
+TRACEPARENT = "traceparent"
+
+REPLY_OK = "ok"
+REPLY_FAILED = "failed"

@@ -1,0 +1,72 @@
+"""What every message is: a frozen pydantic model with a versioned type name and a place to go."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+# Exact for market prices: a decimal of up to 15 significant digits survives the float's shortest form.
+Price = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+Json = Any
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+Moment = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+
+
+class Contract(BaseModel):
+    """A part of a message. Unknown fields are ignored, so a newer sender can talk to an older reader."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Message(Contract):
+    """Anything that travels over the broker; `message_type` names shape and version."""
+
+    message_type: ClassVar[str]
+
+
+class Command(Message):
+    """Work that was promised: durable, at least once, handled idempotently by the queue's one owner."""
+
+    queue: ClassVar[str]
+
+
+class Event(Message):
+    """Something that happened. Goes through the outbox to every service that bound the routing key."""
+
+    routing_key: ClassVar[str]
+
+
+class Request(Message):
+    """A question its caller waits for; answered by `service` with a `Reply`, or not at all."""
+
+    service: ClassVar[str]
+
+
+class Reply(Contract):
+    """The answer to a request."""
+
+
+class FieldError(Contract):
+    """What is wrong with one part of an input: a JSON pointer (RFC 6901) and a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class Failure(Reply):
+    """The answer to a request that failed: the error's code, HTTP status and whether trying again helps."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    retryable: bool = False
+    errors: list[FieldError] = Field(default_factory=list)
