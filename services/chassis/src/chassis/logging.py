@@ -19,7 +19,7 @@ _SECRET_VALUE = re.compile(r"(tw_live_[0-9a-f]+_)[A-Za-z0-9_-]+|(://[^:/@\s]+:)[
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
     """A logger for a module; `name` is its dotted name."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(logger=name)
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name)
     return logger
 
 
