@@ -111,7 +111,8 @@ class Consumer:
         channel = await link.channel(confirms=False)
         await channel.basic_qos(prefetch_count=self._prefetch)
         # What an earlier connection brought will be delivered again: forget it.
-        self._arrived = asyncio.Queue()
+        while not self._arrived.empty():
+            self._arrived.get_nowait()
         self._channel = channel
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         started = await channel.basic_consume(self.queue, self._take)

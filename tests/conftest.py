@@ -1,0 +1,75 @@
+"""Real servers for the tests, started once a run on private ports, and left clean for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiormq
+import asyncpg
+import pytest
+from native import memcached, postgres, rabbitmq
+
+from contracts.topology import LADDER, TOPOLOGIES
+
+FreshDatabase = Callable[[], Awaitable[str]]
+
+
+@pytest.fixture(scope="session")
+async def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[rabbitmq.RabbitMQ]:
+    async with rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Postgres]:
+    async with postgres.start(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[memcached.Memcached]:
+    async with memcached.start(tmp_path_factory.mktemp("memcached")) as server:
+        yield server
+
+
+@pytest.fixture
+async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> AsyncIterator[str]:
+    """The address of the broker, for a user who may do everything; its queues are empty at the start."""
+    connection = await aiormq.connect(rabbitmq_server.url)
+    try:
+        channel = await connection.channel()
+        names = [q.name for t in TOPOLOGIES.values() for q in t.queues if not q.auto_delete]
+        for name in (*names, *(rung.queue for rung in LADDER)):
+            await channel.queue_purge(name)
+    finally:
+        await connection.close()
+    yield rabbitmq_server.url
+
+
+@pytest.fixture
+async def fresh_database(postgres_server: postgres.Postgres) -> AsyncIterator[FreshDatabase]:
+    """Makes empty databases, each gone after the test."""
+    made: list[str] = []
+    admin = await asyncpg.connect(postgres_server.url)
+
+    async def create() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        await admin.execute(f"CREATE DATABASE {name}")
+        made.append(name)
+        return postgres_server.url.rsplit("/", 1)[0] + f"/{name}"
+
+    try:
+        yield create
+    finally:
+        await asyncio.gather(*[_drop(postgres_server.url, name) for name in made])
+        await admin.close()
+
+
+async def _drop(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()

@@ -1,0 +1,175 @@
+"""Every message ends acked, retried or parked; effects happen once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import aiormq
+from waiting import until
+
+from chassis import outbox
+from chassis.broker.consumer import Direct, InTransaction
+from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
+from chassis.errors import InvalidInput, Unavailable
+from chassis.foundation import Foundation
+from chassis.postgres import Connection
+from contracts import headers as names
+from contracts.batches import AbandonBatch, CancelBatch
+from contracts.topology import BATCH_PROCESSOR, GATEWAY
+
+QUEUE = "batch-processor.intake"
+
+
+async def store(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+    await connection.executemany(
+        "INSERT INTO effects (name) VALUES ($1)", [(d.message.owner_id,) for d in deliveries]
+    )
+
+
+async def effects(foundation: Foundation) -> list[str]:
+    async with foundation.postgres.connection() as connection:
+        return [row["name"] for row in await connection.fetch("SELECT name FROM effects ORDER BY id")]
+
+
+async def parked(url: str) -> aiormq.abc.DeliveredMessage | None:
+    connection = await aiormq.connect(url)
+    try:
+        channel = await connection.channel()
+        message = await channel.basic_get("batch-processor.parked", no_ack=True)
+        return message if message.delivery_tag else None
+    finally:
+        await connection.close()
+
+
+def cancel(owner: str = "ann") -> Outgoing:
+    return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
+
+
+async def test_a_message_has_its_effect_and_is_acknowledged(bench: Any) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
+    await bench.run(worker)
+    for number in range(50):
+        await worker.messaging.publisher.publish(cancel(str(number)))
+    await until(lambda: _has(worker, 50))
+    assert sorted(map(int, await effects(worker))) == list(range(50))
+
+
+async def test_the_same_message_twice_has_one_effect(bench: Any) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
+    await bench.run(worker)
+    message = cancel("twice")
+    await asyncio.gather(*(worker.messaging.publisher.publish(message) for _ in range(5)))
+    await worker.messaging.publisher.publish(cancel("last"))
+    await until(lambda: _has(worker, 2))
+    assert sorted(await effects(worker)) == ["last", "twice"]
+
+
+async def test_a_transient_error_is_retried_after_the_first_rung(bench: Any) -> None:
+    attempts: list[int] = []
+
+    async def fail_once(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        attempts.append(deliveries[0].attempt)
+        if len(attempts) == 1:
+            raise Unavailable("the relay is away")
+        await store(connection, deliveries)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(fail_once)})
+    await bench.run(worker)
+    await worker.messaging.publisher.publish(cancel("again"))
+    await until(lambda: _has(worker, 1))
+    assert attempts == [1, 2]
+
+
+async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: Any, broker_url: str) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
+    await bench.run(worker)
+    poison = Outgoing("commands", QUEUE, b"{not json", "batch.cancel.v1", str(new_id()), stamp())
+    await worker.messaging.publisher.publish(cancel("before"))
+    await worker.messaging.publisher.publish(poison)
+    await worker.messaging.publisher.publish(cancel("after"))
+    await until(lambda: _has(worker, 2))
+    message = await until(lambda: parked(broker_url))
+    headers = message.header.properties.headers
+    assert headers[names.REASON] == "undecodable"
+    assert headers[names.QUEUE] == QUEUE
+    assert message.header.properties.message_id == poison.message_id
+    assert message.body == b"{not json"
+
+
+async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Any, broker_url: str) -> None:
+    async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        if any(d.message.owner_id == "bad" for d in deliveries):
+            raise InvalidInput("bad owner")
+        await store(connection, deliveries)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(refuse_bad, group=10)})
+    await bench.run(worker)
+    for owner in ("a", "bad", "b"):
+        await worker.messaging.publisher.publish(cancel(owner))
+    await until(lambda: _has(worker, 2))
+    message = await until(lambda: parked(broker_url))
+    assert message.header.properties.headers[names.REASON] == "permanent"
+    assert "bad owner" in message.header.properties.headers[names.ERROR]
+    assert sorted(await effects(worker)) == ["a", "b"]
+
+
+async def test_after_the_last_rung_a_message_is_parked(bench: Any, broker_url: str) -> None:
+    async def fail(delivery: Delivery[AbandonBatch]) -> None:
+        raise Unavailable("still away")
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {AbandonBatch: Direct(fail)})
+    await bench.run(worker)
+    message = command(AbandonBatch(batch_id=uuid4(), owner_id="x"))
+    last_try = Outgoing(
+        message.exchange,
+        message.routing_key,
+        message.body,
+        message.message_type,
+        message.message_id,
+        {**message.headers, names.ATTEMPT: 6},
+    )
+    await worker.messaging.publisher.publish(last_try)
+    found = await until(lambda: parked(broker_url))
+    assert found.header.properties.headers[names.REASON] == "attempts-exhausted"
+
+
+async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(bench: Any) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=50)})
+    await bench.run(worker)
+    sender = await bench.run(await bench.build(GATEWAY))
+    async with sender.postgres.transaction() as connection:
+        await outbox.add(connection, [cancel(str(n)) for n in range(700)])
+    sender.relay.wake()
+    await until(lambda: _has(worker, 700))
+    async with sender.postgres.connection() as connection:
+        assert await until(lambda: _is_empty(connection))
+
+
+async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(bench: Any) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=50)})
+    await bench.run(worker)
+    worker.messaging.link.interrupt()
+    worker.messaging.publisher.link.interrupt()
+    async with worker.postgres.transaction() as connection:
+        await outbox.add(connection, [cancel(str(n)) for n in range(10)])
+    await until(lambda: _has(worker, 10))
+    assert worker.health.reasons() == {}
+
+
+async def _has(foundation: Foundation, count: int) -> bool:
+    return len(await effects(foundation)) >= count
+
+
+async def _is_empty(connection: Connection) -> bool:
+    return await connection.fetchval("SELECT count(*) FROM outbox") == 0

@@ -1,0 +1,1 @@
+"""A service of the tests: one table of effects."""
