@@ -1,0 +1,87 @@
+"""`python -m native`: the stack on this machine, without containers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from native import runner
+from native.directories import RunDirectory
+from native.errors import NativeError
+from native.progress import Progress
+from native.settings import Settings
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_STOP_PATIENCE_S = 90.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except NativeError as error:
+        print(f"\n{error}", file=sys.stderr)
+    except OSError as error:
+        print(f"\n{error}\nCan this user write to {options.run_dir}?", file=sys.stderr)
+    return 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start everything, print the card, stay until a signal."""
+    settings = Settings.load(os.environ, _REPOSITORY / ".env")
+    progress = Progress(Console())
+    asyncio.run(runner.run(options.run_dir, settings, progress))
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the state of every process; the exit code says whether all is ready."""
+    directory = RunDirectory(options.run_dir.resolve())
+    pid = runner.owner(directory)
+    if pid is None:
+        print(f"Nothing runs from {directory.root}.")
+        return 1
+    print(f"The runner is process {pid}, the run directory {directory.root}.")
+    for name, entry in runner.state(directory).items():
+        print(f"  {name:<16} {entry['state']:<9} process {entry['pid'] or '?':<8} {entry['detail']}")
+    return 0 if directory.ready.exists() else 1
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Ask the runner to stop everything and wait until it has."""
+    directory = RunDirectory(options.run_dir.resolve())
+    pid = runner.owner(directory)
+    if pid is None:
+        print(f"Nothing runs from {directory.root}.")
+        return 0
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_PATIENCE_S
+    while runner.owner(directory) == pid:
+        if time.monotonic() > deadline:
+            raise NativeError(f"Process {pid} has not stopped after {_STOP_PATIENCE_S:.0f} s.")
+        time.sleep(0.1)
+    print("Stopped.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m native", description=__doc__)
+    default = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
+    parser.add_argument("--run-dir", type=Path, default=default, help="data, logs, secrets (default: .run)")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (run, status, stop):
+        text = command.__doc__
+        commands.add_parser(command.__name__, help=text, description=text).set_defaults(command=command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

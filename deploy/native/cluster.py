@@ -1,0 +1,146 @@
+"""The files of a PostgreSQL cluster: where they may live, who owns them, how they are made and repaired."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+
+from native.directories import RunDirectory
+from native.errors import MissingProgramError, NativeError
+
+_INSTALLED = Path("/usr/lib/postgresql")
+_ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The files of one cluster; PostgreSQL refuses root, so as root another user owns and runs it."""
+
+    run: RunDirectory
+    temporary: bool = False
+
+    @cached_property
+    def user(self) -> str | None:
+        """The user who runs the server; None means the present one."""
+        if os.geteuid() != 0:
+            return None
+        known = {entry.pw_name for entry in pwd.getpwall()}
+        return "postgres" if "postgres" in known else "nobody"
+
+    @cached_property
+    def home(self) -> Path:
+        """The folder of the cluster: below the run directory, or elsewhere when its user cannot get there."""
+        wanted = self.run.data / "postgres"
+        return wanted if self._may_enter(wanted.parent) else self._elsewhere
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.home / "cluster"
+
+    @property
+    def moved(self) -> bool:
+        """Whether the cluster lives outside the run directory."""
+        return self.home == self._elsewhere
+
+    @cached_property
+    def binaries(self) -> Path:
+        """The folder of the server's programs: of the version that made the data, else the newest."""
+        version = self.data / "PG_VERSION"
+        made_by = version.read_text().strip() if version.exists() else ""
+        folders = sorted(
+            _INSTALLED.glob(f"{made_by or '*'}/bin"), key=lambda folder: -float(folder.parent.name)
+        )
+        if folders:
+            return folders[0]
+        if made_by:
+            raise MissingProgramError(
+                f"{self.data} needs PostgreSQL {made_by}: install it, or remove that folder"
+            )
+        raise MissingProgramError("postgresql is missing: run `make setup`")
+
+    def create(self, *, superuser: str, password: str) -> None:
+        """Make the cluster unless it exists; a half-made one from a killed start is made anew."""
+        self._own(self.home)
+        if (self.data / "PG_VERSION").exists():
+            return
+        draft = self.home / "cluster.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        with tempfile.NamedTemporaryFile("w", dir=self.home) as file:
+            file.write(password)
+            file.flush()
+            self._hand_over(Path(file.name))
+            self._initdb(draft, superuser, Path(file.name))
+        draft.replace(self.data)
+
+    def configure(self, settings: dict[str, str]) -> None:
+        """Write the server's settings and its access rule: passwords only, from this machine only."""
+        lines = (f"{name} = '{value}'\n" for name, value in settings.items())
+        (self.data / "postgresql.conf").write_text("".join(lines))
+        (self.data / "pg_hba.conf").write_text(_ACCESS)
+
+    def drop_stale_lock(self) -> None:
+        """Remove `postmaster.pid` when its process is gone, or the id now belongs to something else."""
+        lock = self.data / "postmaster.pid"
+        if lock.exists() and not self._is_server(int(lock.read_text().split()[0])):
+            lock.unlink()
+
+    def remove(self) -> None:
+        """Remove the cluster when it lives outside the run directory."""
+        if self.moved:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def _elsewhere(self) -> Path:
+        name = f"tickwire-{sha256(str(self.run.root).encode()).hexdigest()[:10]}"
+        return Path(tempfile.gettempdir() if self.temporary else "/var/lib") / name
+
+    def _may_enter(self, folder: Path) -> bool:
+        return self.user is None or subprocess.run(self._as_user("test", "-x", str(folder))).returncode == 0
+
+    def _own(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._hand_over(folder)
+
+    def _hand_over(self, path: Path) -> None:
+        if self.user:
+            entry = pwd.getpwnam(self.user)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def _initdb(self, draft: Path, superuser: str, password_file: Path) -> None:
+        command = self._as_user(
+            str(self.binaries / "initdb"),
+            f"--pgdata={draft}",
+            f"--username={superuser}",
+            f"--pwfile={password_file}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            *(("--no-sync",) if self.temporary else ()),
+        )
+        done = subprocess.run(
+            command, cwd=self.home, env=self.run.environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NativeError(f"initdb could not make {draft}:\n{done.stdout}{done.stderr}")
+
+    def _as_user(self, *command: str) -> list[str]:
+        if self.user is None:
+            return list(command)
+        group = str(pwd.getpwnam(self.user).pw_gid)
+        return ["setpriv", "--reuid", self.user, "--regid", group, "--init-groups", "--", *command]
+
+    def _is_server(self, pid: int) -> bool:
+        with suppress(psutil.Error, OSError):
+            return Path(psutil.Process(pid).cwd()) == self.data
+        return False

@@ -1,0 +1,84 @@
+"""The run directory: where one stack keeps its data, logs and secrets."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+# Every process of a stack carries this variable, so that leftovers of a killed runner can be found.
+MARKER = "TICKWIRE_RUN_DIR"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One stack's files below `root`; two stacks never share a root."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path | str) -> RunDirectory:
+        """Return the run directory at `path`, created when missing."""
+        directory = cls(Path(path).resolve())
+        for part in (directory.root, directory.logs, directory.data):
+            part.mkdir(parents=True, exist_ok=True)
+        directory.secrets.mkdir(mode=0o700, exist_ok=True)
+        return directory
+
+    @property
+    def logs(self) -> Path:
+        """Where each process writes `<name>.log`."""
+        return self.root / "logs"
+
+    @property
+    def data(self) -> Path:
+        """Where each server keeps its data."""
+        return self.root / "data"
+
+    @property
+    def secrets(self) -> Path:
+        """Where generated passwords live, readable by the owner alone."""
+        return self.root / "secrets"
+
+    @property
+    def api_key(self) -> Path:
+        """The file with the bare API key."""
+        return self.root / "api-key"
+
+    @property
+    def ready(self) -> Path:
+        """The file that exists exactly while everything is ready."""
+        return self.root / "ready"
+
+    def log(self, name: str) -> Path:
+        """Return the log file of one process."""
+        return self.logs / f"{name}.log"
+
+    def secret(self, name: str) -> str:
+        """Return the generated secret called `name`; the first call makes it."""
+        return kept(self.secrets / name, secrets.token_urlsafe(24))
+
+    def environment(self) -> dict[str, str]:
+        """Return the small, clean environment that a server starts with.
+
+        Nothing of the person's own `PG*` or `RABBITMQ_*` variables may reach a private server.
+        """
+        path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        return {"PATH": f"{path}:/usr/sbin:/sbin", "LANG": "C.UTF-8", "TZ": "UTC", MARKER: str(self.root)}
+
+
+def kept(path: Path, value: str) -> str:
+    """Return what the file at `path` holds; write `value` there first (mode 0600) when it is missing."""
+    if not path.exists() or not path.read_text().strip():
+        write_private(path, value)
+    return path.read_text().strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step, readable by the owner alone."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

@@ -1,0 +1,31 @@
+"""Everything that can stop a local start, as one tree; each text says what to do next."""
+
+from __future__ import annotations
+
+
+class NativeError(Exception):
+    """The local stack cannot do what was asked; the text is shown to the person as it is."""
+
+
+class SettingError(NativeError):
+    """A variable holds something unusable."""
+
+
+class PortTakenError(NativeError):
+    """A port that the stack needs is in use."""
+
+
+class MissingProgramError(NativeError):
+    """A server that the stack needs is not installed."""
+
+
+class AlreadyRunningError(NativeError):
+    """Another runner owns the run directory."""
+
+
+class ProcessFailedError(NativeError):
+    """A process ended, or did not become ready in time."""
+
+
+class NotReadyError(NativeError):
+    """A readiness check that has not passed yet; the text is the reason."""

@@ -1,0 +1,8 @@
+"""The development mailbox: takes mail by SMTP, delivers none of it, and shows it on a web page.
+
+It answers the part of Mailpit's REST API that tests and the demo use, so both run against either.
+"""
+
+from native.mailbox.server import Mailbox, start
+
+__all__ = ["Mailbox", "start"]

@@ -1,0 +1,51 @@
+"""`python -m native.mailbox`: run the mailbox by itself."""
+
+from __future__ import annotations
+
+import argparse
+
+import uvicorn
+
+from native.mailbox import api, receiver
+from native.mailbox.messages import MOST_MESSAGES, Store
+from native.ports import HOST
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    store = Store(most=options.keep)
+    incoming = receiver.Receiver(store, scripted=not options.no_script)
+    app = api.create_app(store, incoming, smtp_host=options.host, smtp_port=options.smtp_port)
+    print(f"SMTP on {options.host}:{options.smtp_port}, web page http://{options.host}:{options.http_port}")
+    # A page with open keep-alive connections must not hold up the stop.
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.http_port,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m native.mailbox",
+        description="Takes mail by SMTP, delivers none of it, shows it on a web page and over Mailpit's API.",
+        epilog=receiver.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default=HOST, help=f"address to listen on (default {HOST})")
+    parser.add_argument("--smtp-port", type=int, default=1025, help="default 1025")
+    parser.add_argument("--http-port", type=int, default=8025, help="default 8025")
+    parser.add_argument(
+        "--keep", type=int, default=MOST_MESSAGES, help=f"newest messages to keep ({MOST_MESSAGES})"
+    )
+    parser.add_argument(
+        "--no-script", action="store_true", help="take every message, whatever the recipient's name"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The HTTP side: the web page and the used part of Mailpit's REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from native.mailbox.messages import Json, Received, Store
+from native.mailbox.receiver import Receiver
+
+_PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+_MOST_LISTED = 1000
+
+
+def create_app(store: Store, receiver: Receiver, *, smtp_host: str, smtp_port: int) -> Starlette:
+    """Return the application; its lifespan owns the SMTP listener."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        listener = await asyncio.get_running_loop().create_server(receiver.protocol, smtp_host, smtp_port)
+        async with listener:
+            yield
+
+    return Starlette(routes=_routes(store), lifespan=lifespan)
+
+
+def _routes(store: Store) -> list[Route]:
+    api = Api(store)
+    get: list[tuple[str, Callable[[Request], Response]]] = [
+        ("/", page),
+        ("/livez", ok),
+        ("/readyz", ok),
+        ("/api/v1/info", api.info),
+        ("/api/v1/messages", api.messages),
+        ("/api/v1/search", api.search),
+        ("/api/v1/message/{id}", api.message),
+        ("/api/v1/message/{id}/headers", api.headers),
+        ("/api/v1/message/{id}/raw", api.raw),
+        ("/api/v1/message/{id}/part/{part:int}", api.part),
+    ]
+    routes = [Route(path, _asynchronous(answer)) for path, answer in get]
+    return [
+        Route("/api/v1/messages", api.delete, methods=["DELETE"]),
+        Route("/api/v1/search", _asynchronous(api.delete_found), methods=["DELETE"]),
+        *routes,
+    ]
+
+
+class Api:
+    """Mailpit's answers from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def info(self, _request: Request) -> Response:
+        """Answer what this is."""
+        return JSONResponse({"Version": "tickwire-mailbox", "Messages": len(self._store)})
+
+    def messages(self, request: Request) -> Response:
+        """Answer a page of the newest messages."""
+        return self._listing(request, list(self._store))
+
+    def search(self, request: Request) -> Response:
+        """Answer a page of what matches `query`."""
+        return self._listing(request, self._store.search(_query(request)))
+
+    def message(self, request: Request) -> Response:
+        """Answer one message."""
+        return JSONResponse(self._wanted(request).detail())
+
+    def headers(self, request: Request) -> Response:
+        """Answer the headers of one message."""
+        return JSONResponse(self._wanted(request).headers())
+
+    def raw(self, request: Request) -> Response:
+        """Answer one message as it came in."""
+        return Response(self._wanted(request).raw, media_type="text/plain; charset=utf-8", headers=_INERT)
+
+    def part(self, request: Request) -> Response:
+        """Answer one attachment."""
+        found = self._wanted(request).attachment(request.path_params["part"])
+        if found is None:
+            raise HTTPException(404, "part not found")
+        return Response(found[1], media_type=found[0], headers=_INERT | {"Content-Disposition": "attachment"})
+
+    async def delete(self, request: Request) -> Response:
+        """Forget the messages named in the body, or all without a body."""
+        body = await request.body()
+        identifiers = _identifiers(body)
+        self._store.remove(identifiers) if identifiers else self._store.clear()
+        return PlainTextResponse("ok")
+
+    def delete_found(self, request: Request) -> Response:
+        """Forget what matches `query`."""
+        self._store.remove([message.id for message in self._store.search(_query(request))])
+        return PlainTextResponse("ok")
+
+    def _wanted(self, request: Request) -> Received:
+        message = self._store.get(request.path_params["id"])
+        if message is None:
+            raise HTTPException(404, "message not found")
+        return message
+
+    def _listing(self, request: Request, found: list[Received]) -> Response:
+        start = _number(request, "start", 0)
+        limit = min(_number(request, "limit", 50), _MOST_LISTED)
+        shown = [message.summary for message in found[start : start + limit]]
+        answer: Json = {
+            "total": len(self._store),
+            "unread": len(self._store),
+            "count": len(shown),
+            "messages_count": len(found),
+            "messages_unread": len(found),
+            "start": start,
+            "tags": [],
+            "messages": shown,
+        }
+        return JSONResponse(answer)
+
+
+def page(_request: Request) -> Response:
+    """Answer the web page."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _policy(_PAGE), **_INERT})
+
+
+def ok(_request: Request) -> Response:
+    """Answer a health check."""
+    return PlainTextResponse("ok")
+
+
+_INERT = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+def _policy(html: str) -> str:
+    # Mail is shown in a frame that inherits this policy: nothing is fetched, no script but ours runs.
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _asynchronous(answer: Callable[[Request], Response]) -> Callable[[Request], object]:
+    # On the loop, not in a thread: the store belongs to one thread.
+    async def endpoint(request: Request) -> Response:
+        return answer(request)
+
+    return endpoint
+
+
+def _query(request: Request) -> str:
+    query = request.query_params.get("query", "").strip()
+    if not query:
+        raise HTTPException(400, "query is missing")
+    return query
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isdecimal() else default
+
+
+def _identifiers(body: bytes) -> list[str]:
+    try:
+        return [str(identifier) for identifier in json.loads(body or b"{}").get("IDs") or []]
+    except (ValueError, AttributeError) as error:
+        raise HTTPException(400, 'expected {"IDs": […]}') from error

@@ -1,0 +1,106 @@
+"""The SMTP side: takes every message, except where the recipient's name asks for trouble.
+
+A test or a curious person gets any outcome by the recipient's local part (`+anything` may follow):
+
+| local part | what happens |
+|---|---|
+| `reject550`, `defer451` | RCPT is answered with that code |
+| `datareject554`, `datadefer451` | the message is answered with that code and not kept |
+| `greylist` | 451 for the first try of this sender and recipient, then taken |
+| `slow3` | the answer to RCPT takes 3 s (60 at most) |
+| `dropbefore` | the connection is cut at DATA, before the message |
+| `dropafter` | the message is kept, and the connection cut instead of the answer |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from native.mailbox.messages import Received, Store
+
+_SCRIPT = re.compile(r"(reject|defer|datareject|datadefer|slow)(\d{1,3})$|(greylist|dropbefore|dropafter)$")
+_LARGEST_MESSAGE = 35 * 1024 * 1024
+_LONGEST_WAIT_S = 60
+
+
+class Receiver:
+    """Puts accepted messages into the store; `scripted` switches the table above on."""
+
+    def __init__(self, store: Store, *, scripted: bool = True) -> None:
+        self._store = store
+        self._scripted = scripted
+        self._seen: set[tuple[str, str]] = set()
+
+    def protocol(self) -> SMTP:
+        """Return the protocol of one connection."""
+        return _Connection(self, hostname="tickwire-mailbox", ident="tickwire mailbox", enable_SMTPUTF8=True,
+                           data_size_limit=_LARGEST_MESSAGE)  # fmt: skip
+
+    def script(self, address: str) -> tuple[str, int]:
+        """Return what the address asks for, as (action, number); ("", 0) for ordinary mail."""
+        match = _SCRIPT.match(address.partition("@")[0].partition("+")[0].lower())
+        if not self._scripted or match is None:
+            return "", 0
+        return match[1] or match[3], int(match[2] or 0)
+
+    async def handle_RCPT(  # noqa: N802  the library looks methods up by these names
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Answer RCPT TO."""
+        action, number = self.script(address)
+        if action == "slow":
+            await asyncio.sleep(min(number, _LONGEST_WAIT_S))
+        if action in ("reject", "defer"):
+            return _reply(number)
+        if action == "greylist" and self._first_try(envelope.mail_from or "", address):
+            return "451 4.7.1 Greylisted, try again in 1 seconds"
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(  # noqa: N802
+        self, server: SMTP, _session: Session, envelope: Envelope
+    ) -> str:
+        """Answer the message itself."""
+        asked = dict(self.script(address) for address in envelope.rcpt_tos)
+        for action in ("datareject", "datadefer"):
+            if action in asked:
+                return _reply(asked[action])
+        content = envelope.original_content or b""
+        message = Received(content, envelope.mail_from or "", tuple(envelope.rcpt_tos))
+        self._store.add(message)
+        if "dropafter" in asked:
+            _cut(server)
+        return f"250 2.0.0 OK: kept as {message.id}"
+
+    def _first_try(self, sender: str, address: str) -> bool:
+        first = (sender, address) not in self._seen
+        self._seen.add((sender, address))
+        return first
+
+
+class _Connection(SMTP):
+    def __init__(self, receiver: Receiver, **settings: Any) -> None:
+        super().__init__(receiver, **settings)
+        self._receiver = receiver
+
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        recipients = self.envelope.rcpt_tos if self.envelope else []
+        if any(self._receiver.script(address)[0] == "dropbefore" for address in recipients):
+            _cut(self)
+            return
+        await super().smtp_DATA(arg)
+
+
+def _cut(connection: SMTP) -> None:
+    if isinstance(connection.transport, asyncio.WriteTransport):
+        connection.transport.abort()
+
+
+def _reply(code: int) -> str:
+    words = "refused" if code >= 500 else "put off"
+    return f"{code} {code // 100}.0.0 Scripted by the recipient's name: {words}"

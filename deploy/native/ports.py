@@ -1,0 +1,146 @@
+"""The ports of a stack: defaults, overrides, free ones for tests, and the check before a start."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import psutil
+
+from native.errors import PortTakenError, SettingError
+
+HOST = "127.0.0.1"
+
+VARIABLES = {
+    "gateway": "GATEWAY_PORT",
+    "gateway_ops": "GATEWAY_OPS_PORT",
+    "stock_data": "STOCK_DATA_PORT",
+    "email": "EMAIL_PORT",
+    "batch_processor": "BATCH_PROCESSOR_PORT",
+    "prometheus": "NATIVE_PROMETHEUS_PORT",
+    "mailbox_smtp": "NATIVE_MAILBOX_SMTP_PORT",
+    "mailbox_http": "NATIVE_MAILBOX_HTTP_PORT",
+    "rabbitmq": "NATIVE_RABBITMQ_PORT",
+    "rabbitmq_metrics": "NATIVE_RABBITMQ_METRICS_PORT",
+    "rabbitmq_distribution": "NATIVE_RABBITMQ_DISTRIBUTION_PORT",
+    "epmd": "NATIVE_EPMD_PORT",
+    "postgres": "NATIVE_POSTGRES_PORT",
+    "memcached": "NATIVE_MEMCACHED_PORT",
+}
+
+# Below the kernel's ephemeral range, so that no outgoing connection takes one between choice and use.
+_FREE_RANGE = range(18000, 32000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Every port of one stack; all are bound on 127.0.0.1."""
+
+    gateway: int = 8080
+    gateway_ops: int = 8090
+    stock_data: int = 8081
+    email: int = 8082
+    batch_processor: int = 8083
+    prometheus: int = 9090
+    mailbox_smtp: int = 1025
+    mailbox_http: int = 8025
+    rabbitmq: int = 5673
+    rabbitmq_metrics: int = 15693
+    rabbitmq_distribution: int = 25673
+    epmd: int = 4370
+    postgres: int = 5433
+    memcached: int = 11212
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Ports:
+        """Return the defaults with the overrides of `environment`; `SettingError` when one is unusable."""
+        chosen = {name: _number(environment, name) for name, key in VARIABLES.items() if environment.get(key)}
+        ports = cls(**chosen)
+        _refuse_duplicates(ports)
+        return ports
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Return ports that nobody uses at this moment."""
+        return cls(**dict(zip(names(), free_ports(len(names())), strict=True)))
+
+    def numbered(self) -> dict[str, int]:
+        """Return port numbers by name."""
+        return {name: int(getattr(self, name)) for name in names()}
+
+
+def names() -> list[str]:
+    """Return the names of all ports of a stack."""
+    return [field.name for field in fields(Ports)]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` different ports on 127.0.0.1 that can be bound now."""
+    found: set[int] = set()
+    while len(found) < count:
+        candidate = random.choice(_FREE_RANGE)  # noqa: S311  not a secret
+        if _bind_problem(candidate) is None:
+            found.add(candidate)
+    return list(found)
+
+
+def check_free(ports: Ports) -> None:
+    """Raise `PortTakenError` with one line for every port that cannot be bound."""
+    problems = {name: _bind_problem(number) for name, number in ports.numbered().items()}
+    lines = [_complaint(ports, name, text) for name, text in problems.items() if text]
+    if lines:
+        raise PortTakenError("\n".join(lines))
+
+
+def _complaint(ports: Ports, name: str, problem: str) -> str:
+    number, variable = ports.numbered()[name], VARIABLES[name]
+    other = free_ports(1)[0] if number < 1024 else number + 10000 if number + 10000 < 32000 else number - 1000
+    return (
+        f"Port {number} for {name.replace('_', '-')} {problem}{_holder(number)}. "
+        f"Stop that program, or choose another port: make run {variable}={other}"
+    )
+
+
+def _holder(number: int) -> str:
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return ""
+    pids = [
+        c.pid for c in connections if c.status == "LISTEN" and c.laddr and c.laddr.port == number and c.pid
+    ]
+    return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
+
+
+def _bind_problem(number: int) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, number))
+        except PermissionError:
+            return "needs root"
+        except OSError:
+            return "is taken"
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    variable = VARIABLES[name]
+    text = environment[variable].strip()
+    if text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    default = getattr(Ports(), name)
+    raise SettingError(
+        f"{variable} is {text!r}: expected a port number from 1 to 65535, for example {variable}={default}"
+    )
+
+
+def _refuse_duplicates(ports: Ports) -> None:
+    numbered = ports.numbered()
+    for number, uses in Counter(numbered.values()).items():
+        if uses > 1:
+            variables = ", ".join(VARIABLES[name] for name in numbered if numbered[name] == number)
+            raise SettingError(f"Port {number} is given to more than one process: change one of {variables}")

@@ -1,0 +1,149 @@
+"""PostgreSQL as a private cluster: one database and one role per service, passwords only, loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import asyncpg
+
+from native import supervisor
+from native.cluster import Cluster
+from native.directories import RunDirectory
+from native.errors import NotReadyError, SettingError
+from native.ports import HOST, Ports
+from native.probes import Probe
+from native.process import Program
+
+SUPERUSER = "postgres"
+DATABASES = ("gateway", "stock_data", "emailer", "batch_processor")
+
+_SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "max_wal_size": "1GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+    "log_min_duration_statement": "500",
+}
+_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "dynamic_shared_memory_type": "mmap",
+}
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """One cluster; `fast` trades safety at power loss for speed and is for tests."""
+
+    run: RunDirectory
+    ports: Ports = field(default_factory=Ports.free)
+    fast: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL of the superuser, in the database `postgres`."""
+        return self._url(SUPERUSER, "postgres")
+
+    def dsn(self, database: str) -> str:
+        """Return the URL of a database for the role that owns it; both carry the same name."""
+        return self._url(database, database)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The files of the server."""
+        return Cluster(self.run, temporary=self.fast)
+
+    @property
+    def stages(self) -> list[list[Program]]:
+        """What has to run."""
+        return [[self._server()]]
+
+    async def create_database(self, name: str) -> str:
+        """Make a database and the role that owns it, unless they exist; return the URL."""
+        if not name.isidentifier():
+            raise SettingError(f"{name!r} cannot be a database name: letters, digits and _ only")
+        connection = await asyncpg.connect(self.url)
+        try:
+            await self._create(connection, name)
+        finally:
+            await connection.close()
+        return self.dsn(name)
+
+    def _url(self, role: str, database: str) -> str:
+        return f"postgresql://{role}:{self._password(role)}@{HOST}:{self.ports.postgres}/{database}"
+
+    def _password(self, role: str) -> str:
+        return self.run.secret(f"postgres-{role}")
+
+    def _server(self) -> Program:
+        cluster = self.cluster
+        return Program(
+            name="postgres",
+            command=(str(cluster.binaries / "postgres"), "-D", str(cluster.data)),
+            environment=self.run.environment(),
+            directory=self.run.root,
+            log=self.run.log("postgres"),
+            probe=Probe(f"databases {', '.join(DATABASES)} on {HOST}:{self.ports.postgres}", self._provision),
+            prepare=self._prepare,
+            user=cluster.user,
+            # "Fast shutdown": SIGTERM would wait until every client has gone.
+            stop_signal=signal.SIGINT,
+        )
+
+    async def _prepare(self) -> None:
+        settings = _SETTINGS | (_FAST if self.fast else {}) | {"port": str(self.ports.postgres)}
+        password = self._password(SUPERUSER)
+        await asyncio.to_thread(self.cluster.create, superuser=SUPERUSER, password=password)
+        self.cluster.configure(settings)
+        self.cluster.drop_stale_lock()
+
+    async def _provision(self) -> None:
+        try:
+            connection = await asyncpg.connect(self.url, timeout=3)
+        except asyncpg.PostgresError as error:
+            raise NotReadyError(str(error)) from error
+        try:
+            await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+            for name in DATABASES:
+                await self._create(connection, name)
+        finally:
+            await connection.close()
+
+    async def _create(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+        """Bring role, password and database to the wanted state; names and passwords hold no quotes."""
+        if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
+            await connection.execute(f'CREATE ROLE "{name}"')
+        await connection.execute(f"ALTER ROLE \"{name}\" LOGIN PASSWORD '{self._password(name)}'")
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
+        await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+
+
+@asynccontextmanager
+async def start(directory: Path, ports: Ports | None = None, *, fast: bool = True) -> AsyncIterator[Postgres]:
+    """Run a private cluster with its data in `directory` for the length of the block."""
+    server = Postgres(RunDirectory.at(directory), ports or Ports.free(), fast)
+    try:
+        async with supervisor.running(server.run.root, server.stages):
+            yield server
+    finally:
+        if fast:
+            server.cluster.remove()

@@ -1,0 +1,181 @@
+"""One operating system process: how it is described, started and stopped without leaving anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from native.errors import MissingProgramError, NativeError
+from native.probes import Probe
+
+_LOG_LIMIT_BYTES = 20_000_000
+_BEFORE_STOP_S = 5.0
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run and how to know that it is ready.
+
+    `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    log: Path
+    probe: Probe
+    prepare: Callable[[], Awaitable[None]] = _nothing
+    before_stop: Callable[[], Awaitable[None]] = _nothing
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 15.0
+    ready_timeout_s: float = 60.0
+
+
+class Process:
+    """A running program, in a session of its own so that Ctrl-C reaches only the runner."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._child: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running or last process; 0 before the first start."""
+        return self._child.pid if self._child else 0
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words; empty while it runs."""
+        code = self._child.returncode if self._child else None
+        if code is None:
+            return ""
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    async def start(self) -> None:
+        """Prepare and start the process; its output goes to the log file."""
+        await self.program.prepare()
+        with _open_log(self.program) as log:
+            self._log_start = log.tell()
+            self._child = await asyncio.create_subprocess_exec(
+                *_guarded(self.program),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.program.directory,
+                env=dict(self.program.environment),
+                start_new_session=True,
+            )
+
+    async def wait(self) -> None:
+        """Return when the process has ended."""
+        if self._child:
+            await self._child.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end, wait for its deadline, then kill what is left of its tree."""
+        if self._child is None:
+            return
+        family = _family(self._child.pid) if self._child.returncode is None else []
+        if self._child.returncode is None:
+            await self._ask_to_end()
+        with suppress(ProcessLookupError):
+            self._child.kill()
+        await self._child.wait()
+        await kill(family)
+
+    async def _ask_to_end(self) -> None:
+        assert self._child
+        with suppress(TimeoutError, NativeError):
+            await asyncio.wait_for(self.program.before_stop(), _BEFORE_STOP_S)
+        with suppress(TimeoutError, ProcessLookupError):
+            self._child.send_signal(self.program.stop_signal)
+            await asyncio.wait_for(self.wait(), self.program.stop_timeout_s)
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """Return the last log lines since this start."""
+        if not self.program.log.exists():
+            return []
+        with self.program.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace").splitlines()[-count:]
+
+
+async def kill(processes: Iterable[psutil.Process], *, patience_s: float = 0.0) -> None:
+    """End these processes: SIGTERM and `patience_s` of waiting first when asked for, then SIGKILL."""
+    alive = [process for process in processes if _is_alive(process)]
+    if patience_s:
+        _send(alive, signal.SIGTERM)
+        alive = await _still_alive(alive, patience_s)
+    _send(alive, signal.SIGKILL)
+    await _still_alive(alive, 5.0)
+
+
+async def _still_alive(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while alive := [process for process in processes if _is_alive(process)]:
+        if asyncio.get_running_loop().time() > deadline:
+            return alive
+        await asyncio.sleep(0.02)
+    return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A zombie has ended; in a container without an init nobody may ever collect it.
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _open_log(program: Program) -> BinaryIO:
+    log = program.log
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+    file = log.open("ab")
+    file.write(f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} starting {program.name}\n".encode())
+    file.flush()
+    return file
+
+
+def _guarded(program: Program) -> tuple[str, ...]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise MissingProgramError("setpriv is missing: install the package util-linux")
+    # The kernel asks the process to stop when the runner dies without a word (kill -9).
+    death = program.stop_signal.name.removeprefix("SIG")
+    return (setpriv, "--pdeathsig", death, *_identity(program.user), "--", *program.command)
+
+
+def _identity(user: str | None) -> tuple[str, ...]:
+    if user is None or os.geteuid() != 0:
+        return ()
+    return ("--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--init-groups")

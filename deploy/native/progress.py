@@ -1,0 +1,65 @@
+"""What a person sees while the stack starts, runs and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+from native.supervisor import Event
+
+
+class Progress:
+    """Turns events into lines; on a terminal one more line says what is still waited for."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._waiting: dict[str, str] = {}
+        self._status: Status | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event.state == "starting":
+            self._waiting[event.name] = event.detail
+        else:
+            self._waiting.pop(event.name, None)
+        line = _line(event)
+        if line:
+            self.say(line)
+        self._refresh()
+
+    def say(self, line: str) -> None:
+        """Print one line as it is."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Show, on a terminal, what is waited for during the block."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status("starting …") as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+    def _refresh(self) -> None:
+        if self._status and self._waiting:
+            names = ", ".join(sorted(self._waiting))
+            first = next(iter(self._waiting.values()))
+            self._status.update(f"waiting for {names}" + (f" ({first})" if len(self._waiting) == 1 else ""))
+
+
+def _line(event: Event) -> str:
+    match event.state:
+        case "ready":
+            return f"  ready    {event.name:<16} {event.detail}"
+        case "exited":
+            return f"  ended    {event.name:<16} {event.detail}"
+        case "stopped":
+            return f"  stopped  {event.name}"
+    return ""

@@ -1,0 +1,110 @@
+"""Prometheus with a bounded store, scraping the services and RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from native import probes, supervisor
+from native.directories import RunDirectory
+from native.errors import MissingProgramError
+from native.ports import HOST, Ports
+from native.process import Program
+
+RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
+
+_DETAILED = ("queue_coarse_metrics", "queue_consumer_count")
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """One Prometheus that keeps two days or 512 MB, whichever is less."""
+
+    run: RunDirectory
+    ports: Ports = field(default_factory=Ports.free)
+    scrape_interval_s: int = 5
+
+    @property
+    def url(self) -> str:
+        """The web page and the HTTP API."""
+        return f"http://{HOST}:{self.ports.prometheus}"
+
+    @property
+    def stages(self) -> list[list[Program]]:
+        """What has to run."""
+        return [[self._server()]]
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the configuration; each target carries its service as a label."""
+        interval = f"{self.scrape_interval_s}s"
+        return {
+            "global": {"scrape_interval": interval, "evaluation_interval": interval},
+            "rule_files": [str(RULES / "*.yml")],
+            "scrape_configs": [
+                _job("services", _service_targets(self.ports)),
+                _job("rabbitmq", {"rabbitmq": self.ports.rabbitmq_metrics}),
+                _job("rabbitmq-detailed", {"rabbitmq": self.ports.rabbitmq_metrics})
+                | {"metrics_path": "/metrics/detailed", "params": {"family": list(_DETAILED)}},
+                _job("prometheus", {"prometheus": self.ports.prometheus}),
+            ],
+        }
+
+    def _server(self) -> Program:
+        binary = shutil.which("prometheus")
+        if binary is None:
+            raise MissingProgramError("prometheus is missing: run `make setup`")
+        return Program(
+            name="prometheus",
+            command=(
+                binary,
+                f"--config.file={self._home / 'prometheus.json'}",
+                f"--storage.tsdb.path={self._home / 'data'}",
+                "--storage.tsdb.retention.time=2d",
+                "--storage.tsdb.retention.size=512MB",
+                "--enable-feature=exemplar-storage",
+                f"--web.listen-address={HOST}:{self.ports.prometheus}",
+            ),
+            environment=self.run.environment() | {"GOMAXPROCS": "2"},
+            directory=self.run.root,
+            log=self.run.log("prometheus"),
+            probe=probes.http(self.ports.prometheus, "/-/ready"),
+            prepare=self._prepare,
+        )
+
+    @property
+    def _home(self) -> Path:
+        return self.run.data / "prometheus"
+
+    async def _prepare(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        # JSON is YAML too, and needs no quoting rules of our own.
+        (self._home / "prometheus.json").write_text(json.dumps(self.configuration(), indent=2))
+
+
+def _service_targets(ports: Ports) -> dict[str, int]:
+    return {
+        "gateway": ports.gateway_ops,
+        "stock-data": ports.stock_data,
+        "email": ports.email,
+        "batch-processor": ports.batch_processor,
+    }
+
+
+def _job(name: str, targets: Mapping[str, int]) -> dict[str, Any]:
+    static = [
+        {"targets": [f"{HOST}:{port}"], "labels": {"service": service}} for service, port in targets.items()
+    ]
+    return {"job_name": name, "static_configs": static}
+
+
+@asynccontextmanager
+async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[Prometheus]:
+    """Run a private Prometheus with its data in `directory` for the length of the block."""
+    server = Prometheus(RunDirectory.at(directory), ports or Ports.free(), scrape_interval_s=1)
+    async with supervisor.running(server.run.root, server.stages):
+        yield server

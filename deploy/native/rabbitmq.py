@@ -1,0 +1,219 @@
+"""RabbitMQ as a private node: own name, ports, cookie, data and port mapper (epmd)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from native import probes, supervisor
+from native.directories import RunDirectory, kept
+from native.errors import MissingProgramError, NativeError
+from native.ports import HOST, Ports
+from native.process import Program
+
+VHOST = "tickwire"
+ADMIN = "admin"
+SERVICE_USERS = ("gateway", "stock-data", "email", "batch-processor")
+DEFINITIONS = Path(__file__).resolve().parents[1] / "rabbitmq" / "definitions.json"
+
+_INSTALLED = ("/usr/lib/rabbitmq/lib", "/usr/local/lib/rabbitmq/lib", "/opt/rabbitmq/lib")
+_ALL = ".*"
+
+
+@dataclass(frozen=True)
+class RabbitMQ:
+    """One node with the vhost `tickwire`, a user per service and the user `admin` for people and tests."""
+
+    run: RunDirectory
+    ports: Ports = field(default_factory=Ports.free)
+    definitions: Path = DEFINITIONS
+
+    @property
+    def url(self) -> str:
+        """The AMQP URL of the user `admin`, who may do everything in the vhost."""
+        return self.url_of(ADMIN)
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the node answers Prometheus."""
+        return f"http://{HOST}:{self.ports.rabbitmq_metrics}/metrics"
+
+    def url_of(self, user: str) -> str:
+        """Return the AMQP URL of `user`, for example of `stock-data`."""
+        return f"amqp://{user}:{self._password(user)}@{HOST}:{self.ports.rabbitmq}/{VHOST}"
+
+    @property
+    def stages(self) -> list[list[Program]]:
+        """What has to run: the port mapper outlives the node, or the node would start a daemon of its own."""
+        return [[self._port_mapper()], [self._node()]]
+
+    async def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl <arguments>` against this node and return what it prints."""
+        child = await asyncio.create_subprocess_exec(
+            str(_scripts() / "rabbitmqctl"),
+            *arguments,
+            env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output = (await child.communicate())[0].decode(errors="replace")
+        if child.returncode:
+            raise NativeError(f"rabbitmqctl {' '.join(arguments)} failed ({child.returncode}):\n{output}")
+        return output
+
+    @property
+    def _home(self) -> Path:
+        return self.run.data / "rabbitmq"
+
+    def _password(self, user: str) -> str:
+        return self.run.secret(f"rabbitmq-{user}")
+
+    def _port_mapper(self) -> Program:
+        binary = shutil.which("epmd")
+        if binary is None:
+            raise MissingProgramError("epmd (Erlang) is missing: run `make setup`")
+        port = self.ports.epmd
+        return Program(
+            name="epmd",
+            command=(binary, "-port", str(port), "-address", HOST),
+            environment=self.run.environment(),
+            directory=self.run.root,
+            log=self.run.log("epmd"),
+            probe=probes.tcp(port),
+        )
+
+    def _node(self) -> Program:
+        port = self.ports.rabbitmq
+        return Program(
+            name="rabbitmq",
+            command=(str(_scripts() / "rabbitmq-server"), "-noinput"),
+            environment=self._environment(),
+            directory=self.run.root,
+            log=self.run.log("rabbitmq"),
+            probe=probes.tcp(
+                port, send=b"AMQP\x00\x00\x09\x01", expect=b"\x01", what=f"AMQP on {HOST}:{port}"
+            ),
+            prepare=self._prepare,
+            before_stop=self._unhook_statistics,
+            stop_timeout_s=30.0,
+        )
+
+    async def _unhook_statistics(self) -> None:
+        # On its way out this handler calls a process that is waiting for it, and both sit there for 5 s.
+        await self.control("eval", "gen_event:delete_handler(rabbit_event, rabbit_mgmt_db_handler, []).")
+
+    async def _prepare(self) -> None:
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cookie = self._home / ".erlang.cookie"
+        kept(cookie, secrets.token_hex(16))
+        cookie.chmod(0o400)
+        (self._home / "enabled_plugins").write_text("[rabbitmq_prometheus].\n")
+        (self._home / "rabbitmq.conf").write_text(self._configuration())
+        passwords = {user: self._password(user) for user in (*SERVICE_USERS, ADMIN)}
+        merged = with_users(_read(self.definitions), passwords)
+        (self._home / "definitions.json").write_text(json.dumps(merged, indent=2))
+        # The node starts a daemon of its own, which nobody would stop, when it finds no port mapper.
+        await probes.tcp(self.ports.epmd).passed(timeout_s=10.0)
+
+    def _configuration(self) -> str:
+        settings = {
+            "listeners.tcp.local": f"{HOST}:{self.ports.rabbitmq}",
+            "prometheus.tcp.ip": HOST,
+            "prometheus.tcp.port": self.ports.rabbitmq_metrics,
+            "load_definitions": self._home / "definitions.json",
+            "vm_memory_high_watermark.absolute": "1GB",
+            "disk_free_limit.absolute": "256MB",
+            # The default log of 512 MiB stays in memory until it rolls over: too much for a laptop.
+            "raft.wal_max_size_bytes": 64 * 1024 * 1024,
+            "management_agent.disable_metrics_collector": "true",
+            "log.console": "true",
+            "log.console.level": "info",
+            "log.file": "false",
+        }
+        return "".join(f"{key} = {value}\n" for key, value in settings.items())
+
+    def _environment(self) -> dict[str, str]:
+        home = str(self._home)
+        return self.run.environment() | {
+            "HOME": home,
+            "ERL_EPMD_PORT": str(self.ports.epmd),
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_NODENAME": f"tickwire-{self.ports.rabbitmq}@localhost",
+            "RABBITMQ_DIST_PORT": str(self.ports.rabbitmq_distribution),
+            "RABBITMQ_MNESIA_BASE": f"{home}/data",
+            "RABBITMQ_MNESIA_DIR": f"{home}/data/node",
+            "RABBITMQ_LOG_BASE": f"{home}/log",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": f"{home}/rabbitmq-env.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
+            "RABBITMQ_PID_FILE": f"{home}/node.pid",
+            # Without this a shell stays between us and the node: signals and exit code would be the shell's.
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+            "RABBITMQ_CTL_DIST_PORT_MIN": "0",
+            "RABBITMQ_CTL_DIST_PORT_MAX": "0",
+        }
+
+
+@asynccontextmanager
+async def start(
+    directory: Path, ports: Ports | None = None, *, definitions: Path = DEFINITIONS
+) -> AsyncIterator[RabbitMQ]:
+    """Run a private node with its data in `directory` for the length of the block."""
+    server = RabbitMQ(RunDirectory.at(directory), ports or Ports.free(), definitions)
+    async with supervisor.running(server.run.root, server.stages):
+        yield server
+
+
+def with_users(definitions: Mapping[str, Any], passwords: Mapping[str, str]) -> dict[str, Any]:
+    """Return `definitions` with these users (and nobody else) and what they may do.
+
+    A service user without a permission in the definitions gets the whole vhost; `admin` always does.
+    """
+    allowed = [entry for entry in definitions.get("permissions", []) if entry["user"] in passwords]
+    missing = passwords.keys() - {entry["user"] for entry in allowed}
+    return dict(definitions) | {
+        "vhosts": definitions.get("vhosts") or [{"name": VHOST}],
+        "users": [_user(name, password) for name, password in passwords.items()],
+        "permissions": [*allowed, *(_everything(user) for user in sorted(missing))],
+    }
+
+
+def _user(name: str, password: str) -> dict[str, Any]:
+    salt = secrets.token_bytes(4)
+    digest = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    return {
+        "name": name,
+        "password_hash": digest,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "administrator" if name == ADMIN else "",
+    }
+
+
+def _everything(user: str) -> dict[str, str]:
+    return {"user": user, "vhost": VHOST, "configure": _ALL, "write": _ALL, "read": _ALL}
+
+
+def _read(definitions: Path) -> dict[str, Any]:
+    return dict(json.loads(definitions.read_text())) if definitions.exists() else {}
+
+
+def _scripts() -> Path:
+    """Return the folder of the real start scripts; Debian's `rabbitmqctl` on the PATH changes the user."""
+    for base in _INSTALLED:
+        for folder in sorted(Path(base).glob("rabbitmq_server-*/sbin"), reverse=True):
+            return folder
+    raise MissingProgramError("rabbitmq-server is missing: run `make setup`")

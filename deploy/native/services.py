@@ -1,0 +1,109 @@
+"""The four services as programs: their commands, their environment and their readiness."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from native import probes
+from native.directories import MARKER, kept
+from native.memcached import Memcached
+from native.ports import HOST, Ports
+from native.postgres import Postgres
+from native.process import Program
+from native.rabbitmq import RabbitMQ
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: its name everywhere, its import name, and the database role of the same word."""
+
+    name: str
+    package: str
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of its environment variables."""
+        return self.name.replace("-", "_").upper()
+
+    def ops_port(self, ports: Ports) -> int:
+        """Return the port of `/livez`, `/readyz` and `/metrics`."""
+        name = "gateway_ops" if self.name == "gateway" else self.name.replace("-", "_")
+        return ports.numbered()[name]
+
+
+SERVICES = (
+    Service("gateway", "gateway"),
+    Service("stock-data", "stock_data"),
+    Service("email", "emailer"),
+    Service("batch-processor", "batch_processor"),
+)
+NAMES = tuple(service.name for service in SERVICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backing:
+    """The servers that the services of one stack use, and the variables that a person set."""
+
+    rabbitmq: RabbitMQ
+    postgres: Postgres
+    memcached: Memcached
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def program(self, service: Service, ports: Ports | None = None) -> Program:
+        """Return the program of `service`; other `ports` than the stack's make a further replica."""
+        run, used = self.rabbitmq.run, ports or self.rabbitmq.ports
+        port = service.ops_port(used)
+        name = service.name if ports is None else f"{service.name}-{port}"
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", service.package),
+            environment=self.environment(service, used),
+            directory=_REPOSITORY,
+            log=run.log(name),
+            probe=probes.http(port, "/readyz"),
+            stop_timeout_s=25.0,
+        )
+
+    def environment(self, service: Service, ports: Ports) -> dict[str, str]:
+        """Return the environment of `service`: ours, then what the person set, then what nobody may set."""
+        own = {
+            "RABBITMQ_URL": self.rabbitmq.url_of(service.name),
+            "POSTGRES_DSN": self.postgres.dsn(service.package),
+            "MEMCACHED_ADDRESS": self.memcached.address,
+            MARKER: str(self.rabbitmq.run.root),
+        }
+        return self._defaults(service) | dict(self.variables) | self._port_variables(service, ports) | own
+
+    def _defaults(self, service: Service) -> dict[str, str]:
+        defaults = {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+        if service.name == "gateway":
+            defaults |= self._gateway_secrets()
+        if service.name == "email":
+            defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
+        return defaults
+
+    def _gateway_secrets(self) -> dict[str, str]:
+        run = self.rabbitmq.run
+        pepper = run.secrets / "gateway-pepper"
+        kept(pepper, secrets.token_urlsafe(32))
+        kept(run.api_key, new_api_key())
+        return {"GATEWAY_KEY_PEPPER_FILE": str(pepper), "GATEWAY_BOOTSTRAP_KEY_FILE": str(run.api_key)}
+
+    @staticmethod
+    def _port_variables(service: Service, ports: Ports) -> dict[str, str]:
+        if service.name == "gateway":
+            return {"GATEWAY_PORT": str(ports.gateway), "GATEWAY_OPS_PORT": str(ports.gateway_ops)}
+        return {f"{service.prefix}_PORT": str(service.ops_port(ports))}
+
+
+def new_api_key() -> str:
+    """Return a new API key: `tw_live_<16 hex digits>_<32 random bytes in URL-safe base64>`."""
+    secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+    return f"tw_live_{secrets.token_hex(8)}_{secret}"

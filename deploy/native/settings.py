@@ -1,0 +1,60 @@
+"""What a person may set: their own environment variables, and a `.env` file below those."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from native.errors import SettingError
+from native.ports import Ports
+
+# The runner starts these servers itself, with a login for each service: one value for all cannot be right.
+OWN_VARIABLES = ("RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS")
+
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Ports, and the variables that are handed on to the services."""
+
+    ports: Ports = field(default_factory=Ports)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], dotenv: Path) -> Settings:
+        """Return the settings; a variable of the environment wins over the same one in the file."""
+        from_file = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
+        variables = from_file | dict(environment)
+        handed_on = {name: value for name, value in variables.items() if name not in OWN_VARIABLES}
+        return cls(ports=Ports.from_environment(variables), variables=handed_on)
+
+
+def parse(text: str, source: Path) -> dict[str, str]:
+    """Return the variables of a `.env` text: `NAME=value` lines, `#` comments, optional quotes."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            name, value = _assignment(line.strip(), f"{source}, line {number}")
+            found[name] = value
+    return found
+
+
+def _assignment(line: str, place: str) -> tuple[str, str]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise SettingError(f"{place}: {line!r} is not NAME=value, for example GATEWAY_PORT=8080")
+    name, value = match.groups()
+    if value[:1] in ("'", '"'):
+        return name, _unquoted(value, place)
+    return name, re.split(r"\s+#", value, maxsplit=1)[0].strip()
+
+
+def _unquoted(value: str, place: str) -> str:
+    quote, end = value[0], value.rfind(value[0])
+    rest = value[end + 1 :].strip()
+    if end == 0 or (rest and not rest.startswith("#")):
+        raise SettingError(f"{place}: the quote {quote} is opened and not closed")
+    return value[1:end]

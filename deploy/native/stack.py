@@ -1,0 +1,223 @@
+"""The whole stack on one machine: servers and services, started together and stopped in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from native import supervisor
+from native.directories import RunDirectory
+from native.mailbox import Mailbox
+from native.memcached import Memcached
+from native.ports import HOST, Ports
+from native.postgres import Postgres
+from native.process import Program
+from native.prometheus import Prometheus
+from native.rabbitmq import RabbitMQ
+from native.services import NAMES, SERVICES, Backing, Service
+from native.supervisor import Keeper, Report, Supervisor, ignore
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a stack consists of, before anything runs."""
+
+    run: RunDirectory
+    ports: Ports
+    services: Collection[str] = NAMES
+    without: Collection[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    via: Mapping[str, int] = field(default_factory=dict)
+    fast: bool = False
+
+    @property
+    def rabbitmq(self) -> RabbitMQ:
+        """The broker."""
+        return RabbitMQ(self.run, self.ports)
+
+    @property
+    def postgres(self) -> Postgres:
+        """The databases."""
+        return Postgres(self.run, self.ports, self.fast)
+
+    @property
+    def memcached(self) -> Memcached:
+        """The cache."""
+        return Memcached(self.run, self.ports)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Where the mail of the stack arrives."""
+        return Mailbox(self.run, self.ports)
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """The metrics store."""
+        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else 5)
+
+    @property
+    def backing(self) -> Backing:
+        """The servers as the services see them: through the ports of `via`, where a test put a proxy."""
+        seen = replace(self, ports=replace(self.ports, **self.via))
+        return Backing(
+            rabbitmq=seen.rabbitmq, postgres=seen.postgres, memcached=seen.memcached, variables=self.variables
+        )
+
+    def stages(self) -> list[list[Program]]:
+        """Return the programs in the order of their start; they stop the other way round.
+
+        Services stop first, while everything they need is there; the broker's port mapper stops last.
+        """
+        port_mapper, broker = self.rabbitmq.stages
+        servers = [*broker, *self.postgres.stages[0], *self.memcached.stages[0]]
+        watchers = [*self.mailbox.stages[0], *self.prometheus.stages[0]]
+        services = [self.backing.program(service) for service in SERVICES if service.name in self.services]
+        stages = [port_mapper, servers, watchers, services]
+        return [[program for program in stage if program.name not in self.without] for stage in stages]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: addresses, and a hand on each of its processes."""
+
+    blueprint: Blueprint
+    supervisor: Supervisor
+
+    @property
+    def ports(self) -> Ports:
+        """Every port of the stack."""
+        return self.blueprint.ports
+
+    @property
+    def url(self) -> str:
+        """The public address of the gateway."""
+        return f"http://{HOST}:{self.ports.gateway}"
+
+    @property
+    def api_key(self) -> str:
+        """A key that may do everything."""
+        return self.blueprint.run.api_key.read_text().strip()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of every program that runs or ran."""
+        return {name: keeper.process.pid for name, keeper in self.supervisor.keepers.items()}
+
+    @property
+    def rabbitmq(self) -> RabbitMQ:
+        """The broker: `url`, `control("list_queues")`."""
+        return self.blueprint.rabbitmq
+
+    @property
+    def postgres(self) -> Postgres:
+        """The databases: `url` of the superuser, `dsn("gateway")`."""
+        return self.blueprint.postgres
+
+    @property
+    def memcached(self) -> Memcached:
+        """The cache: `address`."""
+        return self.blueprint.memcached
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The mailbox: `url`, `smtp`."""
+        return self.blueprint.mailbox
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """The metrics store: `url`."""
+        return self.blueprint.prometheus
+
+    def ops_url(self, service: str) -> str:
+        """Return where a service answers `/livez`, `/readyz` and `/metrics`."""
+        return f"http://{HOST}:{_service(service).ops_port(self.ports)}"
+
+    def log(self, name: str) -> str:
+        """Return everything that a process has logged."""
+        return self.blueprint.run.log(name).read_text(errors="replace")
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal; a process that ends by it is started again after a moment."""
+        os.kill(self._keeper(name).process.pid, number)
+
+    async def stop(self, name: str) -> None:
+        """Stop a process in good order and keep it stopped."""
+        await self._keeper(name).stop()
+
+    async def start(self, name: str) -> None:
+        """Start a stopped process and return when it is ready."""
+        await self._keeper(name).start()
+
+    async def restart(self, name: str) -> None:
+        """Stop a process in good order, start it again, return when it is ready."""
+        await self.stop(name)
+        await self.start(name)
+
+    async def ready(self, name: str, *, timeout_s: float = 60.0) -> None:
+        """Return when a process is ready (again)."""
+        await self._keeper(name).ready(timeout_s=timeout_s)
+
+    async def add_replica(self, service: str) -> tuple[str, Ports]:
+        """Run one more process of a service on ports of its own; return its name and those ports."""
+        fresh = Ports.free()
+        used = replace(
+            self.ports,
+            gateway=fresh.gateway,
+            gateway_ops=fresh.gateway_ops,
+            stock_data=fresh.stock_data,
+            email=fresh.email,
+            batch_processor=fresh.batch_processor,
+        )
+        program = self.blueprint.backing.program(_service(service), used)
+        await self.supervisor.add(program).start()
+        return program.name, used
+
+    def _keeper(self, name: str) -> Keeper:
+        return self.supervisor.keepers[name]
+
+
+def _service(name: str) -> Service:
+    return next(service for service in SERVICES if service.name == name)
+
+
+@asynccontextmanager
+async def running(blueprint: Blueprint, *, report: Report = ignore) -> AsyncIterator[Stack]:
+    """Run what the blueprint says for the length of the block."""
+    async with supervisor.running(blueprint.run.root, blueprint.stages(), report=report) as started:
+        yield Stack(blueprint, started)
+
+
+@asynccontextmanager
+async def start(
+    directory: Path,
+    *,
+    services: Collection[str] = NAMES,
+    without: Collection[str] = (),
+    ports: Ports | None = None,
+    variables: Mapping[str, str] | None = None,
+    via: Mapping[str, int] | None = None,
+) -> AsyncIterator[Stack]:
+    """Run a private stack in `directory` on free ports for the length of the block; nothing stays behind.
+
+    `services` chooses services, `without` leaves out servers (`prometheus`, `mailbox`), `variables` are
+    environment variables for all services, and `via` names ports (`rabbitmq`, `postgres`, `memcached`,
+    `mailbox_smtp`) that the services use in place of the servers' own, for a proxy in between.
+    """
+    blueprint = Blueprint(
+        RunDirectory.at(directory),
+        ports or Ports.free(),
+        services,
+        without,
+        {"PATH": os.environ.get("PATH", ""), **(variables or {})},
+        via or {},
+        fast=True,
+    )
+    try:
+        async with running(blueprint) as stack:
+            yield stack
+    finally:
+        blueprint.postgres.cluster.remove()

@@ -1,0 +1,175 @@
+"""Keeps programs running: start in parallel, restart with back-off, stop in the reverse order of stages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from native import leftovers
+from native.errors import NotReadyError, ProcessFailedError
+from native.process import Process, Program
+
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 10.0
+_STABLE_AFTER_S = 30.0
+_FIRST_START_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a program: `starting`, `ready`, `exited`, `stopping` or `stopped`."""
+
+    name: str
+    state: str
+    detail: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Report nothing."""
+
+
+class Keeper:
+    """Keeps one program running until it is told to stop."""
+
+    def __init__(self, program: Program, report: Report) -> None:
+        self.program = program
+        self.process = Process(program)
+        self._report = report
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._ever_ready = False
+
+    async def start(self) -> None:
+        """Start the program and return when it is ready; raise `ProcessFailedError` when it cannot be."""
+        self._ever_ready = False
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def ready(self, *, timeout_s: float = 60.0) -> None:
+        """Return when the program is ready (again)."""
+        await asyncio.wait_for(self._ready.wait(), timeout_s)
+
+    async def stop(self) -> None:
+        """Stop the program and keep it stopped."""
+        if self._task is None:
+            return
+        self._report(Event(self.program.name, "stopping"))
+        # First the restarts end, or the stop would only start it anew.
+        self._task.cancel()
+        with suppress(asyncio.CancelledError, ProcessFailedError):
+            await self._task
+        self._task = None
+        self._ready.clear()
+        await self.process.stop()
+        self._report(Event(self.program.name, "stopped"))
+
+    async def _keep(self) -> None:
+        attempt = 0
+        while True:
+            lasted_s = await self._run_once()
+            attempt = 1 if lasted_s > _STABLE_AFTER_S else attempt + 1
+            if not self._ever_ready and attempt >= _FIRST_START_ATTEMPTS:
+                raise self._failure(f"ended with {self.process.ending}")
+            delay_s = min(_FIRST_DELAY_S * 2 ** (attempt - 1), _LONGEST_DELAY_S)
+            self._report(Event(self.program.name, "exited", f"{self.process.ending}, again in {delay_s:g} s"))
+            await asyncio.sleep(delay_s)
+
+    async def _run_once(self) -> float:
+        """Run the program to its end; return how long it lasted."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._report(Event(self.program.name, "starting", self.program.probe.what))
+        await self.process.start()
+        watcher = asyncio.create_task(self._announce_ready(began))
+        ended = asyncio.create_task(self.process.wait())
+        try:
+            await asyncio.wait({watcher, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                watcher.result()
+            await ended
+        finally:
+            watcher.cancel()
+            ended.cancel()
+            self._ready.clear()
+        return clock() - began
+
+    async def _announce_ready(self, began: float) -> None:
+        # Only the first start has a deadline: later a process may rightly wait for others to come back.
+        timeout_s = float("inf") if self._ever_ready else self.program.ready_timeout_s
+        try:
+            await self.program.probe.passed(timeout_s=timeout_s)
+        except NotReadyError as error:
+            raise self._failure(f"was not ready after {timeout_s:.0f} s ({error})") from error
+        self._ever_ready = True
+        self._ready.set()
+        took_s = asyncio.get_running_loop().time() - began
+        self._report(Event(self.program.name, "ready", f"{took_s:.1f} s"))
+
+    def _failure(self, what: str) -> ProcessFailedError:
+        lines = "\n".join(f"    {line}" for line in self.process.last_lines()) or "    (no output)"
+        return ProcessFailedError(
+            f"{self.program.name} {what}.\n"
+            f"  check:  {self.program.probe.what}\n"
+            f"  log:    {self.program.log}, its last lines:\n{lines}\n"
+            f"  next:   less +G '{self.program.log}'"
+        )
+
+
+class Supervisor:
+    """Runs programs in stages: all start at once, the last stage stops first."""
+
+    def __init__(self, stages: Sequence[Sequence[Program]], *, report: Report = ignore) -> None:
+        self._report = report
+        self._stages = [[Keeper(program, report) for program in stage] for stage in stages]
+
+    @property
+    def keepers(self) -> dict[str, Keeper]:
+        """The keepers by program name."""
+        return {keeper.program.name: keeper for stage in self._stages for keeper in stage}
+
+    def add(self, program: Program) -> Keeper:
+        """Take one more program into the last stage; the caller starts it."""
+        keeper = Keeper(program, self._report)
+        self._stages[-1].append(keeper)
+        return keeper
+
+    async def start(self) -> None:
+        """Start everything and return when all is ready; the first failure ends the wait."""
+        tasks = [asyncio.create_task(keeper.start()) for keeper in self.keepers.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Stop the stages one after the other, the last one first; each stage stops in parallel."""
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(keeper.stop() for keeper in stage))
+
+
+@asynccontextmanager
+async def running(
+    root: Path, stages: Iterable[Sequence[Program]], *, report: Report = ignore
+) -> AsyncIterator[Supervisor]:
+    """Run `stages` for the length of the block; afterwards no process with the marker of `root` is left."""
+    supervisor = Supervisor(list(stages), report=report)
+    try:
+        await supervisor.start()
+        yield supervisor
+    finally:
+        await supervisor.stop()
+        await leftovers.stop(root, patience_s=0.0)
