@@ -1,0 +1,59 @@
+# Every habit of this repository is one target; `make` alone lists them.
+
+PYTHON := .venv/bin/python
+NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
+SETUP := deploy/native/setup.sh
+PYPROJECTS := $(wildcard services/*/pyproject.toml)
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+	--no-emit-package tickwire-chassis
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop status demo reset test lint bench lock up down
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: servers, virtual environment, locked packages
+	@$(SETUP)
+
+run: ## Start the whole stack on this machine without Docker; Ctrl-C stops it
+	@$(SETUP)
+	@$(NATIVE) run
+
+stop: ## Stop the stack that `make run` started
+	@$(NATIVE) stop
+
+status: ## Show the processes of the running stack
+	@$(NATIVE) status
+
+demo: ## Walk through everything against the running stack
+	@$(NATIVE) demo
+
+reset: ## Forget all data of the stopped stack
+	@$(NATIVE) reset
+
+test: ## Run the tests (narrow them: make test ARGS="tests/unit -k ports")
+	@$(SETUP) --test
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: ## Check style, types and the imports between packages
+	@$(SETUP) --test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: ## Measure (narrow it: make bench ARGS="-k email")
+	@$(SETUP) --bench
+	$(PYTHON) -m pytest tests/benchmarks -s $(ARGS)
+
+lock: ## Resolve the dependencies anew into the two lock files
+	@$(SETUP) --test
+	.venv/bin/$(COMPILE) requirements.in $(PYPROJECTS) --output-file requirements.lock
+	.venv/bin/$(COMPILE) requirements.in requirements-dev.in $(PYPROJECTS) --output-file requirements-dev.lock
+
+up: ## Start the whole stack in containers and wait until it is ready
+	docker compose up --build --wait
+
+down: ## Stop the containers; the data stays
+	docker compose down

@@ -1,0 +1,172 @@
+#!/bin/sh
+# Installs what `make run` needs: servers from Debian's packages, Python packages by locked hashes.
+# A second run with nothing changed only looks. See --help.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+Usage: deploy/native/setup.sh [--test | --bench]
+
+  (no option)  what running the stack needs
+  --test       also what tests, linters and benchmarks need (same as --bench)
+
+As root it installs missing Debian packages itself; otherwise it prints the command to type.
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '\n%s\n' "$*" >&2; exit 1; }
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
+cd "$root"
+venv=.venv
+lock=requirements.lock
+stamps='run dev'
+stamp=run
+development=no
+case "${1:-}" in
+    '') ;;
+    --test | --bench) development=yes lock=requirements-dev.lock stamps=dev stamp=dev ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+esac
+
+# ── servers ──────────────────────────────────────────────────────────────────────────────────────
+
+present() { command -v "$1" >/dev/null 2>&1; }
+any_file() { [ -e "$1" ]; }  # called with a pattern: true when it names a file
+
+# Administrators' programs are not on everybody's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+venv_works() { "$venv/bin/python" -c '' 2>/dev/null; }
+
+missing_packages() {
+    venv_works || suitable_python >/dev/null || printf 'python3-venv '
+    any_file /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server || printf 'rabbitmq-server '
+    any_file /usr/lib/postgresql/*/bin/postgres || printf 'postgresql '
+    present memcached || printf 'memcached '
+    present prometheus || printf 'prometheus '
+    if [ $development = yes ]; then
+        present smtp-sink || printf 'postfix '
+        present wrk || printf 'wrk '
+    fi
+}
+
+suitable_python() {
+    for candidate in python3.13 python3.12 python3.11 python3 /usr/bin/python3 python3.14; do
+        present "$candidate" || continue
+        "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+        printf '%s' "$candidate"
+        return 0
+    done
+    return 1
+}
+
+policy=/usr/sbin/policy-rc.d
+cluster_choice=/etc/postgresql-common/createcluster.d/tickwire.conf
+made_policy=no
+made_choice=no
+
+take_back() {
+    if [ $made_policy = yes ]; then rm -f "$policy"; fi
+    if [ $made_choice = yes ]; then rm -f "$cluster_choice"; fi
+}
+
+# The stack runs its own servers: apt must not start the distribution's daemons beside them.
+keep_daemons_off() {
+    trap take_back EXIT
+    trap 'exit 130' INT TERM HUP
+    if [ ! -e "$policy" ]; then
+        made_policy=yes
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    if [ ! -e "$cluster_choice" ] && ! any_file /usr/lib/postgresql/*/bin/postgres; then
+        made_choice=yes
+        mkdir -p "$(dirname "$cluster_choice")"
+        printf 'create_main_cluster = false\n' >"$cluster_choice"
+    fi
+}
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >>"$apt_log" 2>&1 ||
+        fail "apt-get $1 failed; the end of $apt_log:
+$(tail -n 15 "$apt_log")
+
+Next: look at the whole file, mend it, and call this again."
+}
+
+install_packages() {
+    wanted=$*
+    present apt-get ||
+        fail "Missing: $wanted. This system has no apt-get: install the matching packages, then call this again."
+    [ "$(id -u)" = 0 ] ||
+        fail "Some programs are missing. Type this, then the same command again:
+
+    sudo apt-get install --no-install-recommends $wanted
+
+(These servers are started privately by Tickwire; the system's own daemons can stay off.)"
+    apt_log=${TMPDIR:-/tmp}/tickwire-apt.log
+    : >"$apt_log"
+    say "Installing Debian packages: $wanted"
+    keep_daemons_off
+    apt update
+    # shellcheck disable=SC2086  # one word for each package
+    apt install -y --no-install-recommends $wanted
+    take_back
+    made_policy=no made_choice=no
+}
+
+missing=$(missing_packages)
+# shellcheck disable=SC2086
+[ -z "$missing" ] || {
+    install_packages $missing
+    missing=$(missing_packages)
+}
+[ -z "$missing" ] || fail "Still missing after the installation: $missing
+Python 3.11 or newer with venv is needed, and the servers named in docs; Debian 12 or newer has all of them."
+
+# ── Python packages ──────────────────────────────────────────────────────────────────────────────
+
+projects='chassis gateway stock-data email batch-processor'
+
+fingerprint() {
+    { printf '%s\n' "$root"; cat "$1" services/*/pyproject.toml; } | sha256sum | cut -d ' ' -f 1
+}
+
+fresh() {
+    venv_works || return 1
+    for kind in $stamps; do
+        case $kind in run) file=requirements.lock ;; *) file=requirements-dev.lock ;; esac
+        [ "$(cat "$venv/.tickwire-$kind" 2>/dev/null)" = "$(fingerprint "$file")" ] && return 0
+    done
+    return 1
+}
+
+pip() {
+    "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input "$@" ||
+        fail "pip could not install the packages (see above).
+Next: check the network, then call this again; rm -r $venv starts from nothing."
+}
+
+install_python_packages() {
+    venv_works || {
+        python=$(suitable_python) || fail 'Python 3.11 or newer with venv is needed.'
+        say "Making the virtual environment $venv with $($python --version)"
+        rm -rf "$venv"
+        "$python" -m venv "$venv"
+    }
+    say "Installing the Python packages of $lock (hashes checked)"
+    pip install --require-hashes -r "$lock"
+    set --
+    for project in $projects; do set -- "$@" -e "services/$project"; done
+    pip install --no-deps --no-build-isolation "$@"
+    # The development lock holds everything of the other one too.
+    rm -f "$venv"/.tickwire-*
+    fingerprint "$lock" >"$venv/.tickwire-$stamp"
+    say "Ready to run."
+}
+
+fresh || install_python_packages
