@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from native import runner
+from native.cluster import Cluster
 from native.directories import RunDirectory
 from native.errors import NativeError
 from native.progress import Progress
@@ -72,12 +74,22 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
+def reset(options: argparse.Namespace) -> int:
+    """Forget the data, the logs and the secrets of the stopped stack."""
+    directory = RunDirectory.at(options.run_dir)
+    with runner.ownership(directory):
+        Cluster(directory).remove()
+        shutil.rmtree(directory.root)
+    print(f"Removed {directory.root}.")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m native", description=__doc__)
     default = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     parser.add_argument("--run-dir", type=Path, default=default, help="data, logs, secrets (default: .run)")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (run, status, stop):
+    for command in (run, status, stop, reset):
         text = command.__doc__
         commands.add_parser(command.__name__, help=text, description=text).set_defaults(command=command)
     return parser

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from native.mailbox import api
+from native.mailbox.messages import Received, Store
+from native.mailbox.receiver import Receiver
+
+
+@pytest.fixture
+def store() -> Store:
+    filled = Store()
+    for number in range(3):
+        raw = f"From: a@example.org\r\nTo: b@example.org\r\nSubject: number {number}\r\n\r\nbody\r\n".encode()
+        filled.add(Received(raw, "a@example.org", ("b@example.org",)))
+    return filled
+
+
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    app = api.create_app(store, Receiver(store), smtp_host="127.0.0.1", smtp_port=0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://box") as connected:
+        yield connected
+
+
+async def test_a_page_of_messages_is_newest_first(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/api/v1/messages", params={"limit": 1, "start": 1})).json()
+    assert (page["total"], page["messages_count"], page["start"]) == (3, 3, 1)
+    assert [message["Subject"] for message in page["messages"]] == ["number 1"]
+
+
+async def test_one_message_is_shown_with_its_text(client: httpx.AsyncClient) -> None:
+    detail = (await client.get("/api/v1/message/latest")).json()
+    assert (detail["Subject"], detail["Text"].strip()) == ("number 2", "body")
+    raw = await client.get(f"/api/v1/message/{detail['ID']}/raw")
+    assert raw.headers["content-type"].startswith("text/plain")
+    assert (await client.get(f"/api/v1/message/{detail['ID']}/headers")).json()["Subject"] == ["number 2"]
+
+
+async def test_a_search_finds_and_deletes(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/api/v1/search", params={"query": 'subject:"number 0"'})).json()
+    assert found["messages_count"] == 1
+    await client.delete("/api/v1/search", params={"query": 'subject:"number 0"'})
+    assert (await client.get("/api/v1/messages")).json()["total"] == 2
+
+
+async def test_some_messages_or_all_are_deleted(client: httpx.AsyncClient, store: Store) -> None:
+    newest = next(iter(store)).id
+    await client.request("DELETE", "/api/v1/messages", json={"IDs": [newest]})
+    assert len(store) == 2
+    assert (await client.delete("/api/v1/messages")).text == "ok"
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/message/nope", 404),
+        ("/api/v1/search", 400),
+        ("/api/v1/message/latest/part/9", 404),
+        ("/nope", 404),
+    ],
+)
+async def test_what_is_not_there_is_said(client: httpx.AsyncClient, path: str, status: int) -> None:
+    assert (await client.get(path)).status_code == status
+
+
+async def test_the_page_runs_no_script_but_its_own_and_fetches_nothing(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert "http" not in answer.text.replace("HTTP", "")

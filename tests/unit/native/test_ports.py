@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+
+from native import ports
+from native.errors import PortTakenError, SettingError
+from native.ports import HOST, Ports
+
+
+def test_a_port_comes_from_its_variable_and_the_others_keep_their_default() -> None:
+    chosen = Ports.from_environment(
+        {"GATEWAY_PORT": "9000", "NATIVE_POSTGRES_PORT": " 15433 ", "EMAIL_PORT": ""}
+    )
+    assert (chosen.gateway, chosen.postgres, chosen.email) == (9000, 15433, 8082)
+
+
+def test_every_port_has_a_variable() -> None:
+    assert set(ports.VARIABLES) == set(ports.names())
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "65536", "-1", "80.5"])
+def test_an_unusable_port_is_refused_with_the_variable_and_an_example(value: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(f"GATEWAY_PORT is '{value}'")) as error:
+        Ports.from_environment({"GATEWAY_PORT": value})
+    assert "GATEWAY_PORT=8080" in str(error.value)
+
+
+def test_one_port_for_two_processes_is_refused_with_both_variables() -> None:
+    with pytest.raises(SettingError, match="GATEWAY_PORT, EMAIL_PORT"):
+        Ports.from_environment({"GATEWAY_PORT": "8082"})
+
+
+def test_free_ports_are_all_different() -> None:
+    numbers = Ports.free().numbered().values()
+    assert len(set(numbers)) == len(ports.names())
+
+
+def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:
+    with socket.create_server((HOST, 0)) as holder:
+        number = holder.getsockname()[1]
+        with pytest.raises(PortTakenError) as error:
+            ports.check_free(Ports(**Ports.free().numbered() | {"stock_data": number}))
+    message = str(error.value)
+    assert f"Port {number} for stock-data is taken" in message
+    assert "make run STOCK_DATA_PORT=" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_free_ports_pass_the_check() -> None:
+    ports.check_free(Ports.free())

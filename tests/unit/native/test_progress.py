@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from native.progress import Progress
+from native.supervisor import Event
+
+
+@pytest.fixture
+def output() -> io.StringIO:
+    return io.StringIO()
+
+
+def test_without_a_terminal_each_event_is_a_plain_line(output: io.StringIO) -> None:
+    progress = Progress(Console(file=output))
+    with progress.waiting():
+        progress(Event("postgres", "starting", "TCP"))
+        progress(Event("postgres", "ready", "1.2 s"))
+    progress(Event("email", "exited", "signal SIGKILL, again in 0.5 s"))
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    assert lines == [
+        ["ready", "postgres", "1.2", "s"],
+        ["ended", "email", "signal", "SIGKILL,", "again", "in", "0.5", "s"],
+    ]
+
+
+def test_on_a_terminal_what_is_waited_for_is_named(output: io.StringIO) -> None:
+    progress = Progress(Console(file=output, force_terminal=True))
+    with progress.waiting():
+        progress(Event("postgres", "starting", "the databases"))
+        progress(Event("rabbitmq", "starting", "AMQP"))
+        progress(Event("postgres", "ready", "1.2 s"))
+    progress.say("done")
+    assert "waiting for rabbitmq (AMQP)" in output.getvalue()

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from native.directories import RunDirectory
+from native.ports import Ports
+from native.services import NAMES, SERVICES, new_api_key
+from native.stack import Blueprint
+
+PORTS = Ports()
+
+
+def environment(directory: Path, name: str, **more: object) -> dict[str, str]:
+    backing = Blueprint(RunDirectory.at(directory), PORTS, **more).backing  # type: ignore[arg-type]
+    return backing.environment(next(service for service in SERVICES if service.name == name), PORTS)
+
+
+def test_each_service_logs_in_as_itself(tmp_path: Path) -> None:
+    for name in NAMES:
+        assert environment(tmp_path, name)["RABBITMQ_URL"].startswith(f"amqp://{name}:")
+    assert environment(tmp_path, "email")["POSTGRES_DSN"].startswith("postgresql://emailer:")
+
+
+def test_the_gateway_gets_its_secrets_as_files(tmp_path: Path) -> None:
+    found = environment(tmp_path, "gateway")
+    key = Path(found["GATEWAY_BOOTSTRAP_KEY_FILE"])
+    pepper = Path(found["GATEWAY_KEY_PEPPER_FILE"])
+    assert (key.stat().st_mode & 0o777, pepper.stat().st_mode & 0o777) == (0o600, 0o600)
+    assert key.read_text().startswith("tw_live_")
+    assert "GATEWAY_BOOTSTRAP_KEY_FILE" not in environment(tmp_path, "email")
+
+
+def test_the_key_and_the_passwords_stay_the_same(tmp_path: Path) -> None:
+    first, second = (environment(tmp_path, "gateway") for _ in range(2))
+    assert first == second
+
+
+def test_what_a_person_sets_wins_over_a_default(tmp_path: Path) -> None:
+    variables = {"EMAIL_SMTP_HOST": "relay.example.org", "LOG_FORMAT": "pretty"}
+    found = environment(tmp_path, "email", variables=variables)
+    assert (found["EMAIL_SMTP_HOST"], found["LOG_FORMAT"]) == ("relay.example.org", "pretty")
+
+
+def test_a_proxy_in_between_is_what_the_services_see(tmp_path: Path) -> None:
+    found = environment(tmp_path, "email", via={"postgres": 20001, "mailbox_smtp": 20002})
+    assert ":20001/emailer" in found["POSTGRES_DSN"]
+    assert found["EMAIL_SMTP_PORT"] == "20002"
+
+
+def test_an_api_key_has_the_agreed_form() -> None:
+    assert re.fullmatch(r"tw_live_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", new_api_key())
+
+
+def test_services_stop_before_servers_and_the_port_mapper_last(tmp_path: Path) -> None:
+    stages = Blueprint(RunDirectory.at(tmp_path), PORTS).stages()
+    names = [{program.name for program in stage} for stage in stages]
+    assert names[0] == {"epmd"}
+    assert names[-1] == set(NAMES)
+    assert names[1] == {"rabbitmq", "postgres", "memcached"}
+
+
+def test_a_server_can_be_left_out(tmp_path: Path) -> None:
+    stages = Blueprint(RunDirectory.at(tmp_path), PORTS, services=["email"], without=["prometheus"]).stages()
+    assert {program.name for stage in stages[2:] for program in stage} == {"mailbox", "email"}

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from native import settings
+from native.errors import SettingError
+from native.settings import Settings
+
+FILE = Path(".env")
+
+
+def test_a_dotenv_line_is_read_with_comments_quotes_and_export() -> None:
+    text = """
+    # a comment
+    PLAIN=value  # said why
+    EMPTY=
+    export EXPORTED = yes
+    SINGLE='a # b'
+    DOUBLE="a = b" # quoted
+    URL=http://host/#part
+    """
+    assert settings.parse(text, FILE) == {
+        "PLAIN": "value",
+        "EMPTY": "",
+        "EXPORTED": "yes",
+        "SINGLE": "a # b",
+        "DOUBLE": "a = b",
+        "URL": "http://host/#part",
+    }
+
+
+@pytest.mark.parametrize("line", ["no assignment", "1X=2", "=x"])
+def test_a_line_that_is_no_assignment_is_refused_with_its_place(line: str) -> None:
+    with pytest.raises(SettingError, match=r"\.env, line 2"):
+        settings.parse(f"A=1\n{line}\n", FILE)
+
+
+@pytest.mark.parametrize("line", ["A='x", 'A="x" y'])
+def test_an_open_quote_is_refused(line: str) -> None:
+    with pytest.raises(SettingError, match="quote"):
+        settings.parse(line, FILE)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("GATEWAY_PORT=9001\nLOG_LEVEL=DEBUG\n")
+    loaded = Settings.load({"GATEWAY_PORT": "9002"}, dotenv)
+    assert loaded.ports.gateway == 9002
+    assert loaded.variables["LOG_LEVEL"] == "DEBUG"
+
+
+def test_addresses_of_other_servers_are_not_handed_on(tmp_path: Path) -> None:
+    loaded = Settings.load({"POSTGRES_DSN": "postgresql://elsewhere/x", "HOME": "/h"}, tmp_path / ".env")
+    assert loaded.variables == {"HOME": "/h"}
