@@ -44,6 +44,8 @@ class Quote(Contract):
     simulated: bool = False
     session: Session = "closed"
     stream: StreamPosition | None = None
+    # The moment in history that a replay shows at `as_of`.
+    replayed: Moment | None = None
     warnings: list[str] = Field(default_factory=list)
 
 
