@@ -1,0 +1,1 @@
+"""The replay feed: historical days streamed over and over as simulated ticks."""

@@ -1,0 +1,48 @@
+"""Replicas that do not feed listen to the one that does, so that each can answer from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiormq.abc import DeliveredMessage
+from pydantic import ValidationError
+
+from chassis import logging
+from chassis.broker.rabbitmq import Link
+from contracts.stocks import QuotesTicked
+from contracts.topology import LIVE
+from stock_data.board import Board
+
+log = logging.get(__name__)
+
+# A replica that lags needs the newest ticks only: the broker drops the oldest.
+_QUEUE_LENGTH = 100
+
+
+class Follower:
+    """Copies the live ticks of another replica to the board; its own come back too and are passed over."""
+
+    def __init__(self, board: Board, *, is_leading: Callable[[], bool]) -> None:
+        self._board = board
+        self._is_leading = is_leading
+
+    async def attach(self, link: Link) -> None:
+        """Start listening over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        declared = await channel.queue_declare(
+            "", exclusive=True, auto_delete=True, arguments={"x-max-length": _QUEUE_LENGTH}
+        )
+        queue = declared.queue or ""
+        await channel.queue_bind(queue, LIVE, routing_key=QuotesTicked.routing_key)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(queue, self._take, no_ack=True)
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        if self._is_leading():
+            return
+        try:
+            ticked = QuotesTicked.model_validate_json(message.body)
+        except ValidationError as error:
+            log.warning("a tick that cannot be read", reason=str(error)[:300])
+            return
+        self._board.put(ticked.quotes)
