@@ -1,0 +1,1 @@
+"""Where market data comes from: the embedded history, and upstream providers behind the same protocol."""
