@@ -1,0 +1,26 @@
+"""Runs the service: `python -m stock_data`."""
+
+from __future__ import annotations
+
+from chassis import asgi, logging
+from chassis.settings import load_or_exit
+from contracts.topology import STOCK_DATA
+from stock_data.app import create_app
+from stock_data.settings import Settings
+
+
+def main() -> None:
+    """Serve until the process is asked to stop."""
+    settings = load_or_exit(Settings)
+    logging.configure(service=STOCK_DATA, level=settings.log_level, style=settings.log_format)
+    app = create_app(settings)
+    asgi.serve(
+        [asgi.Door(app, settings.host, settings.port)],
+        health=app.state.resources.foundation.health,
+        delay_s=settings.shutdown_delay_s,
+        grace_s=settings.shutdown_grace_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

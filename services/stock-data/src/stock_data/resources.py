@@ -1,0 +1,112 @@
+"""Everything that stock-data opens and closes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import SecretStr
+
+from chassis import logging
+from chassis.errors import DatabaseUnavailable
+from chassis.foundation import Foundation
+from contracts.topology import STOCK_DATA
+from stock_data import consumers, dataset
+from stock_data.board import Board
+from stock_data.catalogue import Catalogue
+from stock_data.market import Market
+from stock_data.providers.alpaca import AlpacaProvider
+from stock_data.providers.cached import CachedQuotes
+from stock_data.providers.embedded import EmbeddedProvider
+from stock_data.providers.failover import Failover
+from stock_data.providers.provider import Provider
+from stock_data.replay.feed import Feed, Pace
+from stock_data.replay.following import Follower
+from stock_data.replay.leadership import Leadership
+from stock_data.repository import Repository
+from stock_data.settings import Settings
+
+log = logging.get(__name__)
+
+_REFRESH_EVERY_S = 60
+_STALE_AFTER_S = 10.0
+
+
+class Resources:
+    """The parts of one running service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.foundation = Foundation(settings, service=STOCK_DATA, package="stock_data")
+        self.repository = Repository(self.foundation.postgres)
+        self.catalogue = Catalogue()
+        self.board = Board(stale_after_s=max(_STALE_AFTER_S, 3 / settings.replay_ticks_per_s))
+        self._filled = asyncio.Event()
+        self._alpaca = _alpaca(settings) if "alpaca" in settings.providers else None
+        self.market = Market(Failover([self._provider(name) for name in settings.providers]))
+        self.feed = self._feed()
+        self.foundation.answer(consumers.answers(self.market))
+        self.foundation.on_database(self._fill)
+        if settings.replays:
+            follower = Follower(self.board, is_leading=lambda: self.feed.is_running)
+            self.foundation.messaging.listen(follower.attach)
+
+    async def open(self) -> None:
+        """Start everything in the background."""
+        await self.foundation.open()
+        self.foundation.tasks.start("catalogue", self._refresh())
+        if self._settings.replays:
+            self.foundation.tasks.start("replay", self._replay())
+
+    async def close(self) -> None:
+        """The foundation ends the feed and the answers first; then nothing asks the upstream any more."""
+        await self.foundation.close()
+        if self._alpaca is not None:
+            await self._alpaca.close()
+
+    async def _fill(self) -> None:
+        """Before the first request: history is in the database, its newest bars are in memory."""
+        data = await asyncio.to_thread(dataset.read)
+        await self.repository.import_dataset(data)
+        self.catalogue.fill(await self.repository.listings())
+        self._filled.set()
+
+    async def _replay(self) -> None:
+        await self._filled.wait()
+        leadership = Leadership(self._settings.postgres_dsn.get_secret_value())
+        await leadership.lead(self.feed.run)
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_EVERY_S)
+            try:
+                self.catalogue.fill(await self.repository.listings())
+            except (DatabaseUnavailable, TimeoutError) as error:
+                log.warning("the catalogue stays as it is", reason=str(error))
+
+    def _provider(self, name: str) -> Provider:
+        if name == "alpaca":
+            assert self._alpaca is not None
+            return CachedQuotes(
+                self._alpaca, ttl_s=self._settings.quote_ttl_s, timeout_s=self._settings.alpaca_timeout_s
+            )
+        return EmbeddedProvider(catalogue=self.catalogue, board=self.board, history=self.repository.bars)
+
+    def _feed(self) -> Feed:
+        settings = self._settings
+        pace = Pace(settings.replay_speed, settings.replay_ticks_per_s, settings.replay_start_day)
+        publisher = self.foundation.messaging.publisher
+        return Feed(pace, next_day=self.repository.next_day, board=self.board, send=publisher.send)
+
+
+def _alpaca(settings: Settings) -> AlpacaProvider:
+    return AlpacaProvider(
+        base_url=settings.alpaca_url,
+        key_id=_secret(settings.alpaca_key_id),
+        secret=_secret(settings.alpaca_secret_key),
+        feed=settings.alpaca_feed,
+        timeout_s=settings.alpaca_timeout_s,
+    )
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value is not None else ""

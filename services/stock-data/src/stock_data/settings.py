@@ -1,0 +1,94 @@
+"""Settings of stock-data, from environment variables that start with STOCK_DATA_."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+
+from chassis.settings import Settings as SharedSettings
+
+ProviderName = Literal["embedded", "alpaca"]
+
+
+def _split(text: object) -> object:
+    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+
+
+def _needed_by_alpaca(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if value is None and "alpaca" in info.data.get("providers", ()):
+        raise ValueError("is not set, but alpaca is one of the providers")
+    return value
+
+
+Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split), Field(min_length=1)]
+AlpacaSecret = Annotated[SecretStr | None, AfterValidator(_needed_by_alpaca), Field(validate_default=True)]
+
+
+class Settings(SharedSettings):
+    """What stock-data needs beside what every service needs."""
+
+    prefix: ClassVar[str] = "STOCK_DATA_"
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="address of the internal HTTP door",
+        examples=["0.0.0.0"],  # noqa: S104
+    )
+    port: int = Field(
+        default=8081, ge=0, le=65535, description="port of the internal HTTP door", examples=["8081"]
+    )
+    providers: Providers = Field(
+        default=("embedded",),
+        description="where data comes from, the first that answers counts, separated by commas",
+        examples=["alpaca,embedded"],
+    )
+    alpaca_url: str = Field(
+        default="https://data.alpaca.markets",
+        pattern=r"^https?://",
+        description="address of Alpaca's market data",
+        examples=["https://data.alpaca.markets"],
+    )
+    alpaca_key_id: AlpacaSecret = Field(
+        default=None,
+        description="Alpaca's key id, needed when alpaca is a provider",
+        examples=["PK0123456789"],
+    )
+    alpaca_secret_key: AlpacaSecret = Field(
+        default=None, description="the secret that goes with the key id", examples=["the-secret"]
+    )
+    alpaca_feed: Literal["iex", "sip", "delayed_sip"] = Field(
+        default="iex", description="Alpaca's feed; the free plan has iex", examples=["iex"]
+    )
+    alpaca_timeout_s: float = Field(
+        default=2.0, gt=0, le=30, description="seconds that one call to Alpaca may take", examples=["2"]
+    )
+    quote_ttl_s: float = Field(
+        default=1.0, ge=0, le=60, description="seconds that an upstream's quote is kept", examples=["1"]
+    )
+    replay_enabled: bool | None = Field(
+        default=None,
+        description="whether history is replayed as live ticks; unset: when embedded is the first provider",
+        examples=["true"],
+    )
+    replay_speed: float = Field(
+        default=60.0,
+        gt=0,
+        le=100_000,
+        description="market seconds that pass in one second of the replay",
+        examples=["60"],
+    )
+    replay_ticks_per_s: float = Field(
+        default=1.0, gt=0, le=5_000, description="ticks a second of each replayed symbol", examples=["1"]
+    )
+    replay_start_day: date = Field(
+        default=date(2012, 5, 21),
+        description="first day that is replayed; on the default one all five companies have a previous close",
+        examples=["2000-03-01"],
+    )
+
+    @property
+    def replays(self) -> bool:
+        """Whether the feed runs: made-up ticks never overlay a real upstream unless that is asked for."""
+        return self.providers[0] == "embedded" if self.replay_enabled is None else self.replay_enabled
