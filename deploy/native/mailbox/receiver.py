@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -97,8 +97,8 @@ class _Connection(SMTP):
 
 
 def _cut(connection: SMTP) -> None:
-    if isinstance(connection.transport, asyncio.WriteTransport):
-        connection.transport.abort()
+    if connection.transport:
+        cast(asyncio.WriteTransport, connection.transport).abort()
 
 
 def _reply(code: int) -> str:

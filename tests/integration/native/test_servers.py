@@ -1,0 +1,153 @@
+"""Each server is started, used and stopped, and no process is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import smtplib
+from email.message import EmailMessage
+from pathlib import Path
+
+import aiormq
+import asyncpg
+import httpx
+import pytest
+
+from native import leftovers, mailbox, memcached, postgres, prometheus, rabbitmq, supervisor
+from native.directories import RunDirectory
+from native.errors import NativeError
+from native.ports import Ports
+from native.postgres import Postgres
+
+
+async def test_memcached_keeps_a_value(tmp_path: Path) -> None:
+    async with memcached.start(tmp_path) as server:
+        host, port = server.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"set k 0 0 1\r\nx\r\nget k\r\n")
+        assert await reader.readuntil(b"END\r\n") == b"STORED\r\nVALUE k 0 1\r\nx\r\nEND\r\n"
+        writer.close()
+        await writer.wait_closed()
+    assert leftovers.find(tmp_path) == []
+
+
+async def test_prometheus_scrapes_itself(tmp_path: Path) -> None:
+    async with prometheus.start(tmp_path) as server, httpx.AsyncClient(base_url=server.url) as client:
+        async with asyncio.timeout(15):
+            while not await _up(client):
+                await asyncio.sleep(0.2)
+    assert leftovers.find(tmp_path) == []
+
+
+async def _up(client: httpx.AsyncClient) -> bool:
+    answer = await client.get("/api/v1/query", params={"query": 'up{service="prometheus"} == 1'})
+    return bool(answer.json()["data"]["result"])
+
+
+async def test_a_database_belongs_to_its_role_alone(tmp_path: Path) -> None:
+    async with postgres.start(tmp_path) as server:
+        connection = await asyncpg.connect(server.dsn("gateway"))
+        await connection.execute("CREATE TABLE mine (id int)")
+        await connection.close()
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await asyncpg.connect(server.dsn("gateway"), database="emailer")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(server.dsn("gateway"), password="wrong")
+        extra = await asyncpg.connect(await server.create_database("extra"))
+        await extra.close()
+    assert leftovers.find(tmp_path) == []
+
+
+async def test_a_second_start_finds_the_data_of_the_first(tmp_path: Path) -> None:
+    server = Postgres(RunDirectory.at(tmp_path), Ports.free(), fast=True)
+    try:
+        await _write_and_die(server)
+        assert (server.cluster.data / "postmaster.pid").exists()
+        async with postgres.start(tmp_path, server.ports) as again:
+            connection = await asyncpg.connect(again.dsn("emailer"))
+            assert await connection.fetchval("SELECT 1 FROM kept") == 1
+            await connection.close()
+    finally:
+        server.cluster.remove()
+
+
+async def _write_and_die(server: Postgres) -> None:
+    """Leave the cluster as after a power cut: its lock file names a process id that is somebody else's."""
+    async with supervisor.running(server.run.root, server.stages):
+        connection = await asyncpg.connect(server.dsn("emailer"))
+        await connection.execute("CREATE TABLE kept AS SELECT 1")
+        await connection.close()
+    (server.cluster.data / "postmaster.pid").write_text(f"{os.getpid()}\n{server.cluster.data}\n")
+
+
+@pytest.mark.root
+async def test_a_directory_that_the_server_user_cannot_enter_is_no_obstacle(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root runs PostgreSQL as another user")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    async with postgres.start(closed / "run dir") as server:
+        assert server.cluster.moved
+        home = server.cluster.home
+        assert home.stat().st_mode & 0o777 == 0o700
+    assert not home.exists()
+
+
+async def test_rabbitmq_has_the_service_users_and_nobody_else(tmp_path: Path) -> None:
+    directory = tmp_path / "with space"
+    async with rabbitmq.start(directory) as server:
+        users = {line.split("\t")[0] for line in (await server.control("-q", "list_users")).splitlines()[1:]}
+        assert users == {"admin", "gateway", "stock-data", "email", "batch-processor"}
+        await _round_trip(server.url)
+        connection = await aiormq.connect(server.url_of("email"))
+        await connection.close()
+        with pytest.raises(NativeError, match="rabbitmqctl no_such_command failed"):
+            await server.control("no_such_command")
+        async with httpx.AsyncClient() as client:
+            assert "rabbitmq_identity_info" in (await client.get(server.metrics_url)).text
+    assert leftovers.find(directory) == []
+
+
+async def _round_trip(url: str) -> None:
+    connection = await aiormq.connect(url)
+    channel = await connection.channel()
+    queue = (
+        await channel.queue_declare("round-trip", durable=True, arguments={"x-queue-type": "quorum"})
+    ).queue
+    await channel.basic_publish(b"hello", routing_key=str(queue))
+    message = await channel.basic_get(str(queue), no_ack=True)
+    assert message.body == b"hello"
+    await connection.close()
+
+
+async def test_the_mailbox_shows_what_smtp_brought(tmp_path: Path) -> None:
+    async with mailbox.start(tmp_path) as box, httpx.AsyncClient(base_url=box.url) as client:
+        await asyncio.to_thread(_send, box.smtp, "bob@example.org")
+        newest = (await client.get("/api/v1/message/latest")).json()
+        assert (newest["Subject"], newest["Text"].strip()) == ("Grüße", "Hello")
+    assert leftovers.find(tmp_path) == []
+
+
+async def test_the_mailbox_plays_the_script_of_the_recipient(tmp_path: Path) -> None:
+    async with mailbox.start(tmp_path) as box, httpx.AsyncClient(base_url=box.url) as client:
+        for recipient, code in (("reject550", 550), ("defer451", 451), ("greylist", 451)):
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+                await asyncio.to_thread(_send, box.smtp, f"{recipient}@example.org")
+            assert refused.value.recipients[f"{recipient}@example.org"][0] == code
+        with pytest.raises(smtplib.SMTPDataError, match="554"):
+            await asyncio.to_thread(_send, box.smtp, "datareject554@example.org")
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            await asyncio.to_thread(_send, box.smtp, "dropbefore@example.org")
+        assert (await client.get("/api/v1/messages")).json()["total"] == 0
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            await asyncio.to_thread(_send, box.smtp, "dropafter@example.org")
+        await asyncio.to_thread(_send, box.smtp, "greylist@example.org")
+        assert (await client.get("/api/v1/messages")).json()["total"] == 2
+
+
+def _send(smtp: tuple[str, int], recipient: str) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "ada@example.org", recipient, "Grüße"
+    message.set_content("Hello")
+    with smtplib.SMTP(*smtp, timeout=10) as client:
+        client.send_message(message)
