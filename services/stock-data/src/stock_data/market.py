@@ -42,8 +42,7 @@ class Market:
                 found = _with_warnings(answered)
                 errors += [_symbol_error(s, UnknownSymbol(s)) for s in wanted if s not in found]
         quotes = [found[symbol] for symbol in wanted if symbol in found]
-        # The parts are contracts already; building the reply must not cost another look at each.
-        return Quotes.model_construct(quotes=quotes, errors=errors)
+        return Quotes(quotes=quotes, errors=errors)
 
     async def bars(self, request: GetBars, deadline: Deadline) -> Bars:
         """A page of bars. Raises `InvalidSymbol`, `InvalidCursor`, `UnknownSymbol` or a `ProviderFailure`."""
@@ -98,7 +97,7 @@ def _bars(request: GetBars, symbol: str, answered: Answered[BarsPage]) -> Bars:
     if page.has_more and page.data:
         last = page.data[-1].t.date()
         next_cursor = Cursor(answered.source, symbol, request.adjustment, last).encode()
-    return Bars.model_construct(
+    return Bars(
         symbol=symbol,
         timeframe=request.timeframe,
         adjustment=request.adjustment,

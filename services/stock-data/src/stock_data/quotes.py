@@ -29,7 +29,7 @@ def from_newest_bar(listing: Listing, now: datetime) -> Quote:
     as_of = sessions.closing(bar.day)
     before = _previous_close(listing)
     difference, percent = change(bar.close, before)
-    return Quote.model_construct(
+    return Quote(
         symbol=listing.symbol,
         price=bar.close,
         open=bar.open,

@@ -89,7 +89,7 @@ class EmbeddedProvider:
 def _adjusted(row: DailyBar, factor: Factor, splits: tuple[Split, ...]) -> Bar:
     multiplier = factor(row)
     bar = adjustments.apply(row, multiplier, shares=adjustments.split_factor(row.day, splits))
-    return Bar.model_construct(
+    return Bar(
         t=sessions.midnight(bar.day),
         o=bar.open,
         h=bar.high,

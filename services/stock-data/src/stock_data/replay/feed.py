@@ -108,7 +108,7 @@ class Feed:
         self._board.put(quotes)
         for start in range(0, len(quotes), _MESSAGE_QUOTES):
             part = quotes[start : start + _MESSAGE_QUOTES]
-            if await self._sent(QuotesTicked.model_construct(quotes=part)):
+            if await self._sent(QuotesTicked(quotes=part)):
                 metrics.TICKS.inc(len(part))
 
     async def _sent(self, ticked: QuotesTicked) -> bool:

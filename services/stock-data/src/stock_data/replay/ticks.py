@@ -36,7 +36,7 @@ class Offsets:
         """The position of the next tick of `symbol`."""
         offset = self._last.get(symbol, 0) + 1
         self._last[symbol] = offset
-        return StreamPosition.model_construct(epoch=self.epoch, offset=offset)
+        return StreamPosition(epoch=self.epoch, offset=offset)
 
 
 def steps(day: Sequence[ReplayBar], count: int, offsets: Offsets) -> Iterator[list[Quote]]:
@@ -49,8 +49,7 @@ def steps(day: Sequence[ReplayBar], count: int, offsets: Offsets) -> Iterator[li
 
 def _quote(of: ReplayBar, tick: Tick, position: StreamPosition, now: datetime) -> Quote:
     difference, percent = quotes.change(tick.price, of.previous_close)
-    # Made from checked numbers many times a second: constructed without validating them again.
-    return Quote.model_construct(
+    return Quote(
         symbol=of.symbol,
         price=tick.price,
         open=of.bar.open,
