@@ -86,6 +86,9 @@ EMAIL_DELIVERY_SECONDS = Histogram(
     "tickwire_email_accept_to_delivered_seconds", "From acceptance to delivery.", buckets=_SLOW
 )
 EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
+EMAIL_ROUTE_PAUSED = Gauge(
+    "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
+)
 SMTP_CONNECTIONS = Gauge("tickwire_smtp_connections", "Open connections to the relay.")
 
 BATCH_ITEMS = Counter("tickwire_batch_items", "Items finished, by outcome.", ("operation", "outcome"))
