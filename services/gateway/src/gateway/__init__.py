@@ -1,0 +1,1 @@
+"""The public door: HTTP, WebSocket and SSE for everything that Tickwire does."""

@@ -1,0 +1,31 @@
+"""Runs the gateway: `python -m gateway`."""
+
+from __future__ import annotations
+
+from chassis import asgi, logging
+from chassis.http import ops_routes
+from chassis.settings import load_or_exit
+from contracts.topology import GATEWAY
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+
+
+def main() -> None:
+    """Serve the public door and the ops door until SIGTERM."""
+    settings = load_or_exit(GatewaySettings)
+    logging.configure(service=GATEWAY, level=settings.log_level, style=settings.log_format)
+    gateway = create_app(settings)
+    health = gateway.resources.foundation.health
+    asgi.serve(
+        [
+            asgi.Door(gateway.asgi, settings.host, settings.port),
+            asgi.Door(ops_routes(health), settings.host, settings.ops_port),
+        ],
+        health=health,
+        delay_s=settings.shutdown_delay_s,
+        grace_s=settings.shutdown_grace_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Accepting work: one transaction in the gateway's own database, and an answer that can be given again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chassis import logging, metrics
+from chassis.broker.envelope import Outgoing
+from chassis.errors import DatabaseUnavailable, NotFound
+from chassis.outbox import Relay
+from gateway.acceptance.idempotency import IdempotencyKey
+from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Answered
+from gateway.errors import IdempotencyConflict, IdempotencyMismatch
+from gateway.identity.keys import Principal
+
+log = logging.get(__name__)
+
+_CLEAN_EVERY_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to accepted work: a JSON body, where to look, and whether it had been given before."""
+
+    body: bytes
+    location: str
+    is_replay: bool = False
+    status: int = 202
+
+
+class Acceptor:
+    """Accepts work for later, whether or not the services that will do it are there now."""
+
+    def __init__(self, repository: AcceptanceRepository, relay: Relay) -> None:
+        self._repository = repository
+        self._relay = relay
+
+    async def accept(
+        self,
+        acceptance: Acceptance,
+        messages: Sequence[Outgoing],
+        *,
+        key: IdempotencyKey | None,
+        answer: Accepted,
+    ) -> Accepted:
+        """Promise `messages`, or give the answer that was given to the same key before.
+
+        Raises `Overloaded` when the outbox is full, `IdempotencyMismatch` for a key used with another
+        body, `IdempotencyConflict` while the first request with it still runs.
+        """
+        self._relay.require_room()
+        done = await self._repository.accept(
+            acceptance, messages, key=key, answer=answer.body, location=answer.location
+        )
+        if not done:
+            assert key is not None
+            return await self.replay(acceptance.owner_id, key)
+        self._relay.wake()
+        metrics.ACCEPTED.labels(acceptance.kind).inc()
+        return answer
+
+    async def replay(self, owner_id: str, key: IdempotencyKey) -> Accepted:
+        """The answer that `key` got."""
+        answered = await self._repository.find_answer(owner_id, key.key)
+        if answered is None or answered.status is None:
+            raise IdempotencyConflict(
+                "A request with this Idempotency-Key is still running.", retry_after_s=2
+            )
+        return _replayed(answered, key)
+
+    async def promise(self, messages: Sequence[Outgoing]) -> None:
+        """Bring `messages` to the broker, sooner or later, for sure."""
+        self._relay.require_room()
+        await self._repository.add_to_outbox(messages)
+        self._relay.wake()
+
+    async def find_own(self, id: UUID, principal: Principal, kind: str) -> Acceptance | None:  # noqa: A002
+        """The caller's own acceptance; another's is not found, one never accepted here is None."""
+        found = await self._repository.find(id)
+        if found is not None and (found.owner_id != principal.owner_id or found.kind != kind):
+            raise NotFound(f"There is no {kind} {id}.")
+        return found
+
+    async def clean(self) -> None:
+        """Remove old idempotency records, for ever."""
+        while True:
+            await asyncio.sleep(_CLEAN_EVERY_S)
+            try:
+                await self._repository.clean()
+            except DatabaseUnavailable as error:
+                log.warning("idempotency records not cleaned", reason=error.detail)
+
+
+def new_acceptance(id: UUID, principal: Principal, kind: str, operation: str | None = None) -> Acceptance:  # noqa: A002
+    """An acceptance as of now."""
+    return Acceptance(id, principal.owner_id, kind, "queued", operation, datetime.now(UTC))
+
+
+def _replayed(answered: Answered, key: IdempotencyKey) -> Accepted:
+    if answered.body_hash != key.body_hash:
+        raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours with another body.")
+    assert answered.status is not None
+    metrics.IDEMPOTENT_REPLAYS.inc()
+    return Accepted(answered.answer, answered.location, is_replay=True, status=answered.status)

@@ -1,0 +1,318 @@
+"""`/v1/batches`, `/v1/tasks` and `/v1/operations`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+from quart import Response, request
+
+from chassis import logging, metrics
+from chassis.broker import envelope
+from chassis.broker.rabbitmq import Publisher
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound, ServiceError, Unavailable
+from contracts import batches as contract
+from gateway.acceptance import idempotency, uploads
+from gateway.acceptance.acceptor import Accepted, Acceptor, new_acceptance
+from gateway.acceptance.batches import BatchInput, PageQuery, ResultsQuery, TaskInput
+from gateway.acceptance.catalogue import Catalogue
+from gateway.acceptance.email_routes import accepted_answer
+from gateway.acceptance.idempotency import IdempotencyKey
+from gateway.acceptance.repository import Acceptance, AcceptanceRepository
+from gateway.edge import BODY, Body
+from gateway.endpoint import (
+    JSON,
+    Api,
+    answer,
+    invalid,
+    parse,
+    read_body,
+    read_query,
+    require_media_type,
+    scope_of,
+)
+from gateway.identity.keys import Principal
+
+log = logging.get(__name__)
+
+NDJSON = "application/x-ndjson"
+_UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
+_PAGE = 1000
+
+
+class BatchDesk:
+    """Takes batches and tasks in and answers for them."""
+
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        repository: AcceptanceRepository,
+        catalogue: Catalogue,
+        publisher: Publisher,
+        rpc: RpcClient,
+    ) -> None:
+        self._acceptor = acceptor
+        self._repository = repository
+        self._catalogue = catalogue
+        self._publisher = publisher
+        self._rpc = rpc
+
+    async def accept(self, principal: Principal, batch: BatchInput, key: IdempotencyKey | None) -> Accepted:
+        """Promise to run a batch that came as one JSON body."""
+        await self._catalogue.require(batch.operation)
+        acceptance = new_acceptance(envelope.new_id(), principal, "batch", batch.operation)
+        create = contract.CreateBatch(
+            batch_id=acceptance.id,
+            owner_id=principal.owner_id,
+            operation=batch.operation,
+            accepted_at=acceptance.accepted_at,
+            options=batch.options,
+            items=batch.contract_items(),
+        )
+        return await self._promise(acceptance, create, key)
+
+    async def accept_task(
+        self, principal: Principal, task: TaskInput, key: IdempotencyKey | None
+    ) -> Accepted:
+        """Promise to run one item. The same `unique_key` of a caller is the same task."""
+        await self._catalogue.require(task.operation)
+        id_ = (
+            uuid5(_UNIQUE, f"{principal.owner_id}:{task.unique_key}")
+            if task.unique_key
+            else envelope.new_id()
+        )
+        acceptance = new_acceptance(id_, principal, "task", task.operation)
+        if task.unique_key and await self._acceptor.find_own(id_, principal, "task"):
+            return _accepted(acceptance, is_replay=True)
+        create = contract.CreateBatch(
+            batch_id=id_,
+            owner_id=principal.owner_id,
+            kind="task",
+            operation=task.operation,
+            accepted_at=acceptance.accepted_at,
+            not_before=acceptance.accepted_at + timedelta(seconds=task.delay_s) if task.delay_s else None,
+            priority=task.priority,
+            items=[contract.Item(payload=task.payload)],
+        )
+        return await self._promise(acceptance, create, key)
+
+    async def upload(
+        self, principal: Principal, operation: str, body: Body, parts: AsyncIterator[bytes], key: str | None
+    ) -> Accepted:
+        """Promise to run a batch that is streamed; nothing of it is left when the upload fails."""
+        await self._catalogue.require(operation)
+        claimed = idempotency.read(key, f"POST /v1/batches?operation={operation}", b"") if key else None
+        if claimed is not None and not await self._repository.begin(principal.owner_id, claimed):
+            return await self._acceptor.replay(principal.owner_id, claimed)
+        acceptance = new_acceptance(envelope.new_id(), principal, "batch", operation)
+        try:
+            total = await self._stream(acceptance, body, parts)
+            return await self._seal(acceptance, total, claimed)
+        except BaseException:
+            await self._abandon(acceptance, claimed)
+            raise
+
+    async def cancel(self, principal: Principal, batch_id: UUID, deadline: Deadline) -> dict[str, Any]:
+        """Ask for the end of a batch; what has finished stays finished."""
+        batch = await self.get(principal, batch_id, "batch", deadline)
+        message = contract.CancelBatch(batch_id=batch_id, owner_id=principal.owner_id)
+        await self._acceptor.promise([envelope.command(message, tenant=principal.owner_id)])
+        if batch["status"] in ("open", "queued", "running", "finalizing"):
+            batch["status"] = "cancelling"
+        return batch
+
+    async def get(
+        self, principal: Principal, batch_id: UUID, kind: contract.Kind, deadline: Deadline
+    ) -> dict[str, Any]:
+        """The caller's batch or task; `queued` until batch-processor has seen it."""
+        accepted = await self._acceptor.find_own(batch_id, principal, kind)
+        question = contract.GetBatch(batch_id=batch_id, owner_id=principal.owner_id, kind=kind)
+        try:
+            return _loads(await self._rpc.ask(question, deadline))
+        except ServiceError as error:
+            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+                raise _not_found(kind, batch_id) if error.status == 404 else error from None
+            return _summary(accepted)
+
+    async def page(self, principal: Principal, query: PageQuery, deadline: Deadline) -> bytes:
+        """A page of the caller's batches, newest first, as JSON."""
+        return await self._rpc.ask(
+            contract.ListBatches(owner_id=principal.owner_id, limit=query.limit, cursor=query.cursor),
+            deadline,
+        )
+
+    async def results(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery, deadline: Deadline
+    ) -> bytes:
+        """A page of results in input order, as JSON."""
+        question = contract.ListResults(
+            batch_id=batch_id,
+            owner_id=principal.owner_id,
+            status=query.status,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        try:
+            return await self._rpc.ask(question, deadline)
+        except ServiceError as error:
+            accepted = await self._acceptor.find_own(batch_id, principal, "batch")
+            if error.status != 404 or accepted is None:
+                raise
+            return b'{"data":[],"next_cursor":null}'
+
+    async def all_results(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery
+    ) -> AsyncIterator[bytes]:
+        """All results from the query's cursor on, one JSON object a line."""
+        cursor = query.cursor
+        while True:
+            page = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
+            found = _loads(await self.results(principal, batch_id, page, Deadline.after(15)))
+            yield b"".join(orjson.dumps(row) + b"\n" for row in found["data"])
+            cursor = found["next_cursor"]
+            if cursor is None:
+                return
+
+    async def operations(self) -> list[dict[str, Any]]:
+        """The operations that batches and tasks may name."""
+        return await self._catalogue.all()
+
+    async def _promise(
+        self, acceptance: Acceptance, create: contract.CreateBatch, key: IdempotencyKey | None
+    ) -> Accepted:
+        message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
+        return await self._acceptor.accept(acceptance, [message], key=key, answer=_accepted(acceptance))
+
+    async def _stream(self, acceptance: Acceptance, body: Body, parts: AsyncIterator[bytes]) -> int:
+        cutter = uploads.Cutter()
+        offset = 0
+        async for run in uploads.cut(parts, body.has_read, cutter):
+            body.require_within(None)
+            # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
+            await self._publisher.publish(uploads.message(acceptance.id, acceptance.owner_id, offset, run))
+            offset += len(run)
+        return cutter.total
+
+    async def _seal(self, acceptance: Acceptance, total: int, claimed: IdempotencyKey | None) -> Accepted:
+        seal = contract.SealBatch(
+            batch_id=acceptance.id,
+            owner_id=acceptance.owner_id,
+            operation=acceptance.operation or "",
+            accepted_at=acceptance.accepted_at,
+            total=total,
+        )
+        message = envelope.command(seal, message_id=acceptance.id, tenant=acceptance.owner_id)
+        done = _accepted(acceptance)
+        accepted = await self._acceptor.accept(acceptance, [message], key=None, answer=done)
+        if claimed is not None:
+            await self._repository.finish(
+                acceptance.owner_id, claimed, status=202, answer=done.body, location=done.location
+            )
+        return accepted
+
+    async def _abandon(self, acceptance: Acceptance, claimed: IdempotencyKey | None) -> None:
+        metrics.ACCEPTED.labels("abandoned-upload").inc()
+        message = contract.AbandonBatch(batch_id=acceptance.id, owner_id=acceptance.owner_id)
+        try:
+            if claimed is not None:
+                await self._repository.forget(acceptance.owner_id, claimed)
+            await self._acceptor.promise([envelope.command(message, tenant=acceptance.owner_id)])
+        except Unavailable as error:
+            # An upload that is never sealed expires at batch-processor.
+            log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
+
+
+def register(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
+    """Serve the routes."""
+    _register_batches(api, desk, upload_limit=upload_limit)
+    _register_tasks(api, desk)
+
+    @api.route("/v1/operations", scope="batches:read")
+    async def get_operations(_: Principal) -> Response:
+        return answer({"data": await desk.operations(), "next_cursor": None})
+
+
+def _register_batches(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
+    @api.route("/v1/batches", methods=("POST",), scope="batches:write")
+    async def post_batch(principal: Principal) -> Response:
+        if require_media_type(JSON, NDJSON) == NDJSON:
+            return accepted_answer(await _upload(desk, principal, upload_limit))
+        body = await read_body()
+        key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/batches", body)
+        return accepted_answer(await desk.accept(principal, parse(BatchInput, body), key))
+
+    @api.route("/v1/batches", scope="batches:read")
+    async def list_batches(principal: Principal) -> Response:
+        return answer(await desk.page(principal, read_query(PageQuery), api.deadline()))
+
+    @api.route("/v1/batches/<uuid:batch_id>", scope="batches:read")
+    async def get_batch(principal: Principal, batch_id: UUID) -> Response:
+        return answer(await desk.get(principal, batch_id, "batch", api.deadline()))
+
+    @api.route("/v1/batches/<uuid:batch_id>/results", scope="batches:read")
+    async def get_results(principal: Principal, batch_id: UUID) -> Response:
+        query = read_query(ResultsQuery)
+        if query.format == "ndjson" or request.accept_mimetypes.best_match([JSON, NDJSON]) == NDJSON:
+            await desk.get(principal, batch_id, "batch", api.deadline())
+            return Response(desk.all_results(principal, batch_id, query), content_type=NDJSON)
+        return answer(await desk.results(principal, batch_id, query, api.deadline()))
+
+    @api.route("/v1/batches/<uuid:batch_id>/cancel", methods=("POST",), scope="batches:write")
+    async def cancel_batch(principal: Principal, batch_id: UUID) -> Response:
+        return answer(await desk.cancel(principal, batch_id, api.deadline()), 202)
+
+
+def _register_tasks(api: Api, desk: BatchDesk) -> None:
+    @api.route("/v1/tasks", methods=("POST",), scope="batches:write")
+    async def post_task(principal: Principal) -> Response:
+        require_media_type(JSON)
+        body = await read_body()
+        key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/tasks", body)
+        return accepted_answer(await desk.accept_task(principal, parse(TaskInput, body), key))
+
+    @api.route("/v1/tasks/<uuid:task_id>", scope="batches:read")
+    async def get_task(principal: Principal, task_id: UUID) -> Response:
+        return answer(await desk.get(principal, task_id, "task", api.deadline()))
+
+
+async def _upload(desk: BatchDesk, principal: Principal, limit: int) -> Accepted:
+    operation = request.args.get("operation")
+    if not operation:
+        raise invalid("/operation", "Name the operation in the query: ?operation=echo")
+    body: Body = scope_of(request)[BODY]
+    body.open_stream(limit)
+    body.require_within(request.headers.get("content-length"))
+    parts: AsyncIterator[bytes] = request.body.__aiter__()
+    return await desk.upload(principal, operation, body, parts, request.headers.get("idempotency-key"))
+
+
+def _accepted(acceptance: Acceptance, *, is_replay: bool = False) -> Accepted:
+    folder = "tasks" if acceptance.kind == "task" else "batches"
+    body = orjson.dumps({"id": str(acceptance.id), "status": "queued"})
+    return Accepted(body, f"/v1/{folder}/{acceptance.id}", is_replay=is_replay)
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(data)
+    return found
+
+
+def _not_found(kind: str, batch_id: UUID) -> NotFound:
+    return NotFound(f"There is no {kind} {batch_id}.")
+
+
+def _summary(accepted: Acceptance) -> dict[str, Any]:
+    return {
+        "id": str(accepted.id),
+        "kind": accepted.kind,
+        "operation": accepted.operation,
+        "status": accepted.status,
+        "counts": None,
+        "accepted_at": accepted.accepted_at,
+        "detail_available": False,
+    }

@@ -1,0 +1,72 @@
+"""What a caller may ask to be run: batches and tasks, as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contracts.batches import Item, ItemStatus
+
+OperationName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-z][a-z0-9_.-]*$")]
+CustomId = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class BatchInput(BaseModel):
+    """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName
+    items: list[Any] = Field(min_length=1, max_length=100_000)
+    options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+
+    @model_validator(mode="after")
+    def _custom_ids_differ(self) -> BatchInput:
+        ids = [item.custom_id for item in self.contract_items() if item.custom_id is not None]
+        if len(ids) != len(set(ids)):
+            twice = next(custom_id for custom_id in ids if ids.count(custom_id) > 1)
+            raise ValueError(f"the custom_id {twice!r} is used twice")
+        return self
+
+    def contract_items(self) -> list[Item]:
+        """The items as the contract has them."""
+        return [to_item(item) for item in self.items]
+
+
+def to_item(value: Any) -> Item:
+    """An item from what a caller sent: only an object of exactly `custom_id` and `payload` is unwrapped."""
+    if isinstance(value, dict) and "payload" in value and value.keys() <= {"custom_id", "payload"}:
+        custom_id = value.get("custom_id")
+        if custom_id is not None and not (isinstance(custom_id, str) and 1 <= len(custom_id) <= 255):
+            raise ValueError("custom_id is a text of 1 to 255 characters")
+        return Item(custom_id=custom_id, payload=value["payload"])
+    return Item(payload=value)
+
+
+class TaskInput(BaseModel):
+    """The body of `POST /v1/tasks`."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName
+    payload: Any = None
+    delay_s: float = Field(default=0, ge=0, le=30 * 86_400)
+    priority: int = Field(default=5, ge=0, le=9)
+    unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+
+class PageQuery(BaseModel):
+    """`limit` and `cursor` of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str | None = Field(default=None, max_length=500)
+
+
+class ResultsQuery(BaseModel):
+    """The query of `GET /v1/batches/{id}/results`."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=1000, ge=1, le=5000)
+    cursor: str | None = Field(default=None, max_length=500)
+    status: ItemStatus | None = None
+    format: Literal["json", "ndjson"] | None = None

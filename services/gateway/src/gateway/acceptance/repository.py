@@ -1,0 +1,143 @@
+"""Acceptances, idempotency records and the catalogue of operations in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from chassis import outbox
+from chassis.broker.envelope import Outgoing
+from chassis.postgres import Connection, Postgres
+from contracts.batches import Operation
+from gateway.acceptance.idempotency import IdempotencyKey
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Work that was promised: whose it is, what it is and the last status heard of it."""
+
+    id: UUID
+    owner_id: str
+    kind: str
+    status: str
+    operation: str | None
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer that a request with this idempotency key got; `status` is None while it still runs."""
+
+    body_hash: bytes
+    status: int | None
+    answer: bytes
+    location: str
+
+
+class AcceptanceRepository:
+    """Every method is one transaction."""
+
+    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
+        self._postgres = postgres
+        self._queries = queries
+
+    async def accept(
+        self,
+        acceptance: Acceptance,
+        messages: Sequence[Outgoing],
+        *,
+        key: IdempotencyKey | None,
+        answer: bytes,
+        location: str,
+    ) -> bool:
+        """Record all of it or nothing; False when the idempotency key was used before."""
+        async with self._postgres.connection() as connection:
+            accepted = await connection.fetchval(
+                self._queries["accept"],
+                acceptance.id,
+                acceptance.owner_id,
+                acceptance.kind,
+                acceptance.operation,
+                key.key if key else None,
+                key.body_hash if key else None,
+                answer,
+                location,
+                acceptance.accepted_at,
+                *outbox.columns(messages),
+            )
+        return accepted is not None
+
+    async def add_to_outbox(self, messages: Sequence[Outgoing]) -> None:
+        """Promise messages that belong to no new acceptance."""
+        async with self._postgres.connection() as connection:
+            await outbox.add(connection, messages)
+
+    async def find(self, id: UUID) -> Acceptance | None:  # noqa: A002 - the thing's own name
+        """An acceptance by id."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(self._queries["find_acceptance"], id)
+        return Acceptance(**row) if row else None
+
+    async def find_answer(self, owner_id: str, key: str) -> Answered | None:
+        """What was answered to a key within the last 24 hours."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(self._queries["find_idempotency"], owner_id, key)
+        return Answered(row["body_hash"], row["status"], row["answer"], row["location"]) if row else None
+
+    async def begin(self, owner_id: str, key: IdempotencyKey) -> bool:
+        """Claim a key for a request that takes longer; False when it is taken."""
+        async with self._postgres.connection() as connection:
+            query = self._queries["begin_idempotency"]
+            return await connection.fetchval(query, owner_id, key.key, key.body_hash) is not None
+
+    async def finish(
+        self, owner_id: str, key: IdempotencyKey, *, status: int, answer: bytes, location: str
+    ) -> None:
+        """Keep the answer to a request that had claimed its key."""
+        async with self._postgres.connection() as connection:
+            query = self._queries["finish_idempotency"]
+            await connection.execute(query, owner_id, key.key, key.body_hash, status, answer, location)
+
+    async def forget(self, owner_id: str, key: IdempotencyKey) -> None:
+        """Give back a claimed key, for a request that failed."""
+        async with self._postgres.connection() as connection:
+            await connection.execute(self._queries["forget_idempotency"], owner_id, key.key)
+
+    async def clean(self) -> None:
+        """Remove up to a thousand idempotency records older than 24 hours."""
+        async with self._postgres.connection() as connection:
+            await connection.execute(self._queries["clean_idempotency"])
+
+    async def change_statuses(
+        self, connection: Connection, changes: Sequence[tuple[UUID, str, datetime]]
+    ) -> None:
+        """Note newer statuses, in the transaction of their events; the last of each id counts."""
+        newest = {id_: (status, at) for id_, status, at in sorted(changes, key=lambda change: change[2])}
+        await connection.execute(
+            self._queries["change_statuses"],
+            list(newest),
+            [status for status, _ in newest.values()],
+            [at for _, at in newest.values()],
+        )
+
+    async def put_operations(self, connection: Connection, operations: Sequence[Operation]) -> None:
+        """Replace the catalogue of operations."""
+        names = [operation.name for operation in operations]
+        await connection.execute(self._queries["drop_other_operations"], names)
+        await connection.execute(
+            self._queries["put_operations"],
+            names,
+            [operation.description for operation in operations],
+            [orjson.dumps(operation.item_schema).decode() for operation in operations],
+        )
+
+    async def list_operations(self) -> list[dict[str, Any]]:
+        """The catalogue, by name."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(self._queries["list_operations"])
+        return [{**row, "item_schema": orjson.loads(row["item_schema"])} for row in rows]

@@ -1,0 +1,73 @@
+"""The gateway's application: wiring only."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from quart import Quart, Response, request
+
+from gateway import overview, short
+from gateway.acceptance import batch_routes, email_routes
+from gateway.edge import ROUTE, Application, Edge
+from gateway.endpoint import Api, answer, scope_of
+from gateway.identity import routes as identity_routes
+from gateway.realtime import routes as realtime_routes
+from gateway.resources import Resources
+from gateway.settings import GatewaySettings
+from gateway.stocks import routes as stock_routes
+
+
+class Gateway:
+    """The public application (`asgi`) and the parts behind it."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.resources = Resources(settings)
+        self.quart = _create_quart(self.resources)
+        self.asgi = Edge(cast(Application, self.quart), body_limit=settings.body_limit_bytes)
+
+
+def create_app(settings: GatewaySettings) -> Gateway:
+    """Build the gateway; nothing is opened before its lifespan begins."""
+    return Gateway(settings)
+
+
+def _create_quart(resources: Resources) -> Quart:
+    app = Quart("gateway", static_folder=None)
+    # The edge limits bodies, and answers for how long it takes: Quart's own limits stay out of the way.
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=60, RESPONSE_TIMEOUT=None)
+    app.url_map.strict_slashes = False
+    app.before_serving(resources.open)
+    app.after_serving(resources.close)
+    settings = resources.settings
+    api = Api(app, resources.keyring, timeout_s=settings.request_timeout_s)
+    identity_routes.register(api, resources.users, resources.identity, resources.pepper)
+    stock_routes.register(api, resources.stocks, resources.rpc)
+    email_routes.register(api, resources.emails)
+    batch_routes.register(api, resources.batches, upload_limit=settings.upload_limit_bytes)
+    overview.register(api, resources.stocks, resources.rpc)
+    realtime_routes.register(
+        app,
+        api,
+        resources.channels,
+        resources.batches,
+        doorman=realtime_routes.Doorman(settings.most_sockets),
+        buffer_bytes=settings.socket_buffer_bytes,
+    )
+    short.register(
+        api,
+        stocks=resources.stocks,
+        emails=resources.emails,
+        batches=resources.batches,
+        users=resources.users,
+    )
+    _register_healthz(app, resources)
+    return app
+
+
+def _register_healthz(app: Quart, resources: Resources) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """Whether the gateway can work; the reasons are on the ops port, for nobody outside."""
+        scope_of(request)[ROUTE] = "/healthz"
+        is_ready = not resources.foundation.health.reasons()
+        return answer({"status": "ok" if is_ready else "unavailable"}, 200 if is_ready else 503)

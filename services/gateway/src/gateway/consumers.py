@@ -1,0 +1,100 @@
+"""The message edge: what the gateway hears of the other services, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiormq.abc import DeliveredMessage
+
+from chassis import logging
+from chassis.broker.consumer import Handler, InTransaction
+from chassis.broker.envelope import Delivery
+from chassis.broker.rabbitmq import Link
+from chassis.postgres import Connection
+from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
+from contracts.emails import EmailStatusChanged
+from contracts.message import Message
+from contracts.stocks import QuotesTicked
+from contracts.topology import LIVE
+from gateway.acceptance.repository import AcceptanceRepository
+from gateway.realtime.hub import Hub, Publication
+from gateway.realtime.rooms import MESSAGE_TYPE, Chat
+from gateway.stocks.book import QuoteBook
+
+log = logging.get(__name__)
+
+EVENTS = "gateway.events"
+_LIVE_KEYS = ("quotes", "batch.*", "chat")
+
+
+def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
+    """Durable events: each is handled by one gateway, whose effect is in the database all of them share."""
+
+    async def emails_changed(
+        connection: Connection, deliveries: Sequence[Delivery[EmailStatusChanged]]
+    ) -> None:
+        changes = [(d.message.email_id, str(d.message.status), d.message.at) for d in deliveries]
+        await repository.change_statuses(connection, changes)
+
+    async def batches_finished(connection: Connection, deliveries: Sequence[Delivery[BatchFinished]]) -> None:
+        now = datetime.now(UTC)
+        changes = [
+            (d.message.batch.id, str(d.message.batch.status), d.message.batch.finished_at or now)
+            for d in deliveries
+        ]
+        await repository.change_statuses(connection, changes)
+
+    async def operations_announced(
+        connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
+    ) -> None:
+        await repository.put_operations(connection, deliveries[-1].message.operations)
+
+    return {
+        EmailStatusChanged: InTransaction(emails_changed, group=200),
+        BatchFinished: InTransaction(batches_finished, group=200),
+        OperationsAnnounced: InTransaction(operations_announced),
+    }
+
+
+class LiveFeed:
+    """Transient messages: every gateway gets all of them, on a queue of its own that ends with it."""
+
+    def __init__(self, *, book: QuoteBook, hub: Hub, chat: Chat) -> None:
+        self._book = book
+        self._hub = hub
+        self._chat = chat
+
+    async def attach(self, link: Link) -> None:
+        """Listen over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        declared = await channel.queue_declare(
+            "",
+            exclusive=True,
+            auto_delete=True,
+            arguments={"x-max-length": 10_000, "x-overflow": "drop-head"},
+        )
+        for key in _LIVE_KEYS:
+            await channel.queue_bind(declared.queue or "", LIVE, routing_key=key)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(declared.queue or "", self._take, no_ack=True)
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        message_type = message.header.properties.message_type
+        try:
+            if message_type == QuotesTicked.message_type:
+                self._book.push(orjson.loads(message.body)["quotes"])
+            elif message_type == BatchProgressed.message_type:
+                self._hub.publish(_progress(orjson.loads(message.body)))
+            elif message_type == MESSAGE_TYPE:
+                await self._chat.heard(message.body)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            log.warning("live message not understood", type=message_type, reason=repr(error))
+
+
+def _progress(progress: Mapping[str, Any]) -> Publication:
+    batch = progress["batch"]
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return Publication(f"batch:{batch['id']}", progress["offset"], now, batch)

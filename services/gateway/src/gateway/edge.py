@@ -1,0 +1,168 @@
+"""The outermost layer, in pure ASGI: ids, metrics, security headers and the limit on bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from chassis import logging, metrics, tracing
+from chassis.errors import PayloadTooLarge
+
+log = logging.get(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ROUTE = "tickwire.route"
+BODY = "tickwire.body"
+
+_SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+_READING = ("GET", "HEAD", "OPTIONS")
+_BUFFERED_BYTES = 1 << 20
+
+
+class Body:
+    """How much of a request's body may come, and how fast.
+
+    `limit` is the most bytes in all. When a handler has opened the body as a stream, the next part is
+    taken from the client only while less than 1 MiB waits to be read: that is the back-pressure.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.received = 0
+        self._read = 0
+        self._is_stream = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def open_stream(self, limit: int) -> None:
+        """Take a body of up to `limit` bytes, no faster than it is read."""
+        self.limit = limit
+        self._is_stream = True
+        self._update()
+
+    def has_read(self, count: int) -> None:
+        """The handler has read `count` more bytes."""
+        self._read += count
+        self._update()
+
+    async def take(self, message: Message) -> None:
+        """Count a part that came, and wait while too much is unread. Raises `PayloadTooLarge`."""
+        self.received += len(message.get("body", b""))
+        self._update()
+        if self._is_stream:
+            await self._room.wait()
+
+    def require_within(self, declared: str | None) -> None:
+        """Raise `PayloadTooLarge` when the declared or received length is over the limit."""
+        length = int(declared) if declared is not None and declared.isdigit() else 0
+        if max(length, self.received) > self.limit:
+            raise PayloadTooLarge(
+                f"The body may have at most {self.limit} bytes; send less, or many items as NDJSON."
+            )
+
+    def _update(self) -> None:
+        if self.received - self._read < _BUFFERED_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
+
+
+class Edge:
+    """Wraps the application: every answer carries its ids, every request is counted once."""
+
+    def __init__(self, app: Application, *, body_limit: int) -> None:
+        self._app = app
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        trace = _begin_trace(scope)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        await self._serve(scope, receive, send, trace)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
+        started = time.perf_counter()
+        status = 500
+        ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
+
+        async def send_with_ids(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *ids, *_SECURITY]}
+            await send(message)
+
+        metrics.HTTP_IN_FLIGHT.inc()
+        try:
+            await self._app(scope, self._limited(scope, receive), send_with_ids)
+        finally:
+            metrics.HTTP_IN_FLIGHT.dec()
+            _record(scope, status, time.perf_counter() - started)
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        if scope["method"] in _READING:
+            return receive
+        body = scope[BODY] = Body(self._body_limit)
+
+        async def receive_limited() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                await body.take(message)
+                if body.received > body.limit:
+                    # The rest is not wanted: the handler answers 413 and the server closes the connection.
+                    return {"type": "http.request", "body": b"", "more_body": False}
+            return message
+
+        return receive_limited
+
+
+def _begin_trace(scope: Scope) -> tracing.Trace:
+    traceparent = request_id = None
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            traceparent = value.decode("latin-1")
+        elif name == b"x-request-id":
+            request_id = value.decode("latin-1")
+    return tracing.begin(traceparent, request_id)
+
+
+_CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+
+def _record(scope: Scope, status: int, elapsed_s: float) -> None:
+    route, method = scope.get(ROUTE, "unmatched"), scope["method"]
+    method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
+    counter, histogram = _CHILDREN.get((method, route, status)) or _child(method, route, status)
+    counter.inc()
+    histogram.observe(elapsed_s)
+    if status >= 500:
+        log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
+    elif status >= 400 or method not in _READING:
+        log.info("request", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
+
+
+def _child(method: str, route: str, status: int) -> tuple[Any, Any]:
+    # `labels` is slower than all the rest of the counting together.
+    pair = (
+        metrics.HTTP_REQUESTS.labels(method, route, str(status)),
+        metrics.HTTP_SECONDS.labels(method, route),
+    )
+    _CHILDREN[method, route, status] = pair
+    return pair

@@ -1,0 +1,213 @@
+"""What every route of the gateway shares: authentication, deadlines, reading bodies, problem documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from quart import Quart, Response, request
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+
+from chassis import logging
+from chassis.deadlines import Deadline
+from chassis.errors import (
+    Forbidden,
+    InvalidInput,
+    MalformedInput,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    ServiceError,
+    UnsupportedMediaType,
+)
+from chassis.http import field_errors, problem, problem_headers
+from contracts.message import FieldError
+from gateway.edge import BODY, ROUTE, Body
+from gateway.identity.keyring import KeyRing
+from gateway.identity.keys import Principal
+
+log = logging.get(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+Handler = Callable[..., Awaitable[Response]]
+
+JSON = "application/json"
+_WAIT = re.compile(r"(?:^|,)\s*wait=(\d+(?:\.\d+)?)\s*(?:,|$)")
+_MOST_S = 30.0
+
+
+class Api:
+    """Registers routes on the application; each says the scope it needs."""
+
+    def __init__(self, app: Quart, keyring: KeyRing, *, timeout_s: float) -> None:
+        self.app = app
+        self.keyring = keyring
+        self._timeout_s = timeout_s
+        app.register_error_handler(ServiceError, _on_service_error)
+        app.register_error_handler(HTTPException, _on_http_exception)
+        app.register_error_handler(Exception, _on_unexpected)
+
+    def route(
+        self, rule: str, *, methods: tuple[str, ...] = ("GET",), scope: str | None
+    ) -> Callable[[Handler], Handler]:
+        """Serve `rule` to keys with `scope` (None: any good key); the handler gets the caller first."""
+
+        def register(handler: Handler) -> Handler:
+            @wraps(handler)
+            async def guarded(**arguments: Any) -> Response:
+                scope_of(request)[ROUTE] = rule
+                principal = await self.authenticate(request)
+                if scope is not None and not principal.may(scope):
+                    raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
+                return await handler(principal, **arguments)
+
+            self.app.add_url_rule(rule, f"{methods[0]} {rule}", guarded, methods=list(methods))
+            return handler
+
+        return register
+
+    async def authenticate(self, connection: Any) -> Principal:
+        """Who makes this request or opens this WebSocket."""
+        return await self.keyring.authenticate(token(connection.headers))
+
+    def deadline(self) -> Deadline:
+        """Until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds, 30 at most."""
+        asked = request.headers.get("request-timeout")
+        if asked is None:
+            match = _WAIT.search(request.headers.get("prefer", ""))
+            asked = match[1] if match else None
+        if asked is None:
+            return Deadline.after(self._timeout_s)
+        try:
+            seconds = float(asked)
+        except ValueError:
+            seconds = 0
+        if not seconds > 0:
+            raise InvalidInput("Request-Timeout is a number of seconds above 0, 30 at most.")
+        return Deadline.after(min(seconds, _MOST_S))
+
+
+def token(headers: Headers) -> str | None:
+    """The API key in the headers of a request."""
+    authorization = headers.get("authorization")
+    if authorization is None:
+        return headers.get("x-api-key")
+    kind, _, value = authorization.partition(" ")
+    return value.strip() if kind.lower() == "bearer" else None
+
+
+def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer; bytes are taken as JSON already."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body, default=_plain, option=orjson.OPT_UTC_Z)
+    return Response(data, status, headers=dict(headers or {}), content_type=JSON)
+
+
+def require_media_type(*accepted: str) -> str:
+    """The request's media type; raises `UnsupportedMediaType` when it is none of `accepted`."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in accepted:
+        raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
+    return given
+
+
+async def read_body() -> bytes:
+    """The whole body; raises `PayloadTooLarge` without reading on when it is over the limit."""
+    body: Body = scope_of(request)[BODY]
+    body.require_within(request.headers.get("content-length"))
+    data = await request.get_data(cache=False)
+    body.require_within(None)
+    return data if isinstance(data, bytes) else data.encode()
+
+
+async def read_json(model: type[M]) -> M:
+    """The JSON body as `model`. Raises `MalformedInput` for broken JSON, `InvalidInput` naming each field."""
+    require_media_type(JSON)
+    return parse(model, await read_body())
+
+
+def parse(model: type[M], data: bytes) -> M:
+    """`data` as `model`, or the error that says what is wrong with it."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems[0]["type"] == "json_invalid":
+            raise MalformedInput(f"The body is not JSON: {problems[0]['msg']}.") from None
+        raise InvalidInput(
+            "The body does not fit its description; see errors.", errors=field_errors(list(problems))
+        ) from None
+
+
+def read_query(model: type[M]) -> M:
+    """The query string as `model`; a parameter that is not known is refused like one that is wrong."""
+    values = {name: request.args.getlist(name) for name in request.args}
+    single = {name: found[-1] for name, found in values.items()}
+    try:
+        return model.model_validate(single)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidInput(
+            "The query does not fit its description.", errors=field_errors(list(problems))
+        ) from None
+
+
+def accepted_type(*offered: str) -> str:
+    """The media type of `offered` that the caller likes best; raises `NotAcceptable`."""
+    if "accept" not in request.headers:
+        return offered[0]
+    best = request.accept_mimetypes.best_match(offered)
+    if best is None:
+        raise NotAcceptable(f"This can be had as {', '.join(offered)}.")
+    return best
+
+
+def invalid(pointer: str, detail: str) -> InvalidInput:
+    """The error of one field."""
+    return InvalidInput(detail, errors=[FieldError(pointer=pointer, detail=detail)])
+
+
+def scope_of(connection: Any) -> dict[str, Any]:
+    """The ASGI scope of a request: where the edge and the routes leave things for each other."""
+    scope: dict[str, Any] = connection.scope
+    return scope
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def problem_answer(error: ServiceError) -> Response:
+    """`error` as the answer to the request at hand."""
+    return Response(orjson.dumps(problem(error)), error.status, headers=problem_headers(error))
+
+
+async def _on_service_error(error: ServiceError) -> Response:
+    return problem_answer(error)
+
+
+async def _on_http_exception(error: HTTPException) -> Response:
+    headers = dict(error.get_response().headers)
+    if error.code == 404:
+        return problem_answer(NotFound("There is nothing at this address."))
+    if error.code == 405:
+        allow = {"allow": headers.get("Allow", "")}
+        return problem_answer(MethodNotAllowed(f"Use one of: {allow['allow']}.", headers=allow))
+    if error.code is not None and 300 <= error.code < 400:
+        return Response(b"", error.code, headers={"location": headers.get("Location", "/")})
+    found = MalformedInput(error.description or "The request could not be read.")
+    document = {**problem(found), "status": error.code, "title": error.name}
+    return Response(
+        orjson.dumps(document), error.code or 400, headers={"content-type": "application/problem+json"}
+    )
+
+
+async def _on_unexpected(error: Exception) -> Response:
+    log.error("request failed", path=request.path, exc_info=error)
+    return problem_answer(ServiceError("The gateway failed; its log has this request's id."))

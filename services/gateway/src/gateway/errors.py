@@ -1,0 +1,30 @@
+"""Errors that only the gateway has."""
+
+from __future__ import annotations
+
+from chassis.errors import ServiceError
+
+
+class IdempotencyConflict(ServiceError):
+    """The first request with this idempotency key is still running."""
+
+    code = "idempotency-running"
+    status = 409
+    title = "The first request still runs"
+    retryable = True
+
+
+class IdempotencyMismatch(ServiceError):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency-mismatch"
+    status = 422
+    title = "Idempotency key used for another request"
+
+
+class UnknownOperation(ServiceError):
+    """No batch-processor offers this operation."""
+
+    code = "unknown-operation"
+    status = 422
+    title = "Unknown operation"

@@ -1,0 +1,1 @@
+"""Who calls: users, API keys and what they may do."""

@@ -1,0 +1,74 @@
+"""API keys: `tw_live_<id>_<secret>`; only a keyed hash of the secret is ever stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+_KEY = re.compile(r"^tw_live_([0-9a-f]{16})_([A-Za-z0-9_-]{43})$")
+
+SCOPES = (
+    "quotes:read",
+    "alerts:write",
+    "emails:send",
+    "emails:read",
+    "batches:write",
+    "batches:read",
+    "chat:write",
+    "admin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key in its parts: the id finds it, the secret proves it."""
+
+    id: str
+    secret: str
+
+    def __str__(self) -> str:
+        return f"tw_live_{self.id}_{self.secret}"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request, and what the key allows."""
+
+    user_id: int
+    user_name: str
+    role: str
+    key_id: str
+    scopes: frozenset[str]
+
+    @property
+    def owner_id(self) -> str:
+        """The name under which other services keep this user's things."""
+        return str(self.user_id)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the key may do everything."""
+        return "admin" in self.scopes
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has `scope`."""
+        return scope in self.scopes or self.is_admin
+
+
+def new_key() -> ApiKey:
+    """A key that nobody has."""
+    return ApiKey(secrets.token_hex(8), secrets.token_urlsafe(32))
+
+
+def parse(text: str) -> ApiKey | None:
+    """The parts of a key, or None when `text` is not one."""
+    match = _KEY.match(text)
+    return ApiKey(match[1], match[2]) if match else None
+
+
+def digest(pepper: str, key: ApiKey) -> bytes:
+    """What is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
+    return hmac.new(pepper.encode(), f"{key.id}:{key.secret}".encode(), hashlib.sha256).digest()

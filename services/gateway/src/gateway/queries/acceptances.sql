@@ -1,0 +1,64 @@
+-- name: accept
+-- Everything that makes a piece of work accepted, in one statement and so in one transaction: the
+-- idempotency record with the answer, the acceptance and the command in the outbox. Gives no row when the
+-- idempotency key was used within the last 24 hours.
+WITH fresh AS (
+    INSERT INTO idempotency (owner_id, key, body_hash, status, answer, location)
+    SELECT $2, $5, $6, 202, $7, $8 WHERE $5::text IS NOT NULL
+    ON CONFLICT (owner_id, key) DO UPDATE
+    SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,
+        location = excluded.location, created_at = now()
+    WHERE idempotency.created_at < now() - interval '24 hours'
+    RETURNING key
+), accepted AS (
+    INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at)
+    SELECT $1, $2, $3, 'queued', $4, $9 WHERE $5::text IS NULL OR EXISTS (SELECT FROM fresh)
+    RETURNING id
+), sent AS (
+    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
+    SELECT m.* FROM accepted,
+        unnest($10::uuid[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::bytea[]) AS m
+)
+SELECT id FROM accepted
+
+-- name: find_idempotency
+SELECT body_hash, status, answer, location FROM idempotency
+WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
+
+-- name: begin_idempotency
+-- Claims a key for a request that takes longer than one statement.
+INSERT INTO idempotency (owner_id, key, body_hash) VALUES ($1, $2, $3)
+ON CONFLICT (owner_id, key) DO UPDATE
+SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, created_at = now()
+WHERE idempotency.created_at < now() - interval '24 hours'
+RETURNING key
+
+-- name: finish_idempotency
+UPDATE idempotency SET body_hash = $3, status = $4, answer = $5, location = $6 WHERE owner_id = $1 AND key = $2
+
+-- name: forget_idempotency
+DELETE FROM idempotency WHERE owner_id = $1 AND key = $2 AND status IS NULL
+
+-- name: clean_idempotency
+DELETE FROM idempotency WHERE (owner_id, key) IN (
+    SELECT owner_id, key FROM idempotency WHERE created_at < now() - interval '24 hours' LIMIT 1000
+)
+
+-- name: find_acceptance
+SELECT id, owner_id, kind, status, operation, accepted_at FROM acceptances WHERE id = $1
+
+-- name: change_statuses
+UPDATE acceptances SET status = news.status, changed_at = news.at
+FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS news (id, status, at)
+WHERE acceptances.id = news.id AND (acceptances.status = 'queued' OR acceptances.changed_at <= news.at)
+
+-- name: put_operations
+INSERT INTO operations (name, description, item_schema)
+SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])
+ON CONFLICT (name) DO UPDATE SET description = excluded.description, item_schema = excluded.item_schema
+
+-- name: drop_other_operations
+DELETE FROM operations WHERE name <> ALL($1::text[])
+
+-- name: list_operations
+SELECT name, description, item_schema FROM operations ORDER BY name

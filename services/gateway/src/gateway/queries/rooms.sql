@@ -1,0 +1,27 @@
+-- name: insert_room
+INSERT INTO rooms (name, created_by) VALUES ($1, $2)
+ON CONFLICT (name) DO NOTHING
+RETURNING name, epoch::text, last_offset, created_by, created_at
+
+-- name: get_room
+SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name = $1
+
+-- name: list_rooms
+SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name > $1 ORDER BY name LIMIT $2
+
+-- name: insert_message
+-- The room's row gives the next offset and, being locked, the order of the messages.
+WITH room AS (
+    UPDATE rooms SET last_offset = last_offset + 1 WHERE name = $1 RETURNING name, last_offset
+)
+INSERT INTO chat_messages (room, "offset", user_id, user_name, data)
+SELECT name, last_offset, $2, $3, $4::jsonb FROM room
+RETURNING "offset", created_at
+
+-- name: list_messages_after
+SELECT "offset", user_id, user_name, data, created_at FROM chat_messages
+WHERE room = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+
+-- name: list_messages_before
+SELECT "offset", user_id, user_name, data, created_at FROM chat_messages
+WHERE room = $1 AND "offset" < $2 ORDER BY "offset" DESC LIMIT $3

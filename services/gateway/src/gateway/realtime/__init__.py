@@ -1,0 +1,1 @@
+"""Everything that is pushed: WebSocket, SSE, chat rooms."""

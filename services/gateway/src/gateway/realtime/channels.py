@@ -1,0 +1,139 @@
+"""What may be subscribed to: `quotes:<symbol>`, `batch:<id>`, `chat:<room>`, and what each gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from chassis.deadlines import Deadline
+from chassis.errors import Forbidden, InvalidInput, NotFound
+from gateway.identity.keys import Principal
+from gateway.realtime.hub import Hub, Publication
+from gateway.realtime.repository import ChatMessage
+from gateway.realtime.rooms import Chat, publication
+from gateway.stocks.book import Entry, QuoteBook
+
+MOST_RECOVERED = 300
+
+_ROOM = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+
+FindBatch = Callable[[Principal, UUID, Deadline], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The state of a channel at the moment of subscribing."""
+
+    epoch: str
+    offset: int
+    recovered: bool
+    publications: list[dict[str, Any]]
+    is_conflated: bool
+
+
+class Channels:
+    """Checks who may listen and post, and gives what a subscriber has missed."""
+
+    def __init__(self, *, hub: Hub, book: QuoteBook, chat: Chat, find_batch: FindBatch, epoch: str) -> None:
+        self.hub = hub
+        self.chat = chat
+        self._book = book
+        self._find_batch = find_batch
+        self._epoch = epoch
+        book.on_quote(self._quote_pushed)
+
+    async def join(self, principal: Principal, channel: str, recover: Mapping[str, Any] | None) -> Joined:
+        """What a new subscriber gets at once. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
+        kind, name = split(channel)
+        if kind == "quotes":
+            return self._join_quotes(principal, name)
+        if kind == "batch":
+            return await self._join_batch(principal, name)
+        return await self._join_chat(name, recover)
+
+    async def post(self, principal: Principal, channel: str, data: Any) -> int:
+        """Publish to a chat room; gives the offset."""
+        kind, name = split(channel)
+        if kind != "chat":
+            raise Forbidden("Only chat channels take messages from clients.")
+        _require(principal, "chat:write")
+        message: ChatMessage = await self.chat.post(name, principal, data)
+        return message.offset
+
+    async def history(self, channel: str, *, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The last messages of a chat room before an offset, oldest first."""
+        kind, name = split(channel)
+        if kind != "chat":
+            raise InvalidInput("Only chat channels have a history.")
+        found = await self.chat.repository.before(name, before or 2**62, limit)
+        return [_document(message) for message in reversed(found)]
+
+    def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
+        _require(principal, "quotes:read")
+        entry = self._book.last(symbol)
+        if entry is None:
+            return Joined(self._epoch, 0, False, [], True)
+        stream = entry.quote["stream"]
+        return Joined(stream["epoch"], stream["offset"], False, [quote_publication(entry).document()], True)
+
+    async def _join_batch(self, principal: Principal, name: str) -> Joined:
+        _require(principal, "batches:read")
+        try:
+            batch_id = UUID(name)
+        except ValueError:
+            raise NotFound(f"There is no batch {name}.") from None
+        batch = await self._find_batch(principal, batch_id, Deadline.after(5))
+        now = Publication(f"batch:{batch_id}", 0, _now(), dict(batch))
+        return Joined(self._epoch, 0, False, [now.document()], True)
+
+    async def _join_chat(self, room: str, recover: Mapping[str, Any] | None) -> Joined:
+        offset = await self.chat.follow(room)
+        found = await self.chat.repository.get(room)
+        if recover is None:
+            return Joined(found.epoch, offset, False, [], False)
+        since = recover.get("offset")
+        is_near = isinstance(since, int) and 0 <= offset - since <= MOST_RECOVERED
+        if recover.get("epoch") != found.epoch or not is_near:
+            return Joined(found.epoch, offset, False, [], False)
+        assert isinstance(since, int)
+        missed = await self.chat.repository.after(room, since, MOST_RECOVERED)
+        # What is newer than `offset` will come as a push: it must not come twice.
+        publications = [_document(message) for message in missed if message.offset <= offset]
+        return Joined(found.epoch, offset, True, publications, False)
+
+    def _quote_pushed(self, symbol: str, entry: Entry) -> None:
+        if self.hub.has_listeners(f"quotes:{symbol}"):
+            self.hub.publish(quote_publication(entry))
+
+
+def split(channel: str) -> tuple[str, str]:
+    """Kind and name of a channel. Raises `InvalidInput` when there is no such kind."""
+    kind, _, name = channel.partition(":")
+    if kind not in ("quotes", "batch", "chat") or not name:
+        raise InvalidInput("A channel is quotes:<symbol>, batch:<id> or chat:<room>.")
+    if kind == "chat" and not _ROOM.match(name):
+        raise InvalidInput("A room's name has 1 to 64 of a-z, 0-9, _ and -.")
+    return kind, name.upper() if kind == "quotes" else name
+
+
+def quote_publication(entry: Entry) -> Publication:
+    """A pushed quote as its channel shows it."""
+    quote = entry.quote
+    return Publication(f"quotes:{quote['symbol']}", quote["stream"]["offset"], quote["as_of"], quote)
+
+
+def _document(message: ChatMessage) -> dict[str, Any]:
+    return publication(message).document()
+
+
+def _require(principal: Principal, scope: str) -> None:
+    if not principal.may(scope):
+        raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

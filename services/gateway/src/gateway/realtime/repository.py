@@ -1,0 +1,86 @@
+"""Chat rooms and their messages in PostgreSQL, shared by all gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from chassis.errors import NotFound
+from chassis.postgres import Postgres
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A chat room; offsets of its messages count from 1 within `epoch`."""
+
+    name: str
+    epoch: str
+    last_offset: int
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a room."""
+
+    room: str
+    offset: int
+    user_id: str
+    user_name: str
+    data: Any
+    created_at: datetime
+
+
+class RoomRepository:
+    """Every method is one statement."""
+
+    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
+        self._postgres = postgres
+        self._queries = queries
+
+    async def create(self, name: str, created_by: str) -> Room | None:
+        """Make a room; None when there is one of that name."""
+        rows = await self._fetch("insert_room", name, created_by)
+        return Room(**rows[0]) if rows else None
+
+    async def get(self, name: str) -> Room:
+        """A room by name; raises `NotFound`."""
+        rows = await self._fetch("get_room", name)
+        if not rows:
+            raise NotFound(f"There is no room {name!r}; make it with POST /v1/rooms.")
+        return Room(**rows[0])
+
+    async def page(self, after: str, limit: int) -> list[Room]:
+        """Rooms by name."""
+        return [Room(**row) for row in await self._fetch("list_rooms", after, limit)]
+
+    async def add(self, room: str, user_id: str, user_name: str, data: Any) -> ChatMessage:
+        """Append a message, which gives it its offset; raises `NotFound` when there is no such room."""
+        rows = await self._fetch("insert_message", room, user_id, user_name, orjson.dumps(data).decode())
+        if not rows:
+            raise NotFound(f"There is no room {room!r}; make it with POST /v1/rooms.")
+        return ChatMessage(room, rows[0]["offset"], user_id, user_name, data, rows[0]["created_at"])
+
+    async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+        """Messages with higher offsets, oldest first."""
+        return [_message(room, row) for row in await self._fetch("list_messages_after", room, offset, limit)]
+
+    async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+        """Messages with lower offsets, newest first."""
+        return [_message(room, row) for row in await self._fetch("list_messages_before", room, offset, limit)]
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._postgres.connection() as connection:
+            return await connection.fetch(self._queries[query], *arguments)
+
+
+def _message(room: str, row: asyncpg.Record) -> ChatMessage:
+    return ChatMessage(
+        room, row["offset"], row["user_id"], row["user_name"], orjson.loads(row["data"]), row["created_at"]
+    )

@@ -1,0 +1,57 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from chassis.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """What the gateway needs beside the shared settings."""
+
+    prefix: ClassVar[str] = "GATEWAY_"
+
+    host: str = Field(
+        default="127.0.0.1", description="address that the public door listens on", examples=["127.0.0.1"]
+    )
+    port: int = Field(default=8080, ge=1, le=65535, description="port of the public door", examples=["8080"])
+    ops_port: int = Field(
+        default=8090, ge=1, le=65535, description="port of /livez, /readyz and /metrics", examples=["8090"]
+    )
+    key_pepper: SecretStr = Field(
+        min_length=16,
+        description="secret that API keys are hashed with; losing it makes every key invalid",
+        examples=["(32 random bytes in hex)"],
+    )
+    bootstrap_key: SecretStr | None = Field(
+        default=None,
+        description="API key of the first administrator, made known at start",
+        examples=["tw_live_0123456789abcdef_(43 characters)"],
+    )
+    quote_fresh_s: float = Field(
+        default=5,
+        gt=0,
+        description="seconds for which a pushed quote is answered without asking stock-data",
+        examples=["5"],
+    )
+    body_limit_bytes: int = Field(
+        default=1 << 20, ge=1024, description="largest JSON body", examples=["1048576"]
+    )
+    upload_limit_bytes: int = Field(
+        default=1 << 30, ge=1024, description="largest NDJSON upload", examples=["1073741824"]
+    )
+    request_timeout_s: float = Field(
+        default=5, gt=0, le=30, description="how long a request may take by default", examples=["5"]
+    )
+    socket_buffer_bytes: int = Field(
+        default=1 << 20,
+        ge=4096,
+        description="most bytes that wait for one slow WebSocket before it is closed",
+        examples=["1048576"],
+    )
+    most_sockets: int = Field(
+        default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
+    )

@@ -1,0 +1,105 @@
+"""Short routes: thin aliases onto `/v1`, with the same authentication, for people who know the tutorials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from quart import Response, request
+
+from gateway.acceptance import idempotency
+from gateway.acceptance.acceptor import Accepted
+from gateway.acceptance.batch_routes import BatchDesk
+from gateway.acceptance.batches import BatchInput, TaskInput
+from gateway.acceptance.email_routes import EmailDesk
+from gateway.acceptance.emails import Address, Addresses, EmailInput
+from gateway.endpoint import JSON, Api, answer, parse, read_body, require_media_type
+from gateway.identity.keys import Principal
+from gateway.identity.routes import UserDesk
+from gateway.stocks.desk import StockDesk
+from gateway.stocks.routes import quote_answer
+
+
+class MailInput(BaseModel):
+    """The body of `POST /send-email`."""
+
+    model_config = ConfigDict(extra="forbid")
+    to: Address | Addresses
+    subject: str = ""
+    body: str
+
+
+class BatchesInput(BaseModel):
+    """The body of `POST /process-batch`: each element becomes an item."""
+
+    model_config = ConfigDict(extra="forbid")
+    batches: list[Any] = Field(min_length=1, max_length=100_000)
+
+
+class DataInput(BaseModel):
+    """The body of `POST /process-data`."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[Any] = Field(min_length=1, max_length=100_000)
+
+
+class AnyInput(BaseModel):
+    """The body of `POST /enqueue-task`: any JSON."""
+
+    payload: Any = None
+
+
+def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDesk, users: UserDesk) -> None:
+    """Serve the routes."""
+
+    @api.route("/stock/<symbol>", scope="quotes:read")
+    async def stock(_: Principal, symbol: str) -> Response:
+        return await quote_answer(api, stocks, symbol)
+
+    @api.route("/user/<int:user_id>", scope=None)
+    async def user(principal: Principal, user_id: int) -> Response:
+        return answer(await users.get(principal, user_id))
+
+    @api.route("/send-email", methods=("POST",), scope="emails:send")
+    async def send_email(principal: Principal) -> Response:
+        body, key = await _read("/send-email")
+        wanted = parse(MailInput, body)
+        to = [wanted.to] if isinstance(wanted.to, str) else wanted.to
+        mail = parse(EmailInput, orjson.dumps({"to": to, "subject": wanted.subject, "text": wanted.body}))
+        return _taken("Email accepted", await emails.accept(principal, mail, key))
+
+    @api.route("/process-batch", methods=("POST",), scope="batches:write")
+    async def process_batch(principal: Principal) -> Response:
+        body, key = await _read("/process-batch")
+        batch = BatchInput(operation="echo", items=parse(BatchesInput, body).batches)
+        return _taken("Batch processing started", await batches.accept(principal, batch, key))
+
+    @api.route("/process-data", methods=("POST",), scope="batches:write")
+    async def process_data(principal: Principal) -> Response:
+        body, key = await _read("/process-data")
+        batch = BatchInput(operation="echo", items=parse(DataInput, body).items)
+        return _taken("Data processing started", await batches.accept(principal, batch, key))
+
+    @api.route("/enqueue-task", methods=("POST",), scope="batches:write")
+    async def enqueue_task(principal: Principal) -> Response:
+        body, key = await _read("/enqueue-task")
+        payload = parse(AnyInput, b'{"payload":' + body + b"}").payload
+        return _taken(
+            "Task enqueued",
+            await batches.accept_task(principal, TaskInput(operation="echo", payload=payload), key),
+        )
+
+
+async def _read(path: str) -> tuple[bytes, idempotency.IdempotencyKey | None]:
+    require_media_type(JSON)
+    body = await read_body()
+    return body, idempotency.read(request.headers.get("idempotency-key"), f"POST {path}", body)
+
+
+def _taken(message: str, accepted: Accepted) -> Response:
+    document = {"message": message, "id": orjson.loads(accepted.body)["id"]}
+    headers = {"location": accepted.location}
+    if accepted.is_replay:
+        headers["idempotent-replayed"] = "true"
+    return answer(document, 202, headers)

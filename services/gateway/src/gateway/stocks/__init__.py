@@ -1,0 +1,1 @@
+"""Quotes, bars and search."""

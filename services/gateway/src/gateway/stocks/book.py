@@ -1,0 +1,68 @@
+"""The book of pushed quotes: the last value of each symbol, ready as JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_MOST_SYMBOLS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A quote as it was pushed, when it came (this machine's monotonic clock), and its entity tag."""
+
+    quote: Mapping[str, Any]
+    body: bytes
+    etag: str
+    received_at: float
+
+
+class QuoteBook:
+    """Keeps the newest quote of each symbol and tells listeners of every one that is newer."""
+
+    def __init__(self, *, fresh_s: float) -> None:
+        self._fresh_s = fresh_s
+        self._entries: dict[str, Entry] = {}
+        self._listeners: list[Callable[[str, Entry], None]] = []
+
+    def on_quote(self, listener: Callable[[str, Entry], None]) -> None:
+        """Call `listener` with the symbol and its entry after each push."""
+        self._listeners.append(listener)
+
+    def push(self, quotes: Sequence[Mapping[str, Any]]) -> None:
+        """Take quotes from the feed; one that is older than what is here is passed over."""
+        now = time.monotonic()
+        for quote in quotes:
+            symbol = quote["symbol"]
+            known = self._entries.get(symbol)
+            if known is not None and not _is_newer(quote, known.quote):
+                continue
+            if known is None and len(self._entries) >= _MOST_SYMBOLS:
+                continue
+            stream = quote["stream"]
+            etag = f'"{stream["epoch"]}-{stream["offset"]}"'
+            entry = Entry(quote, orjson.dumps(quote), etag, now)
+            self._entries[symbol] = entry
+            for listener in self._listeners:
+                listener(symbol, entry)
+
+    def fresh(self, symbol: str) -> Entry | None:
+        """The quote of `symbol` if it came within the last few seconds."""
+        entry = self._entries.get(symbol)
+        if entry is None or time.monotonic() - entry.received_at > self._fresh_s:
+            return None
+        return entry
+
+    def last(self, symbol: str) -> Entry | None:
+        """The newest quote of `symbol`, however old."""
+        return self._entries.get(symbol)
+
+
+def _is_newer(quote: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    new, old = quote["stream"], known["stream"]
+    return bool(new["epoch"] != old["epoch"] or new["offset"] > old["offset"])
