@@ -22,7 +22,7 @@ from native.settings import Settings
 from native.stack import Blueprint, Stack
 from native.supervisor import Event
 
-_LEFTOVER_PATIENCE_S = 15.0
+_LEFTOVER_PATIENCE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
