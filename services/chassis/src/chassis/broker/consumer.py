@@ -30,10 +30,14 @@ _ERROR_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class InTransaction:
-    """A handler whose effect, inbox rows and outbox rows commit together; it gets up to `group` messages."""
+    """A handler whose effect, inbox rows and outbox rows commit together; it gets up to `group` messages.
+
+    `committed` is called after each commit: the place to wake the relay.
+    """
 
     function: Callable[[Connection, Sequence[Delivery[Any]]], Awaitable[None]]
     group: int = 1
+    committed: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,7 @@ class Consumer:
             metrics.INBOX_DUPLICATES.labels(self.queue).inc(len(deliveries) - len(first_of))
             if first_of:
                 await handler.function(connection, list(first_of.values()))
+        handler.committed()
 
     async def _pause(self, handler: Handler, group: list[_Incoming], error: DatabaseUnavailable) -> None:
         log.warning("consumer paused", queue=self.queue, reason=error.detail)
