@@ -1,0 +1,1 @@
+"""batch-processor: runs batches of items, single tasks, and the operations on them."""

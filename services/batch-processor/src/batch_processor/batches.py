@@ -1,0 +1,214 @@
+"""The life cycle of a batch: pure transitions, each from a batch to the batch that follows.
+
+`open → queued → running → completed`, with `cancelling → cancelled`, `failed`, `expired` aside. A command
+that comes too late, twice or before its time changes nothing that it must not: order of arrival is free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from contracts.batches import BatchStatus, Counts, Kind
+
+# `abandoned` is a tombstone: to the world the batch does not exist, and what still arrives is dropped.
+Status = BatchStatus | Literal["abandoned"]
+
+FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "expired", "abandoned"})
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `CreateBatch` and `SealBatch` both say of a batch; `options` is JSON text."""
+
+    kind: Kind
+    operation: str
+    accepted_at: datetime
+    not_before: datetime | None = None
+    priority: int = 5
+    options: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Items that reached their end since the last count."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def items(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed + self.cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch or task as its row says. `operation` and `total` are unknown until a message tells them."""
+
+    id: UUID
+    owner_id: str
+    kind: Kind = "batch"
+    operation: str | None = None
+    status: Status = "open"
+    priority: int = 5
+    options: str = "{}"
+    accepted_at: datetime | None = None
+    not_before: datetime | None = None
+    total: int | None = None
+    received: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    chunk_count: int = 0
+    revision: int = 0
+    cancel_requested: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in FINISHED
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything has arrived and the batch may start."""
+        known = self.operation is not None and self.total is not None
+        return self.status == "open" and known and self.received >= (self.total or 0)
+
+    @property
+    def done(self) -> int:
+        """Items that reached their end."""
+        return self.succeeded + self.failed + self.cancelled + self.skipped
+
+
+def describe(batch: Batch, description: Description) -> Batch:
+    """Learn what the batch is. The first word counts; a finished batch only learns what it was."""
+    if batch.operation is not None:
+        return batch
+    return replace(
+        batch,
+        kind=description.kind,
+        operation=description.operation,
+        accepted_at=description.accepted_at,
+        not_before=description.not_before,
+        priority=description.priority,
+        options=description.options,
+    )
+
+
+def receive(batch: Batch, count: int) -> Batch:
+    """Count items that were stored for the first time."""
+    return batch if batch.status != "open" else replace(batch, received=batch.received + count)
+
+
+def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
+    """Learn how many items there are; a batch cancelled during its upload learns how many it had."""
+    if batch.status == "open" and batch.total is None:
+        return replace(batch, total=total)
+    if batch.status == "cancelled" and batch.started_at is None and total > batch.cancelled:
+        return _end(replace(batch, total=total, cancelled=total), "cancelled", now=batch.finished_at or now)
+    return batch
+
+
+def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
+    """All items are here: wait for workers. Without items, or cancelled before, it ends at once."""
+    if not batch.is_complete:
+        return batch
+    if batch.cancel_requested:
+        return _end(replace(batch, cancelled=batch.total or 0), "cancelled", now=now)
+    if batch.total == 0:
+        return _end(batch, "completed", now=now)
+    chunks = -(-(batch.total or 0) // chunk_size)
+    return replace(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
+
+
+def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
+    """Refuse a batch that cannot start: none of its items runs."""
+    if batch.status != "open":
+        return batch
+    total = batch.received if batch.total is None else batch.total
+    refused = replace(batch, total=total, skipped=total, error_code=code, error_detail=detail)
+    return _end(refused, "failed", now=now)
+
+
+def cancel(batch: Batch, *, now: datetime) -> Batch:
+    """Stop: at once while items still arrive, else before each worker's next item."""
+    if batch.status in ("queued", "running"):
+        return replace(batch, status="cancelling", revision=batch.revision + 1)
+    if batch.status != "open":
+        return batch
+    if batch.operation is None:
+        # Known by name only: the messages that say what it is are still on their way.
+        return replace(batch, cancel_requested=True)
+    total = batch.received if batch.total is None else batch.total
+    return _end(replace(batch, total=total, cancelled=total), "cancelled", now=now)
+
+
+def abandon(batch: Batch, *, now: datetime) -> Batch:
+    """The upload failed before it was sealed: forget it."""
+    return batch if batch.status != "open" else _end(batch, "abandoned", now=now)
+
+
+def expire(batch: Batch, *, now: datetime) -> Batch:
+    """The upload was never sealed: what has arrived is not run."""
+    if batch.status != "open":
+        return batch
+    return _end(replace(batch, total=batch.received, skipped=batch.received), "expired", now=now)
+
+
+def run(batch: Batch, *, now: datetime) -> Batch:
+    """A worker has taken the first chunk."""
+    if batch.status != "queued":
+        return batch
+    return replace(batch, status="running", started_at=now, revision=batch.revision + 1)
+
+
+def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
+    """Count what a chunk brought to its end; the last of them ends the batch."""
+    if batch.is_finished:
+        return batch
+    counted = replace(
+        batch,
+        succeeded=batch.succeeded + tally.succeeded,
+        failed=batch.failed + tally.failed,
+        cancelled=batch.cancelled + tally.cancelled,
+        revision=batch.revision + 1,
+    )
+    if counted.done < (counted.total or 0):
+        return counted
+    return _end(counted, _final_status(counted), now=now)
+
+
+def counts(batch: Batch, *, running: int) -> Counts:
+    """The items by state; they add up to `total` at every moment."""
+    total = batch.received if batch.total is None else batch.total
+    left = max(0, total - batch.done)
+    running = 0 if batch.is_finished else min(running, left)
+    return Counts(
+        total=total,
+        pending=left - running,
+        running=running,
+        succeeded=batch.succeeded,
+        failed=batch.failed,
+        cancelled=batch.cancelled,
+        skipped=batch.skipped,
+    )
+
+
+def _final_status(batch: Batch) -> Status:
+    if batch.cancelled:
+        return "cancelled"
+    # A task is its only item; a batch has done its work even when items failed.
+    return "failed" if batch.kind == "task" and batch.failed else "completed"
+
+
+def _end(batch: Batch, status: Status, *, now: datetime) -> Batch:
+    return replace(batch, status=status, finished_at=now, revision=batch.revision + 1)

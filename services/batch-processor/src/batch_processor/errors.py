@@ -1,0 +1,35 @@
+"""The errors that are batch-processor's own."""
+
+from __future__ import annotations
+
+from chassis.errors import NotFound, ServiceError, Unavailable
+
+
+class BatchNotFound(NotFound):
+    """No such batch or task, or it belongs to somebody else."""
+
+    code = "batch-not-found"
+    title = "Batch not found"
+
+
+class InvalidCursor(ServiceError):
+    """The cursor was not given out by this service."""
+
+    code = "invalid-cursor"
+    status = 422
+    title = "Invalid cursor"
+
+
+class InvalidItem(ServiceError):
+    """An item's payload does not fit the operation's schema; `detail` names the field."""
+
+    code = "invalid-item"
+    status = 422
+    title = "Invalid item"
+
+
+class PoolBroken(Unavailable):
+    """The processes that compute died; they are started anew for the next attempt."""
+
+    code = "pool-broken"
+    title = "Computing processes died"

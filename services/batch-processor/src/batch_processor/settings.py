@@ -1,0 +1,86 @@
+"""The settings of batch-processor."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from chassis import settings
+
+Role = Literal["coordinator", "worker"]
+ROLES: tuple[Role, ...] = ("coordinator", "worker")
+
+
+class Settings(settings.Settings):
+    """What batch-processor needs beside what every service needs."""
+
+    prefix: ClassVar[str] = "BATCH_PROCESSOR_"
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="address that the internal HTTP port listens on",
+        examples=["0.0.0.0"],  # noqa: S104 - an example for containers
+    )
+    port: int = Field(
+        default=8083, ge=1, le=65535, description="internal HTTP and ops port", examples=["8083"]
+    )
+    roles: tuple[Role, ...] = Field(
+        default=ROLES,
+        min_length=1,
+        description="what this process does, separated by commas: coordinator (intake, dispatch, answers), "
+        "worker (runs items)",
+        examples=["coordinator,worker"],
+    )
+    intake_concurrency: int = Field(
+        default=2, ge=1, le=32, description="groups of incoming messages stored side by side", examples=["2"]
+    )
+    worker_concurrency: int = Field(
+        default=4, ge=1, le=64, description="chunks that one process runs side by side", examples=["4"]
+    )
+    process_pool_size: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="processes for operations that compute; started when first needed",
+        examples=["2"],
+    )
+    chunk_size: int = Field(
+        default=500,
+        ge=1,
+        le=5000,
+        description="most items in a chunk; an operation may choose fewer",
+        examples=["500"],
+    )
+    batch_window: int = Field(
+        default=16, ge=1, le=1000, description="most chunks of one batch in flight", examples=["16"]
+    )
+    dispatch_window: int = Field(
+        default=48, ge=1, le=10_000, description="most chunks of all batches in flight", examples=["48"]
+    )
+    lease_s: float = Field(
+        default=60,
+        ge=5,
+        le=3600,
+        description="seconds without a sign of life after which a chunk is given to another worker",
+        examples=["60"],
+    )
+    upload_expires_s: float = Field(
+        default=86_400,
+        ge=1,
+        le=31 * 86_400,
+        description="seconds after which a batch whose upload was not finished expires",
+        examples=["86400"],
+    )
+    retention_days: int = Field(
+        default=30, ge=1, le=3650, description="days that finished batches are kept", examples=["30"]
+    )
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _split_roles(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
