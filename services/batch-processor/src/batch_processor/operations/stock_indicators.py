@@ -1,0 +1,113 @@
+"""`stock.indicators`: moving averages and relative strength of one symbol per item, computed off the loop."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from batch_processor import indicators
+from batch_processor.operation import Context, Operation
+from contracts.message import Json
+from contracts.stocks import Adjustment, Bar, Bars, GetBars
+
+_NAME = re.compile(rf"^({'|'.join(indicators.KINDS)}):([1-9]\d{{0,2}})$")
+_PAGE = 10_000
+_PAGES = 5
+_TIMEOUT_S = 10
+
+
+def _known(name: str) -> str:
+    match = _NAME.match(name)
+    if match is None or (match[1] == "rsi" and int(match[2]) < 2):
+        raise ValueError("must be sma:<days> or rsi:<days>, for example sma:20")
+    return name
+
+
+class Wish(BaseModel):
+    """Which indicators of which symbol. `start` and `end` (both included) choose the days of `series`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    symbol: str = Field(pattern=r"^[A-Za-z0-9.^=-]{1,20}$")
+    indicators: list[Annotated[str, AfterValidator(_known)]] = Field(min_length=1, max_length=20)
+    start: date | None = None
+    end: date | None = None
+    adjustment: Adjustment = "split"
+    series: bool = Field(default=False, description="give every day's value, not only the last")
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Wish:
+        if self.start and self.end and self.start > self.end:
+            raise ValueError("start must not be after end")
+        return self
+
+
+async def _run(wish: Wish, context: Context) -> Json:
+    since = _first_day(wish)
+    key = (wish.symbol, since, wish.end, wish.adjustment)
+    bars = await context.share(key, lambda: _bars(wish, since, context))
+    closes = [float(bar.c) for bar in bars]
+    values = await context.compute(indicators.compute, closes, wish.indicators)
+    days = [bar.t.date().isoformat() for bar in bars]
+    wanted = [i for i, bar in enumerate(bars) if wish.start is None or bar.t.date() >= wish.start]
+    return {
+        "symbol": wish.symbol,
+        "adjustment": wish.adjustment,
+        "as_of": days[-1] if days else None,
+        "values": {name: _last(days, values[name], wanted) for name in wish.indicators},
+        **({"series": {n: _series(days, values[n], wanted) for n in wish.indicators}} if wish.series else {}),
+    }
+
+
+def _first_day(wish: Wish) -> date | None:
+    """The first day to ask for: earlier trading days (5 in 7 days) warm the averages up."""
+    if wish.start is None:
+        return None
+    days = max(indicators.lookback(name) for name in wish.indicators) * 7 // 5 + 14
+    return max(date(1900, 1, 1), wish.start - timedelta(days=min(days, (wish.start - date.min).days)))
+
+
+async def _bars(wish: Wish, since: date | None, context: Context) -> list[Bar]:
+    found: list[Bar] = []
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        page = await context.ask(
+            GetBars(
+                symbol=wish.symbol,
+                start=since,
+                end=wish.end,
+                adjustment=wish.adjustment,
+                limit=_PAGE,
+                cursor=cursor,
+            ),
+            Bars,
+            timeout_s=_TIMEOUT_S,
+        )
+        found += page.data
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+def _last(days: list[str], values: list[float | None], wanted: list[int]) -> Json:
+    for index in reversed(wanted):
+        if values[index] is not None:
+            return {"date": days[index], "value": values[index]}
+    return None
+
+
+def _series(days: list[str], values: list[float | None], wanted: list[int]) -> Json:
+    return [{"date": days[index], "value": values[index]} for index in wanted]
+
+
+OPERATION = Operation(
+    name="stock.indicators",
+    description="Simple moving averages and Wilder's relative strength index of a symbol's daily closes.",
+    payload=Wish,
+    run=_run,
+    chunk_size=100,
+)
