@@ -1,0 +1,111 @@
+"""The coordinator's statements: dispatching, sweeping, cancelling, expiring, removing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from chassis import queries
+from chassis.postgres import Connection
+
+_SQL = queries.load("batch_processor")
+
+Table = Literal["items", "results"]
+TABLES: tuple[Table, ...] = ("items", "results")
+
+Range: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A chunk on its way to a worker."""
+
+    batch_id: UUID
+    number: int
+    owner_id: str
+
+
+async def lead(connection: Connection) -> bool:
+    """Whether this transaction is the only one that dispatches now."""
+    return bool(await connection.fetchval(_SQL["lead"]))
+
+
+async def promote(connection: Connection) -> None:
+    """Make chunks ready whose time has come."""
+    await connection.execute(_SQL["promote_chunks"])
+
+
+async def dispatch(
+    connection: Connection, *, per_batch: int, in_all: int, lease_s: float
+) -> list[Dispatched]:
+    """Choose the next chunks, batches in turn, and mark them as dispatched."""
+    rows = await connection.fetch(_SQL["dispatch_chunks"], per_batch, in_all, lease_s)
+    return [Dispatched(row[0], row[1], row[2]) for row in rows]
+
+
+async def sweep(connection: Connection) -> int:
+    """Make chunks ready again whose worker gave no sign of life; gives how many."""
+    return _affected(await connection.execute(_SQL["sweep_chunks"]))
+
+
+async def count_ready(connection: Connection) -> int:
+    """How many chunks wait to be dispatched."""
+    found: int = await connection.fetchval(_SQL["ready_chunks"])
+    return found
+
+
+async def cancelling(connection: Connection) -> list[UUID]:
+    """Batches with items to cancel."""
+    return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"])]
+
+
+async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -> list[Range]:
+    """Remove chunks that no worker has begun; gives the runs of positions they held, ends included."""
+    rows = await connection.fetch(_SQL["take_cancelled_chunks"], batch_id, most)
+    found: list[Range] = []
+    for first, last, positions in rows:
+        found += [(first, last)] if positions is None else [(p, p) for p in positions]
+    return found
+
+
+async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence[Range]) -> int:
+    """Mark the items of `ranges` that have no result as cancelled; gives how many."""
+    low, high = zip(*ranges, strict=True)
+    return _affected(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
+
+
+async def expired_uploads(connection: Connection, *, after_s: float) -> Mapping[UUID, str]:
+    """Batches open for longer than `after_s` seconds, with their owners."""
+    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s)
+    return {row["id"]: row["owner_id"] for row in rows}
+
+
+async def unused(connection: Connection) -> list[UUID]:
+    """Batches that never ran and whose items are still there."""
+    return [row["id"] for row in await connection.fetch(_SQL["find_unused"])]
+
+
+async def outdated(connection: Connection, *, days: int) -> list[UUID]:
+    """Batches that finished more than `days` days ago."""
+    return [row["id"] for row in await connection.fetch(_SQL["find_outdated"], days)]
+
+
+async def remove_rows(connection: Connection, table: Table, batch_id: UUID, *, most: int) -> int:
+    """Remove up to `most` rows of a batch; gives how many went."""
+    return _affected(await connection.execute(_SQL[f"remove_{table}"], batch_id, most))
+
+
+async def mark_purged(connection: Connection, batch_id: UUID) -> None:
+    """Remember that the batch's items are gone."""
+    await connection.execute(_SQL["mark_purged"], batch_id)
+
+
+async def remove_batch(connection: Connection, batch_id: UUID) -> None:
+    """Remove the batch itself."""
+    await connection.execute(_SQL["remove_batch"], batch_id)
+
+
+def _affected(tag: str) -> int:
+    return int(tag.rsplit(" ", 1)[-1])

@@ -1,0 +1,104 @@
+-- name: lock_batches
+SELECT
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
+    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
+    error_code, error_detail
+FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+
+-- name: save_batches
+UPDATE batches AS batch SET
+    kind = new.kind,
+    operation = new.operation,
+    status = new.status,
+    priority = new.priority,
+    options = new.options::jsonb,
+    accepted_at = new.accepted_at,
+    not_before = new.not_before,
+    total = new.total,
+    received = new.received,
+    succeeded = new.succeeded,
+    failed = new.failed,
+    cancelled = new.cancelled,
+    skipped = new.skipped,
+    chunk_count = new.chunk_count,
+    revision = new.revision,
+    cancel_requested = new.cancel_requested,
+    started_at = new.started_at,
+    finished_at = new.finished_at,
+    error_code = new.error_code,
+    error_detail = new.error_detail
+FROM jsonb_to_recordset($1::jsonb) AS new (
+    id uuid, kind text, operation text, status text, priority smallint, options text,
+    accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
+    cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
+    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text
+)
+WHERE batch.id = new.id
+
+-- name: save_progress
+UPDATE batches SET
+    status = $2, succeeded = $3, failed = $4, cancelled = $5, chunk_count = $6, revision = $7,
+    started_at = $8, finished_at = $9
+WHERE id = $1
+
+-- name: get_batch
+SELECT
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
+    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
+    error_code, error_detail
+FROM batches WHERE id = $1
+
+-- name: list_batches
+SELECT
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
+    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
+    error_code, error_detail
+FROM batches
+WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
+    AND ($3::uuid IS NULL OR id < $3)
+ORDER BY id DESC LIMIT $4
+
+-- name: count_batches
+SELECT status, count(*) AS batches FROM batches
+WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
+GROUP BY status
+
+-- name: running_items
+SELECT batch_id, sum(remaining)::int AS items FROM chunks
+WHERE batch_id = ANY($1::uuid[]) AND state = 'running' GROUP BY batch_id
+
+-- name: failures_of
+SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) ORDER BY items DESC
+
+-- name: only_results
+SELECT batch_id, result, error_code, error_detail FROM results
+WHERE batch_id = ANY($1::uuid[]) AND position = 0
+
+-- name: list_results
+SELECT r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts
+FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
+WHERE r.batch_id = $1 AND r.position > $2 AND i.batch_id = $1
+    AND ($3::text IS NULL OR r.status = $3::item_status)
+ORDER BY r.position LIMIT $4
+
+-- name: list_unfinished
+SELECT
+    i.position,
+    i.custom_id,
+    $3::text AS status,
+    NULL AS result,
+    NULL AS error_code,
+    NULL AS error_detail,
+    0 AS attempts
+FROM items AS i
+WHERE i.batch_id = $1 AND i.position > $2
+    AND NOT EXISTS (
+        SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position
+    )
+    AND ($3 <> 'running') = NOT EXISTS (
+        SELECT FROM chunks AS c
+        WHERE c.batch_id = $1 AND c.state = 'running'
+            AND i.position BETWEEN c.first_position AND c.last_position
+            AND (c.positions IS NULL OR i.position = ANY(c.positions))
+    )
+ORDER BY i.position LIMIT $4

@@ -1,0 +1,66 @@
+-- name: claim_chunk
+UPDATE chunks AS c SET
+    state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $3)
+FROM batches AS b
+WHERE c.batch_id = $1 AND c.number = $2 AND c.due_at <= now()
+    AND b.id = $1 AND b.status IN ('queued', 'running')
+RETURNING
+    c.run, c.attempt, c.first_position, c.last_position, c.positions,
+    b.owner_id, b.operation, b.status, b.accepted_at
+
+-- name: release_chunk
+UPDATE chunks SET state = 'ready' WHERE batch_id = $1 AND number = $2 AND state = 'dispatched'
+
+-- name: load_range
+SELECT i.position, i.custom_id, i.payload FROM items AS i
+WHERE i.batch_id = $1 AND i.position BETWEEN $2 AND $3
+    AND NOT EXISTS (
+        SELECT FROM results AS r
+        WHERE r.batch_id = $1 AND r.position = i.position AND r.position BETWEEN $2 AND $3
+    )
+ORDER BY i.position
+
+-- name: load_listed
+SELECT i.position, i.custom_id, i.payload FROM items AS i
+WHERE i.batch_id = $1 AND i.position = ANY($2::int[])
+    AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+ORDER BY i.position
+
+-- name: finish_chunk
+DELETE FROM chunks WHERE batch_id = $1 AND number = $2 AND run = $3 RETURNING true
+
+-- name: keep_chunk
+UPDATE chunks SET
+    state = $4, remaining = remaining - $5, leased_until = now() + make_interval(secs => $6)
+WHERE batch_id = $1 AND number = $2 AND run = $3
+RETURNING (SELECT status FROM batches WHERE id = $1)
+
+-- name: store_successes
+INSERT INTO results (batch_id, position, status, attempts, result)
+SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
+ON CONFLICT DO NOTHING
+
+-- name: store_failures
+WITH stored AS (
+    INSERT INTO results (batch_id, position, status, attempts, error_code, error_detail)
+    SELECT $1, position, 'failed', $2, code, detail
+    FROM unnest($3::int[], $4::text[], $5::text[]) AS new (position, code, detail)
+    ON CONFLICT DO NOTHING
+    RETURNING error_code
+), counted AS (
+    INSERT INTO failures AS f (batch_id, code, items)
+    SELECT $1, error_code, count(*) FROM stored GROUP BY error_code ORDER BY error_code
+    ON CONFLICT (batch_id, code) DO UPDATE SET items = f.items + excluded.items
+)
+SELECT count(*) FROM stored
+
+-- name: store_cancelled
+INSERT INTO results (batch_id, position, status, attempts)
+SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
+ON CONFLICT DO NOTHING
+
+-- name: create_retry
+INSERT INTO chunks (
+    batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at
+)
+VALUES ($1, $2, 'delayed', $3, $4, $5, $6, $7, now() + make_interval(secs => $8))

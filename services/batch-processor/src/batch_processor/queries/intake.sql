@@ -1,0 +1,41 @@
+-- name: make_room
+INSERT INTO batches (id, owner_id)
+SELECT id, owner_id FROM unnest($1::uuid[], $2::text[]) AS new (id, owner_id)
+ON CONFLICT DO NOTHING
+
+-- name: peek_batches
+SELECT id, owner_id, status FROM batches WHERE id = ANY($1::uuid[])
+
+-- name: add_items
+WITH added AS (
+    INSERT INTO items (batch_id, position, custom_id, payload)
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[])
+    ON CONFLICT DO NOTHING
+    RETURNING batch_id
+)
+SELECT batch_id, count(*) AS items FROM added GROUP BY batch_id
+
+-- name: last_position
+SELECT max(position) FROM items WHERE batch_id = $1
+
+-- name: find_duplicate
+SELECT custom_id FROM items WHERE batch_id = $1 AND custom_id IS NOT NULL
+GROUP BY custom_id HAVING count(*) > 1 LIMIT 1
+
+-- name: create_chunks
+INSERT INTO chunks (batch_id, number, state, first_position, last_position, remaining, due_at)
+SELECT
+    batch.id,
+    number,
+    CASE WHEN batch.due_at > now() THEN 'delayed' ELSE 'ready' END,
+    number * batch.size,
+    least((number + 1) * batch.size, batch.total) - 1,
+    least((number + 1) * batch.size, batch.total) - number * batch.size,
+    batch.due_at
+FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[]) AS batch (id, total, size, due_at)
+CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
+
+-- name: find_expired_uploads
+SELECT id, owner_id FROM batches
+WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
+ORDER BY created_at LIMIT 100

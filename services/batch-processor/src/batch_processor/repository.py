@@ -1,0 +1,297 @@
+"""The tables of batch-processor, by statement. Every function works on the caller's connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from batch_processor.batches import Batch, Tally
+from batch_processor.chunks import Item, Outcomes
+from batch_processor.views import Surroundings
+from chassis import queries
+from chassis.postgres import Connection
+from contracts.batches import ItemError, Result
+
+_SQL = queries.load("batch_processor")
+_ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
+_BATCH_FIELDS = tuple(field.name for field in fields(Batch))
+
+ItemRow: TypeAlias = tuple[UUID, int, str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A chunk that this worker may run; `run` is what lets it store results."""
+
+    batch_id: UUID
+    number: int
+    run: int
+    attempt: int
+    first_position: int
+    last_position: int
+    positions: list[int] | None
+    owner_id: str
+    operation: str
+    status: str
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A batch whose chunks are made; they wait until `due_at`."""
+
+    batch_id: UUID
+    total: int
+    chunk_size: int
+    due_at: datetime
+
+
+async def make_room(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
+    """Make a row for each batch that has none; gives owner and status of all, not locked."""
+    ids = sorted(owners)
+    await connection.execute(_SQL["make_room"], ids, [owners[id_] for id_ in ids])
+    rows = await connection.fetch(_SQL["peek_batches"], ids)
+    return {row["id"]: (row["owner_id"], row["status"]) for row in rows}
+
+
+async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[UUID]:
+    """Store items; gives how many of each batch were new."""
+    if not rows:
+        return Counter()
+    try:
+        async with connection.transaction():
+            await connection.copy_records_to_table("items", records=rows, columns=_ITEM_COLUMNS)
+        return Counter(row[0] for row in rows)
+    except asyncpg.UniqueViolationError:
+        # Some were here before: slower, row by row, but only what is new.
+        columns = (list(column) for column in zip(*rows, strict=True))
+        found = await connection.fetch(_SQL["add_items"], *columns)
+        return Counter({row["batch_id"]: row["items"] for row in found})
+
+
+async def last_position(connection: Connection, batch_id: UUID) -> int:
+    """The greatest position of a batch's items, -1 without items."""
+    found: int | None = await connection.fetchval(_SQL["last_position"], batch_id)
+    return -1 if found is None else found
+
+
+async def find_duplicate(connection: Connection, batch_id: UUID) -> str | None:
+    """A `custom_id` that two items of the batch share."""
+    found: str | None = await connection.fetchval(_SQL["find_duplicate"], batch_id)
+    return found
+
+
+async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Batch]:
+    """The batches of `ids` that exist, locked in one order until the transaction ends."""
+    return {row["id"]: _batch(row) for row in await connection.fetch(_SQL["lock_batches"], ids)}
+
+
+async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None:
+    """Write all of these batches' rows back."""
+    if batches:
+        # `default`: the driver gives ids of a type of its own.
+        await connection.execute(_SQL["save_batches"], orjson.dumps(batches, default=str).decode())
+
+
+async def save_progress(connection: Connection, batch: Batch) -> None:
+    """Write back what running changes: status, counters, times."""
+    await connection.execute(
+        _SQL["save_progress"],
+        batch.id,
+        batch.status,
+        batch.succeeded,
+        batch.failed,
+        batch.cancelled,
+        batch.chunk_count,
+        batch.revision,
+        batch.started_at,
+        batch.finished_at,
+    )
+
+
+async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None:
+    """Cut batches into chunks, ready or waiting for their time."""
+    await connection.execute(
+        _SQL["create_chunks"],
+        [start.batch_id for start in starts],
+        [start.total for start in starts],
+        [start.chunk_size for start in starts],
+        [start.due_at for start in starts],
+    )
+
+
+async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
+    """The batch of that id, whoever owns it."""
+    row = await connection.fetchrow(_SQL["get_batch"], batch_id)
+    return _batch(row) if row is not None else None
+
+
+async def list_batches(
+    connection: Connection, owner_id: str, *, kind: str, before: UUID | None, limit: int
+) -> list[Batch]:
+    """An owner's batches, newest first, those before the id `before`."""
+    rows = await connection.fetch(_SQL["list_batches"], owner_id, kind, before, limit)
+    return [_batch(row) for row in rows]
+
+
+async def count_batches(connection: Connection, owner_id: str) -> dict[str, int]:
+    """How many batches and tasks of the owner are in each status."""
+    rows = await connection.fetch(_SQL["count_batches"], owner_id)
+    return {row["status"]: row["batches"] for row in rows}
+
+
+async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
+    """What belongs to these batches beside their rows; asks only for what can be there."""
+    active = [b.id for b in batches if b.status in ("running", "cancelling")]
+    failed = [b.id for b in batches if b.failed]
+    tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]
+    running = await _by_batch(connection, "running_items", active)
+    failures = await _by_batch(connection, "failures_of", failed)
+    results = await _by_batch(connection, "only_results", tasks)
+    return {b.id: _around(running.get(b.id), failures.get(b.id), results.get(b.id)) for b in batches}
+
+
+async def list_results(
+    connection: Connection, batch_id: UUID, *, status: str | None, after: int, limit: int
+) -> list[Result]:
+    """Results in input order from the position after `after`; of items without one when `status` says so."""
+    name = "list_unfinished" if status in ("pending", "running") else "list_results"
+    rows = await connection.fetch(_SQL[name], batch_id, after, status, limit)
+    return [_result(row) for row in rows]
+
+
+async def claim_chunk(connection: Connection, batch_id: UUID, number: int, *, lease_s: float) -> Claim | None:
+    """Take a chunk to run it; None when it is done, not due, or its batch does not run."""
+    row = await connection.fetchrow(_SQL["claim_chunk"], batch_id, number, lease_s)
+    return Claim(batch_id=batch_id, number=number, **dict(row)) if row is not None else None
+
+
+async def release_chunk(connection: Connection, batch_id: UUID, number: int) -> None:
+    """Give back a chunk that was dispatched here and not begun."""
+    await connection.execute(_SQL["release_chunk"], batch_id, number)
+
+
+async def load_items(connection: Connection, claim: Claim) -> list[Item]:
+    """The chunk's items that have no result yet, in input order."""
+    if claim.positions is None:
+        rows = await connection.fetch(
+            _SQL["load_range"], claim.batch_id, claim.first_position, claim.last_position
+        )
+    else:
+        rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions)
+    return [Item(row[0], row[1], row[2]) for row in rows]
+
+
+async def finish_chunk(connection: Connection, claim: Claim) -> bool:
+    """Remove a chunk that is done; False when another claim has taken it over."""
+    return bool(await connection.fetchval(_SQL["finish_chunk"], claim.batch_id, claim.number, claim.run))
+
+
+async def keep_chunk(
+    connection: Connection, claim: Claim, *, state: str, done: int, lease_s: float
+) -> str | None:
+    """Renew a chunk's lease; gives its batch's status, or None when another claim has taken it over."""
+    status: str | None = await connection.fetchval(
+        _SQL["keep_chunk"], claim.batch_id, claim.number, claim.run, state, done, lease_s
+    )
+    return status
+
+
+async def store_outcomes(
+    connection: Connection, claim: Claim, outcomes: Outcomes, *, cancelled: Sequence[int]
+) -> Tally:
+    """Store results; gives how many were new: what is stored once is never counted again."""
+    succeeded = failed = gone = 0
+    if outcomes.positions:
+        succeeded = _affected(
+            await connection.execute(
+                _SQL["store_successes"],
+                claim.batch_id,
+                claim.attempt,
+                outcomes.positions,
+                outcomes.results,
+            )
+        )
+    if outcomes.failures:
+        failed = await connection.fetchval(
+            _SQL["store_failures"],
+            claim.batch_id,
+            claim.attempt,
+            [failure.position for failure in outcomes.failures],
+            [failure.code for failure in outcomes.failures],
+            [failure.detail for failure in outcomes.failures],
+        )
+    if cancelled:
+        gone = _affected(await connection.execute(_SQL["store_cancelled"], claim.batch_id, cancelled))
+    return Tally(succeeded, failed, gone)
+
+
+async def create_retry(
+    connection: Connection, claim: Claim, *, number: int, positions: Sequence[int], delay_s: float
+) -> None:
+    """Make a chunk of items that are tried again after `delay_s` seconds."""
+    await connection.execute(
+        _SQL["create_retry"],
+        claim.batch_id,
+        number,
+        claim.attempt + 1,
+        min(positions),
+        max(positions),
+        positions,
+        len(positions),
+        delay_s,
+    )
+
+
+def _batch(row: asyncpg.Record) -> Batch:
+    return Batch(**{name: row[name] for name in _BATCH_FIELDS})
+
+
+async def _by_batch(
+    connection: Connection, statement: str, ids: Sequence[UUID]
+) -> dict[UUID, list[asyncpg.Record]]:
+    found: dict[UUID, list[asyncpg.Record]] = {}
+    for row in await connection.fetch(_SQL[statement], ids) if ids else ():
+        found.setdefault(row["batch_id"], []).append(row)
+    return found
+
+
+def _around(
+    running: list[asyncpg.Record] | None,
+    failures: list[asyncpg.Record] | None,
+    results: list[asyncpg.Record] | None,
+) -> Surroundings:
+    only = results[0] if results else None
+    return Surroundings(
+        running=running[0]["items"] if running else 0,
+        failures={row["code"]: row["items"] for row in failures or ()},
+        result=orjson.loads(only["result"]) if only is not None and only["result"] is not None else None,
+        error=_item_error(only) if only is not None else None,
+    )
+
+
+def _result(row: asyncpg.Record) -> Result:
+    return Result(
+        position=row["position"],
+        custom_id=row["custom_id"],
+        status=row["status"],
+        result=orjson.loads(row["result"]) if row["result"] is not None else None,
+        error=_item_error(row),
+        attempts=row["attempts"],
+    )
+
+
+def _item_error(row: asyncpg.Record) -> ItemError | None:
+    code = row["error_code"]
+    return ItemError(code=code, detail=row["error_detail"] or "") if code is not None else None
+
+
+def _affected(tag: str) -> int:
+    return int(tag.rsplit(" ", 1)[-1])

@@ -1,0 +1,65 @@
+"""A batch as the world sees it: the row, what runs now, failures by code, and a task's only result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from batch_processor import batches
+from contracts.batches import Batch, Counts, ItemError
+from contracts.message import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What belongs to a batch but is not in its row."""
+
+    running: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    result: Json = None
+    error: ItemError | None = None
+
+
+def show(batch: batches.Batch, around: Surroundings) -> Batch:
+    """`batch` as an answer, an event or a push."""
+    counts = batches.counts(batch, running=around.running)
+    rate = _rate_per_s(batch)
+    return Batch(
+        id=batch.id,
+        kind=batch.kind,
+        operation=batch.operation or "",
+        status=_status(batch),
+        counts=counts,
+        accepted_at=batch.accepted_at or datetime.now(UTC),
+        started_at=batch.started_at,
+        finished_at=batch.finished_at,
+        rate_per_s=rate,
+        eta_s=_eta_s(batch, counts, rate),
+        errors=around.failures,
+        result=around.result,
+        error=_error(batch, around),
+    )
+
+
+def _status(batch: batches.Batch) -> Any:
+    return "cancelled" if batch.status == "abandoned" else batch.status
+
+
+def _error(batch: batches.Batch, around: Surroundings) -> Json:
+    if batch.error_code is not None:
+        return {"code": batch.error_code, "detail": batch.error_detail or ""}
+    return around.error.model_dump() if around.error is not None else None
+
+
+def _rate_per_s(batch: batches.Batch) -> float | None:
+    if batch.started_at is None or not batch.done:
+        return None
+    elapsed_s = ((batch.finished_at or datetime.now(UTC)) - batch.started_at).total_seconds()
+    return round(batch.done / max(elapsed_s, 0.001), 1)
+
+
+def _eta_s(batch: batches.Batch, counts: Counts, rate: float | None) -> float | None:
+    if batch.is_finished or not rate:
+        return None
+    return round((counts.pending + counts.running) / rate, 1)
