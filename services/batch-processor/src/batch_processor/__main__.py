@@ -1,0 +1,26 @@
+"""Starts batch-processor: `python -m batch_processor`."""
+
+from __future__ import annotations
+
+from batch_processor.app import create_app
+from batch_processor.settings import Settings
+from chassis import asgi, logging
+from chassis.settings import load_or_exit
+from contracts.topology import BATCH_PROCESSOR
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = load_or_exit(Settings)
+    logging.configure(service=BATCH_PROCESSOR, level=settings.log_level, style=settings.log_format)
+    app = create_app(settings)
+    asgi.serve(
+        [asgi.Door(app, settings.host, settings.port)],
+        health=app.state.resources.foundation.health,
+        delay_s=settings.shutdown_delay_s,
+        grace_s=settings.shutdown_grace_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Answers to requests: batches, results and counts, each for its owner only."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from batch_processor import batches, repository
+from batch_processor.errors import BatchNotFound, InvalidCursor
+from batch_processor.views import show
+from chassis.deadlines import Deadline
+from chassis.postgres import Connection, Postgres
+from contracts.batches import (
+    Batch,
+    BatchCounts,
+    Batches,
+    CountBatches,
+    GetBatch,
+    ListBatches,
+    ListResults,
+    Results,
+)
+
+
+class Answers:
+    """The answering side. Another owner's batch is not found, like one that does not exist."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def get(self, request: GetBatch, _: Deadline) -> Batch:
+        """A batch or task."""
+        async with self._postgres.connection() as connection:
+            batch = await _own(connection, request.batch_id, request.owner_id)
+            if batch.kind != request.kind:
+                raise BatchNotFound(f"There is no {request.kind} {request.batch_id}.")
+            around = await repository.surroundings(connection, [batch])
+        return show(batch, around[batch.id])
+
+    async def list(self, request: ListBatches, _: Deadline) -> Batches:
+        """A page of batches or tasks, newest first."""
+        before = _read_id(request.cursor)
+        async with self._postgres.connection() as connection:
+            found = await repository.list_batches(
+                connection, request.owner_id, kind=request.kind, before=before, limit=request.limit + 1
+            )
+            page = found[: request.limit]
+            around = await repository.surroundings(connection, page)
+        cursor = str(page[-1].id) if len(found) > request.limit else None
+        return Batches(data=[show(batch, around[batch.id]) for batch in page], next_cursor=cursor)
+
+    async def results(self, request: ListResults, _: Deadline) -> Results:
+        """A page of results in input order."""
+        after = _read_position(request.cursor)
+        async with self._postgres.connection() as connection:
+            await _own(connection, request.batch_id, request.owner_id)
+            found = await repository.list_results(
+                connection, request.batch_id, status=request.status, after=after, limit=request.limit + 1
+            )
+        page = found[: request.limit]
+        cursor = str(page[-1].position) if len(found) > len(page) else None
+        return Results(data=page, next_cursor=cursor)
+
+    async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
+        """How many batches and tasks the owner has in each status."""
+        async with self._postgres.connection() as connection:
+            return BatchCounts(counts=await repository.count_batches(connection, request.owner_id))
+
+
+async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches.Batch:
+    batch = await repository.get_batch(connection, batch_id)
+    hidden = batch is None or batch.owner_id != owner_id
+    if batch is None or hidden or batch.operation is None or batch.status == "abandoned":
+        raise BatchNotFound(f"There is no batch {batch_id}.")
+    return batch
+
+
+def _read_id(cursor: str | None) -> UUID | None:
+    try:
+        return UUID(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise InvalidCursor("The cursor is not one that an earlier page gave.") from error
+
+
+def _read_position(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 9:
+        raise InvalidCursor("The cursor is not one that an earlier page gave.")
+    return int(cursor)

@@ -1,0 +1,19 @@
+"""The internal application: ops routes only; all work comes over the broker."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from batch_processor.resources import Resources
+from batch_processor.settings import Settings
+from chassis.http import create_service_app
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service, wired and closed; its lifespan opens it. `app.state.resources` holds its parts."""
+    resources = Resources(settings)
+    app = create_service_app(
+        resources.foundation, title="batch-processor", on_open=resources.open, on_close=resources.close
+    )
+    app.state.resources = resources
+    return app

@@ -1,0 +1,50 @@
+"""The message edge: which message is handled, and which request answered, by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from batch_processor.answers import Answers
+from batch_processor.intake import Intake
+from batch_processor.worker import Worker
+from chassis.broker.answering import Answer
+from chassis.broker.consumer import Direct, Handler, InTransaction
+from contracts.batches import (
+    AbandonBatch,
+    AppendItems,
+    CancelBatch,
+    CountBatches,
+    CreateBatch,
+    GetBatch,
+    ListBatches,
+    ListResults,
+    RunChunk,
+    SealBatch,
+)
+from contracts.message import Message, Request
+
+
+def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Message], Handler]:
+    """Handlers of the intake queue; `committed` is called when there may be something to dispatch."""
+    return {
+        CreateBatch: InTransaction(intake.create, group=50, committed=committed),
+        AppendItems: InTransaction(intake.append, group=8, committed=committed),
+        SealBatch: InTransaction(intake.seal, group=20, committed=committed),
+        AbandonBatch: InTransaction(intake.abandon, group=20, committed=committed),
+        CancelBatch: InTransaction(intake.cancel, group=20, committed=committed),
+    }
+
+
+def chunk(worker: Worker) -> Mapping[type[Message], Handler]:
+    """Handlers of the chunk queue."""
+    return {RunChunk: Direct(worker.handle)}
+
+
+def answers(answers: Answers) -> Mapping[type[Request], Answer]:
+    """Answers to requests."""
+    return {
+        GetBatch: answers.get,
+        ListBatches: answers.list,
+        ListResults: answers.results,
+        CountBatches: answers.count,
+    }

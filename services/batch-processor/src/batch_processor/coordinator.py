@@ -1,0 +1,188 @@
+"""The coordinator: hands ready chunks to the workers, brings back lost ones, cancels, expires, removes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from batch_processor import batches, coordination, repository
+from batch_processor.batches import Tally
+from batch_processor.intake import Intake, announce_finished
+from batch_processor.progress import Progress
+from chassis import logging, metrics, outbox
+from chassis.broker.envelope import command
+from chassis.errors import DatabaseUnavailable
+from chassis.outbox import Relay
+from chassis.postgres import Postgres
+from contracts.batches import RunChunk
+
+log = logging.get(__name__)
+
+# Between two looks: short enough to keep workers busy, long enough to dispatch several chunks at once.
+_BREATH_S = 0.01
+_POLL_BUSY_S = 0.1
+_POLL_IDLE_S = 1.0
+_BUSY_FOR_S = 5.0
+_CANCEL_STEP = 20
+_REMOVE_STEP = 5_000
+_REMOVE_EVERY_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How many chunks may be in flight, for how long (seconds), and how long things are kept."""
+
+    per_batch: int = 16
+    in_all: int = 48
+    lease_s: float = 60
+    upload_expires_s: float = 86_400
+    retention_days: int = 30
+
+
+class Coordinator:
+    """Several may run: of those that dispatch at a time one leads, everything else is safe side by side."""
+
+    def __init__(
+        self, postgres: Postgres, relay: Relay, intake: Intake, *, progress: Progress, windows: Windows
+    ) -> None:
+        self._postgres = postgres
+        self._relay = relay
+        self._intake = intake
+        self._progress = progress
+        self._windows = windows
+        self._wake = asyncio.Event()
+        self._wake_keeping = asyncio.Event()
+        self._busy_until = 0.0
+
+    def wake(self) -> None:
+        """Say that chunks became ready, or that there is room for more."""
+        self._wake.set()
+
+    def wake_keeping(self) -> None:
+        """Say that a batch is to be cancelled."""
+        self._wake_keeping.set()
+
+    async def dispatch_forever(self) -> None:
+        """Dispatch for ever."""
+        while True:
+            await _attempt("dispatch", self._dispatch)
+            await asyncio.sleep(_BREATH_S)
+            busy = time.monotonic() < self._busy_until
+            await _wait(self._wake, _POLL_BUSY_S if busy else _POLL_IDLE_S)
+
+    async def keep_forever(self) -> None:
+        """Sweep, cancel and expire for ever."""
+        while True:
+            await _attempt("sweep", self._sweep)
+            await _attempt("cancel", self._cancel)
+            await _attempt("expire", self._expire)
+            await _wait(self._wake_keeping, 1.0)
+
+    async def remove_forever(self) -> None:
+        """Remove for ever what nobody will ask for."""
+        while True:
+            await _attempt("remove", self._remove)
+            await asyncio.sleep(_REMOVE_EVERY_S)
+
+    async def _dispatch(self) -> None:
+        windows = self._windows
+        async with self._postgres.transaction() as connection:
+            if not await coordination.lead(connection):
+                return
+            await coordination.promote(connection)
+            chunks = await coordination.dispatch(
+                connection, per_batch=windows.per_batch, in_all=windows.in_all, lease_s=windows.lease_s
+            )
+            if chunks:
+                await outbox.add(
+                    connection,
+                    [
+                        command(RunChunk(batch_id=c.batch_id, chunk=c.number), tenant=c.owner_id)
+                        for c in chunks
+                    ],
+                )
+        if chunks:
+            self._busy_until = time.monotonic() + _BUSY_FOR_S
+            self._relay.wake()
+
+    async def _sweep(self) -> None:
+        async with self._postgres.connection() as connection:
+            lost = await coordination.sweep(connection)
+            metrics.BATCH_READY_CHUNKS.set(await coordination.count_ready(connection))
+        if lost:
+            log.warning("chunks are dispatched again", chunks=lost)
+            self.wake()
+
+    async def _cancel(self) -> None:
+        async with self._postgres.connection() as connection:
+            ids = await coordination.cancelling(connection)
+        for batch_id in ids:
+            while await self._cancel_step(batch_id):
+                pass
+
+    async def _cancel_step(self, batch_id: UUID) -> bool:
+        """Cancel the items of some chunks that no worker has begun; False when there are none."""
+        async with self._postgres.transaction() as connection:
+            ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
+            if not ranges:
+                return False
+            cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
+            found = await repository.lock_batches(connection, [batch_id])
+            batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
+            await repository.save_progress(connection, batch)
+            await announce_finished(connection, [batch])
+        metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
+        self._progress.note(batch)
+        self._relay.wake()
+        return not batch.is_finished
+
+    async def _expire(self) -> None:
+        async with self._postgres.transaction() as connection:
+            owners = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
+            if owners:
+                await self._intake.expire(connection, owners)
+        if owners:
+            log.info("uploads expired", batches=len(owners))
+            self._relay.wake()
+
+    async def _remove(self) -> None:
+        async with self._postgres.connection() as connection:
+            unused = await coordination.unused(connection)
+            outdated = await coordination.outdated(connection, days=self._windows.retention_days)
+        for batch_id in unused:
+            await self._remove_rows(batch_id)
+            async with self._postgres.connection() as connection:
+                await coordination.mark_purged(connection, batch_id)
+        for batch_id in outdated:
+            await self._remove_rows(batch_id)
+            async with self._postgres.connection() as connection:
+                await coordination.remove_batch(connection, batch_id)
+
+    async def _remove_rows(self, batch_id: UUID) -> None:
+        for table in coordination.TABLES:
+            removed = _REMOVE_STEP
+            while removed == _REMOVE_STEP:
+                async with self._postgres.connection() as connection:
+                    removed = await coordination.remove_rows(connection, table, batch_id, most=_REMOVE_STEP)
+
+
+async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
+    """Do `action`; while the database is away the next round tries again."""
+    try:
+        await action()
+    except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+        log.warning("coordination failed, trying again", what=what, reason=str(error) or type(error).__name__)
+        await asyncio.sleep(1)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)
+    event.clear()

@@ -1,0 +1,233 @@
+"""Intake: batches and their items arrive in any order, any number of times, and are stored once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from batch_processor import batches, repository
+from batch_processor.batches import Batch, Description
+from batch_processor.errors import BatchNotFound
+from batch_processor.operation import Operation
+from batch_processor.repository import ItemRow, Start
+from batch_processor.views import show
+from chassis import logging, metrics, outbox
+from chassis.broker.envelope import Delivery, event
+from chassis.postgres import Connection
+from contracts.batches import (
+    AbandonBatch,
+    AppendItems,
+    BatchFinished,
+    CancelBatch,
+    CreateBatch,
+    Item,
+    SealBatch,
+)
+
+log = logging.get(__name__)
+
+Transition = Callable[[Batch, datetime], Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one message does: items to store and a step in the batch's life."""
+
+    batch_id: UUID
+    owner_id: str
+    step: Transition
+    items: Sequence[Item] = ()
+    offset: int = 0
+
+
+class Intake:
+    """Handlers of the intake queue: each group of messages is one transaction."""
+
+    def __init__(self, operations: Mapping[str, Operation], *, chunk_size: int) -> None:
+        self._operations = operations
+        self._chunk_size = chunk_size
+
+    async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
+        """Open batches; those that bring their items are sealed at once."""
+        await self._apply(connection, [_creation(delivery.message) for delivery in deliveries])
+
+    async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
+        """Store runs of items."""
+        changes = [
+            Change(m.batch_id, m.owner_id, _nothing, m.items, m.offset)
+            for m in (d.message for d in deliveries)
+        ]
+        await self._apply(connection, changes)
+
+    async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
+        """Learn how many items the batches have."""
+        await self._apply(connection, [_sealing(delivery.message) for delivery in deliveries])
+
+    async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
+        """Forget uploads that failed."""
+        changes = [Change(m.batch_id, m.owner_id, _abandon) for m in (d.message for d in deliveries)]
+        await self._apply(connection, changes)
+
+    async def cancel(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        """Stop batches."""
+        changes = [Change(m.batch_id, m.owner_id, _cancel) for m in (d.message for d in deliveries)]
+        await self._apply(connection, changes)
+
+    async def expire(self, connection: Connection, owners: Mapping[UUID, str]) -> None:
+        """End uploads that were never finished."""
+        await self._apply(connection, [Change(id_, owner, _expire) for id_, owner in owners.items()])
+
+    async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+        known = await repository.make_room(connection, {c.batch_id: c.owner_id for c in changes})
+        for change in changes:
+            if known[change.batch_id][0] != change.owner_id:
+                raise BatchNotFound(f"Batch {change.batch_id} belongs to somebody else.")
+        rows = [row for c in changes if _takes_items(c, known[c.batch_id][1]) for row in _rows(c)]
+        # Before the lock: a batch that is large is stored by several groups at a time.
+        stored = await repository.add_items(connection, rows)
+        found = await repository.lock_batches(connection, sorted(known))
+        now = datetime.now(UTC)
+        after = {id_: batches.receive(batch, stored[id_]) for id_, batch in found.items()}
+        for change in changes:
+            after[change.batch_id] = change.step(after[change.batch_id], now)
+        started = [await self._start(connection, batch, now) for batch in after.values()]
+        changed = [batch for batch in started if batch != found[batch.id]]
+        await repository.save_batches(connection, changed)
+        await self._cut(connection, [b for b in changed if _was_started(found[b.id], b)], now)
+        await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
+
+    async def _start(self, connection: Connection, batch: Batch, now: datetime) -> Batch:
+        """`batch`, started if it is complete, or refused if it cannot run."""
+        if not batch.is_complete or batch.cancel_requested:
+            return batches.start(batch, chunk_size=self._chunk_size, now=now)
+        problem = await self._find_problem(connection, batch)
+        if problem is not None:
+            code, detail = problem
+            return batches.fail(batch, code=code, detail=detail, now=now)
+        return batches.start(batch, chunk_size=self._size(batch), now=now)
+
+    async def _find_problem(self, connection: Connection, batch: Batch) -> tuple[str, str] | None:
+        if batch.operation not in self._operations:
+            return "unknown-operation", f"There is no operation named {batch.operation!r}."
+        last = await repository.last_position(connection, batch.id)
+        if batch.received != batch.total or last + 1 != batch.total:
+            detail = f"{batch.received} items came, the last at position {last}; {batch.total} were sealed."
+            return "inconsistent-upload", detail
+        if batch.received < 2:
+            return None
+        duplicate = await repository.find_duplicate(connection, batch.id)
+        if duplicate is not None:
+            return "duplicate-custom-id", f"More than one item has the custom_id {duplicate!r}."
+        return None
+
+    def _size(self, batch: Batch) -> int:
+        return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
+
+    async def _cut(self, connection: Connection, started: Sequence[Batch], now: datetime) -> None:
+        starts = [Start(b.id, b.total or 0, self._size(b), b.not_before or now) for b in started]
+        if starts:
+            await repository.create_chunks(connection, starts)
+
+
+async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> None:
+    """Put `BatchFinished` of those that are finished into the outbox; abandoned ones have no listener."""
+    finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
+    if not finished:
+        return
+    around = await repository.surroundings(connection, finished)
+    await outbox.add(
+        connection,
+        [
+            event(
+                BatchFinished(batch=show(batch, around[batch.id]), owner_id=batch.owner_id),
+                tenant=batch.owner_id,
+            )
+            for batch in finished
+        ],
+    )
+    for batch in finished:
+        metrics.BATCHES_FINISHED.labels(batch.status).inc()
+
+
+def _creation(message: CreateBatch) -> Change:
+    description = Description(
+        kind=message.kind,
+        operation=message.operation,
+        accepted_at=message.accepted_at,
+        not_before=message.not_before,
+        priority=message.priority,
+        options=_text(message.options),
+    )
+    total = None if message.items is None else len(message.items)
+    step = partial(_described, description=description, total=total)
+    return Change(message.batch_id, message.owner_id, step, message.items or ())
+
+
+def _sealing(message: SealBatch) -> Change:
+    description = Description(
+        kind=message.kind,
+        operation=message.operation,
+        accepted_at=message.accepted_at,
+        options=_text(message.options),
+    )
+    return Change(
+        message.batch_id, message.owner_id, partial(_described, description=description, total=message.total)
+    )
+
+
+def _described(batch: Batch, now: datetime, *, description: Description, total: int | None) -> Batch:
+    known = batches.describe(batch, description)
+    return known if total is None else batches.seal(known, total, now=now)
+
+
+def _nothing(batch: Batch, _: datetime) -> Batch:
+    return batch
+
+
+def _abandon(batch: Batch, now: datetime) -> Batch:
+    return batches.abandon(batch, now=now)
+
+
+def _cancel(batch: Batch, now: datetime) -> Batch:
+    return batches.cancel(batch, now=now)
+
+
+def _expire(batch: Batch, now: datetime) -> Batch:
+    return batches.expire(batch, now=now)
+
+
+def _takes_items(change: Change, status: str) -> bool:
+    if change.items and status != "open":
+        log.info("late items dropped", batch_id=str(change.batch_id), items=len(change.items), status=status)
+    return bool(change.items) and status == "open"
+
+
+def _rows(change: Change) -> list[ItemRow]:
+    return [
+        (change.batch_id, position, _name(item.custom_id), _text(item.payload))
+        for position, item in enumerate(change.items, start=change.offset)
+    ]
+
+
+def _name(custom_id: str | None) -> str | None:
+    # PostgreSQL's text cannot hold a NUL.
+    return None if custom_id is None else custom_id.replace("\x00", "\ufffd")
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # Integers beyond 64 bits.
+        return json.dumps(value)
+
+
+def _was_started(before: Batch, after: Batch) -> bool:
+    return before.status == "open" and after.status == "queued"

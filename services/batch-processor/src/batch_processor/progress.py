@@ -1,0 +1,87 @@
+"""Progress for screens: pushed as it happens, at most once per interval and batch, and once at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from batch_processor import repository
+from batch_processor.batches import Batch
+from batch_processor.views import show
+from chassis import logging
+from chassis.broker.envelope import live
+from chassis.broker.rabbitmq import Publisher
+from chassis.errors import DatabaseUnavailable, Unavailable
+from chassis.postgres import Postgres
+from contracts.batches import BatchProgressed
+
+log = logging.get(__name__)
+
+_REMEMBERED = 10_000
+
+
+class Progress:
+    """Takes every change of a batch (`note`) and pushes the newest, not more often than `interval_s`.
+
+    `offset` of a push is the batch's revision: it rises by itself, whichever process pushes.
+    """
+
+    def __init__(self, postgres: Postgres, publisher: Publisher, *, interval_s: float = 0.25) -> None:
+        self._postgres = postgres
+        self._publisher = publisher
+        self._interval_s = interval_s
+        self._changed: dict[UUID, Batch] = {}
+        self._pushed_at: OrderedDict[UUID, float] = OrderedDict()
+        self._wake = asyncio.Event()
+
+    def note(self, batch: Batch) -> None:
+        """Say how a batch is after a commit."""
+        known = self._changed.get(batch.id)
+        if known is None or known.revision < batch.revision:
+            self._changed[batch.id] = batch
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Push for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            due = self._take_due()
+            if due:
+                await self._push(due)
+            if self._changed:
+                await asyncio.sleep(self._interval_s / 5)
+                self._wake.set()
+
+    def _take_due(self) -> list[Batch]:
+        now = time.monotonic()
+        due = [
+            batch
+            for batch in self._changed.values()
+            if batch.is_finished or now - self._pushed_at.get(batch.id, -1e9) >= self._interval_s
+        ]
+        for batch in due:
+            del self._changed[batch.id]
+            self._pushed_at.pop(batch.id, None)
+            if not batch.is_finished:
+                self._pushed_at[batch.id] = now
+        while len(self._pushed_at) > _REMEMBERED:
+            self._pushed_at.popitem(last=False)
+        return due
+
+    async def _push(self, due: Sequence[Batch]) -> None:
+        try:
+            async with self._postgres.connection() as connection:
+                around = await repository.surroundings(connection, due)
+            for batch in due:
+                view = show(batch, around[batch.id])
+                message = BatchProgressed(batch=view, owner_id=batch.owner_id, offset=batch.revision)
+                await self._publisher.send(live(message, f"batch.{batch.id}"))
+        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError, Unavailable) as error:
+            # For screens only: whoever reconnects asks for the batch itself.
+            log.debug("progress dropped", batches=len(due), reason=str(error))

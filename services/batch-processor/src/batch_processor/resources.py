@@ -1,0 +1,119 @@
+"""What batch-processor opens and closes, in order."""
+
+from __future__ import annotations
+
+from batch_processor import consumers
+from batch_processor.answers import Answers
+from batch_processor.coordinator import Coordinator, Windows
+from batch_processor.intake import Intake
+from batch_processor.operations import discover
+from batch_processor.processes import Processes
+from batch_processor.progress import Progress
+from batch_processor.settings import Settings
+from batch_processor.sharing import Tools
+from batch_processor.worker import Pace, Worker
+from chassis import outbox
+from chassis.broker.envelope import event
+from chassis.foundation import Foundation
+from contracts import batches
+from contracts.topology import BATCH_PROCESSOR
+
+# A chunk gives itself up long before: the broker takes a message back after 30 minutes.
+_CHUNK_DEADLINE_S = 1500
+
+
+class Resources:
+    """The service's parts, wired for its roles."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.foundation = Foundation(settings, service=BATCH_PROCESSOR, package="batch_processor")
+        self.operations = discover()
+        self.processes = Processes(settings.process_pool_size)
+        self.progress = Progress(self.foundation.postgres, self.foundation.messaging.publisher)
+        self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
+        self.coordinator = self._coordinator()
+        self.worker = self._worker()
+        self.foundation.on_database(self._announce)
+        if "coordinator" in settings.roles:
+            self._coordinate()
+        if "worker" in settings.roles:
+            self._work()
+
+    async def open(self) -> None:
+        """Start everything in the background."""
+        await self.foundation.open()
+        self.foundation.tasks.start("progress", self.progress.run())
+
+    async def close(self) -> None:
+        """Begin no more chunks and give back those in hand, then close the rest, the processes last."""
+        self.foundation.health.draining = True
+        self.worker.stop()
+        await self.foundation.close()
+        await self.processes.close()
+
+    def _coordinator(self) -> Coordinator:
+        settings = self.settings
+        windows = Windows(
+            per_batch=settings.batch_window,
+            in_all=settings.dispatch_window,
+            lease_s=settings.lease_s,
+            upload_expires_s=settings.upload_expires_s,
+            retention_days=settings.retention_days,
+        )
+        return Coordinator(
+            self.foundation.postgres,
+            self.foundation.relay,
+            self.intake,
+            progress=self.progress,
+            windows=windows,
+        )
+
+    def _worker(self) -> Worker:
+        return Worker(
+            self.foundation.postgres,
+            self.foundation.relay,
+            self.operations,
+            tools=Tools(self.foundation.messaging.rpc, self.processes.compute),
+            progress=self.progress,
+            finished=self.coordinator.wake,
+            pace=Pace(lease_s=self.settings.lease_s),
+        )
+
+    def _coordinate(self) -> None:
+        self.foundation.consume(
+            batches.INTAKE,
+            consumers.intake(self.intake, committed=self._stored),
+            concurrency=self.settings.intake_concurrency,
+            prefetch=32,
+        )
+        self.foundation.answer(consumers.answers(Answers(self.foundation.postgres)))
+        self.foundation.on_database(self._start_coordinator)
+
+    def _work(self) -> None:
+        self.foundation.consume(
+            batches.CHUNK,
+            consumers.chunk(self.worker),
+            concurrency=self.settings.worker_concurrency,
+            prefetch=self.settings.worker_concurrency * 2,
+            deadline_s=_CHUNK_DEADLINE_S,
+        )
+
+    async def _start_coordinator(self) -> None:
+        tasks = self.foundation.tasks
+        tasks.start("dispatch", self.coordinator.dispatch_forever())
+        tasks.start("housekeeping", self.coordinator.keep_forever())
+        tasks.start("removal", self.coordinator.remove_forever())
+
+    async def _announce(self) -> None:
+        offered = [
+            batches.Operation(name=o.name, description=o.description, item_schema=o.item_schema)
+            for o in self.operations.values()
+        ]
+        async with self.foundation.postgres.transaction() as connection:
+            await outbox.add(connection, [event(batches.OperationsAnnounced(operations=offered))])
+
+    def _stored(self) -> None:
+        self.foundation.relay.wake()
+        self.coordinator.wake()
+        self.coordinator.wake_keeping()
