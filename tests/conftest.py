@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiormq
 import asyncpg
 import pytest
-from native import memcached, postgres, rabbitmq
 
 from contracts.topology import LADDER, TOPOLOGIES
+from native import memcached, postgres, rabbitmq
 
 FreshDatabase = Callable[[], Awaitable[str]]
 
@@ -35,7 +35,7 @@ async def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
 
 
 @pytest.fixture
-async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> AsyncIterator[str]:
+async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
     """The address of the broker, for a user who may do everything; its queues are empty at the start."""
     connection = await aiormq.connect(rabbitmq_server.url)
     try:
@@ -45,7 +45,7 @@ async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> AsyncIterator[str]:
             await channel.queue_purge(name)
     finally:
         await connection.close()
-    yield rabbitmq_server.url
+    return rabbitmq_server.url
 
 
 @pytest.fixture

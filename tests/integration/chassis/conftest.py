@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from waiting import until
 
 from chassis.foundation import Foundation
 from chassis.settings import Settings
+from waiting import until
 
 
 @asynccontextmanager

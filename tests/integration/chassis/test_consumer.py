@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 import aiormq
-from waiting import until
 
 from chassis import outbox
 from chassis.broker.consumer import Direct, InTransaction
@@ -19,6 +18,7 @@ from chassis.postgres import Connection
 from contracts import headers as names
 from contracts.batches import AbandonBatch, CancelBatch
 from contracts.topology import BATCH_PROCESSOR, GATEWAY
+from waiting import until
 
 QUEUE = "batch-processor.intake"
 

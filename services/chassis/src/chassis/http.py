@@ -53,7 +53,10 @@ def pointer(location: tuple[int | str, ...]) -> str:
 
 def field_errors(problems: list[Any]) -> list[FieldError]:
     """pydantic's errors as pointers and sentences; values are left out, they may be secret or huge."""
-    return [FieldError(pointer=pointer(p["loc"]), detail=p["msg"]) for p in problems[:20]]
+    return [
+        FieldError(pointer=pointer(p["loc"]), detail=p["msg"].removeprefix("Value error, "))
+        for p in problems[:20]
+    ]
 
 
 def ops_routes(health: Health) -> FastAPI:

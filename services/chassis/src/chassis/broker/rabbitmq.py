@@ -133,7 +133,6 @@ class Publisher:
         self._unconfirmed = asyncio.Semaphore(max_unconfirmed)
         self._confirmed: Channel | None = None
         self._transient: Channel | None = None
-        self.on_returned: Callable[[str], None] = lambda _: None
         self.on_lost: Callable[[], None] = lambda: None
 
     async def wait_connected(self, timeout_s: float) -> bool:
@@ -157,8 +156,8 @@ class Publisher:
         metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
         metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
 
-    async def send(self, message: Outgoing, *, mandatory: bool = False) -> None:
-        """Hand a transient message over without waiting for a word; a returned one goes to `on_returned`."""
+    async def send(self, message: Outgoing) -> None:
+        """Hand a transient message over without waiting for a word; nobody is told when it is lost."""
         channel = self._transient
         if channel is None:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
@@ -168,7 +167,6 @@ class Publisher:
                 exchange=message.exchange,
                 routing_key=message.routing_key,
                 properties=message.properties(),
-                mandatory=mandatory,
                 wait=False,
             )
         except AWAY as error:
@@ -209,12 +207,6 @@ class Publisher:
     async def _open(self, link: Link) -> None:
         self._confirmed = await link.channel(confirms=True)
         self._transient = await link.channel(confirms=False)
-        self._transient.on_return_callbacks.add(self._returned)
-
-    def _returned(self, message: aiormq.abc.DeliveredMessage) -> None:
-        properties = message.header.properties
-        if properties.correlation_id:
-            self.on_returned(properties.correlation_id)
 
     def _lost(self) -> None:
         self._confirmed = self._transient = None

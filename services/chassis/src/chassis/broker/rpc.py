@@ -51,8 +51,8 @@ class RpcClient:
         self._targets: dict[str, _Target] = {}
         self._numbers = itertools.count(1)
         self._reply_queue: str | None = None
-        publisher.on_returned = self._returned
-        publisher.on_lost = self.lost
+        self._publishing: set[asyncio.Task[None]] = set()
+        publisher.on_lost = self._fail_pending
 
     async def attach(self, link: Link) -> None:
         """Open the reply queue over a fresh connection."""
@@ -63,8 +63,12 @@ class RpcClient:
         self._reply_queue = declared.queue
 
     def lost(self) -> None:
-        """The connection is gone: every question fails now, not at its deadline."""
+        """The consuming connection is gone, and the reply queue with it."""
         self._reply_queue = None
+        self._fail_pending()
+
+    def _fail_pending(self) -> None:
+        # Every question fails now, not at its deadline.
         error = BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
         for future in list(self._pending.values()):
             _fail(future, error)
@@ -112,7 +116,7 @@ class RpcClient:
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         try:
-            await self._publisher.send(self._message(request, number, deadline), mandatory=True)
+            self._publish(self._message(request, number, deadline), future, remaining_s)
             status, body = await asyncio.wait_for(future, remaining_s)
         except TimeoutError:
             raise DeadlineExceeded(f"{request.service} did not answer in {remaining_s:.1f} s.") from None
@@ -121,6 +125,22 @@ class RpcClient:
         if status == names.REPLY_OK:
             return body
         raise RemoteFailure(Failure.model_validate_json(body))
+
+    def _publish(
+        self, message: Outgoing, future: asyncio.Future[tuple[str, bytes]], timeout_s: float
+    ) -> None:
+        """Publish beside the waiting for the reply, which may come before the confirm does."""
+
+        async def publish() -> None:
+            try:
+                await self._publisher.publish(message, timeout_s=timeout_s)
+            except ServiceError as error:
+                # Returned, because the service's queue went with its last consumer: it is away.
+                _fail(future, error)
+
+        task = asyncio.create_task(publish())
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
 
     def _message(self, request: Request, number: str, deadline: Deadline) -> Outgoing:
         return Outgoing(
@@ -153,14 +173,6 @@ class RpcClient:
         if future is not None and not future.done():
             status = (properties.headers or {}).get(names.REPLY_STATUS, names.REPLY_OK)
             future.set_result((str(status), message.body))
-
-    def _returned(self, number: str) -> None:
-        future = self._pending.get(number)
-        if future is not None:
-            _fail(
-                future,
-                Unavailable("The service that answers this is away; try again in a moment.", retry_after_s=2),
-            )
 
 
 def _fail(future: asyncio.Future[tuple[str, bytes]], error: ServiceError) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from email.utils import parseaddr
 from typing import Annotated, Any
 
 from email_validator import EmailNotValidError, validate_email
@@ -26,9 +25,8 @@ def one_line(value: str) -> str:
 def address(value: str) -> str:
     """`value` as an address: bare, or `Name <address>`; its domain is not looked up."""
     one_line(value)
-    _, bare = parseaddr(value)
     try:
-        validate_email(bare, check_deliverability=False, test_environment=True)
+        validate_email(value, check_deliverability=False, test_environment=True, allow_display_name=True)
     except EmailNotValidError as error:
         raise ValueError(f"is not an e-mail address: {error}") from None
     return value
