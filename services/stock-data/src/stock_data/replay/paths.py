@@ -81,9 +81,16 @@ def _walk(chance: random.Random, anchors: list[_Anchor], low: int, high: int) ->
         at = float(start.units)
         for left in range(end.at - start.at, 1, -1):
             noise = chance.gauss(0, roughness) * math.sqrt((left - 1) / left)
-            at = min(high, max(low, at + (end.units - at) / left + noise))
+            at = _reflected(at + (end.units - at) / left + noise, low, high)
             yield round(at)
         yield end.units
+
+
+def _reflected(at: float, low: int, high: int) -> float:
+    """`at` thrown back from the bounds: holding it there would make the path stick to them."""
+    at = 2 * high - at if at > high else at
+    at = 2 * low - at if at < low else at
+    return min(high, max(low, at))
 
 
 def _ticks(walk: Iterator[int], volume: int, places: int, count: int) -> Iterator[Tick]:

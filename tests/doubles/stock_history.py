@@ -1,0 +1,52 @@
+"""Small histories for the tests of stock-data: bars and listings with few words."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from stock_data.bars import DailyBar, Listing, Split
+
+
+def daily(
+    day: str,
+    close: str = "10",
+    *,
+    open: str | None = None,  # noqa: A002
+    high: str | None = None,
+    low: str | None = None,
+    volume: int = 1000,
+    adjusted: str | None = None,
+) -> DailyBar:
+    """A bar; what is not given makes a day without movement."""
+    opening = Decimal(open or close)
+    return DailyBar(
+        date.fromisoformat(day),
+        opening,
+        Decimal(high) if high else max(opening, Decimal(close)),
+        Decimal(low) if low else min(opening, Decimal(close)),
+        Decimal(close),
+        volume,
+        Decimal(adjusted) if adjusted else None,
+    )
+
+
+def split(day: str, ratio: str = "2") -> Split:
+    return Split(date.fromisoformat(day), Decimal(ratio))
+
+
+def listing(symbol: str = "ACME", name: str = "Acme Corporation", **changes: Any) -> Listing:
+    """A listing of two bars."""
+    values: dict[str, Any] = {
+        "symbol": symbol,
+        "name": name,
+        "exchange": "NYSE",
+        "currency": "USD",
+        "source": "embedded",
+        "first_day": date(2012, 5, 17),
+        "newest": daily("2012-05-18", "11", open="10.5", high="11.5", low="10.25", volume=5000),
+        "previous": daily("2012-05-17", "10"),
+        **changes,
+    }
+    return Listing(**values)
