@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doubles.stock_history import listing
+from stock_data import search
+
+LISTINGS = [
+    listing("AAPL", "Apple Inc."),
+    listing("FB", "Facebook, Inc."),
+    listing("IBM", "International Business Machines Corporation"),
+    listing("APP", "Applied Machines Inc."),
+    listing("MSFT", "Microsoft Corporation"),
+]
+
+
+def found(q: str, limit: int = 20) -> list[str]:
+    return [each.symbol for each in search.best(LISTINGS, q, limit=limit)]
+
+
+def test_the_ticker_itself_comes_first() -> None:
+    assert found("app") == ["APP", "AAPL"]
+
+
+def test_a_name_is_found_by_any_of_its_words_in_any_case() -> None:
+    assert found("MACHINES") == ["APP", "IBM"]
+    assert found("business  mach") == ["IBM"]
+
+
+def test_a_part_of_a_word_comes_last() -> None:
+    assert found("b") == ["IBM", "FB"]
+
+
+def test_nothing_matches_nothing() -> None:
+    assert found("zzz") == []
+    assert found("   ") == []
+
+
+def test_the_limit_holds() -> None:
+    assert len(found("corp", limit=1)) == 1
+
+
+@given(st.text(max_size=30), st.integers(1, 5))
+def test_any_text_is_a_question(q: str, limit: int) -> None:
+    assert len(found(q, limit)) <= limit
