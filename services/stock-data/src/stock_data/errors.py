@@ -31,6 +31,14 @@ class InvalidCursor(InvalidInput):
         super().__init__(detail, errors=[FieldError(pointer="/cursor", detail=detail)])
 
 
+class InvalidRange(InvalidInput):
+    """The range of days ends before it starts."""
+
+    def __init__(self) -> None:
+        detail = "end must not be before start"
+        super().__init__(detail, errors=[FieldError(pointer="/end", detail=detail)])
+
+
 class UnknownSymbol(NotFound):
     """No provider that was asked knows the symbol; the others are not asked, the answer is final."""
 

@@ -18,7 +18,7 @@ from contracts.stocks import (
 )
 from stock_data import cursors, symbols
 from stock_data.cursors import Cursor
-from stock_data.errors import InvalidSymbol, ProviderFailure, UnknownSymbol
+from stock_data.errors import InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
 from stock_data.providers.failover import Answered, Failover
 from stock_data.providers.provider import BarsPage, BarsQuery, Found
 
@@ -45,8 +45,9 @@ class Market:
         return Quotes(quotes=quotes, errors=errors)
 
     async def bars(self, request: GetBars, deadline: Deadline) -> Bars:
-        """A page of bars. Raises `InvalidSymbol`, `InvalidCursor`, `UnknownSymbol` or a `ProviderFailure`."""
+        """A page of bars. Raises an `InvalidInput`, `UnknownSymbol` or a `ProviderFailure`."""
         symbol = symbols.parse(request.symbol)
+        _require_range(request)
         cursor = None
         if request.cursor:
             cursor = cursors.decode(request.cursor, symbol=symbol, adjustment=request.adjustment)
@@ -82,6 +83,11 @@ def _with_warnings(answered: Answered[Found]) -> dict[str, Quote]:
         update = {"warnings": answered.warnings}
         return {symbol: quote.model_copy(update=update) for symbol, quote in found.items()}
     return found
+
+
+def _require_range(request: GetBars) -> None:
+    if request.start and request.end and request.end < request.start:
+        raise InvalidRange
 
 
 def _query(request: GetBars, symbol: str, cursor: Cursor | None) -> BarsQuery:

@@ -30,6 +30,8 @@ _MOST_BARS = 10_000
 _MOST_PAGES = 100
 # Alpaca has nothing before; a start is required or it means today.
 _FIRST_DAY = date(2016, 1, 1)
+_INVALID_SYMBOL = "invalid symbol"
+_DELAYS_S = {"delayed_sip": 900.0}
 
 
 class AlpacaProvider:
@@ -54,7 +56,9 @@ class AlpacaProvider:
         """The snapshots of `symbols`; a symbol that Alpaca refuses does not take the others along."""
         try:
             return await self._snapshots(symbols, deadline)
-        except Refused:
+        except Refused as error:
+            if _INVALID_SYMBOL not in error.detail:
+                raise
             if len(symbols) == 1:
                 return Found()
         # One symbol it calls invalid makes Alpaca refuse them all: find it by halves.
@@ -65,14 +69,17 @@ class AlpacaProvider:
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         """Pages through Alpaca's own pages until `query.limit` bars are there."""
+        if query.end < _FIRST_DAY:
+            raise NotEntitled(f"Alpaca has no bars before {_FIRST_DAY}.")
         try:
             found, has_more = await self._collect(query, deadline)
         except Refused as error:
-            raise UnknownSymbol(query.symbol) from error
+            if _INVALID_SYMBOL in error.detail:
+                raise UnknownSymbol(query.symbol) from error
+            raise
         if not found:
             await self._require_known(query.symbol, deadline)
-        as_of = found[-1].t if found else datetime.now(UTC)
-        return BarsPage(data=[_bar(bar) for bar in found], has_more=has_more, as_of=as_of)
+        return BarsPage(data=[_bar(bar) for bar in found], has_more=has_more, as_of=datetime.now(UTC))
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """Market data keys cannot list assets; the next provider is asked instead."""
@@ -83,8 +90,35 @@ class AlpacaProvider:
         body = await self._transport.get("/v2/stocks/snapshots", query, deadline)
         found = _parse(_SNAPSHOTS, body)
         now = datetime.now(UTC)
-        made = ((symbol, _quote(symbol, found.get(symbol), now)) for symbol in symbols)
+        made = ((symbol, self._quote(symbol, found.get(symbol), now)) for symbol in symbols)
         return Found({symbol: quote for symbol, quote in made if quote is not None})
+
+    def _quote(self, symbol: str, snapshot: AlpacaSnapshot | None, now: datetime) -> Quote | None:
+        last = None if snapshot is None else _last_price(snapshot)
+        if snapshot is None or last is None:
+            return None
+        as_of, price = last
+        day, book = snapshot.daily_bar, snapshot.latest_quote
+        before = snapshot.previous_bar.c if snapshot.previous_bar else None
+        difference, percent = quotes.change(price, before)
+        return Quote(
+            symbol=symbol,
+            price=price,
+            bid=book.bp or None if book else None,
+            ask=book.ap or None if book else None,
+            open=day.o if day else None,
+            high=day.h if day else None,
+            low=day.l if day else None,
+            previous_close=before,
+            change=difference,
+            change_percent=percent,
+            volume=day.v if day else None,
+            as_of=as_of,
+            delayed_by_s=_DELAYS_S.get(self._feed, 0.0),
+            source=NAME,
+            stale=now - as_of > quotes.STALE_AFTER,
+            session=sessions.session_at(now),
+        )
 
     async def _collect(self, query: BarsQuery, deadline: Deadline) -> tuple[list[AlpacaBar], bool]:
         found: list[AlpacaBar] = []
@@ -139,35 +173,9 @@ def _bar(bar: AlpacaBar) -> Bar:
     return Bar(t=sessions.midnight(sessions.day_of(bar.t)), o=bar.o, h=bar.h, l=bar.l, c=bar.c, v=bar.v)
 
 
-def _quote(symbol: str, snapshot: AlpacaSnapshot | None, now: datetime) -> Quote | None:
-    if snapshot is None or snapshot.latest_trade is None:
-        return None
-    trade, day = snapshot.latest_trade, snapshot.daily_bar
-    before = _previous_close(snapshot)
-    difference, percent = quotes.change(trade.p, before)
-    return Quote(
-        symbol=symbol,
-        price=trade.p,
-        bid=_or_none(snapshot.latest_quote.bp if snapshot.latest_quote else None),
-        ask=_or_none(snapshot.latest_quote.ap if snapshot.latest_quote else None),
-        open=day.o if day else None,
-        high=day.h if day else None,
-        low=day.l if day else None,
-        previous_close=before,
-        change=difference,
-        change_percent=percent,
-        volume=day.v if day else None,
-        as_of=trade.t,
-        delayed_by_s=0,
-        source=NAME,
-        stale=now - trade.t > quotes.STALE_AFTER,
-        session=sessions.session_at(now),
-    )
-
-
-def _previous_close(snapshot: AlpacaSnapshot) -> Decimal | None:
-    return snapshot.previous_bar.c if snapshot.previous_bar else None
-
-
-def _or_none(price: Decimal | None) -> Decimal | None:
-    return price or None
+def _last_price(snapshot: AlpacaSnapshot) -> tuple[datetime, Decimal] | None:
+    """When and at what price the symbol was traded last; without a trade, the newest bar's close."""
+    if snapshot.latest_trade is not None:
+        return snapshot.latest_trade.t, snapshot.latest_trade.p
+    bar = snapshot.daily_bar or snapshot.previous_bar
+    return None if bar is None else (sessions.closing(sessions.day_of(bar.t)), bar.c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Protocol
@@ -17,6 +18,9 @@ from stock_data.catalogue import Catalogue
 from stock_data.dataset import SOURCE
 from stock_data.errors import UnknownSymbol, UpstreamDown
 from stock_data.providers.provider import BarsPage, BarsQuery, Found
+
+# A long page takes tens of milliseconds to make, in which the loop would stand still.
+_INLINE_ROWS = 500
 
 
 class History(Protocol):
@@ -59,7 +63,9 @@ class EmbeddedProvider:
             rows = await self._history(query.symbol, query.start, query.end, limit=query.limit + 1)
         except DatabaseUnavailable as error:
             raise UpstreamDown(error.detail, retry_after_s=error.retry_after_s) from error
-        return self._page(listing, query, rows)
+        if len(rows) <= _INLINE_ROWS:
+            return self._page(listing, query, rows)
+        return await asyncio.to_thread(self._page, listing, query, rows)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """The instruments of the history that match."""
