@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from batch_processor.operations import discover
 from batch_processor.resources import Resources
 from batch_processor.settings import Settings
 from chassis.http import create_service_app
@@ -11,7 +12,7 @@ from chassis.http import create_service_app
 
 def create_app(settings: Settings) -> FastAPI:
     """The service, wired and closed; its lifespan opens it. `app.state.resources` holds its parts."""
-    resources = Resources(settings)
+    resources = Resources(settings, discover())
     app = create_service_app(
         resources.foundation, title="batch-processor", on_open=resources.open, on_close=resources.close
     )

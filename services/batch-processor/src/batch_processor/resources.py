@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from batch_processor import consumers
 from batch_processor.answers import Answers
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.intake import Intake
-from batch_processor.operations import discover
+from batch_processor.operation import Operation
 from batch_processor.processes import Processes
 from batch_processor.progress import Progress
 from batch_processor.settings import Settings
@@ -25,10 +27,10 @@ _CHUNK_DEADLINE_S = 1500
 class Resources:
     """The service's parts, wired for its roles."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, operations: Mapping[str, Operation]) -> None:
         self.settings = settings
         self.foundation = Foundation(settings, service=BATCH_PROCESSOR, package="batch_processor")
-        self.operations = discover()
+        self.operations = operations
         self.processes = Processes(settings.process_pool_size)
         self.progress = Progress(self.foundation.postgres, self.foundation.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
