@@ -1,0 +1,228 @@
+"""The life cycle of a batch, in any order of messages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from batch_processor import batches
+from batch_processor.batches import Batch, Description, Status, Tally
+from contracts.batches import Kind
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DESCRIPTION = Description(kind="batch", operation="echo", accepted_at=NOW)
+NEW = Batch(id=UUID(int=1), owner_id="ann")
+
+
+def complete(count: int, *, kind: Kind = "batch") -> Batch:
+    known = batches.describe(NEW, replace(DESCRIPTION, kind=kind))
+    return batches.receive(batches.seal(known, count, now=NOW), count)
+
+
+def started(count: int, *, kind: Kind = "batch") -> Batch:
+    queued = batches.start(complete(count, kind=kind), chunk_size=100, now=NOW)
+    return batches.run(queued, now=NOW)
+
+
+def test_a_batch_waits_for_its_description_its_seal_and_all_its_items() -> None:
+    assert not batches.describe(NEW, DESCRIPTION).is_complete
+    assert not batches.seal(batches.receive(NEW, 3), 3, now=NOW).is_complete
+    assert not batches.receive(batches.seal(batches.describe(NEW, DESCRIPTION), 3, now=NOW), 2).is_complete
+    assert complete(3).is_complete
+
+
+def test_a_complete_batch_is_cut_into_chunks_of_the_size() -> None:
+    queued = batches.start(complete(1001), chunk_size=500, now=NOW)
+    assert (queued.status, queued.chunk_count) == ("queued", 3)
+
+
+def test_a_batch_without_items_is_completed_at_once() -> None:
+    done = batches.start(complete(0), chunk_size=500, now=NOW)
+    assert (done.status, done.finished_at) == ("completed", NOW)
+
+
+def test_the_last_item_completes_the_batch_and_nothing_is_counted_after() -> None:
+    half = batches.record(started(4), Tally(succeeded=2), now=NOW)
+    assert half.status == "running"
+    done = batches.record(half, Tally(succeeded=1, failed=1), now=NOW + timedelta(seconds=1))
+    assert (done.status, done.finished_at) == ("completed", NOW + timedelta(seconds=1))
+    assert batches.record(done, Tally(succeeded=9), now=NOW) == done
+
+
+def test_a_task_fails_with_its_item_but_a_batch_completes_with_failures() -> None:
+    assert batches.record(started(1, kind="task"), Tally(failed=1), now=NOW).status == "failed"
+    assert batches.record(started(1), Tally(failed=1), now=NOW).status == "completed"
+
+
+def test_cancelling_waits_for_the_items_at_work() -> None:
+    cancelling = batches.cancel(started(4), now=NOW)
+    assert cancelling.status == "cancelling"
+    done = batches.record(cancelling, Tally(succeeded=1, cancelled=3), now=NOW)
+    assert done.status == "cancelled"
+
+
+def test_a_cancel_that_came_too_late_changes_nothing() -> None:
+    cancelling = batches.cancel(started(2), now=NOW)
+    assert batches.record(cancelling, Tally(succeeded=2), now=NOW).status == "completed"
+    done = batches.record(started(2), Tally(succeeded=2), now=NOW)
+    assert batches.cancel(done, now=NOW) == done
+
+
+def test_a_cancel_before_the_description_is_remembered() -> None:
+    early = batches.cancel(NEW, now=NOW)
+    assert early.status == "open"
+    known = batches.receive(batches.seal(batches.describe(early, DESCRIPTION), 2, now=NOW), 2)
+    done = batches.start(known, chunk_size=100, now=NOW)
+    assert (done.status, done.cancelled, done.chunk_count) == ("cancelled", 2, 0)
+
+
+def test_an_upload_that_is_cancelled_learns_from_its_seal_how_many_items_it_had() -> None:
+    cancelled = batches.cancel(batches.receive(batches.describe(NEW, DESCRIPTION), 5), now=NOW)
+    assert (cancelled.status, cancelled.total) == ("cancelled", 5)
+    sealed = batches.seal(cancelled, 8, now=NOW)
+    assert (sealed.status, sealed.total, sealed.cancelled) == ("cancelled", 8, 8)
+
+
+def test_an_abandoned_upload_takes_nothing_more() -> None:
+    gone = batches.abandon(batches.receive(NEW, 5), now=NOW)
+    assert gone.status == "abandoned"
+    assert batches.receive(gone, 3).received == 5
+    assert not batches.seal(batches.describe(gone, DESCRIPTION), 5, now=NOW).is_complete
+
+
+def test_an_expired_upload_skips_what_had_arrived() -> None:
+    expired = batches.expire(batches.receive(batches.describe(NEW, DESCRIPTION), 5), now=NOW)
+    assert (expired.status, expired.total, expired.skipped) == ("expired", 5, 5)
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "completed"])
+def test_what_has_started_is_not_abandoned_expired_or_failed(status: Status) -> None:
+    batch = replace(started(2), status=status)
+    assert batches.abandon(batch, now=NOW) == batch
+    assert batches.expire(batch, now=NOW) == batch
+    assert batches.fail(batch, code="x", detail="y", now=NOW) == batch
+
+
+def test_a_second_description_does_not_change_the_first() -> None:
+    known = batches.describe(NEW, DESCRIPTION)
+    assert batches.describe(known, replace(DESCRIPTION, operation="other")) == known
+
+
+def test_running_items_are_never_more_than_what_is_left() -> None:
+    batch = batches.record(started(10), Tally(succeeded=8), now=NOW)
+    counts = batches.counts(batch, running=5)
+    assert (counts.pending, counts.running, counts.succeeded) == (0, 2, 8)
+
+
+class LifeOfABatch(RuleBasedStateMachine):
+    """Messages in any order, doubled, late; workers that finish items in any portions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch = NEW
+        self.size = 7
+        self.sent = 0
+        self.endings = 0
+
+    def step(self, after: Batch) -> None:
+        assert after.revision >= self.batch.revision
+        if self.batch.is_finished:
+            assert after.status == self.batch.status, "a finished batch keeps its status"
+        elif after.is_finished:
+            self.endings += 1
+        self.batch = after
+
+    def begin_if_complete(self) -> None:
+        self.step(batches.start(self.batch, chunk_size=3, now=NOW))
+
+    @rule()
+    def describe(self) -> None:
+        self.step(batches.describe(self.batch, DESCRIPTION))
+        self.begin_if_complete()
+
+    @precondition(lambda self: self.sent < self.size)
+    @rule(count=st.integers(1, 7))
+    def receive(self, count: int) -> None:
+        count = min(count, self.size - self.sent)
+        self.sent += count
+        self.step(batches.receive(self.batch, count))
+        self.begin_if_complete()
+
+    @rule()
+    def seal(self) -> None:
+        self.step(batches.seal(batches.describe(self.batch, DESCRIPTION), self.size, now=NOW))
+        self.begin_if_complete()
+
+    @rule()
+    def run(self) -> None:
+        self.step(batches.run(self.batch, now=NOW))
+
+    @precondition(lambda self: self.batch.status in ("running", "cancelling"))
+    @rule(succeeded=st.integers(0, 7), failed=st.integers(0, 7))
+    def finish_items(self, succeeded: int, failed: int) -> None:
+        left = self.size - self.batch.done
+        succeeded = min(succeeded, left)
+        tally = Tally(succeeded=succeeded, failed=min(failed, left - succeeded))
+        self.step(batches.record(self.batch, tally, now=NOW))
+
+    @precondition(lambda self: self.batch.status == "cancelling")
+    @rule(count=st.integers(1, 7))
+    def cancel_items(self, count: int) -> None:
+        tally = Tally(cancelled=min(count, self.size - self.batch.done))
+        self.step(batches.record(self.batch, tally, now=NOW))
+
+    @rule()
+    def cancel(self) -> None:
+        self.step(batches.cancel(self.batch, now=NOW))
+
+    @rule()
+    def expire(self) -> None:
+        self.step(batches.expire(self.batch, now=NOW))
+
+    @rule()
+    def abandon(self) -> None:
+        self.step(batches.abandon(self.batch, now=NOW))
+
+    @rule()
+    def refuse(self) -> None:
+        if self.batch.is_complete:
+            self.step(batches.fail(self.batch, code="unknown-operation", detail="none", now=NOW))
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        counts = batches.counts(self.batch, running=3)
+        parts = (
+            counts.pending,
+            counts.running,
+            counts.succeeded,
+            counts.failed,
+            counts.cancelled,
+            counts.skipped,
+        )
+        assert min(parts) >= 0
+        assert sum(parts) == counts.total
+
+    @invariant()
+    def it_ends_once(self) -> None:
+        assert self.endings == self.batch.is_finished
+        assert (self.batch.finished_at is not None) == self.batch.is_finished
+
+    @invariant()
+    def a_finished_batch_has_nothing_left(self) -> None:
+        if self.batch.is_finished and self.batch.status != "abandoned":
+            assert batches.counts(self.batch, running=0).pending == 0
+
+    @invariant()
+    def what_never_started_ran_nothing(self) -> None:
+        if self.batch.started_at is None:
+            assert self.batch.succeeded == self.batch.failed == 0
+
+
+TestLifeOfABatch = LifeOfABatch.TestCase
+TestLifeOfABatch.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)

@@ -1,0 +1,30 @@
+"""Retry policies and the discovery of operations."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from batch_processor import operations
+from batch_processor.operation import RetryPolicy
+
+
+def test_the_delay_grows_up_to_its_limit_and_ends_with_the_attempts() -> None:
+    policy = RetryPolicy(max_attempts=5, first_s=1, factor=10, most_s=50)
+    assert [policy.delay_s(attempt) for attempt in range(1, 6)] == [1, 10, 50, 50, None]
+
+
+def test_the_built_in_operations_are_found_with_their_schemas() -> None:
+    found = operations.discover()
+    assert {"echo", "email.send", "stock.indicators"} <= set(found)
+    assert found["echo"].item_schema == {}
+    assert "symbol" in found["stock.indicators"].item_schema["required"]
+    assert "from" in found["email.send"].item_schema["properties"]
+
+
+def test_an_entry_point_that_leads_elsewhere_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = EntryPoint("not-echo", "batch_processor.operations.echo:OPERATION", operations.GROUP)
+    monkeypatch.setattr(operations, "entry_points", lambda group: [wrong])
+    with pytest.raises(operations.InvalidOperation, match="not-echo"):
+        operations.discover()

@@ -1,0 +1,46 @@
+"""A batch as it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from batch_processor.batches import Batch
+from batch_processor.views import Surroundings, show
+from contracts.batches import ItemError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DONE = Batch(
+    id=UUID(int=1),
+    owner_id="ann",
+    operation="echo",
+    status="completed",
+    accepted_at=START,
+    total=100,
+    received=100,
+    succeeded=90,
+    failed=10,
+    started_at=START,
+    finished_at=START + timedelta(seconds=4),
+)
+
+
+def test_the_rate_of_a_finished_batch_is_that_of_its_run() -> None:
+    view = show(DONE, Surroundings(failures={"timeout": 10}))
+    assert (view.rate_per_s, view.eta_s, view.errors) == (25.0, None, {"timeout": 10})
+
+
+def test_a_running_batch_has_an_eta() -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=10)
+    running = replace(DONE, status="running", succeeded=40, started_at=begun, finished_at=None)
+    view = show(running, Surroundings(running=20))
+    assert view.eta_s is not None
+    assert (view.counts.pending, view.counts.running) == (30, 20)
+
+
+def test_the_error_is_the_batchs_own_or_that_of_the_only_item() -> None:
+    refused = replace(DONE, status="failed", error_code="unknown-operation", error_detail="none")
+    assert show(refused, Surroundings()).error == {"code": "unknown-operation", "detail": "none"}
+    failed = show(DONE, Surroundings(error=ItemError(code="timeout", detail="late")))
+    assert failed.error == {"code": "timeout", "detail": "late"}
