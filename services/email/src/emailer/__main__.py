@@ -1,0 +1,26 @@
+"""Entry: `python -m emailer`."""
+
+from __future__ import annotations
+
+from chassis import asgi, logging
+from chassis.settings import load_or_exit
+from contracts.topology import EMAIL
+from emailer.app import create_app
+from emailer.settings import EmailSettings
+
+
+def main() -> None:
+    """Read the settings, then serve until SIGTERM."""
+    settings = load_or_exit(EmailSettings)
+    logging.configure(service=EMAIL, level=settings.log_level, style=settings.log_format)
+    app, resources = create_app(settings)
+    asgi.serve(
+        [asgi.Door(app, settings.host, settings.port)],
+        health=resources.foundation.health,
+        delay_s=settings.shutdown_delay_s,
+        grace_s=settings.shutdown_grace_s,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""From one attempt to the recipient's next state: who is being served, what was answered, what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from contracts.emails import RecipientStatus
+from emailer import outcomes
+from emailer.letters import Letter
+from emailer.outcomes import Reply
+
+FALLS_FORGIVEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A stored mail as the delivery needs it. `recipient_count` counts the envelope."""
+
+    id: UUID
+    owner_id: str
+    letter: Letter
+    accepted_at: datetime
+    send_at: datetime | None
+    expires_at: datetime
+    recipient_count: int
+    traceparent: str | None
+    request_id: str | None
+
+    @property
+    def dated(self) -> datetime:
+        """What its Date header says: the moment it was meant to go."""
+        return max(self.accepted_at, self.send_at or self.accepted_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One recipient taken in hand. `was` is its state before; `sending` means another process let it fall."""
+
+    mail: Mail
+    position: int
+    address: str
+    tries: int
+    was: RecipientStatus
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """What identifies the recipient."""
+        return self.mail.id, self.position
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is written down of one try."""
+
+    at: datetime
+    host: str
+    outcome: RecipientStatus
+    code: int | None
+    text: str
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The recipient's next state; `due_at` is null when nothing more is to be done."""
+
+    job: Job
+    status: RecipientStatus
+    due_at: datetime | None
+    tries: int
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on: a factor on all waits, and what to do when the relay may have the mail."""
+
+    scale: float = 1
+    on_ambiguous: Literal["retry", "hold"] = "retry"
+
+
+def answered(
+    job: Job, reply: Reply, *, after_content: bool, draft: Attempt, patience: Patience
+) -> Outcome | None:
+    """What follows from the relay's reply; None when it refused us, not the mail."""
+    verdict = outcomes.judge(reply, after_content=after_content)
+    if verdict == "refused-login":
+        return None
+    noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
+    if verdict == "deferred":
+        return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
+    return Outcome(job, verdict, None, job.tries + 1, noted)
+
+
+def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:
+    """What follows when the connection broke: before the final dot nothing was sent, after it who knows."""
+    if after_dot:
+        return ambiguous(job, reason, draft=draft, patience=patience)
+    noted = replace(draft, outcome="deferred", text=reason)
+    return _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+
+
+def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
+    """What follows when the relay may or may not have the mail: another try, or a wait for a decision."""
+    noted = replace(draft, outcome="ambiguous", text=reason)
+    if patience.on_ambiguous == "hold":
+        return Outcome(job, "ambiguous", None, job.tries + 1, noted)
+    return _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+
+
+def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+    """What follows when the process that was sending ended before it wrote down the answer.
+
+    At first it waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing
+    processes down does wait.
+    """
+    reason = "the sending process ended before the answer was recorded"
+    found = ambiguous(job, reason, draft=draft, patience=patience)
+    at_once = found.due_at is not None and job.tries < FALLS_FORGIVEN
+    return replace(found, due_at=draft.at) if at_once else found
+
+
+def expired(job: Job) -> Outcome:
+    """Its time is over; no attempt is made."""
+    return Outcome(job, "expired", None, job.tries)
+
+
+def given_back(job: Job, *, at: datetime) -> Outcome:
+    """Not tried after all: it is as due as before, and no attempt is counted."""
+    return Outcome(job, job.was, at, job.tries)
+
+
+def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
+    # At its end a mail is looked at once more, and is expired then.
+    due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)
+    return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt)

@@ -1,0 +1,74 @@
+"""The message edge: which message goes to which handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chassis import metrics
+from chassis.broker.answering import Answer
+from chassis.broker.consumer import Handler, InTransaction
+from chassis.broker.envelope import Delivery, text
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound
+from chassis.postgres import Connection, Postgres
+from contracts import headers as names
+from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
+from contracts.message import Message, Request
+from emailer import announcing, intake, repository
+from emailer.announcing import StatusChange
+from emailer.intake import Accepted
+from emailer.settings import EmailSettings
+
+GROUP = 200
+
+
+def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
+    """The commands of queue `email.send`; `committed` runs when their effects are visible to everybody."""
+
+    async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
+        accepted = [
+            intake.accept(
+                delivery.message,
+                default_sender=settings.default_sender,
+                expires_after_s=settings.expires_after_s,
+            )
+            for delivery in deliveries
+        ]
+        await _store(connection, accepted, deliveries)
+
+    return {SendEmail: InTransaction(store, group=GROUP, committed=committed)}
+
+
+def answers(postgres: Postgres) -> dict[type[Request], Answer]:
+    """The requests on queue `email.rpc`."""
+
+    async def get(request: GetEmail, _: Deadline) -> Email:
+        async with postgres.connection() as connection:
+            found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
+        if found is None:
+            raise NotFound(f"There is no e-mail {request.email_id}.")
+        return found
+
+    async def count(request: CountEmails, _: Deadline) -> EmailCounts:
+        async with postgres.connection() as connection:
+            return await repository.count(connection, owner_id=request.owner_id)
+
+    return {GetEmail: get, CountEmails: count}
+
+
+async def _store(
+    connection: Connection, accepted: Sequence[Accepted], deliveries: Sequence[Delivery[Any]]
+) -> None:
+    traces = [
+        (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
+        for delivery in deliveries
+    ]
+    stored = await repository.store(connection, accepted, traces=traces)
+    failed = [
+        StatusChange(one.command.email_id, one.command.owner_id, one.status, *trace)
+        for one, trace in zip(accepted, traces, strict=True)
+        if one.status == "failed" and one.command.email_id in stored
+    ]
+    metrics.EMAIL_ATTEMPTS.labels("refused").inc(len(failed))
+    await announcing.announce(connection, failed)

@@ -1,0 +1,253 @@
+"""From due rows to the relay and back: claim, render, hand over, report. The loop that delivers mail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis import logging, metrics
+from chassis.broker.envelope import new_id
+from chassis.errors import DatabaseUnavailable
+from chassis.outbox import Relay as OutboxRelay
+from chassis.postgres import Postgres
+from emailer import attempts, rendering, repository
+from emailer.attempts import Attempt, Job, Outcome, Patience
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.recorder import Recorder
+from emailer.route import Route
+from emailer.smtp import Answer, Envelope, Session
+
+log = logging.get(__name__)
+
+_POLL_S = 0.5
+_MEASURE_S = 5
+_MOST_COUNTED = 100_000
+# Rendering what is bigger takes long enough to be felt by everything else in this process.
+_BIG_BYTES = 64 * 1024
+
+
+class Dispatcher:
+    """Keeps at most `window` recipients in hand, claimed under a lease that is renewed while they are.
+
+    Every recipient in hand ends as an outcome at the recorder; a process that is killed leaves leases that
+    run out, and what it had in hand is taken over as ambiguous.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        route: Route,
+        outbox_relay: OutboxRelay,
+        *,
+        patience: Patience,
+        connections: int,
+        window: int,
+        window_bytes: int,
+        lease_s: float,
+    ) -> None:
+        self._postgres = postgres
+        self._route = route
+        self._patience = patience
+        self._connections = connections
+        self._window = window
+        self._window_bytes = window_bytes
+        self._lease_s = lease_s
+        self._holder: UUID = new_id()
+        self.recorder = Recorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
+        self._hand: dict[tuple[UUID, int], Job] = {}
+        self._waiting: asyncio.Queue[Job] = asyncio.Queue()
+        self._leased_until = 0.0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Say that something may be due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._claim_forever())
+            tasks.create_task(self.recorder.run())
+            tasks.create_task(self._keep_house())
+            for _ in range(self._connections):
+                tasks.create_task(self._work())
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing more, give back what was not begun, and wait until all in hand is written down."""
+        self._stopping = True
+        while not self._waiting.empty():
+            self._give_back(self._waiting.get_nowait())
+        end = time.monotonic() + grace_s
+        while self._hand and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    async def _claim_forever(self) -> None:
+        while True:
+            await self._route.wait_open()
+            await self.recorder.wait_writable()
+            room = self._window - len(self._hand)
+            # Small bites cost as much as big ones: wait until there is room for a good one.
+            if self._stopping or room < max(1, self._window // 4):
+                await self._pause(self._room)
+                continue
+            self._wake.clear()
+            if await self._claim(room) < room:
+                await self._pause(self._wake)
+
+    async def _pause(self, event: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), _POLL_S)
+        event.clear()
+
+    async def _claim(self, room: int) -> int:
+        leased_until = time.monotonic() + self._lease_s
+        try:
+            jobs = await self._read_due(room)
+        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            log.warning("due mails cannot be read", reason=str(error))
+            await asyncio.sleep(1)
+            return 0
+        self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
+        for job in jobs:
+            self._begin(job)
+        return len(jobs)
+
+    async def _read_due(self, room: int) -> list[Job]:
+        async with self._postgres.connection() as connection:
+            claimed = await repository.claim(
+                connection,
+                holder=self._holder,
+                most=room,
+                most_bytes=self._window_bytes,
+                lease_s=self._lease_s,
+            )
+            # After an outage a lease of our own may have run out: that recipient is in hand already.
+            fresh = [row for row in claimed if (row["email_id"], row["position"]) not in self._hand]
+            if not fresh:
+                return []
+            mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
+        return repository.jobs(fresh, mails)
+
+    def _begin(self, job: Job) -> None:
+        self._hand[job.key] = job
+        if job.was == "sending":
+            self.recorder.add(attempts.fallen(job, draft=self._draft(), patience=self._patience))
+        elif job.mail.expires_at <= datetime.now(UTC):
+            self.recorder.add(attempts.expired(job))
+        else:
+            self._waiting.put_nowait(job)
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._waiting.get()
+            if self._stopping or self._route.is_paused:
+                self._give_back(job)
+            elif time.monotonic() >= self._leased_until:
+                # Somebody else may have it by now; it comes back as fallen.
+                del self._hand[job.key]
+            else:
+                await self._try(job)
+
+    async def _try(self, job: Job) -> None:
+        try:
+            outcome = await self._deliver(job)
+        except (RelayUnreachable, AuthenticationRefused):
+            self._give_back(job)
+        except Exception as error:
+            log.exception("delivery failed", email_id=str(job.mail.id))
+            reason = f"internal error: {type(error).__name__}"
+            self.recorder.add(self._interrupted(job, reason, after_dot=False, draft=self._draft()))
+        else:
+            self.recorder.add(outcome)
+
+    async def _deliver(self, job: Job) -> Outcome:
+        envelope = await _envelope(job)
+        session = await self._route.take()
+        draft = self._draft(tls=session.tls)
+        try:
+            answer = await self._hand_over(session, envelope)
+        except ConnectionLost as error:
+            return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
+        outcome = attempts.answered(
+            job, answer.reply, after_content=answer.after_content, draft=draft, patience=self._patience
+        )
+        if outcome is None:
+            self._route.pause("authentication", str(answer.reply))
+            raise AuthenticationRefused(str(answer.reply))
+        return outcome
+
+    async def _hand_over(self, session: Session, envelope: Envelope) -> Answer:
+        try:
+            answer = await session.deliver(envelope)
+        except BaseException:
+            # Cancelled or broken, its next reply would belong to this mail.
+            self._route.drop(session)
+            raise
+        self._route.give_back(session)
+        return answer
+
+    def _interrupted(self, job: Job, reason: str, *, after_dot: bool, draft: Attempt) -> Outcome:
+        return attempts.interrupted(job, reason, after_dot=after_dot, draft=draft, patience=self._patience)
+
+    def _give_back(self, job: Job) -> None:
+        self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
+
+    def _draft(self, *, tls: bool = False) -> Attempt:
+        return Attempt(datetime.now(UTC), self._route.host, "deferred", None, "", tls)
+
+    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._hand.pop(outcome.job.key, None)
+        self._room.set()
+
+    async def _keep_house(self) -> None:
+        """Renew the leases, close idle sessions, count what is due; each in its time."""
+        measured_at = renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(min(1.0, self._lease_s / 6))
+            self._route.close_idle()
+            try:
+                if time.monotonic() - renewed_at >= self._lease_s / 3:
+                    renewed_at = time.monotonic()
+                    await self._renew(renewed_at)
+                if time.monotonic() - measured_at >= _MEASURE_S:
+                    measured_at = time.monotonic()
+                    await self._measure()
+            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("leases not renewed", reason=str(error))
+
+    async def _renew(self, now: float) -> None:
+        keys = list(self._hand)
+        if keys:
+            async with self._postgres.connection() as connection:
+                await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+        self._leased_until = now + self._lease_s
+
+    async def _measure(self) -> None:
+        async with self._postgres.connection() as connection:
+            metrics.EMAIL_DUE.set(await repository.count_due(connection, most=_MOST_COUNTED))
+
+
+async def _envelope(job: Job) -> Envelope:
+    letter = job.mail.letter
+    big = letter.size_bytes > _BIG_BYTES
+    return Envelope(
+        sender=letter.sender.address,
+        recipient=job.address,
+        content=await asyncio.to_thread(_render, job) if big else _render(job),
+        needs_utf8=letter.needs_utf8 or not job.address.isascii(),
+    )
+
+
+def _render(job: Job) -> bytes:
+    letter = job.mail.letter
+    identity = rendering.message_id(job.mail.id, position=job.position, domain=letter.sender.domain)
+    return rendering.render(letter, identity=identity, at=job.mail.dated)

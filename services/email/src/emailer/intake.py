@@ -1,0 +1,66 @@
+"""What becomes of a `SendEmail` command: a letter with its recipients, or the reason why it is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from contracts.emails import EmailStatus, RecipientStatus, SendEmail
+from emailer import addresses, letters, states
+from emailer.errors import Refused
+from emailer.letters import Addressee, Letter
+
+REFUSED_HERE = "not sent: "
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A command as it is stored. Without `letter` nothing is sent, and `refusal` says why."""
+
+    command: SendEmail
+    letter: Letter | None
+    refusal: str | None
+    addressees: tuple[Addressee, ...]
+    due_at: datetime
+    expires_at: datetime
+
+    @property
+    def status(self) -> EmailStatus:
+        """The mail's status at the start: queued, or failed when nobody can get it."""
+        return states.summed_up([self.status_of(addressee) for addressee in self.addressees])
+
+    def status_of(self, addressee: Addressee) -> RecipientStatus:
+        """The recipient's status at the start."""
+        return "failed" if self.refusal_of(addressee) else "queued"
+
+    def refusal_of(self, addressee: Addressee) -> str | None:
+        """Why nothing will be sent to this recipient."""
+        return self.refusal or addressee.refusal
+
+
+def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> Accepted:
+    """Never raises for what a command says.
+
+    A mail that was answered with 202 must not vanish into the parked messages: what cannot be sent is
+    stored as failed, with the reason as each recipient's only attempt, so that asking for it tells the truth.
+    """
+    recipients = letters.addressees(command)
+    due_at = max(command.accepted_at, command.send_at or command.accepted_at)
+    letter, refusal = _write(command, default_sender, recipients)
+    return Accepted(
+        command=command,
+        letter=letter,
+        refusal=refusal,
+        addressees=tuple(recipients),
+        due_at=due_at,
+        expires_at=command.expires_at or due_at + timedelta(seconds=expires_after_s),
+    )
+
+
+def _write(
+    command: SendEmail, default_sender: str, recipients: list[Addressee]
+) -> tuple[Letter | None, str | None]:
+    try:
+        return letters.write(command, default_sender=default_sender, recipients=recipients), None
+    except Refused as error:
+        return None, addresses.without_unsafe(f"{REFUSED_HERE}{error}")

@@ -1,0 +1,76 @@
+-- name: claim_due
+-- Takes what is due, oldest first, but no more than `$4` bytes of mails (and at least one recipient).
+WITH due AS (
+    SELECT email_id, position, status, due_at, size_bytes
+    FROM recipients
+    WHERE due_at <= now()
+    ORDER BY due_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), fit AS (
+    SELECT
+        email_id,
+        position,
+        status AS was,
+        sum(size_bytes) OVER (ORDER BY due_at, email_id, position) - size_bytes AS bytes_before
+    FROM due
+)
+UPDATE recipients
+SET status = 'sending', holder = $2, due_at = now() + $3 * interval '1 second'
+FROM fit
+WHERE recipients.email_id = fit.email_id AND recipients.position = fit.position AND fit.bytes_before < $4
+RETURNING recipients.email_id, recipients.position, recipients.address, recipients.tries, fit.was
+
+-- name: renew_leases
+UPDATE recipients
+SET due_at = now() + $4 * interval '1 second'
+FROM unnest($2::uuid[], $3::smallint[]) AS held (email_id, position)
+WHERE recipients.email_id = held.email_id AND recipients.position = held.position
+    AND recipients.holder = $1 AND recipients.status = 'sending'
+
+-- name: read_mails
+SELECT
+    id, owner_id, subject, letter, text_body, html_body, attachment_count, recipient_count, accepted_at, send_at,
+    expires_at, traceparent, request_id
+FROM emails
+WHERE id = ANY($1::uuid[])
+
+-- name: read_attachments
+SELECT email_id, filename, content_type, content_id, content
+FROM attachments
+WHERE email_id = ANY($1::uuid[])
+ORDER BY email_id, position
+
+-- name: count_due
+SELECT count(*)
+FROM (SELECT 1 FROM recipients WHERE due_at <= now() AND status <> 'sending' LIMIT $1) AS due
+
+-- name: record_outcomes
+-- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile.
+UPDATE recipients
+SET status = outcome.status, due_at = outcome.due_at, tries = outcome.tries, holder = NULL
+FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[])
+    AS outcome (email_id, position, status, due_at, tries)
+WHERE recipients.email_id = outcome.email_id AND recipients.position = outcome.position
+    AND (recipients.holder = $1 OR (outcome.status = 'delivered' AND recipients.due_at IS NOT NULL))
+RETURNING recipients.email_id, recipients.position
+
+-- name: record_attempts
+INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)
+SELECT * FROM unnest(
+    $1::uuid[], $2::smallint[], $3::timestamptz[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::boolean[]
+)
+
+-- name: lock_emails
+-- In one order, so that two processes never wait for each other crosswise.
+SELECT id FROM emails WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: read_states
+SELECT email_id, array_agg(status) AS statuses FROM recipients WHERE email_id = ANY($1::uuid[]) GROUP BY email_id
+
+-- name: change_statuses
+UPDATE emails
+SET status = changed.status
+FROM unnest($1::uuid[], $2::text[]) AS changed (id, status)
+WHERE emails.id = changed.id AND emails.status <> changed.status
+RETURNING emails.id

@@ -1,0 +1,16 @@
+-- name: read_email
+SELECT id, status, sender, subject, tags, metadata, accepted_at, send_at, expires_at
+FROM emails
+WHERE id = $1 AND owner_id = $2
+
+-- name: read_recipients
+SELECT position, kind, address, status, due_at FROM recipients WHERE email_id = $1 ORDER BY position
+
+-- name: read_attempts
+SELECT position, at, host, outcome, smtp_code, smtp_reply, tls
+FROM attempts
+WHERE email_id = $1
+ORDER BY id
+
+-- name: count_emails
+SELECT status, count(*) AS count FROM emails WHERE owner_id = $1 GROUP BY status

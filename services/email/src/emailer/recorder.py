@@ -1,0 +1,125 @@
+"""Writing down what happened: many recipients' outcomes in one transaction, with the events they cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from chassis import logging, metrics
+from chassis.errors import DatabaseUnavailable
+from chassis.outbox import Relay as OutboxRelay
+from chassis.postgres import Postgres
+from contracts.emails import EmailStatus
+from emailer import announcing, repository
+from emailer.announcing import StatusChange
+from emailer.attempts import Mail, Outcome
+
+log = logging.get(__name__)
+
+_GROUP = 200
+_GATHER_S = 0.01
+_PAUSE_S = 0.5
+
+
+class Recorder:
+    """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 ms.
+
+    `recorded` is told which outcomes are written, or given up. While the database is away they are kept.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        relay: OutboxRelay,
+        *,
+        holder: UUID,
+        recorded: Callable[[Sequence[Outcome]], None],
+    ) -> None:
+        self._postgres = postgres
+        self._relay = relay
+        self._holder = holder
+        self._recorded = recorded
+        self._waiting: list[Outcome] = []
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def add(self, outcome: Outcome) -> None:
+        """Have `outcome` written soon."""
+        self._waiting.append(outcome)
+        self._arrived.set()
+
+    async def wait_writable(self) -> None:
+        """Wait while outcomes cannot be written: nothing more should be sent then."""
+        await self._writable.wait()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._arrived.wait()
+            if len(self._waiting) < _GROUP // 2:
+                await asyncio.sleep(_GATHER_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that is waiting now."""
+        while self._waiting:
+            # Taken out only when written: a cancelled flush loses nothing.
+            group = self._waiting[:_GROUP]
+            await self._write_patiently(group)
+            del self._waiting[: len(group)]
+            self._recorded(group)
+        self._arrived.clear()
+
+    async def _write_patiently(self, group: list[Outcome]) -> None:
+        while True:
+            try:
+                await self._write_group(group)
+            except (DatabaseUnavailable, TimeoutError) as error:
+                self._writable.clear()
+                log.warning("outcomes cannot be written", waiting=len(self._waiting), reason=str(error))
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                self._writable.set()
+                return
+
+    async def _write_group(self, group: list[Outcome]) -> None:
+        try:
+            await self._write(group)
+        except asyncpg.PostgresError as error:
+            if len(group) > 1:
+                # One that cannot be written must not take the others along.
+                for outcome in group:
+                    await self._write_group([outcome])
+                return
+            # Its lease will end, and it counts as ambiguous then.
+            log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+
+    async def _write(self, group: list[Outcome]) -> None:
+        async with self._postgres.transaction() as connection:
+            changed = await repository.record(connection, group, holder=self._holder)
+            mails = {outcome.job.mail.id: outcome.job.mail for outcome in group}
+            await announcing.announce(
+                connection, [_change(mails[key], status) for key, status in changed.items()]
+            )
+        if changed:
+            self._relay.wake()
+        for outcome in group:
+            _measure(outcome)
+
+
+def _change(mail: Mail, status: EmailStatus) -> StatusChange:
+    return StatusChange(mail.id, mail.owner_id, status, mail.traceparent, mail.request_id)
+
+
+def _measure(outcome: Outcome) -> None:
+    if outcome.attempt is not None:
+        metrics.EMAIL_ATTEMPTS.labels(outcome.attempt.outcome).inc()
+    elif outcome.status == "expired":
+        metrics.EMAIL_ATTEMPTS.labels("expired").inc()
+    if outcome.status == "delivered" and outcome.attempt is not None:
+        took = outcome.attempt.at - outcome.job.mail.dated
+        metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))

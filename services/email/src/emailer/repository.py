@@ -1,0 +1,267 @@
+"""The service's tables: storing accepted mails, claiming what is due, recording outcomes, reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import from_json, to_json
+
+from chassis import queries
+from chassis.postgres import Connection
+from contracts.emails import Attempt as AttemptShown
+from contracts.emails import Email, EmailCounts, EmailStatus, Recipient
+from emailer import states
+from emailer.addresses import Mailbox, without_unsafe
+from emailer.attempts import Attempt, Job, Mail, Outcome
+from emailer.intake import Accepted
+from emailer.letters import File, Letter
+
+SQL = queries.load("emailer")
+
+Key = tuple[UUID, int]
+
+_LONGEST_REPLY = 4000
+
+
+async def store(
+    connection: Connection, accepted: Sequence[Accepted], *, traces: Sequence[tuple[str | None, str | None]]
+) -> set[UUID]:
+    """Store mails, each with its (traceparent, request id); gives the ids of those that were new."""
+    rows = [_email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
+    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 17))}
+    fresh = _first_of_each([one for one in accepted if one.command.email_id in stored])
+    await connection.execute(SQL["store_recipients"], *_columns(_recipient_rows(fresh), 7))
+    refused = _refusal_rows(fresh)
+    if refused:
+        await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
+    files = _file_rows(fresh)
+    if files:
+        await connection.execute(SQL["store_attachments"], *_columns(files, 6))
+    return stored
+
+
+async def claim(
+    connection: Connection, *, holder: UUID, most: int, most_bytes: int, lease_s: float
+) -> list[asyncpg.Record]:
+    """Take up to `most` due recipients for `lease_s` seconds; `was` is the status each had."""
+    return await connection.fetch(SQL["claim_due"], most, holder, lease_s, most_bytes)
+
+
+async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
+    """Keep the recipients `keys` in hand for another `lease_s` seconds."""
+    await connection.execute(SQL["renew_leases"], holder, *_columns(keys, 2), lease_s)
+
+
+async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Mail]:
+    """The mails `ids` with bodies and attachments, by id."""
+    rows = await connection.fetch(SQL["read_mails"], ids)
+    with_files = [row["id"] for row in rows if row["attachment_count"]]
+    files: dict[UUID, list[File]] = {}
+    if with_files:
+        for row in await connection.fetch(SQL["read_attachments"], with_files):
+            file = File(row["filename"], row["content_type"], row["content"], row["content_id"])
+            files.setdefault(row["email_id"], []).append(file)
+    return {row["id"]: _mail(row, files.get(row["id"], ())) for row in rows}
+
+
+def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, Mail]) -> list[Job]:
+    """Claimed rows with their mails."""
+    return [
+        Job(mails[row["email_id"]], row["position"], row["address"], row["tries"], row["was"])
+        for row in claimed
+    ]
+
+
+async def count_due(connection: Connection, *, most: int) -> int:
+    """How many recipients wait for an attempt that is due, counted up to `most`."""
+    count: int = await connection.fetchval(SQL["count_due"], most)
+    return count
+
+
+async def record(
+    connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID
+) -> dict[UUID, EmailStatus]:
+    """Write outcomes and attempts; gives the mails whose summed-up status changed, with the new one."""
+    rows = [(*o.job.key, o.status, o.due_at, o.tries) for o in outcomes]
+    written = {
+        (row["email_id"], row["position"])
+        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 5))
+    }
+    tried = [(*o.job.key, *_attempt_row(o.attempt)) for o in outcomes if o.attempt]
+    if tried:
+        await connection.execute(SQL["record_attempts"], *_columns(tried, 8))
+    return await _change(connection, [o for o in outcomes if o.job.key in written])
+
+
+async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Email | None:
+    """A mail of `owner_id` with recipients and attempts, or None."""
+    row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
+    if row is None:
+        return None
+    attempts: dict[int, list[AttemptShown]] = {}
+    for attempt in await connection.fetch(SQL["read_attempts"], email_id):
+        attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
+    recipients = [
+        _recipient(recipient, attempts.get(recipient["position"], []))
+        for recipient in await connection.fetch(SQL["read_recipients"], email_id)
+    ]
+    fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
+    fields["status"] = states.summed_up([recipient.status for recipient in recipients])
+    return Email(**fields, recipients=recipients)
+
+
+async def count(connection: Connection, *, owner_id: str) -> EmailCounts:
+    """How many mails `owner_id` has in each status, as of their last recorded outcome."""
+    rows = await connection.fetch(SQL["count_emails"], owner_id)
+    return EmailCounts(counts={row["status"]: row["count"] for row in rows})
+
+
+async def _change(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, EmailStatus]:
+    sums = {o.job.mail.id: states.summed_up([o.status]) for o in outcomes if o.job.mail.recipient_count == 1}
+    shared = sorted({o.job.mail.id for o in outcomes} - sums.keys())
+    if shared:
+        # Another process may record another recipient of the same mail: one after the other.
+        await connection.execute(SQL["lock_emails"], shared)
+        for row in await connection.fetch(SQL["read_states"], shared):
+            sums[row["email_id"]] = states.summed_up(row["statuses"])
+    # "sending" passes by itself, and nobody is told of it.
+    changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
+    if not changed:
+        return {}
+    rows = await connection.fetch(SQL["change_statuses"], list(changed), list(changed.values()))
+    return {row["id"]: changed[row["id"]] for row in rows}
+
+
+def _email_row(one: Accepted, traceparent: str | None, request_id: str | None) -> tuple[Any, ...]:
+    command, letter = one.command, one.letter
+    return (
+        command.email_id,
+        command.owner_id,
+        one.status,
+        _shown(letter.sender) if letter else without_unsafe(command.sender or ""),
+        without_unsafe(command.subject),
+        _letter_json(letter) if letter else "{}",
+        letter.text if letter else None,
+        letter.html if letter else None,
+        len(letter.files) if letter else 0,
+        len(one.addressees),
+        _json(command.tags),
+        _json(command.metadata),
+        command.accepted_at,
+        command.send_at,
+        one.expires_at,
+        traceparent,
+        request_id,
+    )
+
+
+def _recipient_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            one.command.email_id,
+            position,
+            addressee.kind,
+            addressee.shown,
+            one.status_of(addressee),
+            None if one.refusal_of(addressee) else one.due_at,
+            one.letter.size_bytes if one.letter else 0,
+        )
+        for one in accepted
+        for position, addressee in enumerate(one.addressees)
+    ]
+
+
+def _refusal_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            one.command.email_id,
+            position,
+            *_attempt_row(Attempt(one.command.accepted_at, "", "failed", None, refusal)),
+        )
+        for one in accepted
+        for position, addressee in enumerate(one.addressees)
+        if (refusal := one.refusal_of(addressee))
+    ]
+
+
+def _file_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
+    return [
+        (one.command.email_id, position, file.filename, file.content_type, file.content_id, file.content)
+        for one in accepted
+        if one.letter
+        for position, file in enumerate(one.letter.files)
+    ]
+
+
+def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    return attempt.at, attempt.host, attempt.outcome, attempt.code, attempt.text[:_LONGEST_REPLY], attempt.tls
+
+
+def _first_of_each(accepted: Iterable[Accepted]) -> list[Accepted]:
+    return list({one.command.email_id: one for one in reversed(list(accepted))}.values())
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def _json(value: object) -> str:
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+def _shown(mailbox: Mailbox) -> str:
+    return f"{mailbox.name} <{mailbox.address}>" if mailbox.name else mailbox.address
+
+
+def _letter_json(letter: Letter) -> str:
+    return _json(
+        {
+            "sender": letter.sender,
+            "to": letter.to,
+            "cc": letter.cc,
+            "reply_to": letter.reply_to,
+            "headers": letter.headers,
+        }
+    )
+
+
+def _mail(row: asyncpg.Record, files: Sequence[File]) -> Mail:
+    return Mail(
+        id=row["id"],
+        owner_id=row["owner_id"],
+        letter=_letter(row, files),
+        accepted_at=row["accepted_at"],
+        send_at=row["send_at"],
+        expires_at=row["expires_at"],
+        recipient_count=row["recipient_count"],
+        traceparent=row["traceparent"],
+        request_id=row["request_id"],
+    )
+
+
+def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
+    parts = from_json(row["letter"])
+    return Letter(
+        sender=Mailbox(**parts["sender"]),
+        subject=row["subject"],
+        to=tuple(Mailbox(**mailbox) for mailbox in parts["to"]),
+        cc=tuple(Mailbox(**mailbox) for mailbox in parts["cc"]),
+        reply_to=Mailbox(**parts["reply_to"]) if parts["reply_to"] else None,
+        headers=tuple((name, value) for name, value in parts["headers"]),
+        text=row["text_body"],
+        html=row["html_body"],
+        files=tuple(files),
+    )
+
+
+def _recipient(row: asyncpg.Record, attempts: list[AttemptShown]) -> Recipient:
+    return Recipient(
+        address=row["address"],
+        kind=row["kind"],
+        status=row["status"],
+        next_attempt_at=None if row["status"] == "sending" else row["due_at"],
+        attempts=attempts,
+    )

@@ -1,0 +1,87 @@
+"""What the service opens and closes, in order."""
+
+from __future__ import annotations
+
+import socket
+
+from chassis.foundation import Foundation
+from contracts.topology import EMAIL
+from emailer import consumers
+from emailer.attempts import Patience
+from emailer.dispatcher import Dispatcher
+from emailer.route import Route
+from emailer.settings import EmailSettings
+from emailer.smtp import Relay
+
+# Twice the group that is stored in one transaction: one is written while the next arrives.
+_PREFETCH = 2 * consumers.GROUP
+
+
+class Resources:
+    """The foundation, the route to the relay and the dispatcher between them."""
+
+    def __init__(self, settings: EmailSettings) -> None:
+        self._grace_s = settings.shutdown_grace_s
+        self.foundation = Foundation(settings, service=EMAIL, package="emailer")
+        self.route = _route(settings)
+        self.dispatcher = Dispatcher(
+            self.foundation.postgres,
+            self.route,
+            self.foundation.relay,
+            patience=Patience(settings.retry_scale, settings.on_ambiguous),
+            connections=settings.smtp_connections,
+            window=settings.window,
+            window_bytes=settings.window_bytes,
+            lease_s=settings.lease_s,
+        )
+        self.foundation.consume(
+            f"{EMAIL}.send",
+            consumers.handlers(settings, committed=self._stored),
+            prefetch=_PREFETCH,
+        )
+        self.foundation.answer(consumers.answers(self.foundation.postgres))
+        self.foundation.on_database(self._start_delivery)
+
+    async def open(self) -> None:
+        """Start everything in the background; readiness tells how far it is.
+
+        The relay is no part of readiness: mails are accepted and kept while it is away. Its state is in the
+        metrics `tickwire_email_route_paused` and `tickwire_email_due_recipients`.
+        """
+        await self.foundation.open()
+
+    async def close(self) -> None:
+        """Unready, finish the deliveries in hand and write them down, then the rest, then the relay."""
+        self.foundation.health.draining = True
+        await self.dispatcher.drain(self._grace_s)
+        await self.foundation.close()
+        self.route.close()
+
+    async def _start_delivery(self) -> None:
+        self.foundation.tasks.start("delivery", self.dispatcher.run())
+
+    def _stored(self) -> None:
+        self.dispatcher.wake()
+        # A refused mail has an event already.
+        self.foundation.relay.wake()
+
+
+def _route(settings: EmailSettings) -> Route:
+    password = settings.smtp_password
+    relay = Relay(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        tls=settings.smtp_tls,
+        ca_file=settings.smtp_ca_file,
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password else "",
+        hello=settings.smtp_hello or socket.gethostname(),
+        timeout_s=settings.smtp_timeout_s,
+    )
+    return Route(
+        relay,
+        deliveries=settings.smtp_deliveries_per_connection,
+        idle_s=settings.smtp_idle_s,
+        pause_s=settings.route_pause_s,
+        authentication_pause_s=settings.authentication_pause_s,
+    )

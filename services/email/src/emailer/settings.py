@@ -1,0 +1,113 @@
+"""Settings of the email service, read from `EMAIL_…` and the shared variables."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from chassis.settings import Settings
+
+TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
+OnAmbiguous = Literal["retry", "hold"]
+
+
+class EmailSettings(Settings):
+    """Where the service listens, which relay it hands mails to, and how patient it is."""
+
+    prefix: ClassVar[str] = "EMAIL_"
+
+    host: str = Field(
+        default="127.0.0.1", description="address of the internal HTTP door", examples=["127.0.0.1"]
+    )
+    port: int = Field(
+        default=8082, ge=1, le=65535, description="port of the internal HTTP door", examples=["8082"]
+    )
+    default_sender: str = Field(
+        default="Tickwire <no-reply@tickwire.example>",
+        description="sender of mails that name none",
+        examples=["Tickwire <no-reply@example.com>"],
+    )
+    smtp_host: str = Field(
+        default="127.0.0.1", description="host of the SMTP relay", examples=["smtp.example.com"]
+    )
+    smtp_port: int = Field(
+        default=1025, ge=1, le=65535, description="port of the SMTP relay", examples=["587"]
+    )
+    smtp_tls: TlsPolicy = Field(
+        default="opportunistic",
+        description="off, opportunistic (STARTTLS when offered), required, or implicit (TLS from the start)",
+        examples=["required"],
+    )
+    smtp_ca_file: str | None = Field(
+        default=None,
+        description="file of the authorities that may have signed the relay's certificate; else the system's",
+        examples=["/etc/ssl/relay.pem"],
+    )
+    smtp_username: str | None = Field(
+        default=None,
+        description="user name at the relay; none means no authentication",
+        examples=["tickwire"],
+    )
+    smtp_password: SecretStr | None = Field(
+        default=None, description="password at the relay", examples=["secret"]
+    )
+    smtp_hello: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.:\[\]-]+$",
+        description="name this host introduces itself with; else its own host name",
+        examples=["mail.example.com"],
+    )
+    smtp_connections: int = Field(
+        default=8, ge=1, le=200, description="most connections to the relay of one process", examples=["8"]
+    )
+    smtp_deliveries_per_connection: int = Field(
+        default=500, ge=1, description="mails after which a connection is made anew", examples=["500"]
+    )
+    smtp_idle_s: float = Field(
+        default=30, gt=0, description="seconds after which an unused connection is closed", examples=["30"]
+    )
+    smtp_timeout_s: float = Field(
+        default=30, gt=0, le=600, description="seconds to wait for each answer of the relay", examples=["30"]
+    )
+    route_pause_s: float = Field(
+        default=1,
+        gt=0,
+        description="first pause in seconds when the relay cannot be reached; doubles up to 30 times this",
+        examples=["1"],
+    )
+    authentication_pause_s: float = Field(
+        default=60, gt=0, description="pause in seconds when the relay refuses the login", examples=["60"]
+    )
+    retry_scale: float = Field(
+        default=1,
+        gt=0,
+        description="factor on the waits between attempts (1 m, 5 m, 15 m, 1 h, 4 h, 8 h, …)",
+        examples=["0.001"],
+    )
+    expires_after_s: float = Field(
+        default=86_400,
+        gt=0,
+        description="seconds after which a mail that names no end is given up",
+        examples=["86400"],
+    )
+    on_ambiguous: OnAmbiguous = Field(
+        default="retry",
+        description="when the relay may or may not have a mail: retry with the same Message-ID, or hold",
+        examples=["hold"],
+    )
+    lease_s: float = Field(
+        default=60,
+        gt=0,
+        description="seconds after which the mails of a process that was killed are taken over",
+        examples=["60"],
+    )
+    window: int = Field(
+        default=400, ge=1, le=5000, description="most recipients in hand of one process", examples=["400"]
+    )
+    window_bytes: int = Field(
+        default=32 << 20,
+        ge=1,
+        description="most bytes of mails that one look for due recipients brings into memory",
+        examples=["33554432"],
+    )

@@ -1,0 +1,277 @@
+"""A thin SMTP client: one session to the relay, its mails handed over with pipelining where it is offered.
+
+aiosmtplib needs four round trips a mail and does not tell whether a connection broke before or after the
+final dot; both matter here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import ssl
+from dataclasses import dataclass
+from functools import cached_property
+
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.outcomes import Reply
+from emailer.settings import TlsPolicy
+from emailer.wire import Wire
+
+_DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
+_UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Where mails are handed over, and on which terms. `timeout_s` is for each answer."""
+
+    host: str
+    port: int
+    tls: TlsPolicy = "opportunistic"
+    ca_file: str | None = None
+    username: str | None = None
+    password: str = ""
+    hello: str = "localhost"
+    timeout_s: float = 30
+
+    @cached_property
+    def tls_context(self) -> ssl.SSLContext:
+        """The TLS terms: the certificate is checked unless TLS is only taken where it is offered."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.tls == "opportunistic" and self.ca_file is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A mail for one recipient, as it goes over the wire. `content` has CRLF line ends."""
+
+    sender: str
+    recipient: str
+    content: bytes
+    needs_utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply that decided; `after_content` when it answered the final dot."""
+
+    reply: Reply
+    after_content: bool
+
+
+class Session:
+    """An open connection to the relay: greeted, encrypted and logged in as the terms say."""
+
+    def __init__(self, wire: Wire, relay: Relay) -> None:
+        self._wire = wire
+        self._relay = relay
+        self._extensions: dict[str, str] = {}
+        self._unfinished = False
+        self.tls = False
+        self.deliveries = 0
+        self.used_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another mail can be handed over on it."""
+        return self._wire.is_quiet
+
+    async def introduce(self, *, encrypt: bool) -> None:
+        """Greeting, EHLO, STARTTLS, login. Raises `RelayUnreachable` or `AuthenticationRefused`."""
+        greeting = (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+        _require(greeting, 220, "greeting")
+        await self._hello()
+        if encrypt and not self.tls:
+            await self._start_tls()
+        if self._relay.username is not None:
+            await self._log_in(self._relay.username)
+
+    async def deliver(self, envelope: Envelope) -> Answer:
+        """Hand a mail over and give the reply that decided. Raises `ConnectionLost`."""
+        if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
+            return Answer(
+                Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs"), False
+            )
+        self.deliveries += 1
+        refusal = await self._address(envelope)
+        if refusal is not None:
+            self._unfinished = True
+            return Answer(refusal, False)
+        self._wire.write(_with_dots_doubled(envelope.content))
+        reply = (await self._wire.replies(1, timeout_s=self._relay.timeout_s, after_dot=True))[0]
+        self.used_at = asyncio.get_running_loop().time()
+        return Answer(reply, True)
+
+    def close(self) -> None:
+        """Say goodbye without waiting for the answer."""
+        self._wire.write(b"QUIT\r\n")
+        self._wire.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._wire.abort()
+
+    async def _address(self, envelope: Envelope) -> Reply | None:
+        """Up to DATA; gives the reply that refused it, or None when the content may follow."""
+        commands = _commands(envelope)
+        if self._unfinished:
+            commands.insert(0, b"RSET\r\n")
+            self._unfinished = False
+        if "PIPELINING" in self._extensions:
+            self._wire.write(b"".join(commands))
+            replies = await self._wire.replies(len(commands), timeout_s=self._relay.timeout_s)
+        else:
+            replies = await self._one_by_one(commands)
+        refusal = next((reply for reply in replies if not 200 <= reply.code < 400), None)
+        if replies[-1].code == 354 and refusal is not None:
+            # It waits for a mail without a recipient; nothing may be sent that it could take for one.
+            self.abort()
+        if refusal is None and replies[-1].code != 354:
+            # Either it left in the middle, or it said something else than "go on".
+            self.abort()
+            raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
+        return refusal
+
+    async def _one_by_one(self, commands: list[bytes]) -> list[Reply]:
+        replies: list[Reply] = []
+        for command in commands:
+            self._wire.write(command)
+            replies += await self._wire.replies(1, timeout_s=self._relay.timeout_s)
+            if not 200 <= replies[-1].code < 400:
+                break
+        return replies
+
+    async def _say(self, line: str) -> Reply:
+        self._wire.write(line.encode() + b"\r\n")
+        return (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+
+    async def _hello(self) -> None:
+        reply = await self._say(f"EHLO {self._relay.hello}")
+        _require(reply, 250, "EHLO")
+        offered = (line.partition(" ") for line in reply.text.split("\n")[1:])
+        self._extensions = {name.upper(): rest for name, _, rest in offered}
+
+    async def _start_tls(self) -> None:
+        if "STARTTLS" not in self._extensions:
+            if self._relay.tls == "required":
+                raise RelayUnreachable("TLS is required, and the relay does not offer it")
+            return
+        _require(await self._say("STARTTLS"), 220, "STARTTLS")
+        if not self._wire.is_quiet:
+            raise RelayUnreachable("the relay sent more in the clear after STARTTLS")
+        await self._encrypt()
+        # What was offered in the clear counts for nothing now.
+        await self._hello()
+
+    async def _encrypt(self) -> None:
+        loop = asyncio.get_running_loop()
+        transport = await loop.start_tls(
+            self._wire.transport,
+            self._wire,
+            self._relay.tls_context,
+            server_hostname=self._relay.host,
+            ssl_handshake_timeout=self._relay.timeout_s,
+        )
+        assert transport is not None
+        self._wire.connection_made(transport)
+        self.tls = True
+
+    async def _log_in(self, username: str) -> None:
+        if not self.tls and self._relay.tls != "off":
+            raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
+        reply = await self._authenticate(username, self._relay.password)
+        if reply.code == 454 or reply.code == 421:
+            raise RelayUnreachable(f"login not possible now: {reply}")
+        if reply.code != 235:
+            raise AuthenticationRefused(f"the relay refused the login: {reply}")
+
+    async def _authenticate(self, username: str, password: str) -> Reply:
+        mechanisms = self._extensions.get("AUTH", "").upper().split()
+        if "PLAIN" in mechanisms:
+            return await self._say("AUTH PLAIN " + _base64(f"\0{username}\0{password}"))
+        if "LOGIN" not in mechanisms:
+            raise AuthenticationRefused("the relay offers neither AUTH PLAIN nor AUTH LOGIN")
+        reply = await self._say("AUTH LOGIN")
+        for secret in (username, password):
+            if reply.code == 334:
+                reply = await self._say(_base64(secret))
+        return reply
+
+
+async def connect(relay: Relay) -> Session:
+    """Open a session. Raises `RelayUnreachable` or `AuthenticationRefused`; everything has a deadline."""
+    if relay.tls != "opportunistic":
+        return await _connect(relay, encrypt=relay.tls == "required")
+    try:
+        return await _connect(relay, encrypt=True)
+    except _TlsFailed:
+        # Encryption was only wished for: a relay whose TLS is broken still gets its mail, in the clear.
+        return await _connect(relay, encrypt=False)
+
+
+class _TlsFailed(RelayUnreachable):
+    """The handshake failed."""
+
+
+async def _connect(relay: Relay, *, encrypt: bool) -> Session:
+    wire = Wire()
+    session: Session | None = None
+    try:
+        await _dial(wire, relay)
+        session = Session(wire, relay)
+        session.tls = relay.tls == "implicit"
+        await session.introduce(encrypt=encrypt)
+    except BaseException as error:
+        wire.abort()
+        if isinstance(error, ssl.SSLError):
+            raise _TlsFailed(f"TLS with {relay.host}:{relay.port} failed: {error}") from error
+        if isinstance(error, (OSError, TimeoutError, ConnectionLost)):
+            raise RelayUnreachable(
+                f"cannot connect to {relay.host}:{relay.port}: {error or 'timed out'}"
+            ) from error
+        raise
+    return session
+
+
+async def _dial(wire: Wire, relay: Relay) -> None:
+    async with asyncio.timeout(relay.timeout_s):
+        await asyncio.get_running_loop().create_connection(
+            lambda: wire,
+            relay.host,
+            relay.port,
+            ssl=relay.tls_context if relay.tls == "implicit" else None,
+            server_hostname=relay.host if relay.tls == "implicit" else None,
+        )
+
+
+def _commands(envelope: Envelope) -> list[bytes]:
+    for address in (envelope.sender, envelope.recipient):
+        if _UNSAFE.search(address):
+            raise ValueError("an address with a separator must never come this far")
+    utf8 = " SMTPUTF8" if envelope.needs_utf8 else ""
+    return [
+        f"MAIL FROM:<{envelope.sender}>{utf8}\r\n".encode(),
+        f"RCPT TO:<{envelope.recipient}>\r\n".encode(),
+        b"DATA\r\n",
+    ]
+
+
+def _with_dots_doubled(content: bytes) -> bytes:
+    if b"\n." in content or content.startswith(b"."):
+        content = _DOT_AT_START.sub(b"..", content)
+    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _require(reply: Reply, code: int, what: str) -> None:
+    if reply.code in (530, 534, 535, 538):
+        raise AuthenticationRefused(f"the relay wants a login at {what}: {reply}")
+    if reply.code != code:
+        raise RelayUnreachable(f"{what} refused: {reply}")

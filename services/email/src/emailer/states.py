@@ -1,0 +1,44 @@
+"""The states of a recipient, and how a mail's status sums its recipients up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import get_args
+
+from contracts.emails import EmailStatus, RecipientStatus
+
+# Nothing more happens to a recipient in one of these.
+FINAL: frozenset[RecipientStatus] = frozenset(("delivered", "failed", "suppressed", "expired", "cancelled"))
+ALL: tuple[RecipientStatus, ...] = get_args(RecipientStatus)
+
+_WAITING: frozenset[RecipientStatus] = frozenset(("deferred", "ambiguous"))
+
+
+def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
+    """The status of a mail with these recipients; a mail without any has failed.
+
+    While one is still to be tried the mail is `queued` (nothing has happened yet), `sending` or `deferred`
+    (all that is open waits for another attempt, or, when ambiguous and held, for a decision).
+    """
+    found = set(recipients)
+    if not found:
+        return "failed"
+    if "sending" in found:
+        return "sending"
+    if "queued" in found:
+        return "queued" if found == {"queued"} else "sending"
+    if found & _WAITING:
+        return "deferred"
+    return _final(found)
+
+
+def _final(found: set[RecipientStatus]) -> EmailStatus:
+    if found == {"delivered"}:
+        return "delivered"
+    if "delivered" in found:
+        return "partially_delivered"
+    if found == {"cancelled"}:
+        return "cancelled"
+    if found == {"expired"}:
+        return "expired"
+    return "failed"
