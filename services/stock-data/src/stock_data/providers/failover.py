@@ -92,7 +92,7 @@ class Failover:
         question: Callable[[Provider, Deadline], Awaitable[A]],
         deadline: Deadline,
     ) -> A:
-        name, outcome = asked.provider.name, "ok"
+        name, outcome = asked.provider.name, "cancelled"
         try:
             asked.circuit.require_closed()
         except ProviderFailure:
@@ -101,6 +101,7 @@ class Failover:
         try:
             value = await _in_time(question(asked.provider, deadline), deadline, name)
             asked.circuit.succeeded()
+            outcome = "ok"
             return value
         except UnknownSymbol as error:
             outcome = error.kind

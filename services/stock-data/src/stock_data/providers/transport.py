@@ -30,13 +30,11 @@ _TEXT_LENGTH = 200
 _DEFAULT_RESET_S = 30.0
 
 
-class Refused(ProviderFailure):
+class Refused(BadData):
     """The upstream refuses this very question (400, 404, 422); the provider knows what that means."""
 
     code = "provider-refused"
-    status = 502
     title = "The provider refuses the question"
-    kind = "bad_data"
 
 
 @dataclass(frozen=True, slots=True)
