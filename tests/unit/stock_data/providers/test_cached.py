@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from chassis.deadlines import Deadline
+from contracts.stocks import Instrument, Quote
+from stock_data.errors import QuotaExceeded
+from stock_data.providers.cached import CachedQuotes
+from stock_data.providers.provider import BarsPage, BarsQuery, Found
+
+NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
+
+
+class Counting:
+    """A provider that notes what it is asked; it knows every symbol but NOPE."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.error: Exception | None = None
+
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
+        self.asked.append(list(symbols))
+        if self.error is not None:
+            raise self.error
+        price = Decimal(len(self.asked))
+        known = [symbol for symbol in symbols if symbol != "NOPE"]
+        return Found({s: Quote(symbol=s, price=price, as_of=NOW, source=self.name) for s in known})
+
+    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+        return BarsPage([], has_more=False, as_of=NOW)
+
+    async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
+        return []
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def provider() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def cached(provider: Counting, clock: Clock) -> CachedQuotes:
+    return CachedQuotes(provider, ttl_s=2, timeout_s=5, clock=clock)
+
+
+async def test_a_quote_is_asked_once_while_it_is_fresh(
+    cached: CachedQuotes, provider: Counting, clock: Clock
+) -> None:
+    for _ in range(3):
+        await cached.quotes(["A", "B"], Deadline.after(5))
+    assert provider.asked == [["A", "B"]]
+    clock.now += 2.1
+    await cached.quotes(["A"], Deadline.after(5))
+    assert provider.asked == [["A", "B"], ["A"]]
+
+
+async def test_only_what_is_missing_is_asked(cached: CachedQuotes, provider: Counting) -> None:
+    await cached.quotes(["A"], Deadline.after(5))
+    found = await cached.quotes(["A", "B"], Deadline.after(5))
+    assert provider.asked == [["A"], ["B"]]
+    assert set(found.quotes) == {"A", "B"}
+
+
+async def test_callers_at_the_same_moment_share_one_call(cached: CachedQuotes, provider: Counting) -> None:
+    asks = [cached.quotes([symbol, "A"], Deadline.after(5)) for symbol in ("A", "B", "C", "B")]
+    await asyncio.gather(*asks)
+    assert len(provider.asked) == 1
+    assert sorted(provider.asked[0]) == ["A", "B", "C"]
+
+
+async def test_an_unknown_symbol_is_left_out(cached: CachedQuotes) -> None:
+    assert set((await cached.quotes(["A", "NOPE"], Deadline.after(5))).quotes) == {"A"}
+
+
+async def test_a_failure_is_raised_and_not_kept(cached: CachedQuotes, provider: Counting) -> None:
+    provider.error = QuotaExceeded("used up")
+    with pytest.raises(QuotaExceeded):
+        await cached.quotes(["A"], Deadline.after(5))
+    provider.error = None
+    assert (await cached.quotes(["A"], Deadline.after(5))).quotes
+
+
+async def test_the_memory_is_bounded(
+    cached: CachedQuotes, provider: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stock_data.providers.cached._MOST_SYMBOLS", 2)
+    await cached.quotes(["A", "B", "C"], Deadline.after(5))
+    await cached.quotes(["C"], Deadline.after(5))
+    await cached.quotes(["A"], Deadline.after(5))
+    assert provider.asked == [["A", "B", "C"], ["A"]]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable
+from contracts.stocks import Quote
+from doubles.stock_history import daily, listing, split
+from stock_data.bars import DailyBar
+from stock_data.board import Board
+from stock_data.catalogue import Catalogue
+from stock_data.errors import UnknownSymbol, UpstreamDown
+from stock_data.providers.embedded import EmbeddedProvider
+from stock_data.providers.provider import BarsQuery
+
+NOW = datetime(2012, 5, 25, 15, tzinfo=UTC)
+SOON = Deadline.after(3600)
+
+
+class History:
+    """Bars in memory, with the signature of the repository."""
+
+    def __init__(self, *bars: DailyBar) -> None:
+        self.bars = bars
+        self.is_away = False
+
+    async def __call__(self, symbol: str, start: date, end: date, *, limit: int) -> list[DailyBar]:
+        if self.is_away:
+            raise DatabaseUnavailable("away", retry_after_s=2)
+        return [bar for bar in self.bars if start <= bar.day <= end][:limit]
+
+
+class Bench:
+    def __init__(self) -> None:
+        acme = listing(
+            newest=daily("2012-05-18", "11", adjusted="11"),
+            splits=(split("2012-05-17"),),
+            first_day=date(2012, 5, 15),
+        )
+        self.board = Board(stale_after_s=10)
+        self.catalogue = Catalogue()
+        self.catalogue.fill([acme])
+        self.history = History(
+            daily("2012-05-15", "20", volume=100, adjusted="9.5"),
+            daily("2012-05-16", "20", volume=100, adjusted="10"),
+            daily("2012-05-17", "10", volume=200, adjusted="10"),
+            acme.newest,
+        )
+        self.provider = EmbeddedProvider(
+            catalogue=self.catalogue, board=self.board, history=self.history, clock=lambda: NOW
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_the_feeds_last_value_is_the_quote(bench: Bench) -> None:
+    tick = Quote(symbol="ACME", price=Decimal("10.50"), as_of=NOW, source="replay", simulated=True)
+    bench.board.put([tick])
+    found = await bench.provider.quotes(["ACME"], SOON)
+    assert found.quotes == {"ACME": tick}
+
+
+async def test_without_a_feed_the_newest_bar_is_the_quote(bench: Bench) -> None:
+    found = await bench.provider.quotes(["ACME", "NOPE"], SOON)
+    assert list(found.quotes) == ["ACME"]
+    assert found.quotes["ACME"].price == 11
+    assert found.quotes["ACME"].stale
+
+
+async def test_raw_bars_are_as_they_were_traded(bench: Bench) -> None:
+    page = await bench.provider.bars(BarsQuery("ACME", "raw", 10), SOON)
+    assert [bar.c for bar in page.data] == [20, 20, 10, 11]
+    assert {bar.factor for bar in page.data} == {1}
+    assert page.data[0].t == datetime(2012, 5, 15, tzinfo=UTC)
+    assert not page.has_more
+
+
+async def test_a_split_halves_the_price_before_it_and_doubles_the_volume(bench: Bench) -> None:
+    page = await bench.provider.bars(BarsQuery("ACME", "split", 10), SOON)
+    assert [bar.c for bar in page.data] == [10, 10, 10, 11]
+    assert [bar.v for bar in page.data] == [200, 200, 200, 1000]
+    assert [bar.factor for bar in page.data] == [Decimal("0.5"), Decimal("0.5"), 1, 1]
+
+
+async def test_dividends_can_be_adjusted_for_alone_or_with_the_splits(bench: Bench) -> None:
+    alone = await bench.provider.bars(BarsQuery("ACME", "dividend", 10), SOON)
+    both = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    assert [bar.c for bar in alone.data] == [19, 20, 10, 11]
+    assert [bar.v for bar in alone.data] == [100, 100, 200, 1000]
+    assert [bar.c for bar in both.data] == [Decimal("9.5"), 10, 10, 11]
+
+
+async def test_a_full_page_says_that_there_is_more(bench: Bench) -> None:
+    page = await bench.provider.bars(BarsQuery("ACME", "raw", 2, start=date(2012, 5, 16)), SOON)
+    assert [bar.c for bar in page.data] == [20, 10]
+    assert page.has_more
+    rest = await bench.provider.bars(BarsQuery("ACME", "raw", 1, start=date(2012, 5, 18)), SOON)
+    assert [bar.c for bar in rest.data] == [11]
+    assert not rest.has_more
+
+
+async def test_history_is_stale_only_for_days_after_its_end(bench: Bench) -> None:
+    inside = await bench.provider.bars(BarsQuery("ACME", "raw", 2, end=date(2012, 5, 18)), SOON)
+    beyond = await bench.provider.bars(BarsQuery("ACME", "raw", 2), SOON)
+    assert (inside.stale, beyond.stale) == (False, True)
+    assert beyond.as_of == datetime(2012, 5, 18, 20, tzinfo=UTC)
+
+
+async def test_a_long_page_is_the_same_as_a_short_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    monkeypatch.setattr("stock_data.providers.embedded._INLINE_ROWS", 1)
+    assert await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON) == short
+
+
+async def test_bars_of_an_unknown_symbol_are_not_found(bench: Bench) -> None:
+    with pytest.raises(UnknownSymbol) as caught:
+        await bench.provider.bars(BarsQuery("NOPE", "raw", 10), SOON)
+    assert (caught.value.code, caught.value.status) == ("unknown-symbol", 404)
+
+
+async def test_without_a_database_quotes_go_on_and_bars_are_down(bench: Bench) -> None:
+    bench.history.is_away = True
+    with pytest.raises(UpstreamDown) as caught:
+        await bench.provider.bars(BarsQuery("ACME", "raw", 10), SOON)
+    assert (caught.value.retryable, caught.value.retry_after_s) == (True, 2)
+    assert (await bench.provider.quotes(["ACME"], SOON)).quotes
+
+
+async def test_search_tells_the_days_of_the_history(bench: Bench) -> None:
+    found = await bench.provider.search("acme", 5, SOON)
+    assert [(each.symbol, each.first_bar, each.last_bar) for each in found] == [
+        ("ACME", date(2012, 5, 15), date(2012, 5, 18))
+    ]

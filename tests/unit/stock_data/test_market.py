@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from chassis.deadlines import Deadline
+from contracts.stocks import Bar, GetBars, GetQuotes, Instrument, Quote, SearchSymbols
+from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, UnknownSymbol, UpstreamDown
+from stock_data.market import Market
+from stock_data.providers.failover import Failover
+from stock_data.providers.provider import BarsPage, BarsQuery, Found
+
+NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
+FIRST = date(2012, 5, 1)
+SOON = Deadline.after(3600)
+
+
+class Upstream:
+    """Knows AAPL and IBM with a bar for each of 20 days from 2012-05-01."""
+
+    def __init__(self, name: str = "upstream") -> None:
+        self.name = name
+        self.is_down = False
+
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
+        self._require_up()
+        known = [symbol for symbol in symbols if symbol in ("AAPL", "IBM")]
+        return Found({s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known})
+
+    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+        self._require_up()
+        if query.symbol not in ("AAPL", "IBM"):
+            raise UnknownSymbol(query.symbol)
+        days = [FIRST + timedelta(days=number) for number in range(20)]
+        found = [_bar(day) for day in days if query.start <= day <= query.end]
+        return BarsPage(found[: query.limit], has_more=len(found) > query.limit, as_of=NOW)
+
+    async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
+        return [Instrument(symbol="AAPL", name="Apple Inc.", exchange="NASDAQ")][:limit]
+
+    def _require_up(self) -> None:
+        if self.is_down:
+            raise UpstreamDown("no line")
+
+
+def _bar(day: date) -> Bar:
+    one = Decimal(1)
+    return Bar(t=datetime(day.year, day.month, day.day, tzinfo=UTC), o=one, h=one, l=one, c=one, v=day.day)
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture
+def market(upstream: Upstream) -> Market:
+    return Market(Failover([upstream]))
+
+
+async def test_quotes_come_in_the_order_asked_for_each_once(market: Market) -> None:
+    reply = await market.quotes(GetQuotes(symbols=["ibm", "AAPL", "IBM"]), SOON)
+    assert [quote.symbol for quote in reply.quotes] == ["IBM", "AAPL"]
+    assert reply.errors == []
+
+
+async def test_a_symbol_that_fails_is_named_beside_the_others(market: Market) -> None:
+    reply = await market.quotes(GetQuotes(symbols=["nope", "AAPL", "b@d"]), SOON)
+    assert [quote.symbol for quote in reply.quotes] == ["AAPL"]
+    assert {(error.symbol, error.code, error.status) for error in reply.errors} == {
+        ("NOPE", "unknown-symbol", 404),
+        ("b@d", "invalid-symbol", 422),
+    }
+
+
+async def test_when_no_provider_answers_each_symbol_says_so(market: Market, upstream: Upstream) -> None:
+    upstream.is_down = True
+    reply = await market.quotes(GetQuotes(symbols=["AAPL", "IBM"]), SOON)
+    assert [(error.symbol, error.code, error.status) for error in reply.errors] == [
+        ("AAPL", "provider-down", 503),
+        ("IBM", "provider-down", 503),
+    ]
+
+
+async def test_the_answer_names_the_providers_that_failed() -> None:
+    broken = Upstream("broken")
+    broken.is_down = True
+    market = Market(Failover([broken, Upstream("spare")]))
+    quotes = await market.quotes(GetQuotes(symbols=["AAPL"]), SOON)
+    bars = await market.bars(GetBars(symbol="AAPL"), SOON)
+    assert quotes.quotes[0].source == bars.source == "spare"
+    assert quotes.quotes[0].warnings == bars.warnings == ["broken: upstream_down: no line"]
+
+
+async def test_pages_make_up_the_whole(market: Market) -> None:
+    volumes, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = await market.bars(GetBars(symbol="aapl", limit=6, cursor=cursor), SOON)
+        volumes += [bar.v for bar in page.data]
+        cursor, pages = page.next_cursor, pages + 1
+    assert (volumes, pages) == (list(range(1, 21)), 4)
+
+
+async def test_a_range_keeps_both_its_ends(market: Market) -> None:
+    page = await market.bars(GetBars(symbol="AAPL", start=date(2012, 5, 3), end=date(2012, 5, 5)), SOON)
+    assert [bar.v for bar in page.data] == [3, 4, 5]
+    assert (page.symbol, page.adjustment, page.timeframe, page.next_cursor) == ("AAPL", "raw", "1d", None)
+
+
+async def test_a_cursor_stays_inside_its_range(market: Market) -> None:
+    question = {"symbol": "AAPL", "start": date(2012, 5, 3), "end": date(2012, 5, 6), "limit": 2}
+    first = await market.bars(GetBars.model_validate(question), SOON)
+    second = await market.bars(GetBars.model_validate(question | {"cursor": first.next_cursor}), SOON)
+    assert ([bar.v for bar in second.data], second.next_cursor) == ([5, 6], None)
+
+
+async def test_what_cannot_be_asked_is_refused(market: Market) -> None:
+    with pytest.raises(InvalidSymbol):
+        await market.bars(GetBars(symbol="../x"), SOON)
+    with pytest.raises(InvalidRange):
+        await market.bars(GetBars(symbol="AAPL", start=date(2012, 5, 3), end=date(2012, 5, 2)), SOON)
+    with pytest.raises(InvalidCursor):
+        await market.bars(GetBars(symbol="AAPL", cursor="x"), SOON)
+    with pytest.raises(UnknownSymbol):
+        await market.bars(GetBars(symbol="NOPE"), SOON)
+
+
+async def test_search_finds_instruments(market: Market) -> None:
+    reply = await market.search(SearchSymbols(q="apple"), SOON)
+    assert [each.symbol for each in reply.data] == ["AAPL"]
