@@ -1,0 +1,38 @@
+"""Load by wrk from loopback: bounded in time and connections, and it stops by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from sys import executable
+
+PEERS = Path(__file__).with_name("peers")
+
+
+async def requests_per_second(
+    url: str, *, seconds: int, connections: int = 32, headers: Mapping[str, str] = {}
+) -> float:
+    """How many answers of status 2xx a second `url` gives; any other answer is an error."""
+    arguments = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    process = await asyncio.create_subprocess_exec(
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *arguments, url, stdout=asyncio.subprocess.PIPE
+    )
+    output = (await process.communicate())[0].decode()
+    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if found is None or "Non-2xx" in output:
+        raise RuntimeError(f"the load on {url} went wrong:\n{output}")
+    return float(found[1])
+
+
+@asynccontextmanager
+async def peer(name: str, *arguments: str) -> AsyncIterator[None]:
+    """Run one of the peers for the length of the block."""
+    process = await asyncio.create_subprocess_exec(executable, str(PEERS / name), *arguments)
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()

@@ -1,0 +1,58 @@
+"""Quotes: the gateway's whole path against a bare Quart route, and against Quart with the RPC pattern."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from dataclasses import dataclass
+
+import httpx
+from load import peer, requests_per_second
+
+from native.ports import free_port
+from native.stack import Stack
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Requests a second, medians of the rounds of one run."""
+
+    gateway: float
+    bare: float
+    pattern: float
+
+
+async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
+    """Measure the three in turns, so that noise of the machine falls on all of them."""
+    bare_port, pattern_port = free_port(), free_port()
+    broker = stack.rabbitmq.url
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    urls = {
+        "gateway": f"{stack.url}/v1/stocks/AAPL",
+        "bare": f"http://127.0.0.1:{bare_port}/v1/stocks/AAPL",
+        "pattern": f"http://127.0.0.1:{pattern_port}/v1/stocks/AAPL",
+    }
+    found: dict[str, list[float]] = {name: [] for name in urls}
+    async with (
+        peer("bare_quart.py", str(bare_port)),
+        peer("rpc_pattern.py", "work", broker),
+        peer("rpc_pattern.py", "serve", str(pattern_port), broker),
+    ):
+        for url in urls.values():
+            await _answers(url, headers)
+        for _ in range(rounds):
+            for name, url in urls.items():
+                found[name].append(await requests_per_second(url, seconds=seconds, headers=headers))
+    return Rates(**{name: statistics.median(values) for name, values in found.items()})
+
+
+async def _answers(url: str, headers: dict[str, str]) -> None:
+    async with httpx.AsyncClient(headers=headers) as client:
+        for _ in range(100):
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+    raise RuntimeError(f"{url} does not answer")

@@ -1,0 +1,46 @@
+"""The whole stack, as `make run` starts it, on ports of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from native import stack as native_stack
+from native.stack import Stack
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with native_stack.start(tmp_path_factory.mktemp("stack"), without=("prometheus",)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the administrator's key."""
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=stack.mailbox.url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def reader(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of another user, whose key may only read quotes and batches."""
+    user = (await api.post("/v1/users", json={"name": "Reader", "email": "reader@example.com"})).json()
+    wanted = {
+        "name": "reader",
+        "scopes": ["quotes:read", "batches:read", "emails:read"],
+        "user_id": user["id"],
+    }
+    key = (await api.post("/v1/api-keys", json=wanted)).json()["key"]
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as client:
+        yield client

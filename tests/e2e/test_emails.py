@@ -1,0 +1,105 @@
+"""A mail from the HTTP request to the SMTP reply, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from waiting import until
+
+
+async def settled(api: httpx.AsyncClient, email_id: str) -> dict[str, Any]:
+    async def found() -> Any:
+        email = (await api.get(f"/v1/emails/{email_id}")).json()
+        return email if email["status"] not in ("queued", "sending") else None
+
+    email: dict[str, Any] = await until(found, timeout_s=30)
+    return email
+
+
+async def received(mailbox: httpx.AsyncClient, subject: str) -> list[dict[str, Any]]:
+    messages = (await mailbox.get("/api/v1/messages", params={"limit": 500})).json()["messages"]
+    return [message for message in messages if message["Subject"] == subject]
+
+
+async def test_a_mail_arrives_as_text_and_html_and_its_state_tells_the_reply(
+    api: httpx.AsyncClient, mailbox: httpx.AsyncClient
+) -> None:
+    subject = f"Grüße {uuid4()}"
+    mail = {
+        "to": ["Ann <ann@example.com>"],
+        "bcc": ["hidden@example.com"],
+        "subject": subject,
+        "text": "plain words",
+        "html": "<p>rich <b>words</b></p>",
+    }
+    accepted = await api.post("/v1/emails", json=mail)
+    assert accepted.status_code == 202
+    assert accepted.json()["status"] == "queued"
+    assert accepted.headers["location"] == f"/v1/emails/{accepted.json()['id']}"
+    email = await settled(api, accepted.json()["id"])
+    assert email["status"] == "delivered"
+    assert {r["address"]: r["status"] for r in email["recipients"]} == {
+        "ann@example.com": "delivered",
+        "hidden@example.com": "delivered",
+    }
+    assert all(r["attempts"][0]["smtp_code"] == 250 for r in email["recipients"])
+    found = await received(mailbox, subject)
+    assert len(found) == 2
+    whole = (await mailbox.get(f"/api/v1/message/{found[0]['ID']}")).json()
+    assert whole["Text"].strip() == "plain words"
+    assert "rich <b>words</b>" in whole["HTML"]
+
+
+async def test_a_refused_recipient_does_not_hide_the_others(api: httpx.AsyncClient) -> None:
+    mail = {"to": ["reject550@example.com", "fine@example.com"], "subject": "two fates", "text": "x"}
+    email = await settled(api, (await api.post("/v1/emails", json=mail)).json()["id"])
+    assert email["status"] == "partially_delivered"
+    fates = {r["address"]: r for r in email["recipients"]}
+    assert fates["fine@example.com"]["status"] == "delivered"
+    assert fates["reject550@example.com"]["status"] == "failed"
+    assert fates["reject550@example.com"]["attempts"][0]["smtp_code"] == 550
+
+
+async def test_a_temporary_refusal_is_tried_again_at_a_due_time(api: httpx.AsyncClient) -> None:
+    mail = {"to": ["defer451@example.com"], "subject": "later", "text": "x"}
+    email = await settled(api, (await api.post("/v1/emails", json=mail)).json()["id"])
+    recipient = email["recipients"][0]
+    assert (email["status"], recipient["attempts"][0]["smtp_code"]) == ("deferred", 451)
+    assert datetime.fromisoformat(recipient["next_attempt_at"]) > datetime.now(UTC)
+
+
+async def test_send_at_waits(api: httpx.AsyncClient, mailbox: httpx.AsyncClient) -> None:
+    subject = f"later {uuid4()}"
+    due = datetime.now(UTC) + timedelta(seconds=4)
+    mail = {"to": ["later@example.com"], "subject": subject, "text": "x", "send_at": due.isoformat()}
+    email_id = (await api.post("/v1/emails", json=mail)).json()["id"]
+
+    async def arrived() -> Any:
+        return await received(mailbox, subject)
+
+    message = (await until(arrived, timeout_s=30))[0]
+    email = await settled(api, email_id)
+    at = datetime.fromisoformat(email["recipients"][0]["attempts"][0]["at"])
+    assert at >= due
+    assert message["Subject"] == subject
+
+
+async def test_the_same_idempotency_key_sends_one_mail(
+    api: httpx.AsyncClient, mailbox: httpx.AsyncClient
+) -> None:
+    subject = f"once {uuid4()}"
+    mail = {"to": ["once@example.com"], "subject": subject, "text": "x"}
+    headers = {"Idempotency-Key": f'"{uuid4()}"'}
+    answers = [await api.post("/v1/emails", json=mail, headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true", "true"]
+    other = await api.post("/v1/emails", json={**mail, "text": "y"}, headers=headers)
+    assert other.status_code == 422
+    assert other.json()["type"] == "/problems/idempotency-mismatch"
+    await settled(api, answers[0].json()["id"])
+    assert len(await received(mailbox, subject)) == 1
