@@ -1,0 +1,84 @@
+"""Questions about batches, each answered to the owner only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chassis.broker.envelope import new_id
+from chassis.errors import RemoteFailure
+from contracts.batches import (
+    BatchCounts,
+    Batches,
+    CountBatches,
+    ListBatches,
+    ListResults,
+    Results,
+)
+
+
+@pytest.fixture
+async def service(house: Any) -> Any:
+    return await house.start()
+
+
+async def test_another_owner_finds_nothing(service: Any, caller: Any) -> None:
+    batch_id = await caller.submit("echo", [1])
+    await caller.reach(batch_id)
+    caller.owner = "eve"
+    for question in (caller.get(batch_id), caller.results(batch_id)):
+        with pytest.raises(RemoteFailure) as caught:
+            await question
+        assert (caught.value.code, caught.value.status) == ("batch-not-found", 404)
+    assert (await caller.ask(ListBatches(owner_id="eve"), Batches)).data == []
+    assert (await caller.ask(CountBatches(owner_id="eve"), BatchCounts)).counts == {}
+
+
+async def test_a_batch_that_does_not_exist_is_not_found(service: Any, caller: Any) -> None:
+    with pytest.raises(RemoteFailure, match="no batch"):
+        await caller.get(new_id())
+
+
+async def test_a_task_is_not_a_batch(service: Any, caller: Any) -> None:
+    task = await caller.submit("echo", [1], kind="task")
+    await caller.reach(task)
+    with pytest.raises(RemoteFailure, match="no batch"):
+        await caller.get(task, kind="batch")
+
+
+async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller: Any) -> None:
+    ids = [await caller.submit("echo", [n]) for n in range(5)]
+    for batch_id in ids:
+        await caller.reach(batch_id)
+    first = await caller.ask(ListBatches(owner_id="ann", limit=3), Batches)
+    rest = await caller.ask(ListBatches(owner_id="ann", limit=3, cursor=first.next_cursor), Batches)
+    assert [batch.id for batch in (*first.data, *rest.data)] == ids[::-1]
+    assert rest.next_cursor is None
+    assert (await caller.ask(ListBatches(owner_id="ann", kind="task"), Batches)).data == []
+    assert (await caller.ask(CountBatches(owner_id="ann"), BatchCounts)).counts == {"completed": 5}
+
+
+async def test_items_without_a_result_are_pending_or_running(service: Any, caller: Any, stage: Any) -> None:
+    batch_id = await caller.submit("gated", list(range(300)))
+    await stage.begun.wait()
+    batch = await caller.reach(batch_id, "running")
+    assert batch.counts.running + batch.counts.pending == 300
+    running = await caller.results(batch_id, status="running")
+    pending = await caller.results(batch_id, status="pending", limit=70)
+    assert running
+    assert sorted(r.position for r in (*running, *pending)) == list(range(300))
+    assert await caller.results(batch_id) == []
+    stage.go.set()
+    await caller.reach(batch_id)
+    assert len(await caller.results(batch_id)) == 300
+
+
+async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Any) -> None:
+    batch_id = await caller.submit("echo", [1])
+    await caller.reach(batch_id)
+    for cursor in ("x", "-1", "99999999999", "\u0663"):
+        with pytest.raises(RemoteFailure, match="cursor"):
+            await caller.ask(ListResults(batch_id=batch_id, owner_id="ann", cursor=cursor), Results)
+        with pytest.raises(RemoteFailure, match="cursor"):
+            await caller.ask(ListBatches(owner_id="ann", cursor=cursor), Batches)

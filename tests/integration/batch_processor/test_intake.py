@@ -1,0 +1,192 @@
+"""Batches arrive in any order, doubled, damaged or not at all."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiormq
+import pytest
+
+from chassis.broker.envelope import new_id
+from chassis.errors import RemoteFailure
+from contracts.batches import AbandonBatch, CancelBatch, CreateBatch, Item
+from contracts.topology import parked_queue
+from waiting import until
+
+
+@pytest.fixture
+async def service(house: Any) -> Any:
+    return await house.start()
+
+
+async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Any) -> None:
+    batch_id = await caller.submit("echo", [{"n": 1}, None, "three"])
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.total, batch.counts.succeeded) == ("completed", 3, 3)
+    assert [result.result for result in await caller.results(batch_id)] == [{"n": 1}, None, "three"]
+    [event] = await caller.finished_events()
+    assert (event.batch.id, event.owner_id, event.batch.counts.succeeded) == (batch_id, "ann", 3)
+
+
+async def test_a_batch_without_items_is_completed(service: Any, caller: Any) -> None:
+    batch = await caller.reach(await caller.submit("echo", []))
+    assert (batch.status, batch.counts.total) == ("completed", 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_streamed_upload_arrives_in_any_order_and_doubled(
+    service: Any, caller: Any, seed: int
+) -> None:
+    chance = random.Random(seed)
+    creation = caller.creation("echo", None)
+    id_ = creation.batch_id
+    parts = [caller.append(id_, offset, list(range(offset, offset + 100))) for offset in range(0, 1000, 100)]
+    messages = [(message, new_id()) for message in (creation, *parts, caller.seal(id_, 1000))]
+    # Some twice under the same id (a redelivery), some under another (a resumed upload).
+    messages += [(m, i if chance.random() < 0.5 else new_id()) for m, i in chance.sample(messages, 6)]
+    chance.shuffle(messages)
+    for message, message_id in messages:
+        await caller.send(message, message_id=message_id)
+    batch = await caller.reach(id_)
+    assert (batch.status, batch.counts.succeeded, batch.counts.total) == ("completed", 1000, 1000)
+    results = await caller.results(id_, limit=300)
+    assert [(r.position, r.custom_id, r.result) for r in results] == [
+        (n, f"item-{n}", n) for n in range(1000)
+    ]
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_parts_that_overlap_are_stored_once(service: Any, caller: Any) -> None:
+    creation = caller.creation("echo", None)
+    await caller.send(creation)
+    await caller.send(caller.append(creation.batch_id, 0, list(range(60))))
+    await caller.send(caller.append(creation.batch_id, 40, list(range(40, 100))))
+    await caller.send(caller.seal(creation.batch_id, 100))
+    batch = await caller.reach(creation.batch_id)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 100)
+
+
+async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, caller: Any) -> None:
+    batch = await caller.reach(await caller.submit("no.such", [1, 2]))
+    assert (batch.status, batch.counts.skipped, batch.counts.total) == ("failed", 2, 2)
+    assert batch.error["code"] == "unknown-operation"
+    assert "no.such" in batch.error["detail"]
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Any) -> None:
+    creation = caller.creation("echo", None).model_copy(
+        update={"items": [Item(custom_id="a", payload=1), Item(custom_id="a", payload=2)]}
+    )
+    await caller.send(creation)
+    batch = await caller.reach(creation.batch_id)
+    assert (batch.status, batch.error["code"]) == ("failed", "duplicate-custom-id")
+    assert "'a'" in batch.error["detail"]
+
+
+async def test_an_upload_with_a_hole_fails(service: Any, caller: Any) -> None:
+    creation = caller.creation("echo", None)
+    await caller.send(creation)
+    await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
+    await caller.send(caller.append(creation.batch_id, 5, [5, 6]))
+    await caller.send(caller.seal(creation.batch_id, 4))
+    batch = await caller.reach(creation.batch_id)
+    assert (batch.status, batch.error["code"]) == ("failed", "inconsistent-upload")
+
+
+async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, caller: Any) -> None:
+    creation = caller.creation("echo", None)
+    id_ = creation.batch_id
+    await caller.send(creation)
+    await caller.send(caller.append(id_, 0, [0, 1]))
+    await caller.reach(id_, "open")
+    await caller.send(AbandonBatch(batch_id=id_, owner_id="ann"))
+    await until(lambda: _status(caller, id_, "abandoned"))
+    await caller.send(caller.append(id_, 2, [2, 3]))
+    await caller.send(caller.seal(id_, 4))
+    await caller.submit("echo", [1])
+    with pytest.raises(RemoteFailure, match="no batch"):
+        await caller.get(id_)
+    await service.coordinator._remove()
+    assert await caller.database.fetchval("SELECT count(*) FROM items WHERE batch_id = $1", id_) == 0
+
+
+async def test_an_upload_that_is_never_sealed_expires(house: Any, caller: Any) -> None:
+    await house.start(upload_expires_s=1)
+    creation = caller.creation("echo", None)
+    await caller.send(creation)
+    await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
+    batch = await caller.reach(creation.batch_id, "expired")
+    assert (batch.counts.total, batch.counts.skipped) == (2, 2)
+    assert [event.batch.status for event in await caller.finished_events()] == ["expired"]
+
+
+async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, caller: Any) -> None:
+    creation = caller.creation("echo", [1, 2, 3])
+    await caller.send(CancelBatch(batch_id=creation.batch_id, owner_id="ann"))
+    await until(lambda: _status(caller, creation.batch_id, "open"))
+    await caller.send(creation)
+    batch = await caller.reach(creation.batch_id)
+    assert (batch.status, batch.counts.cancelled, batch.counts.total) == ("cancelled", 3, 3)
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_a_message_for_somebody_elses_batch_is_parked(
+    service: Any, caller: Any, broker_url: str
+) -> None:
+    batch_id = await caller.submit("echo", [1])
+    await caller.reach(batch_id)
+    await caller.send(CancelBatch(batch_id=batch_id, owner_id="eve"))
+    await until(lambda: _parked(broker_url))
+
+
+async def test_a_task_carries_its_only_result(service: Any, caller: Any) -> None:
+    batch = await caller.reach(await caller.submit("echo", [{"answer": 42}], kind="task"))
+    assert (batch.kind, batch.status, batch.result) == ("task", "completed", {"answer": 42})
+
+
+async def test_a_task_that_fails_carries_its_error(service: Any, caller: Any) -> None:
+    batch = await caller.reach(await caller.submit("grumpy", [3], kind="task"))
+    assert (batch.status, batch.result) == ("failed", None)
+    assert batch.error == {"code": "conflict", "detail": "divisible by three"}
+
+
+async def test_a_task_waits_for_its_time(service: Any, caller: Any) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=1)
+    batch = await caller.reach(await caller.submit("echo", [1], kind="task", not_before=due))
+    assert batch.started_at is not None
+    assert batch.started_at >= due
+
+
+async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: Any) -> None:
+    creation = CreateBatch(
+        batch_id=new_id(),
+        owner_id="ann",
+        operation="echo",
+        accepted_at=datetime.now(UTC),
+        items=[Item(custom_id="a\x00b", payload=10**30), Item(custom_id="ä ☃", payload="\x00\u2028")],
+    )
+    await caller.send(creation)
+    await caller.reach(creation.batch_id, "completed")
+    rows = await caller.database.fetch("SELECT result FROM results ORDER BY position")
+    assert [row["result"] for row in rows] == [str(10**30), '"\\u0000\u2028"']
+    names = await caller.database.fetch("SELECT custom_id FROM items ORDER BY position")
+    assert [row["custom_id"] for row in names] == ["a\ufffdb", "ä ☃"]
+
+
+async def _status(caller: Any, batch_id: Any, status: str) -> bool:
+    return bool(
+        await caller.database.fetchval("SELECT status FROM batches WHERE id = $1", batch_id) == status
+    )
+
+
+async def _parked(broker_url: str) -> bool:
+    connection = await aiormq.connect(broker_url)
+    try:
+        channel = await connection.channel()
+        declared = await channel.queue_declare(parked_queue("batch-processor"), passive=True)
+        return bool(declared.message_count)
+    finally:
+        await connection.close()

@@ -1,0 +1,217 @@
+"""Chunks run once, are retried, cancelled, given back and brought back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiormq
+
+from batch_processor.worker import Pace
+from chassis.broker.envelope import new_id
+from chassis.broker.topology import declare
+from contracts.batches import CancelBatch, RunChunk
+from contracts.emails import SendEmail
+from contracts.topology import EMAIL, TOPOLOGIES
+from waiting import until
+
+
+async def test_failed_items_are_told_apart_and_counted_by_code(house: Any, caller: Any) -> None:
+    await house.start()
+    batch_id = await caller.submit("grumpy", list(range(30)))
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded, batch.counts.failed) == ("completed", 20, 10)
+    assert batch.errors == {"conflict": 10}
+    failed = await caller.results(batch_id, status="failed", limit=3)
+    assert [result.position for result in failed] == list(range(0, 30, 3))
+    assert {result.error.code for result in failed if result.error} == {"conflict"}
+
+
+async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
+    house: Any, caller: Any, stage: Any
+) -> None:
+    await house.start()
+    batch_id = await caller.submit("flaky", [0, 1, 2, 3] * 5)
+    batch = await caller.reach(batch_id)
+    assert (batch.counts.succeeded, batch.counts.failed) == (15, 5)
+    assert batch.errors == {"service-unavailable": 5}
+    results = await caller.results(batch_id)
+    assert [result.attempts for result in results] == [1, 2, 3, 3] * 5
+    assert [stage.runs[batch_id, n] for n in range(20)] == [1, 2, 3, 3] * 5
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_a_chunk_delivered_again_has_no_effect(house: Any, caller: Any, stage: Any) -> None:
+    await house.start()
+    batch_id = await caller.submit("counted", list(range(250)))
+    before = await caller.reach(batch_id)
+    for chunk in range(3):
+        await caller.send(RunChunk(batch_id=batch_id, chunk=chunk), message_id=new_id())
+    sentinel = await caller.submit("counted", [1])
+    await caller.reach(sentinel)
+    await until(lambda: _queue_is_done(caller))
+    after = await caller.get(batch_id)
+    assert after.counts == before.counts
+    assert set(stage.runs.values()) == {1}
+    assert len(await caller.finished_events()) == 2
+
+
+async def test_chunks_dispatched_while_running_are_not_run_twice(house: Any, caller: Any, stage: Any) -> None:
+    await house.start()
+    batch_id = await caller.submit("gated", list(range(10)))
+    await stage.begun.wait()
+    for _ in range(3):
+        await caller.send(RunChunk(batch_id=batch_id, chunk=0))
+    stage.go.set()
+    batch = await caller.reach(batch_id)
+    assert batch.counts.succeeded == 10
+    assert set(stage.runs.values()) == {1}
+
+
+async def test_a_cancel_in_the_middle_stops_before_the_next_item(house: Any, caller: Any, stage: Any) -> None:
+    service = await house.start(worker_concurrency=2)
+    service.worker._pace = Pace(checkpoint_s=0.05)
+    batch_id = await caller.submit("gated", list(range(1000)))
+    await stage.begun.wait()
+    await caller.send(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    batch = await caller.reach(batch_id)
+    assert batch.status == "cancelled"
+    assert (batch.counts.cancelled, batch.counts.total) == (1000, 1000)
+    # Two chunks at a time, two items in each: nothing else was begun.
+    assert len(stage.runs) <= 4
+    results = await caller.results(batch_id)
+    assert [(r.position, r.status) for r in results] == [(n, "cancelled") for n in range(1000)]
+    assert [event.batch.status for event in await caller.finished_events()] == ["cancelled"]
+
+
+async def test_what_had_finished_before_the_cancel_is_kept(house: Any, caller: Any, stage: Any) -> None:
+    service = await house.start(worker_concurrency=1)
+    service.worker._pace = Pace(checkpoint_s=0.05)
+    stage.free = 12
+    batch_id = await caller.submit("gated", list(range(25)))
+    await stage.begun.wait()
+    await until(lambda: _results(caller, batch_id, 12))
+    await caller.send(CancelBatch(batch_id=batch_id, owner_id="ann"))
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded, batch.counts.cancelled) == ("cancelled", 12, 13)
+    assert {r.position for r in await caller.results(batch_id, status="succeeded")} == set(range(12))
+
+
+async def test_results_are_stored_while_a_chunk_still_runs(house: Any, caller: Any, stage: Any) -> None:
+    service = await house.start()
+    service.worker._pace = Pace(checkpoint_s=0.05)
+    stage.free = 2
+    batch_id = await caller.submit("gated", list(range(4)))
+    await until(lambda: _results(caller, batch_id, 2))
+    batch = await caller.get(batch_id)
+    assert (batch.status, batch.counts.succeeded, batch.counts.running) == ("running", 2, 2)
+    stage.go.set()
+    await caller.reach(batch_id)
+    assert await caller.database.fetchval("SELECT count(*) FROM chunks") == 0
+
+
+async def test_a_stopping_worker_gives_its_chunk_to_another(house: Any, caller: Any, stage: Any) -> None:
+    first = await house.start()
+    batch_id = await caller.submit("gated", list(range(10)))
+    await stage.begun.wait()
+    await first.close()
+    stage.go.set()
+    await house.start()
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 10)
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_a_chunk_whose_message_was_lost_is_dispatched_again(house: Any, caller: Any) -> None:
+    coordinator = await house.start(roles=("coordinator",))
+    batch_id = await caller.submit("echo", [1, 2, 3])
+    await until(lambda: _chunk_state(caller, "dispatched"))
+    await until(caller._outbox_is_empty)
+    await _purge(caller, "batch-processor.chunk")
+    await house.start(roles=("worker",))
+    await caller.database.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
+    coordinator.coordinator.wake_keeping()
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 3)
+
+
+async def test_a_worker_that_was_overtaken_stores_nothing(house: Any, caller: Any, stage: Any) -> None:
+    await house.start()
+    batch_id = await caller.submit("gated", [1, 2])
+    await stage.begun.wait()
+    # As if another worker had claimed the chunk after the lease.
+    await caller.database.execute("UPDATE chunks SET run = run + 1")
+    stage.go.set()
+    await until(lambda: stage.runs[batch_id, 1])
+    await caller.send(RunChunk(batch_id=batch_id, chunk=0))
+    await caller.database.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
+    batch = await caller.reach(batch_id)
+    assert (batch.counts.succeeded, batch.counts.total) == (2, 2)
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_a_small_batch_does_not_wait_for_a_large_one(house: Any, caller: Any, stage: Any) -> None:
+    await house.start(worker_concurrency=2, batch_window=2)
+    large = await caller.submit("counted", list(range(8_000)))
+    small = await caller.submit("counted", [1])
+    await caller.reach(small)
+    assert (await caller.get(large)).status in ("running", "queued")
+    await caller.reach(large)
+
+
+async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(house: Any, caller: Any) -> None:
+    await _declare(caller, "email.send")
+    await house.start()
+    mails = [{"to": [f"user{n}@example.org"], "subject": "hi", "text": "hello"} for n in range(5)]
+    batch_id = await caller.submit("email.send", [*mails, {"to": []}])
+    batch = await caller.reach(batch_id)
+    assert (batch.counts.succeeded, batch.counts.failed) == (5, 1)
+    assert batch.errors == {"invalid-item": 1}
+    await until(caller._outbox_is_empty)
+    results = await caller.results(batch_id, status="succeeded")
+    sent = await _take_all(caller, "email.send")
+    assert sorted(sent) == sorted(result.result["email_id"] for result in results)
+
+
+async def _results(caller: Any, batch_id: Any, least: int) -> bool:
+    count = await caller.database.fetchval("SELECT count(*) FROM results WHERE batch_id = $1", batch_id)
+    return bool(count >= least)
+
+
+async def _chunk_state(caller: Any, state: str) -> bool:
+    return bool(await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = $1", state))
+
+
+async def _channel(caller: Any) -> Any:
+    connection = await aiormq.connect(caller._broker_url)
+    return connection, await connection.channel()
+
+
+async def _queue_is_done(caller: Any) -> bool:
+    connection, channel = await _channel(caller)
+    try:
+        declared = await channel.queue_declare("batch-processor.chunk", passive=True)
+        return not declared.message_count
+    finally:
+        await connection.close()
+
+
+async def _purge(caller: Any, queue: str) -> None:
+    connection, channel = await _channel(caller)
+    await channel.queue_purge(queue)
+    await connection.close()
+
+
+async def _declare(caller: Any, queue: str) -> None:
+    connection, channel = await _channel(caller)
+    await declare(channel, TOPOLOGIES[EMAIL])
+    await channel.queue_purge(queue)
+    await connection.close()
+
+
+async def _take_all(caller: Any, queue: str) -> list[str]:
+    connection, channel = await _channel(caller)
+    found: list[str] = []
+    while (message := await channel.basic_get(queue, no_ack=True)).body:
+        found.append(str(SendEmail.model_validate_json(message.body).email_id))
+    await connection.close()
+    return found
