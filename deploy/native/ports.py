@@ -79,10 +79,12 @@ def names() -> list[str]:
 
 def free_ports(count: int) -> list[int]:
     """Return `count` different ports on 127.0.0.1 that can be bound now."""
+    # A test that runs beside `make run` keeps off its ports.
+    reserved = set(Ports().numbered().values())
     found: set[int] = set()
     while len(found) < count:
         candidate = random.choice(_FREE_RANGE)  # noqa: S311  not a secret
-        if _bind_problem(candidate) is None:
+        if candidate not in reserved and _bind_problem(candidate) is None:
             found.add(candidate)
     return list(found)
 

@@ -148,7 +148,8 @@ class RabbitMQ:
             "HOME": home,
             "ERL_EPMD_PORT": str(self.ports.epmd),
             "ERL_EPMD_ADDRESS": HOST,
-            "RABBITMQ_NODENAME": f"tickwire-{self.ports.rabbitmq}@localhost",
+            # The data belongs to this name for ever; it may be the same everywhere as the port mapper is private.
+            "RABBITMQ_NODENAME": "tickwire@localhost",
             "RABBITMQ_DIST_PORT": str(self.ports.rabbitmq_distribution),
             "RABBITMQ_MNESIA_BASE": f"{home}/data",
             "RABBITMQ_MNESIA_DIR": f"{home}/data/node",

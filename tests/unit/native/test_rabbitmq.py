@@ -40,11 +40,16 @@ def test_the_rest_of_the_definitions_is_kept() -> None:
     assert merged["vhosts"] == [{"name": "tickwire"}]
 
 
-def test_the_node_is_private_in_name_ports_and_files(tmp_path: Path) -> None:
+def test_the_node_is_private_in_ports_and_files(tmp_path: Path) -> None:
     ports = Ports(rabbitmq=20001, epmd=20002, rabbitmq_distribution=20003)
     environment = RabbitMQ(RunDirectory.at(tmp_path), ports).stages[1][0].environment
-    assert environment["RABBITMQ_NODENAME"] == "tickwire-20001@localhost"
     assert environment["ERL_EPMD_PORT"] == "20002"
     assert environment["RABBITMQ_DIST_PORT"] == "20003"
     for name in ("HOME", "RABBITMQ_MNESIA_DIR", "RABBITMQ_CONFIG_FILE", "RABBITMQ_ENABLED_PLUGINS_FILE"):
         assert environment[name].startswith(str(tmp_path))
+
+
+def test_the_node_keeps_its_name_when_its_port_changes(tmp_path: Path) -> None:
+    run = RunDirectory.at(tmp_path)
+    names = {RabbitMQ(run, Ports.free()).stages[1][0].environment["RABBITMQ_NODENAME"] for _ in range(2)}
+    assert names == {"tickwire@localhost"}
