@@ -55,6 +55,7 @@ class Resources:
             book=self.book,
             chat=self.chat,
             find_batch=lambda principal, id_, deadline: self.batches.get(principal, id_, "batch", deadline),
+            find_quote=self.stocks.quote,
             epoch=uuid4().hex,
         )
         self.foundation.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)

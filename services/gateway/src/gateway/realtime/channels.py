@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from chassis.deadlines import Deadline
 from chassis.errors import Forbidden, InvalidInput, NotFound
 from gateway.identity.keys import Principal
@@ -16,12 +18,14 @@ from gateway.realtime.hub import Hub, Publication
 from gateway.realtime.repository import ChatMessage
 from gateway.realtime.rooms import Chat, publication
 from gateway.stocks.book import Entry, QuoteBook
+from gateway.stocks.desk import symbol_of
 
 MOST_RECOVERED = 300
 
 _ROOM = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
 
 FindBatch = Callable[[Principal, UUID, Deadline], Awaitable[Mapping[str, Any]]]
+FindQuote = Callable[[str, Deadline], Awaitable[bytes]]
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,21 @@ class Joined:
 class Channels:
     """Checks who may listen and post, and gives what a subscriber has missed."""
 
-    def __init__(self, *, hub: Hub, book: QuoteBook, chat: Chat, find_batch: FindBatch, epoch: str) -> None:
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        book: QuoteBook,
+        chat: Chat,
+        find_batch: FindBatch,
+        find_quote: FindQuote,
+        epoch: str,
+    ) -> None:
         self.hub = hub
         self.chat = chat
         self._book = book
         self._find_batch = find_batch
+        self._find_quote = find_quote
         self._epoch = epoch
         book.on_quote(self._quote_pushed)
 
@@ -50,7 +64,7 @@ class Channels:
         """What a new subscriber gets at once. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
         kind, name = split(channel)
         if kind == "quotes":
-            return self._join_quotes(principal, name)
+            return await self._join_quotes(principal, name)
         if kind == "batch":
             return await self._join_batch(principal, name)
         return await self._join_chat(name, recover)
@@ -72,13 +86,18 @@ class Channels:
         found = await self.chat.repository.before(name, before or 2**62, limit)
         return [_document(message) for message in reversed(found)]
 
-    def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
+    async def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
         _require(principal, "quotes:read")
         entry = self._book.last(symbol)
-        if entry is None:
-            return Joined(self._epoch, 0, False, [], True)
-        stream = entry.quote["stream"]
-        return Joined(stream["epoch"], stream["offset"], False, [quote_publication(entry).document()], True)
+        if entry is not None:
+            stream = entry.quote["stream"]
+            now = quote_publication(entry).document()
+            return Joined(stream["epoch"], stream["offset"], False, [now], True)
+        # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
+        quote = orjson.loads(await self._find_quote(symbol_of(symbol), Deadline.after(5)))
+        stream = quote["stream"] or {"epoch": self._epoch, "offset": 0}
+        now = Publication(f"quotes:{symbol}", stream["offset"], quote["as_of"], quote).document()
+        return Joined(stream["epoch"], stream["offset"], False, [now], True)
 
     async def _join_batch(self, principal: Principal, name: str) -> Joined:
         _require(principal, "batches:read")
