@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chassis import migrations
+from chassis.postgres import Postgres
+from stock_data import dataset
+from stock_data.repository import Repository
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Postgres]:
+    postgres = Postgres(dsn, size=4)
+    await postgres.open()
+    try:
+        yield postgres
+    finally:
+        await postgres.close()
+
+
+async def migrated(dsn: str, stack: AsyncExitStack) -> Postgres:
+    postgres = await stack.enter_async_context(connected(dsn))
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "stock_data")
+    return postgres
+
+
+@pytest.fixture
+async def empty(fresh_database: Any) -> AsyncIterator[Postgres]:
+    async with AsyncExitStack() as stack:
+        yield await migrated(await fresh_database(), stack)
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres_server: Any) -> AsyncIterator[Postgres]:
+    """A database with the history, for the tests that only read."""
+    async with AsyncExitStack() as stack:
+        postgres = await migrated(await postgres_server.create_database("test_stock_history"), stack)
+        await Repository(postgres).import_dataset(dataset.read())
+        yield postgres
+
+
+@pytest.fixture
+def repository(filled: Postgres) -> Repository:
+    return Repository(filled)
+
+
+async def test_the_history_is_imported_once(empty: Postgres) -> None:
+    repository = Repository(empty)
+    assert await repository.import_dataset(dataset.read()) == 12_154
+    assert await repository.import_dataset(dataset.read()) == 0
+    async with empty.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM bars") == 12_154
+        assert await connection.fetchval("SELECT bars FROM imports WHERE name = $1", dataset.NAME) == 12_154
+
+
+async def test_replicas_that_start_together_import_it_once(fresh_database: Any) -> None:
+    dsn = await fresh_database()
+    async with AsyncExitStack() as stack:
+        replicas = await asyncio.gather(*(migrated(dsn, stack) for _ in range(3)))
+        counts = await asyncio.gather(*(Repository(each).import_dataset(dataset.read()) for each in replicas))
+    assert sorted(counts) == [0, 0, 12_154]
+
+
+async def test_an_import_that_breaks_off_leaves_nothing(empty: Postgres) -> None:
+    repository, whole = Repository(empty), dataset.read()
+    broken = dataset.Dataset(whole.csv + b"AAPL,2013-03-04,10,9,8,9.5,1,9\n", whole.sha256)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await repository.import_dataset(broken)
+    assert await repository.listings() == []
+    assert await repository.import_dataset(whole) == 12_154
+
+
+async def test_prices_are_exact(repository: Repository) -> None:
+    bars = await repository.bars("AAPL", date(2003, 4, 2), date(2003, 4, 2), limit=10)
+    assert [str(bars[0].low), str(bars[0].adjusted_close)] == ["14.2675", "0.93815174484906"]
+    assert (bars[0].open, bars[0].volume) == (Decimal("14.36"), 3_060_200)
+
+
+async def test_bars_come_in_order_within_their_range(repository: Repository) -> None:
+    bars = await repository.bars("MSFT", date(2003, 2, 14), date(2003, 2, 19), limit=10)
+    assert [bar.day.isoformat() for bar in bars] == ["2003-02-14", "2003-02-18", "2003-02-19"]
+    assert len(await repository.bars("MSFT", date.min, date.max, limit=2)) == 2
+    assert len(await repository.bars("MSFT", date.min, date.max, limit=10_000)) == 3270
+
+
+async def test_bars_lie_in_the_partition_of_their_year(filled: Postgres) -> None:
+    async with filled.connection() as connection:
+        count = await connection.fetchval("SELECT count(*) FROM bars_2005")
+        elsewhere = await connection.fetchval("SELECT count(*) FROM bars_other")
+    assert (count, elsewhere) == (252 * 4, 0)
+
+
+async def test_listings_know_names_splits_and_newest_bars(repository: Repository) -> None:
+    listings = {each.symbol: each for each in await repository.listings()}
+    assert list(listings) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    apple = listings["AAPL"]
+    assert (apple.name, apple.exchange, apple.currency) == ("Apple Inc.", "NASDAQ", "USD")
+    assert apple.source == "embedded"
+    assert [split.day.isoformat() for split in apple.splits] == ["2000-06-21", "2005-02-28"]
+    assert {split.ratio for split in apple.splits} == {2}
+    assert (apple.newest.day, apple.newest.close) == (date(2013, 3, 1), Decimal("430.47"))
+    assert apple.previous is not None
+    assert apple.previous.day == date(2013, 2, 28)
+    assert listings["FB"].first_day == date(2012, 5, 18)
+
+
+async def test_the_next_day_skips_the_days_without_trading(repository: Repository) -> None:
+    found = await repository.next_day(date(2012, 5, 26))
+    assert {each.bar.day for each in found} == {date(2012, 5, 29)}
+    assert [each.symbol for each in found] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+
+
+async def test_a_replayed_day_knows_the_close_before_in_its_own_shares(repository: Repository) -> None:
+    found = {each.symbol: each for each in await repository.next_day(date(2005, 2, 28))}
+    assert found["AAPL"].previous_close == Decimal("44.495")
+    assert found["MSFT"].previous_close == Decimal("25.25")
+    first = await repository.next_day(date(2000, 1, 1))
+    assert {each.previous_close for each in first} == {None}
+
+
+async def test_after_the_last_day_there_is_none(repository: Repository) -> None:
+    assert await repository.next_day(date(2013, 3, 2)) == []
+
+
+async def test_the_database_refuses_a_bar_that_contradicts_itself(filled: Postgres) -> None:
+    async with filled.connection() as connection:
+        for prices in ("10, 9, 8, 9", "10, 11, 10.5, 11", "10, 11, -1, 10"):
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(
+                    "INSERT INTO bars (symbol, day, open, high, low, close, volume) "
+                    f"VALUES ('AAPL', '2013-03-04', {prices}, 1)"
+                )

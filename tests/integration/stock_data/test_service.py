@@ -1,0 +1,390 @@
+"""The whole service on real servers: asked over the broker, heard on the live exchange, seen over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import aiormq
+import asyncpg
+import httpx
+import pytest
+
+from chassis.broker.messaging import Messaging
+from chassis.deadlines import Deadline
+from chassis.errors import RemoteFailure
+from chassis.health import Health
+from chassis.resources import Tasks
+from contracts.message import Reply, Request
+from contracts.stocks import (
+    Bars,
+    GetBars,
+    GetQuotes,
+    Instruments,
+    Quote,
+    Quotes,
+    QuotesTicked,
+    SearchSymbols,
+)
+from contracts.topology import GATEWAY, TOPOLOGIES
+from doubles import alpaca as double
+from doubles.alpaca import AlpacaDouble
+from stock_data.app import create_app
+from stock_data.resources import Resources
+from stock_data.settings import Settings
+from waiting import until
+
+_KEPT_BUSY = {"replay_speed": 23_400.0, "replay_ticks_per_s": 40.0}
+
+
+class Client:
+    """Asks as the gateway does."""
+
+    def __init__(self, url: str) -> None:
+        self.messaging = Messaging(url, TOPOLOGIES[GATEWAY])
+        self._tasks, self._health = Tasks(), Health()
+
+    async def open(self) -> None:
+        self.messaging.start(self._tasks, self._health)
+        await until(lambda: not self._health.reasons())
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        await self.messaging.close()
+
+    async def quotes(self, *symbols: str) -> Quotes:
+        return await self.messaging.rpc.call(GetQuotes(symbols=list(symbols)), Quotes, Deadline.after(5))
+
+    async def bars(self, symbol: str, **question: Any) -> Bars:
+        asked = GetBars.model_validate({"symbol": symbol, **question})
+        return await self.messaging.rpc.call(asked, Bars, Deadline.after(5))
+
+    async def search(self, q: str) -> Instruments:
+        return await self.messaging.rpc.call(SearchSymbols(q=q), Instruments, Deadline.after(5))
+
+    async def failure(self, request: Request) -> RemoteFailure:
+        with pytest.raises(RemoteFailure) as caught:
+            await self.messaging.rpc.call(request, Reply, Deadline.after(5))
+        return caught.value
+
+
+class Bench:
+    """Runs services on the test's servers; all of one test share a database."""
+
+    def __init__(self, broker_url: str, dsn: str, stack: AsyncExitStack) -> None:
+        self.broker_url = broker_url
+        self.dsn = dsn
+        self._stack = stack
+
+    async def run(self, **changes: Any) -> Resources:
+        resources = Resources(self.settings(**changes))
+        await self._stack.enter_async_context(running(resources))
+        return resources
+
+    async def client(self) -> Client:
+        client = Client(self.broker_url)
+        self._stack.push_async_callback(client.close)
+        await client.open()
+        return client
+
+    def settings(self, **changes: Any) -> Settings:
+        values = {
+            "rabbitmq_url": self.broker_url,
+            "postgres_dsn": self.dsn,
+            "replay_enabled": False,
+            **changes,
+        }
+        return Settings.model_validate(values)
+
+
+@asynccontextmanager
+async def running(resources: Resources) -> AsyncIterator[None]:
+    await resources.open()
+    try:
+        await until(
+            lambda: not resources.foundation.health.reasons(),
+            what=lambda: str(resources.foundation.health.reasons()),
+        )
+        yield
+    finally:
+        await resources.close()
+
+
+@pytest.fixture
+async def bench(broker_url: str, fresh_database: Any) -> AsyncIterator[Bench]:
+    dsn = await fresh_database()
+    async with AsyncExitStack() as stack:
+        yield Bench(broker_url, dsn, stack)
+
+
+@pytest.fixture
+async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
+    """Every quote that is published on the live exchange, as a gateway hears it."""
+    heard: list[Quote] = []
+
+    async def take(message: aiormq.abc.DeliveredMessage) -> None:
+        heard.extend(QuotesTicked.model_validate_json(message.body).quotes)
+
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    queue = (await channel.queue_declare("", exclusive=True)).queue or ""
+    await channel.exchange_declare("live", exchange_type="topic", durable=True)
+    await channel.queue_bind(queue, "live", routing_key="quotes")
+    await channel.basic_consume(queue, take, no_ack=True)
+    yield heard
+    await connection.close()
+
+
+async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: Bench) -> None:
+    await bench.run()
+    reply = await (await bench.client()).quotes("aapl", "NOPE", "fb", "n@pe")
+    assert [quote.symbol for quote in reply.quotes] == ["AAPL", "FB"]
+    apple = reply.quotes[0]
+    assert [apple.price, apple.previous_close, apple.change] == [
+        Decimal("430.47"),
+        Decimal("441.4"),
+        Decimal("-10.93"),
+    ]
+    assert (apple.source, apple.simulated, apple.stale, apple.session) == ("embedded", False, True, "closed")
+    assert apple.as_of == datetime(2013, 3, 1, 21, tzinfo=UTC)
+    assert [(error.code, error.status) for error in reply.errors] == [
+        ("invalid-symbol", 422),
+        ("unknown-symbol", 404),
+    ]
+
+
+async def test_quotes_need_no_database_once_the_service_runs(bench: Bench) -> None:
+    resources = await bench.run()
+    client = await bench.client()
+    await resources.foundation.postgres.close()
+    assert len((await client.quotes("AAPL", "FB", "GOOG", "IBM", "MSFT")).quotes) == 5
+    assert [each.symbol for each in (await client.search("apple")).data] == ["AAPL"]
+
+
+async def test_the_whole_history_comes_in_pages(bench: Bench) -> None:
+    await bench.run()
+    client = await bench.client()
+    days, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = await client.bars("IBM", limit=1000, cursor=cursor)
+        days += [bar.t for bar in page.data]
+        cursor, pages = page.next_cursor, pages + 1
+    assert (len(days), pages) == (3270, 4)
+    assert days == sorted(set(days))
+    assert (days[0], days[-1]) == (datetime(2000, 3, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC))
+
+
+async def test_bars_can_be_had_raw_and_in_the_shares_after_a_split(bench: Bench) -> None:
+    await bench.run()
+    client = await bench.client()
+    days = {"start": date(2005, 2, 25), "end": date(2005, 2, 28)}
+    raw = await client.bars("AAPL", **days)
+    adjusted = await client.bars("AAPL", adjustment="split", **days)
+    assert [str(bar.c) for bar in raw.data] == ["88.99", "44.86"]
+    assert [str(bar.c) for bar in adjusted.data] == ["44.495", "44.86"]
+    assert [bar.factor for bar in raw.data] == [1, 1]
+    assert [bar.factor for bar in adjusted.data] == [Decimal("0.5"), 1]
+    assert [bar.v for bar in adjusted.data] == [raw.data[0].v * 2, raw.data[1].v]
+    assert (adjusted.source, adjusted.adjustment, adjusted.next_cursor) == ("embedded", "split", None)
+
+
+async def test_fully_adjusted_closes_move_as_the_sources_own(bench: Bench) -> None:
+    await bench.run()
+    page = await (await bench.client()).bars(
+        "MSFT", adjustment="all", start=date(2003, 2, 14), end=date(2003, 2, 18)
+    )
+    change = page.data[1].c / page.data[0].c
+    assert change == pytest.approx(Decimal("24.96") / (Decimal("48.3") / 2), rel=Decimal("0.01"))
+
+
+async def test_errors_keep_their_code_and_status(bench: Bench) -> None:
+    await bench.run()
+    client = await bench.client()
+    asked = {
+        "unknown-symbol": GetBars(symbol="NOPE"),
+        "invalid-symbol": GetBars(symbol="../etc"),
+        "invalid-cursor": GetBars(symbol="IBM", cursor="zzz"),
+        "invalid-input": GetBars(symbol="IBM", start=date(2005, 1, 2), end=date(2005, 1, 1)),
+    }
+    for code, request in asked.items():
+        failure = await client.failure(request)
+        assert (failure.code, failure.status) == (code, 404 if code == "unknown-symbol" else 422)
+
+
+async def test_the_feed_is_heard_and_answered_from(bench: Bench, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    client = await bench.client()
+    await until(lambda: len({quote.symbol for quote in ticks}) == 5)
+    asked = {quote.symbol: quote for quote in (await client.quotes("AAPL", "FB")).quotes}
+    assert asked["AAPL"].simulated
+    assert asked["AAPL"].source == "replay"
+    position = asked["AAPL"].stream
+    await until(lambda: any(q.symbol == "AAPL" and q.stream == position for q in ticks))
+    assert datetime.now(UTC) - asked["AAPL"].as_of < timedelta(seconds=10)
+
+
+async def test_a_replayed_day_is_the_real_one(bench: Bench, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, replay_start_day=date(2005, 2, 28), **_KEPT_BUSY)
+    await until(lambda: any(quote.replayed and quote.replayed.day == 1 for quote in ticks))
+    day = [q for q in ticks if q.symbol == "AAPL" and q.replayed and q.replayed.day == 28]
+    assert [day[-1].price, day[-1].high, day[-1].low] == [
+        Decimal("44.86"),
+        Decimal("45.14"),
+        Decimal("43.96"),
+    ]
+    assert (day[-1].volume, day[0].price) == (11_635_900, Decimal("44.68"))
+    assert {q.previous_close for q in day} == {Decimal("44.495")}
+    assert "FB" not in {quote.symbol for quote in ticks}
+
+
+async def test_a_symbol_that_is_not_replayed_yet_answers_with_its_newest_bar(
+    bench: Bench, ticks: list[Quote]
+) -> None:
+    await bench.run(replay_enabled=True, replay_start_day=date(2001, 1, 1))
+    await until(lambda: ticks)
+    found = {
+        quote.symbol: quote.source for quote in (await (await bench.client()).quotes("AAPL", "FB")).quotes
+    }
+    assert found == {"AAPL": "replay", "FB": "embedded"}
+
+
+async def test_one_of_two_replicas_feeds_and_both_answer_from_it(bench: Bench, ticks: list[Quote]) -> None:
+    replicas = [await bench.run(replay_enabled=True, **_KEPT_BUSY) for _ in range(2)]
+    await until(lambda: any(each.feed.is_running for each in replicas))
+    await until(lambda: all(_board_price(each) for each in replicas))
+    assert sum(each.feed.is_running for each in replicas) == 1
+    epochs = {_stream_epoch(each) for each in replicas}
+    assert len(epochs) == 1
+    assert {quote.stream.epoch for quote in ticks if quote.stream} == epochs
+
+
+async def test_another_replica_takes_the_feed_over(bench: Bench, ticks: list[Quote]) -> None:
+    other = await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    await until(lambda: other.feed.is_running)
+    waiting = await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    await other.close()
+    await until(lambda: waiting.feed.is_running)
+    await until(lambda: len({quote.stream.epoch for quote in ticks if quote.stream}) == 2)
+
+
+async def test_the_feed_goes_on_after_a_restart_of_its_lock(bench: Bench, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    await until(lambda: ticks)
+    admin = await asyncpg.connect(bench.dsn)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stock-data feed'"
+    )
+    await admin.close()
+    await until(lambda: len({quote.stream.epoch for quote in ticks if quote.stream}) == 2)
+
+
+async def test_ticks_come_again_after_the_broker_cut_every_connection(
+    bench: Bench, rabbitmq_server: Any, broker_url: str
+) -> None:
+    resources = await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    await rabbitmq_server.control("close_all_connections", "--global", "test")
+    await until(lambda: resources.foundation.health.reasons())
+    await until(lambda: not resources.foundation.health.reasons())
+    assert resources.feed.is_running
+    heard = await _hear_one(broker_url)
+    assert heard.quotes
+
+
+async def test_alpaca_answers_first_and_history_when_it_fails(bench: Bench) -> None:
+    async with double.running() as upstream:
+        upstream.snapshots["AAPL"] = double.snapshot(11)
+        await bench.run(**_alpaca(upstream))
+        client = await bench.client()
+        quote = (await client.quotes("AAPL")).quotes[0]
+        assert quote.price == 11
+        assert (quote.source, quote.warnings) == ("alpaca", [])
+        upstream.always = double.too_many(20)
+        await until(lambda: _is_from(client, "embedded"))
+        quote = (await client.quotes("AAPL")).quotes[0]
+        assert quote.warnings == ["alpaca: quota: alpaca says: too many requests."]
+        old = await client.bars("AAPL", limit=1, end=date(2013, 3, 1))
+        assert (old.source, len(old.data), old.warnings) == ("embedded", 1, quote.warnings)
+        assert [each.symbol for each in (await client.search("apple")).data] == ["AAPL"]
+
+
+async def test_a_symbol_that_alpaca_does_not_know_is_not_looked_for_elsewhere(bench: Bench) -> None:
+    async with double.running() as upstream:
+        await bench.run(**_alpaca(upstream))
+        reply = await (await bench.client()).quotes("IBM")
+        assert [(error.symbol, error.code) for error in reply.errors] == [("IBM", "unknown-symbol")]
+
+
+async def test_further_pages_stay_with_their_provider(bench: Bench) -> None:
+    async with double.running() as upstream:
+        upstream.bars["AAPL"] = [double.bar(f"2024-01-{day:02}", v=day) for day in range(2, 6)]
+        await bench.run(**_alpaca(upstream))
+        client = await bench.client()
+        first = await client.bars("AAPL", limit=3)
+        second = await client.bars("AAPL", limit=3, cursor=first.next_cursor)
+        assert [bar.v for bar in first.data + second.data] == [2, 3, 4, 5]
+        upstream.always = double.BROKEN
+        failure = await client.failure(GetBars(symbol="AAPL", limit=3, cursor=first.next_cursor))
+        assert (failure.code, failure.status, failure.retryable) == ("provider-down", 503, True)
+
+
+async def test_the_application_tells_its_health(bench: Bench) -> None:
+    app = create_app(bench.settings(replay_enabled=True))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://s") as http,
+    ):
+        assert (await http.get("/livez")).status_code == 200
+
+        async def is_ready() -> bool:
+            return (await http.get("/readyz")).status_code == 200
+
+        await until(is_ready)
+
+        async def tells_ticks() -> bool:
+            return "tickwire_ticks_published_total" in (await http.get("/metrics")).text
+
+        await until(tells_ticks)
+
+
+def _alpaca(upstream: AlpacaDouble) -> dict[str, Any]:
+    return {
+        "providers": "alpaca,embedded",
+        "alpaca_url": upstream.url,
+        "alpaca_key_id": double.KEY_ID,
+        "alpaca_secret_key": double.SECRET,
+        "quote_ttl_s": 0.1,
+    }
+
+
+async def _is_from(client: Client, source: str) -> bool:
+    return (await client.quotes("AAPL")).quotes[0].source == source
+
+
+def _board_price(resources: Resources) -> Decimal | None:
+    quote = resources.board.get("AAPL", datetime.now(UTC))
+    return quote.price if quote else None
+
+
+def _stream_epoch(resources: Resources) -> str | None:
+    quote = resources.board.get("AAPL", datetime.now(UTC))
+    return quote.stream.epoch if quote and quote.stream else None
+
+
+async def _hear_one(broker_url: str) -> QuotesTicked:
+    heard: list[QuotesTicked] = []
+
+    async def take(message: aiormq.abc.DeliveredMessage) -> None:
+        heard.append(QuotesTicked.model_validate_json(message.body))
+
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    queue = (await channel.queue_declare("", exclusive=True)).queue or ""
+    await channel.queue_bind(queue, "live", routing_key="quotes")
+    await channel.basic_consume(queue, take, no_ack=True)
+    await until(lambda: heard)
+    await connection.close()
+    return heard[0]
