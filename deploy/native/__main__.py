@@ -13,10 +13,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from native import runner
+from native import demo, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory
 from native.errors import NativeError
+from native.ports import HOST
 from native.progress import Progress
 from native.settings import Settings
 
@@ -74,6 +75,25 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
+def tour(options: argparse.Namespace) -> int:
+    """Walk through everything against a running stack."""
+    ports = Settings.load(os.environ, _REPOSITORY / ".env").ports
+    key_file = RunDirectory(options.run_dir.resolve()).api_key
+    if not options.key and not key_file.exists():
+        raise NativeError(
+            f"{key_file} is missing: start the stack with `make run`, or name a key with --key."
+        )
+    failed = asyncio.run(
+        demo.walk(
+            url=options.url or f"http://{HOST}:{ports.gateway}",
+            mailbox_url=options.mailbox or f"http://{HOST}:{ports.mailbox_http}",
+            key=options.key or key_file.read_text().strip(),
+            console=Console(),
+        )
+    )
+    return 1 if failed else 0
+
+
 def reset(options: argparse.Namespace) -> int:
     """Forget the data, the logs and the secrets of the stopped stack."""
     directory = RunDirectory.at(options.run_dir)
@@ -92,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, status, stop, reset):
         text = command.__doc__
         commands.add_parser(command.__name__, help=text, description=text).set_defaults(command=command)
+    walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
+    walk.add_argument("--url", help="public address of the gateway (default: of `make run`)")
+    walk.add_argument("--mailbox", help="address of the mailbox (default: of `make run`)")
+    walk.add_argument("--key", help="API key (default: from .run/api-key)")
+    walk.set_defaults(command=tour)
     return parser
 
 

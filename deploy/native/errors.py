@@ -29,3 +29,7 @@ class ProcessFailedError(NativeError):
 
 class NotReadyError(NativeError):
     """A readiness check that has not passed yet; the text is the reason."""
+
+
+class DemoError(NativeError):
+    """A step of the tour did not show what it promises."""

@@ -148,7 +148,7 @@ class RabbitMQ:
             "HOME": home,
             "ERL_EPMD_PORT": str(self.ports.epmd),
             "ERL_EPMD_ADDRESS": HOST,
-            # The data belongs to this name for ever; it may be the same everywhere as the port mapper is private.
+            # The data belongs to this name for ever; a private port mapper lets every stack use it.
             "RABBITMQ_NODENAME": "tickwire@localhost",
             "RABBITMQ_DIST_PORT": str(self.ports.rabbitmq_distribution),
             "RABBITMQ_MNESIA_BASE": f"{home}/data",

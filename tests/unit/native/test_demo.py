@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import io
+
+import httpx
+from rich.console import Console
+
+from native import demo
+
+
+def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
+    assert demo.sparkline([1, 2, 3, 4], width=10) == "▁▃▅█"
+    assert len(demo.sparkline([float(number) for number in range(1000)], width=60)) == 60
+    assert demo.sparkline([5, 5], width=10) == "▁▁"
+
+
+async def test_a_stack_that_is_not_there_fails_every_step_in_plain_words() -> None:
+    output = io.StringIO()
+    failed = await demo.walk(
+        url="http://127.0.0.1:1", mailbox_url="http://127.0.0.1:1", key="k", console=Console(file=output)
+    )
+    assert failed == len(demo.STEPS)
+    assert output.getvalue().count("did not work:") == failed
+
+
+async def test_a_problem_of_the_api_is_told_with_its_detail() -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(503, json={"detail": "stock-data does not answer"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://api") as client:
+        tour = demo.Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
+        try:
+            await tour.get("/v1/stocks")
+        except demo.DemoError as error:
+            assert str(error) == "GET /v1/stocks: HTTP 503 stock-data does not answer"
