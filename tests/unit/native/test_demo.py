@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 
 import httpx
+import pytest
 from rich.console import Console
 
 from native import demo
+from native.errors import DemoError
 
 
 def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
@@ -29,7 +31,5 @@ async def test_a_problem_of_the_api_is_told_with_its_detail() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://api") as client:
         tour = demo.Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
-        try:
+        with pytest.raises(DemoError, match="GET /v1/stocks: HTTP 503 stock-data does not answer"):
             await tour.get("/v1/stocks")
-        except demo.DemoError as error:
-            assert str(error) == "GET /v1/stocks: HTTP 503 stock-data does not answer"
