@@ -82,3 +82,17 @@ async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Any)
             await caller.ask(ListResults(batch_id=batch_id, owner_id="ann", cursor=cursor), Results)
         with pytest.raises(RemoteFailure, match="cursor"):
             await caller.ask(ListBatches(owner_id="ann", cursor=cursor), Batches)
+
+
+async def test_a_page_of_large_results_is_shorter_than_asked_for(service: Any, caller: Any) -> None:
+    payloads = [{"n": n, "text": "x" * 100_000} for n in range(20)]
+    creation = caller.creation("echo", None)
+    await caller.send(creation)
+    for offset in range(0, 20, 5):
+        await caller.send(caller.append(creation.batch_id, offset, payloads[offset : offset + 5]))
+    await caller.send(caller.seal(creation.batch_id, 20))
+    await caller.reach(creation.batch_id)
+    request = ListResults(batch_id=creation.batch_id, owner_id="ann")
+    first = await caller.ask(request, Results)
+    assert (len(first.data), first.next_cursor) == (7, "6")
+    assert [result.result for result in await caller.results(creation.batch_id)] == payloads

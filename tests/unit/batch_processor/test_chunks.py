@@ -156,3 +156,13 @@ async def test_a_nul_in_an_error_is_replaced(world: Any) -> None:
 
     run = await executed(ChunkRun(operation(fail), items('{"n":1}'), attempt=1, context=world.context))
     assert run.take().failures[0].detail == "a\ufffdb"
+
+
+async def test_a_result_that_no_message_could_carry_fails_the_item(world: Any) -> None:
+    async def inflate(payload: Number, _: Context) -> str:
+        return "x" * payload.n
+
+    run = ChunkRun(operation(inflate), items('{"n":300000}', '{"n":3}'), attempt=1, context=world.context)
+    outcomes = (await executed(run)).take()
+    assert [failure.code for failure in outcomes.failures] == ["result-too-large"]
+    assert outcomes.results == ['"xxx"']

@@ -53,11 +53,10 @@ class Answers:
         after = _read_position(request.cursor)
         async with self._postgres.connection() as connection:
             await _own(connection, request.batch_id, request.owner_id)
-            found = await repository.list_results(
-                connection, request.batch_id, status=request.status, after=after, limit=request.limit + 1
+            page, more = await repository.list_results(
+                connection, request.batch_id, status=request.status, after=after, limit=request.limit
             )
-        page = found[: request.limit]
-        cursor = str(page[-1].position) if len(found) > len(page) else None
+        cursor = str(page[-1].position) if more else None
         return Results(data=page, next_cursor=cursor)
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:

@@ -11,15 +11,16 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from batch_processor.errors import InvalidItem
+from batch_processor.errors import InvalidItem, ResultTooLarge
 from batch_processor.operation import Context, Operation
 from chassis import logging
 from chassis.errors import ServiceError
-from contracts.message import Command
+from contracts.message import Command, Json
 
 log = logging.get(__name__)
 
 _DETAIL_LENGTH = 1000
+_MOST_RESULT_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class ChunkRun:
             payload = _read(self._operation, item.payload)
             async with asyncio.timeout(self._operation.timeout_s):
                 result = await self._operation.run(payload, context)
-            text = orjson.dumps(result).decode()
+            text = _write(result)
         except ServiceError as error:
             self._failed(item, error.code, error.detail, retryable=error.retryable)
         except TimeoutError:
@@ -141,6 +142,13 @@ class ChunkRun:
             return
         self._ended.add(item.position)
         self._outcomes.failures.append(failure)
+
+
+def _write(result: Json) -> str:
+    text = orjson.dumps(result)
+    if len(text) > _MOST_RESULT_BYTES:
+        raise ResultTooLarge(f"The result has {len(text)} bytes; at most {_MOST_RESULT_BYTES} are kept.")
+    return text.decode()
 
 
 def _read(operation: Operation, text: str) -> Any:

@@ -28,6 +28,21 @@ class InvalidItem(ServiceError):
     title = "Invalid item"
 
 
+class ResultTooLarge(ServiceError):
+    """An item's result does not fit into a message with which it could be asked for."""
+
+    code = "result-too-large"
+    status = 422
+    title = "Result too large"
+
+
+class OperationMissing(Unavailable):
+    """The coordinator knows the operation and this worker does not: one of them is of another release."""
+
+    code = "operation-missing"
+    title = "Operation missing"
+
+
 class PoolBroken(Unavailable):
     """The processes that compute died; they are started anew for the next attempt."""
 

@@ -21,6 +21,9 @@ from contracts.batches import ItemError, Result
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
+# A reply is one message, and no message is larger than 1 MiB.
+_PAGE_BYTES = 700_000
+_DUPLICATES_TIMEOUT_S = 240
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
 ItemRow: TypeAlias = tuple[UUID, int, str | None, str]
@@ -83,8 +86,11 @@ async def last_position(connection: Connection, batch_id: UUID) -> int:
 
 
 async def find_duplicate(connection: Connection, batch_id: UUID) -> str | None:
-    """A `custom_id` that two items of the batch share."""
-    found: str | None = await connection.fetchval(_SQL["find_duplicate"], batch_id)
+    """A `custom_id` that two items of the batch share. Reads all items: seconds for millions of them."""
+    await connection.execute(_SQL["allow_time"])
+    found: str | None = await connection.fetchval(
+        _SQL["find_duplicate"], batch_id, timeout=_DUPLICATES_TIMEOUT_S
+    )
     return found
 
 
@@ -160,11 +166,17 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
 
 async def list_results(
     connection: Connection, batch_id: UUID, *, status: str | None, after: int, limit: int
-) -> list[Result]:
-    """Results in input order from the position after `after`; of items without one when `status` says so."""
-    name = "list_unfinished" if status in ("pending", "running") else "list_results"
-    rows = await connection.fetch(_SQL[name], batch_id, after, status, limit)
-    return [_result(row) for row in rows]
+) -> tuple[list[Result], bool]:
+    """Results in input order behind the position `after`, and whether there are more.
+
+    At most `limit`, fewer when they are large. `pending` and `running` give items without a result.
+    """
+    if status in ("pending", "running"):
+        rows = await connection.fetch(_SQL["list_unfinished"], batch_id, after, status, limit + 1)
+    else:
+        rows = await connection.fetch(_SQL["list_results"], batch_id, after, status, limit + 1, _PAGE_BYTES)
+    more = len(rows) > limit or (bool(rows) and rows[0]["found"] > len(rows))
+    return [_result(row) for row in rows[:limit]], more
 
 
 async def claim_chunk(connection: Connection, batch_id: UUID, number: int, *, lease_s: float) -> Claim | None:

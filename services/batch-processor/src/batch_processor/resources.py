@@ -22,6 +22,8 @@ from contracts.topology import BATCH_PROCESSOR
 
 # A chunk gives itself up long before: the broker takes a message back after 30 minutes.
 _CHUNK_DEADLINE_S = 1500
+# Millions of items are compared with each other before they start.
+_INTAKE_DEADLINE_S = 300
 
 
 class Resources:
@@ -88,6 +90,7 @@ class Resources:
             consumers.intake(self.intake, committed=self._stored),
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
+            deadline_s=_INTAKE_DEADLINE_S,
         )
         self.foundation.answer(consumers.answers(Answers(self.foundation.postgres)))
         self.foundation.on_database(self._start_coordinator)

@@ -13,6 +13,7 @@ from uuid import UUID
 from batch_processor import batches, repository
 from batch_processor.batches import Batch
 from batch_processor.chunks import ChunkRun, Outcomes
+from batch_processor.errors import OperationMissing
 from batch_processor.intake import announce_finished
 from batch_processor.operation import Operation
 from batch_processor.progress import Progress
@@ -92,15 +93,21 @@ class Worker:
             claim = await repository.claim_chunk(connection, batch_id, number, lease_s=self._pace.lease_s)
             if claim is None:
                 return
+            operation = self._find(claim)
             items = await repository.load_items(connection, claim)
         if claim.status == "queued":
             await self._begin(claim)
-        operation = self._operations[claim.operation]
         started = time.perf_counter()
         run = ChunkRun(operation, items, attempt=claim.attempt, context=self._tools.contexts(claim))
         ending = await self._watch(claim, run)
         await self._end(claim, run, ending)
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
+
+    def _find(self, claim: Claim) -> Operation:
+        operation = self._operations.get(claim.operation)
+        if operation is None:
+            raise OperationMissing(f"This worker has no operation named {claim.operation!r}.")
+        return operation
 
     async def _begin(self, claim: Claim) -> None:
         async with self._postgres.transaction() as connection:

@@ -75,11 +75,21 @@ SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
 
 -- name: list_results
-SELECT r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts
-FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
-WHERE r.batch_id = $1 AND r.position > $2 AND i.batch_id = $1
-    AND ($3::text IS NULL OR r.status = $3::item_status)
-ORDER BY r.position LIMIT $4
+-- A page ends with its rows ($4) or with its size in bytes ($5), but never before its first row.
+WITH page AS (
+    SELECT
+        r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
+        200 + coalesce(octet_length(r.result), 0) + coalesce(octet_length(r.error_detail), 0)
+            + coalesce(octet_length(i.custom_id), 0) AS size
+    FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
+    WHERE r.batch_id = $1 AND r.position > $2 AND i.batch_id = $1
+        AND ($3::text IS NULL OR r.status = $3::item_status)
+    ORDER BY r.position LIMIT $4
+), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+)
+SELECT position, custom_id, status, result, error_code, error_detail, attempts, found FROM sized
+WHERE before < $5 ORDER BY position
 
 -- name: list_unfinished
 SELECT
@@ -89,7 +99,8 @@ SELECT
     NULL AS result,
     NULL AS error_code,
     NULL AS error_detail,
-    0 AS attempts
+    0 AS attempts,
+    0 AS found
 FROM items AS i
 WHERE i.batch_id = $1 AND i.position > $2
     AND NOT EXISTS (

@@ -18,6 +18,9 @@ SELECT batch_id, count(*) AS items FROM added GROUP BY batch_id
 -- name: last_position
 SELECT max(position) FROM items WHERE batch_id = $1
 
+-- name: allow_time
+SELECT set_config('statement_timeout', '240000', true), set_config('work_mem', '64MB', true)
+
 -- name: find_duplicate
 SELECT custom_id FROM items WHERE batch_id = $1 AND custom_id IS NOT NULL
 GROUP BY custom_id HAVING count(*) > 1 LIMIT 1
