@@ -95,6 +95,14 @@ async def test_the_answer_names_the_providers_that_failed() -> None:
     assert quotes.quotes[0].warnings == bars.warnings == ["broken: upstream_down: no line"]
 
 
+async def test_a_symbol_that_only_the_broken_provider_may_know_is_not_called_unknown() -> None:
+    broken = Upstream("broken")
+    broken.is_down = True
+    market = Market(Failover([broken, Upstream("spare")]))
+    reply = await market.quotes(GetQuotes(symbols=["TSLA"]), SOON)
+    assert [(error.code, error.status) for error in reply.errors] == [("provider-down", 503)]
+
+
 async def test_pages_make_up_the_whole(market: Market) -> None:
     volumes, cursor, pages = [], None, 0
     while pages == 0 or cursor:

@@ -23,6 +23,3 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[Listing]:
         return iter(self._listings.values())
-
-    def __len__(self) -> int:
-        return len(self._listings)

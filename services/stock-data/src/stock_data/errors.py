@@ -84,6 +84,12 @@ class NotEntitled(ProviderFailure):
     kind = "entitlement"
 
 
+class NotOffered(NotEntitled):
+    """The provider never has what was asked for; nobody can do anything about it."""
+
+    title = "The provider does not offer this"
+
+
 class Blocked(ProviderFailure):
     """Something between us and the provider answers with a page for people."""
 

@@ -40,7 +40,9 @@ class Market:
                 errors += [_symbol_error(symbol, error) for symbol in wanted]
             else:
                 found = _with_warnings(answered)
-                errors += [_symbol_error(s, UnknownSymbol(s)) for s in wanted if s not in found]
+                missing = (symbol for symbol in wanted if symbol not in found)
+                # What a stand-in does not know, the provider that failed may know.
+                errors += [_symbol_error(s, answered.failure or UnknownSymbol(s)) for s in missing]
         quotes = [found[symbol] for symbol in wanted if symbol in found]
         return Quotes(quotes=quotes, errors=errors)
 

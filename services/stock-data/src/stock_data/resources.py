@@ -18,6 +18,7 @@ from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.failover import Failover
+from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import Provider
 from stock_data.replay.feed import Feed, Pace
 from stock_data.replay.following import Follower
@@ -87,7 +88,9 @@ class Resources:
         if name == "alpaca":
             assert self._alpaca is not None
             return CachedQuotes(
-                self._alpaca, ttl_s=self._settings.quote_ttl_s, timeout_s=self._settings.alpaca_timeout_s
+                Guarded(self._alpaca),
+                ttl_s=self._settings.quote_ttl_s,
+                timeout_s=self._settings.alpaca_timeout_s,
             )
         return EmbeddedProvider(catalogue=self.catalogue, board=self.board, history=self.repository.bars)
 

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.deadlines import Deadline
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import QuotaExceeded
+from stock_data.errors import QuotaExceeded, UpstreamDown
 from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.provider import BarsPage, BarsQuery, Found
 
@@ -24,9 +24,12 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.error: Exception | None = None
+        self.hangs = False
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
         self.asked.append(list(symbols))
+        if self.hangs:
+            await asyncio.sleep(0.1)
         if self.error is not None:
             raise self.error
         price = Decimal(len(self.asked))
@@ -97,6 +100,14 @@ async def test_a_failure_is_raised_and_not_kept(cached: CachedQuotes, provider: 
         await cached.quotes(["A"], Deadline.after(5))
     provider.error = None
     assert (await cached.quotes(["A"], Deadline.after(5))).quotes
+
+
+async def test_a_shared_call_that_takes_too_long_is_an_outage(
+    cached: CachedQuotes, provider: Counting
+) -> None:
+    provider.hangs = True
+    with pytest.raises(UpstreamDown, match="in time"):
+        await cached.quotes(["A"], Deadline.after(0.02))
 
 
 async def test_the_memory_is_bounded(

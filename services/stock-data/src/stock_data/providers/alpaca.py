@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from chassis.deadlines import Deadline
 from contracts.stocks import Bar, Instrument, Quote
 from stock_data import quotes, sessions
-from stock_data.errors import BadData, NotEntitled, UnknownSymbol
+from stock_data.errors import BadData, NotOffered, UnknownSymbol
 from stock_data.providers.alpaca_payloads import AlpacaBar, AlpacaBars, AlpacaSnapshot, Snapshots
 from stock_data.providers.provider import BarsPage, BarsQuery, Found
 from stock_data.providers.transport import Refused, Transport
@@ -70,7 +70,7 @@ class AlpacaProvider:
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         """Pages through Alpaca's own pages until `query.limit` bars are there."""
         if query.end < _FIRST_DAY:
-            raise NotEntitled(f"Alpaca has no bars before {_FIRST_DAY}.")
+            raise NotOffered(f"Alpaca has no bars before {_FIRST_DAY}.")
         try:
             found, has_more = await self._collect(query, deadline)
         except Refused as error:
@@ -83,7 +83,7 @@ class AlpacaProvider:
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """Market data keys cannot list assets; the next provider is asked instead."""
-        raise NotEntitled("Alpaca's market data has no search.")
+        raise NotOffered("Alpaca's market data has no search.")
 
     async def _snapshots(self, symbols: Sequence[str], deadline: Deadline) -> Found:
         query = {"symbols": ",".join(symbols), "feed": self._feed}

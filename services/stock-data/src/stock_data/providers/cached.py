@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from chassis.broker.coalescing import Coalescer
 from chassis.deadlines import Deadline
+from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import UnknownSymbol
+from stock_data.errors import UnknownSymbol, UpstreamDown
 from stock_data.providers.provider import BarsPage, BarsQuery, Found, Provider
 
 _MOST_SYMBOLS = 5_000
@@ -48,6 +49,8 @@ class CachedQuotes:
         for symbol, answer in zip(missing, answers, strict=True):
             if isinstance(answer, Quote):
                 found[symbol] = answer
+            elif isinstance(answer, DeadlineExceeded):
+                raise UpstreamDown(f"{self.name} did not answer in time.") from answer
             elif not isinstance(answer, UnknownSymbol):
                 raise answer
         return Found(found)

@@ -17,6 +17,7 @@ from stock_data.board import Board
 from stock_data.catalogue import Catalogue
 from stock_data.dataset import SOURCE
 from stock_data.errors import UnknownSymbol, UpstreamDown
+from stock_data.providers.calls import counted
 from stock_data.providers.provider import BarsPage, BarsQuery, Found
 
 # A long page takes tens of milliseconds to make, in which the loop would stand still.
@@ -51,25 +52,31 @@ class EmbeddedProvider:
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:  # noqa: ARG002 - never waits
         """The feed's last quotes; where it has none, the newest bars."""
         now = self._clock()
-        found = ((symbol, self._quote(symbol, now)) for symbol in symbols)
-        return Found({symbol: quote for symbol, quote in found if quote is not None})
+        with counted(self.name, "quotes"):
+            found = ((symbol, self._quote(symbol, now)) for symbol in symbols)
+            return Found({symbol: quote for symbol, quote in found if quote is not None})
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:  # noqa: ARG002 - SQL has its own
         """A page of the history."""
-        listing = self._catalogue.find(query.symbol)
-        if listing is None:
-            raise UnknownSymbol(query.symbol)
-        try:
-            rows = await self._history(query.symbol, query.start, query.end, limit=query.limit + 1)
-        except DatabaseUnavailable as error:
-            raise UpstreamDown(error.detail, retry_after_s=error.retry_after_s) from error
+        with counted(self.name, "bars"):
+            listing = self._catalogue.find(query.symbol)
+            if listing is None:
+                raise UnknownSymbol(query.symbol)
+            rows = await self._rows(query)
         if len(rows) <= _INLINE_ROWS:
             return self._page(listing, query, rows)
         return await asyncio.to_thread(self._page, listing, query, rows)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """The instruments of the history that match."""
-        return [_instrument(listing) for listing in search.best(self._catalogue, q, limit=limit)]
+        with counted(self.name, "search"):
+            return [_instrument(listing) for listing in search.best(self._catalogue, q, limit=limit)]
+
+    async def _rows(self, query: BarsQuery) -> list[DailyBar]:
+        try:
+            return await self._history(query.symbol, query.start, query.end, limit=query.limit + 1)
+        except DatabaseUnavailable as error:
+            raise UpstreamDown(error.detail, retry_after_s=error.retry_after_s) from error
 
     def _quote(self, symbol: str, now: datetime) -> Quote | None:
         quote = self._board.get(symbol, now)

@@ -1,0 +1,23 @@
+"""Counts what providers are asked and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chassis import metrics
+from stock_data.errors import ProviderFailure, UnknownSymbol
+
+
+@contextmanager
+def counted(provider: str, call: str) -> Iterator[None]:
+    """Count the call made in the block under its outcome: `ok`, the failure's kind, or `cancelled`."""
+    outcome = "cancelled"
+    try:
+        yield
+        outcome = "ok"
+    except (ProviderFailure, UnknownSymbol) as error:
+        outcome = error.kind
+        raise
+    finally:
+        metrics.PROVIDER_CALLS.labels(provider, call, outcome).inc()
