@@ -18,7 +18,7 @@ log = logging.get(__name__)
 _Dedicated: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # Any number that all replicas share.
-_LOCK = 7_214_803_552
+LOCK = 7_214_803_552
 _TIMEOUT_S = 3
 # The server must notice a leader whose machine vanished, or nobody could take over.
 _SERVER_SETTINGS = {
@@ -36,6 +36,7 @@ class Leadership:
     def __init__(self, dsn: str, *, check_s: float = 1.0) -> None:
         self._dsn = dsn
         self._check_s = check_s
+        self._said = ""
 
     async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Try for the lock for ever; hold it as long as the connection lives, and run `work` meanwhile."""
@@ -45,7 +46,7 @@ class Leadership:
                     await self._wait_for_lock(connection)
                     await self._work(connection, work)
             except _LOST as error:
-                log.warning("the feed's lock is lost", reason=str(error) or type(error).__name__)
+                self._say(str(error) or type(error).__name__)
             await asyncio.sleep(self._check_s)
 
     @asynccontextmanager
@@ -60,8 +61,9 @@ class Leadership:
             connection.terminate()
 
     async def _wait_for_lock(self, connection: _Dedicated) -> None:
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             await asyncio.sleep(self._check_s)
+        self._said = ""
 
     async def _work(self, connection: _Dedicated, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` and watch the lock; the end of either ends both."""
@@ -74,6 +76,12 @@ class Leadership:
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
+
+    def _say(self, reason: str) -> None:
+        """Log why there is no lock, once for as long as the reason stays the same."""
+        if reason != self._said:
+            log.warning("the feed has no lock", reason=reason)
+        self._said = reason
 
     async def _watch(self, connection: _Dedicated) -> None:
         while True:
