@@ -33,6 +33,7 @@ from contracts.topology import GATEWAY, TOPOLOGIES
 from doubles import alpaca as double
 from doubles.alpaca import AlpacaDouble
 from stock_data.app import create_app
+from stock_data.replay import leadership
 from stock_data.resources import Resources
 from stock_data.settings import Settings
 from waiting import until
@@ -259,6 +260,22 @@ async def test_one_of_two_replicas_feeds_and_both_answer_from_it(bench: Bench, t
     epochs = {_stream_epoch(each) for each in replicas}
     assert len(epochs) == 1
     assert {quote.stream.epoch for quote in ticks if quote.stream} == epochs
+
+
+async def test_a_tick_that_cannot_be_read_is_passed_over(bench: Bench, broker_url: str) -> None:
+    leader = await asyncpg.connect(bench.dsn)
+    await leader.execute(f"SELECT pg_advisory_lock({leadership.LOCK})")
+    follower = await bench.run(replay_enabled=True)
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    tick = Quote(symbol="ACME", price=Decimal(7), as_of=datetime.now(UTC), source="replay")
+    ticked = QuotesTicked(quotes=[tick]).model_dump_json().encode()
+    for body in (b"{", b"[]", b'{"quotes":[{"symbol":"ACME"}]}', ticked):
+        await channel.basic_publish(body, exchange="live", routing_key="quotes")
+    await until(lambda: follower.board.get("ACME", datetime.now(UTC)))
+    assert not follower.feed.is_running
+    await connection.close()
+    await leader.close()
 
 
 async def test_another_replica_takes_the_feed_over(bench: Bench, ticks: list[Quote]) -> None:
