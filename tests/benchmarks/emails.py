@@ -17,8 +17,6 @@ from pathlib import Path
 import asyncpg
 import httpx
 import psutil
-from native import postgres, rabbitmq
-from native.ports import free_ports
 
 from chassis.broker import envelope
 from chassis.broker.messaging import Messaging
@@ -27,6 +25,8 @@ from chassis.health import Health
 from chassis.resources import Tasks
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, GATEWAY, TOPOLOGIES
+from native import postgres, rabbitmq
+from native.ports import free_ports
 
 _BODY = "Hello,\n\nyour order has been executed at the price you asked for.\n\nRegards\nTickwire\n" * 2
 _PUBLISHERS = 200
@@ -60,7 +60,6 @@ async def mails_per_second(
     """Run RabbitMQ, PostgreSQL (with fsync), `smtp-sink` and the service; send `count` mails through them."""
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
         root = Path(folder)
-        root.chmod(0o755)
         async with (
             rabbitmq.start(root / "rabbitmq") as broker,
             _database(root / "postgres") as dsn,

@@ -1,4 +1,4 @@
-"""A real SMTP server that does what it is told: refuses, defers, hangs up before or after the dot, is slow."""
+"""A real SMTP server that does what it is told: refuses, defers, hangs up around the dot, is slow."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def answers(postgres: Postgres) -> dict[type[Request], Answer]:
     """The requests on queue `email.rpc`."""
 
     async def get(request: GetEmail, _: Deadline) -> Email:
-        async with postgres.connection() as connection:
+        async with postgres.connection() as connection, repository.snapshot(connection):
             found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
         if found is None:
             raise NotFound(f"There is no e-mail {request.email_id}.")

@@ -25,7 +25,6 @@ from emailer.smtp import Answer, Envelope, Session
 
 log = logging.get(__name__)
 
-_POLL_S = 0.5
 _MEASURE_S = 5
 _MOST_COUNTED = 100_000
 # Rendering what is bigger takes long enough to be felt by everything else in this process.
@@ -34,6 +33,9 @@ _BIG_BYTES = 64 * 1024
 
 class Dispatcher:
     """Keeps at most `window` recipients in hand, claimed under a lease that is renewed while they are.
+
+    It is woken when mails were stored, and looks by itself every `poll_s` seconds: for retries, for mails
+    with a time of their own, and for what another replica left behind.
 
     Every recipient in hand ends as an outcome at the recorder; a process that is killed leaves leases that
     run out, and what it had in hand is taken over as ambiguous.
@@ -50,6 +52,7 @@ class Dispatcher:
         window: int,
         window_bytes: int,
         lease_s: float,
+        poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
         self._route = route
@@ -58,6 +61,7 @@ class Dispatcher:
         self._window = window
         self._window_bytes = window_bytes
         self._lease_s = lease_s
+        self._poll_s = poll_s
         self._holder: UUID = new_id()
         self.recorder = Recorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
@@ -66,6 +70,11 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = False
+
+    @property
+    def is_route_paused(self) -> bool:
+        """Whether nothing is sent because the relay cannot be used."""
+        return self._route.is_paused
 
     def wake(self) -> None:
         """Say that something may be due now."""
@@ -104,7 +113,7 @@ class Dispatcher:
 
     async def _pause(self, event: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), _POLL_S)
+            await asyncio.wait_for(event.wait(), self._poll_s)
         event.clear()
 
     async def _claim(self, room: int) -> int:
@@ -121,7 +130,8 @@ class Dispatcher:
         return len(jobs)
 
     async def _read_due(self, room: int) -> list[Job]:
-        async with self._postgres.connection() as connection:
+        # One transaction: a claim without its mails would lie there until its lease is over.
+        async with self._postgres.transaction() as connection:
             claimed = await repository.claim(
                 connection,
                 holder=self._holder,

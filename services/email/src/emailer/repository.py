@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
 
@@ -96,8 +97,13 @@ async def record(
     return await _change(connection, [o for o in outcomes if o.job.key in written])
 
 
+def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
+    """A transaction in which several statements see one moment: a status and the attempts behind it."""
+    return connection.transaction(isolation="repeatable_read", readonly=True)
+
+
 async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Email | None:
-    """A mail of `owner_id` with recipients and attempts, or None."""
+    """A mail of `owner_id` with recipients and attempts, or None; within a `snapshot`."""
     row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
     if row is None:
         return None

@@ -84,6 +84,8 @@ class Route:
         """Send nothing for a while; many failures at the same time count once."""
         if self._paused_until is not None:
             return
+        # What ends the pause is a new connection, not one of those that brought it about.
+        self.close()
         seconds = self._next_pause_s(reason)
         self._paused_until = asyncio.get_running_loop().time() + seconds
         metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(1)

@@ -1,0 +1,48 @@
+"""A database with the service's tables, emptied for each test, and a scripted relay beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from chassis import migrations
+from chassis.postgres import Postgres
+from doubles import smtp as double
+from doubles.post_office import PostOffice
+from native.postgres import Postgres as PostgresServer
+
+_TABLES = "emails, recipients, attempts, attachments, outbox, inbox"
+
+
+@pytest.fixture(scope="module")
+async def migrated_database(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    admin = await asyncpg.connect(postgres_server.url)
+    await admin.execute("CREATE DATABASE post_office")
+    dsn = postgres_server.url.rsplit("/", 1)[0] + "/post_office"
+    connection = await asyncpg.connect(dsn)
+    await migrations.migrate(connection, "emailer")
+    await connection.close()
+    yield dsn
+    await admin.execute("DROP DATABASE post_office WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
+    async with AsyncExitStack() as stack:
+        postgres = Postgres(migrated_database)
+        await postgres.open()
+        stack.push_async_callback(postgres.close)
+        async with postgres.connection() as connection:
+            await connection.execute(f"TRUNCATE {_TABLES}")
+        server = await stack.enter_async_context(double.running())
+        yield PostOffice(postgres, server, dsn=migrated_database)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[double.SmtpServer]:
+    async with double.running() as running:
+        yield running

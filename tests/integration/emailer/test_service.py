@@ -1,0 +1,259 @@
+"""The whole service on RabbitMQ, PostgreSQL and an SMTP server: commands in, mails out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import aiormq
+import asyncpg
+import httpx
+import orjson
+import pytest
+
+from chassis.broker.envelope import command
+from chassis.broker.messaging import Messaging
+from chassis.deadlines import Deadline
+from chassis.errors import RemoteFailure, Unavailable
+from chassis.health import Health
+from chassis.resources import Tasks
+from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
+from contracts.topology import GATEWAY, TOPOLOGIES
+from doubles.post_office import OWNER, mail
+from doubles.smtp import SmtpServer, Step
+from emailer.app import create_app
+from emailer.settings import EmailSettings
+from waiting import until
+
+
+class Stack:
+    """The service, and a gateway's tie to the broker."""
+
+    def __init__(self, settings: EmailSettings, gateway: Messaging, broker_url: str) -> None:
+        self.settings = settings
+        self.app, self.resources = create_app(settings)
+        self.gateway = gateway
+        self.broker_url = broker_url
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with self.app.router.lifespan_context(self.app):
+            health = self.resources.foundation.health
+            await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
+            yield
+
+    async def send(self, message: SendEmail, *, message_id: UUID | None = None) -> None:
+        await self.gateway.publisher.publish(command(message, message_id=message_id, tenant=message.owner_id))
+
+    async def get(self, message: SendEmail, *, owner_id: str = OWNER) -> Email:
+        request = GetEmail(email_id=message.email_id, owner_id=owner_id)
+        return await self.gateway.rpc.call(request, Email, Deadline.after(5))
+
+    async def counts(self) -> dict[str, int]:
+        return (
+            await self.gateway.rpc.call(CountEmails(owner_id=OWNER), EmailCounts, Deadline.after(5))
+        ).counts
+
+    async def reaches(self, message: SendEmail, status: str) -> Email:
+        async def reached() -> Email | None:
+            try:
+                found = await self.get(message)
+            except RemoteFailure as error:
+                if error.code != "not-found":
+                    raise
+                return None
+            return found if found.status == status else None
+
+        found: Email = await until(reached, what=lambda: status)
+        return found
+
+    async def events(self, count: int) -> list[dict[str, Any]]:
+        """The next `count` messages on the gateway's queue."""
+        connection = await aiormq.connect(self.broker_url)
+        channel = await connection.channel()
+        found: list[dict[str, Any]] = []
+
+        async def come() -> bool:
+            message = await channel.basic_get("gateway.events", no_ack=True)
+            if message.body:
+                found.append(orjson.loads(message.body) | {"traceparent": _traceparent(message)})
+            return len(found) == count
+
+        await until(come, what=lambda: f"{count} events: {found}")
+        await connection.close()
+        return found
+
+
+def _traceparent(message: Any) -> str:
+    return str((message.header.properties.headers or {}).get("traceparent", ""))
+
+
+@pytest.fixture
+async def stack(broker_url: str, migrated_database: str, server: SmtpServer) -> AsyncIterator[Stack]:
+    async with AsyncExitStack() as exits:
+        gateway, tasks = Messaging(broker_url, TOPOLOGIES[GATEWAY]), Tasks()
+        gateway.start(tasks, Health())
+        exits.push_async_callback(gateway.close)
+        exits.push_async_callback(tasks.close)
+        assert await gateway.publisher.wait_connected(10)
+        assert await gateway.link.wait_connected(10)
+        await _empty(migrated_database)
+        settings = EmailSettings.model_validate(
+            {
+                "rabbitmq_url": broker_url,
+                "postgres_dsn": migrated_database,
+                "smtp_port": server.port,
+                "smtp_tls": "off",
+                "retry_scale": 0.0005,
+                "route_pause_s": 0.05,
+                "shutdown_grace_s": 5,
+            }
+        )
+        yield Stack(settings, gateway, broker_url)
+
+
+async def _empty(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("TRUNCATE emails, recipients, attempts, attachments, outbox, inbox")
+    await connection.close()
+
+
+async def test_a_command_becomes_a_mail_and_the_answer_has_the_relays_words(
+    stack: Stack, server: SmtpServer
+) -> None:
+    message = mail(tags=["welcome"], metadata={"order": 12345678901234567890123, "ratio": 0.5})
+    async with stack.running():
+        await stack.send(message)
+        email = await stack.reaches(message, "delivered")
+        assert await stack.counts() == {"delivered": 1}
+    assert email.recipients[0].attempts[0].smtp_reply == "2.0.0 taken as 1"
+    assert (email.tags, email.sender) == (["welcome"], "Tickwire <no-reply@tickwire.example>")
+    assert email.metadata["ratio"] == 0.5
+    assert server.received[0].message["message-id"] == f"<{message.email_id}.0@tickwire.example>"
+
+
+async def test_a_hundred_mails_are_delivered_once_each_and_announced(
+    stack: Stack, server: SmtpServer
+) -> None:
+    messages = [mail(to=[f"reader-{number}@example.com"]) for number in range(100)]
+    async with stack.running():
+        await asyncio.gather(*(stack.send(message) for message in messages))
+        events = await stack.events(100)
+    assert {event["email_id"] for event in events} == {str(message.email_id) for message in messages}
+    assert {event["status"] for event in events} == {"delivered"}
+    assert len(server.received) == 100
+
+
+async def test_the_same_command_again_has_no_effect(stack: Stack, server: SmtpServer) -> None:
+    message, last = mail(), mail(to=["last@example.com"])
+    message_id = message.email_id
+    async with stack.running():
+        await stack.send(message, message_id=message_id)
+        await stack.reaches(message, "delivered")
+        await stack.send(message, message_id=message_id)
+        # With another message id the inbox does not know it, but the mail is the same.
+        await stack.send(message)
+        await stack.send(last)
+        await stack.reaches(last, "delivered")
+        assert await stack.counts() == {"delivered": 2}
+    assert [received.recipient for received in server.received] == ["reader@example.com", "last@example.com"]
+
+
+async def test_a_mail_that_cannot_be_sent_is_failed_with_the_reason_and_not_lost(
+    stack: Stack, server: SmtpServer
+) -> None:
+    message = mail(subject="Hello\r\nBcc: all@example.com", text="a", metadata={"a": "\0"})
+    async with stack.running():
+        await stack.send(message)
+        email = await stack.reaches(message, "failed")
+        events = await stack.events(1)
+    attempt = email.recipients[0].attempts[0]
+    assert (attempt.host, attempt.outcome, attempt.smtp_code) == ("", "failed", None)
+    assert attempt.smtp_reply == "not sent: subject contains a line separator or a control character"
+    assert events[0]["status"] == "failed"
+    assert server.received == []
+
+
+async def test_a_mail_to_nobody_is_failed(stack: Stack) -> None:
+    message = mail(to=[])
+    async with stack.running():
+        await stack.send(message)
+        email = await stack.reaches(message, "failed")
+    assert email.recipients == []
+
+
+async def test_a_wrong_address_fails_alone(stack: Stack, server: SmtpServer) -> None:
+    message = mail(to=["reader@example.com", "nobody at all"])
+    async with stack.running():
+        await stack.send(message)
+        email = await stack.reaches(message, "partially_delivered")
+    assert [recipient.status for recipient in email.recipients] == ["delivered", "failed"]
+    assert "not an e-mail address" in email.recipients[1].attempts[0].smtp_reply
+    assert server.received[0].message["to"] == "reader@example.com"
+
+
+async def test_somebody_elses_mail_is_not_found(stack: Stack) -> None:
+    message = mail()
+    async with stack.running():
+        await stack.send(message)
+        await stack.reaches(message, "delivered")
+        with pytest.raises(RemoteFailure) as caught:
+            await stack.get(message, owner_id="somebody else")
+    assert (caught.value.code, caught.value.status) == ("not-found", 404)
+
+
+async def test_mails_accepted_while_the_relay_is_away_arrive_later(stack: Stack, server: SmtpServer) -> None:
+    await server.stop()
+    message = mail()
+    async with stack.running():
+        await stack.send(message)
+        await until(lambda: stack.resources.route.is_paused)
+        # Not the service's fault: it is ready, and takes what comes.
+        transport = httpx.ASGITransport(app=stack.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://email") as client:
+            assert (await client.get("/readyz")).status_code == 200
+        await server.start()
+        email = await stack.reaches(message, "delivered")
+    assert len(email.recipients[0].attempts) == 1
+
+
+async def test_a_restart_in_the_middle_loses_and_repeats_nothing(stack: Stack, server: SmtpServer) -> None:
+    server.delay_s = 0.01
+    messages = [mail(to=[f"reader-{number}@example.com"]) for number in range(60)]
+    async with stack.running():
+        await asyncio.gather(*(stack.send(message) for message in messages))
+        await until(lambda: len(server.received) >= 5)
+    with pytest.raises(Unavailable):
+        await stack.get(messages[0])
+    again = Stack(stack.settings, stack.gateway, stack.broker_url)
+    async with again.running():
+        for message in messages:
+            await again.reaches(message, "delivered")
+    assert sorted(received.recipient for received in server.received) == sorted(m.to[0] for m in messages)
+
+
+async def test_an_event_continues_the_trace_of_the_request(stack: Stack, server: SmtpServer) -> None:
+    server.script("reader@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    message = mail()
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    outgoing = command(message)
+    headers = {**outgoing.headers, "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    async with stack.running():
+        await stack.gateway.publisher.publish(_with_headers(outgoing, headers))
+        events = await stack.events(1)
+    assert events[0]["status"] == "failed"
+    assert events[0]["traceparent"].split("-")[1] == trace_id
+
+
+def _with_headers(outgoing: Any, headers: dict[str, Any]) -> Any:
+    return type(outgoing)(
+        outgoing.exchange,
+        outgoing.routing_key,
+        outgoing.body,
+        outgoing.message_type,
+        outgoing.message_id,
+        headers,
+    )
