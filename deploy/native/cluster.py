@@ -19,6 +19,7 @@ from native.directories import RunDirectory
 from native.errors import MissingProgramError, NativeError
 
 _INSTALLED = Path("/usr/lib/postgresql")
+_INCLUDE = "\ninclude 'tickwire.conf'\n"
 _ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 
 
@@ -84,10 +85,16 @@ class Cluster:
         draft.replace(self.data)
 
     def configure(self, settings: dict[str, str]) -> None:
-        """Write the server's settings and its access rule: passwords only, from this machine only."""
+        """Write the server's settings and its access rule: passwords only, from this machine only.
+
+        They come after what initdb found out about the machine, such as a shared memory that works.
+        """
         lines = (f"{name} = '{value}'\n" for name, value in settings.items())
-        (self.data / "postgresql.conf").write_text("".join(lines))
+        (self.data / "tickwire.conf").write_text("".join(lines))
         (self.data / "pg_hba.conf").write_text(_ACCESS)
+        main = self.data / "postgresql.conf"
+        if _INCLUDE not in main.read_text():
+            main.write_text(main.read_text() + _INCLUDE)
 
     def drop_stale_lock(self) -> None:
         """Remove `postmaster.pid` when its process is gone, or the id now belongs to something else."""
