@@ -137,9 +137,9 @@ class Coordinator:
             found = await repository.lock_batches(connection, [batch_id])
             batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
             await repository.save_progress(connection, batch)
-            await announce_finished(connection, [batch])
+            views = await announce_finished(connection, [batch])
         metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
-        self._progress.note(batch)
+        self._progress.note(batch, views.get(batch.id))
         self._relay.wake()
         return not batch.is_finished
 
@@ -148,6 +148,8 @@ class Coordinator:
             owners = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
             if owners:
                 await self._intake.expire(connection, owners)
+        for batch in self._intake.take_changed():
+            self._progress.note(batch)
         if owners:
             log.info("uploads expired", batches=len(owners))
             self._relay.wake()

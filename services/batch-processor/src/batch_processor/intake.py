@@ -30,6 +30,7 @@ from contracts.batches import (
     Item,
     SealBatch,
 )
+from contracts.batches import Batch as View
 
 log = logging.get(__name__)
 
@@ -53,6 +54,12 @@ class Intake:
     def __init__(self, operations: Mapping[str, Operation], *, chunk_size: int) -> None:
         self._operations = operations
         self._chunk_size = chunk_size
+        self._changed: list[Batch] = []
+
+    def take_changed(self) -> list[Batch]:
+        """Batches that left `open` since the last call, for the screens; called after a commit."""
+        taken, self._changed = self._changed, []
+        return taken
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
@@ -100,8 +107,9 @@ class Intake:
         started = [await self._start(connection, batch, now) for batch in after.values()]
         changed = [batch for batch in started if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
-        await self._cut(connection, [b for b in changed if _was_started(found[b.id], b)], now)
+        await self._cut(connection, [b for b in changed if _was_started(found[b.id], b)])
         await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
+        self._changed += [b for b in changed if b.status != "open"]
 
     async def _start(self, connection: Connection, batch: Batch, now: datetime) -> Batch:
         """`batch`, started if it is complete, or refused if it cannot run."""
@@ -116,6 +124,9 @@ class Intake:
     async def _find_problem(self, connection: Connection, batch: Batch) -> tuple[str, str] | None:
         if batch.operation not in self._operations:
             return "unknown-operation", f"There is no operation named {batch.operation!r}."
+        if batch.kind == "task":
+            # Its only item came with it.
+            return None
         last = await repository.last_position(connection, batch.id)
         if batch.received != batch.total or last + 1 != batch.total:
             detail = f"{batch.received} items came, the last at position {last}; {batch.total} were sealed."
@@ -130,23 +141,27 @@ class Intake:
     def _size(self, batch: Batch) -> int:
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
 
-    async def _cut(self, connection: Connection, started: Sequence[Batch], now: datetime) -> None:
-        starts = [Start(b.id, b.total or 0, self._size(b), b.not_before or now) for b in started]
+    async def _cut(self, connection: Connection, started: Sequence[Batch]) -> None:
+        starts = [Start(b.id, b.total or 0, self._size(b), b.not_before) for b in started]
         if starts:
             await repository.create_chunks(connection, starts)
 
 
-async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> None:
-    """Put `BatchFinished` of those that are finished into the outbox; abandoned ones have no listener."""
+async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> dict[UUID, View]:
+    """Put `BatchFinished` of those that are finished into the outbox, and give how they are shown.
+
+    Abandoned ones have no listener.
+    """
     finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
     if not finished:
-        return
+        return {}
     around = await repository.surroundings(connection, finished)
+    views = {batch.id: show(batch, around[batch.id]) for batch in finished}
     await outbox.add(
         connection,
         [
             event(
-                BatchFinished(batch=show(batch, around[batch.id]), owner_id=batch.owner_id),
+                BatchFinished(batch=views[batch.id], owner_id=batch.owner_id),
                 tenant=batch.owner_id,
             )
             for batch in finished
@@ -154,6 +169,7 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
     )
     for batch in finished:
         metrics.BATCHES_FINISHED.labels(batch.status).inc()
+    return views
 
 
 def _creation(message: CreateBatch) -> Change:

@@ -18,6 +18,7 @@ from chassis.broker.envelope import live
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, Unavailable
 from chassis.postgres import Postgres
+from contracts.batches import Batch as View
 from contracts.batches import BatchProgressed
 
 log = logging.get(__name__)
@@ -35,15 +36,15 @@ class Progress:
         self._postgres = postgres
         self._publisher = publisher
         self._interval_s = interval_s
-        self._changed: dict[UUID, Batch] = {}
+        self._changed: dict[UUID, tuple[Batch, View | None]] = {}
         self._pushed_at: OrderedDict[UUID, float] = OrderedDict()
         self._wake = asyncio.Event()
 
-    def note(self, batch: Batch) -> None:
-        """Say how a batch is after a commit."""
+    def note(self, batch: Batch, view: View | None = None) -> None:
+        """Say how a batch is after a commit; without its `view` it is looked up when it is pushed."""
         known = self._changed.get(batch.id)
-        if known is None or known.revision < batch.revision:
-            self._changed[batch.id] = batch
+        if known is None or known[0].revision < batch.revision:
+            self._changed[batch.id] = (batch, view)
         self._wake.set()
 
     async def run(self) -> None:
@@ -58,14 +59,14 @@ class Progress:
                 await asyncio.sleep(self._interval_s / 5)
                 self._wake.set()
 
-    def _take_due(self) -> list[Batch]:
+    def _take_due(self) -> list[tuple[Batch, View | None]]:
         now = time.monotonic()
         due = [
-            batch
-            for batch in self._changed.values()
+            (batch, view)
+            for batch, view in self._changed.values()
             if batch.is_finished or now - self._pushed_at.get(batch.id, -1e9) >= self._interval_s
         ]
-        for batch in due:
+        for batch, _ in due:
             del self._changed[batch.id]
             self._pushed_at.pop(batch.id, None)
             if not batch.is_finished:
@@ -74,14 +75,20 @@ class Progress:
             self._pushed_at.popitem(last=False)
         return due
 
-    async def _push(self, due: Sequence[Batch]) -> None:
+    async def _push(self, due: Sequence[tuple[Batch, View | None]]) -> None:
         try:
-            async with self._postgres.connection() as connection:
-                around = await repository.surroundings(connection, due)
-            for batch in due:
-                view = show(batch, around[batch.id])
-                message = BatchProgressed(batch=view, owner_id=batch.owner_id, offset=batch.revision)
+            views = await self._look_up([batch for batch, view in due if view is None])
+            for batch, view in due:
+                shown = view or views[batch.id]
+                message = BatchProgressed(batch=shown, owner_id=batch.owner_id, offset=batch.revision)
                 await self._publisher.send(live(message, f"batch.{batch.id}"))
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError, Unavailable) as error:
             # For screens only: whoever reconnects asks for the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))
+
+    async def _look_up(self, unknown: Sequence[Batch]) -> dict[UUID, View]:
+        if not unknown:
+            return {}
+        async with self._postgres.connection() as connection:
+            around = await repository.surroundings(connection, unknown)
+        return {batch.id: show(batch, around[batch.id]) for batch in unknown}

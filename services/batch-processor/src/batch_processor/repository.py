@@ -44,16 +44,20 @@ class Claim:
     operation: str
     status: str
     accepted_at: datetime
+    claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A batch whose chunks are made; they wait until `due_at`."""
+    """A batch whose chunks are made; with `due_at` they wait until then."""
 
     batch_id: UUID
     total: int
     chunk_size: int
-    due_at: datetime
+    due_at: datetime | None
+
+
+_CLAIM_FIELDS = tuple(field.name for field in fields(Claim) if field.name not in ("batch_id", "number"))
 
 
 async def make_room(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
@@ -182,7 +186,9 @@ async def list_results(
 async def claim_chunk(connection: Connection, batch_id: UUID, number: int, *, lease_s: float) -> Claim | None:
     """Take a chunk to run it; None when it is done, not due, or its batch does not run."""
     row = await connection.fetchrow(_SQL["claim_chunk"], batch_id, number, lease_s)
-    return Claim(batch_id=batch_id, number=number, **dict(row)) if row is not None else None
+    if row is None:
+        return None
+    return Claim(batch_id=batch_id, number=number, **{name: row[name] for name in _CLAIM_FIELDS})
 
 
 async def release_chunk(connection: Connection, batch_id: UUID, number: int) -> None:

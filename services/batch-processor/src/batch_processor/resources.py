@@ -120,5 +120,7 @@ class Resources:
 
     def _stored(self) -> None:
         self.foundation.relay.wake()
+        for batch in self.intake.take_changed():
+            self.progress.note(batch)
         self.coordinator.wake()
         self.coordinator.wake_keeping()

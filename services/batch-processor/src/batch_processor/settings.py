@@ -36,7 +36,7 @@ class Settings(settings.Settings):
         default=2, ge=1, le=32, description="groups of incoming messages stored side by side", examples=["2"]
     )
     worker_concurrency: int = Field(
-        default=4, ge=1, le=64, description="chunks that one process runs side by side", examples=["4"]
+        default=8, ge=1, le=64, description="chunks that one process runs side by side", examples=["8"]
     )
     process_pool_size: int = Field(
         default=1,

@@ -23,6 +23,7 @@ from chassis import logging, metrics, outbox
 from chassis.broker.envelope import Delivery, command
 from chassis.outbox import Relay
 from chassis.postgres import Connection, Postgres
+from contracts.batches import Batch as View
 from contracts.batches import RunChunk
 
 log = logging.get(__name__)
@@ -95,8 +96,6 @@ class Worker:
                 return
             operation = self._find(claim)
             items = await repository.load_items(connection, claim)
-        if claim.status == "queued":
-            await self._begin(claim)
         started = time.perf_counter()
         run = ChunkRun(operation, items, attempt=claim.attempt, context=self._tools.contexts(claim))
         ending = await self._watch(claim, run)
@@ -109,18 +108,13 @@ class Worker:
             raise OperationMissing(f"This worker has no operation named {claim.operation!r}.")
         return operation
 
-    async def _begin(self, claim: Claim) -> None:
-        async with self._postgres.transaction() as connection:
-            found = await repository.lock_batches(connection, [claim.batch_id])
-            batch = batches.run(found[claim.batch_id], now=datetime.now(UTC))
-            await repository.save_progress(connection, batch)
-        self._progress.note(batch)
-
     async def _watch(self, claim: Claim, run: ChunkRun) -> Ending:
         """Let `run` work; store what has ended and look for a reason to stop at each checkpoint."""
         executing = asyncio.create_task(run.execute())
         stopping = asyncio.create_task(self._stopping.wait())
         end = time.monotonic() + self._pace.budget_s
+        # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
+        begin = claim.status == "queued"
         try:
             while True:
                 await asyncio.wait(
@@ -133,14 +127,15 @@ class Worker:
                     return "done"
                 if stopping.done() or time.monotonic() > end:
                     return "interrupted"
-                if await self._checkpoint(claim, run) == "cancelling":
+                if await self._checkpoint(claim, run, begin=begin) == "cancelling":
                     return "cancelled"
+                begin = False
         finally:
             executing.cancel()
             stopping.cancel()
             await asyncio.gather(executing, stopping, return_exceptions=True)
 
-    async def _checkpoint(self, claim: Claim, run: ChunkRun) -> str:
+    async def _checkpoint(self, claim: Claim, run: ChunkRun, *, begin: bool) -> str:
         outcomes = run.take()
         async with self._postgres.transaction() as connection:
             status = await repository.keep_chunk(
@@ -148,9 +143,9 @@ class Worker:
             )
             if status is None:
                 raise TakenOver
-            batch = await self._store(connection, claim, outcomes) if outcomes else None
-        if batch is not None:
-            self._after_commit(claim, outcomes, batch)
+            stored = await self._store(connection, claim, outcomes) if outcomes or begin else None
+        if stored is not None:
+            self._after_commit(claim, outcomes, stored)
         return status
 
     async def _end(self, claim: Claim, run: ChunkRun, ending: Ending) -> None:
@@ -168,8 +163,8 @@ class Worker:
                 raise TakenOver
             cancelled = unfinished if ending == "cancelled" else []
             retried = unfinished if ending == "done" else []
-            batch = await self._store(connection, claim, outcomes, cancelled=cancelled, retried=retried)
-        self._after_commit(claim, outcomes, batch, cancelled=len(cancelled))
+            stored = await self._store(connection, claim, outcomes, cancelled=cancelled, retried=retried)
+        self._after_commit(claim, outcomes, stored, cancelled=len(cancelled))
 
     async def _store(
         self,
@@ -179,14 +174,15 @@ class Worker:
         *,
         cancelled: list[int] | None = None,
         retried: list[int] | None = None,
-    ) -> Batch:
+    ) -> tuple[Batch, View | None]:
         tally = await repository.store_outcomes(connection, claim, outcomes, cancelled=cancelled or [])
         commands = [command(c, message_id=id_, tenant=claim.owner_id) for c, id_ in outcomes.commands]
         if commands:
             await outbox.add(connection, commands)
         # Last, because every chunk of the batch waits for this row.
         found = await repository.lock_batches(connection, [claim.batch_id])
-        batch = batches.record(found[claim.batch_id], tally, now=datetime.now(UTC))
+        running = batches.run(found[claim.batch_id], now=claim.claimed_at)
+        batch = batches.record(running, tally, now=datetime.now(UTC))
         if retried:
             delay_s = self._operations[claim.operation].retry.delay_s(claim.attempt) or 0
             await repository.create_retry(
@@ -194,13 +190,16 @@ class Worker:
             )
             batch = replace(batch, chunk_count=batch.chunk_count + 1)
         await repository.save_progress(connection, batch)
-        await announce_finished(connection, [batch])
-        return batch
+        views = await announce_finished(connection, [batch])
+        return batch, views.get(batch.id)
 
-    def _after_commit(self, claim: Claim, outcomes: Outcomes, batch: Batch, *, cancelled: int = 0) -> None:
+    def _after_commit(
+        self, claim: Claim, outcomes: Outcomes, stored: tuple[Batch, View | None], *, cancelled: int = 0
+    ) -> None:
+        batch, view = stored
         if batch.is_finished or outcomes.commands:
             self._relay.wake()
-        self._progress.note(batch)
+        self._progress.note(batch, view)
         items = metrics.BATCH_ITEMS
         items.labels(claim.operation, "succeeded").inc(len(outcomes.positions))
         items.labels(claim.operation, "failed").inc(len(outcomes.failures))

@@ -1,4 +1,5 @@
 -- name: claim_chunk
+-- The commit need not wait for the disk: a claim that a crash takes back only lets the chunk run again.
 UPDATE chunks AS c SET
     state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $3)
 FROM batches AS b
@@ -6,7 +7,8 @@ WHERE c.batch_id = $1 AND c.number = $2 AND c.due_at <= now()
     AND b.id = $1 AND b.status IN ('queued', 'running')
 RETURNING
     c.run, c.attempt, c.first_position, c.last_position, c.positions,
-    b.owner_id, b.operation, b.status, b.accepted_at
+    b.owner_id, b.operation, b.status, b.accepted_at,
+    now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit
 
 -- name: release_chunk
 UPDATE chunks SET state = 'ready' WHERE batch_id = $1 AND number = $2 AND state = 'dispatched'

@@ -34,7 +34,7 @@ SELECT
     number * batch.size,
     least((number + 1) * batch.size, batch.total) - 1,
     least((number + 1) * batch.size, batch.total) - number * batch.size,
-    batch.due_at
+    coalesce(batch.due_at, now())
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[]) AS batch (id, total, size, due_at)
 CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 
