@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
-import aiormq
-
 from chassis import outbox
 from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
+from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, Unavailable
 from chassis.foundation import Foundation
 from chassis.postgres import Connection
 from contracts import headers as names
 from contracts.batches import AbandonBatch, CancelBatch
+from contracts.parked import ListParked, ParkedMessage
 from contracts.topology import BATCH_PROCESSOR, GATEWAY
 from waiting import until
 
@@ -34,14 +34,9 @@ async def effects(foundation: Foundation) -> list[str]:
         return [row["name"] for row in await connection.fetch("SELECT name FROM effects ORDER BY id")]
 
 
-async def parked(url: str) -> aiormq.abc.DeliveredMessage | None:
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
-        message = await channel.basic_get("batch-processor.parked", no_ack=True)
-        return message if message.delivery_tag else None
-    finally:
-        await connection.close()
+async def parked(foundation: Foundation) -> ParkedMessage | None:
+    page = await foundation.parked.page(ListParked(), Deadline.after(5))
+    return page.data[0] if page.data else None
 
 
 def cancel(owner: str = "ann") -> Outgoing:
@@ -86,7 +81,7 @@ async def test_a_transient_error_is_retried_after_the_first_rung(bench: Any) -> 
     assert attempts == [1, 2]
 
 
-async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: Any, broker_url: str) -> None:
+async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: Any) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
     await bench.run(worker)
@@ -95,15 +90,12 @@ async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: 
     await worker.messaging.publisher.publish(poison)
     await worker.messaging.publisher.publish(cancel("after"))
     await until(lambda: _has(worker, 2))
-    message = await until(lambda: parked(broker_url))
-    headers = message.header.properties.headers
-    assert headers[names.REASON] == "undecodable"
-    assert headers[names.QUEUE] == QUEUE
-    assert message.header.properties.message_id == poison.message_id
-    assert message.body == b"{not json"
+    message = await until(lambda: parked(worker))
+    assert (message.reason, message.queue) == ("undecodable", QUEUE)
+    assert message.message_id == poison.message_id
 
 
-async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Any, broker_url: str) -> None:
+async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Any) -> None:
     async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         if any(d.message.owner_id == "bad" for d in deliveries):
             raise InvalidInput("bad owner")
@@ -115,13 +107,13 @@ async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: A
     for owner in ("a", "bad", "b"):
         await worker.messaging.publisher.publish(cancel(owner))
     await until(lambda: _has(worker, 2))
-    message = await until(lambda: parked(broker_url))
-    assert message.header.properties.headers[names.REASON] == "permanent"
-    assert "bad owner" in message.header.properties.headers[names.ERROR]
+    message = await until(lambda: parked(worker))
+    assert message.reason == "permanent"
+    assert "bad owner" in message.last_error
     assert sorted(await effects(worker)) == ["a", "b"]
 
 
-async def test_after_the_last_rung_a_message_is_parked(bench: Any, broker_url: str) -> None:
+async def test_after_the_last_rung_a_message_is_parked(bench: Any) -> None:
     async def fail(delivery: Delivery[AbandonBatch]) -> None:
         raise Unavailable("still away")
 
@@ -138,8 +130,8 @@ async def test_after_the_last_rung_a_message_is_parked(bench: Any, broker_url: s
         {**message.headers, names.ATTEMPT: 6},
     )
     await worker.messaging.publisher.publish(last_try)
-    found = await until(lambda: parked(broker_url))
-    assert found.header.properties.headers[names.REASON] == "attempts-exhausted"
+    found = await until(lambda: parked(worker))
+    assert (found.reason, found.attempts) == ("attempts-exhausted", 6)
 
 
 async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(bench: Any) -> None:
@@ -172,4 +164,4 @@ async def _has(foundation: Foundation, count: int) -> bool:
 
 
 async def _is_empty(connection: Connection) -> bool:
-    return await connection.fetchval("SELECT count(*) FROM outbox") == 0
+    return bool(await connection.fetchval("SELECT count(*) FROM outbox") == 0)

@@ -16,14 +16,20 @@ from chassis.health import Health
 
 log = logging.get(__name__)
 
+_LARGEST_FRAME = 64 * 1024
+
 
 @dataclass(frozen=True)
 class Door:
-    """An ASGI application and where it listens. The first door's lifespan opens and closes the service."""
+    """An ASGI application and where it listens. The first door's lifespan opens and closes the service.
+
+    `websockets` is the protocol class that serves them, where the application has any.
+    """
 
     app: Any
     host: str
     port: int
+    websockets: type[asyncio.Protocol] | None = None
 
 
 class _Server(uvicorn.Server):
@@ -47,7 +53,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
-    servers = [_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
+    servers = [create_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,7 +72,8 @@ async def _serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace
     stopping.cancel()
 
 
-def _server(door: Door, *, lifespan: bool, grace_s: float) -> _Server:
+def create_server(door: Door, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
+    """A server for one door, which leaves the signals of the process alone."""
     return _Server(
         uvicorn.Config(
             door.app,
@@ -81,7 +88,9 @@ def _server(door: Door, *, lifespan: bool, grace_s: float) -> _Server:
             timeout_graceful_shutdown=int(grace_s) or 1,
             timeout_keep_alive=75,
             h11_max_incomplete_event_size=65536,
-            ws="wsproto",
-            ws_max_size=1 << 20,
+            ws=door.websockets or "none",
+            ws_max_size=_LARGEST_FRAME,
+            # A small compressed frame can unpack into hundreds of megabytes before any limit is looked at.
+            ws_per_message_deflate=False,
         )
     )

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from chassis import inbox, logging, metrics, migrations
+from chassis import inbox, logging, migrations
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
+from chassis.broker.parked import Parked, ParkedKeeper
 from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
 from chassis.outbox import Relay
 from chassis.postgres import Postgres
 from chassis.resources import Tasks
 from chassis.settings import Settings
+from chassis.watchdog import Watchdog
 from contracts.message import Message, Request
 from contracts.topology import TOPOLOGIES, rpc_queue
 
 log = logging.get(__name__)
 
-_LAG_STEP_S = 0.25
+_LOOK_EVERY_S = 5
 _CLEAN_EVERY_S = 600
 
 
@@ -42,6 +43,9 @@ class Foundation:
         self.postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=settings.postgres_pool_size)
         self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
         self.relay = Relay(self.postgres, self.messaging.publisher)
+        self.parked = Parked(self.postgres, replayed=self.relay.wake)
+        self.messaging.listen(ParkedKeeper(service, self.parked).attach)
+        self._watchdog = Watchdog()
         self._starting: str | None = "starting"
         self._on_database: list[Callable[[], Awaitable[None]]] = []
 
@@ -76,7 +80,9 @@ class Foundation:
         """Answer requests to this service; before `open`."""
         name = rpc_queue(self.service)
         queue = next(queue for queue in self.messaging.topology.queues if queue.name == name)
-        self.messaging.answer(RpcServer(queue, handlers, publisher=self.messaging.publisher))
+        self.messaging.answer(
+            RpcServer(queue, {**handlers, **self.parked.answers()}, publisher=self.messaging.publisher)
+        )
 
     async def open(self) -> None:
         """Start everything in the background."""
@@ -84,7 +90,7 @@ class Foundation:
         self.health.add("database", self.postgres.check)
         self.health.add("tasks", self.tasks.check)
         self.tasks.start("startup", self._start())
-        self.tasks.start("loop lag", _measure_loop_lag())
+        self.tasks.start("loop watchdog", self._watchdog.run())
 
     async def close(self) -> None:
         """Unready, stop consuming, settle what is in hand, empty the outbox, close."""
@@ -102,6 +108,7 @@ class Foundation:
         self.tasks.start("database watch", self.postgres.watch())
         self.tasks.start("outbox relay", self.relay.run())
         self.tasks.start("inbox cleaning", self._clean_inbox())
+        self.tasks.start("parked messages", self._look_after_parked())
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")
@@ -134,9 +141,10 @@ class Foundation:
                 log.warning("inbox not cleaned", reason=str(error))
             await asyncio.sleep(_CLEAN_EVERY_S)
 
-
-async def _measure_loop_lag() -> None:
-    while True:
-        started = time.perf_counter()
-        await asyncio.sleep(_LAG_STEP_S)
-        metrics.LOOP_LAG.observe(max(0.0, time.perf_counter() - started - _LAG_STEP_S))
+    async def _look_after_parked(self) -> None:
+        while True:
+            try:
+                await self.parked.measure_and_clean()
+            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("parked messages not counted", reason=str(error))
+            await asyncio.sleep(_LOOK_EVERY_S)

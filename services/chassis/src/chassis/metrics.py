@@ -62,6 +62,15 @@ POOL_WAIT_SECONDS = Histogram(
 )
 CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outcome"))
 
+PARKED = Gauge("tickwire_parked_messages", "Messages that wait for a decision.", ("queue",))
+QUEUE_CONSUMERS = Gauge(
+    "tickwire_queue_consumers",
+    "Consumers of a queue, of all processes, as the broker counts them.",
+    ("queue",),
+)
+QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a queue.", ("queue",))
+
+LOOP_STALLS = Counter("tickwire_event_loop_stalls", "Times the event loop stood still for a second or more.")
 LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
 
 AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at the door.", ("reason",))

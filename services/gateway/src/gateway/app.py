@@ -8,6 +8,7 @@ from quart import Quart, Response, request
 
 from gateway import overview, short
 from gateway.acceptance import batch_routes, email_routes
+from gateway.administration import parked
 from gateway.edge import ROUTE, Application, Edge
 from gateway.endpoint import Api, answer, scope_of
 from gateway.identity import routes as identity_routes
@@ -60,6 +61,7 @@ def _create_quart(resources: Resources) -> Quart:
         batches=resources.batches,
         users=resources.users,
     )
+    parked.register(api, resources.parked)
     _register_healthz(app, resources)
     return app
 

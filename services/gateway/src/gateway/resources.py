@@ -14,6 +14,7 @@ from gateway.acceptance.batch_routes import BatchDesk
 from gateway.acceptance.catalogue import Catalogue
 from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.administration.parked import ParkedDesk
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import IdentityRepository
@@ -46,6 +47,7 @@ class Resources:
         self.batches = BatchDesk(
             self.acceptor, acceptances, Catalogue(acceptances), messaging.publisher, self.rpc
         )
+        self.parked = ParkedDesk(self.foundation.parked, self.rpc)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockDesk(self.book, self.rpc)
         self.hub = Hub()
@@ -78,6 +80,5 @@ class Resources:
         if self.settings.bootstrap_key is None:
             return
         key = keys.parse(self.settings.bootstrap_key.get_secret_value())
-        if key is None:
-            raise ValueError("GATEWAY_BOOTSTRAP_KEY is not a key: tw_live_<16 hex>_<43 characters>")
+        assert key is not None  # the settings have seen to it
         await self.identity.ensure_admin(key.id, keys.digest(self.pepper, key))

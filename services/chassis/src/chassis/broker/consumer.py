@@ -12,6 +12,7 @@ from uuid import UUID
 import aiormq
 import asyncpg
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.channel import Channel
 from pydantic import ValidationError
 
 from chassis import inbox, logging, metrics, tracing
@@ -105,7 +106,7 @@ class Consumer:
         self._prefetch = prefetch
         self._deadline_s = deadline_s
         self._arrived: asyncio.Queue[_Incoming] = asyncio.Queue()
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._tag: str | None = None
         self._busy = 0
         self._reason: str | None = "not consuming yet"
@@ -129,7 +130,10 @@ class Consumer:
         self._reason = "consumer lost its connection"
 
     def check(self) -> str | None:
-        """The readiness check: why nothing is consumed."""
+        """The readiness check: why nothing is consumed, although the connection may be up."""
+        channel = self._channel
+        if self._reason is None and channel is not None and self._tag not in channel.consumers:
+            return "the broker has no consumer of ours on this queue"
         return self._reason
 
     async def run(self) -> None:

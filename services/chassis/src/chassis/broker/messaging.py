@@ -6,14 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from aiormq.channel import Channel
+
+from chassis import logging, metrics
 from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
-from chassis.broker.rabbitmq import Link, Publisher
+from chassis.broker.rabbitmq import AWAY, Link, Publisher
 from chassis.broker.rpc import RpcClient
 from chassis.health import Health
 from chassis.resources import Tasks
 from contracts.topology import Topology
+
+log = logging.get(__name__)
+
+_CENSUS_EVERY_S = 5
 
 
 class Attached(Protocol):
@@ -37,6 +44,7 @@ class Messaging:
         self._listeners: list[Attached] = [self.rpc]
         self._consumers: list[Consumer] = []
         self._servers: list[RpcServer] = []
+        self._census: Channel | None = None
 
     def consume(self, consumer: Consumer) -> None:
         """Add a consumer; before `start`."""
@@ -61,6 +69,7 @@ class Messaging:
             tasks.start(f"consumer {consumer.queue}", consumer.run())
         for server in self._servers:
             health.add("rpc", server.check)
+        tasks.start("queue census", self._count_queues())
         tasks.start("link publish", self.publisher.link.run())
         tasks.start("link consume", self.link.run())
 
@@ -73,11 +82,36 @@ class Messaging:
         await asyncio.gather(self.publisher.link.close(), self.link.close())
 
     async def _attach(self, link: Link) -> None:
-        await declaring.declare(await link.channel(confirms=False), self.topology)
+        channel = await link.channel(confirms=False)
+        await declaring.declare(channel, self.topology)
         for listener in self._listeners:
             await listener.attach(link)
+        # Last: counting a queue that is not declared yet would close the channel.
+        self._census = channel
+
+    async def _count_queues(self) -> None:
+        """Ask the broker for ever how many consumers and messages the service's own queues have."""
+        while True:
+            await asyncio.sleep(_CENSUS_EVERY_S)
+            for queue in self.topology.queues:
+                # A request queue is there only while somebody answers.
+                if self._servers or not queue.auto_delete:
+                    await self._count(queue.name)
+
+    async def _count(self, queue: str) -> None:
+        channel = self._census
+        if channel is None:
+            return
+        try:
+            found = await channel.queue_declare(queue, passive=True, timeout=5)
+        except AWAY as error:
+            log.warning("queue not counted", queue=queue, reason=repr(error))
+            return
+        metrics.QUEUE_CONSUMERS.labels(queue).set(found.consumer_count or 0)
+        metrics.QUEUE_MESSAGES.labels(queue).set(found.message_count or 0)
 
     def _lost(self) -> None:
+        self._census = None
         for listener in self._listeners:
             listener.lost()
 

@@ -37,6 +37,7 @@ R = TypeVar("R", bound=BaseModel)
 class _Target:
     """What is known of one service: calls in flight and whether it answers at all."""
 
+    service: str
     in_flight: int = 0
     breaker: Breaker = field(default_factory=Breaker)
 
@@ -73,24 +74,27 @@ class RpcClient:
         for future in list(self._pending.values()):
             _fail(future, error)
 
-    async def call(self, request: Request, reply: type[R], deadline: Deadline) -> R:
+    async def call(
+        self, request: Request, reply: type[R], deadline: Deadline, *, service: str | None = None
+    ) -> R:
         """Ask and read the answer as `reply`."""
-        return reply.model_validate_json(await self.ask(request, deadline))
+        return reply.model_validate_json(await self.ask(request, deadline, service=service))
 
-    async def ask(self, request: Request, deadline: Deadline) -> bytes:
-        """Ask and give the answer's JSON as it came.
+    async def ask(self, request: Request, deadline: Deadline, *, service: str | None = None) -> bytes:
+        """Ask and give the answer's JSON as it came; `service` where the request names none of its own.
 
         Raises `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
         away, `Overloaded` when too many questions wait already, `DeadlineExceeded` when no answer came.
         """
-        target = self._targets.setdefault(request.service, _Target())
-        self._require_room(request.service, target)
+        name = service or request.service
+        target = self._targets.setdefault(name, _Target(name))
+        self._require_room(target)
         target.in_flight += 1
-        metrics.RPC_IN_FLIGHT.labels(request.service).set(target.in_flight)
+        metrics.RPC_IN_FLIGHT.labels(name).set(target.in_flight)
         started = time.perf_counter()
         outcome = "cancelled"
         try:
-            body = await self._exchange(request, deadline)
+            body = await self._exchange(target, request, deadline)
             outcome = "ok"
             return body
         except ServiceError as error:
@@ -100,13 +104,17 @@ class RpcClient:
             target.in_flight -= 1
             self._record(request, target, outcome, time.perf_counter() - started)
 
-    def _require_room(self, service: str, target: _Target) -> None:
+    def _require_room(self, target: _Target) -> None:
         if target.in_flight >= self._max_in_flight:
-            raise Overloaded(f"Too many requests wait for {service}; try again in a moment.", retry_after_s=1)
+            raise Overloaded(
+                f"Too many requests wait for {target.service}; try again in a moment.", retry_after_s=1
+            )
         if not target.breaker.allows():
-            raise Unavailable(f"{service} does not answer at the moment; try again later.", retry_after_s=2)
+            raise Unavailable(
+                f"{target.service} does not answer at the moment; try again later.", retry_after_s=2
+            )
 
-    async def _exchange(self, request: Request, deadline: Deadline) -> bytes:
+    async def _exchange(self, target: _Target, request: Request, deadline: Deadline) -> bytes:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
             raise DeadlineExceeded("The deadline was over before the request could be sent.")
@@ -116,10 +124,10 @@ class RpcClient:
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         try:
-            self._publish(self._message(request, number, deadline), future, remaining_s)
+            self._publish(self._message(target, request, number, deadline), future, remaining_s)
             status, body = await asyncio.wait_for(future, remaining_s)
         except TimeoutError:
-            raise DeadlineExceeded(f"{request.service} did not answer in {remaining_s:.1f} s.") from None
+            raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
             del self._pending[number]
         if status == names.REPLY_OK:
@@ -142,10 +150,10 @@ class RpcClient:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    def _message(self, request: Request, number: str, deadline: Deadline) -> Outgoing:
+    def _message(self, target: _Target, request: Request, number: str, deadline: Deadline) -> Outgoing:
         return Outgoing(
             exchange=RPC,
-            routing_key=rpc_queue(request.service),
+            routing_key=rpc_queue(target.service),
             body=request.model_dump_json(exclude_none=True).encode(),
             message_type=request.message_type,
             message_id=number,
@@ -162,10 +170,10 @@ class RpcClient:
             target.breaker.failed()
         elif outcome != "cancelled":
             target.breaker.succeeded()
-        metrics.RPC_BREAKER_OPEN.labels(request.service).set(target.breaker.is_open)
-        metrics.RPC_IN_FLIGHT.labels(request.service).set(target.in_flight)
-        metrics.RPC_CALLS.labels(request.service, request.message_type, outcome).inc()
-        metrics.RPC_CALL_SECONDS.labels(request.service, request.message_type).observe(elapsed_s)
+        metrics.RPC_BREAKER_OPEN.labels(target.service).set(target.breaker.is_open)
+        metrics.RPC_IN_FLIGHT.labels(target.service).set(target.in_flight)
+        metrics.RPC_CALLS.labels(target.service, request.message_type, outcome).inc()
+        metrics.RPC_CALL_SECONDS.labels(target.service, request.message_type).observe(elapsed_s)
 
     async def _replied(self, message: DeliveredMessage) -> None:
         properties = message.header.properties

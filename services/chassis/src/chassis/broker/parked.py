@@ -1,0 +1,242 @@
+"""Parked messages as a feature: kept in the service's database, listed, looked into, replayed, discarded.
+
+`python -m chassis.broker.parked --help` does the same without the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from chassis import logging, metrics, tracing
+from chassis.broker.answering import Answer
+from chassis.broker.envelope import text
+from chassis.broker.rabbitmq import AWAY, Link
+from chassis.broker.retries import without_broker_headers
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
+from chassis.postgres import Postgres
+from contracts import headers as names
+from contracts.message import Request
+from contracts.parked import (
+    DiscardParked,
+    InspectParked,
+    ListParked,
+    ParkedDecided,
+    ParkedDetail,
+    ParkedFilter,
+    ParkedMessage,
+    ParkedPage,
+    ReplayParked,
+)
+from contracts.topology import parked_queue
+
+log = logging.get(__name__)
+
+_PAUSE_S = 1
+
+_STORE = """
+INSERT INTO parked (message_id, message_type, queue, reason, attempts, first_error, last_error,
+                    headers, body, first_sent_at, parked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT DO NOTHING
+"""
+_COLUMNS = """id, message_id, message_type, queue, reason, attempts, first_error, last_error,
+    first_sent_at, parked_at, state, decided_at, decided_by, request_id"""
+_FITS = """(cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
+    AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)"""
+_LIST = f"SELECT {_COLUMNS} FROM parked WHERE {_FITS} AND state = $5 AND id > $6 ORDER BY id LIMIT $7"  # noqa: S608 - only constants
+_GET = f"SELECT {_COLUMNS}, headers, body FROM parked WHERE id = $1"  # noqa: S608 - only constants
+_DECIDE = f"""
+UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
+WHERE {_FITS} AND state = 'parked'
+"""  # noqa: S608 - only constants
+# Through the default exchange a routing key is a queue's name. The rate is kept by due times.
+_REPLAY = f"""
+WITH chosen AS ({_DECIDE} RETURNING id, message_id, message_type, queue, headers, body),
+sent AS (
+    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at)
+    SELECT message_id::uuid, '', queue, message_type, headers || $9::jsonb, body,
+        now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second'
+    FROM chosen
+)
+SELECT count(*) FROM chosen
+"""  # noqa: S608 - only constants
+_DISCARD = f"WITH chosen AS ({_DECIDE} RETURNING id) SELECT count(*) FROM chosen"  # noqa: S608 - only constants
+_COUNT = "SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue"
+_CLEAN = """
+DELETE FROM parked WHERE id IN (
+    SELECT id FROM parked WHERE state <> 'parked' AND decided_at < now() - interval '30 days' LIMIT 1000
+)
+"""
+
+
+class Parked:
+    """The parked messages of one service."""
+
+    def __init__(self, postgres: Postgres, *, replayed: Any = lambda: None) -> None:
+        self._postgres = postgres
+        self._replayed = replayed
+
+    def answers(self) -> Mapping[type[Request], Answer]:
+        """The requests about parked messages that every service answers."""
+        return {
+            ListParked: self.page,
+            InspectParked: self.inspect,
+            ReplayParked: self.replay,
+            DiscardParked: self.discard,
+        }
+
+    async def store(self, message: DeliveredMessage) -> None:
+        """Keep a message that came out of the parked queue."""
+        properties = message.header.properties
+        headers = dict(properties.headers or {})
+        parked_ms = headers.get(names.PARKED_AT)
+        async with self._postgres.connection() as connection:
+            await connection.execute(
+                _STORE,
+                properties.message_id or "",
+                properties.message_type or "",
+                text(headers, names.QUEUE) or _queue_of_death(headers),
+                text(headers, names.REASON) or "delivery-limit",
+                headers.get(names.ATTEMPT, 1),
+                text(headers, names.FIRST_ERROR) or "the consumer died with this message each time",
+                text(headers, names.ERROR) or "the consumer died with this message each time",
+                orjson.dumps(without_broker_headers(headers), default=str).decode(),
+                message.body,
+                _moment(headers.get(names.SENT_AT)),
+                _moment(parked_ms) or datetime.now(UTC),
+            )
+
+    async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
+        """A page of parked messages."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                _LIST, *_arguments(request.wanted), request.state, request.after, request.limit + 1
+            )
+        page = [_message(row) for row in rows[: request.limit]]
+        return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
+
+    async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
+        """One parked message whole; raises `NotFound`."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_GET, request.id)
+        if row is None:
+            raise NotFound(f"There is no parked message {request.id}.")
+        return ParkedDetail(
+            message=_message(row), headers=orjson.loads(row["headers"]), body=_readable(row["body"])
+        )
+
+    async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
+        """Send messages to their queues again under their old ids, as a first try."""
+        _require_choice(request.wanted)
+        now = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
+        arguments = (*_decision(request, "replayed"), request.rate_per_s, orjson.dumps(now).decode())
+        async with self._postgres.connection() as connection:
+            try:
+                count = await connection.fetchval(_REPLAY, *arguments)
+            except asyncpg.DataError as error:
+                raise InvalidInput("A message without a proper id cannot be replayed; discard it.") from error
+        self._replayed()
+        log.info("parked messages replayed", count=count, actor=request.actor, wanted=str(request.wanted))
+        return ParkedDecided(count=count)
+
+    async def discard(self, request: DiscardParked, _: Deadline) -> ParkedDecided:
+        """Give messages up; the record of them stays for 30 days."""
+        _require_choice(request.wanted)
+        async with self._postgres.connection() as connection:
+            count = await connection.fetchval(_DISCARD, *_decision(request, "discarded"))
+        log.info("parked messages discarded", count=count, actor=request.actor, wanted=str(request.wanted))
+        return ParkedDecided(count=count)
+
+    async def measure_and_clean(self) -> None:
+        """Set the gauge of what is parked, and forget decided messages after 30 days."""
+        async with self._postgres.connection() as connection:
+            counts = await connection.fetch(_COUNT)
+            await connection.execute(_CLEAN)
+        metrics.PARKED.clear()
+        for row in counts:
+            metrics.PARKED.labels(row["queue"]).set(row["count"])
+
+
+class ParkedKeeper:
+    """Brings what lands in the service's parked queue into its database, one message at a time."""
+
+    def __init__(self, service: str, parked: Parked) -> None:
+        self._queue = parked_queue(service)
+        self._parked = parked
+
+    async def attach(self, link: Link) -> None:
+        """Start over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        await channel.basic_qos(prefetch_count=10)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(self._queue, self._take)
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        assert message.delivery_tag is not None
+        assert isinstance(message.channel, Channel)
+        while not await self._is_stored(message):
+            await asyncio.sleep(_PAUSE_S)
+        try:
+            await message.channel.basic_ack(message.delivery_tag, wait=False)
+        except AWAY as error:
+            log.debug("parked message will come again", reason=repr(error))
+
+    async def _is_stored(self, message: DeliveredMessage) -> bool:
+        try:
+            await self._parked.store(message)
+        except (DatabaseUnavailable, TimeoutError) as error:
+            log.warning("parked message stays in its queue", reason=str(error))
+            return False
+        return True
+
+
+def _require_choice(wanted: ParkedFilter) -> None:
+    if wanted.is_empty:
+        raise InvalidInput("Say which messages: ids, queue, message_type or reason.")
+
+
+def _decision(request: ReplayParked | DiscardParked, state: str) -> tuple[object, ...]:
+    trace = tracing.current()
+    return (*_arguments(request.wanted), state, request.actor, trace.request_id if trace else None)
+
+
+def _arguments(wanted: ParkedFilter) -> tuple[object, ...]:
+    return wanted.ids, wanted.queue, wanted.message_type, wanted.reason
+
+
+def _message(row: asyncpg.Record) -> ParkedMessage:
+    return ParkedMessage.model_validate({name: row[name] for name in ParkedMessage.model_fields})
+
+
+def _readable(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
+
+
+def _moment(epoch_ms: object) -> datetime | None:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC) if isinstance(epoch_ms, int) else None
+
+
+def _queue_of_death(headers: Mapping[str, Any]) -> str:
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return str(deaths[0].get("queue", ""))
+    return ""
+
+
+if __name__ == "__main__":
+    from chassis.broker.parked_command import main
+
+    main()

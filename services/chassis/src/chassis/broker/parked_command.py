@@ -1,0 +1,93 @@
+"""The command line for parked messages, for when the gateway is not there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+
+from chassis.broker.parked import Parked
+from chassis.deadlines import Deadline
+from chassis.errors import ServiceError
+from chassis.postgres import Postgres
+from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFilter, ReplayParked
+
+_EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service whose messages are meant."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 when it was done, 1 when it was refused, 2 when it was misspelt."""
+    options = _parser().parse_args(arguments)
+    dsn = _dsn()
+    try:
+        sys.stdout.write(asyncio.run(_run(options, dsn)) + "\n")
+    except (ServiceError, TimeoutError) as error:
+        sys.stderr.write(f"{error or 'the database does not answer'}\n")
+        raise SystemExit(1) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m chassis.broker.parked", description="Parked messages of a service.", epilog=_EPILOG
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("list", "list messages, oldest first"),
+        ("replay", "send messages to their queues again"),
+        ("discard", "give messages up"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument(
+            "--id", type=int, action="append", default=[], help="only this message; repeatable"
+        )
+        command.add_argument("--queue", help="only messages of this queue")
+        command.add_argument("--type", dest="message_type", help="only messages of this type")
+        command.add_argument("--reason", help="only messages parked for this reason")
+    commands.choices["list"].add_argument("--limit", type=int, default=50, help="at most so many (50)")
+    commands.choices["list"].add_argument(
+        "--state", default="parked", choices=["parked", "replayed", "discarded"]
+    )
+    commands.choices["replay"].add_argument("--rate", type=float, default=50, help="messages a second (50)")
+    inspect = commands.add_parser("inspect", help="show one message whole")
+    inspect.add_argument("id", type=int)
+    return parser
+
+
+def _dsn() -> str:
+    if os.environ.get("POSTGRES_DSN_FILE"):
+        with open(os.environ["POSTGRES_DSN_FILE"], encoding="utf-8") as file:  # noqa: PTH123 - one line
+            return file.read().strip()
+    if os.environ.get("POSTGRES_DSN"):
+        return os.environ["POSTGRES_DSN"]
+    sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
+    raise SystemExit(2)
+
+
+async def _run(options: argparse.Namespace, dsn: str) -> str:
+    postgres = Postgres(dsn, size=2)
+    async with asyncio.timeout(30):
+        await postgres.open()
+        try:
+            return await _answer(options, Parked(postgres))
+        finally:
+            await postgres.close()
+
+
+async def _answer(options: argparse.Namespace, parked: Parked) -> str:
+    deadline = Deadline.after(20)
+    if options.command == "inspect":
+        return (await parked.inspect(InspectParked(id=options.id), deadline)).model_dump_json(indent=2)
+    wanted = ParkedFilter(
+        ids=options.id, queue=options.queue, message_type=options.message_type, reason=options.reason
+    )
+    if options.command == "list":
+        request = ListParked(wanted=wanted, limit=options.limit, state=options.state)
+        return (await parked.page(request, deadline)).model_dump_json(indent=2)
+    actor = f"{getpass.getuser()} (command line)"
+    if options.command == "replay":
+        replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
+        return (await parked.replay(replay, deadline)).model_dump_json()
+    return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()

@@ -1,0 +1,55 @@
+"""A thread that notices when the event loop stands still, and says where."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+
+from chassis import logging, metrics
+
+log = logging.get(__name__)
+
+_BEAT_S = 0.25
+
+
+class Watchdog:
+    """Expects a beat from the loop; when none comes for `stall_s` seconds, logs the loop's stack."""
+
+    def __init__(self, *, stall_s: float = 1.0) -> None:
+        self._stall_s = stall_s
+        self._last_beat = time.monotonic()
+        self._stopped = threading.Event()
+        self._loop_thread = threading.get_ident()
+        self.stalled_for_s = 0.0
+
+    async def run(self) -> None:
+        """Beat, and measure how late each beat is, until cancelled; the thread watches meanwhile."""
+        self._loop_thread = threading.get_ident()
+        self._last_beat = time.monotonic()
+        threading.Thread(target=self._watch, name="loop watchdog", daemon=True).start()
+        try:
+            while True:
+                await asyncio.sleep(_BEAT_S)
+                now = time.monotonic()
+                metrics.LOOP_LAG.observe(max(0.0, now - self._last_beat - _BEAT_S))
+                self._last_beat = now
+        finally:
+            self._stopped.set()
+
+    def _watch(self) -> None:
+        reported = False
+        while not self._stopped.wait(_BEAT_S):
+            self.stalled_for_s = max(0.0, time.monotonic() - self._last_beat - _BEAT_S)
+            is_stalled = self.stalled_for_s > self._stall_s
+            if is_stalled and not reported:
+                self._report()
+            reported = is_stalled
+
+    def _report(self) -> None:
+        metrics.LOOP_STALLS.inc()
+        frame = sys._current_frames().get(self._loop_thread)
+        stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
+        log.error("the event loop stands still", stalled_for_s=round(self.stalled_for_s, 2), stack=stack)

@@ -1,0 +1,99 @@
+"""Messages about parked messages: any service is asked about its own; an administrator decides."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.message import Contract, Json, Moment, Reply, Request
+
+ParkedState = Literal["parked", "replayed", "discarded"]
+
+
+class ParkedFilter(Contract):
+    """Which parked messages: those of `ids`, or all that fit what is given (at least one thing)."""
+
+    ids: list[int] = Field(default_factory=list, max_length=10_000)
+    queue: str | None = None
+    message_type: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is given, which would mean everything."""
+        return not (self.ids or self.queue or self.message_type or self.reason)
+
+
+class ParkedMessage(Contract):
+    """A message that could not be handled, and what was decided about it. `attempts` counts all tries."""
+
+    id: int
+    message_id: str
+    message_type: str
+    queue: str
+    reason: str
+    attempts: int
+    first_error: str
+    last_error: str
+    first_sent_at: Moment | None = None
+    parked_at: Moment
+    state: ParkedState
+    decided_at: Moment | None = None
+    decided_by: str | None = None
+    request_id: str | None = None
+
+
+class ListParked(Request):
+    """Ask for a page of parked messages, oldest first."""
+
+    message_type: ClassVar[str] = "parked.list.v1"
+    state: ParkedState = "parked"
+    wanted: ParkedFilter = ParkedFilter()
+    limit: int = Field(default=50, ge=1, le=200)
+    after: int = 0
+
+
+class ParkedPage(Reply):
+    """A page of parked messages; `next_after` asks for the following page and is null on the last one."""
+
+    data: list[ParkedMessage]
+    next_after: int | None = None
+
+
+class InspectParked(Request):
+    """Ask for one parked message with its headers and body."""
+
+    message_type: ClassVar[str] = "parked.inspect.v1"
+    id: int
+
+
+class ParkedDetail(Reply):
+    """A parked message whole; `body` is its JSON, or its text where it is no JSON."""
+
+    message: ParkedMessage
+    headers: dict[str, Json]
+    body: Json
+
+
+class ReplayParked(Request):
+    """Send messages to their original queue again, at most `rate_per_s` a second."""
+
+    message_type: ClassVar[str] = "parked.replay.v1"
+    wanted: ParkedFilter
+    rate_per_s: float = Field(default=50, gt=0, le=1000)
+    actor: str
+
+
+class DiscardParked(Request):
+    """Give messages up for good; what they were stays on record."""
+
+    message_type: ClassVar[str] = "parked.discard.v1"
+    wanted: ParkedFilter
+    actor: str
+
+
+class ParkedDecided(Reply):
+    """How many messages were replayed or discarded."""
+
+    count: int

@@ -1,0 +1,175 @@
+"""Parked messages are kept with their reason, and can be looked into, replayed and given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from chassis.broker.consumer import InTransaction
+from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
+from chassis.deadlines import Deadline
+from chassis.errors import InvalidInput, NotFound
+from chassis.foundation import Foundation
+from chassis.postgres import Connection
+from contracts.batches import CancelBatch
+from contracts.parked import (
+    DiscardParked,
+    InspectParked,
+    ListParked,
+    ParkedDecided,
+    ParkedFilter,
+    ParkedMessage,
+    ParkedPage,
+    ReplayParked,
+)
+from contracts.topology import BATCH_PROCESSOR, GATEWAY
+from waiting import until
+
+QUEUE = "batch-processor.intake"
+SOON = Deadline.after(3600)
+
+
+class Picky:
+    """A handler that refuses until it is mended."""
+
+    def __init__(self) -> None:
+        self.is_mended = False
+
+    async def handle(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        if not self.is_mended:
+            raise InvalidInput("the handler is broken")
+        owners = [(delivery.message.owner_id,) for delivery in deliveries]
+        await connection.executemany("INSERT INTO effects (name) VALUES ($1)", owners)
+
+
+@pytest.fixture
+async def picky() -> Picky:
+    return Picky()
+
+
+@pytest.fixture
+async def worker(bench: Any, picky: Picky) -> Foundation:
+    foundation: Foundation = await bench.build(BATCH_PROCESSOR)
+    foundation.consume(QUEUE, {CancelBatch: InTransaction(picky.handle)})
+    foundation.answer({})
+    await bench.run(foundation)
+    return foundation
+
+
+def cancel(owner: str) -> Outgoing:
+    return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
+
+
+async def park(worker: Foundation, *owners: str) -> list[ParkedMessage]:
+    for owner in owners:
+        await worker.messaging.publisher.publish(cancel(owner))
+
+    async def all_parked() -> Any:
+        page = await worker.parked.page(ListParked(), SOON)
+        return page.data if len(page.data) == len(owners) else None
+
+    found: list[ParkedMessage] = await until(all_parked)
+    return found
+
+
+async def effects(worker: Foundation) -> list[str]:
+    async with worker.postgres.connection() as connection:
+        return sorted(row["name"] for row in await connection.fetch("SELECT name FROM effects"))
+
+
+async def test_a_parked_message_tells_why_and_where_from(worker: Foundation) -> None:
+    (message,) = await park(worker, "ann")
+    assert (message.queue, message.reason, message.attempts) == (QUEUE, "permanent", 1)
+    assert "the handler is broken" in message.last_error
+    assert message.first_sent_at is not None
+    assert message.parked_at >= message.first_sent_at
+    detail = await worker.parked.inspect(InspectParked(id=message.id), SOON)
+    assert detail.body["owner_id"] == "ann"
+
+
+async def test_a_body_that_is_no_json_can_be_looked_into(worker: Foundation) -> None:
+    poison = Outgoing("commands", QUEUE, b"\xffno json", "batch.cancel.v1", str(new_id()), stamp())
+    await worker.messaging.publisher.publish(poison)
+
+    async def found() -> Any:
+        return (await worker.parked.page(ListParked(), SOON)).data
+
+    (message,) = await until(found)
+    detail = await worker.parked.inspect(InspectParked(id=message.id), SOON)
+    assert detail.body == "�no json"
+
+
+async def test_a_replayed_message_keeps_its_id_and_has_its_effect_once(
+    worker: Foundation, picky: Picky
+) -> None:
+    (message,) = await park(worker, "ann")
+    picky.is_mended = True
+    replay = ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test")
+    assert (await worker.parked.replay(replay, SOON)).count == 1
+    assert (await worker.parked.replay(replay, SOON)).count == 0, "a decision is made once"
+    await until(lambda: _has(worker, ["ann"]))
+    (decided,) = (await worker.parked.page(ListParked(state="replayed"), SOON)).data
+    assert (decided.message_id, decided.decided_by) == (message.message_id, "test")
+
+
+async def test_messages_are_replayed_by_filter_and_rate(worker: Foundation, picky: Picky) -> None:
+    await park(worker, "a", "b", "c")
+    picky.is_mended = True
+    wanted = ParkedFilter(queue=QUEUE, reason="permanent")
+    decided = await worker.parked.replay(ReplayParked(wanted=wanted, rate_per_s=2, actor="test"), SOON)
+    assert decided.count == 3
+    async with worker.postgres.connection() as connection:
+        waiting = await connection.fetchval("SELECT count(*) FROM outbox WHERE due_at > now()")
+    assert waiting >= 1, "the rate holds back what is not due yet"
+    await until(lambda: _has(worker, ["a", "b", "c"]))
+
+
+async def test_a_message_that_fails_again_is_parked_again(worker: Foundation) -> None:
+    (message,) = await park(worker, "ann")
+    await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test"), SOON)
+
+    async def parked_again() -> Any:
+        page = await worker.parked.page(ListParked(), SOON)
+        return page.data
+
+    (again,) = await until(parked_again)
+    assert again.message_id == message.message_id
+    assert again.id != message.id
+
+
+async def test_a_discarded_message_stays_on_record(worker: Foundation) -> None:
+    (message,) = await park(worker, "ann")
+    wanted = ParkedFilter(message_type="batch.cancel.v1")
+    assert (await worker.parked.discard(DiscardParked(wanted=wanted, actor="test"), SOON)).count == 1
+    assert (await worker.parked.page(ListParked(), SOON)).data == []
+    (decided,) = (await worker.parked.page(ListParked(state="discarded"), SOON)).data
+    assert decided.id == message.id
+    assert await effects(worker) == []
+
+
+async def test_no_choice_is_refused_rather_than_taken_for_all(worker: Foundation) -> None:
+    with pytest.raises(InvalidInput):
+        await worker.parked.discard(DiscardParked(wanted=ParkedFilter(), actor="test"), SOON)
+    with pytest.raises(NotFound):
+        await worker.parked.inspect(InspectParked(id=10**12), SOON)
+
+
+async def test_another_service_can_ask_over_the_broker(worker: Foundation, bench: Any) -> None:
+    (message,) = await park(worker, "ann")
+    gateway = await bench.run(await bench.build(GATEWAY))
+    page = await gateway.messaging.rpc.call(
+        ListParked(), ParkedPage, Deadline.after(5), service=BATCH_PROCESSOR
+    )
+    assert [m.id for m in page.data] == [message.id]
+    request = DiscardParked(wanted=ParkedFilter(ids=[message.id]), actor="test")
+    decided = await gateway.messaging.rpc.call(
+        request, ParkedDecided, Deadline.after(5), service=BATCH_PROCESSOR
+    )
+    assert decided.count == 1
+
+
+async def _has(worker: Foundation, names: list[str]) -> bool:
+    return await effects(worker) == names
