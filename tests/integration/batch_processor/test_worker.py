@@ -215,3 +215,17 @@ async def _take_all(caller: Any, queue: str) -> list[str]:
         found.append(str(SendEmail.model_validate_json(message.body).email_id))
     await connection.close()
     return found
+
+
+async def test_what_finished_long_ago_is_removed_and_what_is_newer_is_kept(house: Any, caller: Any) -> None:
+    service = await house.start(retention_days=7)
+    old, new = [await caller.submit("grumpy", list(range(30))) for _ in range(2)]
+    await caller.reach(old)
+    await caller.reach(new)
+    moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
+    await caller.database.execute(moved, old)
+    await service.coordinator._remove()
+    for table in ("items", "results", "failures"):
+        rows = await caller.database.fetch(f"SELECT DISTINCT batch_id FROM {table}")
+        assert [row["batch_id"] for row in rows] == [new]
+    assert await caller.database.fetchval("SELECT array_agg(id) FROM batches") == [new]
