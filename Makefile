@@ -43,9 +43,9 @@ lint: ## Check style, types and the imports between packages
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: ## Measure (narrow it: make bench ARGS="-k email")
+bench: ## Measure against peers (its options: make bench ARGS=--help)
 	@$(SETUP) --bench
-	$(PYTHON) -m pytest tests/benchmarks -s $(ARGS)
+	PYTHONPATH=deploy $(PYTHON) tests/benchmarks $(ARGS)
 
 lock: ## Resolve the dependencies anew into the two lock files
 	@$(SETUP) --test
