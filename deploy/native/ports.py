@@ -89,6 +89,11 @@ def free_ports(count: int) -> list[int]:
     return list(found)
 
 
+def free_port() -> int:
+    """Return one port on 127.0.0.1 that can be bound now."""
+    return free_ports(1)[0]
+
+
 def check_free(ports: Ports) -> None:
     """Raise `PortTakenError` with one line for every port that cannot be bound."""
     problems = {name: _bind_problem(number) for name, number in ports.numbered().items()}
@@ -99,7 +104,7 @@ def check_free(ports: Ports) -> None:
 
 def _complaint(ports: Ports, name: str, problem: str) -> str:
     number, variable = ports.numbered()[name], VARIABLES[name]
-    other = free_ports(1)[0] if number < 1024 else number + 10000 if number + 10000 < 32000 else number - 1000
+    other = free_port() if number < 1024 else number + 10000 if number + 10000 < 32000 else number - 1000
     return (
         f"Port {number} for {name.replace('_', '-')} {problem}{_holder(number)}. "
         f"Stop that program, or choose another port: make run {variable}={other}"
