@@ -35,7 +35,7 @@ from doubles.alpaca import AlpacaDouble
 from stock_data.app import create_app
 from stock_data.replay import leadership
 from stock_data.resources import Resources
-from stock_data.settings import Settings
+from stock_data.settings import StockDataSettings
 from waiting import until
 
 _KEPT_BUSY = {"replay_speed": 23_400.0, "replay_ticks_per_s": 40.0}
@@ -91,14 +91,14 @@ class Bench:
         await client.open()
         return client
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, **changes: Any) -> StockDataSettings:
         values = {
             "rabbitmq_url": self.broker_url,
             "postgres_dsn": self.dsn,
             "replay_enabled": False,
             **changes,
         }
-        return Settings.model_validate(values)
+        return StockDataSettings.model_validate(values)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from chassis.settings import InvalidSettings, load
-from stock_data.settings import Settings
+from stock_data.settings import StockDataSettings
 
 NEEDED = {
     "RABBITMQ_URL": "amqp://stock-data:secret@127.0.0.1:5672/tickwire",
@@ -19,32 +19,32 @@ ALPACA = {
 
 
 def test_the_defaults_need_no_key_and_no_network() -> None:
-    settings = load(Settings, NEEDED)
+    settings = load(StockDataSettings, NEEDED)
     assert (settings.host, settings.port) == ("127.0.0.1", 8081)
     assert settings.providers == ("embedded",)
     assert settings.replays
 
 
 def test_providers_are_listed_in_their_order() -> None:
-    assert load(Settings, NEEDED | ALPACA).providers == ("alpaca", "embedded")
+    assert load(StockDataSettings, NEEDED | ALPACA).providers == ("alpaca", "embedded")
 
 
 def test_made_up_ticks_do_not_overlay_a_real_upstream_unless_asked_for() -> None:
-    assert not load(Settings, NEEDED | ALPACA).replays
-    assert load(Settings, NEEDED | ALPACA | {"STOCK_DATA_REPLAY_ENABLED": "true"}).replays
-    assert not load(Settings, NEEDED | {"STOCK_DATA_REPLAY_ENABLED": "false"}).replays
+    assert not load(StockDataSettings, NEEDED | ALPACA).replays
+    assert load(StockDataSettings, NEEDED | ALPACA | {"STOCK_DATA_REPLAY_ENABLED": "true"}).replays
+    assert not load(StockDataSettings, NEEDED | {"STOCK_DATA_REPLAY_ENABLED": "false"}).replays
 
 
 @pytest.mark.parametrize("missing", ["STOCK_DATA_ALPACA_KEY_ID", "STOCK_DATA_ALPACA_SECRET_KEY"])
 def test_alpaca_needs_its_credentials(missing: str) -> None:
     values = {name: value for name, value in (NEEDED | ALPACA).items() if name != missing}
     with pytest.raises(InvalidSettings, match=missing) as caught:
-        load(Settings, values)
+        load(StockDataSettings, values)
     assert "s3cret" not in str(caught.value)
 
 
 def test_credentials_are_not_shown() -> None:
-    assert "s3cret" not in repr(load(Settings, NEEDED | ALPACA))
+    assert "s3cret" not in repr(load(StockDataSettings, NEEDED | ALPACA))
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_credentials_are_not_shown() -> None:
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSettings, match=name):
-        load(Settings, NEEDED | {name: value})
+        load(StockDataSettings, NEEDED | {name: value})
 
 
 def test_the_replay_can_be_tuned() -> None:
     chosen = {"STOCK_DATA_REPLAY_SPEED": "1", "STOCK_DATA_REPLAY_TICKS_PER_S": "20"}
-    settings = load(Settings, NEEDED | chosen | {"STOCK_DATA_REPLAY_START_DAY": "2000-03-01"})
+    settings = load(StockDataSettings, NEEDED | chosen | {"STOCK_DATA_REPLAY_START_DAY": "2000-03-01"})
     assert (settings.replay_speed, settings.replay_ticks_per_s) == (1, 20)
     assert settings.replay_start_day == date(2000, 3, 1)
 
 
 def test_every_setting_is_explained_with_an_example() -> None:
-    for name, field in Settings.model_fields.items():
+    for name, field in StockDataSettings.model_fields.items():
         assert field.description, name
         assert field.examples, name

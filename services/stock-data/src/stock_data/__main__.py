@@ -6,12 +6,12 @@ from chassis import asgi, logging
 from chassis.settings import load_or_exit
 from contracts.topology import STOCK_DATA
 from stock_data.app import create_app
-from stock_data.settings import Settings
+from stock_data.settings import StockDataSettings
 
 
 def main() -> None:
     """Serve until the process is asked to stop."""
-    settings = load_or_exit(Settings)
+    settings = load_or_exit(StockDataSettings)
     logging.configure(service=STOCK_DATA, level=settings.log_level, style=settings.log_format)
     app = create_app(settings)
     asgi.serve(

@@ -6,10 +6,10 @@ from fastapi import FastAPI
 
 from chassis.http import create_service_app
 from stock_data.resources import Resources
-from stock_data.settings import Settings
+from stock_data.settings import StockDataSettings
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: StockDataSettings) -> FastAPI:
     """The internal HTTP application; its lifespan opens and closes the service."""
     resources = Resources(settings)
     app = create_service_app(

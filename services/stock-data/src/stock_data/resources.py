@@ -24,7 +24,7 @@ from stock_data.replay.feed import Feed, Pace
 from stock_data.replay.following import Follower
 from stock_data.replay.leadership import Leadership
 from stock_data.repository import Repository
-from stock_data.settings import Settings
+from stock_data.settings import StockDataSettings
 
 log = logging.get(__name__)
 
@@ -35,7 +35,7 @@ _STALE_AFTER_S = 10.0
 class Resources:
     """The parts of one running service."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StockDataSettings) -> None:
         self._settings = settings
         self.foundation = Foundation(settings, service=STOCK_DATA, package="stock_data")
         self.repository = Repository(self.foundation.postgres)
@@ -101,7 +101,7 @@ class Resources:
         return Feed(pace, next_day=self.repository.next_day, board=self.board, send=publisher.send)
 
 
-def _alpaca(settings: Settings) -> AlpacaProvider:
+def _alpaca(settings: StockDataSettings) -> AlpacaProvider:
     return AlpacaProvider(
         base_url=settings.alpaca_url,
         key_id=_secret(settings.alpaca_key_id),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
-from chassis.settings import Settings as SharedSettings
+from chassis.settings import Settings
 
 ProviderName = Literal["embedded", "alpaca"]
 
@@ -26,7 +26,7 @@ Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split), Field(m
 AlpacaSecret = Annotated[SecretStr | None, AfterValidator(_needed_by_alpaca), Field(validate_default=True)]
 
 
-class Settings(SharedSettings):
+class StockDataSettings(Settings):
     """What stock-data needs beside what every service needs."""
 
     prefix: ClassVar[str] = "STOCK_DATA_"
