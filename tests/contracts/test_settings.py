@@ -1,0 +1,86 @@
+"""Every setting is in `.env.example`, with its default, and nothing else is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from batch_processor.settings import Settings as BatchProcessorSettings
+from chassis.settings import InvalidSettings, Settings, load, variable
+from emailer.settings import EmailSettings
+from gateway.settings import GatewaySettings
+from native.ports import VARIABLES
+from stock_data.settings import StockDataSettings
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+MODELS: tuple[type[Settings], ...] = (
+    Settings,
+    GatewaySettings,
+    StockDataSettings,
+    EmailSettings,
+    BatchProcessorSettings,
+)
+_LINE = re.compile(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
+
+
+def known() -> dict[str, object]:
+    return {variable(m, n, f): f.get_default() for m in MODELS for n, f in m.model_fields.items()}
+
+
+def test_the_example_names_every_variable_once() -> None:
+    names = [name for name, _ in _LINE.findall(EXAMPLE.read_text())]
+    native = set(VARIABLES.values())
+    assert len(names) == len(set(names))
+    assert set(names) == set(known()) | native
+
+
+def test_the_example_gives_the_defaults() -> None:
+    given = dict(_LINE.findall(EXAMPLE.read_text()))
+    for name, default in known().items():
+        if isinstance(default, str | int | float) and not isinstance(default, bool):
+            assert given[name] == str(default), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_setting_says_what_it_is_and_gives_an_example(model: type[Settings]) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name}"
+        assert field.examples, f"{model.__name__}.{name}"
+
+
+def test_a_missing_setting_is_named_with_an_example() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load(Settings, {})
+    assert "RABBITMQ_URL: is not set" in str(caught.value)
+    assert "for example RABBITMQ_URL=amqp://" in str(caught.value)
+
+
+def test_a_wrong_setting_is_named_and_its_value_is_not_repeated() -> None:
+    environ = {"RABBITMQ_URL": "amqp://u:hidden@h/v", "POSTGRES_DSN": "x", "POSTGRES_POOL_SIZE": "s3cret"}
+    with pytest.raises(InvalidSettings) as caught:
+        load(Settings, environ)
+    assert "POSTGRES_POOL_SIZE" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "dsn"
+    file.write_text("postgresql://u:p@h/db\n")
+    settings = load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
+    assert settings.postgres_dsn.get_secret_value() == "postgresql://u:p@h/db"
+
+
+def test_a_secret_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": "/nowhere/dsn"})
+    assert "POSTGRES_DSN_FILE" in str(caught.value)
+    assert "/nowhere/dsn" in str(caught.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN": "x"})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.log_level = "DEBUG"

@@ -1,0 +1,92 @@
+"""The broker's definitions, the topology and the messages say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from contracts import batches, emails, message, parked, stocks
+from contracts.topology import EXCHANGES, LADDER, SERVICES, TOPOLOGIES
+from rabbitmq import definitions
+
+MODULES = (batches, emails, parked, stocks)
+
+
+def messages() -> list[type[message.Message]]:
+    found = [value for module in MODULES for value in vars(module).values() if isinstance(value, type)]
+    return [m for m in found if issubclass(m, message.Message) and "message_type" in m.__dict__]
+
+
+def test_the_definitions_file_is_the_one_made_from_the_topology() -> None:
+    assert definitions.FILE.read_text() == definitions.render(), "run: python -m rabbitmq.definitions"
+
+
+def test_every_message_type_is_unique_and_versioned() -> None:
+    types = [m.message_type for m in messages()]
+    assert len(types) == len(set(types))
+    assert all(name.rsplit(".v", 1)[1].isdigit() for name in types)
+
+
+def test_every_command_goes_to_a_queue_that_exists() -> None:
+    queues = {queue.name for topology in TOPOLOGIES.values() for queue in topology.queues}
+    commands = [m for m in messages() if issubclass(m, message.Command)]
+    assert commands
+    for command in commands:
+        assert command.queue in queues
+
+
+def test_every_request_goes_to_a_service_that_answers() -> None:
+    requests = [m for m in messages() if issubclass(m, message.Request)]
+    assert requests
+    # Requests about parked messages name no service: every service answers them.
+    for request in (r for r in requests if not r.message_type.startswith("parked.")):
+        assert f"{request.service}.rpc" in {queue.name for queue in TOPOLOGIES[request.service].queues}
+
+
+def test_every_event_is_bound_by_somebody() -> None:
+    keys = [key for t in TOPOLOGIES.values() for q in t.queues if q.exchange == "events" for key in q.keys]
+    for event in (m for m in messages() if issubclass(m, message.Event)):
+        assert any(_matches(key, event.routing_key) for key in keys), event.message_type
+
+
+def test_every_durable_queue_has_limits_and_a_way_out() -> None:
+    policies = {policy["pattern"]: policy["definition"] for policy in definitions.build()["policies"]}
+    for queue in (q["name"] for q in definitions.build()["queues"]):
+        found = [d for pattern, d in policies.items() if _fits(pattern, queue)]
+        assert len(found) == 1, f"{queue} must have exactly one policy"
+        assert found[0]["overflow"] == "reject-publish"
+        assert found[0]["max-length"] > 0
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_may_touch_its_own_queues_only(service: str) -> None:
+    permission = next(p for p in definitions.build()["permissions"] if p["user"] == service)
+    for other in SERVICES:
+        for queue in TOPOLOGIES[other].queues:
+            for right in ("configure", "write", "read"):
+                assert _fits(permission[right], queue.name) == (other == service), (right, queue.name)
+    for name in (*(e.name for e in EXCHANGES), *(rung.queue for rung in LADDER)):
+        assert _fits(permission["configure"], name)
+
+
+def test_the_ladder_rises() -> None:
+    delays = [rung.delay_s for rung in LADDER]
+    assert delays == sorted(delays)
+
+
+def test_the_file_holds_no_user_and_no_password() -> None:
+    text = definitions.FILE.read_text()
+    assert "users" not in json.loads(text)
+    assert "password" not in text
+
+
+def _fits(pattern: str, name: str) -> bool:
+
+    return re.search(pattern, name) is not None
+
+
+def _matches(key: str, routing_key: str) -> bool:
+    want, have = key.split("."), routing_key.split(".")
+    return len(want) == len(have) and all(w in ("*", h) for w, h in zip(want, have, strict=True))
