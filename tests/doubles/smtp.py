@@ -57,6 +57,7 @@ class SmtpServer:
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     login: tuple[str, str] | None = None
+    mechanisms: str = "PLAIN LOGIN"
     delay_s: float = 0
     scripts: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
     received: list[Received] = field(default_factory=list)
@@ -171,7 +172,7 @@ class _Conversation:
         if self._server.tls and not self._tls:
             offered.append("STARTTLS")
         if self._server.login:
-            offered.append("AUTH PLAIN LOGIN")
+            offered.append(f"AUTH {self._server.mechanisms}")
         lines = ["double", *offered]
         await self._say(*(f"250-{text}" for text in lines[:-1]), f"250 {lines[-1]}")
 

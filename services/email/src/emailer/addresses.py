@@ -12,6 +12,9 @@ from emailer.errors import Refused
 
 # Every separator of str.splitlines(), every other control character, and what UTF-8 cannot carry.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAMED = re.compile(r"([^<>]*)<([^<>]*)>")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,60}/[a-z0-9][a-z0-9!#$&^_.+-]{0,60}", re.IGNORECASE)
 # Headers that this service writes itself, or that others on the way do.
@@ -48,14 +51,20 @@ class Mailbox:
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Mailbox:
-    """`Name <address>` or a bare address. Raises `Refused` with what is wrong."""
+    """`Name <address>` or a bare address. Raises `Refused` with what is wrong.
+
+    The name may be written as people do, without the quotes that RFC 5322 wants around dots and umlauts:
+    it is written out correctly later.
+    """
     require_safe("address", text)
+    named = _NAMED.fullmatch(text.strip())
+    name, address = named.groups() if named else ("", text.strip())
     try:
-        found = validate_email(text.strip(), check_deliverability=False, allow_display_name=True)
+        found = validate_email(address, check_deliverability=False)
     except EmailNotValidError as error:
         raise Refused(f"not an e-mail address: {error}") from error
     # IDNA 2008: the domain travels as ASCII wherever the local part allows it.
-    return Mailbox(found.display_name or "", found.ascii_email or found.normalized)
+    return Mailbox(_unquoted(name.strip()), found.ascii_email or found.normalized)
 
 
 def is_safe(value: str) -> bool:
@@ -85,6 +94,11 @@ def require_content_type(value: str) -> None:
     """Raise `Refused` unless `value` is `type/subtype` without parameters, and not a multipart."""
     if not _CONTENT_TYPE.fullmatch(value) or value.lower().startswith(("multipart/", "message/")):
         raise Refused("an attachment's content type is not a plain type/subtype")
+
+
+def _unquoted(name: str) -> str:
+    quoted = _QUOTED.fullmatch(name)
+    return _ESCAPED.sub(r"\1", quoted[1]) if quoted else name
 
 
 def without_unsafe(value: str, *, longest: int = LONGEST_VALUE) -> str:

@@ -15,6 +15,10 @@ class RelayUnreachable(SmtpError):
     """No usable connection could be made: refused, timed out, TLS failed, or turned away at the door."""
 
 
+class TlsFailed(RelayUnreachable):
+    """The relay offered encryption, and the handshake failed."""
+
+
 class AuthenticationRefused(SmtpError):
     """The relay wants a login that it does not accept from us. No mail can pass until somebody mends it."""
 

@@ -13,7 +13,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 
-from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.outcomes import Reply
 from emailer.settings import TlsPolicy
 from emailer.wire import Wire
@@ -169,13 +169,16 @@ class Session:
 
     async def _encrypt(self) -> None:
         loop = asyncio.get_running_loop()
-        transport = await loop.start_tls(
-            self._wire.transport,
-            self._wire,
-            self._relay.tls_context,
-            server_hostname=self._relay.host,
-            ssl_handshake_timeout=self._relay.timeout_s,
-        )
+        try:
+            transport = await loop.start_tls(
+                self._wire.transport,
+                self._wire,
+                self._relay.tls_context,
+                server_hostname=self._relay.host,
+                ssl_handshake_timeout=self._relay.timeout_s,
+            )
+        except OSError as error:
+            raise TlsFailed(f"TLS with {self._relay.host} failed: {_told(error)}") from error
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True
@@ -208,13 +211,9 @@ async def connect(relay: Relay) -> Session:
         return await _connect(relay, encrypt=relay.tls == "required")
     try:
         return await _connect(relay, encrypt=True)
-    except _TlsFailed:
+    except TlsFailed:
         # Encryption was only wished for: a relay whose TLS is broken still gets its mail, in the clear.
         return await _connect(relay, encrypt=False)
-
-
-class _TlsFailed(RelayUnreachable):
-    """The handshake failed."""
 
 
 async def _connect(relay: Relay, *, encrypt: bool) -> Session:
@@ -227,12 +226,8 @@ async def _connect(relay: Relay, *, encrypt: bool) -> Session:
         await session.introduce(encrypt=encrypt)
     except BaseException as error:
         wire.abort()
-        if isinstance(error, ssl.SSLError):
-            raise _TlsFailed(f"TLS with {relay.host}:{relay.port} failed: {error}") from error
         if isinstance(error, (OSError, TimeoutError, ConnectionLost)):
-            raise RelayUnreachable(
-                f"cannot connect to {relay.host}:{relay.port}: {error or 'timed out'}"
-            ) from error
+            raise RelayUnreachable(f"cannot connect to {relay.host}:{relay.port}: {_told(error)}") from error
         raise
     return session
 
@@ -264,6 +259,10 @@ def _with_dots_doubled(content: bytes) -> bytes:
     if b"\n." in content or content.startswith(b"."):
         content = _DOT_AT_START.sub(b"..", content)
     return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _base64(text: str) -> str:

@@ -11,6 +11,8 @@ from contracts.emails import EmailStatus, RecipientStatus
 FINAL: frozenset[RecipientStatus] = frozenset(("delivered", "failed", "suppressed", "expired", "cancelled"))
 ALL: tuple[RecipientStatus, ...] = get_args(RecipientStatus)
 
+# A recipient may have failed before anything was sent: its address was none.
+_NOT_BEGUN: frozenset[RecipientStatus] = frozenset(("queued", "failed", "suppressed"))
 _WAITING: frozenset[RecipientStatus] = frozenset(("deferred", "ambiguous"))
 
 
@@ -26,7 +28,7 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
     if "sending" in found:
         return "sending"
     if "queued" in found:
-        return "queued" if found == {"queued"} else "sending"
+        return "queued" if found <= _NOT_BEGUN else "sending"
     if found & _WAITING:
         return "deferred"
     return _final(found)

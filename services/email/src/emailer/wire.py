@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import cast
 
@@ -11,6 +12,7 @@ from emailer.outcomes import Reply
 
 # A server that never ends a line, or a reply, must not fill the memory.
 _LONGEST_REPLY = 64 * 1024
+_REPLY_LINE = re.compile(r"[0-9]{3}([ -]|$)")
 
 
 class Wire(asyncio.Protocol):
@@ -98,7 +100,7 @@ class Wire(asyncio.Protocol):
     def _parse(self, line: bytes) -> None:
         # No database takes a NUL, and the reply is to be kept.
         text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
-        if not (text[:3].isascii() and text[:3].isdigit()) or text[3:4] not in ("", " ", "-"):
+        if not _REPLY_LINE.match(text):
             self._break(f"the relay does not speak SMTP: {text[:80]!r}")
             return
         self._lines.append(text[4:])

@@ -1,0 +1,224 @@
+"""The SMTP client against a real server: pipelining, TLS, login, and refusals on the way in."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from doubles import smtp as double
+from doubles.smtp import SmtpServer, Step
+from emailer import smtp
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.smtp import Envelope, Relay
+from waiting import until
+
+ENVELOPE = Envelope("a@example.com", "b@example.com", b"Subject: x\r\n\r\nHello\r\n")
+
+
+def relay(server: SmtpServer, **fields: object) -> Relay:
+    usual = {"host": "localhost", "port": server.port, "tls": "off", "timeout_s": 5}
+    return Relay(**(usual | fields))  # type: ignore[arg-type]  # the tests' own fields
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for localhost in one file."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, found, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ),
+            *("-keyout", str(key), "-out", str(found), "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both.write_text(key.read_text() + found.read_text())
+    return both
+
+
+@pytest.fixture
+async def tls_server(certificate: Path) -> AsyncIterator[SmtpServer]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with double.running(SmtpServer(tls=context)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("extensions", [["PIPELINING"], []], ids=["pipelining", "one by one"])
+async def test_mails_follow_each_other_on_one_connection(server: SmtpServer, extensions: list[str]) -> None:
+    server.extensions = extensions
+    server.script(
+        "b@example.com", Step("rcpt", "550 no"), Step("content", "451 later"), Step("data", "452 full")
+    )
+    session = await smtp.connect(relay(server))
+    answers = [await session.deliver(ENVELOPE) for _ in range(5)]
+    session.close()
+    assert [(answer.reply.code, answer.after_content) for answer in answers] == [
+        (550, False),
+        (451, True),
+        (452, False),
+        (250, True),
+        (250, True),
+    ]
+    assert len(server.received) == 2
+    assert server.connections == 1
+    assert server.commands.count("RSET") == 2
+
+
+async def test_dots_at_the_start_of_a_line_survive(server: SmtpServer) -> None:
+    content = b".a\r\n..b\r\n.\r\nc.\r\n"
+    session = await smtp.connect(relay(server))
+    await session.deliver(Envelope("a@example.com", "b@example.com", content))
+    await session.deliver(Envelope("a@example.com", "b@example.com", b"no end of line"))
+    session.close()
+    assert [received.content for received in server.received] == [content, b"no end of line\r\n"]
+
+
+async def test_a_big_mail_arrives_whole(server: SmtpServer) -> None:
+    content = b"".join(b"%d line\r\n" % number for number in range(100_000))
+    session = await smtp.connect(relay(server))
+    assert (await session.deliver(Envelope("a@example.com", "b@example.com", content))).reply.code == 250
+    session.close()
+    assert server.received[0].content == content
+
+
+async def test_a_relay_that_hangs_up_while_idle_leaves_no_usable_session(server: SmtpServer) -> None:
+    session = await smtp.connect(relay(server))
+    await server.stop()
+    await until(lambda: not session.is_usable)
+    with pytest.raises(ConnectionLost) as caught:
+        await session.deliver(ENVELOPE)
+    assert not caught.value.after_dot
+
+
+@pytest.mark.parametrize("extensions", [["PIPELINING", "SMTPUTF8"], ["PIPELINING"]])
+async def test_an_address_beyond_ascii_needs_the_relays_consent(
+    server: SmtpServer, extensions: list[str]
+) -> None:
+    server.extensions = extensions
+    session = await smtp.connect(relay(server))
+    answer = await session.deliver(Envelope("a@example.com", "jörg@example.com", b"\r\n", needs_utf8=True))
+    session.close()
+    offered = "SMTPUTF8" in extensions
+    assert answer.reply.code == (250 if offered else 550)
+    assert ("MAIL FROM:<a@example.com> SMTPUTF8" in server.commands) == offered
+    assert len(server.received) == offered
+
+
+async def test_an_address_with_a_separator_is_never_written(server: SmtpServer) -> None:
+    session = await smtp.connect(relay(server))
+    with pytest.raises(ValueError, match="never come this far"):
+        await session.deliver(Envelope("a@example.com", "b@example.com>\r\nRCPT TO:<c@example.com", b""))
+    session.close()
+    assert not [command for command in server.commands if command.startswith("RCPT")]
+
+
+@pytest.mark.parametrize("tls", ["opportunistic", "required"])
+async def test_what_follows_starttls_is_encrypted(
+    tls_server: SmtpServer, certificate: Path, tls: str
+) -> None:
+    session = await smtp.connect(relay(tls_server, tls=tls, ca_file=str(certificate)))
+    await session.deliver(ENVELOPE)
+    session.close()
+    assert session.tls
+    assert [received.tls for received in tls_server.received] == [True]
+    # What was offered in the clear counts for nothing: EHLO comes again.
+    assert [command.split(" ")[0] for command in tls_server.commands[:3]] == ["EHLO", "STARTTLS", "EHLO"]
+
+
+async def test_implicit_tls_is_encrypted_from_the_start(certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with double.running(SmtpServer(tls=context, implicit_tls=True)) as server:
+        session = await smtp.connect(relay(server, tls="implicit", ca_file=str(certificate)))
+        await session.deliver(ENVELOPE)
+        session.close()
+    assert session.tls
+    assert "STARTTLS" not in server.commands
+
+
+async def test_required_tls_never_falls_back_to_the_clear(server: SmtpServer) -> None:
+    with pytest.raises(RelayUnreachable, match="does not offer it"):
+        await smtp.connect(relay(server, tls="required"))
+
+
+async def test_required_tls_refuses_a_certificate_nobody_vouches_for(tls_server: SmtpServer) -> None:
+    with pytest.raises(RelayUnreachable, match="TLS with localhost"):
+        await smtp.connect(relay(tls_server, tls="required"))
+
+
+async def test_opportunistic_tls_takes_any_certificate(tls_server: SmtpServer) -> None:
+    session = await smtp.connect(relay(tls_server, tls="opportunistic"))
+    session.close()
+    assert session.tls
+
+
+async def test_opportunistic_tls_goes_on_in_the_clear_where_there_is_none(server: SmtpServer) -> None:
+    session = await smtp.connect(relay(server, tls="opportunistic"))
+    assert (await session.deliver(ENVELOPE)).reply.code == 250
+    session.close()
+    assert not session.tls
+
+
+async def test_opportunistic_tls_goes_on_in_the_clear_where_it_is_broken(server: SmtpServer) -> None:
+    # No certificate at all: every handshake fails.
+    server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    session = await smtp.connect(relay(server, tls="opportunistic"))
+    assert (await session.deliver(ENVELOPE)).reply.code == 250
+    session.close()
+    assert not session.tls
+
+
+async def test_a_password_is_not_sent_in_the_clear_unless_tls_is_off(server: SmtpServer) -> None:
+    server.login = ("user", "password")
+    with pytest.raises(RelayUnreachable, match="not sent in the clear"):
+        await smtp.connect(relay(server, tls="opportunistic", username="user", password="password"))
+    assert not [command for command in server.commands if command.startswith("AUTH")]
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "LOGIN"])
+async def test_a_login_is_made_with_what_is_offered(server: SmtpServer, mechanisms: str) -> None:
+    server.login, server.mechanisms = ("user", "pässword"), mechanisms
+    session = await smtp.connect(relay(server, username="user", password="pässword"))
+    await session.deliver(ENVELOPE)
+    session.close()
+    assert server.received[0].login == "user"
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN", "CRAM-MD5"])
+async def test_a_refused_login_is_told_from_a_relay_that_is_away(server: SmtpServer, mechanisms: str) -> None:
+    server.login, server.mechanisms = ("user", "password"), mechanisms
+    with pytest.raises(AuthenticationRefused):
+        await smtp.connect(relay(server, username="user", password="other"))
+
+
+@pytest.mark.parametrize("refusal", ["554 go away", "421 busy"])
+async def test_a_refused_greeting_or_hello_is_a_relay_that_is_away(server: SmtpServer, refusal: str) -> None:
+    server.hello_refusal = refusal
+    with pytest.raises(RelayUnreachable, match="EHLO refused"):
+        await smtp.connect(relay(server))
+    server.greeting = refusal
+    with pytest.raises(RelayUnreachable, match="greeting refused"):
+        await smtp.connect(relay(server))
+
+
+async def test_nobody_there_is_a_relay_that_is_away(server: SmtpServer) -> None:
+    await server.stop()
+    with pytest.raises(RelayUnreachable, match="cannot connect"):
+        await smtp.connect(relay(server))
+    await server.start()

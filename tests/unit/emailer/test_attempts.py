@@ -1,0 +1,85 @@
+"""What follows from an attempt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from contracts.emails import RecipientStatus
+from emailer import attempts
+from emailer.addresses import Mailbox
+from emailer.attempts import Attempt, Job, Mail, Patience
+from emailer.letters import Letter
+from emailer.outcomes import Reply
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+END = NOW + timedelta(hours=1)
+DRAFT = Attempt(NOW, "relay:25", "deferred", None, "", tls=True)
+PATIENCE = Patience()
+
+
+def job(*, tries: int = 0, was: RecipientStatus = "queued") -> Job:
+    letter = Letter(Mailbox("", "a@example.com"), "Hello", text="Hi")
+    return Job(Mail(uuid4(), "o", letter, NOW, None, END, 1, None, None), 0, "b@example.com", tries, was)
+
+
+def test_a_delivery_is_final_and_keeps_the_reply() -> None:
+    outcome = attempts.answered(job(), Reply(250, "ok"), after_content=True, draft=DRAFT, patience=PATIENCE)
+    assert outcome is not None
+    assert (outcome.status, outcome.due_at, outcome.tries) == ("delivered", None, 1)
+    assert outcome.attempt == Attempt(NOW, "relay:25", "delivered", 250, "ok", tls=True)
+
+
+def test_a_deferral_comes_back_by_the_schedule() -> None:
+    reply = Reply(451, "later")
+    first = attempts.answered(job(), reply, after_content=False, draft=DRAFT, patience=PATIENCE)
+    second = attempts.answered(job(tries=1), reply, after_content=False, draft=DRAFT, patience=PATIENCE)
+    assert first is not None
+    assert second is not None
+    assert first.due_at == NOW + timedelta(minutes=1)
+    assert second.due_at == NOW + timedelta(minutes=5)
+
+
+def test_nothing_is_planned_beyond_the_end_of_a_mail() -> None:
+    outcome = attempts.interrupted(job(tries=4), "gone", after_dot=False, draft=DRAFT, patience=PATIENCE)
+    assert (outcome.status, outcome.due_at) == ("deferred", END)
+
+
+def test_a_refused_login_is_no_outcome_of_the_mail() -> None:
+    reply = Reply(535, "no")
+    assert attempts.answered(job(), reply, after_content=False, draft=DRAFT, patience=PATIENCE) is None
+
+
+@pytest.mark.parametrize(
+    ("after_dot", "status"),
+    [(False, "deferred"), (True, "ambiguous")],
+    ids=["before the dot", "after the dot"],
+)
+def test_the_dot_decides_what_a_lost_connection_means(after_dot: bool, status: str) -> None:
+    outcome = attempts.interrupted(job(), "gone", after_dot=after_dot, draft=DRAFT, patience=PATIENCE)
+    assert (outcome.status, outcome.due_at) == (status, NOW + timedelta(minutes=1))
+    assert outcome.attempt is not None
+    assert (outcome.attempt.outcome, outcome.attempt.code, outcome.attempt.text) == (status, None, "gone")
+
+
+def test_an_ambiguous_mail_waits_for_a_decision_when_held() -> None:
+    outcome = attempts.ambiguous(job(), "gone", draft=DRAFT, patience=Patience(on_ambiguous="hold"))
+    assert (outcome.status, outcome.due_at) == ("ambiguous", None)
+
+
+def test_what_a_killed_process_let_fall_is_repeated_at_once_but_not_for_ever() -> None:
+    first = attempts.fallen(job(was="sending"), draft=DRAFT, patience=PATIENCE)
+    again = attempts.fallen(job(was="sending", tries=attempts.FALLS_FORGIVEN), draft=DRAFT, patience=PATIENCE)
+    assert (first.status, first.due_at) == ("ambiguous", NOW)
+    assert again.due_at == NOW + timedelta(minutes=15)
+    held = attempts.fallen(job(was="sending"), draft=DRAFT, patience=Patience(on_ambiguous="hold"))
+    assert held.due_at is None
+
+
+def test_what_was_not_begun_counts_no_attempt() -> None:
+    given_back = attempts.given_back(job(was="deferred", tries=2), at=NOW)
+    assert (given_back.status, given_back.due_at, given_back.tries) == ("deferred", NOW, 2)
+    assert given_back.attempt is None
+    assert attempts.expired(job(tries=2)).attempt is None
