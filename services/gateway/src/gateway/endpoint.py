@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from quart import Quart, Response, request
+from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
@@ -27,6 +27,7 @@ from chassis.errors import (
 )
 from chassis.http import field_errors, problem, problem_headers
 from contracts.message import FieldError
+from gateway import documents
 from gateway.edge import BODY, ROUTE, Body
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import Principal
@@ -37,7 +38,8 @@ M = TypeVar("M", bound=BaseModel)
 Handler = Callable[..., Awaitable[Response]]
 
 JSON = "application/json"
-_WAIT = re.compile(r"(?:^|,)\s*wait=(\d+(?:\.\d+)?)\s*(?:,|$)")
+# RFC 7240: a preference that is not understood, or not well-formed, is passed over.
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _MOST_S = 30.0
 
 
@@ -79,10 +81,9 @@ class Api:
         """Until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds, 30 at most."""
         asked = request.headers.get("request-timeout")
         if asked is None:
-            match = _WAIT.search(request.headers.get("prefer", ""))
-            asked = match[1] if match else None
-        if asked is None:
-            return Deadline.after(self._timeout_s)
+            match = _WAIT.search(",".join(request.headers.getlist("prefer")))
+            preferred_s = float(match[1]) if match else 0
+            return Deadline.after(min(preferred_s, _MOST_S) or self._timeout_s)
         try:
             seconds = float(asked)
         except ValueError:
@@ -132,28 +133,32 @@ async def read_json(model: type[M]) -> M:
 
 def parse(model: type[M], data: bytes) -> M:
     """`data` as `model`, or the error that says what is wrong with it."""
+    documents.load(data)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        if problems[0]["type"] == "json_invalid":
-            raise MalformedInput(f"The body is not JSON: {problems[0]['msg']}.") from None
-        raise InvalidInput(
-            "The body does not fit its description; see errors.", errors=field_errors(list(problems))
-        ) from None
+        raise _misfit("The body does not fit its description; see errors.", error) from None
+
+
+def build(model: type[M], **values: Any) -> M:
+    """`model` from parts of a body that was parsed, or the error that says what is wrong with them."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _misfit("The body does not fit its description; see errors.", error) from None
 
 
 def read_query(model: type[M]) -> M:
     """The query string as `model`; a parameter that is not known is refused like one that is wrong."""
     values = {name: request.args.getlist(name) for name in request.args}
     single = {name: found[-1] for name, found in values.items()}
+    for name, value in single.items():
+        if "\0" in value:
+            raise invalid(f"/{name}", "The character U+0000 is not allowed.")
     try:
         return model.model_validate(single)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        raise InvalidInput(
-            "The query does not fit its description.", errors=field_errors(list(problems))
-        ) from None
+        raise _misfit("The query does not fit its description.", error) from None
 
 
 def accepted_type(*offered: str) -> str:
@@ -171,10 +176,20 @@ def invalid(pointer: str, detail: str) -> InvalidInput:
     return InvalidInput(detail, errors=[FieldError(pointer=pointer, detail=detail)])
 
 
+def is_head() -> bool:
+    """Whether only the headers are asked for: a stream must not begin then."""
+    return request.method == "HEAD"
+
+
 def scope_of(connection: Any) -> dict[str, Any]:
     """The ASGI scope of a request: where the edge and the routes leave things for each other."""
     scope: dict[str, Any] = connection.scope
     return scope
+
+
+def _misfit(detail: str, error: ValidationError) -> InvalidInput:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return InvalidInput(detail, errors=field_errors(list(problems)))
 
 
 def _plain(value: object) -> object:
@@ -209,5 +224,6 @@ async def _on_http_exception(error: HTTPException) -> Response:
 
 
 async def _on_unexpected(error: Exception) -> Response:
-    log.error("request failed", path=request.path, exc_info=error)
+    path = request.path if has_request_context() else websocket.path
+    log.error("request failed", path=path, exc_info=error)
     return problem_answer(ServiceError("The gateway failed; its log has this request's id."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from quart import Response, request
 
 from gateway.acceptance import idempotency
@@ -14,7 +14,7 @@ from gateway.acceptance.batch_routes import BatchDesk
 from gateway.acceptance.batches import BatchInput, TaskInput
 from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.emails import Address, Addresses, EmailInput
-from gateway.endpoint import JSON, Api, answer, parse, read_body, require_media_type
+from gateway.endpoint import JSON, Api, answer, build, parse, read_body, require_media_type
 from gateway.identity.keys import Principal
 from gateway.identity.routes import UserDesk
 from gateway.stocks.desk import StockDesk
@@ -44,10 +44,8 @@ class DataInput(BaseModel):
     items: list[Any] = Field(min_length=1, max_length=100_000)
 
 
-class AnyInput(BaseModel):
+class AnyInput(RootModel[Any]):
     """The body of `POST /enqueue-task`: any JSON."""
-
-    payload: Any = None
 
 
 def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDesk, users: UserDesk) -> None:
@@ -66,29 +64,26 @@ def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDe
         body, key = await _read("/send-email")
         wanted = parse(MailInput, body)
         to = [wanted.to] if isinstance(wanted.to, str) else wanted.to
-        mail = parse(EmailInput, orjson.dumps({"to": to, "subject": wanted.subject, "text": wanted.body}))
+        mail = build(EmailInput, to=to, subject=wanted.subject, text=wanted.body)
         return _taken("Email accepted", await emails.accept(principal, mail, key))
 
     @api.route("/process-batch", methods=("POST",), scope="batches:write")
     async def process_batch(principal: Principal) -> Response:
         body, key = await _read("/process-batch")
-        batch = BatchInput(operation="echo", items=parse(BatchesInput, body).batches)
+        batch = build(BatchInput, operation="echo", items=parse(BatchesInput, body).batches)
         return _taken("Batch processing started", await batches.accept(principal, batch, key))
 
     @api.route("/process-data", methods=("POST",), scope="batches:write")
     async def process_data(principal: Principal) -> Response:
         body, key = await _read("/process-data")
-        batch = BatchInput(operation="echo", items=parse(DataInput, body).items)
+        batch = build(BatchInput, operation="echo", items=parse(DataInput, body).items)
         return _taken("Data processing started", await batches.accept(principal, batch, key))
 
     @api.route("/enqueue-task", methods=("POST",), scope="batches:write")
     async def enqueue_task(principal: Principal) -> Response:
         body, key = await _read("/enqueue-task")
-        payload = parse(AnyInput, b'{"payload":' + body + b"}").payload
-        return _taken(
-            "Task enqueued",
-            await batches.accept_task(principal, TaskInput(operation="echo", payload=payload), key),
-        )
+        task = TaskInput(operation="echo", payload=parse(AnyInput, body).root)
+        return _taken("Task enqueued", await batches.accept_task(principal, task, key))
 
 
 async def _read(path: str) -> tuple[bytes, idempotency.IdempotencyKey | None]:

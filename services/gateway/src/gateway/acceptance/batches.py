@@ -22,10 +22,12 @@ class BatchInput(BaseModel):
 
     @model_validator(mode="after")
     def _custom_ids_differ(self) -> BatchInput:
-        ids = [item.custom_id for item in self.contract_items() if item.custom_id is not None]
-        if len(ids) != len(set(ids)):
-            twice = next(custom_id for custom_id in ids if ids.count(custom_id) > 1)
-            raise ValueError(f"the custom_id {twice!r} is used twice")
+        known: set[str] = set()
+        for item in self.contract_items():
+            if item.custom_id in known:
+                raise ValueError(f"the custom_id {item.custom_id!r} is used twice")
+            if item.custom_id is not None:
+                known.add(item.custom_id)
         return self
 
     def contract_items(self) -> list[Item]:

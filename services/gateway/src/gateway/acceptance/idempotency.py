@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from chassis.errors import InvalidInput
 
-_QUOTED = re.compile(r'^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$')
-_BARE = re.compile(r"^[\x21-\x7e]+$")
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_BARE = re.compile(r"[\x21\x23-\x7e]+")
 _LONGEST = 255
 
 
@@ -25,8 +25,15 @@ def read(header: str | None, method_and_path: str, body: bytes) -> IdempotencyKe
     """The key of a request, or None without the header. Raises `InvalidInput` for one that is malformed."""
     if header is None:
         return None
-    quoted = _QUOTED.match(header.strip())
+    quoted = _QUOTED.fullmatch(header.strip())
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header.strip()
-    if not key or len(key) > _LONGEST or not (quoted or _BARE.match(key)):
+    if not key or len(key) > _LONGEST or not (quoted or _BARE.fullmatch(key)):
         raise InvalidInput(f"Idempotency-Key is a quoted string of 1 to {_LONGEST} printable characters.")
-    return IdempotencyKey(key, hashlib.sha256(method_and_path.encode() + b"\n" + body).digest())
+    digest = hasher(method_and_path)
+    digest.update(body)
+    return IdempotencyKey(key, digest.digest())
+
+
+def hasher(method_and_path: str) -> hashlib._Hash:
+    """The beginning of a request's hash, for a body that comes in parts."""
+    return hashlib.sha256(method_and_path.encode() + b"\n")

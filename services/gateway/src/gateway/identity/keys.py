@@ -8,7 +8,8 @@ import re
 import secrets
 from dataclasses import dataclass
 
-_KEY = re.compile(r"^tw_live_([0-9a-f]{16})_([A-Za-z0-9_-]{43})$")
+_ID = r"[0-9a-f]{16}"
+_KEY = re.compile(rf"tw_live_({_ID})_([A-Za-z0-9_-]{{43}})")
 
 SCOPES = (
     "quotes:read",
@@ -65,8 +66,13 @@ def new_key() -> ApiKey:
 
 def parse(text: str) -> ApiKey | None:
     """The parts of a key, or None when `text` is not one."""
-    match = _KEY.match(text)
+    match = _KEY.fullmatch(text)
     return ApiKey(match[1], match[2]) if match else None
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a key."""
+    return re.fullmatch(_ID, text) is not None
 
 
 def digest(pepper: str, key: ApiKey) -> bytes:

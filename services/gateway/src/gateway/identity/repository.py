@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from chassis.errors import Conflict
 from chassis.postgres import Postgres
 from gateway.identity.keys import Principal
 
@@ -82,8 +83,11 @@ class IdentityRepository:
     async def update_user(
         self, user_id: int, name: str | None, email: str | None, role: str | None
     ) -> User | None:
-        """Change what is not None; None when there is no such user."""
-        return await self._fetch_one("update_user", user_id, name, email, role)
+        """Change what is not None; None when there is no such user. Raises `Conflict` for a taken address."""
+        try:
+            return await self._fetch_one("update_user", user_id, name, email, role)
+        except asyncpg.UniqueViolationError:
+            raise Conflict(f"There is a user with the address {email} already.") from None
 
     async def list_users(self, after: int, limit: int) -> list[User]:
         """Users with ids above `after`, in order."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from quart import Response
 
 from chassis.cache import Cache
 from chassis.errors import Conflict, Forbidden, NotFound
 from gateway.acceptance.emails import address
+from gateway.documents import MOST_ID, Instant
 from gateway.endpoint import Api, answer, invalid, read_json, read_query
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
@@ -20,6 +21,15 @@ from gateway.identity.repository import IdentityRepository, User
 
 _CACHE_S = 60
 
+
+def in_future(moment: datetime) -> datetime:
+    """`moment`, if it is still to come."""
+    if moment <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return moment
+
+
+Expiry = Annotated[Instant, AfterValidator(in_future)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Email = Annotated[str, Field(max_length=320), AfterValidator(address)]
 Role = Literal["admin", "member"]
@@ -59,8 +69,8 @@ class KeyInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
     scopes: list[Scope] = Field(min_length=1, max_length=20)
-    user_id: int | None = Field(default=None, ge=1)
-    expires_at: AwareDatetime | None = None
+    user_id: int | None = Field(default=None, ge=1, le=MOST_ID)
+    expires_at: Expiry | None = None
 
 
 class UsersQuery(BaseModel):
@@ -68,7 +78,7 @@ class UsersQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=50, ge=1, le=200)
-    cursor: int = Field(default=0, ge=0)
+    cursor: int = Field(default=0, ge=0, le=MOST_ID)
 
 
 class UserDesk:
@@ -80,9 +90,8 @@ class UserDesk:
 
     async def get(self, principal: Principal, user_id: int) -> bytes:
         """A user as JSON: oneself, or anybody for an administrator."""
-        if user_id != principal.user_id and not principal.is_admin:
-            raise NotFound(f"There is no user {user_id}.")
-        if not 1 <= user_id < 2**63:
+        is_visible = user_id == principal.user_id or principal.is_admin
+        if not is_visible or user_id > MOST_ID:
             raise NotFound(f"There is no user {user_id}.")
         cached = await self._cache.get(str(user_id))
         if cached is not None:
@@ -102,8 +111,10 @@ class UserDesk:
         return created
 
     async def change(self, user_id: int, change: UserChange) -> User:
-        """Change a user."""
-        changed = await self._repository.update_user(user_id, change.name, change.email, change.role)
+        """Change a user; raises `Conflict` when the new address is another's."""
+        changed = None
+        if user_id <= MOST_ID:
+            changed = await self._repository.update_user(user_id, change.name, change.email, change.role)
         if changed is None:
             raise NotFound(f"There is no user {user_id}.")
         await self._cache.delete(str(user_id))
@@ -162,7 +173,8 @@ def _register_keys(api: Api, repository: IdentityRepository, keyring: KeyRing, p
 
     @api.route("/v1/api-keys/<key_id>", methods=("DELETE",), scope=None)
     async def delete_key(principal: Principal, key_id: str) -> Response:
-        if not await repository.revoke_key(key_id, None if principal.is_admin else principal.user_id):
+        owner = None if principal.is_admin else principal.user_id
+        if not keys.is_id(key_id) or not await repository.revoke_key(key_id, owner):
             raise NotFound(f"There is no API key {key_id}.")
         keyring.forget()
         return Response(b"", 204)

@@ -17,7 +17,7 @@ from contracts.message import Failure
 from contracts.stocks import GetQuotes
 from gateway.stocks.book import Entry, QuoteBook
 
-_SYMBOL = re.compile(r"^[A-Za-z0-9.^=-]{1,15}$")
+_SYMBOL = re.compile(r"[A-Za-z0-9.^=-]{1,15}")
 _ASK_S = 10.0
 _MOST = 200
 
@@ -73,7 +73,7 @@ class StockDesk:
 
 def symbol_of(text: str) -> str:
     """`text` as a symbol, in upper case. Raises `InvalidInput`."""
-    if not _SYMBOL.match(text):
+    if not _SYMBOL.fullmatch(text):
         raise InvalidInput("A symbol has 1 to 15 letters, digits or one of . ^ = -")
     return text.upper()
 
