@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import Settings
+from gateway.identity import keys
 
 
 class GatewaySettings(Settings):
@@ -48,10 +49,22 @@ class GatewaySettings(Settings):
     )
     socket_buffer_bytes: int = Field(
         default=1 << 20,
-        ge=4096,
+        ge=65536,
         description="most bytes that wait for one slow WebSocket before it is closed",
         examples=["1048576"],
     )
     most_sockets: int = Field(
         default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
     )
+
+    @field_validator("bootstrap_key", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("bootstrap_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and keys.parse(value.get_secret_value()) is None:
+            raise ValueError("not a key: tw_live_<16 hex digits>_<43 characters>")
+        return value
