@@ -22,6 +22,7 @@ _FRESH_S = 5.0
 _USABLE_S = 900.0
 _MOST = 10_000
 _TOUCH_EVERY_S = 30.0
+_PAUSE_S = 2.0
 
 _CHALLENGE = {"www-authenticate": 'Bearer realm="tickwire"'}
 
@@ -45,6 +46,8 @@ class KeyRing:
         # Keyed by a hash: the memory of this process holds no usable key.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._used: dict[str, datetime] = {}
+        # While the database is away: when it is asked again, by one request and not by all.
+        self._ask_at = 0.0
 
     async def authenticate(self, text: str | None) -> Principal:
         """Who has the key `text`. Raises `Unauthenticated` when it is missing, malformed or not good."""
@@ -57,6 +60,13 @@ class KeyRing:
         if known.principal is None:
             raise self._refuse("unknown", "The API key is not known, has expired or was revoked.")
         return known.principal
+
+    async def is_still_good(self, principal: Principal) -> bool:
+        """Whether the key of a long connection may be used now; while the database is away, it may."""
+        try:
+            return await self._repository.find_key(principal.key_id) is not None
+        except DatabaseUnavailable:
+            return True
 
     def forget(self) -> None:
         """Ask the database again for every key; after a change of keys on this gateway."""
@@ -75,18 +85,31 @@ class KeyRing:
                 log.warning("last use of keys not written", reason=error.detail)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None) -> _Known:
+        usable = last if last is not None and time.monotonic() - last.read_at < _USABLE_S else None
+        if usable is not None and not self._may_ask():
+            return usable
         try:
             principal = await self._look_up(text)
         except DatabaseUnavailable:
-            if last is not None and time.monotonic() - last.read_at < _USABLE_S:
-                return last
-            raise
+            self._ask_at = time.monotonic() + _PAUSE_S
+            if usable is None:
+                raise
+            return usable
+        self._ask_at = 0.0
         known = _Known(principal, time.monotonic())
         self._known[fingerprint] = known
         self._known.move_to_end(fingerprint)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
         return known
+
+    def _may_ask(self) -> bool:
+        now = time.monotonic()
+        if now < self._ask_at:
+            return False
+        if self._ask_at:
+            self._ask_at = now + _PAUSE_S
+        return True
 
     async def _look_up(self, text: str) -> Principal | None:
         key = keys.parse(text)
