@@ -7,6 +7,7 @@ from chassis.http import ops_routes
 from chassis.settings import load_or_exit
 from contracts.topology import GATEWAY
 from gateway.app import create_app
+from gateway.realtime.wire import WebSocketWire
 from gateway.settings import GatewaySettings
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     health = gateway.resources.foundation.health
     asgi.serve(
         [
-            asgi.Door(gateway.asgi, settings.host, settings.port),
+            asgi.Door(gateway.asgi, settings.host, settings.port, websockets=WebSocketWire),
             asgi.Door(ops_routes(health), settings.host, settings.ops_port),
         ],
         health=health,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from quart import Quart, Response, request
+from quart.routing import QuartMap
+from quart.wrappers.base import BaseRequestWebsocket
+from werkzeug.routing import MapAdapter
 
 from gateway import overview, short
 from gateway.acceptance import batch_routes, email_routes
@@ -13,9 +16,36 @@ from gateway.edge import ROUTE, Application, Edge
 from gateway.endpoint import Api, answer, scope_of
 from gateway.identity import routes as identity_routes
 from gateway.realtime import routes as realtime_routes
+from gateway.realtime.sockets import Doorman
+from gateway.realtime.wire import BoundedConnection
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
+
+
+class _Map(QuartMap):
+    """Routes by path alone: nothing depends on a Host header, which anybody can write."""
+
+    def bind_to_request(
+        self,
+        request: BaseRequestWebsocket,
+        subdomain: str | None,  # noqa: ARG002 - Quart's signature
+        server_name: str | None,  # noqa: ARG002
+    ) -> MapAdapter:
+        return super().bind(
+            "gateway",
+            request.root_path,
+            None,
+            request.scheme,
+            request.method,
+            request.path,
+            request.query_string.decode("ascii", "replace"),
+        )
+
+
+class _Quart(Quart):
+    url_map_class = _Map
+    asgi_websocket_class = BoundedConnection
 
 
 class Gateway:
@@ -33,10 +63,10 @@ def create_app(settings: GatewaySettings) -> Gateway:
 
 
 def _create_quart(resources: Resources) -> Quart:
-    app = Quart("gateway", static_folder=None)
+    app = _Quart("gateway", static_folder=None)
     # The edge limits bodies, and answers for how long it takes: Quart's own limits stay out of the way.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=60, RESPONSE_TIMEOUT=None)
-    app.url_map.strict_slashes = False
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
     app.before_serving(resources.open)
     app.after_serving(resources.close)
     settings = resources.settings
@@ -51,7 +81,7 @@ def _create_quart(resources: Resources) -> Quart:
         api,
         resources.channels,
         resources.batches,
-        doorman=realtime_routes.Doorman(settings.most_sockets),
+        doorman=Doorman(settings.most_sockets),
         buffer_bytes=settings.socket_buffer_bytes,
     )
     short.register(

@@ -29,6 +29,8 @@ _SECURITY = [
 ]
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_BYTES = 1 << 20
+# As nginx counts a client that went away before its answer: nothing failed here.
+_GONE = 499
 
 
 class Body:
@@ -66,7 +68,7 @@ class Body:
 
     def require_within(self, declared: str | None) -> None:
         """Raise `PayloadTooLarge` when the declared or received length is over the limit."""
-        length = int(declared) if declared is not None and declared.isdigit() else 0
+        length = int(declared) if declared is not None and declared.isdecimal() else 0
         if max(length, self.received) > self.limit:
             raise PayloadTooLarge(
                 f"The body may have at most {self.limit} bytes; send less, or many items as NDJSON."
@@ -93,31 +95,33 @@ class Edge:
             return
         trace = _begin_trace(scope)
         if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
+            await self._app(scope, _with_text(receive), _with_headers(send, trace))
             return
         await self._serve(scope, receive, send, trace)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
         started = time.perf_counter()
-        status = 500
-        ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
+        status = _GONE
+        send_with_headers = _with_headers(send, trace)
 
-        async def send_with_ids(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *ids, *_SECURITY]}
-            await send(message)
+            await send_with_headers(message)
 
         metrics.HTTP_IN_FLIGHT.inc()
         try:
-            await self._app(scope, self._limited(scope, receive), send_with_ids)
+            await self._app(scope, self._limited(scope, receive), send_and_note)
+        except Exception:
+            status = 500
+            raise
         finally:
             metrics.HTTP_IN_FLIGHT.dec()
             _record(scope, status, time.perf_counter() - started)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        if scope["method"] in _READING:
+        if scope["method"] in _READING and not _announces_body(scope):
             return receive
         body = scope[BODY] = Body(self._body_limit)
 
@@ -131,6 +135,34 @@ class Edge:
             return message
 
         return receive_limited
+
+
+def _announces_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+
+def _with_headers(send: Send, trace: tracing.Trace) -> Send:
+    """`send`, where an answer (also one that refuses a WebSocket) gets its ids and the security headers."""
+    ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            message = {**message, "headers": [*message["headers"], *ids, *_SECURITY]}
+        await send(message)
+
+    return send_with_headers
+
+
+def _with_text(receive: Receive) -> Receive:
+    """`receive`, where an empty binary frame is an empty text: Quart knows no empty bytes."""
+
+    async def receive_with_text() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive" and not message.get("bytes"):
+            return {**message, "text": message.get("text") or ""}
+        return message
+
+    return receive_with_text
 
 
 def _begin_trace(scope: Scope) -> tracing.Trace:

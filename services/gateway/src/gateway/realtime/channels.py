@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ import orjson
 
 from chassis.deadlines import Deadline
 from chassis.errors import Forbidden, InvalidInput, NotFound
+from gateway.documents import MOST_ID
 from gateway.identity.keys import Principal
 from gateway.realtime.hub import Hub, Publication
 from gateway.realtime.repository import ChatMessage
@@ -22,7 +23,7 @@ from gateway.stocks.desk import symbol_of
 
 MOST_RECOVERED = 300
 
-_ROOM = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+_ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 FindBatch = Callable[[Principal, UUID, Deadline], Awaitable[Mapping[str, Any]]]
 FindQuote = Callable[[str, Deadline], Awaitable[bytes]]
@@ -37,6 +38,10 @@ class Joined:
     recovered: bool
     publications: list[dict[str, Any]]
     is_conflated: bool
+
+    def without_recovery(self) -> Joined:
+        """The same, where what was missed cannot be given at once."""
+        return replace(self, recovered=False, publications=[])
 
 
 class Channels:
@@ -83,7 +88,7 @@ class Channels:
         kind, name = split(channel)
         if kind != "chat":
             raise InvalidInput("Only chat channels have a history.")
-        found = await self.chat.repository.before(name, before or 2**62, limit)
+        found = await self.chat.repository.before(name, MOST_ID if before is None else before, limit)
         return [_document(message) for message in reversed(found)]
 
     async def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
@@ -94,17 +99,14 @@ class Channels:
             now = quote_publication(entry).document()
             return Joined(stream["epoch"], stream["offset"], False, [now], True)
         # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
-        quote = orjson.loads(await self._find_quote(symbol_of(symbol), Deadline.after(5)))
+        quote = orjson.loads(await self._find_quote(symbol, Deadline.after(5)))
         stream = quote["stream"] or {"epoch": self._epoch, "offset": 0}
         now = Publication(f"quotes:{symbol}", stream["offset"], quote["as_of"], quote).document()
         return Joined(stream["epoch"], stream["offset"], False, [now], True)
 
     async def _join_batch(self, principal: Principal, name: str) -> Joined:
         _require(principal, "batches:read")
-        try:
-            batch_id = UUID(name)
-        except ValueError:
-            raise NotFound(f"There is no batch {name}.") from None
+        batch_id = UUID(name)
         batch = await self._find_batch(principal, batch_id, Deadline.after(5))
         now = Publication(f"batch:{batch_id}", 0, _now(), dict(batch))
         return Joined(self._epoch, 0, False, [now.document()], True)
@@ -134,9 +136,26 @@ def split(channel: str) -> tuple[str, str]:
     kind, _, name = channel.partition(":")
     if kind not in ("quotes", "batch", "chat") or not name:
         raise InvalidInput("A channel is quotes:<symbol>, batch:<id> or chat:<room>.")
-    if kind == "chat" and not _ROOM.match(name):
+    if kind == "quotes":
+        return kind, symbol_of(name)
+    if kind == "batch":
+        return kind, _batch_name(name)
+    if not is_room(name):
         raise InvalidInput("A room's name has 1 to 64 of a-z, 0-9, _ and -.")
-    return kind, name.upper() if kind == "quotes" else name
+    return kind, name
+
+
+def is_room(name: str) -> bool:
+    """Whether a room can have this name."""
+    return _ROOM.fullmatch(name) is not None
+
+
+def _batch_name(text: str) -> str:
+    # One batch has one channel, however its id is written.
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise NotFound(f"There is no batch {text[:100]!r}.") from None
 
 
 def quote_publication(entry: Entry) -> Publication:

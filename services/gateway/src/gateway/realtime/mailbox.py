@@ -38,12 +38,22 @@ class Mailbox:
         self._latest: dict[str, _Latest] = {}
         self._sent_at: dict[str, float] = {}
         self._wake = asyncio.Event()
-        self.overflowed = False
+        self._overflow = asyncio.Event()
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether a frame had no place: from then on nothing comes out any more."""
+        return self._overflow.is_set()
+
+    async def wait_overflow(self) -> None:
+        """Wait until a frame has no place."""
+        await self._overflow.wait()
 
     def put(self, frame: bytes) -> None:
         """Add an ordered frame."""
-        if self._bytes + len(frame) > self._limit_bytes:
-            self.overflowed = True
+        if self.overflowed or self._bytes + len(frame) > self._limit_bytes:
+            self._overflow.set()
+            self._ordered.clear()
         else:
             self._ordered.append(frame)
             self._bytes += len(frame)

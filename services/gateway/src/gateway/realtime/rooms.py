@@ -54,7 +54,7 @@ class Chat:
         """Append to a room and show it to everybody; raises `NotFound` or `InvalidInput`."""
         _check(data)
         message = await self.repository.add(room, principal.owner_id, principal.user_name, data)
-        await self._show(room, [message])
+        await self._try_to_show(room, message)
         await self._tell_others(message)
         return message
 
@@ -75,7 +75,7 @@ class Chat:
         message = ChatMessage(
             news["room"], news["offset"], news["user_id"], news["user_name"], news["data"], created_at
         )
-        await self._show(message.room, [message])
+        await self._try_to_show(message.room, message)
 
     async def catch_up(self) -> None:
         """Look every few seconds for messages whose announcement was lost, for ever."""
@@ -85,21 +85,35 @@ class Chat:
                 if not self._hub.has_listeners(f"chat:{room}"):
                     del self._shown[room]
                     continue
-                try:
-                    await self._show(room, [])
-                except DatabaseUnavailable as error:
-                    log.warning("room not caught up", room=room, reason=error.detail)
+                await self._try_to_show(room, None)
 
-    async def _show(self, room: str, news: list[ChatMessage]) -> None:
+    async def _try_to_show(self, room: str, news: ChatMessage | None) -> None:
+        try:
+            await self._show(room, news)
+        except DatabaseUnavailable as error:
+            # What is posted is stored: it is shown when the room is caught up.
+            log.warning("room not caught up", room=room, reason=error.detail)
+
+    async def _show(self, room: str, news: ChatMessage | None) -> None:
         shown = self._shown.get(room)
         if shown is None:
             return
         async with shown.lock:
-            follows_on = len(news) == 1 and news[0].offset == shown.offset + 1
-            if news and news[0].offset <= shown.offset:
-                return
-            messages = news if follows_on else await self.repository.after(room, shown.offset, _CATCH_UP)
-            for message in messages:
+            if news is None or news.offset > shown.offset + 1:
+                await self._fill_gap(room, shown)
+            if news is not None:
+                self._publish(shown, [news])
+
+    async def _fill_gap(self, room: str, shown: _Shown) -> None:
+        page = await self.repository.after(room, shown.offset, _CATCH_UP)
+        while page:
+            self._publish(shown, page)
+            is_last = len(page) < _CATCH_UP
+            page = [] if is_last else await self.repository.after(room, shown.offset, _CATCH_UP)
+
+    def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
+        for message in messages:
+            if message.offset > shown.offset:
                 shown.offset = message.offset
                 self._hub.publish(publication(message))
 
@@ -131,7 +145,8 @@ class Chat:
 
 def publication(message: ChatMessage) -> Publication:
     """A message as its channel shows it."""
-    data = {"user_id": message.user_id, "user": message.user_name, **_as_object(message.data)}
+    # What the sender wrote comes first: it cannot change who the sender is.
+    data = {**_as_object(message.data), "user_id": message.user_id, "user": message.user_name}
     ts = message.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return Publication(f"chat:{message.room}", message.offset, ts, data)
 

@@ -1,31 +1,32 @@
-"""`/v1/realtime` (WebSocket), `/ws`, `/v1/rooms` and the SSE twin of a batch."""
+"""`/v1/rooms` and the SSE twin of a batch; the WebSockets are in `sockets`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from quart import Quart, Response, websocket
+from quart import Quart, Response
 
-from chassis import logging, metrics
+from chassis import logging
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, Overloaded, ServiceError, Unauthenticated
+from chassis.errors import Conflict, NotFound, ServiceError
 from gateway.acceptance.batch_routes import BatchDesk
-from gateway.endpoint import Api, answer, read_json, read_query, token
+from gateway.documents import MOST_ID
+from gateway.endpoint import Api, answer, is_head, read_json, read_query
 from gateway.identity.keys import Principal
-from gateway.realtime.channels import Channels
+from gateway.realtime import sockets
+from gateway.realtime.channels import Channels, is_room
 from gateway.realtime.hub import Publication
 from gateway.realtime.repository import Room
-from gateway.realtime.session import PING_S, SLOW, UNAUTHENTICATED, CloseConnection, Session
+from gateway.realtime.sockets import Doorman
 
 log = logging.get(__name__)
 
-_CONNECT_WITHIN_S = 10
+EVENT_STREAM = "text/event-stream"
 _SSE_ALIVE_S = 15.0
 _ENDED = ("completed", "failed", "cancelled", "expired")
 
@@ -50,7 +51,7 @@ class MessagesQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=50, ge=1, le=300)
-    cursor: int = Field(default=2**62, ge=1)
+    cursor: int = Field(default=MOST_ID, ge=1, le=MOST_ID)
 
 
 class MessageInput(BaseModel):
@@ -60,50 +61,20 @@ class MessageInput(BaseModel):
     text: Annotated[str, Field(min_length=1, max_length=4000)]
 
 
-class Doorman:
-    """Counts WebSocket and SSE connections and lets no more in than fit."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open = 0
-
-    @contextlib.contextmanager
-    def admit(self, transport: str) -> Any:
-        """Hold a place for one connection; raises `Overloaded` when there is none."""
-        if self._open >= self._most:
-            raise Overloaded(
-                "This gateway holds as many connections as it can; try another.", retry_after_s=5
-            )
-        self._open += 1
-        metrics.SOCKETS.labels(transport).inc()
-        try:
-            yield
-        finally:
-            self._open -= 1
-            metrics.SOCKETS.labels(transport).dec()
-
-
 def register(
     app: Quart, api: Api, channels: Channels, batches: BatchDesk, *, doorman: Doorman, buffer_bytes: int
 ) -> None:
     """Serve the routes."""
     _register_rooms(api, channels)
 
-    @app.websocket("/v1/realtime")
-    async def realtime() -> None:
-        with doorman.admit("websocket"):
-            await _serve(api, channels, buffer_bytes)
-
-    @app.websocket("/ws")
-    async def lobby() -> None:
-        with doorman.admit("websocket"):
-            await _serve_lobby(api, channels)
+    sockets.register(app, api, channels, doorman=doorman, buffer_bytes=buffer_bytes)
 
     @api.route("/v1/batches/<uuid:batch_id>/events", scope="batches:read")
     async def batch_events(principal: Principal, batch_id: UUID) -> Response:
+        doorman.require_room()
         first = await batches.get(principal, batch_id, "batch", api.deadline())
         events = _batch_events(channels, batches, principal, batch_id, first, doorman)
-        response = Response(events, content_type="text/event-stream")
+        response = Response(b"" if is_head() else events, content_type=EVENT_STREAM)
         response.headers["cache-control"] = "no-store"
         response.timeout = None
         return response
@@ -131,7 +102,7 @@ def _register_rooms(api: Api, channels: Channels) -> None:
     @api.route("/v1/rooms/<room>/messages", scope=None)
     async def list_messages(_: Principal, room: str) -> Response:
         query = read_query(MessagesQuery)
-        await repository.get(room)
+        await repository.get(_existing(room))
         newest = await repository.before(room, query.cursor, query.limit + 1)
         page = newest[: query.limit]
         following = str(page[-1].offset) if len(newest) > query.limit else None
@@ -140,99 +111,8 @@ def _register_rooms(api: Api, channels: Channels) -> None:
     @api.route("/v1/rooms/<room>/messages", methods=("POST",), scope="chat:write")
     async def post_message(principal: Principal, room: str) -> Response:
         wanted = await read_json(MessageInput)
-        message = await channels.chat.post(room, principal, {"text": wanted.text})
+        message = await channels.chat.post(_existing(room), principal, {"text": wanted.text})
         return answer(_message(message), 201)
-
-
-async def _serve(api: Api, channels: Channels, buffer_bytes: int) -> None:
-    principal = await _principal_of_upgrade(api)
-    await websocket.accept()
-    session = Session(channels, api.keyring.authenticate, principal=principal, buffer_bytes=buffer_bytes)
-    tasks = [
-        asyncio.create_task(_read(session)),
-        asyncio.create_task(_write(session)),
-        asyncio.create_task(_watch(session)),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    except CloseConnection as closing:
-        metrics.SOCKETS_CLOSED.labels(str(closing.code)).inc()
-        await websocket.close(closing.code, closing.reason[:100])
-    finally:
-        session.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _principal_of_upgrade(api: Api) -> Principal | None:
-    if token(websocket.headers) is None:
-        return None
-    return await api.authenticate(websocket)
-
-
-async def _read(session: Session) -> None:
-    while True:
-        frame: str | bytes = await websocket.receive()
-        await session.receive(frame)
-
-
-async def _write(session: Session) -> None:
-    while True:
-        frames = await session.mailbox.take()
-        if session.mailbox.overflowed:
-            raise CloseConnection(SLOW, "This connection reads too slowly; connect again and recover.")
-        for frame in frames:
-            await websocket.send(frame.decode())
-
-
-async def _watch(session: Session) -> None:
-    await asyncio.sleep(_CONNECT_WITHIN_S)
-    if not session.is_connected:
-        raise CloseConnection(UNAUTHENTICATED, f"No connect command within {_CONNECT_WITHIN_S} s.")
-    while True:
-        await asyncio.sleep(PING_S)
-        session.alive()
-
-
-async def _serve_lobby(api: Api, channels: Channels) -> None:
-    """A chat line in, `Message received: <line>` out: to the sender and to everyone in the lobby."""
-    principal = await _principal_of_upgrade(api)
-    if principal is None:
-        raise Unauthenticated("Send your API key with the upgrade.")
-    await websocket.accept()
-    await channels.chat.follow("lobby")
-    lines: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
-
-    def heard(publication: Publication) -> None:
-        # A reader that is a thousand lines behind loses lines here; `/v1/realtime` recovers them.
-        if not lines.full():
-            lines.put_nowait(f"Message received: {publication.data['text']}")
-
-    async def write() -> None:
-        while True:
-            await websocket.send(await lines.get())
-
-    stop = channels.hub.listen("chat:lobby", heard)
-    writer = asyncio.create_task(write())
-    try:
-        while True:
-            await _take_line(channels, principal, await websocket.receive(), lines)
-    finally:
-        stop()
-        writer.cancel()
-
-
-async def _take_line(
-    channels: Channels, principal: Principal, line: str | bytes, lines: asyncio.Queue[str]
-) -> None:
-    text = line if isinstance(line, str) else line.decode("utf-8", "replace")
-    try:
-        await channels.chat.post("lobby", principal, {"text": text})
-    except ServiceError as error:
-        await lines.put(f"Error: {error.detail}")
 
 
 async def _batch_events(
@@ -262,15 +142,30 @@ async def _batch_events(
                     offset, batch = publication.offset, publication.data
                 except TimeoutError:
                     # Pushes are transient: silence is checked against what is stored.
-                    batch = await batches.get(principal, batch_id, "batch", Deadline.after(5))
+                    batch = await _batch_now(batches, principal, batch_id) or batch
                 yield _event(offset, batch)
     finally:
         stop()
 
 
+async def _batch_now(batches: BatchDesk, principal: Principal, batch_id: UUID) -> dict[str, Any] | None:
+    try:
+        return await batches.get(principal, batch_id, "batch", Deadline.after(5))
+    except ServiceError as error:
+        # The stream lives on with what it has: the next look may tell more.
+        log.debug("batch not read", batch_id=str(batch_id), reason=error.detail)
+        return None
+
+
 def _event(offset: int, batch: dict[str, Any]) -> bytes:
     data = orjson.dumps(batch, option=orjson.OPT_UTC_Z)
     return b"event: batch\nid: " + str(offset).encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _existing(name: str) -> str:
+    if not is_room(name):
+        raise NotFound(f"There is no room {name[:100]!r}.")
+    return name
 
 
 def _room(room: Room) -> dict[str, Any]:
@@ -285,9 +180,9 @@ def _room(room: Room) -> dict[str, Any]:
 
 def _message(message: Any) -> dict[str, Any]:
     return {
+        **message.data,
         "offset": message.offset,
         "user_id": message.user_id,
         "user": message.user_name,
-        **message.data,
         "created_at": message.created_at,
     }

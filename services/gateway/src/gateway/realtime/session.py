@@ -14,6 +14,8 @@ import orjson
 
 from chassis import metrics
 from chassis.errors import Conflict, InvalidInput, ServiceError, Unauthenticated
+from gateway import documents
+from gateway.documents import MOST_ID
 from gateway.identity.keys import Principal
 from gateway.realtime.channels import Channels, Joined, split
 from gateway.realtime.hub import Publication
@@ -29,6 +31,7 @@ _LARGEST_FRAME = 64 * 1024
 _MOST_CONFLATE_MS = 60_000
 
 Authenticate = Callable[[str | None], Awaitable[Principal]]
+Publications = list[dict[str, Any]]
 
 
 class CloseConnection(Exception):
@@ -38,6 +41,23 @@ class CloseConnection(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class Pace:
+    """How fast commands may come on one connection."""
+
+    def __init__(self) -> None:
+        self._window = 0.0
+        self._count = 0
+
+    def count(self) -> None:
+        """One more command. Raises `CloseConnection` when there are too many in a second."""
+        now = time.monotonic()
+        if now - self._window >= 1:
+            self._window, self._count = now, 0
+        self._count += 1
+        if self._count > _MOST_COMMANDS_PER_S:
+            raise CloseConnection(TOO_FAST, f"More than {_MOST_COMMANDS_PER_S} commands a second.")
 
 
 @dataclass(slots=True)
@@ -67,8 +87,9 @@ class Session:
         self._authenticate = authenticate
         self._principal = principal
         self._subscriptions: dict[str, _Subscription] = {}
-        self._window = 0.0
-        self._count = 0
+        self._pace = Pace()
+        # A reply must find a place beside what waits already.
+        self._most_reply_bytes = buffer_bytes // 2
         self._commands: dict[str, Callable[[Principal, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -78,17 +99,19 @@ class Session:
         }
 
     @property
-    def is_connected(self) -> bool:
-        """Whether the caller is known."""
-        return self._principal is not None
+    def principal(self) -> Principal | None:
+        """Who speaks, once that is known."""
+        return self._principal
 
     async def receive(self, frame: str | bytes) -> None:
         """Take one frame; its answer, or its error, goes to the mailbox. Raises `CloseConnection`."""
-        self._limit_rate()
+        self._pace.count()
         number: Any = None
         try:
-            command = _parse(frame)
+            data = _bytes_of(frame)
+            command = _parse(data)
             number = command.pop("id", None)
+            documents.require_keepable(data, command)
             name, arguments = _only(command)
             reply = await self._run(name, arguments)
         except Unauthenticated as error:
@@ -121,8 +144,11 @@ class Session:
         return await command(self._principal, arguments)
 
     async def _connect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        if "token" in arguments or self._principal is None:
-            self._principal = await self._authenticate(arguments.get("token"))
+        token = arguments.get("token")
+        if token is not None and not isinstance(token, str):
+            raise InvalidInput("token is the text of an API key.")
+        if token is not None or self._principal is None:
+            self._principal = await self._authenticate(token)
         return {
             "client": self._principal.owner_id,
             "session": self.id,
@@ -147,7 +173,8 @@ class Session:
         finally:
             stop()
         self._listen(channel, joined, conflate_ms / 1000, held)
-        return _joined_reply(channel, joined)
+        is_whole = len(_newest(joined.publications, self._most_reply_bytes)) == len(joined.publications)
+        return _joined_reply(channel, joined if is_whole else joined.without_recovery())
 
     def _listen(self, channel: str, joined: Joined, interval_s: float, held: list[Publication]) -> None:
         subscription = _Subscription(lambda: None, interval_s, joined.is_conflated, joined.offset)
@@ -196,30 +223,25 @@ class Session:
         channel, limit, before = _channel(arguments), arguments.get("limit", 50), arguments.get("before")
         if not isinstance(limit, int) or not 1 <= limit <= 300:
             raise InvalidInput("limit is a whole number from 1 to 300.")
-        if before is not None and not isinstance(before, int):
+        if before is not None and not (isinstance(before, int) and 0 <= before <= MOST_ID):
             raise InvalidInput("before is an offset.")
         publications = await self._channels.history(channel, before=before, limit=limit)
-        return {"channel": channel, "publications": publications}
+        # Fewer than asked for, when they are long: `before` gets the rest.
+        return {"channel": channel, "publications": _newest(publications, self._most_reply_bytes)}
 
     def _reply(self, document: dict[str, Any]) -> None:
         self.mailbox.put(orjson.dumps(document, option=orjson.OPT_UTC_Z))
 
-    def _limit_rate(self) -> None:
-        now = time.monotonic()
-        if now - self._window >= 1:
-            self._window, self._count = now, 0
-        self._count += 1
-        if self._count > _MOST_COMMANDS_PER_S:
-            raise CloseConnection(TOO_FAST, f"More than {_MOST_COMMANDS_PER_S} commands a second.")
 
-
-def _parse(frame: str | bytes) -> dict[str, Any]:
-    if len(frame) > _LARGEST_FRAME:
+def _bytes_of(frame: str | bytes) -> bytes:
+    data = frame.encode() if isinstance(frame, str) else frame
+    if len(data) > _LARGEST_FRAME:
         raise CloseConnection(1009, f"A frame has at most {_LARGEST_FRAME} bytes.")
-    try:
-        command = orjson.loads(frame)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"The frame is not JSON: {error}") from None
+    return data
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    command = documents.read(data)
     if not isinstance(command, dict):
         raise InvalidInput("A frame is a JSON object.")
     return command
@@ -247,6 +269,16 @@ def _recover(arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if recover is not None and not isinstance(recover, dict):
         raise InvalidInput("recover is an object with epoch and offset.")
     return recover
+
+
+def _newest(publications: Publications, most_bytes: int) -> Publications:
+    """The last of `publications`, as many as fit into a reply."""
+    size = 0
+    for count, publication in enumerate(reversed(publications)):
+        size += len(orjson.dumps(publication, option=orjson.OPT_UTC_Z)) + 1
+        if size > most_bytes:
+            return publications[len(publications) - count :]
+    return publications
 
 
 def _joined_reply(channel: str, joined: Joined) -> dict[str, Any]:
