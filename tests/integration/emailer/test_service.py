@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -26,6 +28,7 @@ from doubles.post_office import OWNER, mail
 from doubles.smtp import SmtpServer, Step
 from emailer.app import create_app
 from emailer.settings import EmailSettings
+from native.ports import free_ports
 from waiting import until
 
 
@@ -44,6 +47,20 @@ class Stack:
             health = self.resources.foundation.health
             await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
             yield
+
+    async def start_process(self) -> asyncio.subprocess.Process:
+        """The service as a process of its own, with the same settings."""
+        settings = self.settings
+        environment = {
+            "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
+            "POSTGRES_DSN": settings.postgres_dsn.get_secret_value(),
+            "EMAIL_PORT": str(free_ports(1)[0]),
+            "EMAIL_SMTP_PORT": str(settings.smtp_port),
+            "EMAIL_SMTP_TLS": "off",
+            "EMAIL_LEASE_S": str(settings.lease_s),
+            "EMAIL_WINDOW": str(settings.window),
+        }
+        return await asyncio.create_subprocess_exec(sys.executable, "-m", "emailer", env=environment)
 
     async def send(self, message: SendEmail, *, message_id: UUID | None = None) -> None:
         await self.gateway.publisher.publish(command(message, message_id=message_id, tenant=message.owner_id))
@@ -109,6 +126,8 @@ async def stack(broker_url: str, migrated_database: str, server: SmtpServer) -> 
                 "smtp_tls": "off",
                 "retry_scale": 0.0005,
                 "route_pause_s": 0.05,
+                "lease_s": 2,
+                "window": 40,
                 "shutdown_grace_s": 5,
             }
         )
@@ -233,6 +252,26 @@ async def test_a_restart_in_the_middle_loses_and_repeats_nothing(stack: Stack, s
         for message in messages:
             await again.reaches(message, "delivered")
     assert sorted(received.recipient for received in server.received) == sorted(m.to[0] for m in messages)
+
+
+async def test_a_killed_service_loses_nothing_and_repeats_only_what_was_in_its_hand(
+    stack: Stack, server: SmtpServer
+) -> None:
+    server.delay_s = 0.005
+    messages = [mail(to=[f"reader-{number}@example.com"]) for number in range(200)]
+    process = await stack.start_process()
+    await asyncio.gather(*(stack.send(message) for message in messages))
+    await until(lambda: len(server.received) >= 20)
+    process.kill()
+    await process.wait()
+    async with stack.running():
+        emails = [await stack.reaches(message, "delivered") for message in messages]
+    arrived = Counter(received.message["message-id"] for received in server.received)
+    assert set(arrived) == {f"<{message.email_id}.0@tickwire.example>" for message in messages}
+    in_hand = [email for email in emails if email.recipients[0].attempts[0].outcome == "ambiguous"]
+    assert len(in_hand) <= stack.settings.window
+    repeated = {identity for identity, count in arrived.items() if count > 1}
+    assert repeated <= {f"<{email.id}.0@tickwire.example>" for email in in_hand}
 
 
 async def test_an_event_continues_the_trace_of_the_request(stack: Stack, server: SmtpServer) -> None:
