@@ -29,3 +29,5 @@ def noop(_: int) -> None:
 if __name__ == "__main__":
     for number in range(int(sys.argv[1])):
         noop.send(number)
+    # Without this the last messages may still be on their way when the process, and its socket, are gone.
+    dramatiq.get_broker().close()
