@@ -22,6 +22,15 @@ class IdempotencyMismatch(ServiceError):
     title = "Idempotency key used for another request"
 
 
+class UploadStalled(ServiceError):
+    """The next part of an upload did not come."""
+
+    code = "upload-stalled"
+    status = 408
+    title = "Upload stalled"
+    retryable = True
+
+
 class UnknownOperation(ServiceError):
     """No batch-processor offers this operation."""
 

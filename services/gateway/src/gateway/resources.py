@@ -14,6 +14,7 @@ from gateway.acceptance.batch_routes import BatchDesk
 from gateway.acceptance.catalogue import Catalogue
 from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.acceptance.upload_desk import UploadDesk
 from gateway.administration.parked import ParkedDesk
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
@@ -44,9 +45,8 @@ class Resources:
         acceptances = AcceptanceRepository(postgres, statements)
         self.acceptor = Acceptor(acceptances, self.foundation.relay)
         self.emails = EmailDesk(self.acceptor, self.rpc)
-        self.batches = BatchDesk(
-            self.acceptor, acceptances, Catalogue(acceptances), messaging.publisher, self.rpc
-        )
+        uploads = UploadDesk(self.acceptor, acceptances, messaging.publisher)
+        self.batches = BatchDesk(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
         self.parked = ParkedDesk(self.foundation.parked, self.rpc)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockDesk(self.book, self.rpc)

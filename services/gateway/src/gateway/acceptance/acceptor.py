@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
+
+import orjson
 
 from chassis import logging, metrics
 from chassis.broker.envelope import Outgoing
@@ -46,31 +48,34 @@ class Acceptor:
         *,
         key: IdempotencyKey | None,
         answer: Accepted,
+        claim: bytes | None = None,
     ) -> Accepted:
-        """Promise `messages`, or give the answer that was given to the same key before.
+        """Promise `messages`, or give the answer that was given to the same key, or the same id, before.
 
-        Raises `Overloaded` when the outbox is full, `IdempotencyMismatch` for a key used with another
-        body, `IdempotencyConflict` while the first request with it still runs.
+        `claim` is what this request has claimed its key with. Raises `Overloaded` when the outbox is full,
+        `IdempotencyMismatch` for a key used with another body, `IdempotencyConflict` while the first
+        request with it still runs.
         """
         self._relay.require_room()
         done = await self._repository.accept(
-            acceptance, messages, key=key, answer=answer.body, location=answer.location
+            acceptance, messages, key=key, answer=answer.body, location=answer.location, claim=claim
         )
         if not done:
-            assert key is not None
-            return await self.replay(acceptance.owner_id, key)
+            if key is None:
+                return replace(answer, is_replay=True)
+            return replay(await self.answered(acceptance.owner_id, key.key), key)
         self._relay.wake()
         metrics.ACCEPTED.labels(acceptance.kind).inc()
         return answer
 
-    async def replay(self, owner_id: str, key: IdempotencyKey) -> Accepted:
-        """The answer that `key` got."""
-        answered = await self._repository.find_answer(owner_id, key.key)
+    async def answered(self, owner_id: str, key: str) -> Answered:
+        """The answer that `key` got. Raises `IdempotencyConflict` while there is none."""
+        answered = await self._repository.find_answer(owner_id, key)
         if answered is None or answered.status is None:
             raise IdempotencyConflict(
                 "A request with this Idempotency-Key is still running.", retry_after_s=2
             )
-        return _replayed(answered, key)
+        return answered
 
     async def promise(self, messages: Sequence[Outgoing]) -> None:
         """Bring `messages` to the broker, sooner or later, for sure."""
@@ -84,6 +89,13 @@ class Acceptor:
         if found is not None and (found.owner_id != principal.owner_id or found.kind != kind):
             raise NotFound(f"There is no {kind} {id}.")
         return found
+
+    async def abandon(
+        self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
+    ) -> None:
+        """Take back what was begun with `claim`, however full the outbox is."""
+        await self._repository.abandon(acceptance, key, claim, messages)
+        self._relay.wake()
 
     async def clean(self) -> None:
         """Remove old idempotency records, for ever."""
@@ -100,7 +112,15 @@ def new_acceptance(id: UUID, principal: Principal, kind: str, operation: str | N
     return Acceptance(id, principal.owner_id, kind, "queued", operation, datetime.now(UTC))
 
 
-def _replayed(answered: Answered, key: IdempotencyKey) -> Accepted:
+def batch_answer(acceptance: Acceptance, *, is_replay: bool = False) -> Accepted:
+    """The answer to an accepted batch or task."""
+    folder = "tasks" if acceptance.kind == "task" else "batches"
+    body = orjson.dumps({"id": str(acceptance.id), "status": "queued"})
+    return Accepted(body, f"/v1/{folder}/{acceptance.id}", is_replay=is_replay)
+
+
+def replay(answered: Answered, key: IdempotencyKey) -> Accepted:
+    """The answer again. Raises `IdempotencyMismatch` when it was given to another body."""
     if answered.body_hash != key.body_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours with another body.")
     assert answered.status is not None

@@ -10,26 +10,25 @@ from uuid import UUID, uuid5
 import orjson
 from quart import Response, request
 
-from chassis import logging, metrics
 from chassis.broker import envelope
-from chassis.broker.rabbitmq import Publisher
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
-from gateway.acceptance import idempotency, uploads
-from gateway.acceptance.acceptor import Accepted, Acceptor, new_acceptance
-from gateway.acceptance.batches import BatchInput, PageQuery, ResultsQuery, TaskInput
+from gateway.acceptance import idempotency
+from gateway.acceptance.acceptor import Accepted, Acceptor, batch_answer, new_acceptance
+from gateway.acceptance.batches import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery
 from gateway.acceptance.catalogue import Catalogue
 from gateway.acceptance.email_routes import accepted_answer
 from gateway.acceptance.idempotency import IdempotencyKey
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository
+from gateway.acceptance.repository import Acceptance
+from gateway.acceptance.upload_desk import UploadDesk
 from gateway.edge import BODY, Body
 from gateway.endpoint import (
     JSON,
     Api,
     answer,
-    invalid,
+    is_head,
     parse,
     read_body,
     read_query,
@@ -37,8 +36,6 @@ from gateway.endpoint import (
     scope_of,
 )
 from gateway.identity.keys import Principal
-
-log = logging.get(__name__)
 
 NDJSON = "application/x-ndjson"
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
@@ -48,18 +45,10 @@ _PAGE = 1000
 class BatchDesk:
     """Takes batches and tasks in and answers for them."""
 
-    def __init__(
-        self,
-        acceptor: Acceptor,
-        repository: AcceptanceRepository,
-        catalogue: Catalogue,
-        publisher: Publisher,
-        rpc: RpcClient,
-    ) -> None:
+    def __init__(self, acceptor: Acceptor, catalogue: Catalogue, uploads: UploadDesk, rpc: RpcClient) -> None:
         self._acceptor = acceptor
-        self._repository = repository
         self._catalogue = catalogue
-        self._publisher = publisher
+        self._uploads = uploads
         self._rpc = rpc
 
     async def accept(self, principal: Principal, batch: BatchInput, key: IdempotencyKey | None) -> Accepted:
@@ -88,7 +77,7 @@ class BatchDesk:
         )
         acceptance = new_acceptance(id_, principal, "task", task.operation)
         if task.unique_key and await self._acceptor.find_own(id_, principal, "task"):
-            return _accepted(acceptance, is_replay=True)
+            return batch_answer(acceptance, is_replay=True)
         create = contract.CreateBatch(
             batch_id=id_,
             owner_id=principal.owner_id,
@@ -104,18 +93,9 @@ class BatchDesk:
     async def upload(
         self, principal: Principal, operation: str, body: Body, parts: AsyncIterator[bytes], key: str | None
     ) -> Accepted:
-        """Promise to run a batch that is streamed; nothing of it is left when the upload fails."""
+        """Promise to run a batch that is streamed."""
         await self._catalogue.require(operation)
-        claimed = idempotency.read(key, f"POST /v1/batches?operation={operation}", b"") if key else None
-        if claimed is not None and not await self._repository.begin(principal.owner_id, claimed):
-            return await self._acceptor.replay(principal.owner_id, claimed)
-        acceptance = new_acceptance(envelope.new_id(), principal, "batch", operation)
-        try:
-            total = await self._stream(acceptance, body, parts)
-            return await self._seal(acceptance, total, claimed)
-        except BaseException:
-            await self._abandon(acceptance, claimed)
-            raise
+        return await self._uploads.accept(principal, operation, body, parts, key)
 
     async def cancel(self, principal: Principal, batch_id: UUID, deadline: Deadline) -> dict[str, Any]:
         """Ask for the end of a batch; what has finished stays finished."""
@@ -186,45 +166,7 @@ class BatchDesk:
         self, acceptance: Acceptance, create: contract.CreateBatch, key: IdempotencyKey | None
     ) -> Accepted:
         message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
-        return await self._acceptor.accept(acceptance, [message], key=key, answer=_accepted(acceptance))
-
-    async def _stream(self, acceptance: Acceptance, body: Body, parts: AsyncIterator[bytes]) -> int:
-        cutter = uploads.Cutter()
-        offset = 0
-        async for run in uploads.cut(parts, body.has_read, cutter):
-            body.require_within(None)
-            # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
-            await self._publisher.publish(uploads.message(acceptance.id, acceptance.owner_id, offset, run))
-            offset += len(run)
-        return cutter.total
-
-    async def _seal(self, acceptance: Acceptance, total: int, claimed: IdempotencyKey | None) -> Accepted:
-        seal = contract.SealBatch(
-            batch_id=acceptance.id,
-            owner_id=acceptance.owner_id,
-            operation=acceptance.operation or "",
-            accepted_at=acceptance.accepted_at,
-            total=total,
-        )
-        message = envelope.command(seal, message_id=acceptance.id, tenant=acceptance.owner_id)
-        done = _accepted(acceptance)
-        accepted = await self._acceptor.accept(acceptance, [message], key=None, answer=done)
-        if claimed is not None:
-            await self._repository.finish(
-                acceptance.owner_id, claimed, status=202, answer=done.body, location=done.location
-            )
-        return accepted
-
-    async def _abandon(self, acceptance: Acceptance, claimed: IdempotencyKey | None) -> None:
-        metrics.ACCEPTED.labels("abandoned-upload").inc()
-        message = contract.AbandonBatch(batch_id=acceptance.id, owner_id=acceptance.owner_id)
-        try:
-            if claimed is not None:
-                await self._repository.forget(acceptance.owner_id, claimed)
-            await self._acceptor.promise([envelope.command(message, tenant=acceptance.owner_id)])
-        except Unavailable as error:
-            # An upload that is never sealed expires at batch-processor.
-            log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
+        return await self._acceptor.accept(acceptance, [message], key=key, answer=batch_answer(acceptance))
 
 
 def register(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
@@ -259,7 +201,8 @@ def _register_batches(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
         query = read_query(ResultsQuery)
         if query.format == "ndjson" or request.accept_mimetypes.best_match([JSON, NDJSON]) == NDJSON:
             await desk.get(principal, batch_id, "batch", api.deadline())
-            return Response(desk.all_results(principal, batch_id, query), content_type=NDJSON)
+            rows = b"" if is_head() else desk.all_results(principal, batch_id, query)
+            return Response(rows, content_type=NDJSON)
         return answer(await desk.results(principal, batch_id, query, api.deadline()))
 
     @api.route("/v1/batches/<uuid:batch_id>/cancel", methods=("POST",), scope="batches:write")
@@ -281,20 +224,12 @@ def _register_tasks(api: Api, desk: BatchDesk) -> None:
 
 
 async def _upload(desk: BatchDesk, principal: Principal, limit: int) -> Accepted:
-    operation = request.args.get("operation")
-    if not operation:
-        raise invalid("/operation", "Name the operation in the query: ?operation=echo")
+    query = read_query(UploadQuery)
     body: Body = scope_of(request)[BODY]
     body.open_stream(limit)
     body.require_within(request.headers.get("content-length"))
     parts: AsyncIterator[bytes] = request.body.__aiter__()
-    return await desk.upload(principal, operation, body, parts, request.headers.get("idempotency-key"))
-
-
-def _accepted(acceptance: Acceptance, *, is_replay: bool = False) -> Accepted:
-    folder = "tasks" if acceptance.kind == "task" else "batches"
-    body = orjson.dumps({"id": str(acceptance.id), "status": "queued"})
-    return Accepted(body, f"/v1/{folder}/{acceptance.id}", is_replay=is_replay)
+    return await desk.upload(principal, query.operation, body, parts, request.headers.get("idempotency-key"))
 
 
 def _loads(data: bytes) -> dict[str, Any]:

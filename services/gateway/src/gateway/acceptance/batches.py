@@ -56,6 +56,13 @@ class TaskInput(BaseModel):
     unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
+class UploadQuery(BaseModel):
+    """The query of an NDJSON upload to `POST /v1/batches`."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName
+
+
 class PageQuery(BaseModel):
     """`limit` and `cursor` of a list."""
 

@@ -54,8 +54,9 @@ class AcceptanceRepository:
         key: IdempotencyKey | None,
         answer: bytes,
         location: str,
+        claim: bytes | None = None,
     ) -> bool:
-        """Record all of it or nothing; False when the idempotency key was used before."""
+        """Record all of it or nothing; False when the idempotency key, or the id, was used before."""
         async with self._postgres.connection() as connection:
             accepted = await connection.fetchval(
                 self._queries["accept"],
@@ -69,6 +70,7 @@ class AcceptanceRepository:
                 location,
                 acceptance.accepted_at,
                 *outbox.columns(messages),
+                claim,
             )
         return accepted is not None
 
@@ -89,24 +91,30 @@ class AcceptanceRepository:
             row = await connection.fetchrow(self._queries["find_idempotency"], owner_id, key)
         return Answered(row["body_hash"], row["status"], row["answer"], row["location"]) if row else None
 
-    async def begin(self, owner_id: str, key: IdempotencyKey) -> bool:
+    async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
         """Claim a key for a request that takes longer; False when it is taken."""
         async with self._postgres.connection() as connection:
             query = self._queries["begin_idempotency"]
-            return await connection.fetchval(query, owner_id, key.key, key.body_hash) is not None
+            return await connection.fetchval(query, owner_id, key, claim) is not None
 
-    async def finish(
-        self, owner_id: str, key: IdempotencyKey, *, status: int, answer: bytes, location: str
+    async def renew(self, owner_id: str, key: str, claim: bytes) -> None:
+        """Say that the request with this claim still runs."""
+        async with self._postgres.connection() as connection:
+            await connection.execute(self._queries["renew_idempotency"], owner_id, key, claim)
+
+    async def abandon(
+        self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
     ) -> None:
-        """Keep the answer to a request that had claimed its key."""
+        """Give a claimed key back and promise `messages`, unless the work was accepted."""
         async with self._postgres.connection() as connection:
-            query = self._queries["finish_idempotency"]
-            await connection.execute(query, owner_id, key.key, key.body_hash, status, answer, location)
-
-    async def forget(self, owner_id: str, key: IdempotencyKey) -> None:
-        """Give back a claimed key, for a request that failed."""
-        async with self._postgres.connection() as connection:
-            await connection.execute(self._queries["forget_idempotency"], owner_id, key.key)
+            await connection.execute(
+                self._queries["abandon"],
+                acceptance.id,
+                acceptance.owner_id,
+                key,
+                claim,
+                *outbox.columns(messages),
+            )
 
     async def clean(self) -> None:
         """Remove up to a thousand idempotency records older than 24 hours."""

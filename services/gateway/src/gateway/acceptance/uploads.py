@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.batches import AppendItems
 from contracts.message import FieldError
 from contracts.topology import COMMANDS
+from gateway import documents
+from gateway.errors import UploadStalled
 
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
@@ -83,6 +86,9 @@ class Cutter:
             raise self._wrong(f"is not JSON: {error.msg}") from None
         if not isinstance(item, dict) or "payload" not in item or not item.keys() <= {"custom_id", "payload"}:
             raise self._wrong("must be an object with 'payload' and maybe 'custom_id'")
+        refused = documents.refusal(line, item)
+        if refused is not None:
+            raise self._wrong(f"cannot be kept: {refused.detail[:-1]}")
         custom_id = item.get("custom_id")
         if custom_id is not None:
             self._require_new(custom_id)
@@ -114,16 +120,40 @@ def message(batch_id: UUID, owner_id: str, offset: int, run: list[bytes]) -> Out
     )
 
 
-async def cut(
-    parts: AsyncIterator[bytes], has_read: Callable[[int], None], cutter: Cutter
-) -> AsyncIterator[list[bytes]]:
-    """The runs of an upload as they are complete; says what was read, which lets more come."""
-    async for part in parts:
+@dataclass
+class Source:
+    """The parts of an upload as they come from the network, each within `patience_s` seconds.
+
+    `has_read` hears how many bytes were dealt with, which lets more come; `digest` sees all of them.
+    Raises `UploadStalled` when no part comes.
+    """
+
+    parts: AsyncIterator[bytes]
+    has_read: Callable[[int], None]
+    digest: hashlib._Hash
+    patience_s: float = 60
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (part := await self._next()) is not None:
+            self.digest.update(part)
+            yield part
+            self.has_read(len(part))
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await anext(self.parts, None)
+        except TimeoutError:
+            raise UploadStalled(f"Nothing came for {self.patience_s:.0f} s; send the upload again.") from None
+
+
+async def cut(source: AsyncIterable[bytes], cutter: Cutter) -> AsyncIterator[list[bytes]]:
+    """The runs of an upload as they are complete."""
+    async for part in source:
         for run in cutter.feed(part):
             yield run
             # A fast client must not starve the rest of the gateway.
             await asyncio.sleep(0)
-        has_read(len(part))
     last = cutter.finish()
     if last:
         yield last

@@ -1,7 +1,8 @@
 -- name: accept
 -- Everything that makes a piece of work accepted, in one statement and so in one transaction: the
 -- idempotency record with the answer, the acceptance and the command in the outbox. Gives no row when the
--- idempotency key was used within the last 24 hours.
+-- idempotency key was used within the last 24 hours (other than for this request's own claim), or when there
+-- is an acceptance of this id.
 WITH fresh AS (
     INSERT INTO idempotency (owner_id, key, body_hash, status, answer, location)
     SELECT $2, $5, $6, 202, $7, $8 WHERE $5::text IS NOT NULL
@@ -9,10 +10,12 @@ WITH fresh AS (
     SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,
         location = excluded.location, created_at = now()
     WHERE idempotency.created_at < now() - interval '24 hours'
+        OR (idempotency.status IS NULL AND idempotency.body_hash = $16)
     RETURNING key
 ), accepted AS (
     INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at)
     SELECT $1, $2, $3, 'queued', $4, $9 WHERE $5::text IS NULL OR EXISTS (SELECT FROM fresh)
+    ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), sent AS (
     INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
@@ -26,18 +29,29 @@ SELECT body_hash, status, answer, location FROM idempotency
 WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 
 -- name: begin_idempotency
--- Claims a key for a request that takes longer than one statement.
+-- Claims a key for a request that takes longer than one statement; instead of the body's hash, which is not
+-- known yet, the record holds what tells this claim from others. A claim that was not renewed for five
+-- minutes is of a gateway that died.
 INSERT INTO idempotency (owner_id, key, body_hash) VALUES ($1, $2, $3)
 ON CONFLICT (owner_id, key) DO UPDATE
 SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, created_at = now()
 WHERE idempotency.created_at < now() - interval '24 hours'
+    OR (idempotency.status IS NULL AND idempotency.created_at < now() - interval '5 minutes')
 RETURNING key
 
--- name: finish_idempotency
-UPDATE idempotency SET body_hash = $3, status = $4, answer = $5, location = $6 WHERE owner_id = $1 AND key = $2
+-- name: renew_idempotency
+UPDATE idempotency SET created_at = now()
+WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
--- name: forget_idempotency
-DELETE FROM idempotency WHERE owner_id = $1 AND key = $2 AND status IS NULL
+-- name: abandon
+-- Takes an upload back, unless it was accepted after all: its key is free again, and who has got items of it
+-- is told.
+WITH freed AS (
+    DELETE FROM idempotency WHERE owner_id = $2 AND key = $3 AND status IS NULL AND body_hash = $4
+)
+INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
+SELECT m.* FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::bytea[]) AS m
+WHERE NOT EXISTS (SELECT FROM acceptances WHERE id = $1)
 
 -- name: clean_idempotency
 DELETE FROM idempotency WHERE (owner_id, key) IN (
