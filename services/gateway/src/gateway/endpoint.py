@@ -176,6 +176,12 @@ def invalid(pointer: str, detail: str) -> InvalidInput:
     return InvalidInput(detail, errors=[FieldError(pointer=pointer, detail=detail)])
 
 
+def is_known(etag: str) -> bool:
+    """Whether the caller has what `etag` (quoted) stands for."""
+    given = request.headers.get("if-none-match")
+    return given is not None and (given == etag or request.if_none_match.contains_weak(etag[1:-1]))
+
+
 def is_head() -> bool:
     """Whether only the headers are asked for: a stream must not begin then."""
     return request.method == "HEAD"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from datetime import date
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from quart import Response, request
 from chassis import metrics
 from chassis.broker.rpc import RpcClient
 from contracts.stocks import Adjustment, GetBars, SearchSymbols, Timeframe
-from gateway.endpoint import JSON, Api, accepted_type, answer, invalid, read_query
+from gateway.endpoint import JSON, Api, accepted_type, answer, invalid, is_known, read_query
 from gateway.identity.keys import Principal
 from gateway.stocks.book import Entry
 from gateway.stocks.desk import StockDesk, symbol_of, symbols_of
@@ -76,7 +77,7 @@ def register(api: Api, desk: StockDesk, rpc: RpcClient) -> None:
         query = read_query(BarsQuery)
         wanted = _FORMATS[query.format] if query.format else accepted_type(JSON, CSV, NDJSON)
         question = GetBars(symbol=symbol_of(symbol), **query.model_dump(exclude={"format"}))
-        return _conditional(_as(wanted, await rpc.ask(question, api.deadline())))
+        return _bars_answer(wanted, await rpc.ask(question, api.deadline()))
 
     @api.route("/v1/stocks/search", scope="quotes:read")
     async def search(_: Principal) -> Response:
@@ -98,9 +99,17 @@ async def quote_answer(api: Api, desk: StockDesk, symbol: str) -> Response:
 
 def _pushed_answer(entry: Entry) -> Response:
     headers = {"cache-control": _BRIEFLY, "etag": entry.etag}
-    if request.headers.get("if-none-match") == entry.etag:
+    if is_known(entry.etag):
         return Response(b"", 304, headers=headers)
     return Response(entry.body, 200, headers=headers, content_type=JSON)
+
+
+def _bars_answer(media_type: str, body: bytes) -> Response:
+    tag = hashlib.blake2b(media_type.encode() + body, digest_size=12).hexdigest()
+    headers = {"cache-control": "private, max-age=60", "etag": f'"{tag}"', "vary": "accept"}
+    response = Response(b"", 304) if is_known(headers["etag"]) else _as(media_type, body)
+    response.headers.update(headers)
+    return response
 
 
 def _as(media_type: str, body: bytes) -> Response:
@@ -120,8 +129,3 @@ def _csv(bars: list[dict[str, Any]]) -> bytes:
     writer.writerow(_COLUMNS)
     writer.writerows([bar.get(column) for column in _COLUMNS] for bar in bars)
     return text.getvalue().encode()
-
-
-def _conditional(response: Response) -> Response:
-    response.headers["cache-control"] = "private, max-age=60"
-    return response
