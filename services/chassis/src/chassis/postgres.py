@@ -98,7 +98,7 @@ class Postgres:
                 "The database went away; try again in a moment.", retry_after_s=2
             ) from error
         finally:
-            await self._pool.release(connection, timeout=self._acquire_timeout_s)
+            await self._release(self._pool, connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -121,15 +121,29 @@ class Postgres:
         while True:
             await self.ping()
             if self._pool is not None:
+                metrics.POOL_SIZE.labels("most").set(self._size)
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
             await asyncio.sleep(1)
 
     async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
         started = time.perf_counter()
-        connection = await pool.acquire(timeout=self._acquire_timeout_s)
+        try:
+            connection = await pool.acquire(timeout=self._acquire_timeout_s)
+        except TimeoutError:
+            metrics.POOL_TIMEOUTS.inc()
+            raise
         metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
         return connection
+
+    async def _release(
+        self, pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]
+    ) -> None:
+        try:
+            await pool.release(connection, timeout=self._acquire_timeout_s)
+        except AWAY as error:
+            # The pool has cut what it could not reset: the caller's own outcome stands all the same.
+            self._fail(error)
 
     async def _create_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         return await asyncpg.create_pool(
