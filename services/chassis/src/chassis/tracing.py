@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
+from random import getrandbits
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
@@ -32,8 +32,8 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 def begin(traceparent: str | None = None, request_id: str | None = None) -> Trace:
     """Continue the trace of `traceparent`, or start one, and make it the current one."""
     match = _TRACEPARENT.match(traceparent) if traceparent else None
-    span_id = secrets.token_hex(8)
-    trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "00")
+    span_id = f"{getrandbits(64) or 1:016x}"
+    trace_id, flags = (match[1], match[3]) if match else (f"{getrandbits(128) or 1:032x}", "00")
     if request_id is None or not _REQUEST_ID.match(request_id):
         request_id = trace_id
     trace = Trace(trace_id, span_id, flags, request_id)

@@ -87,6 +87,8 @@ class Edge:
     def __init__(self, app: Application, *, body_limit: int) -> None:
         self._app = app
         self._body_limit = body_limit
+        self._in_flight = 0
+        metrics.HTTP_IN_FLIGHT.set_function(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -110,15 +112,15 @@ class Edge:
                 status = message["status"]
             await send_with_headers(message)
 
-        metrics.HTTP_IN_FLIGHT.inc()
+        self._in_flight += 1
         try:
             await self._app(scope, self._limited(scope, receive), send_and_note)
         except Exception:
             status = 500
             raise
         finally:
-            metrics.HTTP_IN_FLIGHT.dec()
-            _record(scope, status, time.perf_counter() - started)
+            self._in_flight -= 1
+            _record(scope, status, time.perf_counter() - started, trace)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] in _READING and not _announces_body(scope):
@@ -178,12 +180,13 @@ def _begin_trace(scope: Scope) -> tracing.Trace:
 _CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
 
-def _record(scope: Scope, status: int, elapsed_s: float) -> None:
+def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -> None:
     route, method = scope.get(ROUTE, "unmatched"), scope["method"]
     method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
     counter, histogram = _CHILDREN.get((method, route, status)) or _child(method, route, status)
     counter.inc()
-    histogram.observe(elapsed_s)
+    # Only a sampled trace can be looked at: for the others not even the label is made.
+    histogram.observe(elapsed_s, None if trace.flags == "00" else {"trace_id": trace.trace_id})
     if status >= 500:
         log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
     elif status >= 400 or method not in _READING:

@@ -62,8 +62,10 @@ class Api:
         def register(handler: Handler) -> Handler:
             @wraps(handler)
             async def guarded(**arguments: Any) -> Response:
-                scope_of(request)[ROUTE] = rule
-                principal = await self.authenticate(request)
+                # The proxy looks the request up at each touch: once is enough.
+                current = request._get_current_object()  # type: ignore[attr-defined]  # werkzeug's proxy has it
+                current.scope[ROUTE] = rule
+                principal = await self.authenticate(current)
                 if scope is not None and not principal.may(scope):
                     raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
                 return await handler(principal, **arguments)

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from werkzeug.datastructures import Headers
 
 _MOST_SYMBOLS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A quote as it was pushed, when it came (this machine's monotonic clock), and its entity tag."""
+    """A quote as it was pushed, when it came (monotonic clock), its entity tag and its answer's headers."""
 
     quote: Mapping[str, Any]
     body: bytes
     etag: str
     received_at: float
+    headers: Headers
 
 
 class QuoteBook:
@@ -46,7 +48,8 @@ class QuoteBook:
                 continue
             stream = quote["stream"]
             etag = f'"{stream["epoch"]}-{stream["offset"]}"'
-            entry = Entry(quote, orjson.dumps(quote), etag, now)
+            body = orjson.dumps(quote)
+            entry = Entry(quote, body, etag, now, _headers(body, etag))
             self._entries[symbol] = entry
             for listener in self._listeners:
                 listener(symbol, entry)
@@ -61,6 +64,18 @@ class QuoteBook:
     def last(self, symbol: str) -> Entry | None:
         """The newest quote of `symbol`, however old."""
         return self._entries.get(symbol)
+
+
+def _headers(body: bytes, etag: str) -> Headers:
+    # Made once a push and shared by all its answers: nothing changes them afterwards.
+    return Headers(
+        {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "cache-control": "private, max-age=1",
+            "etag": etag,
+        }
+    )
 
 
 def _is_newer(quote: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

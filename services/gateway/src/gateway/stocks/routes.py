@@ -98,10 +98,9 @@ async def quote_answer(api: Api, desk: StockDesk, symbol: str) -> Response:
 
 
 def _pushed_answer(entry: Entry) -> Response:
-    headers = {"cache-control": _BRIEFLY, "etag": entry.etag}
     if is_known(entry.etag):
-        return Response(b"", 304, headers=headers)
-    return Response(entry.body, 200, headers=headers, content_type=JSON)
+        return Response(b"", 304, headers={"cache-control": _BRIEFLY, "etag": entry.etag})
+    return Response(entry.body, 200, headers=entry.headers)
 
 
 def _bars_answer(media_type: str, body: bytes) -> Response:
