@@ -32,7 +32,7 @@ demo: ## Walk through everything against the running stack
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset
 
-test: ## Run the tests (narrow them: make test ARGS="tests/unit -k ports")
+test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
 	$(PYTHON) -m pytest $(ARGS)
 
@@ -45,7 +45,7 @@ lint: ## Check style, types and the imports between packages
 
 bench: ## Measure against peers (its options: make bench ARGS=--help)
 	@$(SETUP) --bench
-	PYTHONPATH=deploy $(PYTHON) tests/benchmarks $(ARGS)
+	PYTHONPATH=deploy:tests $(PYTHON) -m benchmarks $(ARGS)
 
 lock: ## Resolve the dependencies anew into the two lock files
 	@$(SETUP) --test

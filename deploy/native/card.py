@@ -7,7 +7,7 @@ from native.stack import Stack
 _TEMPLATE = """
   Tickwire is ready.
 
-    API           {gateway}          docs {gateway}/docs   console {gateway}/console
+    API           {gateway}
     mailbox       {mailbox}
     Prometheus    {prometheus}
     API key       {key}

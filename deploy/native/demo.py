@@ -22,6 +22,7 @@ from native.errors import DemoError
 SYMBOLS = ("AAPL", "MSFT", "IBM", "GOOG")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STREAM_S = 5.0
+_ENDED = ("completed", "failed", "cancelled", "expired")
 _BATCH_ITEMS = 2_000
 _PATIENCE_S = 30.0
 
@@ -81,7 +82,7 @@ async def walk(*, url: str, mailbox_url: str, key: str, console: Console) -> int
     ):
         tour = Tour(api=api, mailbox=mailbox, key=key, console=console)
         failed = sum([not await _step(tour, number, *step) for number, step in enumerate(STEPS, start=1)])
-        console.print(f"\n Look at: {url}/docs · {url}/console · mail {mailbox_url} · make status\n")
+        console.print(f"\n Look at: the mails on {mailbox_url} · make status\n")
     return failed
 
 
@@ -139,14 +140,28 @@ async def mail(tour: Tour) -> None:
     await _arrived(tour, address, began, identifier=accepted["id"])
 
 
-async def alert(tour: Tour) -> None:
-    """A price crosses a limit, and a mail says so."""
-    address = f"alert+{tour.run}@example.org"
-    began = time.monotonic()
-    wish = {"symbol": "AAPL", "condition": {"above": 1}, "notify": [{"email": address}], "once": True}
-    await tour.post("/v1/alerts", wish)
-    tour.say("asked: tell me when AAPL is above 1")
-    await _arrived(tour, address, began)
+async def task(tour: Tour) -> None:
+    """One item, one result."""
+    accepted = await tour.post("/v1/tasks", {"operation": "echo", "payload": {"say": "hello"}})
+    state = await _until(lambda: _ended(tour, f"/v1/tasks/{accepted['id']}"))
+    tour.say(f"{state['status']}: {state['result']}")
+
+
+async def indicators(tour: Tour) -> None:
+    """Moving average and relative strength, computed on thirteen years of closes in other processes."""
+    items = [{"symbol": symbol, "indicators": ["sma:20", "rsi:14"]} for symbol in ("AAPL", "IBM", "MSFT")]
+    accepted = await tour.post("/v1/batches", {"operation": "stock.indicators", "items": items})
+    await _until(lambda: _ended(tour, f"/v1/batches/{accepted['id']}"))
+    for row in (await tour.get(f"/v1/batches/{accepted['id']}/results"))["data"]:
+        values = {name: found["value"] for name, found in row["result"]["values"].items()}
+        tour.say(f"{row['result']['symbol']} on {row['result']['as_of']}: {values}")
+
+
+async def overview(tour: Tour) -> None:
+    """Quotes, batches and mails of this key, gathered in parallel."""
+    whole = await tour.get("/v1/overview", symbols="AAPL,IBM")
+    prices = {quote["symbol"]: quote["price"] for quote in whole["stocks"]["quotes"]}
+    tour.say(f"prices {prices}, batches {whole['batches']}, mails {whole['emails']}")
 
 
 async def batch(tour: Tour) -> None:
@@ -179,9 +194,11 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("History", bars),
     ("A stream", stream),
     ("A mail", mail),
-    ("An alert", alert),
+    ("A task", task),
     ("A batch", batch),
+    ("Indicators", indicators),
     ("Chat", chat),
+    ("Overview", overview),
 )
 
 
@@ -228,7 +245,12 @@ async def _not_failed(tour: Tour, identifier: str) -> None:
 async def _finished(tour: Tour, identifier: str, show: Callable[[int], None]) -> Json | None:
     state = await tour.get(f"/v1/batches/{identifier}")
     show(int((state.get("counts") or {}).get("succeeded", 0)))
-    return state if state["status"] in ("completed", "failed", "cancelled", "expired") else None
+    return state if state["status"] in _ENDED else None
+
+
+async def _ended(tour: Tour, path: str) -> Json | None:
+    state = await tour.get(path)
+    return state if state["status"] in _ENDED else None
 
 
 async def _until(ask: Callable[[], Awaitable[Json | None]]) -> Json:

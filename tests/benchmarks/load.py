@@ -6,10 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from sys import executable
-
-PEERS = Path(__file__).with_name("peers")
 
 
 async def requests_per_second(
@@ -30,7 +27,7 @@ async def requests_per_second(
 @asynccontextmanager
 async def peer(name: str, *arguments: str) -> AsyncIterator[None]:
     """Run one of the peers for the length of the block."""
-    process = await asyncio.create_subprocess_exec(executable, str(PEERS / name), *arguments)
+    process = await asyncio.create_subprocess_exec(executable, "-m", f"benchmarks.peers.{name}", *arguments)
     try:
         yield
     finally:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from dataclasses import dataclass
 
 import httpx
-from load import peer, requests_per_second
 
+from benchmarks.load import peer, requests_per_second
 from native.ports import free_port
 from native.stack import Stack
+from waiting import until
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
     }
     found: dict[str, list[float]] = {name: [] for name in urls}
     async with (
-        peer("bare_quart.py", str(bare_port)),
-        peer("rpc_pattern.py", "work", broker),
-        peer("rpc_pattern.py", "serve", str(pattern_port), broker),
+        peer("bare_quart", str(bare_port)),
+        peer("rpc_pattern", "work", broker),
+        peer("rpc_pattern", "serve", str(pattern_port), broker),
     ):
         for url in urls.values():
             await _answers(url, headers)
@@ -48,11 +48,11 @@ async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
 
 async def _answers(url: str, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(headers=headers) as client:
-        for _ in range(100):
+
+        async def is_there() -> bool:
             try:
-                if (await client.get(url)).status_code == 200:
-                    return
+                return (await client.get(url)).status_code == 200
             except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.1)
-    raise RuntimeError(f"{url} does not answer")
+                return False
+
+        await until(is_there, what=lambda: f"{url} answers")

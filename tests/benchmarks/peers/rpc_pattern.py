@@ -12,8 +12,9 @@ from typing import Any
 import aio_pika
 import uvicorn
 from aio_pika.patterns import RPC, JsonRPC
-from bare_quart import BODY
 from quart import Quart, Response
+
+from benchmarks.peers.bare_quart import BODY
 
 app = Quart("pattern")
 state: dict[str, Any] = {}
