@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_processor.settings import Settings as BatchProcessorSettings
+from batch_processor.settings import BatchProcessorSettings
 from chassis.settings import InvalidSettings, Settings, load, variable
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings

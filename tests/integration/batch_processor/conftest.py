@@ -19,7 +19,7 @@ from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations.echo import OPERATION as ECHO
 from batch_processor.operations.email_send import OPERATION as EMAIL_SEND
 from batch_processor.resources import Resources
-from batch_processor.settings import Settings
+from batch_processor.settings import BatchProcessorSettings
 from chassis.broker.envelope import command, new_id
 from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
@@ -204,7 +204,9 @@ class House:
 
     async def start(self, **changes: Any) -> Resources:
         """A service that is ready."""
-        resources = Resources(Settings.model_validate({**self._needed, **changes}), self._stage.operations)
+        resources = Resources(
+            BatchProcessorSettings.model_validate({**self._needed, **changes}), self._stage.operations
+        )
         await resources.open()
         self._stack.push_async_callback(resources.close)
         health = resources.foundation.health

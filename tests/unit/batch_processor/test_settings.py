@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from batch_processor.settings import Settings
+from batch_processor.settings import BatchProcessorSettings
 from chassis.settings import InvalidSettings, load
 
 NEEDED = {"RABBITMQ_URL": "amqp://x", "POSTGRES_DSN": "postgresql://x"}
 
 
 def test_without_a_word_one_process_does_everything() -> None:
-    assert load(Settings, NEEDED).roles == ("coordinator", "worker")
+    assert load(BatchProcessorSettings, NEEDED).roles == ("coordinator", "worker")
 
 
 def test_roles_are_separated_by_commas() -> None:
-    assert load(Settings, {**NEEDED, "BATCH_PROCESSOR_ROLES": " worker, "}).roles == ("worker",)
+    assert load(BatchProcessorSettings, {**NEEDED, "BATCH_PROCESSOR_ROLES": " worker, "}).roles == ("worker",)
 
 
 @pytest.mark.parametrize("roles", ["", "boss"])
 def test_an_unknown_or_missing_role_is_named(roles: str) -> None:
     with pytest.raises(InvalidSettings, match="BATCH_PROCESSOR_ROLES"):
-        load(Settings, {**NEEDED, "BATCH_PROCESSOR_ROLES": roles})
+        load(BatchProcessorSettings, {**NEEDED, "BATCH_PROCESSOR_ROLES": roles})

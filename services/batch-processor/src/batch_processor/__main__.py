@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_processor.app import create_app
-from batch_processor.settings import Settings
+from batch_processor.settings import BatchProcessorSettings
 from chassis import asgi, logging
 from chassis.settings import load_or_exit
 from contracts.topology import BATCH_PROCESSOR
@@ -11,7 +11,7 @@ from contracts.topology import BATCH_PROCESSOR
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = load_or_exit(Settings)
+    settings = load_or_exit(BatchProcessorSettings)
     logging.configure(service=BATCH_PROCESSOR, level=settings.log_level, style=settings.log_format)
     app = create_app(settings)
     asgi.serve(

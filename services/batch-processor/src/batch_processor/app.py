@@ -6,11 +6,11 @@ from fastapi import FastAPI
 
 from batch_processor.operations import discover
 from batch_processor.resources import Resources
-from batch_processor.settings import Settings
+from batch_processor.settings import BatchProcessorSettings
 from chassis.http import create_service_app
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: BatchProcessorSettings) -> FastAPI:
     """The service, wired and closed; its lifespan opens it. `app.state.resources` holds its parts."""
     resources = Resources(settings, discover())
     app = create_service_app(

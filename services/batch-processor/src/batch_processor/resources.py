@@ -11,7 +11,7 @@ from batch_processor.intake import Intake
 from batch_processor.operation import Operation
 from batch_processor.processes import Processes
 from batch_processor.progress import Progress
-from batch_processor.settings import Settings
+from batch_processor.settings import BatchProcessorSettings
 from batch_processor.sharing import Tools
 from batch_processor.worker import Pace, Worker
 from chassis import outbox
@@ -29,7 +29,7 @@ _INTAKE_DEADLINE_S = 300
 class Resources:
     """The service's parts, wired for its roles."""
 
-    def __init__(self, settings: Settings, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, settings: BatchProcessorSettings, operations: Mapping[str, Operation]) -> None:
         self.settings = settings
         self.foundation = Foundation(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations

@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chassis import settings
+from chassis.settings import Settings
 
 Role = Literal["coordinator", "worker"]
 ROLES: tuple[Role, ...] = ("coordinator", "worker")
 
 
-class Settings(settings.Settings):
+class BatchProcessorSettings(Settings):
     """What batch-processor needs beside what every service needs."""
 
     prefix: ClassVar[str] = "BATCH_PROCESSOR_"

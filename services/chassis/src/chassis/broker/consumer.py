@@ -110,6 +110,7 @@ class Consumer:
         self._tag: str | None = None
         self._busy = 0
         self._reason: str | None = "not consuming yet"
+        metrics.CONSUMER_PAUSED.labels(queue).set(0)
 
     async def attach(self, link: Link) -> None:
         """Start consuming over a fresh connection."""
@@ -157,7 +158,8 @@ class Consumer:
         properties = message.header.properties
         headers = properties.headers or {}
         sent_at = headers.get(names.SENT_AT)
-        if isinstance(sent_at, int):
+        # A retry is as old as the ladder made it: that says nothing about the queue.
+        if isinstance(sent_at, int) and headers.get(names.ATTEMPT, 1) == 1:
             metrics.MESSAGE_AGE.labels(self.queue).observe(max(0.0, time.time() - sent_at / 1000))
         assert message.delivery_tag is not None
         self._arrived.put_nowait(
@@ -326,7 +328,10 @@ class Consumer:
             # The broker will deliver it again, and the inbox knows it.
             log.debug("could not acknowledge", queue=self.queue, reason=repr(error))
             outcome = "lost-channel"
-        metrics.CONSUMED.labels(self.queue, incoming.message_type, outcome).inc()
+        known = incoming.message_type if incoming.message_type in self._handlers else "unknown"
+        metrics.CONSUMED.labels(self.queue, known, outcome).inc()
+        if outcome in ("ack", "park"):
+            metrics.MESSAGE_ATTEMPTS.labels(self.queue).observe(incoming.attempt)
 
     async def _give_back(self, incoming: _Incoming) -> None:
         try:

@@ -171,7 +171,8 @@ class Publisher:
             )
         except AWAY as error:
             raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
-        metrics.PUBLISHED.labels(message.exchange, "sent").inc()
+        # Replies go through the default exchange, whose name is empty: that would be no label at all.
+        metrics.PUBLISHED.labels(message.exchange or "default", "sent").inc()
 
     async def _publish_confirmed(self, message: Outgoing) -> None:
         channel = self._confirmed

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chassis.broker.parked import Parked
+from chassis.broker.parked.messages import Parked
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.postgres import Postgres
@@ -91,3 +91,7 @@ async def _answer(options: argparse.Namespace, parked: Parked) -> str:
         replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
         return (await parked.replay(replay, deadline)).model_dump_json()
     return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()
+
+
+if __name__ == "__main__":
+    main()

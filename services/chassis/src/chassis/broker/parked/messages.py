@@ -1,7 +1,4 @@
-"""Parked messages as a feature: kept in the service's database, listed, looked into, replayed, discarded.
-
-`python -m chassis.broker.parked --help` does the same without the gateway.
-"""
+"""Parked messages in the service's database: stored, listed, looked into, replayed, discarded."""
 
 from __future__ import annotations
 
@@ -85,6 +82,11 @@ class Parked:
     def __init__(self, postgres: Postgres, *, replayed: Any = lambda: None) -> None:
         self._postgres = postgres
         self._replayed = replayed
+        self._queues: set[str] = set()
+
+    def expect(self, queue: str) -> None:
+        """Count `queue` also while nothing of it is parked."""
+        self._queues.add(queue)
 
     def answers(self) -> Mapping[type[Request], Answer]:
         """The requests about parked messages that every service answers."""
@@ -162,9 +164,10 @@ class Parked:
         async with self._postgres.connection() as connection:
             counts = await connection.fetch(_COUNT)
             await connection.execute(_CLEAN)
-        metrics.PARKED.clear()
-        for row in counts:
-            metrics.PARKED.labels(row["queue"]).set(row["count"])
+        found = {row["queue"]: row["count"] for row in counts}
+        self._queues |= found.keys()
+        for queue in self._queues:
+            metrics.PARKED.labels(queue).set(found.get(queue, 0))
 
 
 class ParkedKeeper:
@@ -234,9 +237,3 @@ def _queue_of_death(headers: Mapping[str, Any]) -> str:
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return str(deaths[0].get("queue", ""))
     return ""
-
-
-if __name__ == "__main__":
-    from chassis.broker.parked_command import main
-
-    main()
