@@ -27,6 +27,15 @@ class Dispatched:
     owner_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Chunks that wait (and for how many seconds the first of them), and chunks at the workers."""
+
+    ready: int
+    oldest_ready_s: float
+    in_flight: int
+
+
 async def lead(connection: Connection) -> bool:
     """Whether this transaction is the only one that dispatches now."""
     return bool(await connection.fetchval(_SQL["lead"]))
@@ -50,10 +59,11 @@ async def sweep(connection: Connection) -> int:
     return _affected(await connection.execute(_SQL["sweep_chunks"]))
 
 
-async def count_ready(connection: Connection) -> int:
-    """How many chunks wait to be dispatched."""
-    found: int = await connection.fetchval(_SQL["ready_chunks"])
-    return found
+async def measure(connection: Connection) -> Backlog:
+    """What waits and what is at the workers, now."""
+    row = await connection.fetchrow(_SQL["measure_chunks"])
+    assert row is not None
+    return Backlog(row["ready"], row["oldest_ready_s"], row["in_flight"])
 
 
 async def cancelling(connection: Connection) -> list[UUID]:

@@ -115,7 +115,10 @@ class Coordinator:
     async def _sweep(self) -> None:
         async with self._postgres.connection() as connection:
             lost = await coordination.sweep(connection)
-            metrics.BATCH_READY_CHUNKS.set(await coordination.count_ready(connection))
+            backlog = await coordination.measure(connection)
+        metrics.BATCH_READY_CHUNKS.set(backlog.ready)
+        metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
+        metrics.BATCH_IN_FLIGHT.set(backlog.in_flight)
         if lost:
             log.warning("chunks are dispatched again", chunks=lost)
             self.wake()

@@ -169,6 +169,9 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
     )
     for batch in finished:
         metrics.BATCHES_FINISHED.labels(batch.status).inc()
+        if batch.status == "completed" and batch.accepted_at and batch.finished_at:
+            took = batch.finished_at - max(batch.accepted_at, batch.not_before or batch.accepted_at)
+            metrics.BATCH_SECONDS.labels(batch.kind).observe(max(0.0, took.total_seconds()))
     return views
 
 

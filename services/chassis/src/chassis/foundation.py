@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from chassis import inbox, logging, migrations
+from chassis import inbox, logging, metrics, migrations
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
@@ -46,6 +46,7 @@ class Foundation:
         self.parked = Parked(self.postgres, replayed=self.relay.wake)
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
         self._watchdog = Watchdog()
+        metrics.describe_build(f"tickwire-{service}")
         self._starting: str | None = "starting"
         self._on_database: list[Callable[[], Awaitable[None]]] = []
 
@@ -63,6 +64,7 @@ class Foundation:
         deadline_s: float = 60,
     ) -> None:
         """Handle the messages of `queue`; before `open`."""
+        self.parked.expect(queue)
         self.messaging.consume(
             Consumer(
                 queue,
@@ -89,6 +91,7 @@ class Foundation:
         self.health.add("startup", lambda: self._starting)
         self.health.add("database", self.postgres.check)
         self.health.add("tasks", self.tasks.check)
+        metrics.READY.set_function(lambda: not self.health.reasons())
         self.tasks.start("startup", self._start())
         self.tasks.start("loop watchdog", self._watchdog.run())
 

@@ -80,8 +80,9 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
         return Response(orjson.dumps(body), 503 if reasons else 200, media_type="application/json")
 
     @app.get("/metrics")
-    async def expose() -> Response:
-        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+    async def expose(request: Request) -> Response:
+        text, media_type = metrics.expose(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
 
 
 def create_service_app(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
-CONTENT_TYPE = openmetrics.CONTENT_TYPE_LATEST
+# A second series for each counter, which says what `up` and resets say already.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # their stub
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200, 86_400)
+
+BUILD_INFO = Gauge("tickwire_build_info", "Always 1; the labels say what runs.", ("version", "python"))
+READY = Gauge("tickwire_ready", "1 while the process reports that it can work.")
 
 HTTP_REQUESTS = Counter(
     "tickwire_http_requests", "HTTP requests answered, by route template.", ("method", "route", "status")
@@ -48,7 +55,10 @@ HANDLE_SECONDS = Histogram(
     "tickwire_message_handle_seconds", "Time to handle a group of messages.", ("queue", "type"), buckets=_FAST
 )
 MESSAGE_AGE = Histogram(
-    "tickwire_message_age_seconds", "Age of a message when it is taken.", ("queue",), buckets=_SLOW
+    "tickwire_message_age_seconds", "Age of a message when it is first taken.", ("queue",), buckets=_SLOW
+)
+MESSAGE_ATTEMPTS = Histogram(
+    "tickwire_message_attempts", "Attempts that a message took to its end.", ("queue",), buckets=range(1, 7)
 )
 CONSUMER_PAUSED = Gauge("tickwire_consumer_paused", "1 while waiting for the database.", ("queue",))
 INBOX_DUPLICATES = Counter("tickwire_inbox_duplicates", "Messages that had been handled before.", ("queue",))
@@ -59,6 +69,9 @@ OUTBOX_DEPTH = Gauge("tickwire_outbox_messages", "Messages waiting in the outbox
 POOL_SIZE = Gauge("tickwire_postgres_pool_connections", "Connections of the pool.", ("state",))
 POOL_WAIT_SECONDS = Histogram(
     "tickwire_postgres_acquire_seconds", "Time to get a connection from the pool.", buckets=_FAST
+)
+POOL_TIMEOUTS = Counter(
+    "tickwire_postgres_acquire_timeouts", "Times that no connection of the pool was free in time."
 )
 CACHE_READS = Counter("tickwire_cache_reads", "Cache look-ups.", ("cache", "outcome"))
 
@@ -82,11 +95,29 @@ QUOTES_ANSWERED = Counter(
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
 PUBLICATIONS = Counter("tickwire_realtime_publications", "Publications delivered to connections.", ("kind",))
 CONFLATED = Counter("tickwire_realtime_conflated", "Publications overwritten by a newer one.")
+RECOVERIES = Counter(
+    "tickwire_realtime_recoveries", "Subscriptions that asked for what they missed, by outcome.", ("outcome",)
+)
+QUEUED_BYTES = Gauge("tickwire_realtime_queued_bytes", "Bytes that wait for slow connections.")
+QUEUE_SECONDS = Histogram(
+    "tickwire_realtime_queue_seconds", "Time that frames in order wait for their connection.", buckets=_FAST
+)
 SOCKETS_CLOSED = Counter("tickwire_realtime_closed", "Connections closed by the gateway.", ("code",))
+LIVE_AGE = Histogram(
+    "tickwire_live_message_age_seconds",
+    "Age of a live message when the gateway has handed it to its listeners.",
+    ("type",),
+    buckets=_FAST,
+)
+LAST_PUSH = Gauge("tickwire_quotes_last_push_timestamp_seconds", "When the gateway last got a pushed quote.")
 
 PROVIDER_CALLS = Counter(
     "tickwire_provider_calls", "Calls to market data providers.", ("provider", "call", "outcome")
 )
+PROVIDER_SECONDS = Histogram(
+    "tickwire_provider_call_seconds", "Time to answer of a provider.", ("provider", "call"), buckets=_FAST
+)
+FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
 BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))
 
@@ -95,6 +126,9 @@ EMAIL_DELIVERY_SECONDS = Histogram(
     "tickwire_email_accept_to_delivered_seconds", "From acceptance to delivery.", buckets=_SLOW
 )
 EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
+EMAIL_OLDEST_DUE = Gauge(
+    "tickwire_email_oldest_due_seconds", "For how long the first of the due recipients has been due."
+)
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )
@@ -105,10 +139,28 @@ BATCH_CHUNK_SECONDS = Histogram(
     "tickwire_batch_chunk_seconds", "Time to run a chunk.", ("operation",), buckets=_SLOW
 )
 BATCHES_FINISHED = Counter("tickwire_batches_finished", "Batches finished, by status.", ("status",))
+BATCH_SECONDS = Histogram(
+    "tickwire_batch_completion_seconds", "From acceptance to the last item.", ("kind",), buckets=_SLOW
+)
 BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting to be dispatched.")
+BATCH_OLDEST_READY = Gauge(
+    "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
+)
+BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks dispatched to workers or running.")
 
 
-def exposition() -> bytes:
-    """All metrics in the OpenMetrics text format."""
-    text: bytes = openmetrics.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]  # their stub
-    return text
+def describe_build(distribution: str) -> None:
+    """Say in `tickwire_build_info` which version of `distribution` runs."""
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        found = "unknown"
+    BUILD_INFO.labels(found, platform.python_version()).set(1)
+
+
+def expose(accept: str) -> tuple[bytes, str]:
+    """All metrics and their media type: OpenMetrics (with exemplars) for who accepts it, else plain text."""
+    if "application/openmetrics-text" in accept:
+        text: bytes = openmetrics.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]  # their stub
+        return text, openmetrics.CONTENT_TYPE_LATEST
+    return exposition.generate_latest(REGISTRY), exposition.CONTENT_TYPE_LATEST

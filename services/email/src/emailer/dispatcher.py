@@ -243,7 +243,9 @@ class Dispatcher:
 
     async def _measure(self) -> None:
         async with self._postgres.connection() as connection:
-            metrics.EMAIL_DUE.set(await repository.count_due(connection, most=_MOST_COUNTED))
+            count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
+        metrics.EMAIL_DUE.set(count)
+        metrics.EMAIL_OLDEST_DUE.set(oldest_s)
 
 
 async def _envelope(job: Job) -> Envelope:

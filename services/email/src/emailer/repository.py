@@ -76,10 +76,11 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, Mail]) -> list[Job
     ]
 
 
-async def count_due(connection: Connection, *, most: int) -> int:
-    """How many recipients wait for an attempt that is due, counted up to `most`."""
-    count: int = await connection.fetchval(SQL["count_due"], most)
-    return count
+async def measure_due(connection: Connection, *, most: int) -> tuple[int, float]:
+    """How many recipients are due for an attempt, counted up to `most`, and the longest wait in seconds."""
+    row = await connection.fetchrow(SQL["measure_due"], most)
+    assert row is not None
+    return row["count"], row["oldest_s"]
 
 
 async def record(

@@ -41,6 +41,7 @@ class Route:
         self._idle: list[Session] = []
         self._failures = 0
         self._paused_until: float | None = None
+        self._show_open()
 
     @property
     def host(self) -> str:
@@ -125,9 +126,12 @@ class Route:
         metrics.SMTP_CONNECTIONS.dec()
 
     def _resume(self) -> None:
+        self._show_open()
+        log.info("route open again", relay=self.host)
+
+    def _show_open(self) -> None:
         for reason in ("unreachable", "authentication"):
             metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(0)
-        log.info("route open again", relay=self.host)
 
     def _next_pause_s(self, reason: Reason) -> float:
         if reason == "authentication":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import orjson
 from aiormq.abc import DeliveredMessage
 
-from chassis import logging
+from chassis import logging, metrics
 from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery
 from chassis.broker.rabbitmq import Link
 from chassis.postgres import Connection
+from contracts import headers as names
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
@@ -28,6 +30,10 @@ log = logging.get(__name__)
 
 EVENTS = "gateway.events"
 _LIVE_KEYS = ("quotes", "batch.*", "chat")
+_AGES = {
+    kind: metrics.LIVE_AGE.labels(kind)
+    for kind in (QuotesTicked.message_type, BatchProgressed.message_type, MESSAGE_TYPE)
+}
 
 
 def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
@@ -86,12 +92,23 @@ class LiveFeed:
         try:
             if message_type == QuotesTicked.message_type:
                 self._book.push(orjson.loads(message.body)["quotes"])
+                metrics.LAST_PUSH.set_to_current_time()
             elif message_type == BatchProgressed.message_type:
                 self._hub.publish(_progress(orjson.loads(message.body)))
             elif message_type == MESSAGE_TYPE:
                 await self._chat.heard(message.body)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             log.warning("live message not understood", type=message_type, reason=repr(error))
+        else:
+            _observe_age(message)
+
+
+def _observe_age(message: DeliveredMessage) -> None:
+    properties = message.header.properties
+    histogram = _AGES.get(properties.message_type or "")
+    sent_at = (properties.headers or {}).get(names.SENT_AT)
+    if histogram is not None and isinstance(sent_at, int):
+        histogram.observe(max(0.0, time.time() - sent_at / 1000))
 
 
 def _progress(progress: Mapping[str, Any]) -> Publication:

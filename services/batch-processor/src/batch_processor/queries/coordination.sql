@@ -57,8 +57,13 @@ FROM (
 ) AS stale
 WHERE c.batch_id = stale.batch_id AND c.number = stale.number
 
--- name: ready_chunks
-SELECT count(*) FROM chunks WHERE state = 'ready'
+-- name: measure_chunks
+SELECT
+    count(*) FILTER (WHERE state = 'ready') AS ready,
+    coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'ready')), 0)::float8
+        AS oldest_ready_s,
+    count(*) FILTER (WHERE state IN ('dispatched', 'running')) AS in_flight
+FROM chunks WHERE state IN ('ready', 'dispatched', 'running')
 
 -- name: next_cancelling
 SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100

@@ -41,9 +41,11 @@ FROM attachments
 WHERE email_id = ANY($1::uuid[])
 ORDER BY email_id, position
 
--- name: count_due
-SELECT count(*)
-FROM (SELECT 1 FROM recipients WHERE due_at <= now() AND status <> 'sending' LIMIT $1) AS due
+-- name: measure_due
+SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 AS oldest_s
+FROM (
+    SELECT due_at FROM recipients WHERE due_at <= now() AND status <> 'sending' ORDER BY due_at LIMIT $1
+) AS due
 
 -- name: record_outcomes
 -- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile.

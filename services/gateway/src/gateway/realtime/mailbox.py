@@ -35,6 +35,7 @@ class Mailbox:
         self._clock = clock
         self._ordered: deque[bytes] = deque()
         self._bytes = 0
+        self._waiting_since = 0.0
         self._latest: dict[str, _Latest] = {}
         self._sent_at: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -52,11 +53,13 @@ class Mailbox:
     def put(self, frame: bytes) -> None:
         """Add an ordered frame."""
         if self.overflowed or self._bytes + len(frame) > self._limit_bytes:
-            self._overflow.set()
-            self._ordered.clear()
+            self.close()
         else:
+            if not self._ordered:
+                self._waiting_since = self._clock()
             self._ordered.append(frame)
             self._bytes += len(frame)
+            metrics.QUEUED_BYTES.inc(len(frame))
         self._wake.set()
 
     def put_latest(self, channel: str, frame: dict[str, Any], *, interval_s: float) -> None:
@@ -70,6 +73,16 @@ class Mailbox:
             waiting.skipped += 1
             metrics.CONFLATED.inc()
         self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing any more and drop what waits in order: the connection is at its end."""
+        self._overflow.set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ordered.clear()
+        metrics.QUEUED_BYTES.dec(self._bytes)
+        self._bytes = 0
 
     def forget(self, channel: str) -> None:
         """Drop what waits of a conflated channel."""
@@ -87,9 +100,11 @@ class Mailbox:
         return []
 
     def _take_ordered(self) -> list[bytes]:
+        if not self._ordered:
+            return []
         frames = list(self._ordered)
-        self._ordered.clear()
-        self._bytes = 0
+        metrics.QUEUE_SECONDS.observe(max(0.0, self._clock() - self._waiting_since))
+        self._clear()
         return frames
 
     def _take_due(self) -> list[bytes]:

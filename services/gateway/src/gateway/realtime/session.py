@@ -130,6 +130,7 @@ class Session:
         for subscription in self._subscriptions.values():
             subscription.stop()
         self._subscriptions.clear()
+        self.mailbox.close()
 
     async def _run(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if name == "ping":
@@ -174,7 +175,10 @@ class Session:
             stop()
         self._listen(channel, joined, conflate_ms / 1000, held)
         is_whole = len(_newest(joined.publications, self._most_reply_bytes)) == len(joined.publications)
-        return _joined_reply(channel, joined if is_whole else joined.without_recovery())
+        given = joined if is_whole else joined.without_recovery()
+        if "recover" in arguments:
+            metrics.RECOVERIES.labels("recovered" if given.recovered else "lost").inc()
+        return _joined_reply(channel, given)
 
     def _listen(self, channel: str, joined: Joined, interval_s: float, held: list[Publication]) -> None:
         subscription = _Subscription(lambda: None, interval_s, joined.is_conflated, joined.offset)

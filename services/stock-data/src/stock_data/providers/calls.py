@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from stock_data.errors import ProviderFailure, UnknownSymbol
 def counted(provider: str, call: str) -> Iterator[None]:
     """Count the call made in the block under its outcome: `ok`, the failure's kind, or `cancelled`."""
     outcome = "cancelled"
+    started = time.perf_counter()
     try:
         yield
         outcome = "ok"
@@ -21,3 +23,4 @@ def counted(provider: str, call: str) -> Iterator[None]:
         raise
     finally:
         metrics.PROVIDER_CALLS.labels(provider, call, outcome).inc()
+        metrics.PROVIDER_SECONDS.labels(provider, call).observe(time.perf_counter() - started)

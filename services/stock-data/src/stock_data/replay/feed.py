@@ -67,11 +67,13 @@ class Feed:
         offsets = Offsets(str(envelope.new_id()))
         log.info("replay started", epoch=offsets.epoch, start_day=str(self._pace.start_day))
         self.is_running = True
+        metrics.FEED_RUNNING.set(1)
         try:
             async for day in self._days():
                 await self._play(day, offsets)
         finally:
             self.is_running = False
+            metrics.FEED_RUNNING.set(0)
 
     async def _days(self) -> AsyncIterator[Sequence[ReplayBar]]:
         wanted = self._pace.start_day
