@@ -181,11 +181,12 @@ class Dispatcher:
     async def _deliver(self, job: Job) -> Outcome:
         envelope = await _envelope(job)
         session = await self._route.take()
-        draft = self._draft(tls=session.tls)
         try:
             answer = await self._hand_over(session, envelope)
         except ConnectionLost as error:
+            draft = self._draft(tls=session.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
+        draft = self._draft(tls=session.tls)
         outcome = attempts.answered(
             job, answer.reply, after_content=answer.after_content, draft=draft, patience=self._patience
         )
