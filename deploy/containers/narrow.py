@@ -1,0 +1,52 @@
+"""Cuts the lock file down to what one service needs: `python narrow.py requirements.lock tickwire-email`.
+
+The lock names after `# via` who wants each package. Following those names down from the roots keeps an
+image free of the other services' packages, with the same versions and hashes. Runs in the build stage,
+before anything is installed: standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One package of the lock: its name, the names of those who want it, its lines."""
+
+    name: str
+    wanted_by: frozenset[str]
+    text: str
+
+
+def read(lock: str) -> list[Pin]:
+    """The pins of a lock file as `uv pip compile` writes it."""
+    blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
+    return [_pin(block) for block in blocks if block[:1].isalnum()]
+
+
+def needed(pins: Iterable[Pin], roots: Iterable[str]) -> list[Pin]:
+    """The pins that are `roots`, or that something needed by them wants; in the order of the lock."""
+    pins, names = list(pins), set(roots)
+    while grown := {pin.name for pin in pins if pin.wanted_by & names} - names:
+        names |= grown
+    return [pin for pin in pins if pin.name in names]
+
+
+def _pin(block: str) -> Pin:
+    first = _NAME.match(block)
+    assert first is not None
+    comments = block.partition("# via")[2].replace("#", " ")
+    wanted_by = (_NAME.match(line.strip()) for line in comments.splitlines())
+    return Pin(first[0].lower(), frozenset(found[0].lower() for found in wanted_by if found), block)
+
+
+if __name__ == "__main__":
+    kept = needed(read(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2:])
+    sys.stdout.write("".join(pin.text for pin in kept))

@@ -1,0 +1,30 @@
+"""Prints what is installed as a CycloneDX 1.6 bill of materials: `python sbom.py <service> <version>`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from typing import Any
+
+
+def bill(service: str, version: str) -> dict[str, Any]:
+    """The bill of this Python environment, as the software of one service."""
+    found = {component["purl"]: component for component in map(_component, metadata.distributions())}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": service, "version": version}},
+        "components": [found[purl] for purl in sorted(found)],
+    }
+
+
+def _component(distribution: metadata.Distribution) -> dict[str, str]:
+    name = distribution.metadata["Name"].lower().replace("_", "-")
+    version = distribution.version
+    return {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(bill(sys.argv[1], sys.argv[2]), indent=1) + "\n")

@@ -1,0 +1,162 @@
+"""A Docker engine for the tests: the machine's own where it can pull images, else a private one.
+
+The private engine has its own socket, data and process id file, so the images tagged there with official
+names (`stand_ins.py`) never get among anybody's own. It needs root; what it is made of comes from Debian's
+packages. Nothing of it runs after the block, and its network rules are taken back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path("/var/cache/tickwire-tests")
+_RUN = Path("/run/tickwire-tests")
+_PLUGINS = CACHE / "docker-config" / "cli-plugins"
+_SOURCES = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} trixie main\n"
+_START_TIMEOUT_S = 30
+
+
+class NoEngine(Exception):
+    """Why no Docker engine can be used here."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine and how to talk to it; `stand_ins` says that public images cannot be pulled."""
+
+    environment: dict[str, str]
+    stand_ins: bool
+
+    def docker(self, *arguments: str, timeout_s: float = 120) -> str:
+        """What `docker <arguments>` prints. Raises `subprocess.CalledProcessError`, its output shown."""
+        done = subprocess.run(
+            ["docker", *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout_s
+        )
+        if done.returncode:
+            sys.stderr.write(f"docker {' '.join(arguments)}:\n{done.stdout}{done.stderr}\n")
+        done.check_returncode()
+        return done.stdout
+
+
+@contextmanager
+def running() -> Iterator[Engine]:
+    """An engine for the block. Raises `NoEngine` with the reason when there cannot be one."""
+    own = Engine(dict(os.environ), stand_ins=False)
+    if _answers(own):
+        if not _pulls(own):
+            raise NoEngine("the running Docker engine cannot pull images, and must not get stand-ins")
+        yield own
+        return
+    if os.geteuid() != 0:
+        raise NoEngine("no Docker engine runs, and only root could start one")
+    _install()
+    with _daemon() as private:
+        yield private
+
+
+def _answers(engine: Engine) -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return _succeeds(engine, "docker", "info", timeout_s=10)
+
+
+def _pulls(engine: Engine) -> bool:
+    return _succeeds(engine, "docker", "pull", "--quiet", "memcached:1.6", timeout_s=60)
+
+
+def _succeeds(engine: Engine, *command: str, timeout_s: float) -> bool:
+    try:
+        done = subprocess.run(command, env=engine.environment, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _install() -> None:
+    wanted = {"dockerd": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
+    missing = [package for program, package in wanted.items() if shutil.which(program) is None]
+    if shutil.which("apt-get") is None:
+        raise NoEngine("this is not a Debian: install Docker yourself")
+    if missing:
+        _run("apt-get", "update", "-qq")
+        _run("apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing)
+    if not all((_PLUGINS / name).exists() for name in ("docker-compose", "docker-buildx")):
+        _install_plugins()
+
+
+def _install_plugins() -> None:
+    """Debian 12 has an old compose only; the plugins of Debian 13 are single files that run here too."""
+    work = CACHE / "apt"
+    (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    _PLUGINS.mkdir(parents=True, exist_ok=True)
+    sources = work / "sources.list"
+    sources.write_text(_SOURCES)
+    options = [f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=/dev/null"]
+    options += [f"Dir::State::lists={work / 'lists'}", "Acquire::Languages=none", "APT::Sandbox::User=root"]
+    apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
+    _run(*apt, "update")
+    _run(*apt, "download", "docker-compose", "docker-buildx", cwd=work)
+    for package in work.glob("docker-*.deb"):
+        _run("dpkg-deb", "-x", str(package), str(work / "files"))
+    for name in ("docker-compose", "docker-buildx"):
+        shutil.copy2(work / "files" / "usr/libexec/docker/cli-plugins" / name, _PLUGINS / name)
+
+
+@contextmanager
+def _daemon() -> Iterator[Engine]:
+    _RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = _RUN / "docker.sock"
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_PLUGINS.parent)}
+    engine = Engine(environment, stand_ins=True)
+    forwarding = _forward_policy()
+    command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_RUN / "exec")]
+    command += ["--pidfile", str(_RUN / "docker.pid"), "--host", f"unix://{socket}"]
+    with (_RUN / "dockerd.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait(engine, process)
+        yield engine
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        _take_back(forwarding)
+
+
+def _wait(engine: Engine, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not _answers(engine):
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = (_RUN / "dockerd.log").read_text(errors="replace")
+            raise NoEngine(f"dockerd did not start:\n{log[-2000:]}")
+        time.sleep(0.2)
+
+
+def _forward_policy() -> str:
+    rules = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=False).stdout
+    return "DROP" if "-P FORWARD DROP" in rules else "ACCEPT"
+
+
+def _take_back(forwarding: str) -> None:
+    for command in (["iptables", "-P", "FORWARD", forwarding], ["ip", "link", "delete", "docker0"]):
+        with suppress(OSError):
+            subprocess.run(command, capture_output=True, check=False)
+
+
+def _run(*command: str, cwd: Path | None = None) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=True, timeout=300)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise NoEngine(f"{_shown(command)}: {error}") from error
+
+
+def _shown(command: Sequence[str]) -> str:
+    return " ".join(command)[:200]
