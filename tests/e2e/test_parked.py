@@ -1,0 +1,90 @@
+"""What a service could not handle is found, looked into and decided about through the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import aiormq
+import httpx
+import pytest
+from pamqp.commands import Basic
+
+from native.stack import Stack
+from waiting import until
+
+
+@pytest.fixture
+async def poison(stack: Stack, api: httpx.AsyncClient) -> dict[str, Any]:
+    """A message that fits no contract, parked by the email service."""
+    message_id = str(uuid4())
+    connection = await aiormq.connect(stack.rabbitmq.url)
+    try:
+        properties = Basic.Properties(
+            message_id=message_id, message_type="email.send.v1", delivery_mode=2, headers={"x-attempt": 1}
+        )
+        channel = await connection.channel()
+        await channel.basic_publish(b'{"nonsense":true}', routing_key="email.send", properties=properties)
+    finally:
+        await connection.close()
+
+    async def parked() -> Any:
+        page = (await api.get("/v1/admin/parked", params={"service": "email"})).json()["data"]
+        return next((row for row in page if row["message_id"] == message_id), None)
+
+    row: dict[str, Any] = await until(parked)
+    return row
+
+
+async def test_a_parked_message_is_listed_and_looked_into(
+    api: httpx.AsyncClient, poison: dict[str, Any]
+) -> None:
+    assert (poison["reason"], poison["queue"], poison["state"]) == ("undecodable", "email.send", "parked")
+    everywhere = (await api.get("/v1/admin/parked")).json()
+    assert poison["id"] in [row["id"] for row in everywhere["data"] if row["service"] == "email"]
+    assert everywhere["errors"] == []
+    whole = (await api.get(f"/v1/admin/parked/email/{poison['id']}")).json()
+    assert whole["body"] == {"nonsense": True}
+
+
+async def test_a_replay_keeps_the_id_and_parks_it_again_while_nothing_is_mended(
+    api: httpx.AsyncClient, poison: dict[str, Any]
+) -> None:
+    wanted = {"service": "email", "ids": [poison["id"]], "rate_per_s": 10}
+    answer = await api.post("/v1/admin/parked/replay", json=wanted)
+    assert (answer.status_code, answer.json()) == (202, {"replayed": 1})
+
+    async def parked_again() -> Any:
+        page = (await api.get("/v1/admin/parked", params={"service": "email"})).json()["data"]
+        return [
+            row for row in page if row["message_id"] == poison["message_id"] and row["id"] != poison["id"]
+        ]
+
+    assert await until(parked_again)
+    query = {"service": "email", "state": "replayed"}
+    replayed = (await api.get("/v1/admin/parked", params=query)).json()["data"]
+    record = next(row for row in replayed if row["id"] == poison["id"])
+    assert record["decided_by"].startswith("Administrator (user 1")
+    assert record["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_discarded_message_is_gone_but_on_record(
+    api: httpx.AsyncClient, poison: dict[str, Any]
+) -> None:
+    wanted = {"service": "email", "ids": [poison["id"]]}
+    assert (await api.post("/v1/admin/parked/discard", json=wanted)).json() == {"discarded": 1}
+    whole = (await api.get(f"/v1/admin/parked/email/{poison['id']}")).json()
+    assert whole["state"] == "discarded"
+    assert (await api.post("/v1/admin/parked/discard", json=wanted)).json() == {"discarded": 0}
+
+
+async def test_only_an_administrator_sees_parked_messages(reader: httpx.AsyncClient) -> None:
+    assert (await reader.get("/v1/admin/parked")).status_code == 403
+
+
+async def test_wrong_choices_are_refused(api: httpx.AsyncClient) -> None:
+    nothing = await api.post("/v1/admin/parked/discard", json={"service": "email"})
+    assert nothing.status_code == 422
+    assert (await api.get("/v1/admin/parked/email/999999999")).status_code == 404
+    assert (await api.get("/v1/admin/parked/nobody/1")).status_code == 404
+    assert (await api.get("/v1/admin/parked", params={"cursor": "5"})).status_code == 422
