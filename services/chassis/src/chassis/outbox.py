@@ -109,6 +109,10 @@ class Relay:
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("the outbox cannot be read", reason=str(error))
                 await asyncio.sleep(1)
+            except Exception:
+                # Whatever it was, the rows are there: without a relay they would be there for ever.
+                log.exception("relaying failed")
+                await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._poll_s)
             self._wake.clear()

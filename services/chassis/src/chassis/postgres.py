@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from asyncpg.transaction import Transaction
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable
@@ -18,7 +19,8 @@ log = logging.get(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# What a server that is away, starting, stopping or full of connections looks like from here.
+# What a server that is away, starting, stopping or full of connections looks like from here. A statement's
+# time-out (TimeoutError) is an OSError.
 AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -30,10 +32,17 @@ AWAY = (
     asyncpg.CannotConnectNowError,
 )
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_PING_TIMEOUT_S = 2
+_MISSED_BEFORE_CUT = 2
+_CLEAN_UP_TIMEOUT_S = 1
 
 
 class Postgres:
-    """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds."""
+    """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
+
+    A connection of its own, outside the pool, asks every second whether the server is there. While it is
+    not, nothing waits for it: `connection` fails at once, and statements that were waiting end.
+    """
 
     def __init__(
         self, dsn: str, *, size: int = 10, acquire_timeout_s: float = 3, statement_timeout_s: float = 15
@@ -44,6 +53,10 @@ class Postgres:
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._reason: str | None = "not connected yet"
+        self._sentry: asyncpg.Connection[asyncpg.Record] | None = None
+        self._asking = asyncio.Lock()
+        self._missed = 0
+        self._busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
 
     async def open(self) -> None:
         """Connect; a server that is away is waited for, as long as it takes."""
@@ -65,6 +78,8 @@ class Postgres:
 
     async def close(self) -> None:
         """Give back all connections; those still busy after 5 seconds are cut."""
+        if self._sentry is not None:
+            self._sentry.terminate()
         if self._pool is None:
             return
         try:
@@ -83,13 +98,18 @@ class Postgres:
             raise DatabaseUnavailable(
                 "The database cannot be reached yet; try again in a moment.", retry_after_s=2
             )
+        if self._missed:
+            raise DatabaseUnavailable(
+                "The database cannot be reached now; try again in a moment.", retry_after_s=2
+            )
         try:
             connection = await self._acquire(self._pool)
-        except (*AWAY, TimeoutError) as error:
+        except AWAY as error:
             self._fail(error)
             raise DatabaseUnavailable(
                 "The database gives no connection now; try again in a moment.", retry_after_s=2
             ) from error
+        self._busy.add(connection)
         try:
             yield connection
         except AWAY as error:
@@ -98,23 +118,37 @@ class Postgres:
                 "The database went away; try again in a moment.", retry_after_s=2
             ) from error
         finally:
+            self._busy.discard(connection)
             await self._release(self._pool, connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction that commits when the block ends well."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                await _roll_back(transaction, connection)
+                raise
+            await transaction.commit()
 
     async def ping(self) -> bool:
         """Whether the database answers now; also what clears the readiness reason after an outage."""
-        try:
-            async with self.connection() as connection:
-                await connection.fetchval("SELECT 1", timeout=2)
-        except (DatabaseUnavailable, TimeoutError, asyncpg.PostgresError):
-            return False
-        self._reason = None
-        return True
+        async with self._asking:
+            try:
+                async with asyncio.timeout(_PING_TIMEOUT_S):
+                    await self._ask()
+            except (*AWAY, asyncpg.PostgresError) as error:
+                await self._miss(error)
+                return False
+            if self._missed and self._pool is not None:
+                # Connections from before the outage may be dead, and would say so only after a time-out.
+                await self._pool.expire_connections()
+            self._missed = 0
+            self._reason = None
+            return True
 
     async def watch(self) -> None:
         """Ping every second for ever, so that readiness tells the truth, and count the pool's connections."""
@@ -125,6 +159,22 @@ class Postgres:
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
             await asyncio.sleep(1)
+
+    async def _ask(self) -> None:
+        if self._sentry is None or self._sentry.is_closed():
+            self._sentry = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
+        await self._sentry.execute("SELECT 1")
+
+    async def _miss(self, error: BaseException) -> None:
+        self._fail(error)
+        self._missed += 1
+        if self._sentry is not None:
+            self._sentry.terminate()
+            self._sentry = None
+        if self._missed >= _MISSED_BEFORE_CUT:
+            # What waits for an answer on these would wait for the whole of its time-out.
+            for connection in list(self._busy):
+                connection.terminate()
 
     async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
         started = time.perf_counter()
@@ -140,7 +190,7 @@ class Postgres:
         self, pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]
     ) -> None:
         try:
-            await pool.release(connection, timeout=self._acquire_timeout_s)
+            await pool.release(connection, timeout=_CLEAN_UP_TIMEOUT_S)
         except AWAY as error:
             # The pool has cut what it could not reset: the caller's own outcome stands all the same.
             self._fail(error)
@@ -161,3 +211,13 @@ class Postgres:
 
     def _fail(self, error: BaseException) -> None:
         self._reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _roll_back(transaction: Transaction, connection: Connection) -> None:
+    """Roll back, or cut the connection, which comes to the same: who failed must not wait for it."""
+    try:
+        async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
+            await transaction.rollback()
+    except (*AWAY, asyncpg.PostgresError) as error:
+        log.debug("connection cut instead of rolled back", reason=repr(error))
+        connection.terminate()

@@ -17,6 +17,7 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._died: dict[str, str] = {}
+        self._closing = False
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` until it ends or `close` is called."""
@@ -30,13 +31,17 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended."""
+        self._closing = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or task.exception() is None:
+        if self._closing:
             return
-        error = task.exception()
+        # Cancelled by nobody of us is dead too, and would be so without a word.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
         self._died[task.get_name()] = repr(error)
         log.error("background task died", task=task.get_name(), exc_info=error)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import aiormq
 import asyncpg
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.channel import Channel
@@ -27,6 +26,9 @@ from contracts.message import Message
 log = logging.get(__name__)
 
 _ERROR_LENGTH = 500
+# Behind a dead connection there is a short queue, and nobody who takes anything from it.
+_ACK_TIMEOUT_S = 5
+_MOST_DOUBTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Consumer:
         self._channel: Channel | None = None
         self._tag: str | None = None
         self._busy = 0
+        self._progress_at = time.monotonic()
         self._reason: str | None = "not consuming yet"
         metrics.CONSUMER_PAUSED.labels(queue).set(0)
 
@@ -119,7 +122,7 @@ class Consumer:
         # What an earlier connection brought will be delivered again: forget it.
         while not self._arrived.empty():
             self._arrived.get_nowait()
-        self._channel = channel
+        self._link, self._channel = link, channel
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         started = await channel.basic_consume(self.queue, self._take)
         self._tag = started.consumer_tag
@@ -136,6 +139,13 @@ class Consumer:
         if self._reason is None and channel is not None and self._tag not in channel.consumers:
             return "the broker has no consumer of ours on this queue"
         return self._reason
+
+    def stuck(self) -> str | None:
+        """The liveness check: messages are in hand, and none was settled for twice the longest handling."""
+        still_s = time.monotonic() - self._progress_at
+        if self._busy and still_s > 2 * self._deadline_s:
+            return f"no message settled for {still_s:.0f} s"
+        return None
 
     async def run(self) -> None:
         """Handle what arrives, for ever."""
@@ -176,6 +186,8 @@ class Consumer:
     async def _work(self) -> None:
         while True:
             first = await self._arrived.get()
+            if not self._busy:
+                self._progress_at = time.monotonic()
             self._busy += 1
             try:
                 await self._settle_group(self._collect(first))
@@ -227,24 +239,38 @@ class Consumer:
     async def _handle(self, handler: Handler, group: list[_Incoming]) -> None:
         tracing.begin(text(group[0].headers, names.TRACEPARENT), text(group[0].headers, names.REQUEST_ID))
         started = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await self._call(handler, [m.delivery for m in group if m.delivery is not None])
-        except DatabaseUnavailable as error:
-            await self._pause(handler, group, error)
-            return
-        except Exception as error:
-            if len(group) > 1:
-                # One bad message must not take its neighbours along: handle them one by one.
-                for incoming in group:
-                    await self._handle(handler, [incoming])
+        error = await self._try(handler, group)
+        if error is None:
+            elapsed = time.perf_counter() - started
+            metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
+            for incoming in group:
+                await self._settle(incoming, None, "ack")
+        elif len(group) > 1:
+            # One bad message must not take its neighbours along: handle them one by one.
+            for incoming in group:
+                await self._handle(handler, [incoming])
+        else:
+            await self._fail(group[0], error)
+
+    async def _try(self, handler: Handler, group: list[_Incoming]) -> Exception | None:
+        """Call the handler; gives why it failed.
+
+        An outage of the database is waited for. What finds no database while the database is there, several
+        times in a row, has failed: its statement may be the trouble.
+        """
+        doubts = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    await self._call(handler, [m.delivery for m in group if m.delivery is not None])
+            except DatabaseUnavailable as error:
+                doubts = 0 if await self._wait_for_database(error) else doubts + 1
+                if doubts == _MOST_DOUBTS:
+                    return error
+            except Exception as error:
+                return error
             else:
-                await self._fail(group[0], error)
-            return
-        elapsed = time.perf_counter() - started
-        metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
-        for incoming in group:
-            await self._settle(incoming, None, "ack")
+                return None
 
     async def _call(self, handler: Handler, deliveries: list[Delivery[Any]]) -> None:
         if isinstance(handler, Direct):
@@ -261,13 +287,18 @@ class Consumer:
                 await handler.function(connection, list(first_of.values()))
         handler.committed()
 
-    async def _pause(self, handler: Handler, group: list[_Incoming], error: DatabaseUnavailable) -> None:
+    async def _wait_for_database(self, error: DatabaseUnavailable) -> bool:
+        """Wait until the database answers; whether it was away."""
         log.warning("consumer paused", queue=self.queue, reason=error.detail)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(1)
+        was_away = False
         while not await self._postgres.ping():
+            was_away = True
+            # Waiting for the database is not being stuck.
+            self._progress_at = time.monotonic()
             await asyncio.sleep(0.5)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
-        await self._handle(handler, group)
+        return was_away
 
     async def _fail(self, incoming: _Incoming, error: Exception) -> None:
         permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
@@ -318,23 +349,33 @@ class Consumer:
         try:
             if copy is not None:
                 await self._publisher.publish(copy)
-            await incoming.channel.basic_ack(incoming.tag, wait=False)
+            async with asyncio.timeout(_ACK_TIMEOUT_S):
+                await incoming.channel.basic_ack(incoming.tag, wait=False)
         except Unavailable as error:
             log.warning("copy not confirmed, message goes back", queue=self.queue, reason=error.detail)
             outcome = "requeue"
             await asyncio.sleep(1)
             await self._give_back(incoming)
-        except (*AWAY, aiormq.exceptions.ChannelInvalidStateError) as error:
+        except AWAY as error:
             # The broker will deliver it again, and the inbox knows it.
             log.debug("could not acknowledge", queue=self.queue, reason=repr(error))
             outcome = "lost-channel"
+            self._break(incoming)
         known = incoming.message_type if incoming.message_type in self._handlers else "unknown"
+        self._progress_at = time.monotonic()
         metrics.CONSUMED.labels(self.queue, known, outcome).inc()
         if outcome in ("ack", "park"):
             metrics.MESSAGE_ATTEMPTS.labels(self.queue).observe(incoming.attempt)
 
     async def _give_back(self, incoming: _Incoming) -> None:
         try:
-            await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+            async with asyncio.timeout(_ACK_TIMEOUT_S):
+                await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
         except AWAY as error:
             log.debug("could not give back", queue=self.queue, reason=repr(error))
+            self._break(incoming)
+
+    def _break(self, incoming: _Incoming) -> None:
+        """Make the link anew when a message of its present channel cannot be settled: it would wait there."""
+        if self._link is not None and incoming.channel is self._channel:
+            self._link.interrupt()

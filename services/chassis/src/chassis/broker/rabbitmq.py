@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import aio_pika
 import aiormq
@@ -21,10 +22,38 @@ log = logging.get(__name__)
 
 HEARTBEAT_S = 10
 _CONNECT_TIMEOUT_S = 5
+# Some thirty declarations, one after the other: a broker that is far away is no broker that is away.
+_SET_UP_TIMEOUT_S = 30
 
-AWAY = (OSError, aiormq.exceptions.AMQPError, TimeoutError, asyncio.InvalidStateError)
+AWAY = (
+    OSError,
+    aiormq.exceptions.AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    TimeoutError,
+    asyncio.InvalidStateError,
+)
 
 Opened = Callable[["Link"], Awaitable[None]]
+
+
+@contextmanager
+def rejections_as_errors() -> Iterator[None]:
+    """Raise `ConnectionError` for what was waiting on a channel that closed.
+
+    aiormq rejects it with CancelledError, or with a bare Exception: a task that nobody has cancelled would
+    end without a word, and for ever.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the channel was closed") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError("the channel was closed") from error
 
 
 class Link:
@@ -100,10 +129,12 @@ class Link:
 
     async def _connect(self) -> None:
         self._broken.clear()
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            self._connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+        with rejections_as_errors():
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                self._connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
             self._connection.close_callbacks.add(lambda *_: self._broken.set())
-            await self._on_open(self)
+            async with asyncio.timeout(_SET_UP_TIMEOUT_S):
+                await self._on_open(self)
         self._reason = None
         self._connected.set()
         metrics.BROKER_CONNECTED.labels(self._name).set(1)
@@ -119,7 +150,8 @@ class Link:
             return
         connection, self._connection = self._connection, None
         try:
-            await asyncio.wait_for(connection.close(), timeout=2)
+            with rejections_as_errors():
+                await asyncio.wait_for(connection.close(), timeout=2)
         except AWAY as error:
             log.debug("closing a broken connection", link=self._name, reason=repr(error))
 
@@ -162,13 +194,16 @@ class Publisher:
         if channel is None:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
         try:
-            await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                properties=message.properties(),
-                wait=False,
-            )
+            with rejections_as_errors():
+                # Behind a dead connection there is a short queue, and nobody who takes anything from it.
+                async with asyncio.timeout(self._timeout_s):
+                    await channel.basic_publish(
+                        message.body,
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                        properties=message.properties(),
+                        wait=False,
+                    )
         except AWAY as error:
             raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
         # Replies go through the default exchange, whose name is empty: that would be no label at all.
@@ -180,13 +215,14 @@ class Publisher:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
         metrics.UNCONFIRMED.inc()
         try:
-            confirmation = await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                properties=message.properties(),
-                mandatory=True,
-            )
+            with rejections_as_errors():
+                confirmation = await channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    properties=message.properties(),
+                    mandatory=True,
+                )
         except aiormq.exceptions.PublishError as error:
             metrics.PUBLISHED.labels(message.exchange, "returned").inc()
             raise Unavailable(
