@@ -1,0 +1,112 @@
+"""`python -m faults`: break the product in every way, and print how it came through."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from faults import rig as rigs
+from faults import scenario as running
+from faults import table
+from faults.rig import Rig
+from faults.scenario import Row, Scenario
+from faults.scenarios import BY_NAME, SCENARIOS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chosen scenarios; 1 when a promise was broken."""
+    options = _parser().parse_args(arguments)
+    unknown = [name for name in options.only if name not in BY_NAME]
+    if unknown:
+        sys.stderr.write(f"no such scenario: {', '.join(unknown)}; see --list\n")
+        return 2
+    if options.list:
+        print("\n".join(f"{one.name:22} {one.title}" for one in SCENARIOS))
+        return 0
+    chosen = _choose(options)
+    rows = asyncio.run(_run_in_a_folder(options, chosen))
+    print("\n" + table.render(rows))
+    if options.write:
+        table.write(rows, heading=_heading(options.seed))
+    return 0 if len(rows) == len(chosen) * options.times and all(row.passed for row in rows) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these scenarios only")
+    parser.add_argument("--quick", action="store_true", help="the short selection that runs with the tests")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="repeat a run")
+    parser.add_argument(
+        "--times", type=int, default=1, help="run each scenario so often, each with a new seed"
+    )
+    parser.add_argument("--long", action="store_true", help="five times the load")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs of the run in this folder")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    return parser
+
+
+def _choose(options: argparse.Namespace) -> list[Scenario]:
+    chosen = [BY_NAME[name] for name in options.only] or list(SCENARIOS)
+    if options.quick:
+        chosen = [one for one in chosen if one.is_quick]
+    return [one.enlarged(5) for one in chosen] if options.long else chosen
+
+
+async def _run_in_a_folder(options: argparse.Namespace, scenarios: Sequence[Scenario]) -> list[Row]:
+    if options.keep is not None:
+        return await _run_all(options.keep, scenarios, seed=options.seed, times=options.times)
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        return await _run_all(Path(folder), scenarios, seed=options.seed, times=options.times)
+
+
+async def _run_all(folder: Path, scenarios: Sequence[Scenario], *, seed: int, times: int) -> list[Row]:
+    rows: list[Row] = []
+    print(f"seed {seed}; starting the whole product on private ports …", flush=True)
+    async with rigs.running(folder) as rig:
+        await rig.recovered()
+        for number, one in enumerate([one for one in scenarios for _ in range(times)]):
+            print(f"[{number + 1}/{len(scenarios) * times}] {one.title}", flush=True)
+            row = await _attempt(rig, one, seed + number % times)
+            rows += [row] if row else []
+    return rows
+
+
+async def _attempt(rig: Rig, scenario: Scenario, seed: int) -> Row | None:
+    started = time.monotonic()
+    try:
+        row = await running.run(rig, scenario, seed=seed)
+    except (AssertionError, TimeoutError) as error:
+        print(f"    BROKEN: {error!r}; unready: {await rig.unready()}", flush=True)
+        return None
+    finally:
+        await rig.forget_parked()
+    _report(row, time.monotonic() - started)
+    return row
+
+
+def _report(row: Row, seconds: float) -> None:
+    balance = row.balance
+    print(
+        f"    {'kept' if row.passed else 'BROKEN'}: accepted {balance.accepted} of {balance.planned}, lost"
+        f" {balance.lost}, duplicates {balance.duplicates} ({balance.explained} explained), recovered in"
+        f" {row.recovery_s:.1f} s, slowest answer {row.answers.slowest_s:.2f} s ({row.answers.slowest});"
+        f" {seconds:.0f} s in all\n    {row.answers.summary()}",
+        flush=True,
+    )
+    for complaint in row.complaints[:10]:
+        print(f"    ! {complaint}", flush=True)
+
+
+def _heading(seed: int) -> str:
+    return f"Seed {seed}."
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

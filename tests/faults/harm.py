@@ -1,0 +1,270 @@
+"""Everything that is done to the running product, each from its beginning to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiormq
+import asyncpg
+from pamqp.commands import Basic
+
+from contracts.topology import LADDER, SERVICES
+from faults.rig import Rig
+from native.rabbitmq import VHOST
+
+Harm = Callable[[Rig, random.Random], Awaitable[None]]
+
+
+def stopped_broker(seconds: float) -> Harm:
+    """The broker's application stops and starts again; its data stays."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        await rig.stack.rabbitmq.control("stop_app")
+        await asyncio.sleep(seconds)
+        await rig.stack.rabbitmq.control("start_app")
+
+    return strike
+
+
+async def close_all_connections(rig: Rig, _: random.Random) -> None:
+    """The operator closes every connection to the broker."""
+    await rig.stack.rabbitmq.control("close_all_connections", "--", "closed by a test")
+
+
+async def restart_postgres(rig: Rig, _: random.Random) -> None:
+    """The database server restarts."""
+    await rig.stack.restart("postgres")
+
+
+def black_hole(server: str, seconds: float) -> Harm:
+    """What is sent to `server` vanishes, and nothing is closed."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        rig.proxies[server].black_hole()
+        await asyncio.sleep(seconds)
+        await rig.proxies[server].recover()
+
+    return strike
+
+
+def half_open(server: str) -> Harm:
+    """Every present connection to `server` is dead, and nobody says so; new ones work."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        rig.proxies[server].half_open()
+
+    return strike
+
+
+def refused(server: str, seconds: float) -> Harm:
+    """`server` cannot be reached: connections are cut and refused."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        await rig.proxies[server].refuse()
+        await asyncio.sleep(seconds)
+        await rig.proxies[server].recover()
+
+    return strike
+
+
+def slow(server: str, seconds: float, *, latency_s: float) -> Harm:
+    """Everything to and from `server` takes longer."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        rig.proxies[server].set(latency_s=latency_s)
+        await asyncio.sleep(seconds)
+        await rig.proxies[server].recover()
+
+    return strike
+
+
+def flapping(server: str, seconds: float) -> Harm:
+    """`server` is there for a second, and away for a second."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        async with rig.proxies[server].flapping(up_s=1, down_s=1):
+            await asyncio.sleep(seconds)
+
+    return strike
+
+
+def stopped(name: str, seconds: float) -> Harm:
+    """A server or service is stopped in good order and started again."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        await rig.stack.stop(name)
+        await asyncio.sleep(seconds)
+        await rig.stack.start(name)
+
+    return strike
+
+
+def frozen(name: str, seconds: float) -> Harm:
+    """A process hangs: it is there, and does nothing."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        async with freezing(rig, name):
+            await asyncio.sleep(seconds)
+
+    return strike
+
+
+@asynccontextmanager
+async def freezing(rig: Rig, name: str) -> AsyncIterator[None]:
+    """SIGSTOP for the length of the block."""
+    rig.stack.kill(name, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        rig.stack.kill(name, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def throttling(rig: Rig, name: str, *, run_s: float = 0.1, stop_s: float = 0.3) -> AsyncIterator[None]:
+    """A process gets only some of the time, for the length of the block."""
+
+    async def throttle() -> None:
+        while True:
+            async with freezing(rig, name):
+                await asyncio.sleep(stop_s)
+            await asyncio.sleep(run_s)
+
+    task = asyncio.create_task(throttle())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def killed_at_random(times: int) -> Harm:
+    """kill -9 of a service of the seed's choice, `times` times; every service is hit at least once."""
+
+    async def strike(rig: Rig, rng: random.Random) -> None:
+        victims = [*SERVICES, *(rng.choice(SERVICES) for _ in range(times - len(SERVICES)))]
+        rng.shuffle(victims)
+        for victim in victims:
+            # Killed while it starts up again, it would only wait longer for its next start.
+            await rig.stack.ready(victim)
+            rig.stack.kill(victim)
+            await asyncio.sleep(rng.uniform(0.5, 2))
+
+    return strike
+
+
+def killed_times(name: str, times: int) -> Harm:
+    """kill -9 of one service, again when it is back."""
+
+    async def strike(rig: Rig, rng: random.Random) -> None:
+        for _ in range(times):
+            await rig.stack.ready(name)
+            rig.stack.kill(name)
+            await asyncio.sleep(rng.uniform(0.5, 1.5))
+
+    return strike
+
+
+async def rolling_restart(rig: Rig, _: random.Random) -> None:
+    """Every service restarts, one after the other; the gateway has a second replica."""
+    name, ports = await rig.stack.add_replica("gateway")
+    rig.urls.append(f"http://127.0.0.1:{ports.gateway}")
+    try:
+        for service in ("stock-data", "email", "batch-processor", "gateway", name):
+            await rig.stack.restart(service)
+    finally:
+        rig.urls.pop()
+        await rig.stack.stop(name)
+
+
+def poison(count: int) -> Harm:
+    """Messages that no consumer can read lie among the good ones."""
+
+    async def strike(rig: Rig, rng: random.Random) -> None:
+        for _ in range(count):
+            await publish(rig, rng.choice(["email.send", "batch-processor.intake"]), b'{"no": "contract"}')
+            await asyncio.sleep(0.02)
+
+    return strike
+
+
+async def publish(rig: Rig, queue: str, body: bytes, *, message_type: str = "email.send.v1") -> None:
+    """Put a message of our own straight into `queue`."""
+    connection = await aiormq.connect(rig.stack.rabbitmq.url)
+    try:
+        channel = await connection.channel(publisher_confirms=True)
+        properties = Basic.Properties(message_type=message_type, message_id=f"poison-{id(body)}")
+        await channel.basic_publish(
+            body, exchange="", routing_key=queue, properties=properties, mandatory=True
+        )
+    finally:
+        await connection.close()
+
+
+def full_queue(queue: str, owner: str, seconds: float, *, most: int) -> Harm:
+    """`owner` is away and its queue takes only `most` messages; the rest is refused."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        limit = {"max-length": most, "overflow": "reject-publish"}
+        async with policy(rig, f"^{queue}$", limit):
+            await rig.stack.stop(owner)
+            await asyncio.sleep(seconds)
+        await rig.stack.start(owner)
+
+    return strike
+
+
+@asynccontextmanager
+async def policy(rig: Rig, pattern: str, definition: dict[str, object]) -> AsyncIterator[None]:
+    """A policy that wins over those of the product for the length of the block."""
+    control = rig.stack.rabbitmq.control
+    words = ["--vhost", VHOST, "--priority", "99", "--apply-to", "queues", "test", pattern]
+    await control("set_policy", *words, json.dumps(definition))
+    try:
+        yield
+    finally:
+        await control("clear_policy", "--vhost", VHOST, "test")
+
+
+@asynccontextmanager
+async def short_ladder(rig: Rig, *, delay_ms: int) -> AsyncIterator[None]:
+    """Every rung of the retry ladder takes `delay_ms` for the length of the block, and until it is empty."""
+    definition: dict[str, object] = {
+        "message-ttl": delay_ms,
+        "dead-letter-exchange": "",
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+        "max-length": 100_000,
+    }
+    names = [rung.queue for rung in LADDER]
+    async with policy(rig, r"^retry\.", definition):
+        yield
+        # What still waits on a rung would wait as long as the rung really takes.
+        while any((await rig.depths(*names)).values()):
+            await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def broken_table(rig: Rig, database: str, table: str) -> AsyncIterator[None]:
+    """A table that a handler needs has another name: every try fails, and a later one will not."""
+    connection = await asyncpg.connect(rig.stack.postgres.dsn(database))
+    try:
+        await connection.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        try:
+            yield
+        finally:
+            await connection.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+    finally:
+        await connection.close()
+
+
+async def climb_the_ladder(rig: Rig, _: random.Random) -> None:
+    """Every mail fails for two seconds and climbs rungs of 700 ms."""
+    async with short_ladder(rig, delay_ms=700):
+        async with broken_table(rig, "emailer", "recipients"):
+            await asyncio.sleep(2)
+        await asyncio.sleep(1)

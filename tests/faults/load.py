@@ -1,0 +1,145 @@
+"""The load: people who send mails, tasks and batches, and who try again until they are told 202."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from faults.ledger import Kind, Ledger
+from faults.rig import Rig
+
+_WORKERS = 8
+_AGAIN_S = 0.25
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request: where, what, and the key by which it is known here and at the far end."""
+
+    key: str
+    kind: Kind
+    path: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much of each; a batch has `items` items."""
+
+    mails: int = 150
+    tasks: int = 100
+    batches: int = 10
+    items: int = 20
+
+    @property
+    def total(self) -> int:
+        """The number of requests."""
+        return self.mails + self.tasks + self.batches
+
+
+@dataclass
+class Answers:
+    """What the API said: how often each answer, and the slowest in seconds."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0
+    slowest: str = ""
+
+    def note(self, what: str, elapsed_s: float) -> None:
+        """Count one answer."""
+        self.counts[what] += 1
+        if elapsed_s > self.slowest_s:
+            self.slowest_s, self.slowest = elapsed_s, what
+
+    def summary(self) -> str:
+        """All in a line, the most frequent first."""
+        return ", ".join(f"{what}: {count}" for what, count in self.counts.most_common())
+
+
+def plan(counts: Counts, ledger: Ledger, rng: random.Random) -> list[Work]:
+    """The work in an order of the seed's, with an entry in the ledger for each."""
+    mark = f"{rng.getrandbits(40):010x}"
+    work = [_mail(f"{mark}-m{n}@example.com") for n in range(counts.mails)]
+    work += [_task(f"{mark}-t{n}") for n in range(counts.tasks)]
+    work += [_batch(f"{mark}-b{n}", counts.items) for n in range(counts.batches)]
+    for one in work:
+        ledger.plan(one.key, one.kind, effects=counts.items if one.kind == "batch" else 1)
+    rng.shuffle(work)
+    return work
+
+
+class Load:
+    """Sends `work` evenly over `seconds`, each with an Idempotency-Key, again and again until accepted.
+
+    The gateways of the rig are used in turn.
+    """
+
+    def __init__(self, rig: Rig, work: list[Work], ledger: Ledger, *, seconds: float) -> None:
+        self.answers = Answers()
+        self._rig = rig
+        self._work = work
+        self._ledger = ledger
+        self._seconds = seconds
+        self._turn = 0
+
+    async def run(self, *, give_up_s: float = 150) -> None:
+        """Return when all is accepted; fail after `give_up_s` seconds."""
+        waiting = iter(list(enumerate(self._work)))
+        started = time.monotonic()
+
+        async def send_from_the_pile(client: httpx.AsyncClient) -> None:
+            for number, one in waiting:
+                due = started + number * self._seconds / len(self._work)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                await self._insist(client, one)
+
+        async with asyncio.timeout(give_up_s), self._rig.client() as client, asyncio.TaskGroup() as workers:
+            for _ in range(_WORKERS):
+                workers.create_task(send_from_the_pile(client))
+
+    async def _insist(self, client: httpx.AsyncClient, work: Work) -> None:
+        while not await self._try(client, work):
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _try(self, client: httpx.AsyncClient, work: Work) -> bool:
+        url = self._rig.urls[self._turn % len(self._rig.urls)] + work.path
+        self._turn += 1
+        started = time.monotonic()
+        headers = {"Idempotency-Key": f'"{work.key}"'}
+        try:
+            answer = await client.post(url, json=work.body, headers=headers)
+        except httpx.TransportError as error:
+            self.answers.note(type(error).__name__, time.monotonic() - started)
+            return False
+        self.answers.note(describe(answer), time.monotonic() - started)
+        if answer.status_code != 202:
+            return False
+        self._ledger.accept(work.key, answer.json()["id"])
+        return True
+
+
+def describe(answer: httpx.Response) -> str:
+    """An answer in two words: its status, and its problem if it is one."""
+    if not answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return str(answer.status_code)
+    return f"{answer.status_code} {answer.json()['type'].removeprefix('/problems/')}"
+
+
+def _mail(recipient: str) -> Work:
+    body = {"to": [recipient], "subject": recipient, "text": "Once and only once.\n"}
+    return Work(recipient, "mail", "/v1/emails", body)
+
+
+def _task(key: str) -> Work:
+    return Work(key, "task", "/v1/tasks", {"operation": "echo", "payload": key})
+
+
+def _batch(key: str, items: int) -> Work:
+    body = {"operation": "echo", "items": [{"custom_id": f"{key}-{n}", "payload": n} for n in range(items)]}
+    return Work(key, "batch", "/v1/batches", body)

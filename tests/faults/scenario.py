@@ -1,0 +1,97 @@
+"""A scenario: what is done to the product under which load, and how it came through."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from faults import audit, load
+from faults.harm import Harm
+from faults.ledger import Balance, Ledger
+from faults.load import Answers, Counts, Load, Work
+from faults.rig import Rig
+
+_BEFORE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What happens (`strike`) while work is sent evenly over `seconds`.
+
+    `prepare` sees the work before it is sent, and can script the relay by its recipients. `parks` is how
+    many messages the scenario itself makes unreadable. `is_quick` scenarios run with the tests.
+    """
+
+    name: str
+    title: str
+    strike: Harm
+    seconds: float
+    counts: Counts = field(default_factory=Counts)
+    prepare: Callable[[Rig, list[Work], random.Random], None] = lambda *_: None
+    parks: int = 0
+    recovery_s: float = 60
+    is_quick: bool = False
+
+    def enlarged(self, factor: int) -> Scenario:
+        """The same with `factor` times the work in twice the time."""
+        counts = replace(
+            self.counts,
+            mails=self.counts.mails * factor,
+            tasks=self.counts.tasks * factor,
+            batches=self.counts.batches * factor,
+        )
+        return replace(self, counts=counts, seconds=self.seconds * 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How the product came through a scenario. `complaints` is empty when all promises were kept."""
+
+    scenario: Scenario
+    seed: int
+    balance: Balance
+    answers: Answers
+    recovery_s: float
+    settled_s: float
+    complaints: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was lost and nothing is unexplained."""
+        return not self.complaints
+
+
+async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
+    """Send the load, strike, wait until the product is well again, and do the books."""
+    rng = random.Random(f"{scenario.name}-{seed}")
+    ledger = Ledger()
+    work = load.plan(scenario.counts, ledger, rng)
+    scenario.prepare(rig, work, rng)
+    loading = Load(rig, work, ledger, seconds=scenario.seconds)
+    task = asyncio.create_task(loading.run())
+    try:
+        await asyncio.sleep(_BEFORE_S)
+        await scenario.strike(rig, rng)
+        recovery_s = await rig.recovered(timeout_s=scenario.recovery_s)
+        ended = time.monotonic()
+        await task
+        await audit.settle(rig, ledger)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await rig.calm()
+    balance = ledger.balance()
+    complaints = (*balance.complaints, *await _complaints(rig, scenario))
+    return Row(scenario, seed, balance, loading.answers, recovery_s, time.monotonic() - ended, complaints)
+
+
+async def _complaints(rig: Rig, scenario: Scenario) -> list[str]:
+    parked = await rig.parked()
+    found = sum(parked.values())
+    complaints = []
+    if found != scenario.parks:
+        complaints.append(f"{found} messages are parked instead of {scenario.parks}: {parked}")
+    return complaints
