@@ -1,0 +1,1 @@
+"""The dashboards: built from Python, committed as JSON, read by Grafana as they are."""

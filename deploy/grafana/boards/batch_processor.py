@@ -1,0 +1,88 @@
+"""Batches: items, chunks, backlog, completion."""
+
+from __future__ import annotations
+
+from grafana.panels import Board, panel, stack
+from grafana.promql import highest, quantile, quantiles, rate
+
+BOARD = Board(
+    uid="batch-processor",
+    title="Batch processor",
+    description="Items by outcome, chunks and their backlog, and how long batches take.",
+    panels=(
+        stack(
+            "Items",
+            "Items finished a second, by operation and outcome.",
+            "ops",
+            rate("tickwire_batch_items_total", "operation", "outcome"),
+        ),
+        panel(
+            "Batches finished",
+            "Batches and tasks that ended, by status.",
+            "ops",
+            rate("tickwire_batches_finished_total", "status"),
+        ),
+        panel(
+            "Completion",
+            "From acceptance (or the time asked for) to the last item.",
+            "s",
+            *quantiles("tickwire_batch_completion_seconds", "kind"),
+        ),
+        panel(
+            "Chunk duration",
+            "Time to run a chunk, by operation.",
+            "s",
+            *quantiles("tickwire_batch_chunk_seconds", "operation"),
+        ),
+        panel(
+            "Ready chunks",
+            "Chunks that wait to be dispatched.",
+            "short",
+            highest("tickwire_batch_ready_chunks", "service"),
+        ),
+        panel(
+            "Oldest ready chunk",
+            "For how long the first of the ready chunks has waited; large batches may take hours.",
+            "s",
+            highest("tickwire_batch_oldest_ready_chunk_seconds", "service"),
+        ),
+        panel(
+            "Chunks in flight",
+            "Chunks at the workers.",
+            "short",
+            highest("tickwire_batch_chunks_in_flight", "service"),
+        ),
+        panel(
+            "Messages settled",
+            "Commands by queue and outcome.",
+            "ops",
+            rate("tickwire_messages_consumed_total", "queue", "outcome", where='service="batch-processor"'),
+        ),
+        panel(
+            "Age when taken",
+            "How long commands wait in their queues.",
+            "s",
+            quantile(0.99, "tickwire_message_age_seconds", "queue", where='service="batch-processor"'),
+        ),
+        panel(
+            "Time to handle",
+            "Time to handle a group of messages, 99 of 100.",
+            "s",
+            quantile(
+                0.99, "tickwire_message_handle_seconds", "queue", "type", where='service="batch-processor"'
+            ),
+        ),
+        panel(
+            "Questions of operations",
+            "Requests that operations send to other services.",
+            "reqps",
+            rate("tickwire_rpc_client_calls_total", "target", "outcome", where='service="batch-processor"'),
+        ),
+        panel(
+            "Time to answer",
+            "Requests for states and results, 99 of 100.",
+            "s",
+            quantile(0.99, "tickwire_rpc_server_seconds", "type", where='service="batch-processor"'),
+        ),
+    ),
+)

@@ -1,0 +1,89 @@
+"""Mail: outcomes, freshness, the route to the relay."""
+
+from __future__ import annotations
+
+from grafana.panels import Board, Query, panel, share, stack
+from grafana.promql import highest, quantile, quantiles, rate, total
+
+BOARD = Board(
+    uid="email",
+    title="E-mail",
+    description="Attempts by outcome, acceptance to delivery, what is due, and the route to the relay.",
+    panels=(
+        stack(
+            "Attempts",
+            "Attempts to deliver to a recipient, by outcome.",
+            "ops",
+            rate("tickwire_email_attempts_total", "outcome"),
+        ),
+        share(
+            "Delivered",
+            "Part of the attempts that the relay took.",
+            Query(
+                '(sum(rate(tickwire_email_attempts_total{outcome="delivered"}[$__rate_interval]))'
+                " or vector(0)) / sum(rate(tickwire_email_attempts_total[$__rate_interval]))",
+                "delivered",
+            ),
+        ),
+        panel(
+            "Accepted to delivered",
+            "From the 202 (or the time asked for) to the relay's 250.",
+            "s",
+            *quantiles("tickwire_email_accept_to_delivered_seconds"),
+        ),
+        panel(
+            "Due recipients",
+            "Recipients whose next attempt is due and who wait.",
+            "short",
+            highest("tickwire_email_due_recipients", "service"),
+        ),
+        panel(
+            "Longest wait",
+            "For how long the first of the due recipients has been due.",
+            "s",
+            highest("tickwire_email_oldest_due_seconds", "service"),
+        ),
+        panel(
+            "Route paused",
+            "1 while nothing can be handed to the relay, by reason.",
+            "short",
+            highest("tickwire_email_route_paused", "instance", "reason"),
+        ),
+        panel(
+            "SMTP connections",
+            "Open connections to the relay.",
+            "short",
+            total("tickwire_smtp_connections", "instance"),
+        ),
+        panel(
+            "Age when taken",
+            "How long the command to send waits in the queue.",
+            "s",
+            *quantiles("tickwire_message_age_seconds", where='queue="email.send"'),
+        ),
+        panel(
+            "Time to store",
+            "Time to store a group of mails.",
+            "s",
+            *quantiles("tickwire_message_handle_seconds", where='queue="email.send"'),
+        ),
+        panel(
+            "Messages settled",
+            "Commands to send, by outcome.",
+            "ops",
+            rate("tickwire_messages_consumed_total", "outcome", where='queue="email.send"'),
+        ),
+        panel(
+            "Waiting in the queue",
+            "Commands ready in the queue.",
+            "short",
+            highest("tickwire_queue_ready_messages", "queue", where='queue="email.send"'),
+        ),
+        panel(
+            "Time to answer",
+            "Requests for a mail's state, 99 of 100.",
+            "s",
+            quantile(0.99, "tickwire_rpc_server_seconds", "type", where='service="email"'),
+        ),
+    ),
+)

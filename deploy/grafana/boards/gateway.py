@@ -1,0 +1,106 @@
+"""The public door: requests, keys, acceptance, calls to the services."""
+
+from __future__ import annotations
+
+from grafana.panels import Board, panel, share, stack
+from grafana.promql import highest, part, quantile, quantiles, rate, total
+
+_STREAMS = 'route!~".*/events"'
+
+BOARD = Board(
+    uid="gateway",
+    title="Gateway",
+    description="HTTP by route, authentication, acceptance, and the calls to the services behind.",
+    panels=(
+        stack(
+            "Requests by route",
+            "HTTP requests a second, by route template.",
+            "reqps",
+            rate("tickwire_http_requests_total", "route", "method"),
+        ),
+        stack(
+            "Requests by status",
+            "HTTP requests a second, by status.",
+            "reqps",
+            rate("tickwire_http_requests_total", "status"),
+        ),
+        panel(
+            "Requests in flight",
+            "HTTP requests being answered now.",
+            "short",
+            total("tickwire_http_requests_in_flight", "instance"),
+        ),
+        panel(
+            "Latency by route",
+            "99 of 100 requests are answered within this time; dots are exemplars with their trace.",
+            "s",
+            quantile(0.99, "tickwire_http_request_seconds", "route", where=_STREAMS),
+        ),
+        panel(
+            "Latency",
+            "The middle, the slow end, and the slowest of a thousand.",
+            "s",
+            *quantiles("tickwire_http_request_seconds", where=_STREAMS),
+            quantile(0.999, "tickwire_http_request_seconds", where=_STREAMS),
+        ),
+        panel(
+            "Authentication failures",
+            "Requests refused at the door, by reason.",
+            "ops",
+            rate("tickwire_auth_failures_total", "reason"),
+        ),
+        stack(
+            "Accepted work",
+            "Work accepted with 202, by kind.",
+            "ops",
+            rate("tickwire_accepted_total", "kind"),
+        ),
+        panel(
+            "Idempotent replays",
+            "Requests that were answered from the stored answer of an earlier one.",
+            "ops",
+            rate("tickwire_idempotent_replays_total"),
+        ),
+        stack(
+            "Quotes answered",
+            "Quotes a second: from the push, or by a request to stock-data.",
+            "ops",
+            rate("tickwire_quotes_answered_total", "origin"),
+        ),
+        share(
+            "Quotes answered from the push",
+            "The higher, the fewer requests go to stock-data.",
+            part('tickwire_quotes_answered_total{origin="push"}', "tickwire_quotes_answered_total"),
+        ),
+        panel(
+            "Coalesced requests",
+            "Questions that shared another's call instead of making their own.",
+            "ops",
+            rate("tickwire_coalesced_requests_total", "call"),
+        ),
+        stack(
+            "Calls to services",
+            "Requests to other services a second, by outcome.",
+            "reqps",
+            rate("tickwire_rpc_client_calls_total", "target", "outcome", where='service="gateway"'),
+        ),
+        panel(
+            "Time of calls",
+            "From request to reply, by kind of request.",
+            "s",
+            quantile(0.99, "tickwire_rpc_client_seconds", "type", where='service="gateway"'),
+        ),
+        panel(
+            "Calls in flight",
+            "Requests that wait for a reply; at 512 more are refused.",
+            "short",
+            total("tickwire_rpc_client_in_flight", "target", where='service="gateway"'),
+        ),
+        panel(
+            "Open circuits",
+            "1 while calls to a service fail fast because it does not answer.",
+            "short",
+            highest("tickwire_rpc_breaker_open", "target", where='service="gateway"'),
+        ),
+    ),
+)

@@ -1,0 +1,68 @@
+"""Pushed things: connections, publications, conflation, recovery."""
+
+from __future__ import annotations
+
+from grafana.panels import Board, panel, stack
+from grafana.promql import quantile, quantiles, rate, total
+
+BOARD = Board(
+    uid="realtime",
+    title="Realtime",
+    description="WebSocket and SSE connections, what is pushed to them, and how late it is.",
+    panels=(
+        stack(
+            "Connections",
+            "Open connections, by transport.",
+            "short",
+            total("tickwire_realtime_sockets", "transport"),
+        ),
+        panel(
+            "Closed by the gateway",
+            "Connections a second that the gateway closed, by code (3008: too slow).",
+            "ops",
+            rate("tickwire_realtime_closed_total", "code"),
+        ),
+        panel(
+            "Publications",
+            "Publications a second that reached connections, by kind.",
+            "ops",
+            rate("tickwire_realtime_publications_total", "kind"),
+        ),
+        panel(
+            "Conflated",
+            "Publications a second that a newer one overwrote before they left.",
+            "ops",
+            rate("tickwire_realtime_conflated_total"),
+        ),
+        panel(
+            "Recoveries",
+            "Subscriptions that asked for what they missed, by outcome.",
+            "ops",
+            rate("tickwire_realtime_recoveries_total", "outcome"),
+        ),
+        panel(
+            "Publish to listener",
+            "Age of live messages when the gateway has handed them on, 99 of 100.",
+            "s",
+            quantile(0.99, "tickwire_live_message_age_seconds", "type"),
+        ),
+        panel(
+            "Wait for the connection",
+            "How long frames in order wait for their connection.",
+            "s",
+            *quantiles("tickwire_realtime_queue_seconds"),
+        ),
+        panel(
+            "Bytes that wait",
+            "Bytes that wait for slow connections.",
+            "bytes",
+            total("tickwire_realtime_queued_bytes", "instance"),
+        ),
+        panel(
+            "Live messages",
+            "Transient messages published a second, by service and outcome.",
+            "ops",
+            rate("tickwire_messages_published_total", "service", "outcome", where='exchange="live"'),
+        ),
+    ),
+)

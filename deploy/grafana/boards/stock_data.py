@@ -1,0 +1,93 @@
+"""Market data: the feed, providers, answers."""
+
+from __future__ import annotations
+
+from grafana.panels import Board, Query, panel, share, stack
+from grafana.promql import highest, part, quantile, quantiles, rate, total
+
+_CALLS = "tickwire_provider_calls_total"
+_ANSWERED = 'outcome=~"ok|not_found"'
+
+BOARD = Board(
+    uid="stock-data",
+    title="Stock data",
+    description="The feed and its freshness, providers, and the requests that are answered.",
+    panels=(
+        panel(
+            "Ticks published",
+            "Quotes that the feed publishes a second.",
+            "ops",
+            rate("tickwire_ticks_published_total", "instance"),
+        ),
+        panel(
+            "Last tick",
+            "How long ago each gateway got a pushed quote.",
+            "s",
+            Query("time() - (tickwire_quotes_last_push_timestamp_seconds > 0)", "{{instance}}"),
+        ),
+        panel(
+            "Feeds running",
+            "Processes that play the feed: one, when history is replayed.",
+            "short",
+            total("tickwire_feed_running", "service"),
+        ),
+        panel(
+            "Age of pushed quotes",
+            "From the tick to the gateway's listeners.",
+            "s",
+            *quantiles("tickwire_live_message_age_seconds", where='type="stocks.ticked.v1"'),
+        ),
+        stack(
+            "Provider calls",
+            "Calls to providers a second, by outcome.",
+            "ops",
+            rate("tickwire_provider_calls_total", "provider", "outcome"),
+        ),
+        share(
+            "Provider failures",
+            "Part of the calls that failed; an unknown symbol is an answer.",
+            Query(
+                f"1 - sum by (provider) (rate({_CALLS}{{{_ANSWERED}}}[$__rate_interval]))"
+                f" / sum by (provider) (rate({_CALLS}[$__rate_interval]))",
+                "{{provider}}",
+            ),
+        ),
+        panel(
+            "Time of provider calls",
+            "99 of 100 calls end within this time.",
+            "s",
+            quantile(0.99, "tickwire_provider_call_seconds", "provider", "call"),
+        ),
+        stack(
+            "Requests answered",
+            "Requests of other services, by kind and outcome.",
+            "reqps",
+            rate("tickwire_rpc_server_requests_total", "type", "outcome", where='service="stock-data"'),
+        ),
+        panel(
+            "Time to answer",
+            "99 of 100 requests are answered within this time.",
+            "s",
+            quantile(0.99, "tickwire_rpc_server_seconds", "type", where='service="stock-data"'),
+        ),
+        share(
+            "Cache hits",
+            "Part of the look-ups in memcached that found something.",
+            part('tickwire_cache_reads_total{outcome="hit"}', "tickwire_cache_reads_total", "cache"),
+        ),
+        panel(
+            "Bars imported",
+            "Bars written to the database, since the process started.",
+            "short",
+            highest("tickwire_bars_imported_total", "source"),
+        ),
+        panel(
+            "Ticks that could not leave",
+            "Live messages dropped because the broker took none.",
+            "ops",
+            rate(
+                "tickwire_messages_published_total", "outcome", where='service="stock-data", exchange="live"'
+            ),
+        ),
+    ),
+)

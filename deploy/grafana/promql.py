@@ -1,0 +1,51 @@
+"""The few shapes of query that most panels have; `$__rate_interval` is Grafana's."""
+
+from __future__ import annotations
+
+from grafana.panels import Query
+
+
+def rate(metric: str, *by: str, where: str = "") -> Query:
+    """How often a counter goes up, a second, by labels."""
+    return Query(f"sum{_by(by)}(rate({metric}{_where(where)}[$__rate_interval]))", _legend(by, "all"))
+
+
+def total(metric: str, *by: str, where: str = "") -> Query:
+    """A gauge added up over processes."""
+    return Query(f"sum{_by(by)}({metric}{_where(where)})", _legend(by, "all"))
+
+
+def highest(metric: str, *by: str, where: str = "") -> Query:
+    """A gauge that every process tells of the same thing, so that adding up would be wrong."""
+    return Query(f"max{_by(by)}({metric}{_where(where)})", _legend(by, "highest"))
+
+
+def quantile(q: float, metric: str, *by: str, where: str = "") -> Query:
+    """A quantile of a histogram, by labels."""
+    buckets = f"rate({metric}_bucket{_where(where)}[$__rate_interval])"
+    name = f"p{q * 100:g}"
+    legend = f"{name} {_legend(by, '')}".strip()
+    return Query(f"histogram_quantile({q:g}, sum by ({', '.join(('le', *by))})({buckets}))", legend)
+
+
+def quantiles(metric: str, *by: str, where: str = "") -> tuple[Query, Query]:
+    """The middle and the slow end of a histogram."""
+    return quantile(0.5, metric, *by, where=where), quantile(0.99, metric, *by, where=where)
+
+
+def part(some: str, whole: str, *by: str) -> Query:
+    """The part that `some` (a selector of a counter) is of `whole`; nothing while nothing happens."""
+    rates = [f"sum{_by(by)}(rate({selector}[$__rate_interval]))" for selector in (some, whole)]
+    return Query(f"{rates[0]} / {rates[1]}", _legend(by, "part"))
+
+
+def _by(labels: tuple[str, ...]) -> str:
+    return f" by ({', '.join(labels)}) " if labels else ""
+
+
+def _where(matchers: str) -> str:
+    return f"{{{matchers}}}" if matchers else ""
+
+
+def _legend(by: tuple[str, ...], otherwise: str) -> str:
+    return " ".join(f"{{{{{label}}}}}" for label in by) or otherwise

@@ -1,0 +1,85 @@
+"""`docs/metrics.md`: every metric of the services, as the registry declares it, and where it is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from chassis import metrics
+from grafana.boards import BOARDS
+
+RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
+
+_KINDS: dict[type[MetricWrapperBase], str] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+_HEAD = """# Metrics
+
+Every service answers `/metrics` on its ops port: OpenMetrics (with exemplars) for a scraper that accepts
+it, else Prometheus' text format. All names begin with `tickwire_`; times are in seconds, sizes in bytes. The
+label `service` comes from the scrape. RabbitMQ, PostgreSQL and memcached are scraped from their own plugins
+and exporters under their own names. Beside these there are the client's own `process_*` and `python_*`.
+
+This page is generated (`PYTHONPATH=deploy .venv/bin/python -m grafana.build`); a test holds it equal to the
+registry in `services/chassis/src/chassis/metrics.py`. Counters carry `_total`, histograms `_bucket`, `_sum`
+and `_count`.
+
+| metric | kind | labels | meaning | looked at in |
+|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric of the registry. `attribute` is its name in `chassis.metrics`."""
+
+    attribute: str
+    name: str
+    kind: str
+    labels: Sequence[str]
+    meaning: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches the metric's series in a query."""
+        return re.compile(rf"\b{self.name}(_bucket|_sum|_count)?\b")
+
+
+def declared() -> list[Declared]:
+    """The registry, by name."""
+    found = [
+        _declared(attribute, value)
+        for attribute, value in vars(metrics).items()
+        if isinstance(value, MetricWrapperBase)
+    ]
+    return sorted(found, key=lambda metric: metric.name)
+
+
+def text() -> str:
+    """The whole page."""
+    return _HEAD + "".join(_row(metric) for metric in declared())
+
+
+def _declared(attribute: str, metric: MetricWrapperBase) -> Declared:
+    (described,) = metric.describe()
+    kind = _KINDS[type(metric)]
+    name = f"{described.name}_total" if kind == "counter" else described.name
+    return Declared(attribute, name, kind, metric._labelnames, described.documentation)
+
+
+def _row(metric: Declared) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {_where(metric)} |\n"
+
+
+def _where(metric: Declared) -> str:
+    boards = [
+        board.uid
+        for board in BOARDS
+        if any(metric.pattern.search(query.expr) for panel in board.panels for query in panel.queries)
+    ]
+    rules = [file.name for file in sorted(RULES.glob("*.yml")) if metric.pattern.search(file.read_text())]
+    return ", ".join([*boards, *rules]) or "nowhere yet: for a closer look"
