@@ -90,7 +90,7 @@ class Foundation:
         """Start everything in the background."""
         self.health.add("startup", lambda: self._starting)
         self.health.add("database", self.postgres.check)
-        self.health.add("tasks", self.tasks.check)
+        self.health.add_vital("tasks", self.tasks.check)
         metrics.READY.set_function(lambda: not self.health.reasons())
         self.tasks.start("startup", self._start())
         self.tasks.start("loop watchdog", self._watchdog.run())

@@ -12,11 +12,22 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._vital: dict[str, Check] = {}
         self.draining = False
 
     def add(self, name: str, check: Check) -> None:
         """Register a readiness check; it gives None when all is well, else the reason."""
         self._checks[name] = check
+
+    def add_vital(self, name: str, check: Check) -> None:
+        """Register a check of liveness and readiness: a process that fails it is better started again."""
+        self._vital[name] = check
+        self._checks[name] = check
+
+    def failures(self) -> dict[str, str]:
+        """What a restart would mend, by check; no dependency can cause it."""
+        found = {name: check() for name, check in self._vital.items()}
+        return {name: reason for name, reason in found.items() if reason is not None}
 
     def reasons(self) -> dict[str, str]:
         """What keeps the service from being ready, by check."""

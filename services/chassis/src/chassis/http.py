@@ -70,8 +70,10 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
     """Add `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics` to `app`."""
 
     @app.get("/livez")
-    async def livez() -> dict[str, str]:
-        return {"status": "alive"}
+    async def livez() -> Response:
+        failures = health.failures()
+        body = {"status": "failed" if failures else "alive", "reasons": failures}
+        return Response(orjson.dumps(body), 503 if failures else 200, media_type="application/json")
 
     @app.get("/readyz")
     async def readyz() -> Response:

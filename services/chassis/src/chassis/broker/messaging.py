@@ -66,6 +66,7 @@ class Messaging:
         health.add("broker-consume", self.link.check)
         for consumer in self._consumers:
             health.add(f"consumer-{consumer.queue}", consumer.check)
+            health.add_vital(f"progress-{consumer.queue}", consumer.stuck)
             tasks.start(f"consumer {consumer.queue}", consumer.run())
         for server in self._servers:
             health.add("rpc", server.check)
