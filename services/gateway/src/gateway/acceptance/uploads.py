@@ -88,7 +88,7 @@ class Cutter:
             raise self._wrong("must be an object with 'payload' and maybe 'custom_id'")
         refused = documents.refusal(line, item)
         if refused is not None:
-            raise self._wrong(f"cannot be kept: {refused.detail[:-1]}")
+            raise self._wrong(f"cannot be taken: {refused.detail[:-1]}")
         custom_id = item.get("custom_id")
         if custom_id is not None:
             self._require_new(custom_id)

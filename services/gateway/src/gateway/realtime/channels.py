@@ -112,19 +112,16 @@ class Channels:
         return Joined(self._epoch, 0, False, [now.document()], True)
 
     async def _join_chat(self, room: str, recover: Mapping[str, Any] | None) -> Joined:
-        offset = await self.chat.follow(room)
+        seen = _seen(recover)
+        offset = await self.chat.follow(room, at_least=seen[1] if seen else 0)
         found = await self.chat.repository.get(room)
-        if recover is None:
-            return Joined(found.epoch, offset, False, [], False)
-        since = recover.get("offset")
-        is_near = isinstance(since, int) and 0 <= offset - since <= MOST_RECOVERED
-        if recover.get("epoch") != found.epoch or not is_near:
-            return Joined(found.epoch, offset, False, [], False)
-        assert isinstance(since, int)
-        missed = await self.chat.repository.after(room, since, MOST_RECOVERED)
+        now = Joined(found.epoch, offset, False, [], False)
+        if seen is None or seen[0] != found.epoch or not seen[1] <= offset <= seen[1] + MOST_RECOVERED:
+            return now
+        missed = await self.chat.repository.after(room, seen[1], MOST_RECOVERED)
         # What is newer than `offset` will come as a push: it must not come twice.
         publications = [_document(message) for message in missed if message.offset <= offset]
-        return Joined(found.epoch, offset, True, publications, False)
+        return replace(now, recovered=True, publications=publications)
 
     def _quote_pushed(self, symbol: str, entry: Entry) -> None:
         if self.hub.has_listeners(f"quotes:{symbol}"):
@@ -162,6 +159,13 @@ def quote_publication(entry: Entry) -> Publication:
     """A pushed quote as its channel shows it."""
     quote = entry.quote
     return Publication(f"quotes:{quote['symbol']}", quote["stream"]["offset"], quote["as_of"], quote)
+
+
+def _seen(recover: Mapping[str, Any] | None) -> tuple[str, int] | None:
+    """Epoch and offset up to which a subscriber has seen a room, if it says so."""
+    epoch, offset = (recover or {}).get("epoch"), (recover or {}).get("offset")
+    is_place = isinstance(epoch, str) and isinstance(offset, int) and 0 <= offset <= MOST_ID
+    return (str(epoch), int(offset)) if is_place and offset is not None else None
 
 
 def _document(message: ChatMessage) -> dict[str, Any]:

@@ -58,12 +58,17 @@ class Chat:
         await self._tell_others(message)
         return message
 
-    async def follow(self, room: str) -> int:
-        """Begin to show a room here; gives the offset up to which it was shown."""
+    async def follow(self, room: str, *, at_least: int = 0) -> int:
+        """Begin to show a room here; gives the offset up to which it was shown.
+
+        Who has seen `at_least` somewhere else may be ahead of what this gateway has heard: it looks then.
+        """
         shown = self._shown.get(room)
         if shown is None:
             found = await self.repository.get(room)
             shown = self._shown.setdefault(room, _Shown(found.last_offset))
+        if shown.offset < at_least:
+            await self._show(room, None)
         return shown.offset
 
     async def heard(self, body: bytes) -> None:
