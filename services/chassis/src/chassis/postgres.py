@@ -33,7 +33,7 @@ AWAY = (
 )
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PING_TIMEOUT_S = 2
-_MISSED_BEFORE_CUT = 2
+_LATE_S = 0.5
 _CLEAN_UP_TIMEOUT_S = 1
 
 
@@ -78,8 +78,7 @@ class Postgres:
 
     async def close(self) -> None:
         """Give back all connections; those still busy after 5 seconds are cut."""
-        if self._sentry is not None:
-            self._sentry.terminate()
+        self._forget_sentry()
         if self._pool is None:
             return
         try:
@@ -137,16 +136,18 @@ class Postgres:
     async def ping(self) -> bool:
         """Whether the database answers now; also what clears the readiness reason after an outage."""
         async with self._asking:
+            asked_at = time.monotonic()
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
                     await self._ask()
             except (*AWAY, asyncpg.PostgresError) as error:
-                await self._miss(error)
-                return False
-            if self._missed and self._pool is not None:
-                # Connections from before the outage may be dead, and would say so only after a time-out.
-                await self._pool.expire_connections()
-            self._missed = 0
+                self._forget_sentry()
+                if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
+                    self._miss(error)
+                # Else this process itself was late: that says nothing about the server.
+                return not self._missed
+            if self._missed:
+                await self._return()
             self._reason = None
             return True
 
@@ -165,16 +166,28 @@ class Postgres:
             self._sentry = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
         await self._sentry.execute("SELECT 1")
 
-    async def _miss(self, error: BaseException) -> None:
+    def _miss(self, error: BaseException) -> None:
         self._fail(error)
         self._missed += 1
+        if self._missed > 1:
+            self._cut_busy()
+
+    async def _return(self) -> None:
+        """The server answers again, on a new connection: those from before may be dead without a word."""
+        self._missed = 0
+        self._cut_busy()
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    def _cut_busy(self) -> None:
+        # What waits for an answer on these would wait for the whole of its time-out.
+        for connection in list(self._busy):
+            connection.terminate()
+
+    def _forget_sentry(self) -> None:
         if self._sentry is not None:
             self._sentry.terminate()
             self._sentry = None
-        if self._missed >= _MISSED_BEFORE_CUT:
-            # What waits for an answer on these would wait for the whole of its time-out.
-            for connection in list(self._busy):
-                connection.terminate()
 
     async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
         started = time.perf_counter()

@@ -20,7 +20,8 @@ from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 
 log = logging.get(__name__)
 
-HEARTBEAT_S = 10
+# A peer without a word is given up after three of these, a process without a word after two.
+HEARTBEAT_S = 5
 _CONNECT_TIMEOUT_S = 5
 # Some thirty declarations, one after the other: a broker that is far away is no broker that is away.
 _SET_UP_TIMEOUT_S = 30
