@@ -92,16 +92,16 @@ async def _attempt(rig: Rig, scenario: Scenario, seed: int) -> Row | None:
 
 
 def _report(row: Row, seconds: float) -> None:
-    balance = row.balance
-    print(
-        f"    {'kept' if row.passed else 'BROKEN'}: accepted {balance.accepted} of {balance.planned}, lost"
-        f" {balance.lost}, duplicates {balance.duplicates} ({balance.explained} explained), recovered in"
-        f" {row.recovery_s:.1f} s, slowest answer {row.answers.slowest_s:.2f} s ({row.answers.slowest});"
-        f" {seconds:.0f} s in all\n    {row.answers.summary()}",
-        flush=True,
-    )
-    for complaint in row.complaints[:10]:
-        print(f"    ! {complaint}", flush=True)
+    balance, answers = row.balance, row.answers
+    verdict = "kept" if row.passed else "BROKEN"
+    lines = [
+        f"{verdict}: accepted {balance.accepted} of {balance.planned}, lost {balance.lost}, "
+        f"duplicates {balance.duplicates} ({balance.explained} explained)",
+        f"recovered in {row.recovery_s:.1f} s, settled {row.settled_s:.1f} s later, {seconds:.0f} s in all",
+        f"{answers.summary()}; slowest {answers.slowest_s:.2f} s ({answers.slowest})",
+        *(f"! {complaint}" for complaint in row.complaints[:10]),
+    ]
+    print("\n".join(f"    {line}" for line in lines), flush=True)
 
 
 def _heading(seed: int) -> str:

@@ -1,0 +1,41 @@
+"""One rig for all tests of this folder; every test leaves it well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from faults import rig as rigs
+from faults.rig import Rig
+
+IS_LONG = bool(os.environ.get("FAULTS_LONG"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes minutes; runs with FAULTS_LONG=1 only")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and not IS_LONG:
+            item.add_marker(pytest.mark.skip(reason="long: set FAULTS_LONG=1"))
+
+
+@pytest.fixture(scope="session")
+async def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    async with rigs.running(tmp_path_factory.mktemp("faults")) as running:
+        await running.recovered()
+        yield running
+
+
+@pytest.fixture
+async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
+    """The running product; after the test every fault is over and it has recovered."""
+    try:
+        yield shared_rig
+    finally:
+        await shared_rig.calm()
+        await shared_rig.recovered()
+        await shared_rig.forget_parked()
