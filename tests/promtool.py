@@ -1,0 +1,22 @@
+"""Prometheus' own judge of rules, configurations and expositions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def run(*arguments: str, text: str | None = None) -> str:
+    """What `promtool <arguments>` prints; fails where it complains, skips where it is not installed."""
+    binary = shutil.which("promtool")
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("promtool is missing")
+        pytest.skip("promtool is missing")
+    done = subprocess.run([binary, *arguments], input=text, capture_output=True, text=True, timeout=100)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
