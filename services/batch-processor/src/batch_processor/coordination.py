@@ -25,6 +25,8 @@ class Dispatched:
     batch_id: UUID
     number: int
     owner_id: str
+    traceparent: str | None
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ async def dispatch(
 ) -> list[Dispatched]:
     """Choose the next chunks, batches in turn, and mark them as dispatched."""
     rows = await connection.fetch(_SQL["dispatch_chunks"], per_batch, in_all, lease_s)
-    return [Dispatched(row[0], row[1], row[2]) for row in rows]
+    return [Dispatched(**row) for row in rows]
 
 
 async def sweep(connection: Connection) -> int:

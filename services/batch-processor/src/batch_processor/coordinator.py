@@ -14,10 +14,11 @@ import asyncpg
 
 from batch_processor import batches, coordination, repository
 from batch_processor.batches import Tally
+from batch_processor.coordination import Dispatched
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress import Progress
-from chassis import logging, metrics, outbox
-from chassis.broker.envelope import command
+from chassis import logging, metrics, outbox, tracing
+from chassis.broker.envelope import Outgoing, command
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay
 from chassis.postgres import Postgres
@@ -103,10 +104,7 @@ class Coordinator:
             if chunks:
                 await outbox.add(
                     connection,
-                    [
-                        command(RunChunk(batch_id=c.batch_id, chunk=c.number), tenant=c.owner_id)
-                        for c in chunks
-                    ],
+                    [_command(chunk) for chunk in chunks],
                 )
         if chunks:
             self._busy_until = time.monotonic() + _BUSY_FOR_S
@@ -191,3 +189,9 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)
     event.clear()
+
+
+def _command(chunk: Dispatched) -> Outgoing:
+    # In the trace of the request that brought the batch, as every chunk of it.
+    tracing.begin(chunk.traceparent, chunk.request_id)
+    return command(RunChunk(batch_id=chunk.batch_id, chunk=chunk.number), tenant=chunk.owner_id)

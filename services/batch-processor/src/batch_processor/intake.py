@@ -64,6 +64,7 @@ class Intake:
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
         await self._apply(connection, [_creation(delivery.message) for delivery in deliveries])
+        await repository.note_traces(connection, deliveries)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
@@ -76,6 +77,7 @@ class Intake:
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Learn how many items the batches have."""
         await self._apply(connection, [_sealing(delivery.message) for delivery in deliveries])
+        await repository.note_traces(connection, deliveries)
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
         """Forget uploads that failed."""

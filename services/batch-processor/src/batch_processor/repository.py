@@ -16,8 +16,10 @@ from batch_processor.batches import Batch, Tally
 from batch_processor.chunks import Item, Outcomes
 from batch_processor.views import Surroundings
 from chassis import queries
+from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection
-from contracts.batches import ItemError, Result
+from contracts import headers
+from contracts.batches import CreateBatch, ItemError, Result, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
@@ -108,6 +110,18 @@ async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None
     if batches:
         # `default`: the driver gives ids of a type of its own.
         await connection.execute(_SQL["save_batches"], orjson.dumps(batches, default=str).decode())
+
+
+async def note_traces(
+    connection: Connection, deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]]
+) -> None:
+    """Remember which traces and requests brought these batches."""
+    await connection.execute(
+        _SQL["note_traces"],
+        [delivery.message.batch_id for delivery in deliveries],
+        [text(delivery.headers, headers.TRACEPARENT) for delivery in deliveries],
+        [text(delivery.headers, headers.REQUEST_ID) for delivery in deliveries],
+    )
 
 
 async def save_progress(connection: Connection, batch: Batch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from chassis import inbox, logging, metrics, migrations
+from chassis import inbox, logging, metrics, migrations, spans
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
@@ -88,6 +88,9 @@ class Foundation:
 
     async def open(self) -> None:
         """Start everything in the background."""
+        spans.configure(
+            service=self.service, endpoint=self.settings.otlp_endpoint, ratio=self.settings.trace_ratio
+        )
         self.health.add("startup", lambda: self._starting)
         self.health.add("database", self.postgres.check)
         self.health.add_vital("tasks", self.tasks.check)
@@ -103,6 +106,7 @@ class Foundation:
         await self.tasks.close()
         await self.messaging.close()
         await self.postgres.close()
+        await asyncio.to_thread(spans.close)
 
     async def _start(self) -> None:
         await self.postgres.open()

@@ -72,7 +72,7 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
     @app.get("/livez")
     async def livez() -> Response:
         failures = health.failures()
-        body = {"status": "failed" if failures else "alive", "reasons": failures}
+        body = {"status": "failed", "reasons": failures} if failures else {"status": "alive"}
         return Response(orjson.dumps(body), 503 if failures else 200, media_type="application/json")
 
     @app.get("/readyz")

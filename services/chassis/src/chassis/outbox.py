@@ -12,11 +12,12 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chassis import logging, metrics
-from chassis.broker.envelope import Outgoing
+from chassis import logging, metrics, spans
+from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, Overloaded, Unavailable
 from chassis.postgres import Connection, Postgres
+from contracts import headers as names
 
 log = logging.get(__name__)
 
@@ -141,7 +142,9 @@ class Relay:
 
     async def _publish(self, message: Outgoing) -> bool:
         try:
+            started_ns = time.time_ns()
             await self._publisher.publish(message)
+            _record_publish(message, started_ns)
         except Unavailable as error:
             log.warning("message stays in the outbox", message_id=message.message_id, reason=error.detail)
             return False
@@ -157,6 +160,22 @@ class Relay:
         self._depth = row["depth"]
         metrics.OUTBOX_DEPTH.set(row["depth"])
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
+
+
+def _record_publish(message: Outgoing, started_ns: int) -> None:
+    spans.record(
+        f"publish {message.message_type}",
+        "producer",
+        text(message.headers, names.TRACEPARENT),
+        started_ns=started_ns,
+        ended_ns=time.time_ns(),
+        attributes={
+            "messaging.system": "rabbitmq",
+            "messaging.destination.name": message.exchange,
+            "messaging.rabbitmq.destination.routing_key": message.routing_key,
+            "messaging.message.id": message.message_id,
+        },
+    )
 
 
 def _row(record: asyncpg.Record) -> _Row:

@@ -50,6 +50,21 @@ class Settings(BaseModel):
         description="json lines, or pretty for a terminal; auto looks whether there is one",
         examples=["json"],
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        pattern=r"^https?://",
+        description="address of an OpenTelemetry collector (OTLP over HTTP); none: no traces are recorded",
+        examples=["http://127.0.0.1:4318"],
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        alias="OTEL_TRACES_SAMPLER_ARG",
+        description="share of the traces begun here that is recorded",
+        examples=["0.1"],
+    )
     shutdown_delay_s: float = Field(
         default=0,
         ge=0,

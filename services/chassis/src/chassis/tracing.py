@@ -5,42 +5,81 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
-from random import getrandbits
+from random import getrandbits, random
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 
+SAMPLED = "01"
+_NOT_SAMPLED = "00"
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One hop of a trace: the whole's id, this hop's id and the sampling flags, all lower-case hex."""
+    """One hop of a trace: the whole's id, this hop's id and the sampling flags, all lower-case hex.
+
+    `parent_id` is the hop before, None at the root. `is_span` tells that `span_id` is a recorded span's.
+    """
 
     trace_id: str
     span_id: str
     flags: str
     request_id: str
+    parent_id: str | None = None
+    is_span: bool = False
 
     @property
     def traceparent(self) -> str:
         """The header that the next hop gets."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether spans of this trace are recorded, where recording is on."""
+        return bool(int(self.flags, 16) & 1)
 
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+current_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+class Sampling:
+    """Which share of the traces that begin here is recorded; 0 until recording is switched on."""
+
+    ratio: float = 0.0
 
 
 def begin(traceparent: str | None = None, request_id: str | None = None) -> Trace:
     """Continue the trace of `traceparent`, or start one, and make it the current one."""
-    match = _TRACEPARENT.match(traceparent) if traceparent else None
-    span_id = f"{getrandbits(64) or 1:016x}"
-    trace_id, flags = (match[1], match[3]) if match else (f"{getrandbits(128) or 1:032x}", "00")
-    if request_id is None or not _REQUEST_ID.match(request_id):
-        request_id = trace_id
-    trace = Trace(trace_id, span_id, flags, request_id)
-    _current.set(trace)
+    trace = read(traceparent, request_id) if traceparent else None
+    if trace is None:
+        trace_id = f"{getrandbits(128) or 1:032x}"
+        trace = Trace(trace_id, _new_span_id(), _sampling_flags(), _proper(request_id) or trace_id)
+    current_trace.set(trace)
     return trace
+
+
+def read(traceparent: str, request_id: str | None = None) -> Trace | None:
+    """The next hop of the trace that `traceparent` names, or None when it is malformed."""
+    match = _TRACEPARENT.match(traceparent)
+    if match is None:
+        return None
+    return Trace(match[1], _new_span_id(), match[3], _proper(request_id) or match[1], match[2])
 
 
 def current() -> Trace | None:
     """The trace of the work at hand, if it has one."""
-    return _current.get()
+    return current_trace.get()
+
+
+def _new_span_id() -> str:
+    # Ids need to be different, not secret: the fast generator is enough.
+    return f"{getrandbits(64) or 1:016x}"
+
+
+def _proper(request_id: str | None) -> str | None:
+    return request_id if request_id is not None and _REQUEST_ID.match(request_id) else None
+
+
+def _sampling_flags() -> str:
+    is_sampled = Sampling.ratio > 0 and random() < Sampling.ratio  # noqa: S311 - not a secret
+    return SAMPLED if is_sampled else _NOT_SAMPLED

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis import logging, metrics
+from chassis import logging, metrics, spans
 from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay as OutboxRelay
@@ -167,6 +167,7 @@ class Dispatcher:
                 await self._try(job)
 
     async def _try(self, job: Job) -> None:
+        started_ns = time.time_ns()
         try:
             outcome = await self._deliver(job)
         except (RelayUnreachable, AuthenticationRefused):
@@ -177,6 +178,7 @@ class Dispatcher:
             self.recorder.add(self._interrupted(job, reason, after_dot=False, draft=self._draft()))
         else:
             self.recorder.add(outcome)
+            _record_span(outcome, started_ns)
 
     async def _deliver(self, job: Job) -> Outcome:
         envelope = await _envelope(job)
@@ -247,6 +249,28 @@ class Dispatcher:
             count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
         metrics.EMAIL_DUE.set(count)
         metrics.EMAIL_OLDEST_DUE.set(oldest_s)
+
+
+def _record_span(outcome: Outcome, started_ns: int) -> None:
+    attempt = outcome.attempt
+    assert attempt is not None
+    spans.record(
+        "deliver by SMTP",
+        "client",
+        outcome.job.mail.traceparent,
+        started_ns=started_ns,
+        ended_ns=time.time_ns(),
+        attributes={
+            "server.address": attempt.host,
+            "tickwire.email_id": str(outcome.job.mail.id),
+            "tickwire.attempt": outcome.job.tries + 1,
+            "tickwire.outcome": attempt.outcome,
+            "smtp.reply_code": attempt.code or 0,
+            "smtp.reply": attempt.text,
+        },
+        failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
+        is_linked=True,
+    )
 
 
 async def _envelope(job: Job) -> Envelope:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from chassis import logging, metrics, tracing
+from opentelemetry.trace import Span
+
+from chassis import logging, metrics, spans, tracing
 from chassis.errors import PayloadTooLarge
 
 log = logging.get(__name__)
@@ -20,13 +22,16 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ROUTE = "tickwire.route"
 BODY = "tickwire.body"
+POLICY = "tickwire.content-security-policy"
+STATUS = "tickwire.status"
 
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
+# For answers that are no pages; a page leaves its own policy in the scope.
+_NO_PAGE = b"default-src 'none'; frame-ancestors 'none'"
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_BYTES = 1 << 20
 # As nginx counts a client that went away before its answer: nothing failed here.
@@ -97,14 +102,18 @@ class Edge:
             return
         trace = _begin_trace(scope)
         if scope["type"] == "websocket":
-            await self._app(scope, _with_text(receive), _with_headers(send, trace))
+            await self._app(scope, _with_text(receive), _with_headers(scope, send, trace))
             return
-        await self._serve(scope, receive, send, trace)
+        with spans.span(scope["method"], "server") as span:
+            # Inside the span, whose id the next hop and the answer get.
+            await self._serve(scope, receive, send, tracing.current() or trace)
+            if span is not None:
+                _describe(span, scope)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
         started = time.perf_counter()
         status = _GONE
-        send_with_headers = _with_headers(send, trace)
+        send_with_headers = _with_headers(scope, send, trace)
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -120,6 +129,7 @@ class Edge:
             raise
         finally:
             self._in_flight -= 1
+            scope[STATUS] = status
             _record(scope, status, time.perf_counter() - started, trace)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
@@ -139,17 +149,30 @@ class Edge:
         return receive_limited
 
 
+def _describe(span: Span, scope: Scope) -> None:
+    route = scope.get(ROUTE, "unmatched")
+    span.update_name(f"{scope['method']} {route}")
+    span.set_attributes(
+        {
+            "http.request.method": scope["method"],
+            "http.route": route,
+            "http.response.status_code": scope.get(STATUS, 0),
+        }
+    )
+
+
 def _announces_body(scope: Scope) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
-def _with_headers(send: Send, trace: tracing.Trace) -> Send:
+def _with_headers(scope: Scope, send: Send, trace: tracing.Trace) -> Send:
     """`send`, where an answer (also one that refuses a WebSocket) gets its ids and the security headers."""
     ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            message = {**message, "headers": [*message["headers"], *ids, *_SECURITY]}
+            policy = (b"content-security-policy", scope.get(POLICY, _NO_PAGE))
+            message = {**message, "headers": [*message["headers"], *ids, *_SECURITY, policy]}
         await send(message)
 
     return send_with_headers

@@ -20,6 +20,8 @@ WITH RECURSIVE waiting (batch_id) AS (
         b.id AS batch_id,
         c.number,
         b.owner_id,
+        b.traceparent,
+        b.request_id,
         b.priority,
         coalesce(f.chunks, 0) + row_number() OVER (PARTITION BY b.id ORDER BY c.number) AS turn
     FROM (SELECT batch_id FROM waiting WHERE batch_id IS NOT NULL LIMIT 1000) AS w
@@ -30,7 +32,7 @@ WITH RECURSIVE waiting (batch_id) AS (
         ORDER BY number LIMIT greatest(0, $1::int - coalesce(f.chunks, 0))
     ) AS c
 ), chosen AS (
-    SELECT batch_id, number, owner_id FROM candidates ORDER BY turn, priority DESC, batch_id
+    SELECT batch_id, number, owner_id, traceparent, request_id FROM candidates ORDER BY turn, priority DESC, batch_id
     LIMIT greatest(0, $2::int - coalesce((SELECT sum(chunks) FROM flying), 0)::int)
 )
 UPDATE chunks AS c SET
@@ -39,7 +41,7 @@ UPDATE chunks AS c SET
     leased_until = now() + least(3600, $3::float8 * 2 ^ least(c.dispatches, 10)) * interval '1 s'
 FROM chosen
 WHERE c.batch_id = chosen.batch_id AND c.number = chosen.number
-RETURNING c.batch_id, c.number, chosen.owner_id
+RETURNING c.batch_id, c.number, chosen.owner_id, chosen.traceparent, chosen.request_id
 
 -- name: promote_chunks
 UPDATE chunks AS c SET state = 'ready'

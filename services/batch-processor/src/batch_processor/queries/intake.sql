@@ -42,3 +42,8 @@ CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 SELECT id, owner_id FROM batches
 WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
 ORDER BY created_at LIMIT 100
+
+-- name: note_traces
+UPDATE batches SET traceparent = noted.traceparent, request_id = noted.request_id
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS noted (id, traceparent, request_id)
+WHERE batches.id = noted.id

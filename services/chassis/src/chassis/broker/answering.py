@@ -10,7 +10,7 @@ from typing import Any
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging, metrics, tracing
+from chassis import logging, metrics, spans, tracing
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Link, Publisher
 from chassis.broker.topology import declare_queue
@@ -69,7 +69,8 @@ class RpcServer:
         started = time.perf_counter()
         self._busy += 1
         try:
-            status, body, outcome = await self._answer(message_type, message.body, headers)
+            with spans.span(f"answer {message_type}", "server"):
+                status, body, outcome = await self._answer(message_type, message.body, headers)
         finally:
             self._busy -= 1
         known = message_type if message_type in self._handlers else "unknown"

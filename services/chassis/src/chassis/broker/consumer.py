@@ -14,7 +14,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.channel import Channel
 from pydantic import ValidationError
 
-from chassis import inbox, logging, metrics, tracing
+from chassis import inbox, logging, metrics, spans, tracing
 from chassis.broker import parking, retries
 from chassis.broker.envelope import Delivery, Outgoing, text
 from chassis.broker.rabbitmq import AWAY, Link, Publisher
@@ -238,8 +238,11 @@ class Consumer:
 
     async def _handle(self, handler: Handler, group: list[_Incoming]) -> None:
         tracing.begin(text(group[0].headers, names.TRACEPARENT), text(group[0].headers, names.REQUEST_ID))
-        started = time.perf_counter()
-        error = await self._try(handler, group)
+        started, started_ns = time.perf_counter(), time.time_ns()
+        with spans.following():
+            error = await self._try(handler, group)
+        for incoming in group:
+            self._record(incoming, started_ns, error)
         if error is None:
             elapsed = time.perf_counter() - started
             metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
@@ -251,6 +254,24 @@ class Consumer:
                 await self._handle(handler, [incoming])
         else:
             await self._fail(group[0], error)
+
+    def _record(self, incoming: _Incoming, started_ns: int, error: Exception | None) -> None:
+        # The link to where the message was made survives retries, parking and replay, like the header.
+        spans.record(
+            f"process {incoming.message_type}",
+            "consumer",
+            text(incoming.headers, names.TRACEPARENT),
+            started_ns=started_ns,
+            ended_ns=time.time_ns(),
+            attributes={
+                "messaging.system": "rabbitmq",
+                "messaging.destination.name": self.queue,
+                "messaging.message.id": incoming.message_id,
+                "tickwire.attempt": incoming.attempt,
+            },
+            failed=None if error is None else f"{type(error).__name__}: {error}"[:_ERROR_LENGTH],
+            is_linked=True,
+        )
 
     async def _try(self, handler: Handler, group: list[_Incoming]) -> Exception | None:
         """Call the handler; gives why it failed.

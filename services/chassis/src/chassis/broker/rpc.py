@@ -11,7 +11,7 @@ from typing import TypeVar
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel
 
-from chassis import logging, metrics
+from chassis import logging, metrics, spans
 from chassis.broker.breaker import Breaker
 from chassis.broker.envelope import Outgoing, stamp
 from chassis.broker.rabbitmq import Link, Publisher
@@ -94,7 +94,8 @@ class RpcClient:
         started = time.perf_counter()
         outcome = "cancelled"
         try:
-            body = await self._exchange(target, request, deadline)
+            with spans.span(f"ask {request.message_type}", "client", {"tickwire.service": name}):
+                body = await self._exchange(target, request, deadline)
             outcome = "ok"
             return body
         except ServiceError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
+from chassis import spans
 from chassis.deadlines import Deadline
 from stock_data.errors import (
     AuthFailed,
@@ -102,8 +103,9 @@ class Transport:
 
     async def _attempt(self, path: str, query: Mapping[str, str], deadline: Deadline) -> _Response:
         try:
-            async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())):
-                return await self._fetch(path, query)
+            with spans.span(f"GET {self._name}", "client", {"url.path": path}):
+                async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())):
+                    return await self._fetch(path, query)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamDown(f"{self._name} did not answer in time.") from error
         except httpx.HTTPError as error:

@@ -1,0 +1,171 @@
+"""Spans of OpenTelemetry, sent by OTLP: nearly free until `OTEL_EXPORTER_OTLP_ENDPOINT` is set."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.util.types import Attributes as OtelAttributes
+
+from chassis import tracing
+from chassis.tracing import Sampling, Trace, current_trace
+
+Kind = Literal["server", "client", "producer", "consumer", "internal"]
+Attributes = Mapping[str, str | int | float | bool]
+
+_KINDS = {
+    "server": SpanKind.SERVER,
+    "client": SpanKind.CLIENT,
+    "producer": SpanKind.PRODUCER,
+    "consumer": SpanKind.CONSUMER,
+    "internal": SpanKind.INTERNAL,
+}
+_EXPORT_TIMEOUT_S = 5
+
+
+class Recorder:
+    """The process's recorder of spans; without one nothing is recorded."""
+
+    tracer: otel.Tracer | None = None
+    provider: TracerProvider | None = None
+
+
+class _OurIds(IdGenerator):
+    """Gives a root span the trace id that its request has already, in logs and answers."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+
+    def generate_span_id(self) -> int:
+        return self._random.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        trace = tracing.current()
+        return int(trace.trace_id, 16) if trace else self._random.generate_trace_id()
+
+
+class _OursOnly(Sampler):
+    """Decides about roots: what belongs to no request (a poll, a ping) is not recorded."""
+
+    def should_sample(self, *_: object, attributes: OtelAttributes = None, **__: object) -> SamplingResult:
+        trace = tracing.current()
+        is_ours = trace is not None and trace.is_sampled
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if is_ours else Decision.DROP, attributes)
+
+    def get_description(self) -> str:
+        return "roots of requests only"
+
+
+def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
+    """Send spans to `endpoint` (a collector's base address), of `ratio` (0 to 1) of the traces begun here."""
+    if not endpoint:
+        return
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.namespace": "tickwire"}),
+        id_generator=_OurIds(),
+        sampler=ParentBased(_OursOnly()),
+    )
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    Recorder.provider = provider
+    Recorder.tracer = provider.get_tracer("tickwire")
+    Sampling.ratio = ratio
+    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # theirs
+
+
+def close() -> None:
+    """Send what is recorded and stop; waits 5 seconds at most. Blocks: call it off the loop."""
+    provider, Recorder.provider, Recorder.tracer = Recorder.provider, None, None
+    Sampling.ratio = 0.0
+    if provider is not None:
+        provider.force_flush(_EXPORT_TIMEOUT_S * 1000)
+        provider.shutdown()
+
+
+@contextlib.contextmanager
+def span(name: str, kind: Kind, attributes: Attributes | None = None) -> Iterator[Span | None]:
+    """Record the block as a child of the current trace; what happens inside belongs to it."""
+    trace = current_trace.get()
+    if Recorder.tracer is None or trace is None or not trace.is_sampled:
+        yield None
+        return
+    recorded = Recorder.tracer.start_span(name, _parent(trace), _KINDS[kind], dict(attributes or {}))
+    inner = replace(trace, span_id=format(recorded.get_span_context().span_id, "016x"), is_span=True)
+    outer = current_trace.set(inner)
+    try:
+        with otel.use_span(recorded, end_on_exit=True):
+            yield recorded
+    finally:
+        current_trace.reset(outer)
+
+
+@contextlib.contextmanager
+def following() -> Iterator[None]:
+    """What the block does belongs to the current trace, without a span of its own around it."""
+    trace = current_trace.get()
+    if Recorder.tracer is None or trace is None or not trace.is_sampled:
+        yield
+        return
+    attached = otel_context.attach(_parent(trace))
+    try:
+        yield
+    finally:
+        otel_context.detach(attached)
+
+
+def record(
+    name: str,
+    kind: Kind,
+    traceparent: str | None,
+    *,
+    started_ns: int,
+    ended_ns: int,
+    attributes: Attributes | None = None,
+    failed: str | None = None,
+    is_linked: bool = False,
+) -> None:
+    """Record something that is over, as a child of `traceparent`, with a link to it where `is_linked`.
+
+    Times are nanoseconds since 1970. For work that was done for several traces at once.
+    """
+    if Recorder.tracer is None or traceparent is None:
+        return
+    trace = tracing.read(traceparent)
+    if trace is None or not trace.is_sampled or trace.parent_id is None:
+        return
+    parent = _remote(trace.trace_id, trace.parent_id)
+    recorded = Recorder.tracer.start_span(
+        name,
+        otel.set_span_in_context(NonRecordingSpan(parent), Context()),
+        _KINDS[kind],
+        dict(attributes or {}),
+        links=[Link(parent)] if is_linked else None,
+        start_time=started_ns,
+    )
+    if failed is not None:
+        recorded.set_status(otel.StatusCode.ERROR, failed)
+    recorded.end(ended_ns)
+
+
+def _parent(trace: Trace) -> Context:
+    parent_id = trace.span_id if trace.is_span else trace.parent_id
+    if parent_id is None:
+        return Context()
+    return otel.set_span_in_context(NonRecordingSpan(_remote(trace.trace_id, parent_id)), Context())
+
+
+def _remote(trace_id: str, span_id: str) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(1))

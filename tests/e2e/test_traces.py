@@ -1,0 +1,143 @@
+"""One trace from the HTTP request to the SMTP reply, and one through the chunks of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from doubles.collector import Collector, Seen, collecting
+from native import stack as native_stack
+from native.stack import Stack
+from waiting import until
+
+
+@pytest.fixture(scope="module")
+async def collector() -> AsyncIterator[Collector]:
+    async with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "EMAIL_RETRY_SCALE": "0.03",
+    }
+    directory = tmp_path_factory.mktemp("traced")
+    async with native_stack.start(directory, without=("prometheus",), variables=variables) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def client(traced: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {traced.api_key}"}
+    async with httpx.AsyncClient(base_url=traced.url, headers=headers, timeout=20) as opened:
+        yield opened
+
+
+def trace_of(answer: httpx.Response) -> str:
+    return answer.headers["traceparent"].split("-")[1]
+
+
+def by_name(spans: list[Seen], name: str) -> list[Seen]:
+    return [span for span in spans if span.name == name]
+
+
+def depth(span: Seen, spans: list[Seen]) -> int:
+    parents = {s.span_id: s for s in spans}
+    steps = 0
+    while span.parent_id in parents:
+        span, steps = parents[span.parent_id], steps + 1
+    return steps
+
+
+async def test_one_trace_leads_from_the_request_to_the_smtp_reply(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    mail = {"to": ["trace@example.com"], "subject": "s", "text": "t"}
+    trace_id = trace_of(await client.post("/v1/emails", json=mail))
+
+    def delivered() -> list[Seen]:
+        return by_name(collector.of(trace_id), "deliver by SMTP")
+
+    (delivery,) = await until(delivered, timeout_s=30)
+    await until(lambda: by_name(collector.of(trace_id), "process email.send.v1"))
+    await until(lambda: by_name(collector.of(trace_id), "publish email.send.v1"))
+    await until(lambda: by_name(collector.of(trace_id), "POST /v1/emails"))
+    spans = collector.of(trace_id)
+    (root,) = by_name(spans, "POST /v1/emails")
+    (consumed,) = by_name(spans, "process email.send.v1")
+    (published,) = by_name(spans, "publish email.send.v1")
+    assert root.parent_id == ""
+    assert {s.service for s in (root, published)} == {"gateway"}
+    assert {s.service for s in (consumed, delivery)} == {"email"}
+    assert {s.parent_id for s in (published, consumed, delivery)} == {root.span_id}
+    assert consumed.links == delivery.links == (root.span_id,)
+    assert delivery.attributes["smtp.reply_code"] == 250
+
+
+async def test_retries_stay_in_the_trace_and_say_what_failed(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    mail = {"to": ["defer451@example.com"], "subject": "s", "text": "t"}
+    trace_id = trace_of(await client.post("/v1/emails", json=mail))
+
+    def two_attempts() -> Any:
+        found = by_name(collector.of(trace_id), "deliver by SMTP")
+        return found if len(found) >= 2 else None
+
+    attempts = await until(two_attempts, timeout_s=40)
+    assert [span.attributes["tickwire.attempt"] for span in attempts[:2]] == [1, 2]
+    assert all(span.failed for span in attempts)
+    assert all(span.attributes["smtp.reply_code"] == 451 for span in attempts)
+
+
+async def test_a_batch_is_one_trace_through_its_chunks(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    answer = await client.post("/v1/batches", json={"operation": "echo", "items": list(range(1200))})
+    trace_id = trace_of(answer)
+
+    def chunks() -> Any:
+        found = by_name(collector.of(trace_id), "process batch.run-chunk.v1")
+        return found if len(found) >= 2 else None
+
+    found = await until(chunks, timeout_s=30)
+    spans = collector.of(trace_id)
+    (root,) = by_name(spans, "POST /v1/batches")
+    assert {span.service for span in found} == {"batch-processor"}
+    assert all(span.trace_id == root.trace_id for span in found)
+    assert by_name(spans, "process batch.create.v1")[0].parent_id == root.span_id
+
+
+async def test_a_question_is_seen_from_both_sides(client: httpx.AsyncClient, collector: Collector) -> None:
+    trace_id = trace_of(await client.get("/v1/stocks/AAPL/bars", params={"limit": 1}))
+    await until(lambda: by_name(collector.of(trace_id), "answer stocks.get-bars.v1"), timeout_s=30)
+    await until(lambda: by_name(collector.of(trace_id), "GET /v1/stocks/<symbol>/bars"))
+    spans = collector.of(trace_id)
+    (asked,) = by_name(spans, "ask stocks.get-bars.v1")
+    (answered,) = by_name(spans, "answer stocks.get-bars.v1")
+    assert (asked.service, answered.service) == ("gateway", "stock-data")
+    assert answered.parent_id == asked.span_id
+    assert depth(answered, spans) == 2
+
+
+async def test_the_callers_trace_is_continued(client: httpx.AsyncClient, collector: Collector) -> None:
+    trace_id, caller = "2af7651916cd43dd8448eb211c80319e", "b7ad6b7169203331"
+    await client.get("/v1/me", headers={"traceparent": f"00-{trace_id}-{caller}-01"})
+    (span,) = await until(lambda: by_name(collector.of(trace_id), "GET /v1/me"), timeout_s=30)
+    assert span.parent_id == caller
+
+
+async def test_a_caller_who_does_not_sample_is_not_recorded(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    trace_id = "3af7651916cd43dd8448eb211c80319e"
+    await client.get("/v1/me", headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-00"})
+    later = trace_of(await client.get("/v1/me"))
+    await until(lambda: collector.of(later), timeout_s=30)
+    assert collector.of(trace_id) == []
