@@ -1,0 +1,24 @@
+"""A real stack with its Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from native import stack as native_stack
+from native.stack import Stack
+from watching import Watcher
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with native_stack.start(tmp_path_factory.mktemp("watched")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def watcher(stack: Stack) -> AsyncIterator[Watcher]:
+    async with httpx.AsyncClient(base_url=stack.prometheus.url, timeout=20) as client:
+        yield Watcher(client)

@@ -1,0 +1,67 @@
+"""Asking a live Prometheus."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+
+class Watcher:
+    """The HTTP API of one Prometheus."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def values(self, query: str) -> list[Mapping[str, Any]]:
+        """What `query` gives now: labels (`metric`) and `value` of each series."""
+        return list((await self._get("query", query=query))["result"])
+
+    async def has_data(self, query: str, *, seconds: int = 60) -> bool:
+        """Whether a graph of `query` over the last `seconds` shows at least one point."""
+        now = time.time()
+        span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}", "step": "3"}
+        found = await self._get("query_range", query=query, **span)
+        return any(
+            not math.isnan(float(value)) for series in found["result"] for _, value in series["values"]
+        )
+
+    async def firing(self) -> set[tuple[str, str]]:
+        """Name and service of each alert that fires."""
+        alerts = (await self._get("alerts"))["alerts"]
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("service", ""))
+            for alert in alerts
+            if alert["state"] == "firing"
+        }
+
+    async def alerts(self) -> list[Mapping[str, Any]]:
+        """The alerts that are pending or fire, as Prometheus tells them."""
+        return list((await self._get("alerts"))["alerts"])
+
+    async def rules(self) -> list[Mapping[str, Any]]:
+        """Every rule, with its `health` and `lastError`."""
+        groups = (await self._get("rules"))["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    async def targets(self) -> Mapping[str, str]:
+        """The health of each target, by job and service."""
+        found = (await self._get("targets"))["activeTargets"]
+        return {f"{t['labels']['job']}/{t['labels']['service']}": t["health"] for t in found}
+
+    async def exemplars(self, query: str) -> list[Mapping[str, str]]:
+        """The labels of the exemplars of `query` within the last five minutes."""
+        now = time.time()
+        found = await self._get(
+            "query_exemplars", query=query, start=f"{now - 300:.0f}", end=f"{now + 1:.0f}"
+        )
+        return [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+
+    async def _get(self, path: str, **parameters: str) -> Any:
+        response = await self._client.get(f"/api/v1/{path}", params=parameters)
+        document = response.json()
+        assert document["status"] == "success", (parameters, document)
+        return document["data"]
