@@ -11,7 +11,7 @@ from werkzeug.routing import MapAdapter
 
 from gateway import overview, short
 from gateway.acceptance import batch_routes, email_routes
-from gateway.administration import parked
+from gateway.administration import console, parked, status
 from gateway.edge import ROUTE, Application, Edge
 from gateway.endpoint import Api, answer, scope_of
 from gateway.identity import routes as identity_routes
@@ -92,6 +92,8 @@ def _create_quart(resources: Resources) -> Quart:
         users=resources.users,
     )
     parked.register(api, resources.parked)
+    status.register(api, resources.status)
+    console.register(app)
     _register_healthz(app, resources)
     return app
 

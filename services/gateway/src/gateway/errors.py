@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import ServiceError
+from chassis.errors import ServiceError, Unavailable
 
 
 class IdempotencyConflict(ServiceError):
@@ -37,3 +37,18 @@ class UnknownOperation(ServiceError):
     code = "unknown-operation"
     status = 422
     title = "Unknown operation"
+
+
+class MonitoringNotConfigured(ServiceError):
+    """The gateway was not told where Prometheus is."""
+
+    code = "monitoring-not-configured"
+    status = 404
+    title = "Monitoring is not configured"
+
+
+class MonitoringUnavailable(Unavailable):
+    """Prometheus did not answer, or not in a way that can be understood."""
+
+    code = "monitoring-unavailable"
+    title = "Monitoring unavailable"

@@ -16,6 +16,8 @@ from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.repository import AcceptanceRepository
 from gateway.acceptance.upload_desk import UploadDesk
 from gateway.administration.parked import ParkedDesk
+from gateway.administration.prometheus import Prometheus
+from gateway.administration.status import StatusDesk
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import IdentityRepository
@@ -48,6 +50,7 @@ class Resources:
         uploads = UploadDesk(self.acceptor, acceptances, messaging.publisher)
         self.batches = BatchDesk(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
         self.parked = ParkedDesk(self.foundation.parked, self.rpc)
+        self.status = StatusDesk(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockDesk(self.book, self.rpc)
         self.hub = Hub()
@@ -75,6 +78,7 @@ class Resources:
     async def close(self) -> None:
         """Stop in order."""
         await self.foundation.close()
+        await self.status.close()
 
     async def _make_bootstrap_key_known(self) -> None:
         if self.settings.bootstrap_key is None:
@@ -82,3 +86,8 @@ class Resources:
         key = keys.parse(self.settings.bootstrap_key.get_secret_value())
         assert key is not None  # the settings have seen to it
         await self.identity.ensure_admin(key.id, keys.digest(self.pepper, key))
+
+
+def _prometheus(settings: GatewaySettings) -> Prometheus | None:
+    url = settings.prometheus_url
+    return None if url is None else Prometheus(url.get_secret_value())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import Settings
 from gateway.identity import keys
+
+_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 class GatewaySettings(Settings):
@@ -57,7 +60,13 @@ class GatewaySettings(Settings):
         default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
     )
 
-    @field_validator("bootstrap_key", mode="before")
+    prometheus_url: SecretStr | None = Field(
+        default=None,
+        description="address of the Prometheus that /console/status draws from; none: the page says so",
+        examples=["http://127.0.0.1:9090"],
+    )
+
+    @field_validator("bootstrap_key", "prometheus_url", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
@@ -67,4 +76,11 @@ class GatewaySettings(Settings):
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and keys.parse(value.get_secret_value()) is None:
             raise ValueError("not a key: tw_live_<16 hex digits>_<43 characters>")
+        return value
+
+    @field_validator("prometheus_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _ADDRESS.fullmatch(value.get_secret_value()):
+            raise ValueError("not an address: http://<host>:<port>")
         return value

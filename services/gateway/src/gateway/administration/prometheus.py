@@ -1,0 +1,152 @@
+"""Prometheus' HTTP API (https://prometheus.io/docs/prometheus/latest/querying/api/), with bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from chassis.deadlines import Deadline
+from gateway.errors import MonitoringUnavailable
+
+A = TypeVar("A", bound=BaseModel)
+
+_MOST_BYTES = 1 << 20
+_CONNECTIONS = 4
+_LONGEST_S = 10.0
+_SHOWN = 200
+
+
+class Sample(BaseModel):
+    """One series at one moment: labels, and (seconds since 1970, value)."""
+
+    metric: dict[str, str]
+    value: tuple[float, float]
+
+
+class Series(BaseModel):
+    """One series over time: labels, and pairs of (seconds since 1970, value)."""
+
+    metric: dict[str, str]
+    values: list[tuple[float, float]]
+
+
+class Alert(BaseModel):
+    """One alert that Prometheus knows."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str] = Field(default_factory=dict)
+    state: str
+    since: str = Field(default="", alias="activeAt")
+
+
+class _Vector(BaseModel):
+    result: list[Sample]
+
+
+class _Matrix(BaseModel):
+    result: list[Series]
+
+
+class _Alerts(BaseModel):
+    alerts: list[Alert]
+
+
+class _VectorAnswer(BaseModel):
+    status: Literal["success"]
+    data: _Vector
+
+
+class _MatrixAnswer(BaseModel):
+    status: Literal["success"]
+    data: _Matrix
+
+
+class _AlertsAnswer(BaseModel):
+    status: Literal["success"]
+    data: _Alerts
+
+
+class _Refusal(BaseModel):
+    error: str
+
+
+class Prometheus:
+    """Asks one Prometheus, four questions at a time. All methods raise `MonitoringUnavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"accept": "application/json"},
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+            # The deadline of each question is the limit that counts.
+            timeout=_LONGEST_S,
+            # It is a neighbour: the way to it leads through no proxy of the environment.
+            trust_env=False,
+            verify=ssl.create_default_context() if url.startswith("https:") else False,
+        )
+        self._room = asyncio.Semaphore(_CONNECTIONS)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def now(self, query: str, deadline: Deadline) -> list[Sample]:
+        """What `query` gives at this moment."""
+        answer = await self._get("/api/v1/query", {"query": query}, _VectorAnswer, deadline)
+        return answer.data.result
+
+    async def over(
+        self, query: str, *, start: int, end: int, step_s: int, deadline: Deadline
+    ) -> list[Series]:
+        """What `query` gives from `start` to `end` (seconds since 1970), one each `step_s` seconds."""
+        asked = {"query": query, "start": str(start), "end": str(end), "step": str(step_s)}
+        answer = await self._get("/api/v1/query_range", asked, _MatrixAnswer, deadline)
+        return answer.data.result
+
+    async def alerts(self, deadline: Deadline) -> list[Alert]:
+        """The alerts that fire or are about to."""
+        answer = await self._get("/api/v1/alerts", {}, _AlertsAnswer, deadline)
+        return answer.data.alerts
+
+    async def _get(self, path: str, asked: Mapping[str, str], model: type[A], deadline: Deadline) -> A:
+        status, body = await self._in_time(path, asked, deadline)
+        if status != httpx.codes.OK:
+            raise MonitoringUnavailable(f"Prometheus answers with status {status}{_reason(body)}")
+        try:
+            return model.model_validate_json(body)
+        except ValidationError:
+            raise MonitoringUnavailable(
+                "What answers at GATEWAY_PROMETHEUS_URL does not speak like Prometheus."
+            ) from None
+
+    async def _in_time(self, path: str, asked: Mapping[str, str], deadline: Deadline) -> tuple[int, bytes]:
+        try:
+            async with asyncio.timeout(deadline.remaining_s()), self._room:
+                return await self._fetch(path, asked)
+        except TimeoutError:
+            raise MonitoringUnavailable("Prometheus did not answer in time.") from None
+        except httpx.ConnectError:
+            raise MonitoringUnavailable("Prometheus cannot be reached.") from None
+        except httpx.HTTPError as error:
+            raise MonitoringUnavailable(f"Prometheus broke off: {type(error).__name__}.") from error
+
+    async def _fetch(self, path: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
+        body = bytearray()
+        async with self._client.stream("GET", path, params=dict(asked)) as response:
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > _MOST_BYTES:
+                    raise MonitoringUnavailable(f"Prometheus answers with more than {_MOST_BYTES} bytes.")
+        return response.status_code, bytes(body)
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return f": {_Refusal.model_validate_json(body).error[:_SHOWN]}"
+    except ValidationError:
+        return "."
