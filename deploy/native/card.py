@@ -8,6 +8,7 @@ _TEMPLATE = """
   Tickwire is ready.
 
     API           {gateway}
+    status        {gateway}/console/status    (asks for the API key)
     mailbox       {mailbox}
     Prometheus    {prometheus}
     API key       {key}

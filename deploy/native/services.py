@@ -85,6 +85,8 @@ class Backing:
         defaults = {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         if service.name == "gateway":
             defaults |= self._gateway_secrets()
+            # In place whether or not Prometheus runs: without it the status page says that it is away.
+            defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
         if service.name == "email":
             defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
         return defaults

@@ -51,6 +51,7 @@ missing_packages() {
     if [ $development = yes ]; then
         present smtp-sink || printf 'postfix '
         present wrk || printf 'wrk '
+        present chromium || printf 'chromium '
     fi
 }
 
