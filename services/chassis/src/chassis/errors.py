@@ -8,6 +8,9 @@ from typing import ClassVar
 from contracts.message import Failure, FieldError
 
 
+_RETRY_AFTER_S = 2.0
+
+
 class ServiceError(Exception):
     """An error with a meaning for the caller; `detail` says which thing, what was wrong and what to do."""
 
@@ -38,6 +41,7 @@ class ServiceError(Exception):
             title=self.title,
             detail=self.detail,
             retryable=self.retryable,
+            retry_after_s=self.retry_after_s,
             errors=self.errors,
         )
 
@@ -162,10 +166,16 @@ class DeadlineExceeded(ServiceError):
 
 
 class RemoteFailure(ServiceError):
-    """A service answered a request with an error; it keeps that error's code, status and title."""
+    """A service answered a request with an error; it keeps that error's code, status and title.
+
+    What is away for a moment always says when to try again.
+    """
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.detail, errors=failure.errors)
+        retry_after_s = failure.retry_after_s
+        if retry_after_s is None and failure.status == 503:
+            retry_after_s = _RETRY_AFTER_S
+        super().__init__(failure.detail, errors=failure.errors, retry_after_s=retry_after_s)
         self.code = failure.code  # type: ignore[misc]  # carries the remote error's own identity
         self.status = failure.status  # type: ignore[misc]
         self.title = failure.title  # type: ignore[misc]

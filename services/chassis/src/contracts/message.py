@@ -62,11 +62,13 @@ class FieldError(Contract):
 
 
 class Failure(Reply):
-    """The answer to a request that failed: the error's code, HTTP status and whether trying again helps."""
+    """The answer to a request that failed: the error's code, HTTP status, whether trying again helps, and
+    after how many seconds."""
 
     code: str
     status: int
     title: str
     detail: str
     retryable: bool = False
+    retry_after_s: float | None = None
     errors: list[FieldError] = Field(default_factory=list)
