@@ -16,6 +16,7 @@ from pamqp.commands import Basic
 from contracts.topology import LADDER, SERVICES
 from faults.rig import Rig
 from native.rabbitmq import VHOST
+from waiting import until
 
 Harm = Callable[[Rig, random.Random], Awaitable[None]]
 
@@ -213,6 +214,8 @@ def full_queue(queue: str, owner: str, seconds: float, *, most: int) -> Harm:
         async with policy(rig, f"^{queue}$", limit):
             await rig.stack.stop(owner)
             await asyncio.sleep(seconds)
+            refused = 'tickwire_messages_published_total{exchange="commands",outcome="refused"}'
+            assert await rig.metric("gateway", refused) > 0, "the queue was never full"
         await rig.stack.start(owner)
 
     return strike
@@ -240,11 +243,10 @@ async def short_ladder(rig: Rig, *, delay_ms: int) -> AsyncIterator[None]:
         "overflow": "reject-publish",
         "max-length": 100_000,
     }
-    names = [rung.queue for rung in LADDER]
     async with policy(rig, r"^retry\.", definition):
         yield
         # What still waits on a rung would wait as long as the rung really takes.
-        while any((await rig.depths(*names)).values()):
+        while await _somebody_waits(rig):
             await asyncio.sleep(0.2)
 
 
@@ -262,9 +264,14 @@ async def broken_table(rig: Rig, database: str, table: str) -> AsyncIterator[Non
         await connection.close()
 
 
+async def _somebody_waits(rig: Rig) -> bool:
+    return any((await rig.depths(*(rung.queue for rung in LADDER))).values())
+
+
 async def climb_the_ladder(rig: Rig, _: random.Random) -> None:
     """Every mail fails for two seconds and climbs rungs of 700 ms."""
     async with short_ladder(rig, delay_ms=700):
         async with broken_table(rig, "emailer", "recipients"):
+            await until(lambda: _somebody_waits(rig), timeout_s=10, what=lambda: "a mail on the ladder")
             await asyncio.sleep(2)
         await asyncio.sleep(1)

@@ -38,6 +38,8 @@ _DATABASE = "503 database-unavailable"
 _BROKER = "503 broker-unavailable"
 _SERVICE = "503 service-unavailable"
 _LATE = "504 deadline-exceeded"
+# The history that is shipped lies in stock-data's own database.
+_PROVIDER = "503 provider-down"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ _DATABASE_AWAY = {
     "accept a task": (_DATABASE,),
     "state of a mail": (_DATABASE,),
     "list of batches": (_DATABASE, _LATE),
-    "bars": _down_or_up(_DATABASE, _LATE),
+    "bars": _down_or_up(_DATABASE, _PROVIDER, _LATE),
     "user": _down_or_up(_DATABASE),
 }
 _DATABASE_FLAPS = {
@@ -93,7 +95,7 @@ _DATABASE_FLAPS = {
     "accept a task": ("202", _DATABASE),
     "state of a mail": _down_or_up(_DATABASE),
     "list of batches": _down_or_up(_DATABASE, _LATE),
-    "bars": _down_or_up(_DATABASE, _LATE),
+    "bars": _down_or_up(_DATABASE, _PROVIDER, _LATE),
     "user": _down_or_up(_DATABASE),
 }
 

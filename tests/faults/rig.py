@@ -22,6 +22,7 @@ from faults.proxy import FaultProxy
 from native import stack as native_stack
 from native.ports import Ports
 from native.postgres import DATABASES
+from native.services import SERVICES as SERVICES_OF_STACK
 from native.stack import Stack
 
 SERVERS = ("rabbitmq", "postgres", "memcached", "mailbox_smtp")
@@ -155,22 +156,47 @@ def _require_time(end: float, what: str) -> None:
 @asynccontextmanager
 async def running(directory: Path, **options: Any) -> AsyncIterator[Rig]:
     """Run a rig in `directory` for the length of the block; `options` go to `native.stack.start`."""
-    ports = Ports.free()
-    variables = VARIABLES | options.pop("variables", {})
+    async with (
+        _proxied(Ports.free()) as (ports, fronts, relay),
+        native_stack.start(directory, **_options(ports, fronts, options)) as stack,
+    ):
+        yield Rig(stack, fronts, relay, [stack.url])
+
+
+@asynccontextmanager
+async def waiting_for(directory: Path) -> AsyncIterator[Rig]:
+    """Run a rig whose services find no server: every proxy refuses. They are not waited for."""
+    async with _proxied(Ports.free()) as (ports, fronts, relay):
+        for front in fronts.values():
+            await front.refuse()
+        # Starts the servers only; then the services, which come up without being ready.
+        async with native_stack.start(directory, **_options(ports, fronts, {"services": ()})) as stack:
+            programs = [stack.blueprint.backing.program(service) for service in SERVICES_OF_STACK]
+            starts = [asyncio.create_task(stack.supervisor.add(program).start()) for program in programs]
+            try:
+                yield Rig(stack, fronts, relay, [stack.url])
+            finally:
+                for start in starts:
+                    start.cancel()
+                await asyncio.gather(*starts, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _proxied(ports: Ports) -> AsyncIterator[tuple[Ports, dict[str, FaultProxy], SmtpServer]]:
     async with AsyncExitStack() as opened:
         relay = await opened.enter_async_context(smtp.running())
         targets = {**{name: getattr(ports, name) for name in SERVERS}, "mailbox_smtp": relay.port}
         fronts = {
             name: await opened.enter_async_context(proxies.running(port)) for name, port in targets.items()
         }
-        stack = await opened.enter_async_context(
-            native_stack.start(
-                directory,
-                ports=ports,
-                without=("prometheus", "mailbox"),
-                via={name: proxy.port for name, proxy in fronts.items()},
-                variables=variables,
-                **options,
-            )
-        )
-        yield Rig(stack, fronts, relay, [stack.url])
+        yield ports, fronts, relay
+
+
+def _options(ports: Ports, fronts: Mapping[str, FaultProxy], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **options,
+        "ports": ports,
+        "without": ("prometheus", "mailbox"),
+        "via": {name: proxy.port for name, proxy in fronts.items()},
+        "variables": VARIABLES | options.get("variables", {}),
+    }

@@ -1,0 +1,34 @@
+"""`python -m faults.counting`: a service that does nothing but handle commands, to look at its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from chassis.broker.consumer import InTransaction
+from chassis.broker.envelope import Delivery
+from chassis.foundation import Foundation
+from chassis.postgres import Connection
+from chassis.settings import Settings, load_or_exit
+from contracts.batches import INTAKE, CancelBatch
+from contracts.topology import BATCH_PROCESSOR
+
+
+async def _count(connection: Connection, deliveries: Sequence[Delivery[Any]]) -> None:
+    await connection.execute("INSERT INTO effects (name) VALUES ($1)", str(len(deliveries)))
+
+
+async def _run() -> None:
+    foundation = Foundation(load_or_exit(Settings), service=BATCH_PROCESSOR, package="sample_service")
+    foundation.consume(INTAKE, {CancelBatch: InTransaction(_count, group=200)}, prefetch=400)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await foundation.open()
+    await stop.wait()
+    await foundation.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_run())
