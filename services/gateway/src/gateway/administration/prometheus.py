@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from chassis.deadlines import Deadline
+from gateway.administration.measurements import Alert, Sample, Series
 from gateway.errors import MonitoringUnavailable
 
 A = TypeVar("A", bound=BaseModel)
@@ -19,29 +20,6 @@ _MOST_BYTES = 1 << 20
 _CONNECTIONS = 4
 _LONGEST_S = 10.0
 _SHOWN = 200
-
-
-class Sample(BaseModel):
-    """One series at one moment: labels, and (seconds since 1970, value)."""
-
-    metric: dict[str, str]
-    value: tuple[float, float]
-
-
-class Series(BaseModel):
-    """One series over time: labels, and pairs of (seconds since 1970, value)."""
-
-    metric: dict[str, str]
-    values: list[tuple[float, float]]
-
-
-class Alert(BaseModel):
-    """One alert that Prometheus knows."""
-
-    labels: dict[str, str]
-    annotations: dict[str, str] = Field(default_factory=dict)
-    state: str
-    since: str = Field(default="", alias="activeAt")
 
 
 class _Vector(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any
 
 from chassis.errors import ServiceError
 from contracts.topology import SERVICES
-from gateway.administration.prometheus import Alert, Sample, Series
+from gateway.administration.measurements import Alert, Sample, Series
 from gateway.administration.signals import CHARTS, Chart, Line, Window
 
 Values = list[float | None]

@@ -15,7 +15,8 @@ from quart import Response
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, ServiceError
 from gateway.administration import report
-from gateway.administration.prometheus import Prometheus, Series
+from gateway.administration.measurements import Series
+from gateway.administration.prometheus import Prometheus
 from gateway.administration.report import Findings
 from gateway.administration.signals import CHARTS, READY, UP, Window, WindowName
 from gateway.endpoint import Api, answer, read_query
