@@ -1,0 +1,59 @@
+"""The migrations' own entry point, as a Job runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+
+async def run(*arguments: str, **variables: str) -> tuple[int | None, str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
+    command = (sys.executable, "-m", "chassis.migrating", *arguments)
+    child = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output = await asyncio.wait_for(child.communicate(), timeout=30)
+    return child.returncode, output[0].decode()
+
+
+async def test_a_database_is_brought_up_to_date_once(fresh_database: Any, tmp_path: Path) -> None:
+    dsn = await fresh_database()
+    file = tmp_path / "postgres-dsn"
+    file.write_text(f"{dsn}\n")
+    code, output = await run("sample_service", POSTGRES_DSN_FILE=str(file))
+    assert code == 0, output
+    assert "0001_create_effects" in output
+    again, output = await run("sample_service", POSTGRES_DSN=dsn)
+    assert again == 0
+    assert '"applied":[]' in output
+    connection = await asyncpg.connect(dsn)
+    try:
+        assert (
+            await connection.fetchval("SELECT count(*) FROM migrations WHERE package = 'sample_service'") == 1
+        )
+    finally:
+        await connection.close()
+
+
+async def test_two_at_a_time_apply_each_change_once(fresh_database: Any) -> None:
+    dsn = await fresh_database()
+    ends = await asyncio.gather(*[run("sample_service", POSTGRES_DSN=dsn) for _ in range(2)])
+    assert [code for code, _ in ends] == [0, 0]
+    assert sum(output.count('"migration":"0001_create_effects"') for _, output in ends) == 1
+
+
+async def test_a_database_that_is_away_ends_it_with_1(unused_tcp_port: int) -> None:
+    dsn = f"postgresql://nobody:x@127.0.0.1:{unused_tcp_port}/nowhere"
+    code, output = await run("sample_service", POSTGRES_DSN=dsn)
+    assert code == 1
+    assert "not migrated" in output
+
+
+async def test_wrong_use_ends_it_with_2() -> None:
+    assert (await run("sample_service"))[0] == 2
+    assert (await run(POSTGRES_DSN="postgresql://x@127.0.0.1/x"))[0] == 2
