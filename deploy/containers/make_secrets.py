@@ -74,9 +74,7 @@ def make(folder: Path) -> None:
     for service, role in ROLES.items():
         password = kept.kept(f"postgres-password-{role}", "")
         kept.write(f"postgres-dsn-{service}", f"postgresql://{role}:{password}@postgres:5432/{role}")
-        kept.write(
-            f"rabbitmq-url-{service}", f"amqp://{service}:{passwords[service]}@rabbitmq:5672/{VHOST}"
-        )
+        kept.write(f"rabbitmq-url-{service}", f"amqp://{service}:{passwords[service]}@rabbitmq:5672/{VHOST}")
     definitions = with_users(json.loads(DEFINITIONS.read_text(encoding="utf-8")), passwords)
     kept.write("rabbitmq-definitions.json", json.dumps(definitions, indent=1))
 
