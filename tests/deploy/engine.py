@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = Path("/var/cache/tickwire-tests")
-_RUN = Path("/run/tickwire-tests")
+_STATE = Path("/run/tickwire-tests")
 _PLUGINS = CACHE / "docker-config" / "cli-plugins"
-_SOURCES = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} trixie main\n"
+_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_SOURCES = f"deb [signed-by={_KEYS}] {mirror} trixie main\n"
 _START_TIMEOUT_S = 30
 
 
@@ -112,14 +113,14 @@ def _install_plugins() -> None:
 
 @contextmanager
 def _daemon() -> Iterator[Engine]:
-    _RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket = _RUN / "docker.sock"
+    _STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = _STATE / "docker.sock"
     environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_PLUGINS.parent)}
     engine = Engine(environment, stand_ins=True)
     forwarding = _forward_policy()
-    command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_RUN / "exec")]
-    command += ["--pidfile", str(_RUN / "docker.pid"), "--host", f"unix://{socket}"]
-    with (_RUN / "dockerd.log").open("wb") as log:
+    command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_STATE / "exec")]
+    command += ["--pidfile", str(_STATE / "docker.pid"), "--host", f"unix://{socket}"]
+    with (_STATE / "dockerd.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait(engine, process)
@@ -134,7 +135,7 @@ def _wait(engine: Engine, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not _answers(engine):
         if process.poll() is not None or time.monotonic() > deadline:
-            log = (_RUN / "dockerd.log").read_text(errors="replace")
+            log = (_STATE / "dockerd.log").read_text(errors="replace")
             raise NoEngine(f"dockerd did not start:\n{log[-2000:]}")
         time.sleep(0.2)
 

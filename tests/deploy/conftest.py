@@ -1,0 +1,33 @@
+"""The real compose file on a Docker engine, once for all tests that look at it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from deploy import composed, stand_ins
+from deploy.engine import Engine, NoEngine, running
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A Docker engine, the public images with it; `TICKWIRE_DOCKER=off` skips what needs one."""
+    if os.environ.get("TICKWIRE_DOCKER") == "off":
+        pytest.skip("TICKWIRE_DOCKER=off")
+    with ExitStack() as held:
+        try:
+            found = held.enter_context(running())
+            if found.stand_ins:
+                stand_ins.build(found)
+        except NoEngine as reason:
+            pytest.skip(f"no Docker: {reason}")
+        yield found
+
+
+@pytest.fixture(scope="session")
+def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[composed.Composed]:
+    with composed.start(engine, tmp_path_factory.mktemp("compose")) as running_stack:
+        yield running_stack

@@ -1,0 +1,95 @@
+"""Kubernetes manifests as kustomize builds them, and what they are checked with; no cluster is needed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jsonschema
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import yaml
+
+from deploy.composed import REPOSITORY
+
+Manifest: TypeAlias = dict[str, Any]
+
+K8S = REPOSITORY / "k8s"
+COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir()))
+SETS = [found for n in range(len(COMPONENTS) + 1) for found in itertools.combinations(COMPONENTS, n)]
+KUBERNETES = "1.37"
+_SCHEMAS = Path(__file__).with_name("schemas")
+
+
+def tool(name: str) -> str:
+    """The path of a program that came with the development packages."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def copy(folder: Path) -> Path:
+    """A copy of k8s/ in `folder`, with the secrets that the local overlay wants made."""
+    target = folder / "k8s"
+    shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets"))
+    command = [REPOSITORY / "deploy/containers/make-secrets", target / "overlays/local/secrets"]
+    subprocess.run(command, check=True)
+    return target
+
+
+def build(folder: Path) -> list[Manifest]:
+    """What `kubectl apply -k <folder>` would send. Raises `AssertionError` with kustomize's words."""
+    done = subprocess.run([tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
+
+
+def combine(k8s: Path, components: tuple[str, ...]) -> list[Manifest]:
+    """The base with these components."""
+    folder = k8s / "tested" / "-".join(("base", *components))
+    folder.mkdir(parents=True)
+    wanted = {"resources": ["../../base"], "components": [f"../../components/{name}" for name in components]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
+    return build(folder)
+
+
+def check(manifest: Manifest) -> None:
+    """Hold one manifest to the schema of its kind, unknown fields refused."""
+    _check(json.dumps(manifest))
+
+
+@cache
+def _check(text: str) -> None:
+    manifest = json.loads(text)
+    own = _SCHEMAS / f"{manifest['kind']}.json"
+    if own.exists():
+        jsonschema.validate(manifest, json.loads(own.read_text()), jsonschema.Draft202012Validator)
+    else:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def kind(manifests: list[Manifest], wanted: str) -> dict[str, Manifest]:
+    """The manifests of a kind by name."""
+    return {found["metadata"]["name"]: found for found in manifests if found["kind"] == wanted}
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """Every pod template, with the name of what makes pods of it."""
+    for manifest in manifests:
+        if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
+            yield manifest["metadata"]["name"], manifest["spec"]["template"]
+
+
+def environment(manifests: list[Manifest], service: str) -> dict[str, str]:
+    """The environment that the container of `service` gets, its ConfigMaps read."""
+    container = kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["containers"][0]
+    maps = kind(manifests, "ConfigMap")
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= maps[source["configMapRef"]["name"]]["data"]
+    return found | {entry["name"]: entry["value"] for entry in container["env"]}

@@ -1,0 +1,192 @@
+"""Kubernetes manifests: every combination builds, every field is known, the promises hold in all."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contracts.topology import TOPOLOGIES
+from deploy import manifests
+from deploy.composed import REPOSITORY, SERVICES
+from deploy.manifests import COMPONENTS, K8S, SETS, Manifest, kind, pods
+
+OVERLAYS = ("local", "production")
+
+
+@pytest.fixture(scope="session")
+def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return manifests.copy(tmp_path_factory.mktemp("manifests"))
+
+
+@pytest.fixture(scope="session")
+def base(k8s: Path) -> list[Manifest]:
+    return manifests.build(k8s / "base")
+
+
+@pytest.fixture(scope="session")
+def overlays(k8s: Path) -> dict[str, list[Manifest]]:
+    return {name: manifests.build(k8s / "overlays" / name) for name in OVERLAYS}
+
+
+def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
+    assert len(SETS) == 2 ** len(COMPONENTS) == 64
+    with ThreadPoolExecutor(2) as pool:
+        built = list(pool.map(lambda components: manifests.combine(k8s, components), SETS))
+    for found in built:
+        for manifest in found:
+            manifests.check(manifest)
+    assert len({len(found) for found in built}) > 10
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_of_an_overlay_is_valid(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    for manifest in overlays[overlay]:
+        manifests.check(manifest)
+        if manifest["kind"] != "Namespace":
+            assert manifest["metadata"]["namespace"] == "tickwire"
+
+
+def test_a_field_that_does_not_exist_is_refused(base: list[Manifest]) -> None:
+    deployment = kind(base, "Deployment")["email"]
+    broken = {**deployment, "spec": {**deployment["spec"], "replica": 3}}
+    with pytest.raises(Exception, match="replica"):
+        manifests.check(broken)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    namespace = kind(overlays[overlay], "Namespace")["tickwire"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name, pod in pods(overlays[overlay]):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        assert set(spec) & {"hostNetwork", "hostPID", "hostIPC"} == set(), name
+        for container in spec["containers"]:
+            own = container["securityContext"]
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+            assert own["allowPrivilegeEscalation"] is False, name
+            assert own["readOnlyRootFilesystem"] is True, name
+        allowed = {"configMap", "secret", "emptyDir", "name"}
+        assert all(set(volume) <= allowed for volume in spec.get("volumes", [])), name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_cluster_sets_no_variables_for_services(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    # A Service named `gateway` would set GATEWAY_PORT=tcp://…, and the gateway would refuse to start.
+    assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in pods(overlays[overlay]))
+
+
+def test_services_have_probes_and_bounds_and_time_to_drain(base: list[Manifest]) -> None:
+    for service in SERVICES:
+        pod = kind(base, "Deployment")[service]["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
+        assert {name: probe["path"] for name, probe in probes.items()} == {
+            "startup": "/livez",
+            "readiness": "/readyz",
+            "liveness": "/livez",
+        }
+        assert {probe["port"] for probe in probes.values()} == {"ops"}
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        grace = int(manifests.environment(base, service)["SHUTDOWN_GRACE_S"])
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        # The chassis closes what is open in at most 12 s after the drain.
+        assert pod["terminationGracePeriodSeconds"] >= pause + grace + 12
+
+
+def test_services_survive_a_drained_node(base: list[Manifest]) -> None:
+    for service in SERVICES:
+        budget = kind(base, "PodDisruptionBudget")[service]["spec"]
+        assert budget["maxUnavailable"] == 1
+        spec = kind(base, "Deployment")[service]["spec"]
+        assert budget["selector"] == spec["selector"]
+        keys = [c["topologyKey"] for c in spec["template"]["spec"]["topologySpreadConstraints"]]
+        assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_whoever_scales_is_not_told_a_number(overlays: dict[str, list[Manifest]]) -> None:
+    found = overlays["production"]
+    scaled = {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "ScaledObject").values()}
+    scaled |= {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "HorizontalPodAutoscaler").values()}
+    assert scaled == {"gateway", "email", "batch-processor"}
+    told = {name for name, found in kind(found, "Deployment").items() if "replicas" in found["spec"]}
+    assert told & scaled == set()
+
+
+def test_scalers_watch_queues_that_exist(overlays: dict[str, list[Manifest]]) -> None:
+    for name, scaler in kind(overlays["production"], "ScaledObject").items():
+        trigger = scaler["spec"]["triggers"][0]
+        assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
+        login = kind(overlays["production"], "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
+        assert login["spec"]["secretTargetRef"][0]["name"] == f"{name}-secrets"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    policies = kind(overlays[overlay], "NetworkPolicy")
+    assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    own = {"app.kubernetes.io/name": "batch-processor"}
+    for policy in policies.values():
+        for rule in policy["spec"].get("egress", []):
+            assert rule.get("ports"), "an egress rule without a port is a hole"
+        if policy["spec"]["podSelector"].get("matchLabels") == own:
+            raise AssertionError("the batch processor needs no way out")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_pods_refer_to_is_there(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    found = overlays[overlay]
+    secrets = set(kind(found, "Secret")) | {
+        made["spec"]["target"]["name"] for made in kind(found, "ExternalSecret").values()
+    }
+    maps, accounts = set(kind(found, "ConfigMap")), set(kind(found, "ServiceAccount"))
+    for name, pod in pods(found):
+        assert pod["spec"].get("serviceAccountName", "default") in {*accounts, "default"}, name
+        for volume in pod["spec"]["volumes"]:
+            assert volume.get("secret", {}).get("secretName", None) in {*secrets, None}, (name, volume)
+            assert volume.get("configMap", {}).get("name", None) in {*maps, None}, (name, volume)
+
+
+def test_files_that_kustomize_wants_inside_are_the_same_as_outside() -> None:
+    copies = K8S / "overlays/local/files"
+    outside = {file.name: file for file in (REPOSITORY / "deploy/containers").glob("*/*") if file.is_file()}
+    for file in copies.iterdir():
+        assert file.read_text() == outside[file.name].read_text(), f"copy {outside[file.name]} to {file}"
+    memcached = "overlays/{}/memcached.yaml"
+    assert (K8S / memcached.format("local")).read_text() == (K8S / memcached.format("production")).read_text()
+
+
+def test_no_secret_is_in_the_repository() -> None:
+    listed = subprocess.run(["git", "ls-files", "k8s"], cwd=REPOSITORY, capture_output=True, text=True)
+    for name in listed.stdout.split():
+        text = (REPOSITORY / name).read_text()
+        assert "/secrets/" not in f"/{name}", name
+        if name.endswith(".yaml"):
+            kinds = [document["kind"] for document in yaml.safe_load_all(text) if document]
+            assert "Secret" not in kinds, name
+        assert not re.search(r"://[^/\s]+:[^/\s]+@", text), name
+
+
+def test_yaml_and_dockerfiles_are_clean() -> None:
+    paths = [REPOSITORY / name for name in ("compose.yaml", "k8s", "deploy/containers")]
+    rules = (
+        "{extends: default, rules: {line-length: {max: 130}, document-start: disable, octal-values: enable,"
+        " truthy: {check-keys: false}}}"
+    )
+    commands: list[list[str | Path]] = [
+        [manifests.tool("yamllint"), "--strict", "-d", rules, *paths],
+        [manifests.tool("hadolint"), REPOSITORY / "deploy/Dockerfile"],
+    ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,109 @@
+"""Compose and Kubernetes run the same thing: the same images, settings, ports, probes and secrets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from batch_processor.settings import BatchProcessorSettings
+from chassis.settings import Settings, variable
+from containers import probe
+from deploy import manifests
+from deploy.composed import REPOSITORY, SERVICES
+from deploy.manifests import Manifest, kind
+from emailer.settings import EmailSettings
+from gateway.settings import GatewaySettings
+from stock_data.settings import StockDataSettings
+
+SETTINGS: dict[str, type[Settings]] = {
+    "gateway": GatewaySettings,
+    "stock-data": StockDataSettings,
+    "email": EmailSettings,
+    "batch-processor": BatchProcessorSettings,
+}
+# The image of each server in the local overlay is the one of compose.
+SERVERS = ("rabbitmq", "postgres", "memcached", "mailpit")
+
+
+@pytest.fixture(scope="session")
+def compose() -> dict[str, Any]:
+    text = (REPOSITORY / "compose.yaml").read_text()
+    # ${NAME:-default} as it is when nobody sets NAME.
+    found: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+    return found
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    folder: Path = manifests.copy(tmp_path_factory.mktemp("parity"))
+    return manifests.build(folder / "overlays/local")
+
+
+def container(local: list[Manifest], name: str) -> dict[str, Any]:
+    owners = kind(local, "Deployment") | kind(local, "StatefulSet")
+    found: dict[str, Any] = owners[name]["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
+def test_images_are_the_same(compose: dict[str, Any], local: list[Manifest], name: str) -> None:
+    assert container(local, name)["image"] == compose["services"][name]["image"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_settings_are_the_same(compose: dict[str, Any], local: list[Manifest], service: str) -> None:
+    wanted = compose["services"][service]["environment"]
+    given = {name: str(value) for name, value in wanted.items() if value is not None}
+    assert manifests.environment(local, service) == given
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_variable_is_a_setting(compose: dict[str, Any], service: str) -> None:
+    model = SETTINGS[service]
+    known = {variable(model, name, field) for name, field in model.model_fields.items()}
+    for name in compose["services"][service]["environment"]:
+        assert name.removesuffix("_FILE") in known, name
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_secrets_are_the_same_files(compose: dict[str, Any], local: list[Manifest], service: str) -> None:
+    mounted = compose["services"][service]["secrets"]
+    targets = {entry if isinstance(entry, str) else entry["target"] for entry in mounted}
+    volumes = kind(local, "Deployment")[service]["spec"]["template"]["spec"]["volumes"]
+    secret = next(volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
+    assert set(kind(local, "Secret")[secret]["data"]) == targets
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ports_are_those_that_the_service_listens_on(local: list[Manifest], service: str) -> None:
+    environment = manifests.environment(local, service)
+    numbers = {int(value) for name, value in environment.items() if re.search(r"(?<!SMTP)_PORT$", name)}
+    ports = {entry["name"]: entry["containerPort"] for entry in container(local, service)["ports"]}
+    assert set(ports.values()) == numbers
+    front = kind(local, "Service")[service]["spec"]["ports"]
+    assert {entry["targetPort"]: entry["port"] for entry in front} == ports
+
+
+def test_health_is_asked_at_the_same_door(local: list[Manifest]) -> None:
+    for service in SERVICES:
+        environment = {**manifests.environment(local, service), "TICKWIRE_SERVICE": service}
+        ports = {entry["name"]: entry["containerPort"] for entry in container(local, service)["ports"]}
+        assert probe.ops_port(environment) == ports["ops"]
+        assert container(local, service)["readinessProbe"]["httpGet"]["port"] == "ops"
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "postgres"])
+def test_servers_start_the_same_way(compose: dict[str, Any], local: list[Manifest], name: str) -> None:
+    ours, theirs = container(local, name), compose["services"][name]
+    assert {entry["name"]: entry["value"] for entry in ours["env"]} == theirs["environment"]
+    assert ours.get("args") == theirs.get("command")
+
+
+def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:
+    for service in SERVICES:
+        grace = int(compose["services"][service]["environment"]["SHUTDOWN_GRACE_S"])
+        assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= grace + 12
