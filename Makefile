@@ -8,10 +8,10 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo reset test lint bench lock up down
+.PHONY: help setup run stop status demo reset test lint bench lock up down images k8s-check
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: servers, virtual environment, locked packages
 	@$(SETUP)
@@ -52,8 +52,20 @@ lock: ## Resolve the dependencies anew into the two lock files
 	.venv/bin/$(COMPILE) requirements.in $(PYPROJECTS) --output-file requirements.lock
 	.venv/bin/$(COMPILE) requirements.in requirements-dev.in $(PYPROJECTS) --output-file requirements-dev.lock
 
+# Metrics and Grafana are on unless somebody says otherwise: `make up COMPOSE_PROFILES=`.
+up images: export COMPOSE_PROFILES ?= observability
+
 up: ## Start the whole stack in containers and wait until it is ready
+	@deploy/containers/make-secrets
 	docker compose up --build --wait
+	@echo "The gateway: http://127.0.0.1:$${GATEWAY_PORT:-8080}; its key: .run/compose-secrets/api-key; Grafana: http://127.0.0.1:$${GRAFANA_PORT:-3000} (admin, .run/compose-secrets/grafana-password)"
 
 down: ## Stop the containers; the data stays
-	docker compose down
+	docker compose --profile '*' down
+
+images: ## Build the four images
+	docker compose build gateway stock-data email batch-processor
+
+k8s-check: ## Build every combination of the manifests and hold them to their schemas
+	@$(SETUP) --test
+	$(PYTHON) -m pytest tests/deploy/test_manifests.py tests/deploy/test_parity.py $(ARGS)
