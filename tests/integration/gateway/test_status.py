@@ -1,0 +1,155 @@
+"""The status of the services, from a real Prometheus that scrapes this very gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import start_http_server
+
+from doubles import prometheus as doubles
+from gateway.administration.signals import CHARTS
+from native import prometheus
+from native.ports import Ports, free_port
+from native.prometheus import Prometheus
+from problems import assert_problem
+from waiting import until
+
+STATUS = "/v1/admin/status"
+PAGE = "/console/status"
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[Ports]:
+    """Where the gateway's metrics are those of this process, and no other service answers."""
+    ports = Ports.free()
+    server, thread = start_http_server(ports.gateway_ops, addr="127.0.0.1")
+    yield ports
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> AsyncIterator[Prometheus]:
+    async with prometheus.start(tmp_path_factory.mktemp("prometheus"), ports) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def watched(shared_house: Any, store: Prometheus) -> Any:
+    """A gateway that was told where Prometheus is."""
+    return await shared_house.open(prometheus_url=store.url)
+
+
+async def report(door: Any, window: str = "15m") -> dict[str, Any]:
+    answer = await door.api.get(STATUS, params={"window": window})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def chart(found: dict[str, Any], service: str, key: str) -> dict[str, Any]:
+    named = next(one for one in found["services"] if one["service"] == service)
+    charts: dict[str, Any] = {one["key"]: one for one in named["charts"]}
+    return dict(charts[key])
+
+
+async def test_every_query_is_understood_by_a_real_prometheus(watched: Any) -> None:
+    for window in ("5m", "15m", "1h", "6h", "24h"):
+        assert (await report(watched, window))["errors"] == []
+
+
+async def test_requests_to_the_gateway_become_a_line_with_its_latency(watched: Any) -> None:
+    async def drawn() -> Any:
+        await watched.api.get("/healthz")
+        found = await report(watched, "5m")
+        lines = chart(found, "gateway", "latency")["lines"]
+        return found if [line for line in lines if line["name"] == "requests p99"] else None
+
+    # A rate needs two scrapes, and a report is kept for five seconds.
+    found = await until(drawn, timeout_s=60)
+    [requests] = [
+        one for one in chart(found, "gateway", "traffic")["lines"] if one["name"] == "HTTP requests"
+    ]
+    assert requests["values"][-1] > 0
+    assert len(requests["values"]) == len(found["times"]) == 61
+    assert [one["key"] for one in found["services"][0]["charts"]] == [one.key for one in CHARTS]
+
+
+async def test_a_service_that_does_not_answer_prometheus_is_down(watched: Any) -> None:
+    async def states() -> Any:
+        found = {one["service"]: one for one in (await report(watched))["services"]}
+        return found if found["email"]["state"] == "down" else None
+
+    found = await until(states, timeout_s=30)
+    assert found["gateway"]["targets"][0]["up"]
+    assert "does not answer Prometheus" in found["email"]["reasons"][0]
+
+
+async def test_the_report_is_for_administrators(watched: Any) -> None:
+    async with watched.client(await watched.new_key("quotes:read")) as member:
+        assert_problem(await member.get(STATUS), 403, "forbidden")
+    async with httpx.AsyncClient(base_url=watched.url) as nobody:
+        assert_problem(await nobody.get(STATUS), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(("name", "value"), [("window", "2h"), ("window", ""), ("windw", "1h")])
+async def test_a_window_that_is_not_offered_is_refused(watched: Any, name: str, value: str) -> None:
+    answer = await watched.api.get(STATUS, params={name: value})
+    assert_problem(answer, 422, "invalid-input", f"/{name}")
+
+
+async def test_a_report_says_its_age_and_is_not_kept_on_the_way(watched: Any) -> None:
+    answer = await watched.api.get(STATUS)
+    assert int(answer.headers["age"]) <= 5
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_without_prometheus_everything_is_unknown_and_the_reason_named(house: Any) -> None:
+    door = await house.open(prometheus_url=f"http://127.0.0.1:{free_port()}")
+    found = await report(door)
+    assert {one["state"] for one in found["services"]} == {"unknown"}
+    assert {error["detail"] for error in found["errors"]} == {"Prometheus cannot be reached."}
+
+
+async def test_something_else_than_prometheus_is_told_apart(house: Any) -> None:
+    async with doubles.start() as double:
+        double.body = b"<html>Welcome to nginx!</html>"
+        door = await house.open(prometheus_url=double.url)
+        details = {error["detail"] for error in (await report(door))["errors"]}
+    assert details == {"What answers at GATEWAY_PROMETHEUS_URL does not speak like Prometheus."}
+
+
+async def test_a_gateway_that_was_not_told_says_how_to_tell_it(shared_door: Any) -> None:
+    problem = assert_problem(await shared_door.api.get(STATUS), 404, "monitoring-not-configured")
+    assert "GATEWAY_PROMETHEUS_URL" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}.css", f"{PAGE}.js", f"{PAGE}.svg"])
+async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: Any, path: str) -> None:
+    async with httpx.AsyncClient(base_url=shared_door.url) as nobody:
+        answer = await nobody.get(path)
+        head = await nobody.head(path)
+    assert (answer.status_code, head.status_code, head.content) == (200, 200, b"")
+    [policy] = answer.headers.get_list("content-security-policy")
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert head.headers["content-length"] == str(len(answer.content))
+
+
+async def test_other_answers_keep_the_strict_policy(shared_door: Any) -> None:
+    answer = await shared_door.api.get("/healthz")
+    assert answer.headers.get_list("content-security-policy") == [
+        "default-src 'none'; frame-ancestors 'none'"
+    ]
+
+
+async def test_the_page_is_counted_under_its_route(watched: Any, ports: Ports) -> None:
+    async with httpx.AsyncClient() as client:
+        await client.get(watched.url + PAGE)
+        scraped = (await client.get(f"http://127.0.0.1:{ports.gateway_ops}/metrics")).text
+    assert f'tickwire_http_requests_total{{method="GET",route="{PAGE}",status="200"}}' in scraped
