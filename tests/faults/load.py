@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,27 +21,33 @@ _AGAIN_S = 0.25
 
 @dataclass(frozen=True)
 class Work:
-    """One request: where, what, and the key by which it is known here and at the far end."""
+    """One request: where, what, and the key by which it is known here and at the far end.
+
+    An upload streams `lines` lines over about a second. It carries no Idempotency-Key: one that was cut off
+    is sent again as another.
+    """
 
     key: str
     kind: Kind
     path: str
-    body: dict[str, Any]
+    body: dict[str, Any] = field(default_factory=dict)
+    lines: int = 0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much of each; a batch has `items` items."""
+    """How much of each; a batch and an upload have `items` items."""
 
     mails: int = 150
     tasks: int = 100
     batches: int = 10
     items: int = 20
+    uploads: int = 0
 
     @property
     def total(self) -> int:
         """The number of requests."""
-        return self.mails + self.tasks + self.batches
+        return self.mails + self.tasks + self.batches + self.uploads
 
 
 @dataclass
@@ -68,6 +75,7 @@ def plan(counts: Counts, ledger: Ledger, rng: random.Random) -> list[Work]:
     work = [_mail(f"{mark}-m{n}@example.com") for n in range(counts.mails)]
     work += [_task(f"{mark}-t{n}") for n in range(counts.tasks)]
     work += [_batch(f"{mark}-b{n}", counts.items) for n in range(counts.batches)]
+    work += [_upload(f"{mark}-u{n}", counts.items) for n in range(counts.uploads)]
     for one in work:
         ledger.plan(one.key, one.kind, effects=counts.items if one.kind == "batch" else 1)
     rng.shuffle(work)
@@ -111,9 +119,8 @@ class Load:
         url = self._rig.urls[self._turn % len(self._rig.urls)] + work.path
         self._turn += 1
         started = time.monotonic()
-        headers = {"Idempotency-Key": f'"{work.key}"'}
         try:
-            answer = await client.post(url, json=work.body, headers=headers)
+            answer = await _post(client, url, work)
         except httpx.TransportError as error:
             self.answers.note(type(error).__name__, time.monotonic() - started)
             return False
@@ -122,6 +129,19 @@ class Load:
             return False
         self._ledger.accept(work.key, answer.json()["id"])
         return True
+
+
+async def _post(client: httpx.AsyncClient, url: str, work: Work) -> httpx.Response:
+    if work.lines:
+        headers = {"Content-Type": "application/x-ndjson"}
+        return await client.post(url, content=_lines(work.lines), headers=headers)
+    return await client.post(url, json=work.body, headers={"Idempotency-Key": f'"{work.key}"'})
+
+
+async def _lines(count: int) -> AsyncIterator[bytes]:
+    for start in range(0, count, 100):
+        yield b"".join(b'{"payload": %d}\n' % n for n in range(start, min(start + 100, count)))
+        await asyncio.sleep(100 / count)
 
 
 def describe(answer: httpx.Response) -> str:
@@ -143,3 +163,7 @@ def _task(key: str) -> Work:
 def _batch(key: str, items: int) -> Work:
     body = {"operation": "echo", "items": [{"custom_id": f"{key}-{n}", "payload": n} for n in range(items)]}
     return Work(key, "batch", "/v1/batches", body)
+
+
+def _upload(key: str, items: int) -> Work:
+    return Work(key, "batch", "/v1/batches?operation=echo", lines=items)

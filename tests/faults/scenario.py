@@ -42,6 +42,7 @@ class Scenario:
             mails=self.counts.mails * factor,
             tasks=self.counts.tasks * factor,
             batches=self.counts.batches * factor,
+            uploads=self.counts.uploads * factor,
         )
         return replace(self, counts=counts, seconds=self.seconds * 2)
 

@@ -81,6 +81,13 @@ SCENARIOS = (
     ),
     Scenario("kills", "kill -9 of services at random, eight times", harm.killed_at_random(8), 25),
     Scenario("gateway-killed", "gateway killed three times", harm.killed_times("gateway", 3), 10),
+    Scenario(
+        "upload-killed",
+        "gateway killed three times during uploads of 1,500 lines",
+        harm.killed_times("gateway", 3),
+        10,
+        counts=Counts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
+    ),
     Scenario("rolling-restart", "rolling restart of everything, two gateways", harm.rolling_restart, 25),
     Scenario(
         "poison",
