@@ -8,7 +8,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo reset test lint bench lock up down images k8s-check
+.PHONY: help setup run stop status demo reset test lint bench faults lock up down images k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ lint: ## Check style, types and the imports between packages
 bench: ## Measure against peers (its options: make bench ARGS=--help)
 	@$(SETUP) --bench
 	PYTHONPATH=deploy:tests $(PYTHON) -m benchmarks $(ARGS)
+
+faults: ## Break everything under load and account for every accepted id (ARGS=--help)
+	@$(SETUP) --test
+	PYTHONPATH=deploy:tests $(PYTHON) -m faults --write $(ARGS)
 
 lock: ## Resolve the dependencies anew into the two lock files
 	@$(SETUP) --test
