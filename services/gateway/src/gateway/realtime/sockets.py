@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from quart import Quart, websocket
@@ -22,7 +22,7 @@ log = logging.get(__name__)
 FAILED = 1011
 TRY_LATER = 3000
 _CONNECT_WITHIN_S = 10
-_CLOSE_WITHIN_S = 5
+_CLOSE_WITHIN_S = 30
 _LONGEST_REASON = 120
 _MOST_LINES = 1000
 
@@ -72,10 +72,8 @@ async def _serve(api: Api, channels: Channels, buffer_bytes: int) -> None:
     principal = await _principal_of_upgrade(api)
     await websocket.accept()
     session = Session(channels, api.keyring.authenticate, principal=principal, buffer_bytes=buffer_bytes)
-    try:
-        await _until_one_ends(_read(session), _write(session), _guard(session), _watch(session, api))
-    finally:
-        session.close()
+    parts = (_read(session), _write(session), _guard(session), _watch(session, api))
+    await _run(*parts, release=session.close)
 
 
 async def _principal_of_upgrade(api: Api) -> Principal | None:
@@ -84,37 +82,52 @@ async def _principal_of_upgrade(api: Api) -> Principal | None:
     return await api.authenticate(websocket)
 
 
+async def _run(*parts: Coroutine[Any, Any, None], release: Callable[[], None]) -> None:
+    """Run the parts of a connection until one ends, `release` what it holds, and close it."""
+    closing = None
+    try:
+        await _until_one_ends(*parts)
+    except Exception as error:
+        closing = _verdict(error)
+    finally:
+        release()
+    if closing is not None:
+        await _close(closing)
+
+
 async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run the parts of a connection side by side; when one ends, so do the others and the connection."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    except CloseConnection as closing:
-        await _close(closing.code, closing.reason)
-    except ServiceError as error:
-        await _close(TRY_LATER if error.retryable else FAILED, error.detail)
-    except OSError as error:
-        log.debug("connection lost", reason=repr(error))
-    except Exception:
-        log.exception("connection failed", path=websocket.path)
-        await _close(FAILED, "The gateway failed.")
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
-async def _close(code: int, reason: str) -> None:
-    metrics.SOCKETS_CLOSED.labels(str(code)).inc()
-    short = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+def _verdict(error: Exception) -> CloseConnection | None:
+    if isinstance(error, CloseConnection):
+        return error
+    if isinstance(error, ServiceError):
+        return CloseConnection(TRY_LATER if error.retryable else FAILED, error.detail)
+    if isinstance(error, OSError):
+        log.debug("connection lost", reason=repr(error))
+        return None
+    log.error("connection failed", path=websocket.path, exc_info=error)
+    return CloseConnection(FAILED, "The gateway failed.")
+
+
+async def _close(closing: CloseConnection) -> None:
+    metrics.SOCKETS_CLOSED.labels(str(closing.code)).inc()
+    reason = closing.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
     try:
-        # A peer that does not read cannot be told: the wire cuts it off in the end.
+        # Behind what a slow reader has still to read; the wire cuts off one that does not read at all.
         async with asyncio.timeout(_CLOSE_WITHIN_S):
-            await websocket.close(code, short)
+            await websocket.close(closing.code, reason)
     except OSError as error:
-        log.debug("connection not closed", code=code, reason=repr(error))
+        log.debug("connection not closed", code=closing.code, reason=repr(error))
 
 
 async def _read(session: Session) -> None:
@@ -162,7 +175,7 @@ async def _serve_lobby(api: Api, channels: Channels) -> None:
     stop = channels.hub.listen("chat:lobby", heard)
     try:
         await websocket.accept()
-        await _until_one_ends(_read_lines(channels, principal, lines), _write_lines(lines))
+        await _run(_read_lines(channels, principal, lines), _write_lines(lines), release=stop)
     finally:
         stop()
 
