@@ -1,0 +1,204 @@
+"""Work is accepted with nothing but the gateway's own database, and comes to the broker sooner or later."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chassis.broker import envelope
+from contracts import headers as names
+from contracts.batches import Operation, OperationsAnnounced
+from contracts.emails import EmailStatusChanged
+from problems import assert_problem
+from waiting import until
+
+MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
+BATCH = {"operation": "echo", "items": [1, {"custom_id": "b", "payload": {"x": None}}], "options": {"a": 1}}
+TASK = {"operation": "echo", "payload": {"n": 1}, "delay_s": 60, "priority": 9}
+BROKER = {"broker-publish", "broker-consume", "consumer-gateway.events"}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+async def count(door: Any, table: str) -> int:
+    return int(await door.database.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+async def test_a_mail_is_accepted_and_becomes_a_command(door: Any, house: Any) -> None:
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "order-17"}
+    answer = await door.api.post(
+        "/v1/emails", json={**MAIL, "from": "Shop <shop@example.com>"}, headers=headers
+    )
+    assert answer.status_code == 202
+    id_ = answer.json()["id"]
+    assert answer.json() == {"id": id_, "status": "queued"}
+    assert answer.headers["location"] == f"/v1/emails/{id_}"
+    assert answer.headers["x-request-id"] == "order-17"
+    assert UUID(id_).version == 7
+    [message] = await house.take("email.send")
+    assert (message["email_id"], message["owner_id"], message["sender"]) == (
+        id_,
+        "1",
+        "Shop <shop@example.com>",
+    )
+    assert (message["to"], message["subject"], message["text"]) == (MAIL["to"], MAIL["subject"], MAIL["text"])
+    about = message["_"]
+    assert (about["type"], about["id"]) == ("email.send.v1", id_)
+    assert about["headers"][names.REQUEST_ID] == "order-17"
+    assert about["headers"][names.TRACEPARENT].startswith(f"00-{TRACE}-")
+    assert about["headers"][names.TENANT] == "1"
+    assert about["headers"][names.ATTEMPT] == 1
+
+
+async def test_batches_and_tasks_become_commands(door: Any, house: Any) -> None:
+    batch = await door.api.post("/v1/batches", json=BATCH)
+    task = await door.api.post("/v1/tasks", json=TASK)
+    assert (batch.status_code, task.status_code) == (202, 202)
+    assert task.headers["location"] == f"/v1/tasks/{task.json()['id']}"
+    first, second = sorted(await house.take("batch-processor.intake", 2), key=lambda message: message["kind"])
+    assert (first["batch_id"], first["kind"], first["options"]) == (batch.json()["id"], "batch", {"a": 1})
+    assert first["items"] == [{"payload": 1}, {"custom_id": "b", "payload": {"x": None}}]
+    assert (second["batch_id"], second["kind"], second["priority"]) == (task.json()["id"], "task", 9)
+    assert second["not_before"] > second["accepted_at"]
+
+
+async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: Any) -> None:
+    mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
+    batch = (await door.api.post("/v1/batches", json=BATCH)).json()["id"]
+    task = (await door.api.post("/v1/tasks", json=TASK)).json()["id"]
+    for path in (f"/v1/emails/{mail}", f"/v1/batches/{batch}", f"/v1/tasks/{task}"):
+        answer = await door.api.get(path)
+        assert answer.status_code == 200
+        assert (answer.json()["status"], answer.json()["detail_available"]) == ("queued", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/send-email", {"to": "ann@example.com", "subject": "s", "body": "b"}, "Email accepted"),
+        (
+            "/send-email",
+            {"to": ["a@example.com", "b@example.com"], "subject": "s", "body": "b"},
+            "Email accepted",
+        ),
+        ("/process-batch", {"batches": [[1, 2], {"a": 1}]}, "Batch processing started"),
+        ("/process-data", {"items": [1]}, "Data processing started"),
+        ("/enqueue-task", {"any": ["json"]}, "Task enqueued"),
+        ("/enqueue-task", 7, "Task enqueued"),
+    ],
+)
+async def test_the_short_routes_accept_the_same_work(door: Any, path: str, body: Any, message: str) -> None:
+    answer = await door.api.post(path, json=body)
+    assert answer.status_code == 202
+    assert answer.json()["message"] == message
+    assert (await door.api.get(answer.headers["location"])).json()["id"] == answer.json()["id"]
+
+
+async def test_the_same_unique_key_is_the_same_task(door: Any, house: Any) -> None:
+    tasks = await asyncio.gather(
+        *(door.api.post("/v1/tasks", json={**TASK, "unique_key": "nightly"}) for _ in range(12))
+    )
+    assert [task.status_code for task in tasks] == [202] * 12
+    assert len({task.json()["id"] for task in tasks}) == 1
+    assert sum("idempotent-replayed" not in task.headers for task in tasks) == 1
+    await until(lambda: _is_empty(door))
+    assert len(await house.take("batch-processor.intake", 1)) == 1
+    assert await house.depth("batch-processor.intake") == 0
+    another = await door.new_key("batches:write", "batches:read")
+    async with door.client(another) as client:
+        other = await client.post("/v1/tasks", json={**TASK, "unique_key": "nightly"})
+    assert other.json()["id"] != tasks[0].json()["id"]
+
+
+async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is_back(house: Any) -> None:
+    host, port = house.broker_place
+    gate = await house.gate(host, port)
+    await gate.shut()
+    await house.purge("email.send", "batch-processor.intake")
+    door = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
+    await door.ready(but=BROKER)
+    answers = [await door.api.post("/v1/emails", json=MAIL) for _ in range(3)]
+    answers += [await door.api.post("/v1/batches", json=BATCH), await door.api.post("/v1/tasks", json=TASK)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert await count(door, "outbox") == 5
+    assert (await door.api.get(answers[0].headers["location"])).json()["status"] == "queued"
+    assert (await door.api.get("/healthz")).status_code == 503
+    await gate.open()
+    mails = await house.take("email.send", 3)
+    assert {mail["email_id"] for mail in mails} == {answer.json()["id"] for answer in answers[:3]}
+    await house.take("batch-processor.intake", 2)
+    await until(lambda: _is_empty(door))
+
+
+async def test_a_full_outbox_is_503_with_retry_after(house: Any) -> None:
+    gate = await house.gate(*house.broker_place)
+    await gate.shut()
+    door = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
+    await door.ready(but=BROKER)
+    await door.database.execute(
+        "INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at)"
+        " SELECT gen_random_uuid(), 'commands', 'nowhere', 'x', '{}', '', now() + interval '1 h'"
+        " FROM generate_series(1, 100000)"
+    )
+
+    async def refused() -> bool:
+        return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 503)
+
+    await until(refused)
+    before = await count(door, "acceptances")
+    for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/v1/tasks", TASK)):
+        answer = await door.api.post(path, json=body, headers={"idempotency-key": path})
+        assert_problem(answer, 503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert await count(door, "acceptances") == before
+    assert (await door.api.get("/v1/me")).status_code == 200
+    await door.database.execute("TRUNCATE outbox")
+    await until(lambda: _accepted(door))
+    answer = await door.api.post("/v1/emails", json=MAIL, headers={"idempotency-key": "/v1/emails"})
+    assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (202, None)
+
+
+async def _is_empty(door: Any) -> bool:
+    return await count(door, "outbox") == 0
+
+
+async def _accepted(door: Any) -> bool:
+    return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 202)
+
+
+async def test_what_is_not_announced_is_an_unknown_operation(door: Any, house: Any) -> None:
+    assert (await door.api.post("/v1/batches", json={**BATCH, "operation": "anything"})).status_code == 202
+    shout = Operation(name="shout", description="in capitals", item_schema={"type": "string"})
+    await house.publish([envelope.event(OperationsAnnounced(operations=[shout]))])
+
+    async def announced() -> Any:
+        return (await door.api.get("/v1/operations")).json()["data"]
+
+    assert await until(announced) == [
+        {"name": "shout", "description": "in capitals", "item_schema": {"type": "string"}}
+    ]
+    refused = await door.api.post("/v1/tasks", json={**TASK, "operation": "whisper"})
+    assert "shout" in assert_problem(refused, 422, "unknown-operation", "/operation")["detail"]
+    assert (await door.api.post("/v1/tasks", json={**TASK, "operation": "shout"})).status_code == 202
+    await door.database.execute("DELETE FROM operations")
+
+
+async def test_events_change_what_is_said_of_accepted_work(door: Any, house: Any) -> None:
+    ids = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
+    now = datetime.now(UTC)
+    news = [
+        EmailStatusChanged(
+            email_id=UUID(ids[0]), owner_id="1", status=status, at=now + timedelta(seconds=after)
+        )
+        for status, after in (("delivered", 2), ("sending", 1), ("deferred", 0))
+    ]
+    await house.publish([envelope.event(one) for one in news])
+
+    async def is_delivered() -> bool:
+        return bool((await door.api.get(f"/v1/emails/{ids[0]}")).json()["status"] == "delivered")
+
+    await until(is_delivered)
+    assert (await door.api.get(f"/v1/emails/{ids[1]}")).json()["status"] == "queued"

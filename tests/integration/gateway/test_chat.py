@@ -1,0 +1,167 @@
+"""Chat over two gateways on one database and one broker: every message once, in order, on both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from gateway.identity import keys
+from problems import assert_problem
+from waiting import until
+
+
+@pytest.fixture(scope="module")
+async def two(shared_house: Any) -> tuple[Any, Any]:
+    """Two gateways; the second hears the broker through a gate."""
+    dsn, key = await shared_house.database(), str(keys.new_key())
+    gate = await shared_house.gate(*shared_house.broker_place)
+    first = await shared_house.open(dsn=dsn, bootstrap_key=key)
+    second = await shared_house.open(
+        dsn=dsn, bootstrap_key=key, rabbitmq_url=shared_house.broker_url_by(gate)
+    )
+    second.gate = gate
+    return first, second
+
+
+@pytest.fixture
+async def room(two: tuple[Any, Any]) -> str:
+    name = f"room-{uuid4().hex[:8]}"
+    assert (await two[0].api.post("/v1/rooms", json={"name": name})).status_code == 201
+    return name
+
+
+async def say(door: Any, room: str, *texts: str) -> None:
+    for text in texts:
+        answer = await door.api.post(f"/v1/rooms/{room}/messages", json={"text": text})
+        assert answer.status_code == 201, answer.text
+
+
+async def test_a_message_is_heard_on_both_gateways_once_and_in_order(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
+    first, second = two
+    async with talk(first) as here, talk(second) as there:
+        for client in (here, there):
+            joined = await client.ask(subscribe={"channel": f"chat:{room}"})
+            assert joined["offset"] == 0
+        await asyncio.gather(
+            *(
+                say(door, room, f"{name}-{number}")
+                for number in range(20)
+                for name, door in (("a", first), ("b", second))
+            )
+        )
+        heard_here = [await here.push() for _ in range(40)]
+        heard_there = [await there.push() for _ in range(40)]
+    assert [push["offset"] for push in heard_here] == list(range(1, 41))
+    assert heard_here == heard_there
+    assert len({push["data"]["text"] for push in heard_here}) == 40
+
+
+async def test_who_comes_back_to_another_gateway_recovers_what_it_missed(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
+    first, second = two
+    async with talk(first) as client:
+        joined = await client.ask(subscribe={"channel": f"chat:{room}"})
+        await say(first, room, "one", "two")
+        assert [(await client.push())["offset"] for _ in range(2)] == [1, 2]
+    await say(first, room, "three", "four")
+    recover = {"epoch": joined["epoch"], "offset": 2}
+    async with talk(second) as client:
+        again = await client.ask(subscribe={"channel": f"chat:{room}", "recover": recover})
+        assert (again["recovered"], again["epoch"], again["offset"]) == (True, joined["epoch"], 4)
+        assert [found["data"]["text"] for found in again["publications"]] == ["three", "four"]
+        await say(second, room, "five")
+        assert (await client.push())["offset"] == 5
+    async with talk(second) as client:
+        stale = {"epoch": "another", "offset": 2}
+        lost = await client.ask(subscribe={"channel": f"chat:{room}", "recover": stale})
+        assert (lost["recovered"], lost["publications"]) == (False, [])
+
+
+async def test_a_gateway_that_does_not_hear_the_broker_catches_up(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
+    first, second = two
+    async with talk(second) as client:
+        await client.ask(subscribe={"channel": f"chat:{room}"})
+        await second.gate.shut()
+        try:
+            await say(first, room, "one", "two", "three")
+            # Longer than the pause between two looks at the database.
+            heard = [await client.push() for _ in range(3)]
+            await say(second, room, "four")
+            heard.append(await client.push())
+        finally:
+            await second.gate.open()
+            await second.ready()
+    assert [push["offset"] for push in heard] == [1, 2, 3, 4]
+
+
+async def test_the_history_is_the_same_on_both_gateways(two: tuple[Any, Any], room: str, talk: Any) -> None:
+    first, second = two
+    await say(first, room, *[str(number) for number in range(1, 8)])
+    async with talk(second) as client:
+        found = await client.ask(history={"channel": f"chat:{room}", "limit": 3})
+        older = await client.ask(history={"channel": f"chat:{room}", "limit": 3, "before": 5})
+    assert [p["offset"] for p in found["publications"]] == [5, 6, 7]
+    assert [p["offset"] for p in older["publications"]] == [2, 3, 4]
+    newest = (await second.api.get(f"/v1/rooms/{room}/messages?limit=4")).json()
+    assert [(message["offset"], message["text"]) for message in newest["data"]] == [
+        (7, "7"),
+        (6, "6"),
+        (5, "5"),
+        (4, "4"),
+    ]
+    last = (await second.api.get(f"/v1/rooms/{room}/messages?cursor={newest['next_cursor']}")).json()
+    assert ([m["offset"] for m in last["data"]], last["next_cursor"]) == ([3, 2, 1], None)
+
+
+async def test_a_sender_is_who_the_key_says(two: tuple[Any, Any], room: str, talk: Any) -> None:
+    first, _ = two
+    user = await first.new_user("Mallory")
+    async with talk(first, await first.new_key("chat:write", user_id=user)) as client:
+        data = {"text": "hi", "user": "Administrator", "user_id": "1", "offset": 99}
+        assert await client.ask(publish={"channel": f"chat:{room}", "data": data}) == {"offset": 1}
+    [message] = (await first.api.get(f"/v1/rooms/{room}/messages")).json()["data"]
+    assert (message["user"], message["user_id"], message["offset"]) == ("Mallory", str(user), 1)
+
+
+async def test_rooms_are_made_once_and_listed_by_name(two: tuple[Any, Any], room: str) -> None:
+    first, second = two
+    assert_problem(await second.api.post("/v1/rooms", json={"name": room}), 409, "conflict")
+    assert_problem(
+        await first.api.post("/v1/rooms", json={"name": "No Spaces"}), 422, "invalid-input", "/name"
+    )
+    assert_problem(await first.api.post("/v1/rooms/nowhere/messages", json={"text": "x"}), 404, "not-found")
+    assert_problem(await first.api.get("/v1/rooms/nowhere/messages"), 404, "not-found")
+    names: list[str] = []
+    cursor = ""
+    while True:
+        page = (await second.api.get("/v1/rooms", params={"limit": 2, "cursor": cursor})).json()
+        names += [found["name"] for found in page["data"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = page["next_cursor"]
+    assert names == sorted(set(names))
+    assert {"lobby", room} <= set(names)
+
+
+async def test_the_lobby_answers_each_line_to_everybody(two: tuple[Any, Any], connect: Any) -> None:
+    first, second = two
+    async with connect(first, "/ws") as here, connect(second, "/ws") as there:
+        await here.send("hello")
+        assert await here.recv() == "Message received: hello"
+        assert await there.recv() == "Message received: hello"
+        await there.send("grüße, 世界".encode())
+        assert await here.recv() == "Message received: grüße, 世界"
+        await here.send("")
+        assert (await here.recv()).startswith("Error: ")
+        await here.send("still here")
+        assert await here.recv() == "Message received: still here"
+    hub = first.gateway.resources.hub
+    await until(lambda: not hub.has_listeners("chat:lobby"))

@@ -1,0 +1,204 @@
+"""The same key and body give the same answer, once; anything else is told apart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from problems import assert_problem
+from waiting import until
+
+MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
+BATCH = {"operation": "echo", "items": [1, 2, 3]}
+NDJSON = {"content-type": "application/x-ndjson"}
+LINES = b"".join(b'{"payload":%d}\n' % number for number in range(700))
+SHORT_MAIL = {"to": "ann@example.com", "subject": "s", "body": "b"}
+
+
+def key(text: str | None = None) -> dict[str, str]:
+    return {"idempotency-key": text or f'"{uuid4()}"'}
+
+
+async def accepted_ids(door: Any) -> set[str]:
+    return {str(row["id"]) for row in await door.database.fetch("SELECT id FROM acceptances")}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/emails", MAIL),
+        ("/v1/batches", BATCH),
+        ("/v1/tasks", {"operation": "echo", "payload": 1}),
+        ("/send-email", SHORT_MAIL),
+        ("/process-batch", {"batches": [1]}),
+        ("/process-data", {"items": [1]}),
+        ("/enqueue-task", {"a": 1}),
+    ],
+)
+async def test_the_same_request_again_gets_the_same_answer(door: Any, path: str, body: Any) -> None:
+    headers = key()
+    first = await door.api.post(path, json=body, headers=headers)
+    again = await door.api.post(path, json=body, headers=headers)
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
+    assert first.headers["location"] == again.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    other = await door.api.post(path, content=b" " + again.request.content, headers={**headers, **JSON})
+    assert_problem(other, 422, "idempotency-mismatch")
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def test_twenty_equal_requests_at_once_are_one_acceptance(door: Any, house: Any) -> None:
+    before = await accepted_ids(door)
+    headers = key()
+    answers = await asyncio.gather(
+        *(door.api.post("/v1/emails", json=MAIL, headers=headers) for _ in range(20))
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+    assert len(await accepted_ids(door) - before) == 1
+    await house.take("email.send", 1)
+    assert await house.depth("email.send") == 0
+
+
+async def test_a_key_with_another_body_or_path_is_refused(door: Any) -> None:
+    headers = key()
+    assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
+    other = await door.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
+    assert_problem(other, 422, "idempotency-mismatch")
+    assert_problem(
+        await door.api.post("/v1/batches", json=BATCH, headers=headers), 422, "idempotency-mismatch"
+    )
+
+
+async def test_the_quoted_and_the_bare_form_are_the_same_key(door: Any) -> None:
+    name = str(uuid4())
+    first = await door.api.post("/v1/emails", json=MAIL, headers=key(name))
+    again = await door.api.post("/v1/emails", json=MAIL, headers=key(f'"{name}"'))
+    assert first.json() == again.json()
+
+
+@pytest.mark.parametrize("bad", ['""', '"open', "two words", "x" * 256])
+async def test_a_malformed_key_is_refused_everywhere(door: Any, bad: str) -> None:
+    for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/send-email", SHORT_MAIL)):
+        assert_problem(await door.api.post(path, json=body, headers=key(bad)), 422, "invalid-input")
+    upload = await door.api.post("/v1/batches?operation=echo", content=LINES, headers={**NDJSON, **key(bad)})
+    assert_problem(upload, 422, "invalid-input")
+
+
+async def test_another_owner_may_use_the_same_key(door: Any) -> None:
+    headers = key()
+    mine = await door.api.post("/v1/emails", json=MAIL, headers=headers)
+    async with door.client(await door.new_key("emails:send")) as client:
+        theirs = await client.post("/v1/emails", json={**MAIL, "subject": "other"}, headers=headers)
+    assert theirs.status_code == 202
+    assert mine.json() != theirs.json()
+
+
+async def test_a_refused_request_does_not_use_its_key_up(door: Any) -> None:
+    headers = key()
+    wrong = await door.api.post("/v1/emails", json={**MAIL, "to": ["nope"]}, headers=headers)
+    assert_problem(wrong, 422, "invalid-input", "/to/0")
+    assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
+
+
+async def test_after_24_hours_the_key_is_free(door: Any) -> None:
+    headers = key("day-old")
+    first = await door.api.post("/v1/emails", json=MAIL, headers=headers)
+    await door.database.execute(
+        "UPDATE idempotency SET created_at = now() - interval '24 hours 1 second' WHERE key = 'day-old'"
+    )
+    second = await door.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
+    assert second.status_code == 202
+    assert second.json()["id"] != first.json()["id"]
+
+
+async def test_old_records_are_removed(door: Any) -> None:
+    await door.api.post("/v1/emails", json=MAIL, headers=key("forgotten"))
+    await door.api.post("/v1/emails", json=MAIL, headers=key("remembered"))
+    await door.database.execute(
+        "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'forgotten'"
+    )
+    await door.gateway.resources.acceptor._repository.clean()
+    rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('forgotten', 'remembered')")
+    assert [row["key"] for row in rows] == ["remembered"]
+
+
+async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Any, house: Any) -> None:
+    headers = {**NDJSON, **key()}
+    first = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    again = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json() == again.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    messages = await house.take("batch-processor.intake", 3)
+    assert sorted(message["_"]["type"] for message in messages) == [
+        "batch.append.v1",
+        "batch.append.v1",
+        "batch.seal.v1",
+    ]
+    assert await house.depth("batch-processor.intake") == 0
+
+
+async def test_an_upload_of_something_else_under_the_same_key_is_refused(door: Any) -> None:
+    headers = {**NDJSON, **key()}
+    assert (
+        await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    ).status_code == 202
+    other = await door.api.post(
+        "/v1/batches?operation=echo", content=LINES + b'{"payload":1}', headers=headers
+    )
+    assert_problem(other, 422, "idempotency-mismatch")
+    elsewhere = await door.api.post("/v1/batches?operation=sleep", content=LINES, headers=headers)
+    assert_problem(elsewhere, 422, "idempotency-mismatch")
+
+
+async def test_a_failed_upload_gives_its_key_back(door: Any) -> None:
+    headers = {**NDJSON, **key()}
+    broken = await door.api.post("/v1/batches?operation=echo", content=LINES + b"{broken", headers=headers)
+    assert_problem(broken, 422, "invalid-input", "/700")
+    again = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
+
+
+async def test_while_an_upload_runs_its_key_is_409_and_nobody_elses(door: Any) -> None:
+    headers, go = {**NDJSON, **key("running")}, asyncio.Event()
+
+    async def slowly() -> Any:
+        yield LINES
+        await go.wait()
+        yield b'{"payload":"last"}\n'
+
+    running = asyncio.create_task(
+        door.api.post("/v1/batches?operation=echo", content=slowly(), headers=headers)
+    )
+    claimed = "SELECT count(*) FROM idempotency WHERE key = 'running' AND status IS NULL"
+    await until(lambda: door.database.fetchval(claimed))
+    refused = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    assert_problem(refused, 409, "idempotency-running")
+    assert int(refused.headers["retry-after"]) >= 1
+    json_too = await door.api.post("/v1/batches", json=BATCH, headers=key("running"))
+    assert_problem(json_too, 409, "idempotency-running")
+    async with door.client(await door.new_key("batches:write")) as client:
+        theirs = await client.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+    assert theirs.status_code == 202
+    go.set()
+    assert (await running).status_code == 202
+
+
+async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: Any) -> None:
+    await door.database.execute(
+        "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
+        " SELECT '1', name, 'x', now() - age FROM"
+        " (VALUES ('alive', interval '4 minutes'), ('dead', interval '6 minutes')) AS claims (name, age)"
+    )
+    for name, status in (("alive", 409), ("dead", 202)):
+        headers = {**NDJSON, **key(name)}
+        answer = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
+        assert answer.status_code == status

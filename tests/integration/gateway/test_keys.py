@@ -1,0 +1,203 @@
+"""API keys: made, used, limited, revoked; and the secret is nowhere but with its owner."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.identity import keys
+from problems import assert_problem
+from waiting import until
+
+MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
+
+
+async def test_the_bootstrap_key_works_after_a_second_start_too(house: Any) -> None:
+    dsn, key = await house.database(), str(keys.new_key())
+    for _ in range(2):
+        door = await house.open(dsn=dsn, bootstrap_key=key)
+        me = (await door.api.get("/v1/me")).json()
+        assert (me["user"]["role"], me["key"]["scopes"]) == ("admin", ["admin"])
+    assert await door.database.fetchval("SELECT count(*) FROM users") == 1
+    assert await door.database.fetchval("SELECT count(*) FROM api_keys") == 1
+
+
+async def test_a_revoked_bootstrap_key_stays_revoked(house: Any) -> None:
+    dsn, key = await house.database(), str(keys.new_key())
+    door = await house.open(dsn=dsn, bootstrap_key=key)
+    assert (await door.api.delete(f"/v1/api-keys/{key[8:24]}")).status_code == 204
+    again = await house.open(dsn=dsn, bootstrap_key=key)
+    assert_problem(await again.api.get("/v1/me"), 401, "unauthenticated")
+
+
+async def test_the_secret_is_shown_once_and_nowhere_in_the_database(door: Any) -> None:
+    answer = await door.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})
+    key = answer.json()["key"]
+    assert answer.status_code == 201
+    assert answer.headers["cache-control"] == "no-store"
+    listed = await door.api.get("/v1/api-keys")
+    assert answer.json()["id"] in listed.text
+    assert key[-43:] not in listed.text
+    tables = await door.database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    for table in tables:
+        rows = await door.database.fetch(f"SELECT t::text AS row FROM {table['tablename']} AS t")
+        dump = "\n".join(row["row"] for row in rows)
+        for secret in (key[-43:], door.admin_key[-43:]):
+            assert secret not in dump
+            assert secret.encode().hex() not in dump
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer nonsense"},
+        {"authorization": f"Bearer tw_live_{'0' * 16}_{'A' * 43}"},
+        {"authorization": "Basic YTpi"},
+        {"authorization": "Bearer"},
+        {"x-api-key": "tw_live_"},
+        {"x-api-key": "\xff\xfe"},
+    ],
+)
+async def test_a_missing_or_wrong_key_is_401(door: Any, headers: dict[str, str]) -> None:
+    async with httpx.AsyncClient(base_url=door.url) as client:
+        given = {name: value.encode("latin-1") for name, value in headers.items()}
+        answer = await client.get("/v1/me", headers=given)
+    assert_problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_the_right_id_with_a_wrong_secret_is_401(door: Any) -> None:
+    async with door.client(door.admin_key[:-43] + "A" * 43) as client:
+        assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
+
+
+async def test_the_key_may_come_as_x_api_key(door: Any) -> None:
+    async with httpx.AsyncClient(base_url=door.url, headers={"x-api-key": door.admin_key}) as client:
+        assert (await client.get("/v1/me")).status_code == 200
+
+
+async def test_each_route_needs_its_scope(door: Any) -> None:
+    key = await door.new_key("quotes:read")
+    wanted = [
+        ("GET", "/v1/users", None),
+        ("POST", "/v1/users", {"name": "x", "email": "x@example.com"}),
+        ("PATCH", "/v1/users/1", {"name": "x"}),
+        ("POST", "/v1/emails", MAIL),
+        ("GET", "/v1/emails/018f0000-0000-7000-8000-000000000000", None),
+        ("POST", "/v1/batches", {"operation": "echo", "items": [1]}),
+        ("GET", "/v1/batches", None),
+        ("GET", "/v1/batches/018f0000-0000-7000-8000-000000000000", None),
+        ("GET", "/v1/batches/018f0000-0000-7000-8000-000000000000/results", None),
+        ("GET", "/v1/batches/018f0000-0000-7000-8000-000000000000/events", None),
+        ("POST", "/v1/batches/018f0000-0000-7000-8000-000000000000/cancel", None),
+        ("POST", "/v1/tasks", {"operation": "echo"}),
+        ("GET", "/v1/operations", None),
+        ("POST", "/v1/rooms", {"name": "x"}),
+        ("POST", "/v1/rooms/lobby/messages", {"text": "x"}),
+        ("POST", "/send-email", {"to": "a@example.com", "subject": "s", "body": "b"}),
+        ("POST", "/process-batch", {"batches": [1]}),
+        ("POST", "/enqueue-task", {}),
+    ]
+    async with door.client(key) as client:
+        for method, path, body in wanted:
+            assert_problem(await client.request(method, path, json=body), 403, "forbidden")
+        assert (await client.get("/v1/me")).status_code == 200
+
+
+async def test_a_key_gives_no_more_than_its_maker_has(door: Any) -> None:
+    async with door.client(await door.new_key("quotes:read")) as client:
+        more = await client.post("/v1/api-keys", json={"name": "x", "scopes": ["quotes:read", "admin"]})
+        assert_problem(more, 403, "forbidden")
+        foreign = await client.post(
+            "/v1/api-keys", json={"name": "x", "scopes": ["quotes:read"], "user_id": 1}
+        )
+        assert_problem(foreign, 403, "forbidden")
+        same = await client.post("/v1/api-keys", json={"name": "x", "scopes": ["quotes:read"]})
+        assert same.status_code == 201
+
+
+async def test_a_key_that_has_expired_is_401(door: Any) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": tomorrow}
+    made = [(await door.api.post("/v1/api-keys", json=wanted)).json() for _ in range(2)]
+    await door.database.execute(
+        "UPDATE api_keys SET expires_at = now() - interval '1 ms' WHERE id = $1", made[1]["id"]
+    )
+    for key, status in zip(made, (200, 401), strict=True):
+        async with door.client(key["key"]) as client:
+            assert (await client.get("/v1/me")).status_code == status
+
+
+@pytest.mark.parametrize("expires_at", ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "tomorrow"])
+async def test_a_key_expires_in_the_future(door: Any, expires_at: str) -> None:
+    wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": expires_at}
+    assert_problem(await door.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", "/expires_at")
+
+
+async def test_a_revoked_key_is_401_at_once_here_and_soon_elsewhere(house: Any) -> None:
+    dsn = await house.database()
+    key = str(keys.new_key())
+    door, other = await asyncio.gather(
+        house.open(dsn=dsn, bootstrap_key=key), house.open(dsn=dsn, bootstrap_key=key)
+    )
+    member = await door.new_key("quotes:read")
+    async with door.client(member) as here, other.client(member) as there:
+        assert (await here.get("/v1/me")).status_code == 200
+        assert (await there.get("/v1/me")).status_code == 200
+        assert (await door.api.delete(f"/v1/api-keys/{member[8:24]}")).status_code == 204
+        assert_problem(await here.get("/v1/me"), 401, "unauthenticated")
+
+        async def is_refused_there() -> bool:
+            return bool((await there.get("/v1/me")).status_code == 401)
+
+        await until(is_refused_there, timeout_s=8)
+
+
+async def test_somebody_elses_key_is_not_found(door: Any) -> None:
+    theirs = await door.new_key("quotes:read")
+    async with door.client(await door.new_key("quotes:read")) as client:
+        assert_problem(await client.delete(f"/v1/api-keys/{theirs[8:24]}"), 404, "not-found")
+        assert theirs[8:24] not in (await client.get("/v1/api-keys")).text
+    async with door.client(theirs) as client:
+        assert (await client.get("/v1/me")).status_code == 200
+    for odd in ("0" * 16, "nonsense", "%00", "%C3%A9"):
+        assert_problem(await door.api.delete(f"/v1/api-keys/{odd}"), 404, "not-found")
+
+
+async def test_another_owners_work_is_not_found(door: Any) -> None:
+    mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
+    batch = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    task = (await door.api.post("/v1/tasks", json={"operation": "echo"})).json()["id"]
+    async with door.client(await door.new_key("emails:read", "batches:read", "batches:write")) as client:
+        for path in (f"/v1/emails/{mail}", f"/v1/batches/{batch}", f"/v1/tasks/{task}"):
+            assert_problem(await client.get(path), 404, "not-found")
+            assert (await door.api.get(path)).status_code == 200
+        assert_problem(await client.post(f"/v1/batches/{batch}/cancel"), 404, "not-found")
+        assert_problem(await client.get(f"/v1/batches/{batch}/events"), 404, "not-found")
+    # A task is not a batch, nor the other way round.
+    assert_problem(await door.api.get(f"/v1/batches/{task}"), 404, "not-found")
+    assert_problem(await door.api.get(f"/v1/emails/{batch}"), 404, "not-found")
+
+
+async def test_without_the_database_a_known_key_reads_and_an_unknown_one_is_503(house: Any) -> None:
+    gate = await house.gate("127.0.0.1", house.postgres_port)
+    door = await house.open(dsn=house.dsn_by(await house.database(), gate))
+    assert (await door.api.get("/v1/me")).status_code == 200
+    await gate.shut()
+
+    async def database_is_missed() -> bool:
+        return "database" in door.gateway.resources.foundation.health.reasons()
+
+    await until(database_is_missed)
+    assert (await door.api.get("/v1/me")).status_code == 200
+    async with door.client(str(keys.new_key())) as client:
+        assert_problem(await client.get("/v1/me"), 503, "database-unavailable")
+    assert_problem(await door.api.post("/v1/emails", json=MAIL), 503, "database-unavailable")
+    await gate.open()
+    await door.ready()
+    assert (await door.api.post("/v1/emails", json=MAIL)).status_code == 202

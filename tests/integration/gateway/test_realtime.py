@@ -1,0 +1,367 @@
+"""`/v1/realtime` over real WebSockets: who may in, what is pushed, and how a connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket as sockets
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from chassis.broker import envelope
+from contracts import stocks
+from gateway.identity.keys import Principal
+from gateway.realtime.wire import WebSocketWire
+from waiting import until
+
+ROOT = Principal(1, "Root", "admin", "k", frozenset({"admin"}))
+LONG = {"text": "x" * 4000, "more": "y" * 12_000}
+NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
+
+
+def ticks(symbol: str, *offsets: int) -> Any:
+    quotes = [
+        stocks.Quote(
+            symbol=symbol,
+            price=Decimal(offset),
+            as_of=NOW,
+            source="double",
+            stream=stocks.StreamPosition(epoch="e", offset=offset),
+        )
+        for offset in offsets
+    ]
+    return envelope.live(stocks.QuotesTicked(quotes=quotes), "quotes")
+
+
+async def new_room(door: Any) -> str:
+    name = f"room-{uuid4().hex[:8]}"
+    await door.api.post("/v1/rooms", json={"name": name})
+    return name
+
+
+async def closing(socket: Any) -> tuple[int, str]:
+    """Code and reason with which the gateway closes."""
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionClosed):
+            async for _ in socket:
+                continue
+    return socket.close_code, socket.close_reason
+
+
+async def refused(connect: Any, door: Any, path: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(door, path, headers=headers).__aenter__()
+    answer = refusal.value.response
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = orjson.loads(answer.body)
+    assert answer.headers["x-request-id"] == document["instance"]
+    return answer.status_code, document
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        ("/v1/realtime", {"authorization": "Bearer nonsense"}, 401, "unauthenticated"),
+        ("/v1/realtime", {"x-api-key": "tw_live_"}, 401, "unauthenticated"),
+        ("/ws", {}, 401, "unauthenticated"),
+        ("/ws", {"authorization": "Bearer nonsense"}, 401, "unauthenticated"),
+        ("/nowhere", {}, 404, "not-found"),
+        ("/v1/me", {}, 400, "malformed-input"),
+    ],
+)
+async def test_a_refused_upgrade_is_a_problem_and_no_stack_trace(
+    door: Any, connect: Any, capsys: Any, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    found, document = await refused(connect, door, path, headers)
+    assert (found, document["type"]) == (status, f"/problems/{code}")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_no_more_connections_than_fit(house: Any, connect: Any) -> None:
+    door = await house.open(most_sockets=1)
+    async with connect(door, "/v1/realtime"):
+        status, document = await refused(
+            connect, door, "/v1/realtime", {"authorization": f"Bearer {door.admin_key}"}
+        )
+        assert (status, document["type"]) == (503, "/problems/overloaded")
+    async with connect(door, "/v1/realtime") as socket:
+        await socket.send('{"id":1,"ping":{}}')
+        assert await socket.recv() == '{"id":1,"ping":{}}'
+
+
+async def test_a_token_comes_with_the_upgrade_or_with_connect(door: Any, connect: Any, talk: Any) -> None:
+    async with talk(door) as client:
+        assert (await client.ask(connect={}))["client"] == "1"
+    async with connect(door, "/v1/realtime", headers={}) as socket:
+        await socket.send(orjson.dumps({"id": "a", "connect": {"token": door.admin_key}}).decode())
+        answer = orjson.loads(await socket.recv())
+        assert (answer["id"], answer["connect"]["client"], answer["connect"]["ping_s"]) == ("a", "1", 25)
+
+
+@pytest.mark.parametrize(
+    "frame", [{"connect": {"token": "bad"}}, {"connect": {}}, {"subscribe": {"channel": "chat:lobby"}}]
+)
+async def test_who_is_not_known_is_closed_for_good(door: Any, connect: Any, frame: dict[str, Any]) -> None:
+    async with connect(door, "/v1/realtime", headers={}) as socket:
+        await socket.send(orjson.dumps({"id": 1, **frame}).decode())
+        assert (await closing(socket))[0] == 3500
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        '{"id":1}',
+        b"",
+        b"\xff\xfe",
+        '{"connect":{"token":5}}',
+        '{"a":{},"b":{}}',
+        "9" * 5000,
+    ],
+)
+async def test_a_malformed_frame_is_an_error_and_the_connection_lives(
+    door: Any, connect: Any, frame: str | bytes
+) -> None:
+    async with connect(door, "/v1/realtime") as socket:
+        await socket.send(frame)
+        assert "error" in orjson.loads(await socket.recv())
+        await socket.send('{"id":2,"ping":{}}')
+        assert await socket.recv() == '{"id":2,"ping":{}}'
+
+
+async def test_a_frame_over_64_kib_closes_with_1009(door: Any, connect: Any) -> None:
+    async with connect(door, "/v1/realtime") as socket:
+        await socket.send('{"id":1,"ping":{"x":"' + "x" * 70_000 + '"}}')
+        assert (await closing(socket))[0] == 1009
+
+
+async def test_more_than_fifty_commands_a_second_close_with_3502(door: Any, connect: Any) -> None:
+    async with connect(door, "/v1/realtime") as socket:
+        for _ in range(120):
+            await socket.send('{"id":1,"ping":{}}')
+        assert (await closing(socket))[0] == 3502
+
+
+async def test_quotes_are_conflated_and_chat_never(door: Any, house: Any, talk: Any) -> None:
+    room, symbol = await new_room(door), f"Q{uuid4().hex[:6].upper()}"
+    await house.publish([ticks(symbol, 1)])
+    await until(lambda: door.gateway.resources.book.last(symbol))
+    async with talk(door) as client:
+        joined = await client.ask(subscribe={"channel": f"quotes:{symbol.lower()}", "conflate_ms": 300})
+        assert joined["publications"][0]["data"]["price"] == 1
+        await client.ask(subscribe={"channel": f"chat:{room}"})
+        await house.publish([ticks(symbol, *range(2, 102))])
+        for number in range(10):
+            await client.ask(publish={"channel": f"chat:{room}", "data": {"text": str(number)}})
+        pushes = []
+        while not pushes or pushes[-1]["channel"].startswith("chat") or pushes[-1]["offset"] < 101:
+            pushes.append(await client.push())
+        while sum(push["channel"].startswith("chat") for push in pushes) < 10:
+            pushes.append(await client.push())
+    chat = [push for push in pushes if push["channel"] == f"chat:{room}"]
+    quotes = [push for push in pushes if push["channel"] == f"quotes:{symbol}"]
+    assert [push["data"]["text"] for push in chat] == [str(number) for number in range(10)]
+    assert len(quotes) <= 3
+    assert sum(1 + push.get("skipped", 0) for push in quotes) == 100
+    assert quotes[-1]["data"]["price"] == 101
+
+
+class Mute:
+    """A client that connects and subscribes, and then reads nothing until it is asked to."""
+
+    def __init__(self, door: Any, room: str) -> None:
+        self._door, self._room = door, room
+        self.received = b""
+
+    async def __aenter__(self) -> Mute:
+        host, port = self._door.url.removeprefix("http://").split(":")
+        socket = sockets.socket()
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+        socket.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(socket, (host, int(port)))
+        self.reader, self.writer = await asyncio.open_connection(sock=socket, limit=2048)
+        self.writer.write(
+            f"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._door.admin_key}\r\n"
+            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            "sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n".encode()
+        )
+        assert b" 101 " in await self.reader.readuntil(b"\r\n\r\n")
+        await self._say({"id": 1, "subscribe": {"channel": f"chat:{self._room}"}})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def _say(self, command: dict[str, Any]) -> None:
+        text = orjson.dumps(command)
+        assert len(text) < 126
+        # Masked with zeros, which leaves the text as it is.
+        self.writer.write(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        await self.writer.drain()
+
+    async def read_to_the_end(self) -> None:
+        while data := await asyncio.wait_for(self.reader.read(65_536), 20):
+            self.received += data
+
+
+async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: Any, talk: Any) -> None:
+    door = await house.open(socket_buffer_bytes=65_536)
+    room = await new_room(door)
+    hub = door.gateway.resources.hub
+    async with Mute(door, room) as mute, talk(door) as healthy:
+        await healthy.ask(subscribe={"channel": f"chat:{room}"})
+        await until(lambda: hub.counts().get(f"chat:{room}") == 2)
+        count = 0
+        while hub.counts().get(f"chat:{room}") == 2:
+            count += 1
+            assert count < 2000
+            await door.gateway.resources.chat.post(room, ROOT, LONG)
+            assert (await healthy.push())["offset"] == count
+        await mute.read_to_the_end()
+    assert (3008).to_bytes(2, "big") + b"This connection reads too slowly" in mute.received
+
+
+async def test_a_reader_that_never_reads_is_cut_off(
+    house: Any, talk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WebSocketWire, "patience_s", 0.5)
+    door = await house.open(socket_buffer_bytes=65_536)
+    room = await new_room(door)
+    hub = door.gateway.resources.hub
+    async with Mute(door, room), talk(door):
+        await until(lambda: hub.has_listeners(f"chat:{room}"))
+        while hub.has_listeners(f"chat:{room}"):
+            await door.gateway.resources.chat.post(room, ROOT, LONG)
+        connections = door.server.server_state.connections
+        await until(lambda: sum(isinstance(one, WebSocketWire) for one in connections) == 1)
+
+
+async def test_a_connection_that_ends_leaves_nothing(door: Any, connect: Any, talk: Any) -> None:
+    room = await new_room(door)
+    hub = door.gateway.resources.hub
+    async with talk(door) as client:
+        await client.ask(subscribe={"channel": f"chat:{room}"})
+        assert hub.has_listeners(f"chat:{room}")
+    await until(lambda: not hub.has_listeners(f"chat:{room}"))
+    async with connect(door, "/v1/realtime") as socket:
+        await socket.send(orjson.dumps({"id": 1, "subscribe": {"channel": f"chat:{room}"}}).decode())
+        await socket.recv()
+        socket.transport.abort()
+        await until(lambda: not hub.has_listeners(f"chat:{room}"))
+
+
+async def test_a_subscription_without_its_service_is_an_error_with_its_name(door: Any, talk: Any) -> None:
+    async with talk(door) as client:
+        answer = await client.ask(subscribe={"channel": "quotes:NEVER"})
+        assert answer["code"] == "service-unavailable"
+        answer = await client.ask(subscribe={"channel": f"batch:{uuid4()}"})
+        assert answer["code"] == "service-unavailable"
+        assert await client.ask(ping={}) == {}
+
+
+async def test_a_batch_is_followed_by_its_owner(door: Any, house: Any, talk: Any) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    async with talk(door) as client:
+        joined = await client.ask(subscribe={"channel": f"batch:{id_.upper()}"})
+        assert joined["publications"][0]["data"]["status"] == "queued"
+        await house.publish([progress(id_, 1, "running")])
+        push = await client.push()
+        assert (push["channel"], push["data"]["status"]) == (f"batch:{id_}", "running")
+    async with talk(door, await door.new_key("batches:read")) as stranger:
+        assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == "not-found"
+
+
+def progress(id_: str, offset: int, status: str) -> Any:
+    from contracts import batches
+
+    batch = batches.Batch.model_validate(
+        {
+            "id": id_,
+            "kind": "batch",
+            "operation": "echo",
+            "status": status,
+            "counts": {"total": 1},
+            "accepted_at": NOW,
+        }
+    )
+    return envelope.live(batches.BatchProgressed(batch=batch, owner_id="1", offset=offset), f"batch.{id_}")
+
+
+async def test_live_messages_that_are_not_understood_are_passed_over(
+    door: Any, house: Any, talk: Any
+) -> None:
+    from chassis.broker.envelope import Outgoing
+
+    symbol = f"Z{uuid4().hex[:6].upper()}"
+    for message_type, key in (
+        ("stocks.ticked.v1", "quotes"),
+        ("batch.progressed.v1", "batch.x"),
+        ("gateway.chat-posted.v1", "chat"),
+    ):
+        for body in (
+            b"",
+            b"nonsense",
+            b"[]",
+            b"{}",
+            b'{"quotes":[{"symbol":"A","stream":null}]}',
+            b'{"batch":null}',
+            b"\xff",
+        ):
+            await house.publish([Outgoing("live", key, body, message_type, "x", persistent=False)])
+    await house.publish([ticks(symbol, 1)])
+    await until(lambda: door.gateway.resources.book.last(symbol))
+
+
+async def test_the_events_of_a_batch_come_until_it_ends(door: Any, house: Any) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = door.gateway.resources.hub
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+        assert stream.headers["cache-control"] == "no-store"
+        lines = stream.aiter_lines()
+        assert await data_of(lines) == "queued"
+        await house.publish([progress(id_, 1, "running")])
+        assert await data_of(lines) == "running"
+        await house.publish([progress(id_, 2, "completed")])
+        assert await data_of(lines) == "completed"
+        assert [line async for line in lines if line] == []
+    assert not hub.has_listeners(f"batch:{id_}")
+
+
+async def data_of(lines: Any) -> str:
+    """The status in the next event."""
+    async for line in lines:
+        if line.startswith("data: "):
+            return str(orjson.loads(line[6:])["status"])
+    raise AssertionError("the stream has ended")
+
+
+async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Any) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = door.gateway.resources.hub
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        assert await data_of(stream.aiter_lines()) == "queued"
+        assert hub.has_listeners(f"batch:{id_}")
+    await until(lambda: not hub.has_listeners(f"batch:{id_}"))
+    head = await door.api.head(f"/v1/batches/{id_}/events", timeout=5)
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
+    assert not hub.has_listeners(f"batch:{id_}")
+
+
+async def test_events_have_their_place_among_the_connections(house: Any, connect: Any) -> None:
+    door = await house.open(most_sockets=1)
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    async with connect(door, "/v1/realtime"):
+        refused = await door.api.get(f"/v1/batches/{id_}/events")
+        assert refused.status_code == 503
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        assert await data_of(stream.aiter_lines()) == "queued"

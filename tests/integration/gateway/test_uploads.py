@@ -1,0 +1,142 @@
+"""NDJSON uploads over real connections: all of it or nothing, however they end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from problems import assert_problem
+from waiting import until
+
+NDJSON = {"content-type": "application/x-ndjson"}
+PATH = "/v1/batches?operation=echo"
+
+
+def lines(count: int, start: int = 0) -> bytes:
+    return b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n) for n in range(start, start + count))
+
+
+async def taken(house: Any, last: str) -> list[dict[str, Any]]:
+    """The messages of the intake up to one of the type `last`."""
+    found: list[dict[str, Any]] = []
+    while not found or found[-1]["_"]["type"] != last:
+        found += await house.take("batch-processor.intake")
+    return found
+
+
+async def accepted(door: Any) -> int:
+    return int(await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'batch'"))
+
+
+async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Any, house: Any) -> None:
+    answer = await door.api.post(PATH, content=lines(1234), headers=NDJSON)
+    assert answer.status_code == 202
+    *appends, seal = await taken(house, "batch.seal.v1")
+    assert {message["batch_id"] for message in (*appends, seal)} == {answer.json()["id"]}
+    assert [(append["offset"], len(append["items"])) for append in appends] == [
+        (0, 500),
+        (500, 500),
+        (1000, 234),
+    ]
+    assert (seal["total"], seal["operation"]) == (1234, "echo")
+    items = [item for append in appends for item in append["items"]]
+    assert items[777] == {"custom_id": "777", "payload": 777}
+
+
+async def test_a_broken_line_at_5000_leaves_nothing(door: Any, house: Any) -> None:
+    before = await accepted(door)
+    body = lines(4999) + b"{broken}\n" + lines(3000, start=5000)
+    answer = await door.api.post(PATH, content=body, headers=NDJSON)
+    problem = assert_problem(answer, 422, "invalid-input", "/4999")
+    assert problem["detail"].startswith("Line 5000 ")
+    messages = await taken(house, "batch.abandon.v1")
+    assert len({message["batch_id"] for message in messages}) == 1
+    assert "batch.seal.v1" not in {message["_"]["type"] for message in messages}
+    assert await accepted(door) == before
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Any, house: Any) -> None:
+    before = await accepted(door)
+    host, port = door.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    body = lines(2000)
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {door.admin_key}\r\n"
+        "content-type: application/x-ndjson\r\nidempotency-key: leaving\r\n"
+        f"content-length: {10 * len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()
+    await until(lambda: _has_items(house))
+    writer.transport.abort()
+    messages = await taken(house, "batch.abandon.v1")
+    assert messages[-1]["_"]["type"] == "batch.abandon.v1"
+    assert await accepted(door) == before
+    again = await door.api.post(PATH, content=body, headers={**NDJSON, "idempotency-key": "leaving"})
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
+
+
+async def _has_items(house: Any) -> bool:
+    return bool(await house.depth("batch-processor.intake") >= 3)
+
+
+async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: Any) -> None:
+    door = await house.open(upload_limit_bytes=200_000)
+    await house.purge("batch-processor.intake")
+    declared = await door.api.post(PATH, content=lines(20_000), headers=NDJSON)
+    assert_problem(declared, 413, "payload-too-large")
+
+    async def without_length() -> Any:
+        for start in range(0, 20_000, 1000):
+            yield lines(1000, start)
+
+    counted = await door.api.post(PATH, content=without_length(), headers=NDJSON)
+    assert_problem(counted, 413, "payload-too-large")
+    messages = await taken(house, "batch.abandon.v1")
+    assert "batch.seal.v1" not in {message["_"]["type"] for message in messages}
+    assert await accepted(door) == 0
+    exact = lines(500)
+    fits = await house.open(upload_limit_bytes=len(exact) + 1024)
+    assert (await fits.api.post(PATH, content=exact, headers=NDJSON)).status_code == 202
+
+
+async def test_a_json_batch_over_one_mib_is_413(door: Any) -> None:
+    body = b'{"operation":"echo","items":["' + b"x" * (1 << 20) + b'"]}'
+    answer = await door.api.post("/v1/batches", content=body, headers={"content-type": "application/json"})
+    assert_problem(answer, 413, "payload-too-large")
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?operation=", "?operation=Not%20One", "?operation=%00", "?operation=a&x=1"]
+)
+async def test_the_operation_is_named_in_the_query(door: Any, query: str) -> None:
+    assert_problem(
+        await door.api.post(f"/v1/batches{query}", content=lines(1), headers=NDJSON), 422, "invalid-input"
+    )
+
+
+async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Any) -> None:
+    gate = await house.gate(*house.broker_place)
+    door = await house.open(rabbitmq_url=house.broker_url_by(gate))
+    await gate.shut()
+    answer = await door.api.post(PATH, content=lines(3000), headers={**NDJSON, "idempotency-key": "away"})
+    assert_problem(answer, 503, "broker-unavailable")
+    assert await accepted(door) == 0
+    assert await door.database.fetchval("SELECT count(*) FROM idempotency") == 0
+    outbox = await door.database.fetch("SELECT message_type FROM outbox")
+    assert [row["message_type"] for row in outbox] == ["batch.abandon.v1"]
+
+
+async def test_a_large_upload_flows_without_being_held(door: Any, house: Any) -> None:
+    count = 60_000
+
+    async def body() -> Any:
+        for start in range(0, count, 2000):
+            yield lines(2000, start)
+
+    answer = await door.api.post(PATH, content=body(), headers=NDJSON)
+    assert answer.status_code == 202
+    *appends, seal = await taken(house, "batch.seal.v1")
+    assert (seal["total"], sum(len(append["items"]) for append in appends)) == (count, count)
