@@ -21,7 +21,6 @@ CACHE = Path("/var/cache/tickwire-tests")
 _STATE = Path("/run/tickwire-tests")
 _PLUGINS = CACHE / "docker-config" / "cli-plugins"
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_SOURCES = f"deb [signed-by={_KEYS}] {mirror} trixie main\n"
 _START_TIMEOUT_S = 30
 
 
@@ -99,7 +98,7 @@ def _install_plugins() -> None:
     (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     _PLUGINS.mkdir(parents=True, exist_ok=True)
     sources = work / "sources.list"
-    sources.write_text(_SOURCES)
+    sources.write_text(f"deb [signed-by={_KEYS}] {_mirror()} trixie main\n")
     options = [f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=/dev/null"]
     options += [f"Dir::State::lists={work / 'lists'}", "Acquire::Languages=none", "APT::Sandbox::User=root"]
     apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
@@ -109,6 +108,13 @@ def _install_plugins() -> None:
         _run("dpkg-deb", "-x", str(package), str(work / "files"))
     for name in ("docker-compose", "docker-buildx"):
         shutil.copy2(work / "files" / "usr/libexec/docker/cli-plugins" / name, _PLUGINS / name)
+
+
+def _mirror() -> str:
+    """The mirror that this machine takes its own packages from."""
+    wanted = ("--format", "$(SITE)", "Created-By: Packages", "Origin: Debian")
+    found = subprocess.run(("apt-get", "indextargets", *wanted), capture_output=True, text=True, check=True)
+    return next(site for site in found.stdout.split() if not site.endswith("-security"))
 
 
 @contextmanager
