@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from contracts.message import Failure, FieldError
 
-
 _RETRY_AFTER_S = 2.0
 
 
