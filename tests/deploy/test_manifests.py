@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from containers import prometheus_rules
 from contracts.topology import TOPOLOGIES
 from deploy import manifests
 from deploy.composed import REPOSITORY, SERVICES
@@ -164,6 +165,12 @@ def test_files_that_kustomize_wants_inside_are_the_same_as_outside() -> None:
         assert file.read_text() == outside[file.name].read_text(), f"copy {outside[file.name]} to {file}"
     memcached = "overlays/{}/memcached.yaml"
     assert (K8S / memcached.format("local")).read_text() == (K8S / memcached.format("production")).read_text()
+
+
+def test_alert_rules_are_those_of_every_other_run() -> None:
+    assert prometheus_rules.FILE.read_text() == prometheus_rules.render(), (
+        "run: PYTHONPATH=deploy .venv/bin/python -m containers.prometheus_rules"
+    )
 
 
 def test_no_secret_is_in_the_repository() -> None:

@@ -17,6 +17,8 @@ from deploy.composed import REPOSITORY, SERVICES
 from deploy.manifests import Manifest, kind
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
+from native.directories import RunDirectory
+from native.prometheus import Prometheus
 from stock_data.settings import StockDataSettings
 
 SETTINGS: dict[str, type[Settings]] = {
@@ -101,6 +103,15 @@ def test_servers_start_the_same_way(compose: dict[str, Any], local: list[Manifes
     ours, theirs = container(local, name), compose["services"][name]
     assert {entry["name"]: entry["value"] for entry in ours["env"]} == theirs["environment"]
     assert ours.get("args") == theirs.get("command")
+
+
+def test_prometheus_scrapes_the_same_jobs_as_the_native_run(tmp_path: Path) -> None:
+    ours = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in ours["scrape_configs"]}
+    native = Prometheus(RunDirectory.at(tmp_path)).configuration()["scrape_configs"]
+    for job in native:
+        same = ("metrics_path", "params")
+        assert {key: jobs[job["job_name"]].get(key) for key in same} == {key: job.get(key) for key in same}
 
 
 def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:
