@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # the lock has no stubs for it
+import yaml
 
 from grafana.boards import BOARDS
 

@@ -38,9 +38,10 @@ class Watcher:
             if alert["state"] == "firing"
         }
 
-    async def alerts(self) -> list[Mapping[str, Any]]:
-        """The alerts that are pending or fire, as Prometheus tells them."""
-        return list((await self._get("alerts"))["alerts"])
+    async def alerts(self, name: str) -> list[Mapping[str, Any]]:
+        """The alerts of one name that fire, as Prometheus tells them."""
+        found = (await self._get("alerts"))["alerts"]
+        return [a for a in found if a["state"] == "firing" and a["labels"]["alertname"] == name]
 
     async def rules(self) -> list[Mapping[str, Any]]:
         """Every rule, with its `health` and `lastError`."""

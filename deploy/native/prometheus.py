@@ -23,11 +23,12 @@ _DETAILED = ("queue_coarse_metrics", "queue_consumer_count")
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One Prometheus that keeps two days or 512 MB, whichever is less."""
+    """One Prometheus that keeps two days or 512 MB, whichever is less; `rules` is a folder of rule files."""
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
     scrape_interval_s: int = 5
+    rules: Path = RULES
 
     @property
     def url(self) -> str:
@@ -44,7 +45,7 @@ class Prometheus:
         interval = f"{self.scrape_interval_s}s"
         return {
             "global": {"scrape_interval": interval, "evaluation_interval": interval},
-            "rule_files": [str(RULES / "*.yml")],
+            "rule_files": [str(self.rules / "*.yml")],
             "scrape_configs": [
                 _job("services", _service_targets(self.ports)),
                 _job("rabbitmq", {"rabbitmq": self.ports.rabbitmq_metrics}),

@@ -1,0 +1,238 @@
+"""Real faults on a live stack, each of which fires its alert, and goes out when the fault is healed.
+
+The alerts are those of production with shorter times; thresholds and expressions are untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+import monitored
+import traffic
+from native import stack as native_stack
+from native import supervisor
+from native.directories import RunDirectory
+from native.prometheus import Prometheus
+from native.services import NAMES
+from native.stack import Stack
+from waiting import until
+from watching import Watcher
+
+Alert = tuple[str, str]
+Fault = AbstractAsyncContextManager[None]
+
+_DEAD_MAN = ("TickwireDeadMan", "")
+# A machine that is busy with other things holds loops up: that is true, and not the fault that was made.
+_BYSTANDERS = {"TickwireDeadMan", "TickwireEventLoopStalled"}
+_FIRES_WITHIN_S = 40
+_GOES_OUT_WITHIN_S = 70
+_STALL_S = 2.5
+_MAIL = {"to": ["ann@example.com"], "subject": "fault", "text": "x"}
+
+VARIABLES = {
+    # Nobody answers there; the data that comes with the stack is second.
+    "STOCK_DATA_PROVIDERS": "alpaca,embedded",
+    "STOCK_DATA_ALPACA_URL": "http://127.0.0.1:9",
+    "STOCK_DATA_ALPACA_KEY_ID": "nobody",
+    "STOCK_DATA_ALPACA_SECRET_KEY": "nothing",
+    "STOCK_DATA_REPLAY_ENABLED": "true",
+    "POSTGRES_POOL_SIZE": "4",
+    "EMAIL_ROUTE_PAUSE_S": "0.1",
+}
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    directory = tmp_path_factory.mktemp("faulty")
+    async with native_stack.start(directory, without=("prometheus",), variables=VARIABLES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watcher]:
+    """A Prometheus beside the stack, with the rules in a hurry."""
+    directory = tmp_path_factory.mktemp("hurried")
+    hurry(directory / "rules")
+    run = RunDirectory.at(directory)
+    server = Prometheus(run, stack.ports, scrape_interval_s=1, rules=directory / "rules")
+    async with (
+        supervisor.running(run.root, server.stages),
+        httpx.AsyncClient(base_url=server.url, timeout=20) as client,
+    ):
+        yield Watcher(client)
+
+
+@pytest.fixture(scope="module")
+async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with traffic.client(stack) as client:
+        yield client
+
+
+def hurry(folder: Path) -> None:
+    """Copy the rules of the causes with seconds in place of minutes."""
+    folder.mkdir()
+    text = (monitored.RULES / "causes.yml").read_text()
+    text = re.sub(r"for: \d+m", "for: 2s", text)
+    text = re.sub(r"\[\d+m\]", "[15s]", text)
+    (folder / "causes.yml").write_text(re.sub(r"offset \d+m", "offset 15s", text))
+
+
+@asynccontextmanager
+async def told(watcher: Watcher, fault: Fault, *alerts: Alert) -> AsyncIterator[None]:
+    """All is quiet; then comes the fault, and `alerts` fire; after the block it is healed: quiet again."""
+    wanted = set(alerts)
+    await quiet(watcher, but=wanted)
+    fired: set[Alert] = set()
+
+    async def all_fire() -> bool:
+        nonlocal fired
+        fired = await watcher.firing()
+        return wanted <= fired
+
+    async with fault:
+        await until(all_fire, timeout_s=_FIRES_WITHIN_S, what=lambda: f"{wanted} fire; {fired} do")
+        yield
+    await quiet(watcher)
+
+
+async def quiet(watcher: Watcher, *, but: Collection[Alert] = ()) -> None:
+    """Wait until no alert fires except bystanders, and none of `but`."""
+    loud: set[Alert] = set()
+
+    async def only_bystanders() -> bool:
+        nonlocal loud
+        alerts = await watcher.firing()
+        loud = {alert for alert in alerts if alert[0] not in _BYSTANDERS or alert in but}
+        return _DEAD_MAN in alerts and not loud
+
+    await until(only_bystanders, timeout_s=_GOES_OUT_WITHIN_S, what=lambda: f"quiet, but {loud} fire")
+
+
+@pytest.mark.long
+async def test_a_broker_that_is_down_is_told_of_by_every_service(stack: Stack, watcher: Watcher) -> None:
+    disconnected = [("TickwireBrokerDisconnected", service) for service in NAMES]
+    async with told(watcher, stopped(stack, "rabbitmq"), ("TickwireServiceDown", "rabbitmq"), *disconnected):
+        # Nobody can count consumers now: that must not look like queues without any.
+        assert ("TickwireNoConsumers", "email") not in await watcher.firing()
+
+
+async def test_a_consumer_that_is_gone_is_told_of_by_its_queue(stack: Stack, watcher: Watcher) -> None:
+    alerts = (("TickwireNoConsumers", "email"), ("TickwireServiceDown", "email"))
+    async with told(watcher, stopped(stack, "email"), *alerts):
+
+        async def both_are_named() -> bool:
+            found = await watcher.alerts("TickwireNoConsumers")
+            return {alert["labels"]["queue"] for alert in found} == {"email.send", "email.parked"}
+
+        await until(both_are_named)
+
+
+async def test_a_relay_that_refuses_is_told_of_while_mails_wait(
+    stack: Stack, watcher: Watcher, api: httpx.AsyncClient
+) -> None:
+    @asynccontextmanager
+    async def refusing() -> AsyncIterator[None]:
+        async with stopped(stack, "mailbox"):
+            await api.post("/v1/emails", json=_MAIL)
+            yield
+
+    async with told(watcher, refusing(), ("TickwireMailRoutePaused", "email")):
+        (alert,) = await watcher.alerts("TickwireMailRoutePaused")
+        assert alert["annotations"]["summary"] == "No mail leaves: the relay is unreachable"
+
+
+@pytest.mark.long
+async def test_a_provider_that_fails_is_told_of_though_another_one_answers(
+    watcher: Watcher, api: httpx.AsyncClient
+) -> None:
+    path = "/v1/stocks/AAPL/bars"
+    async with told(watcher, asked(api, path), ("TickwireProviderFailing", "stock-data")):
+        assert (await api.get(path)).status_code == 200
+
+
+async def test_a_loop_that_stands_still_is_told_of(stack: Stack, watcher: Watcher) -> None:
+    service = "batch-processor"
+    async with told(watcher, frozen(stack, service), ("TickwireEventLoopStalled", service)):
+        assert (await watcher.alerts("TickwireEventLoopStalled"))[0]["labels"]["severity"] == "ticket"
+
+
+@pytest.mark.long
+async def test_a_pool_without_free_connections_is_told_of(
+    stack: Stack, watcher: Watcher, api: httpx.AsyncClient
+) -> None:
+    path = f"/v1/emails/{(await api.post('/v1/emails', json=_MAIL)).json()['id']}"
+
+    @asynccontextmanager
+    async def exhausted() -> AsyncIterator[None]:
+        async with locked(stack, "emailer", "emails"):
+            await asyncio.gather(*(_try_to_get(api, path) for _ in range(30)))
+            yield
+
+    async with told(watcher, exhausted(), ("TickwirePoolExhausted", "email")):
+        pass
+    assert (await api.get(path)).status_code == 200
+
+
+@asynccontextmanager
+async def stopped(stack: Stack, name: str) -> AsyncIterator[None]:
+    """A process that is not there meanwhile."""
+    await stack.stop(name)
+    try:
+        yield
+    finally:
+        await stack.start(name)
+
+
+@asynccontextmanager
+async def asked(api: httpx.AsyncClient, path: str) -> AsyncIterator[None]:
+    """Somebody asks for `path` over and over meanwhile."""
+
+    async def ask() -> None:
+        while True:
+            await _try_to_get(api, path)
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def frozen(stack: Stack, name: str) -> AsyncIterator[None]:
+    """A process that gets no time at all for a while, before the block."""
+    stack.kill(name, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(_STALL_S)
+    finally:
+        stack.kill(name, signal.SIGCONT)
+    yield
+
+
+@asynccontextmanager
+async def locked(stack: Stack, database: str, table: str) -> AsyncIterator[None]:
+    """A table that nobody else can even read meanwhile."""
+    connection = await asyncpg.connect(stack.postgres.url.rsplit("/", 1)[0] + f"/{database}")
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+async def _try_to_get(api: httpx.AsyncClient, path: str) -> None:
+    with suppress(httpx.HTTPError):
+        await api.get(path)
