@@ -228,6 +228,29 @@ async def test_a_body_that_is_no_stream_is_never_held_back() -> None:
     await asyncio.wait_for(body.take({"type": "http.request", "body": b"x" * (5 << 20)}), 1)
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_given_up"),
+    [([], True), ([(b"content-length", b"50000")], True), ([(b"content-length", b"5")], False)],
+)
+async def test_a_client_that_takes_nothing_of_a_long_answer_is_given_up(
+    headers: list[tuple[bytes, bytes]], is_given_up: bool
+) -> None:
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(0.05)
+
+    edge = Edge(stream, body_limit=1, patience_s=0.01)
+    if is_given_up:
+        with pytest.raises(TimeoutError):
+            await edge(scope(), _never, send)
+    else:
+        await edge(scope(), _never, send)
+
+
 async def websocket_call(
     app: Callable[..., Any], *events: Message, headers: dict[str, str] | None = None
 ) -> list[Message]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from opentelemetry.trace import Span
@@ -34,6 +34,8 @@ _SECURITY = [
 _NO_PAGE = b"default-src 'none'; frame-ancestors 'none'"
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_BYTES = 1 << 20
+_BUFFERED_ANSWER_BYTES = 32 * 1024
+_PATIENCE_S = 60.0
 # As nginx counts a client that went away before its answer: nothing failed here.
 _GONE = 499
 
@@ -89,9 +91,10 @@ class Body:
 class Edge:
     """Wraps the application: every answer carries its ids, every request is counted once."""
 
-    def __init__(self, app: Application, *, body_limit: int) -> None:
+    def __init__(self, app: Application, *, body_limit: int, patience_s: float = _PATIENCE_S) -> None:
         self._app = app
         self._body_limit = body_limit
+        self._patience_s = patience_s
         self._in_flight = 0
         metrics.HTTP_IN_FLIGHT.set_function(lambda: self._in_flight)
 
@@ -113,7 +116,7 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
         started = time.perf_counter()
         status = _GONE
-        send_with_headers = _with_headers(scope, send, trace)
+        send_with_headers = _with_headers(scope, _patient(send, self._patience_s), trace)
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -176,6 +179,29 @@ def _with_headers(scope: Scope, send: Send, trace: tracing.Trace) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+def _patient(send: Send, patience_s: float) -> Send:
+    """`send`, where a client that takes nothing of a long answer for `patience_s` seconds is given up."""
+    is_long = False
+
+    async def send_patiently(message: Message) -> None:
+        nonlocal is_long
+        if message["type"] == "http.response.start":
+            is_long = _is_long(message["headers"])
+        if not is_long:
+            await send(message)
+            return
+        async with asyncio.timeout(patience_s):
+            await send(message)
+
+    return send_patiently
+
+
+def _is_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    # A stream has no length; what is short goes into the connection's buffer and never waits.
+    length = next((value for name, value in headers if name == b"content-length"), None)
+    return length is None or int(length) > _BUFFERED_ANSWER_BYTES
 
 
 def _with_text(receive: Receive) -> Receive:
