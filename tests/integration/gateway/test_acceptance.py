@@ -190,8 +190,8 @@ async def test_events_change_what_is_said_of_accepted_work(door: Any, house: Any
     ids = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
     now = datetime.now(UTC)
     news = [
-        EmailStatusChanged(
-            email_id=UUID(ids[0]), owner_id="1", status=status, at=now + timedelta(seconds=after)
+        EmailStatusChanged.model_validate(
+            {"email_id": ids[0], "owner_id": "1", "status": status, "at": now + timedelta(seconds=after)}
         )
         for status, after in (("delivered", 2), ("sending", 1), ("deferred", 0))
     ]

@@ -65,7 +65,7 @@ async def test_the_secret_is_shown_once_and_nowhere_in_the_database(door: Any) -
 )
 async def test_a_missing_or_wrong_key_is_401(door: Any, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=door.url) as client:
-        given = {name: value.encode("latin-1") for name, value in headers.items()}
+        given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         answer = await client.get("/v1/me", headers=given)
     assert_problem(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")

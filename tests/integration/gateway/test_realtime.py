@@ -162,7 +162,7 @@ async def test_quotes_are_conflated_and_chat_never(door: Any, house: Any, talk: 
         await house.publish([ticks(symbol, *range(2, 102))])
         for number in range(10):
             await client.ask(publish={"channel": f"chat:{room}", "data": {"text": str(number)}})
-        pushes = []
+        pushes: list[dict[str, Any]] = []
         while not pushes or pushes[-1]["channel"].startswith("chat") or pushes[-1]["offset"] < 101:
             pushes.append(await client.push())
         while sum(push["channel"].startswith("chat") for push in pushes) < 10:
