@@ -37,6 +37,18 @@ async def close_all_connections(rig: Rig, _: random.Random) -> None:
     await rig.stack.rabbitmq.control("close_all_connections", "--", "closed by a test")
 
 
+def alarmed_broker(seconds: float) -> Harm:
+    """The broker's memory alarm goes off: it reads nothing more from those who publish."""
+
+    async def strike(rig: Rig, _: random.Random) -> None:
+        control = rig.stack.rabbitmq.control
+        await control("set_vm_memory_high_watermark", "absolute", "1MB")
+        await asyncio.sleep(seconds)
+        await control("set_vm_memory_high_watermark", "absolute", "1GB")
+
+    return strike
+
+
 async def restart_postgres(rig: Rig, _: random.Random) -> None:
     """The database server restarts."""
     await rig.stack.restart("postgres")

@@ -36,7 +36,7 @@ async def _nothing(rig: Rig, _: random.Random) -> None:
 
 
 SCENARIOS = (
-    Scenario("calm", "nothing happens", _nothing, 4, is_quick=True),
+    Scenario("calm", "nothing happens", _nothing, 4),
     Scenario(
         "broker-restart",
         "broker stopped and started",
@@ -48,6 +48,7 @@ SCENARIOS = (
     Scenario("broker-half-open", "all connections to the broker half-open", harm.half_open("rabbitmq"), 30),
     Scenario("broker-slow", "broker 300 ms away each way", harm.slow("rabbitmq", 8, latency_s=0.3), 9),
     Scenario("broker-flapping", "broker there and away each second", harm.flapping("rabbitmq", 8), 9),
+    Scenario("broker-alarm", "memory alarm of the broker for 8 s", harm.alarmed_broker(8), 10),
     Scenario(
         "connections-closed",
         "all connections closed by the operator",
@@ -61,7 +62,7 @@ SCENARIOS = (
     Scenario("database-slow", "PostgreSQL 50 ms away each way", harm.slow("postgres", 8, latency_s=0.05), 9),
     Scenario("database-flapping", "PostgreSQL there and away each second", harm.flapping("postgres", 8), 9),
     Scenario("cache-gone", "memcached gone for 5 s", harm.stopped("memcached", 5), 6),
-    Scenario("relay-down", "SMTP relay down for 5 s", harm.refused("mailbox_smtp", 5), 6, is_quick=True),
+    Scenario("relay-down", "SMTP relay down for 5 s", harm.refused("mailbox_smtp", 5), 6),
     Scenario("relay-slow", "SMTP relay takes 0.2 s for each answer", _nothing, 6, prepare=_slow_relay),
     Scenario("relay-black-hole", "SMTP relay black-holed for 8 s", harm.black_hole("mailbox_smtp", 8), 9),
     Scenario(
