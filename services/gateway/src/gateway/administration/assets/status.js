@@ -219,6 +219,7 @@ function askForKey(text) {
   clearTimeout(view.timer);
   $("door").hidden = false;
   $("board").hidden = $("controls").hidden = true;
+  for (const id of ["summary", "alerts", "services"]) $(id).replaceChildren();
   $("key").value = "";
   $("key").focus();
   note(text, text ? "bad" : "");

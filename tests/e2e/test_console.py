@@ -1,0 +1,135 @@
+"""The status page in a real browser, against the whole stack and a Prometheus that watches it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+import browser
+from browser import Page
+from native import prometheus
+from native.prometheus import Prometheus
+from native.services import NAMES
+from native.stack import Stack
+
+pytestmark = pytest.mark.skipif(
+    browser.PROGRAM is None, reason="chromium is missing: deploy/native/setup.sh --test installs it"
+)
+
+CARD = "document.querySelector('[data-service=%s]')"
+CALLS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/v1/admin/status')).length"
+
+
+@pytest.fixture(scope="module")
+async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
+    async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:
+        yield page
+
+
+@pytest.fixture
+async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
+    """The status page as somebody sees it who comes for the first time."""
+    await tab.look_as(width=1440, height=1000)
+    await tab.go(f"{stack.url}/console/status")
+    await tab.run("sessionStorage.clear()")
+    await tab.go(f"{stack.url}/console/status?again")
+    yield tab
+    # What its own policy forbids, or an error of its script.
+    assert tab.complaints == []
+
+
+@pytest.fixture(scope="module")
+async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+    """The Prometheus of the stack, which was told of it; it runs for these tests only."""
+    async with prometheus.start(tmp_path_factory.mktemp("prometheus"), stack.ports) as running:
+        yield running
+
+
+async def enter(page: Page, key: str) -> None:
+    await page.run(f"document.getElementById('key').value = {json.dumps(key)}")
+    await page.run("document.querySelector('#door button').click()")
+
+
+async def test_who_comes_first_is_asked_for_a_key_and_sees_no_figures(page: Page) -> None:
+    assert "API key" in await page.text("#door")
+    assert (await page.text("#board")).strip() == ""
+    assert await page.run("document.activeElement.id") == "key"
+
+
+async def test_a_key_that_nobody_knows_is_said(page: Page) -> None:
+    await enter(page, "tw_live_0123456789abcdef_" + "x" * 43)
+    await page.until("document.getElementById('notice').innerText.includes('does not know this key')")
+    assert await page.run("sessionStorage.length") == 0
+
+
+async def test_a_key_that_may_not_look_is_told_what_it_lacks(page: Page, reader: httpx.AsyncClient) -> None:
+    await enter(page, reader.headers["authorization"].removeprefix("Bearer "))
+    await page.until("document.getElementById('notice').innerText.includes('lacks the scope admin')")
+    assert (await page.text("#board")).strip() == ""
+
+
+async def test_a_prometheus_that_is_away_is_said_and_no_service_called_well(page: Page, stack: Stack) -> None:
+    await enter(page, stack.api_key)
+    await page.until("document.getElementById('notice').innerText.includes('Prometheus cannot be reached')")
+    assert "Not all is known" in await page.text("#summary")
+    assert await page.run("document.querySelectorAll('.card.unknown').length") == 4
+
+
+async def test_the_figures_of_all_services_are_drawn(page: Page, stack: Stack, store: Prometheus) -> None:
+    await enter(page, stack.api_key)
+    for service in NAMES:
+        card = CARD % service
+        await page.until(f"{card} && !{card}.classList.contains('unknown')")
+        lag = f"{card}.querySelector('[data-chart=loop-lag]')"
+        await page.until(f"/\\d (µs|ms|s)/.test({lag}.innerText)", timeout_s=60)
+        assert await page.run(f"{lag}.querySelector('path.line').getAttribute('d').length") > 5
+        assert "Loop lag p99" in await page.run(f"{lag}.querySelector('svg').getAttribute('aria-label')")
+    traffic = f"{CARD % 'gateway'}.querySelector('[data-chart=traffic]')"
+    # The page itself makes requests.
+    await page.until(f"/HTTP requests\\s+0?\\.?\\d+\\/s/.test({traffic}.innerText)", timeout_s=60)
+
+
+async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store: Prometheus) -> None:
+    await enter(page, stack.api_key)
+    await page.until(f"{CALLS} >= 2")
+    assert "s ago" in await page.text("#updated")
+
+
+async def test_another_window_is_asked_for_at_once(page: Page, stack: Stack, store: Prometheus) -> None:
+    await enter(page, stack.api_key)
+    await page.until("document.querySelectorAll('.card').length === 4")
+    await page.run("document.getElementById('window').value = '1h'")
+    await page.run("document.getElementById('window').dispatchEvent(new Event('change'))")
+    await page.until("performance.getEntriesByType('resource').some(e => e.name.includes('window=1h'))")
+
+
+async def test_a_gateway_that_goes_away_is_said_and_comes_back_by_itself(
+    page: Page, stack: Stack, store: Prometheus
+) -> None:
+    await enter(page, stack.api_key)
+    await page.until("document.querySelectorAll('.card').length === 4")
+    await page.call("Network.enable")
+    offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.call("Network.emulateNetworkConditions", offline=True, **offline)
+    await page.until("document.getElementById('notice').innerText.includes('cannot be reached')")
+    assert await page.run("document.getElementById('board').classList.contains('stale')")
+    await page.call("Network.emulateNetworkConditions", offline=False, **offline)
+    await page.until("!document.getElementById('board').classList.contains('stale')", timeout_s=60)
+
+
+async def test_the_page_fits_a_phone(page: Page, stack: Stack, store: Prometheus) -> None:
+    await page.look_as(width=360, height=740)
+    await enter(page, stack.api_key)
+    await page.until("document.querySelectorAll('.card').length === 4")
+    assert await page.run("document.documentElement.scrollWidth") <= 360
+
+
+async def test_the_key_is_forgotten_when_asked(page: Page, stack: Stack, store: Prometheus) -> None:
+    await enter(page, stack.api_key)
+    await page.until("document.querySelectorAll('.card').length === 4")
+    await page.run("document.getElementById('leave').click()")
+    assert await page.run("sessionStorage.length") == 0
+    assert (await page.text("#board")).strip() == ""
