@@ -20,6 +20,11 @@ def highest(metric: str, *by: str, where: str = "") -> Query:
     return Query(f"max{_by(by)}({metric}{_where(where)})", _legend(by, "highest"))
 
 
+def lowest(metric: str, *by: str, where: str = "") -> Query:
+    """A gauge whose smallest value counts."""
+    return Query(f"min{_by(by)}({metric}{_where(where)})", _legend(by, "lowest"))
+
+
 def quantile(q: float, metric: str, *by: str, where: str = "") -> Query:
     """A quantile of a histogram, by labels."""
     buckets = f"rate({metric}_bucket{_where(where)}[$__rate_interval])"

@@ -21,7 +21,7 @@ BOARD = Board(
         ),
         panel(
             "Error budget left",
-            "What is left of the 30 days' error budget of each objective; below 0 the promise is broken.",
+            "What is left of the 30 days' error budget, or of what metrics are kept; at 0 it is spent.",
             "percentunit",
             Query(
                 "slo:period_error_budget_remaining:ratio",
@@ -101,7 +101,7 @@ BOARD = Board(
             "Targets up",
             "Scrape targets that answer, by service.",
             "short",
-            total("up", "service"),
+            total("up", "service", where='job=~"services|rabbitmq|postgres|memcached"'),
         ),
         share(
             "Quotes answered from the push",

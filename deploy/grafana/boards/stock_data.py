@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.panels import Board, Query, panel, share, stack
-from grafana.promql import highest, part, quantile, quantiles, rate, total
+from grafana.promql import highest, lowest, part, quantile, quantiles, rate, total
 
 _CALLS = "tickwire_provider_calls_total"
 _ANSWERED = 'outcome=~"ok|not_found"'
@@ -51,6 +51,12 @@ BOARD = Board(
                 f" / sum by (provider) (rate({_CALLS}[$__rate_interval]))",
                 "{{provider}}",
             ),
+        ),
+        panel(
+            "Quota left",
+            "Calls that each provider still allows until its reset, by its own word.",
+            "short",
+            lowest("tickwire_provider_quota_remaining", "provider"),
         ),
         panel(
             "Time of provider calls",

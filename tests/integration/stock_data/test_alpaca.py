@@ -9,7 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from chassis import metrics
 from chassis.deadlines import Deadline
 from doubles import alpaca as double
 from doubles.alpaca import AlpacaDouble, Answer, answer_json
@@ -338,3 +340,13 @@ async def test_a_snapshot_of_another_shape_is_bad_data(
     upstream.snapshots["AAPL"] = snapshot
     with pytest.raises(BadData):
         await provider.quotes(["AAPL"], soon())
+
+
+@pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0)])
+async def test_the_quota_that_is_left_is_shown_by_the_upstreams_own_word(
+    provider: AlpacaProvider, upstream: AlpacaDouble, said: str, shown: int
+) -> None:
+    upstream.script.append(answer_json({"AAPL": double.snapshot(11)}, x_ratelimit_remaining=said))
+    metrics.PROVIDER_QUOTA.labels("alpaca").set(187)
+    await provider.quotes(["AAPL"], soon())
+    assert REGISTRY.get_sample_value("tickwire_provider_quota_remaining", {"provider": "alpaca"}) == shown

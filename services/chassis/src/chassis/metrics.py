@@ -117,6 +117,9 @@ PROVIDER_CALLS = Counter(
 PROVIDER_SECONDS = Histogram(
     "tickwire_provider_call_seconds", "Time to answer of a provider.", ("provider", "call"), buckets=_FAST
 )
+PROVIDER_QUOTA = Gauge(
+    "tickwire_provider_quota_remaining", "Calls that a provider still allows, by its own word.", ("provider",)
+)
 FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
 BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
-from chassis import spans
+from chassis import metrics, spans
 from chassis.deadlines import Deadline
 from stock_data.errors import (
     AuthFailed,
@@ -120,7 +120,13 @@ class Transport:
                 body += part
                 if len(body) > _MOST_BYTES:
                     raise BadData(f"{self._name} answers with more than {_MOST_BYTES} bytes.")
+        self._note_quota(response.headers)
         return _Response(response.status_code, response.headers, bytes(body))
+
+    def _note_quota(self, headers: Mapping[str, str]) -> None:
+        remaining = headers.get("x-ratelimit-remaining", "")
+        if remaining.isascii() and remaining.isdigit():
+            metrics.PROVIDER_QUOTA.labels(self._name).set(int(remaining))
 
     def _body(self, response: _Response) -> bytes:
         status = response.status
