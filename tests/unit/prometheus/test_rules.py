@@ -16,6 +16,7 @@ from prometheus import build, objectives
 RUNBOOKS = monitored.REPOSITORY / "docs" / "runbooks"
 EXAMPLE = monitored.REPOSITORY / ".env.example"
 CONTAINERS = monitored.REPOSITORY / "deploy" / "containers" / "prometheus" / "prometheus.yml"
+ALERTMANAGER = monitored.REPOSITORY / "deploy" / "containers" / "alertmanager" / "alertmanager.yml"
 
 ALERTS = monitored.alerts()
 NAMES = sorted({alert.name for alert in ALERTS})
@@ -96,3 +97,20 @@ def test_an_objective_is_recorded_over_every_window_under_the_names_that_sloth_g
         ["14.4", "14.4", "6", "6"],
         ["3", "3", "1", "1"],
     ]
+
+
+def test_what_speaks_for_other_alerts_names_only_those_there_are() -> None:
+    inhibitions = monitored.load(ALERTMANAGER)["inhibit_rules"]
+    matchers = [m for rule in inhibitions for side in ("source", "target") for m in rule[f"{side}_matchers"]]
+    for matcher in matchers:
+        found = re.fullmatch(r'alertname =~? "(.+)"', matcher)
+        if found is not None:
+            group = re.fullmatch(r"Tickwire\((.+)\)", found[1])
+            named = [f"Tickwire{end}" for end in group[1].split("|")] if group else [found[1]]
+            assert set(named) <= set(NAMES)
+
+
+def test_the_dead_mans_switch_wakes_nobody_here() -> None:
+    (route,) = monitored.load(ALERTMANAGER)["route"]["routes"]
+    assert route["matchers"] == ['severity = "none"']
+    assert [alert.name for alert in ALERTS if alert.labels["severity"] == "none"] == ["TickwireDeadMan"]
