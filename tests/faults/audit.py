@@ -30,6 +30,7 @@ async def settle(rig: Rig, ledger: Ledger, *, timeout_s: float = 120) -> float:
             await asyncio.sleep(0.2)
         settled_s = time.monotonic() - started
         await _count_results(client, ledger)
+        await _gather(ledger.ended_ids(), lambda id_: _ask(client, ledger, id_))
     _count_mails(rig, ledger)
     return settled_s
 
@@ -54,6 +55,8 @@ async def _ask(client: httpx.AsyncClient, ledger: Ledger, id_: str) -> None:
     document = answer.json()
     if answer.status_code != 200 or document.get("detail_available") is False:
         return
+    if ledger.entry_of(id_).ends:
+        ledger.look_again(id_, document["status"])
     if document["status"] in ENDS:
         ledger.end(id_, document["status"], doubts=_doubts(document))
         if kind == "task":

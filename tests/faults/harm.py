@@ -111,8 +111,10 @@ def stopped(name: str, seconds: float) -> Harm:
 
     async def strike(rig: Rig, _: random.Random) -> None:
         await rig.stack.stop(name)
-        await asyncio.sleep(seconds)
-        await rig.stack.start(name)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await rig.stack.start(name)
 
     return strike
 
@@ -223,14 +225,25 @@ def full_queue(queue: str, owner: str, seconds: float, *, most: int) -> Harm:
 
     async def strike(rig: Rig, _: random.Random) -> None:
         limit = {"max-length": most, "overflow": "reject-publish"}
-        async with policy(rig, f"^{queue}$", limit):
-            await rig.stack.stop(owner)
-            await asyncio.sleep(seconds)
-            refused = 'tickwire_messages_published_total{exchange="commands",outcome="refused"}'
-            assert await rig.metric("gateway", refused) > 0, "the queue was never full"
-        await rig.stack.start(owner)
+        before = await _refused(rig)
+
+        async def is_full() -> bool:
+            return await _refused(rig) > before
+
+        await rig.stack.stop(owner)
+        try:
+            async with policy(rig, f"^{queue}$", limit):
+                await until(is_full, timeout_s=20, what=lambda: "a full queue")
+                await asyncio.sleep(seconds)
+        finally:
+            await rig.stack.start(owner)
 
     return strike
+
+
+async def _refused(rig: Rig) -> float:
+    labels = 'exchange="commands",outcome="refused"'
+    return await rig.metric("gateway", f"tickwire_messages_published_total{{{labels}}}")
 
 
 @asynccontextmanager

@@ -108,6 +108,16 @@ class Ledger:
         if not entry.ends or entry.ends[-1] != state:
             entry.ends.append(state)
 
+    def look_again(self, id_: str, state: str) -> None:
+        """Note the state that was found after the end: it must be that end."""
+        entry = self._by_id[id_]
+        if entry.ends and entry.ends[-1] != state:
+            entry.ends.append(state)
+
+    def ended_ids(self) -> list[str]:
+        """The ids that were promised and have ended."""
+        return [entry.ids[-1] for entry in self.entries.values() if entry.is_accepted and entry.ends]
+
     def arrive(self, key: str, effects: Iterable[str]) -> None:
         """Note what has arrived for `key`, in all: each effect's own name, as often as it came."""
         self.entries[key].copies = Counter(effects)

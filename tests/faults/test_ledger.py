@@ -76,6 +76,18 @@ def test_two_ends_are_a_complaint() -> None:
     assert any("ended more than once" in line for line in ledger.balance().complaints)
 
 
+def test_an_end_that_is_none_any_more_is_a_complaint() -> None:
+    ledger = one()
+    ledger.accept("a", "1")
+    ledger.end("1", "delivered")
+    ledger.arrive("a", ["<1@x>"])
+    assert ledger.ended_ids() == ["1"]
+    ledger.look_again("1", "delivered")
+    assert ledger.balance().complaints == ()
+    ledger.look_again("1", "sending")
+    assert any("ended more than once" in line for line in ledger.balance().complaints)
+
+
 def test_two_ids_for_one_idempotency_key_are_a_complaint() -> None:
     ledger = one()
     for id_ in ("1", "1", "2"):
