@@ -1,4 +1,4 @@
-"""A real stack with its Prometheus."""
+"""A real stack with its Prometheus, one at a time: each file of tests has its own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from native.stack import Stack
 from watching import Watcher
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     async with native_stack.start(tmp_path_factory.mktemp("watched")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def watcher(stack: Stack) -> AsyncIterator[Watcher]:
     async with httpx.AsyncClient(base_url=stack.prometheus.url, timeout=20) as client:
         yield Watcher(client)
