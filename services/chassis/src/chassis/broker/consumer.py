@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ _ERROR_LENGTH = 500
 # Behind a dead connection there is a short queue, and nobody who takes anything from it.
 _ACK_TIMEOUT_S = 5
 _MOST_DOUBTS = 3
+_DOUBT_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +227,7 @@ class Consumer:
             raise Undecodable(f"{incoming.message_type}: {error}"[:_ERROR_LENGTH]) from error
         tenant = str(incoming.headers.get(names.TENANT, ""))
         delivery = Delivery(message, message_id, incoming.attempt, tenant, incoming.headers)
-        return _Incoming(
-            incoming.channel,
-            incoming.tag,
-            incoming.body,
-            incoming.message_type,
-            incoming.message_id,
-            incoming.headers,
-            delivery,
-        )
+        return replace(incoming, delivery=delivery)
 
     async def _handle(self, handler: Handler, group: list[_Incoming]) -> None:
         tracing.begin(text(group[0].headers, names.TRACEPARENT), text(group[0].headers, names.REQUEST_ID))
@@ -288,6 +281,7 @@ class Consumer:
                 doubts = 0 if await self._wait_for_database(error) else doubts + 1
                 if doubts == _MOST_DOUBTS:
                     return error
+                await asyncio.sleep(doubts * _DOUBT_PAUSE_S)
             except Exception as error:
                 return error
             else:
