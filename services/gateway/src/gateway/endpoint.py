@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
@@ -35,12 +36,14 @@ from gateway.identity.keys import Principal
 log = logging.get(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 Handler = Callable[..., Awaitable[Response]]
 
 JSON = "application/json"
 # RFC 7240: a preference that is not understood, or not well-formed, is passed over.
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _MOST_S = 30.0
+_LARGE_BYTES = 64 * 1024
 
 
 class Api:
@@ -125,6 +128,13 @@ async def read_body() -> bytes:
     data = await request.get_data(cache=False)
     body.require_within(None)
     return data if isinstance(data, bytes) else data.encode()
+
+
+async def aside(function: Callable[[bytes], T], body: bytes) -> T:
+    """`function` of `body`; of a large one in a thread, for the loop has other requests to serve."""
+    if len(body) < _LARGE_BYTES:
+        return function(body)
+    return await asyncio.to_thread(function, body)
 
 
 async def read_json(model: type[M]) -> M:

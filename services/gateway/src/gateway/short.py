@@ -14,7 +14,7 @@ from gateway.acceptance.batch_routes import BatchDesk
 from gateway.acceptance.batches import BatchInput, TaskInput
 from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.emails import Address, Addresses, EmailInput
-from gateway.endpoint import JSON, Api, answer, build, parse, read_body, require_media_type
+from gateway.endpoint import JSON, Api, answer, aside, build, parse, read_body, require_media_type
 from gateway.identity.keys import Principal
 from gateway.identity.routes import UserDesk
 from gateway.stocks.desk import StockDesk
@@ -70,13 +70,13 @@ def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDe
     @api.route("/process-batch", methods=("POST",), scope="batches:write")
     async def process_batch(principal: Principal) -> Response:
         body, key = await _read("/process-batch")
-        batch = build(BatchInput, operation="echo", items=parse(BatchesInput, body).batches)
+        batch = await aside(lambda data: _echo(parse(BatchesInput, data).batches), body)
         return _taken("Batch processing started", await batches.accept(principal, batch, key))
 
     @api.route("/process-data", methods=("POST",), scope="batches:write")
     async def process_data(principal: Principal) -> Response:
         body, key = await _read("/process-data")
-        batch = build(BatchInput, operation="echo", items=parse(DataInput, body).items)
+        batch = await aside(lambda data: _echo(parse(DataInput, data).items), body)
         return _taken("Data processing started", await batches.accept(principal, batch, key))
 
     @api.route("/enqueue-task", methods=("POST",), scope="batches:write")
@@ -84,6 +84,10 @@ def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDe
         body, key = await _read("/enqueue-task")
         task = TaskInput(operation="echo", payload=parse(AnyInput, body).root)
         return _taken("Task enqueued", await batches.accept_task(principal, task, key))
+
+
+def _echo(items: list[Any]) -> BatchInput:
+    return build(BatchInput, operation="echo", items=items)
 
 
 async def _read(path: str) -> tuple[bytes, idempotency.IdempotencyKey | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -28,6 +29,7 @@ from gateway.endpoint import (
     JSON,
     Api,
     answer,
+    aside,
     is_head,
     parse,
     read_body,
@@ -186,7 +188,8 @@ def _register_batches(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
             return accepted_answer(await _upload(desk, principal, upload_limit))
         body = await read_body()
         key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/batches", body)
-        return accepted_answer(await desk.accept(principal, parse(BatchInput, body), key))
+        batch = await aside(partial(parse, BatchInput), body)
+        return accepted_answer(await desk.accept(principal, batch, key))
 
     @api.route("/v1/batches", scope="batches:read")
     async def list_batches(principal: Principal) -> Response:

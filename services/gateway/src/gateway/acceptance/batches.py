@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts.batches import Item, ItemStatus
 
@@ -19,11 +19,14 @@ class BatchInput(BaseModel):
     operation: OperationName
     items: list[Any] = Field(min_length=1, max_length=100_000)
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+    # Made once: a hundred thousand of them take a fifth of a second.
+    _contract_items: list[Item] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _custom_ids_differ(self) -> BatchInput:
+        self._contract_items = [to_item(item) for item in self.items]
         known: set[str] = set()
-        for item in self.contract_items():
+        for item in self._contract_items:
             if item.custom_id in known:
                 raise ValueError(f"the custom_id {item.custom_id!r} is used twice")
             if item.custom_id is not None:
@@ -32,7 +35,7 @@ class BatchInput(BaseModel):
 
     def contract_items(self) -> list[Item]:
         """The items as the contract has them."""
-        return [to_item(item) for item in self.items]
+        return self._contract_items
 
 
 def to_item(value: Any) -> Item:
