@@ -15,7 +15,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chassis.broker import envelope
-from contracts import stocks
+from chassis.broker.envelope import Outgoing
+from chassis.deadlines import Deadline
+from contracts import batches, stocks
+from contracts.topology import BATCH_PROCESSOR
 from gateway.identity.keys import Principal
 from gateway.realtime.wire import WebSocketWire
 from waiting import until
@@ -280,27 +283,19 @@ async def test_a_batch_is_followed_by_its_owner(door: Any, house: Any, talk: Any
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == "not-found"
 
 
-def progress(id_: str, offset: int, status: str) -> Any:
-    from contracts import batches
+def batch(id_: str, status: str) -> batches.Batch:
+    fields = {"id": id_, "kind": "batch", "operation": "echo", "status": status, "accepted_at": NOW}
+    return batches.Batch.model_validate({**fields, "counts": {"total": 1}})
 
-    batch = batches.Batch.model_validate(
-        {
-            "id": id_,
-            "kind": "batch",
-            "operation": "echo",
-            "status": status,
-            "counts": {"total": 1},
-            "accepted_at": NOW,
-        }
-    )
-    return envelope.live(batches.BatchProgressed(batch=batch, owner_id="1", offset=offset), f"batch.{id_}")
+
+def progress(id_: str, offset: int, status: str) -> Outgoing:
+    news = batches.BatchProgressed(batch=batch(id_, status), owner_id="1", offset=offset)
+    return envelope.live(news, f"batch.{id_}")
 
 
 async def test_live_messages_that_are_not_understood_are_passed_over(
     door: Any, house: Any, talk: Any
 ) -> None:
-    from chassis.broker.envelope import Outgoing
-
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
         ("stocks.ticked.v1", "quotes"),
@@ -328,28 +323,45 @@ async def test_the_events_of_a_batch_come_until_it_ends(door: Any, house: Any) -
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["cache-control"] == "no-store"
         lines = stream.aiter_lines()
-        assert await data_of(lines) == "queued"
+        await status_in(lines, "queued")
         await house.publish([progress(id_, 1, "running")])
-        assert await data_of(lines) == "running"
+        await status_in(lines, "running")
         await house.publish([progress(id_, 2, "completed")])
-        assert await data_of(lines) == "completed"
+        await status_in(lines, "completed")
         assert [line async for line in lines if line] == []
     assert not hub.has_listeners(f"batch:{id_}")
 
 
-async def data_of(lines: Any) -> str:
-    """The status in the next event."""
+async def status_in(lines: Any, status: str) -> None:
+    """Read events until one has `status`."""
     async for line in lines:
-        if line.startswith("data: "):
-            return str(orjson.loads(line[6:])["status"])
-    raise AssertionError("the stream has ended")
+        if line.startswith("data: ") and orjson.loads(line[6:])["status"] == status:
+            return
+    raise AssertionError(f"the stream has ended without {status}")
+
+
+async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(door: Any, house: Any) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    statuses = ["running"]
+
+    async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
+        found = batch(id_, statuses[0])
+        statuses[0] = "completed"
+        return found
+
+    await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        lines = stream.aiter_lines()
+        await status_in(lines, "running")
+        await status_in(lines, "completed")
+        assert [line async for line in lines if line] == []
 
 
 async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Any) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = door.gateway.resources.hub
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        assert await data_of(stream.aiter_lines()) == "queued"
+        await status_in(stream.aiter_lines(), "queued")
         assert hub.has_listeners(f"batch:{id_}")
     await until(lambda: not hub.has_listeners(f"batch:{id_}"))
     head = await door.api.head(f"/v1/batches/{id_}/events", timeout=5)
@@ -364,4 +376,4 @@ async def test_events_have_their_place_among_the_connections(house: Any, connect
         refused = await door.api.get(f"/v1/batches/{id_}/events")
         assert refused.status_code == 503
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        assert await data_of(stream.aiter_lines()) == "queued"
+        await status_in(stream.aiter_lines(), "queued")

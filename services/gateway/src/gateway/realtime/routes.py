@@ -28,6 +28,8 @@ log = logging.get(__name__)
 
 EVENT_STREAM = "text/event-stream"
 _SSE_ALIVE_S = 15.0
+# The batch may have ended between the first look at it and the first push that was heard.
+_FIRST_LOOK_S = 0.5
 _ENDED = ("completed", "failed", "cancelled", "expired")
 
 
@@ -134,15 +136,16 @@ async def _batch_events(
     stop = channels.hub.listen(f"batch:{batch_id}", show)
     try:
         with doorman.admit("sse"):
-            offset, batch = 0, first
+            offset, batch, patience_s = 0, first, _FIRST_LOOK_S
             yield _event(offset, batch)
             while batch["status"] not in _ENDED:
                 try:
-                    publication = await asyncio.wait_for(latest.get(), _SSE_ALIVE_S)
+                    publication = await asyncio.wait_for(latest.get(), patience_s)
                     offset, batch = publication.offset, publication.data
                 except TimeoutError:
                     # Pushes are transient: silence is checked against what is stored.
                     batch = await _batch_now(batches, principal, batch_id) or batch
+                patience_s = _SSE_ALIVE_S
                 yield _event(offset, batch)
     finally:
         stop()
