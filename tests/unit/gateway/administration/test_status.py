@@ -46,14 +46,34 @@ async def test_many_who_look_at_the_same_time_share_one_report(desk: StatusDesk,
     assert len(double.asked) == QUESTIONS
 
 
-async def test_a_report_is_good_for_a_while_and_then_made_anew(
+async def test_a_report_is_good_for_a_while(desk: StatusDesk, double: Double) -> None:
+    first = await desk.report(WINDOW, soon())
+    assert await desk.report(WINDOW, soon()) is first
+    assert len(double.asked) == QUESTIONS
+
+
+async def test_nobody_waits_while_a_report_is_made_anew(
     desk: StatusDesk, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await desk.report(WINDOW, soon())
+    monkeypatch.setattr(status, "_EVERY_S", 0.0)
+    double.go.clear()
     assert await desk.report(WINDOW, soon()) is first
-    monkeypatch.setattr(status, "_FRESH_S", 0.0)
+    double.go.set()
+
+    async def is_renewed() -> bool:
+        return await desk.report(WINDOW, soon()) is not first
+
+    await until(is_renewed)
+
+
+async def test_a_report_that_nobody_asked_for_in_a_while_is_not_shown_any_more(
+    desk: StatusDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await desk.report(WINDOW, soon())
+    monkeypatch.setattr(status, "_EVERY_S", 0.0)
+    monkeypatch.setattr(status, "_USABLE_S", 0.0)
     assert await desk.report(WINDOW, soon()) is not first
-    assert len(double.asked) == 2 * QUESTIONS
 
 
 async def test_each_window_has_a_report_of_its_own(desk: StatusDesk) -> None:

@@ -25,7 +25,8 @@ from gateway.identity.keys import Principal
 
 T = TypeVar("T")
 
-_FRESH_S = 5.0
+_EVERY_S = 5.0
+_USABLE_S = 15.0
 # Below the default deadline of a request: a slow Prometheus gives a report with gaps, not none.
 _GATHER_S = 4.0
 
@@ -51,11 +52,17 @@ class Report:
 
 
 class StatusDesk:
-    """Gathers reports; one of the last 5 seconds, or one in the making, is shared by all who ask."""
+    """Keeps one report for each window, for all who ask.
+
+    A request that finds it older than 5 seconds has it made anew and does not wait for that: the page that
+    looks at the gateway must not be what makes the gateway slow. Only who finds none, or one that nobody
+    has asked for in a while, waits.
+    """
 
     def __init__(self, prometheus: Prometheus | None) -> None:
         self._prometheus = prometheus
-        self._reports: dict[WindowName, asyncio.Task[Report]] = {}
+        self._makings: dict[WindowName, _Making] = {}
+        self._reports: dict[WindowName, Report] = {}
 
     async def report(self, window: Window, deadline: Deadline) -> Report:
         """The report over `window`. Raises `MonitoringNotConfigured`, `DeadlineExceeded`."""
@@ -64,27 +71,43 @@ class StatusDesk:
                 "No Prometheus is configured: set GATEWAY_PROMETHEUS_URL to its address, "
                 "for example http://127.0.0.1:9090, and start the gateway again."
             )
-        task = self._reports.get(window.name)
-        if task is None or _is_old(task):
-            task = asyncio.create_task(self._make(self._prometheus, window))
-            self._reports[window.name] = task
+        making = self._makings.get(window.name)
+        if making is None or making.is_due():
+            making = _Making(asyncio.create_task(self._make(self._prometheus, window)), time.monotonic())
+            self._makings[window.name] = making
+        kept = self._reports.get(window.name)
+        if kept is not None and kept.age_s <= _USABLE_S:
+            return kept
         try:
             # Shielded: one reader that goes away must not take the report from the others.
-            return await asyncio.wait_for(asyncio.shield(task), deadline.remaining_s())
+            return await asyncio.wait_for(asyncio.shield(making.task), deadline.remaining_s())
         except TimeoutError:
             raise DeadlineExceeded("The report was not ready in time.") from None
 
     async def close(self) -> None:
         """Give up what is in the making and close the connections."""
-        for task in self._reports.values():
+        tasks = [making.task for making in self._makings.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._reports.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._prometheus is not None:
             await self._prometheus.close()
 
     async def _make(self, prometheus: Prometheus, window: Window) -> Report:
         found = await _gather(prometheus, window)
-        return Report(orjson.dumps(report.document(found)), time.monotonic())
+        made = Report(orjson.dumps(report.document(found)), time.monotonic())
+        self._reports[window.name] = made
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    task: asyncio.Task[Report]
+    started_at: float
+
+    def is_due(self) -> bool:
+        """Whether it is time for the next one."""
+        return self.task.done() and time.monotonic() - self.started_at > _EVERY_S
 
 
 async def _gather(prometheus: Prometheus, window: Window) -> Findings:
@@ -112,12 +135,6 @@ async def _or_error(question: Awaitable[T]) -> T | ServiceError:
         return await question
     except ServiceError as error:
         return error
-
-
-def _is_old(task: asyncio.Task[Report]) -> bool:
-    if not task.done():
-        return False
-    return task.cancelled() or task.exception() is not None or task.result().age_s > _FRESH_S
 
 
 def register(api: Api, desk: StatusDesk) -> None:

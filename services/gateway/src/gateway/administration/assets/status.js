@@ -6,14 +6,12 @@ const PATIENCE_MS = 10_000;
 const KEY = "tickwire-key";
 const STATES = { ok: "ok", warn: "attention", down: "down", unknown: "unknown" };
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 300;
-const HEIGHT = 86;
+const [WIDTH, HEIGHT] = [300, 86];
 
 const $ = (id) => document.getElementById(id);
 const view = { madeAt: 0, failures: 0, timer: 0, asking: null };
 
 // ── small builders ────────────────────────────────────────────────────────────────────────────────
-
 function element(name, { className = "", text = "", ...attributes } = {}, ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -30,7 +28,6 @@ function shape(name, attributes) {
 }
 
 // ── numbers ───────────────────────────────────────────────────────────────────────────────────────
-
 const digits = (value) =>
   value >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(2)));
 
@@ -62,7 +59,6 @@ const lastOf = (values) => values[values.length - 1];
 const highestOf = (values) => Math.max(...values.filter((value) => value !== null));
 
 // ── charts ────────────────────────────────────────────────────────────────────────────────────────
-
 function pathOf(values, top) {
   const step = WIDTH / (values.length - 1);
   let isDrawing = false;
@@ -139,15 +135,15 @@ function drawChart(chart, times, isWide) {
     return element("span", { className: `legend l${at}` }, name, values[at]);
   });
   const show = (at) => chart.lines.forEach((line, n) => (values[n].textContent = amount(line.values[at], chart.unit)));
-  const body = chart.lines.length ? plot(chart, times, show) : element("div", { className: "empty", text: "nothing yet" });
+  const body = chart.lines.length ? plot(chart, times, show) : element("div", { className: "empty", text: "no data" });
   const caption = element("figcaption", {}, element("h3", { text: chart.title }), ...legend);
   return element("figure", { className: isWide ? "chart wide" : "chart", "data-chart": chart.key }, caption, body);
 }
 
 // ── the board ─────────────────────────────────────────────────────────────────────────────────────
-
 const chip = (state, text) => element("span", { className: `chip ${state}`, text });
-const targetsText = (targets) => `${targets.filter((target) => target.up).length} of ${targets.length} up`;
+const targetsText = (targets) =>
+  targets.length ? `${targets.filter((target) => target.up).length} of ${targets.length} up` : "no process known";
 
 function drawService(service, times) {
   const heading = element("header", {}, element("h2", { text: service.service }),
@@ -185,28 +181,33 @@ function drawSummary(report) {
   const overall = overallOf(report);
   document.title = `${HEADLINES[overall]} – Tickwire`;
   const headline = element("strong", { className: `chip overall ${overall}`, text: HEADLINES[overall] });
-  const chips = [...report.services, ...report.neighbours].map((one) => {
-    const made = chip(one.state, one.service);
-    made.setAttribute("aria-label", `${one.service}: ${STATES[one.state]}`);
-    made.title = [STATES[one.state], ...one.reasons].join("\n");
-    return made;
-  });
+  const chips = [...report.services, ...report.neighbours].map((one) => element("span", {
+    className: `chip ${one.state}`, text: one.service, role: "img", title: one.reasons.join("\n"),
+    "aria-label": `${one.service}: ${STATES[one.state]}`,
+  }));
   $("summary").replaceChildren(headline, ...chips);
 }
 
-function show(report) {
+function drawAll(report) {
   drawSummary(report);
   $("alerts").replaceChildren(...report.alerts.map(drawAlert));
   $("services").replaceChildren(...report.services.map((service) => drawService(service, report.times)));
   $("board").hidden = false;
-  $("board").classList.remove("stale");
+  view.madeAt = performance.now() - 1000 * report.age_s;
+}
+
+function show(report) {
+  // What was seen last says more than a board without a line.
+  const isBlind = report.services.every((service) => service.charts.every((chart) => !chart.lines.length));
+  const keepsLast = isBlind && report.errors.length > 0 && !$("board").hidden;
+  if (!keepsLast) drawAll(report);
+  $("board").classList.toggle("stale", keepsLast);
   const details = [...new Set(report.errors.map((error) => error.detail))].join(" ");
   const parts = report.errors.map((error) => error.part).join(", ");
-  note(report.errors.length ? `${details}\nMissing: ${parts}. Trying again.` : "", "warn");
+  note(parts && `${details}\nMissing: ${isBlind ? "everything" : parts}. Trying again.`, "warn");
 }
 
 // ── asking ────────────────────────────────────────────────────────────────────────────────────────
-
 function note(text, kind = "") {
   const notice = $("notice");
   notice.hidden = !text;
@@ -255,11 +256,10 @@ async function load(signal) {
   $("door").hidden = true;
   $("controls").hidden = false;
   if (!answer.ok) return refused(answer);
-  show(await answer.json());
+  show({ ...(await answer.json()), age_s: Number(answer.headers.get("age") ?? 0) });
   view.failures = 0;
-  view.madeAt = performance.now() - 1000 * Number(answer.headers.get("age") ?? 0);
   tick();
-  return later(REFRESH_S);
+  later(REFRESH_S);
 }
 
 async function refresh() {
