@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
 
 from faults import rig as rigs
 from faults.rig import Rig
-
-IS_LONG = bool(os.environ.get("FAULTS_LONG"))
+from faults.selection import IS_LONG
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,8 +21,8 @@ from chassis.broker.envelope import command
 from chassis.broker.rabbitmq import Publisher
 from chassis.postgres import Postgres
 from contracts.batches import CancelBatch
-from faults.conftest import IS_LONG
 from faults.rig import Rig
+from faults.selection import IS_LONG
 from waiting import until
 
 _MIB = 1 << 20
