@@ -131,7 +131,7 @@ class House:
     """Opens gateways and doubles on the test's servers and closes them in the end."""
 
     def __init__(
-        self, *, rabbitmq: RabbitMQ, postgres: Postgres, memcached: Memcached, stack: AsyncExitStack
+        self, rabbitmq: RabbitMQ, postgres: Postgres, memcached: Memcached, stack: AsyncExitStack
     ) -> None:
         self.rabbitmq_url = rabbitmq.url
         self.postgres_url = postgres.url
@@ -318,9 +318,16 @@ async def shared_house(
     rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
-        yield House(
-            rabbitmq=rabbitmq_server, postgres=postgres_server, memcached=memcached_server, stack=stack
-        )
+        yield House(rabbitmq_server, postgres_server, memcached_server, stack)
+
+
+@pytest.fixture(scope="module")
+async def module_house(
+    rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
+) -> AsyncIterator[House]:
+    """A house whose gateways live as long as the tests of one file."""
+    async with AsyncExitStack() as stack:
+        yield House(rabbitmq_server, postgres_server, memcached_server, stack)
 
 
 @pytest.fixture
@@ -329,9 +336,7 @@ async def house(
 ) -> AsyncIterator[House]:
     """A house whose gateways live as long as the test."""
     async with AsyncExitStack() as stack:
-        yield House(
-            rabbitmq=rabbitmq_server, postgres=postgres_server, memcached=memcached_server, stack=stack
-        )
+        yield House(rabbitmq_server, postgres_server, memcached_server, stack)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,13 @@ from waiting import until
 
 
 @pytest.fixture(scope="module")
-async def two(shared_house: Any) -> tuple[Any, Any]:
+async def two(module_house: Any) -> tuple[Any, Any]:
     """Two gateways; the second hears the broker through a gate."""
-    dsn, key = await shared_house.database(), str(keys.new_key())
-    gate = await shared_house.gate(*shared_house.broker_place)
-    first = await shared_house.open(dsn=dsn, bootstrap_key=key)
-    second = await shared_house.open(
-        dsn=dsn, bootstrap_key=key, rabbitmq_url=shared_house.broker_url_by(gate)
+    dsn, key = await module_house.database(), str(keys.new_key())
+    gate = await module_house.gate(*module_house.broker_place)
+    first = await module_house.open(dsn=dsn, bootstrap_key=key)
+    second = await module_house.open(
+        dsn=dsn, bootstrap_key=key, rabbitmq_url=module_house.broker_url_by(gate)
     )
     second.gate = gate
     return first, second

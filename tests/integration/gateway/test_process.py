@@ -51,7 +51,7 @@ class Running:
 async def started(environment: dict[str, str]) -> AsyncIterator[Process]:
     own = {**{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}, **environment}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "dev", "-m", "gateway", env=own, stdout=PIPE, stderr=PIPE
+        sys.executable, "-m", "gateway", env=own, stdout=PIPE, stderr=PIPE
     )
     try:
         yield process
@@ -138,17 +138,12 @@ async def test_wrong_settings_end_the_start_and_are_named_without_their_values()
         "GATEWAY_BOOTSTRAP_KEY": "not-the-right-form",
         "GATEWAY_KEY_PEPPER": "tooshort",
         "GATEWAY_PORT": "eighty-eighty",
-        "POSTGRES_DSN_FILE": "/does/not/exist",
     }
-    async with started({"RABBITMQ_URL": "amqp://127.0.0.1:1", **wrong}) as process, asyncio.timeout(30):
-        _, first = await process.communicate()
-    del wrong["POSTGRES_DSN_FILE"]
     bare = {"RABBITMQ_URL": "amqp://127.0.0.1:1", "POSTGRES_DSN": "postgresql://127.0.0.1:1/x"}
-    async with started({**bare, **wrong}) as process, asyncio.timeout(30):
-        _, second = await process.communicate()
+    async with started({**bare, **wrong}) as process, asyncio.timeout(60):
+        _, error = await process.communicate()
     assert process.returncode == 2
-    assert b"POSTGRES_DSN_FILE" in first
+    assert b"Traceback" not in error
     for name, value in wrong.items():
-        assert name.encode() in second
-        assert value.encode() not in second
-    assert b"Traceback" not in first + second
+        assert name.encode() in error
+        assert value.encode() not in error

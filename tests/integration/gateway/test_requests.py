@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
@@ -32,15 +33,11 @@ class StockData:
 
     def __init__(self) -> None:
         self.questions: list[list[str]] = []
-        self.cancelled = asyncio.Event()
 
     async def quotes(self, request: stocks.GetQuotes, _: Deadline) -> stocks.Quotes:
         self.questions.append(request.symbols)
         if "SLOW" in request.symbols:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.cancelled.set()
+            await asyncio.Event().wait()
         unknown = stocks.SymbolError(
             symbol="NOPE", code="unknown-symbol", status=404, detail="No such symbol."
         )
@@ -191,6 +188,25 @@ async def test_an_answer_that_does_not_come_in_time_is_504(
     started = time.monotonic()
     assert_problem(await door.api.get("/v1/stocks/SLOW", headers=asked), 504, "deadline-exceeded")
     assert time.monotonic() - started >= 0.3
+
+
+async def test_a_client_that_goes_away_ends_its_question(door: Any, house: Any) -> None:
+    asked = asyncio.Event()
+
+    async def never(request: emails.GetEmail, _: Deadline) -> emails.Email:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets this event")
+
+    await house.double(EMAIL, {emails.GetEmail: never})
+    gone = {"method": "GET", "route": "/v1/emails/<uuid:email_id>", "status": "499"}
+    before = REGISTRY.get_sample_value("tickwire_http_requests_total", gone) or 0
+    asking = asyncio.create_task(door.api.get(f"/v1/emails/{ID}", headers={"request-timeout": "3"}))
+    await asked.wait()
+    asking.cancel()
+    await until(lambda: REGISTRY.get_sample_value("tickwire_http_requests_total", gone) == before + 1)
+    in_flight = REGISTRY.get_sample_value("tickwire_rpc_client_in_flight", {"target": "email"})
+    assert in_flight == 0
 
 
 async def test_the_deadline_travels_to_the_service(door: Any, house: Any) -> None:
