@@ -108,6 +108,7 @@ async def test_health_is_public_and_reasons_are_not(stack: Stack) -> None:
             ops = stack.ops_url(service)
             assert (await client.get(f"{ops}/livez")).status_code == 200
             assert (await client.get(f"{ops}/readyz")).json() == {"status": "ready", "reasons": {}}
-            exposition = (await client.get(f"{ops}/metrics")).text
+            wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+            exposition = (await client.get(f"{ops}/metrics", headers=wanted)).text
             assert exposition.endswith("# EOF\n")
             assert "tickwire_messages_published_total" in exposition
