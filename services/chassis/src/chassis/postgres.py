@@ -32,6 +32,14 @@ AWAY = (
     asyncpg.CannotConnectNowError,
 )
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+# What a client held that vanished without a word is free again when the server notices. The longest that a
+# transaction rightly does nothing is the relay's wait for confirms, 5 s.
+_FOR_LOST_CLIENTS = {
+    "idle_in_transaction_session_timeout": "15000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
 _CLEAN_UP_TIMEOUT_S = 1
@@ -218,7 +226,7 @@ class Postgres:
             max_inactive_connection_lifetime=300,
             server_settings={
                 "statement_timeout": str(int(self._statement_timeout_s * 1000)),
-                "idle_in_transaction_session_timeout": "60000",
+                **_FOR_LOST_CLIENTS,
             },
         )
 
