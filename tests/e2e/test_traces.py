@@ -111,7 +111,7 @@ async def test_a_batch_is_one_trace_through_its_chunks(
     (root,) = by_name(spans, "POST /v1/batches")
     assert {span.service for span in found} == {"batch-processor"}
     assert all(span.trace_id == root.trace_id for span in found)
-    assert by_name(spans, "process batch.create.v1")[0].parent_id == root.span_id
+    assert by_name(spans, "process batch.seal.v1")[0].parent_id == root.span_id
 
 
 async def test_a_question_is_seen_from_both_sides(client: httpx.AsyncClient, collector: Collector) -> None:

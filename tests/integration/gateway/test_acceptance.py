@@ -65,6 +65,17 @@ async def test_batches_and_tasks_become_commands(door: Any, house: Any) -> None:
     assert second["not_before"] > second["accepted_at"]
 
 
+async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Any, house: Any) -> None:
+    wanted = {"operation": "echo", "items": list(range(2500))}
+    batch_id = (await door.api.post("/v1/batches", json=wanted)).json()["id"]
+    found = await house.take("batch-processor.intake", 4)
+    assert {message["batch_id"] for message in found} == {batch_id}
+    runs = sorted((m for m in found if "items" in m), key=lambda message: message["offset"])
+    assert [(run["offset"], len(run["items"])) for run in runs] == [(0, 1000), (1000, 1000), (2000, 500)]
+    (seal,) = [message for message in found if "total" in message]
+    assert (seal["total"], seal["operation"]) == (2500, "echo")
+
+
 async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: Any) -> None:
     mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await door.api.post("/v1/batches", json=BATCH)).json()["id"]

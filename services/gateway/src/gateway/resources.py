@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from chassis import queries
+from chassis import logging, queries
 from chassis.cache import Cache
 from chassis.foundation import Foundation
 from contracts.topology import GATEWAY
@@ -29,6 +29,8 @@ from gateway.realtime.rooms import Chat
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.desk import StockDesk
+
+log = logging.get(__name__)
 
 
 class Resources:
@@ -85,7 +87,8 @@ class Resources:
             return
         key = keys.parse(self.settings.bootstrap_key.get_secret_value())
         assert key is not None  # the settings have seen to it
-        await self.identity.ensure_admin(key.id, keys.digest(self.pepper, key))
+        if not await self.identity.ensure_admin(key.id, keys.digest(self.pepper, key)):
+            log.error("the bootstrap key does not work: GATEWAY_KEY_PEPPER or the key's secret has changed")
 
 
 def _prometheus(settings: GatewaySettings) -> Prometheus | None:

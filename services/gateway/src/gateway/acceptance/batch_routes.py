@@ -12,6 +12,7 @@ import orjson
 from quart import Response, request
 
 from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
@@ -40,6 +41,7 @@ from gateway.endpoint import (
 from gateway.identity.keys import Principal
 
 NDJSON = "application/x-ndjson"
+_RUN_ITEMS = 1000
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 _PAGE = 1000
 
@@ -57,15 +59,8 @@ class BatchDesk:
         """Promise to run a batch that came as one JSON body."""
         await self._catalogue.require(batch.operation)
         acceptance = new_acceptance(envelope.new_id(), principal, "batch", batch.operation)
-        create = contract.CreateBatch(
-            batch_id=acceptance.id,
-            owner_id=principal.owner_id,
-            operation=batch.operation,
-            accepted_at=acceptance.accepted_at,
-            options=batch.options,
-            items=batch.contract_items(),
-        )
-        return await self._promise(acceptance, create, key)
+        messages = _messages(acceptance, batch)
+        return await self._acceptor.accept(acceptance, messages, key=key, answer=batch_answer(acceptance))
 
     async def accept_task(
         self, principal: Principal, task: TaskInput, key: IdempotencyKey | None
@@ -90,7 +85,8 @@ class BatchDesk:
             priority=task.priority,
             items=[contract.Item(payload=task.payload)],
         )
-        return await self._promise(acceptance, create, key)
+        message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
+        return await self._acceptor.accept(acceptance, [message], key=key, answer=batch_answer(acceptance))
 
     async def upload(
         self, principal: Principal, operation: str, body: Body, parts: AsyncIterator[bytes], key: str | None
@@ -164,11 +160,34 @@ class BatchDesk:
         """The operations that batches and tasks may name."""
         return await self._catalogue.all()
 
-    async def _promise(
-        self, acceptance: Acceptance, create: contract.CreateBatch, key: IdempotencyKey | None
-    ) -> Accepted:
-        message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
-        return await self._acceptor.accept(acceptance, [message], key=key, answer=batch_answer(acceptance))
+
+def _messages(acceptance: Acceptance, batch: BatchInput) -> list[Outgoing]:
+    """A small batch as one message, a larger one in runs of a thousand items with a seal after them."""
+    items, owner = batch.contract_items(), acceptance.owner_id
+    if len(items) <= _RUN_ITEMS:
+        create = contract.CreateBatch(
+            batch_id=acceptance.id,
+            owner_id=owner,
+            operation=batch.operation,
+            accepted_at=acceptance.accepted_at,
+            options=batch.options,
+            items=items,
+        )
+        return [envelope.command(create, message_id=acceptance.id, tenant=owner)]
+    runs = [items[start : start + _RUN_ITEMS] for start in range(0, len(items), _RUN_ITEMS)]
+    appended: list[contract.AppendItems | contract.SealBatch] = [
+        contract.AppendItems(batch_id=acceptance.id, owner_id=owner, offset=index * _RUN_ITEMS, items=run)
+        for index, run in enumerate(runs)
+    ]
+    seal = contract.SealBatch(
+        batch_id=acceptance.id,
+        owner_id=owner,
+        operation=batch.operation,
+        accepted_at=acceptance.accepted_at,
+        options=batch.options,
+        total=len(items),
+    )
+    return [envelope.command(message, tenant=owner) for message in (*appended, seal)]
 
 
 def register(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:

@@ -21,7 +21,7 @@ from gateway.errors import UploadStalled
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
 _LONGEST_LINE = 256 * 1024
-_MOST_ITEMS = 10_000_000
+_MOST_ITEMS = 5_000_000
 _MOST_CUSTOM_ID = 255
 
 

@@ -36,13 +36,17 @@ class IdentityRepository:
         async with self._postgres.connection() as connection:
             await connection.execute(self._queries["touch_keys"], list(used), list(used.values()))
 
-    async def ensure_admin(self, key_id: str, key_digest: bytes) -> None:
-        """Make the first administrator and its key known; doing it again changes nothing."""
+    async def ensure_admin(self, key_id: str, key_digest: bytes) -> bool:
+        """Make the first administrator and its key known; False when the key is known with another digest."""
         async with self._postgres.transaction() as connection:
+            known = await connection.fetchval(self._queries["find_digest"], key_id)
+            if known is not None:
+                return bool(known == key_digest)
             user_id = await connection.fetchval(self._queries["ensure_admin"])
             await connection.fetchval(
                 self._queries["insert_key"], key_id, user_id, "bootstrap", key_digest, ["admin"], None
             )
+            return True
 
     async def insert_key(
         self,

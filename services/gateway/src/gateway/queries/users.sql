@@ -24,6 +24,9 @@ UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
 WHERE id = $1 AND ($2::bigint IS NULL OR user_id = $2)
 RETURNING id
 
+-- name: find_digest
+SELECT digest FROM api_keys WHERE id = $1
+
 -- name: ensure_admin
 -- The first user; a second start finds it again by its address.
 INSERT INTO users (name, email, role) VALUES ('Administrator', 'admin@localhost', 'admin')
