@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -28,6 +30,10 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[composed.Composed]:
-    with composed.start(engine, tmp_path_factory.mktemp("compose")) as running_stack:
+def stack(engine: Engine) -> Iterator[composed.Composed]:
+    # Not in pytest's folders: other runs clear those away, and a container that restarts needs its secrets.
+    with (
+        TemporaryDirectory(prefix="tickwire-compose-") as folder,
+        composed.start(engine, Path(folder)) as running_stack,
+    ):
         yield running_stack

@@ -7,6 +7,7 @@ packages. Nothing of it runs after the block, and its network rules are taken ba
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ CACHE = Path("/var/cache/tickwire-tests")
 _STATE = Path("/run/tickwire-tests")
 _PLUGINS = CACHE / "docker-config" / "cli-plugins"
 _KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _START_TIMEOUT_S = 30
+_TURN_TIMEOUT_S = 240
 
 
 class NoEngine(Exception):
@@ -57,9 +60,10 @@ def running() -> Iterator[Engine]:
         return
     if os.geteuid() != 0:
         raise NoEngine("no Docker engine runs, and only root could start one")
-    _install()
-    with _daemon() as private:
-        yield private
+    with _turn():
+        _install()
+        with _daemon() as private:
+            yield private
 
 
 def _answers(engine: Engine) -> bool:
@@ -118,41 +122,75 @@ def _mirror() -> str:
 
 
 @contextmanager
-def _daemon() -> Iterator[Engine]:
+def _turn() -> Iterator[None]:
+    """One run at a time: two engines cannot share the data, and the machine could not bear two stacks."""
     _STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline = time.monotonic() + _TURN_TIMEOUT_S
+    with (_STATE / "lock").open("w") as lock:
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise NoEngine("another run of these tests has the private engine")
+            time.sleep(1)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _daemon() -> Iterator[Engine]:
     socket = _STATE / "docker.sock"
     environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_PLUGINS.parent)}
     engine = Engine(environment, stand_ins=True)
-    forwarding = _forward_policy()
+    before = _forwarding()
     command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_STATE / "exec")]
     command += ["--pidfile", str(_STATE / "docker.pid"), "--host", f"unix://{socket}"]
     with (_STATE / "dockerd.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait(engine, process)
+        _sweep(engine)
         yield engine
     finally:
         process.terminate()
         process.wait(timeout=60)
-        _take_back(forwarding)
+        _take_back(*before)
 
 
 def _wait(engine: Engine, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not _answers(engine):
+    while process.poll() is not None or not _answers(engine):
         if process.poll() is not None or time.monotonic() > deadline:
             log = (_STATE / "dockerd.log").read_text(errors="replace")
             raise NoEngine(f"dockerd did not start:\n{log[-2000:]}")
         time.sleep(0.2)
 
 
-def _forward_policy() -> str:
+def _sweep(engine: Engine) -> None:
+    """Remove what a run that was killed left behind: the engine has just started it again."""
+    left = engine.docker("ps", "--all", "--quiet").split()
+    if left:
+        engine.docker("rm", "--force", "--volumes", *left)
+    engine.docker("network", "prune", "--force")
+    volumes = engine.docker("volume", "ls", "--quiet").split()
+    if volumes:
+        engine.docker("volume", "rm", "--force", *volumes)
+
+
+def _forwarding() -> tuple[str, str]:
+    """Whether the machine passes on packets, and what it does with those that no rule names."""
     rules = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=False).stdout
-    return "DROP" if "-P FORWARD DROP" in rules else "ACCEPT"
+    return _FORWARDING.read_text().strip(), "DROP" if "-P FORWARD DROP" in rules else "ACCEPT"
 
 
-def _take_back(forwarding: str) -> None:
-    for command in (["iptables", "-P", "FORWARD", forwarding], ["ip", "link", "delete", "docker0"]):
+def _take_back(passed_on: str, policy: str) -> None:
+    _FORWARDING.write_text(passed_on)
+    for command in (["iptables", "-P", "FORWARD", policy], ["ip", "link", "delete", "docker0"]):
         with suppress(OSError):
             subprocess.run(command, capture_output=True, check=False)
 

@@ -47,6 +47,7 @@ def build(engine: Engine) -> None:
     for image, stage in STAGES.items():
         command = ("build", "--quiet", "--file", str(DOCKERFILE), "--target", stage, "--tag", image)
         engine.docker(*command, str(REPOSITORY), timeout_s=300)
+    engine.docker("image", "prune", "--force")
 
 
 def _bootstrap(archive: Path, packages: str) -> None:
