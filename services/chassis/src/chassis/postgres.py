@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -189,8 +190,8 @@ class Postgres:
 
     def _cut_busy(self) -> None:
         # What waits for an answer on these would wait for the whole of its time-out.
-        for connection in list(self._busy):
-            connection.terminate()
+        while self._busy:
+            _cut(self._busy.pop())
 
     def _forget_sentry(self) -> None:
         if self._sentry is not None:
@@ -241,4 +242,10 @@ async def _roll_back(transaction: Transaction, connection: Connection) -> None:
             await transaction.rollback()
     except (*AWAY, asyncpg.PostgresError) as error:
         log.debug("connection cut instead of rolled back", reason=repr(error))
+        _cut(connection)
+
+
+def _cut(connection: Connection) -> None:
+    # A connection that broke has left the pool already, and says so.
+    with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()
