@@ -190,6 +190,7 @@ async def watched(dsn: str) -> AsyncIterator[Postgres]:
     watching = asyncio.create_task(postgres.watch())
     try:
         yield postgres
+        assert not watching.done(), watching
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -229,6 +230,27 @@ async def test_a_statement_on_a_dead_connection_ends_long_before_its_time_out(
             await proxy.recover()
         await until(lambda: _answers(db), timeout_s=20)
         await until(lambda: db.check() is None)
+
+
+async def test_the_watch_outlives_connections_that_it_has_cut(
+    postgres_server: Any, fresh_database: Any
+) -> None:
+    dsn = await fresh_database()
+    async with proxies.running(postgres_server.ports.postgres) as proxy, watched(through(proxy, dsn)) as db:
+
+        async def hold() -> None:
+            async with db.connection() as connection:
+                # Cut, and still in hand at the next cut and at the end of the outage.
+                proxy.black_hole()
+                for _ in range(4):
+                    assert not await db.ping()
+                await proxy.recover()
+                await until(db.ping)
+                await connection.execute("SELECT 1")
+
+        with pytest.raises(DatabaseUnavailable):
+            await hold()
+        assert await _answers(db)
 
 
 async def test_a_message_that_never_finds_the_database_does_not_block_its_neighbours(
