@@ -8,7 +8,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo reset test lint bench faults lock up down images k8s-check
+.PHONY: help setup run stop status demo reset test test-long lint bench faults lock up down images k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,11 @@ reset: ## Forget all data of the stopped stack
 
 test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -m "not long" $(ARGS)
+
+test-long: ## Everything that `make test` leaves out because it takes minutes: live alerts, all cells of the fault table
+	@$(SETUP) --test
+	FAULTS_LONG=1 $(PYTHON) -m pytest tests/integration/monitoring tests/faults $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import psutil
 import pytest
 
@@ -130,9 +131,13 @@ async def test_slow_readers_cost_the_gateway_nothing(rig: Rig) -> None:
     lines = b"".join(b'{"payload": "%d-%s"}\n' % (n, b"x" * 200) for n in range(20_000))
     async with rig.client() as client:
         headers = {"Content-Type": "application/x-ndjson"}
-        accepted = await client.post("/v1/batches?operation=echo", content=lines, headers=headers)
-        assert accepted.status_code == 202, accepted.text
-        assert accepted.status_code == 202, accepted.text
+
+        async def upload() -> httpx.Response | None:
+            answer = await client.post("/v1/batches?operation=echo", content=lines, headers=headers)
+            # Right after the faults of an earlier test the operations or the broker may still be away.
+            return answer if answer.status_code == 202 else None
+
+        accepted = await until(upload, timeout_s=30)
         location = accepted.headers["location"]
         before = resident(pid)
         readers = [_slow_reader(rig, f"{location}/events") for _ in range(5)]
