@@ -45,13 +45,18 @@ class Body:
 
     `limit` is the most bytes in all. When a handler has opened the body as a stream, the next part is
     taken from the client only while less than 1 MiB waits to be read: that is the back-pressure.
+
+    Parts come before the handler has opened it: the key may still be looked up. Of a body that
+    `may_be_stream`, what is over the limit of others waits for that.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, may_be_stream: bool = False) -> None:
         self.limit = limit
+        self._may_be_stream = may_be_stream
         self.received = 0
         self._read = 0
         self._is_stream = False
+        self._is_wanted = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
@@ -59,6 +64,7 @@ class Body:
         """Take a body of up to `limit` bytes, no faster than it is read."""
         self.limit = limit
         self._is_stream = True
+        self._is_wanted.set()
         self._update()
 
     def has_read(self, count: int) -> None:
@@ -70,11 +76,14 @@ class Body:
         """Count a part that came, and wait while too much is unread. Raises `PayloadTooLarge`."""
         self.received += len(message.get("body", b""))
         self._update()
+        if self._may_be_stream and self.received > self.limit:
+            await self._is_wanted.wait()
         if self._is_stream:
             await self._room.wait()
 
     def require_within(self, declared: str | None) -> None:
         """Raise `PayloadTooLarge` when the declared or received length is over the limit."""
+        self._is_wanted.set()
         length = int(declared) if declared is not None and declared.isdecimal() else 0
         if max(length, self.received) > self.limit:
             raise PayloadTooLarge(
@@ -138,7 +147,7 @@ class Edge:
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] in _READING and not _announces_body(scope):
             return receive
-        body = scope[BODY] = Body(self._body_limit)
+        body = scope[BODY] = Body(self._body_limit, may_be_stream=_is_ndjson(scope))
 
         async def receive_limited() -> Message:
             message = await receive()
@@ -150,6 +159,10 @@ class Edge:
             return message
 
         return receive_limited
+
+
+def _is_ndjson(scope: Scope) -> bool:
+    return any(name == b"content-type" and b"ndjson" in value.lower() for name, value in scope["headers"])
 
 
 def _describe(span: Span, scope: Scope) -> None:
