@@ -103,7 +103,6 @@ SCENARIOS = (
         "queue of mails full, its owner away",
         harm.full_queue("email.send", "email", 4, most=10),
         12,
-        is_quick=True,
     ),
     Scenario("hanging-consumer", "email service hangs for 8 s", harm.frozen("email", 8), 9),
     Scenario(
