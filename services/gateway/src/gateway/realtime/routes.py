@@ -139,16 +139,21 @@ async def _batch_events(
             offset, batch, patience_s = 0, first, _FIRST_LOOK_S
             yield _event(offset, batch)
             while batch["status"] not in _ENDED:
-                try:
-                    publication = await asyncio.wait_for(latest.get(), patience_s)
-                    offset, batch = publication.offset, publication.data
-                except TimeoutError:
-                    # Pushes are transient: silence is checked against what is stored.
-                    batch = await _batch_now(batches, principal, batch_id) or batch
+                pushed = await _next_push(latest, patience_s)
+                # Pushes are transient: silence is checked against what is stored.
+                now = pushed.data if pushed else await _batch_now(batches, principal, batch_id)
+                offset, batch = pushed.offset if pushed else offset, now or batch
                 patience_s = _SSE_ALIVE_S
                 yield _event(offset, batch)
     finally:
         stop()
+
+
+async def _next_push(pushes: asyncio.Queue[Publication], patience_s: float) -> Publication | None:
+    try:
+        return await asyncio.wait_for(pushes.get(), patience_s)
+    except TimeoutError:
+        return None
 
 
 async def _batch_now(batches: BatchDesk, principal: Principal, batch_id: UUID) -> dict[str, Any] | None:
