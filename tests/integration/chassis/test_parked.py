@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -25,7 +30,7 @@ from contracts.parked import (
     ParkedPage,
     ReplayParked,
 )
-from contracts.topology import BATCH_PROCESSOR, GATEWAY
+from contracts.topology import BATCH_PROCESSOR, GATEWAY, parked_queue
 from waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -150,6 +155,19 @@ async def test_a_discarded_message_stays_on_record(worker: Foundation) -> None:
     assert await effects(worker) == []
 
 
+async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same(worker: Foundation) -> None:
+    headers = {"x-attempt": "many", "x-queue": "a\0b", "x-sent-at": 2**62, "x-other": "c\0d"}
+    strange = Outgoing("parked", parked_queue(BATCH_PROCESSOR), b"\0", "no\0type", "no\0id", headers)
+    await worker.messaging.publisher.publish(strange)
+
+    async def found() -> Any:
+        return (await worker.parked.page(ListParked(), SOON)).data
+
+    (message,) = await until(found)
+    assert (message.message_type, message.message_id) == ("no\ufffdtype", "no\ufffdid")
+    assert (message.attempts, message.first_sent_at) == (1, None)
+
+
 async def test_no_choice_is_refused_rather_than_taken_for_all(worker: Foundation) -> None:
     with pytest.raises(InvalidInput):
         await worker.parked.discard(DiscardParked(wanted=ParkedFilter(), actor="test"), SOON)
@@ -169,6 +187,65 @@ async def test_another_service_can_ask_over_the_broker(worker: Foundation, bench
         request, ParkedDecided, Deadline.after(5), service=BATCH_PROCESSOR
     )
     assert decided.count == 1
+
+
+async def test_the_command_line_does_all_of_it_without_a_gateway(worker: Foundation, picky: Picky) -> None:
+    kept, given_up = await park(worker, "ann", "bob")
+    picky.is_mended = True
+    dsn = worker.settings.postgres_dsn.get_secret_value()
+    listed = await command_line(dsn, "list", "--reason", "permanent")
+    assert [message["id"] for message in listed["data"]] == [kept.id, given_up.id]
+    owner = (await command_line(dsn, "inspect", str(kept.id)))["body"]["owner_id"]
+    assert owner in ("ann", "bob")
+    assert await command_line(dsn, "replay", "--id", str(kept.id), "--rate", "10") == {"count": 1}
+    assert await command_line(dsn, "discard", "--queue", QUEUE) == {"count": 1}
+    await until(lambda: _has(worker, [owner]))
+    (decided,) = (await command_line(dsn, "list", "--state", "discarded"))["data"]
+    assert (decided["id"], decided["decided_by"].endswith("(command line)")) == (given_up.id, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["discard"], 1, "Say which messages"),
+        (["inspect", "999999999999"], 1, "There is no parked message"),
+        (["list", "--limit", "1000"], 2, "limit: input should be less than or equal to 200"),
+        (["replay", "--rate", "0", "--id", "1"], 2, "rate_per_s: input should be greater than 0"),
+        (["mend"], 2, "invalid choice"),
+    ],
+)
+async def test_a_refused_command_says_why(
+    fresh_database: Any, worker: Foundation, words: list[str], code: int, told: str
+) -> None:
+    child = await run_command_line(worker.settings.postgres_dsn.get_secret_value(), *words)
+    assert (child.returncode, told in child.stderr) == (code, True), child.stderr
+    assert "Traceback" not in child.stderr
+
+
+async def test_a_database_that_is_away_is_named(unused_tcp_port: int) -> None:
+    child = await run_command_line(f"postgresql://nobody:hidden@127.0.0.1:{unused_tcp_port}/x", "list")
+    assert child.returncode == 1
+    assert "database" in child.stderr
+    assert "hidden" not in child.stderr
+
+
+async def command_line(dsn: str, *words: str) -> Any:
+    child = await run_command_line(dsn, *words)
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
+
+
+async def run_command_line(dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "chassis.broker.parked", *words]
+    return await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env={**os.environ, "POSTGRES_DSN": dsn},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 async def _has(worker: Foundation, names: list[str]) -> bool:

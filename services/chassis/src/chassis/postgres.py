@@ -121,6 +121,9 @@ class Postgres:
         try:
             yield connection
         except AWAY as error:
+            if isinstance(error, ValueError):
+                # An argument that does not fit its column, in asyncpg's words: nobody is away.
+                raise
             self._fail(error)
             raise DatabaseUnavailable(
                 "The database went away; try again in a moment.", retry_after_s=2

@@ -8,6 +8,9 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from chassis.broker.parked.messages import Parked
 from chassis.deadlines import Deadline
@@ -16,6 +19,8 @@ from chassis.postgres import Postgres
 from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFilter, ReplayParked
 
 _EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service whose messages are meant."
+_TIMEOUT_S = 30
+_AWAY = "The database does not answer; is POSTGRES_DSN right, and does PostgreSQL run?"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,8 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.write(asyncio.run(_run(options, dsn)) + "\n")
     except (ServiceError, TimeoutError) as error:
-        sys.stderr.write(f"{error or 'the database does not answer'}\n")
+        sys.stderr.write(f"{error or _AWAY}\n")
         raise SystemExit(1) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        sys.stderr.write(f"{problem['loc'][-1]}: {problem['msg'].lower()}\n")
+        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _dsn() -> str:
     if os.environ.get("POSTGRES_DSN_FILE"):
-        with open(os.environ["POSTGRES_DSN_FILE"], encoding="utf-8") as file:  # noqa: PTH123 - one line
-            return file.read().strip()
+        return Path(os.environ["POSTGRES_DSN_FILE"]).read_text(encoding="utf-8").strip()
     if os.environ.get("POSTGRES_DSN"):
         return os.environ["POSTGRES_DSN"]
     sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
@@ -68,7 +76,7 @@ def _dsn() -> str:
 
 async def _run(options: argparse.Namespace, dsn: str) -> str:
     postgres = Postgres(dsn, size=2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(_TIMEOUT_S):
         await postgres.open()
         try:
             return await _answer(options, Parked(postgres))
@@ -86,11 +94,19 @@ async def _answer(options: argparse.Namespace, parked: Parked) -> str:
     if options.command == "list":
         request = ListParked(wanted=wanted, limit=options.limit, state=options.state)
         return (await parked.page(request, deadline)).model_dump_json(indent=2)
-    actor = f"{getpass.getuser()} (command line)"
+    actor = f"{_person()} (command line)"
     if options.command == "replay":
         replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
         return (await parked.replay(replay, deadline)).model_dump_json()
     return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container the user has a number only.
+        return f"user {os.getuid()}"
 
 
 if __name__ == "__main__":

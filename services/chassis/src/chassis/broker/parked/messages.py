@@ -39,6 +39,9 @@ from contracts.topology import parked_queue
 log = logging.get(__name__)
 
 _PAUSE_S = 1
+_DIED = "the consumer died with this message each time"
+_MOST_ATTEMPTS = 1_000_000
+_LATEST_MS = 253_402_300_800_000
 
 _STORE = """
 INSERT INTO parked (message_id, message_type, queue, reason, attempts, first_error, last_error,
@@ -101,21 +104,22 @@ class Parked:
         """Keep a message that came out of the parked queue."""
         properties = message.header.properties
         headers = dict(properties.headers or {})
-        parked_ms = headers.get(names.PARKED_AT)
         async with self._postgres.connection() as connection:
             await connection.execute(
                 _STORE,
-                properties.message_id or "",
-                properties.message_type or "",
-                text(headers, names.QUEUE) or _queue_of_death(headers),
-                text(headers, names.REASON) or "delivery-limit",
-                headers.get(names.ATTEMPT, 1),
-                text(headers, names.FIRST_ERROR) or "the consumer died with this message each time",
-                text(headers, names.ERROR) or "the consumer died with this message each time",
-                orjson.dumps(without_broker_headers(headers), default=str).decode(),
+                _storable(properties.message_id),
+                _storable(properties.message_type),
+                _storable(text(headers, names.QUEUE)) or _queue_of_death(headers),
+                _storable(text(headers, names.REASON)) or "delivery-limit",
+                _count(headers.get(names.ATTEMPT)),
+                _storable(text(headers, names.FIRST_ERROR)) or _DIED,
+                _storable(text(headers, names.ERROR)) or _DIED,
+                orjson.dumps(without_broker_headers(headers), default=str)
+                .decode()
+                .replace("\\u0000", "\ufffd"),
                 message.body,
                 _moment(headers.get(names.SENT_AT)),
-                _moment(parked_ms) or datetime.now(UTC),
+                _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
             )
 
     async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
@@ -228,8 +232,19 @@ def _readable(body: bytes) -> Any:
         return body.decode("utf-8", "replace")
 
 
+# What was parked may be anything: nothing in it may keep it from being stored, or it would come for ever.
+def _storable(value: str | None) -> str:
+    return (value or "").replace("\0", "\ufffd")
+
+
+def _count(attempts: object) -> int:
+    return attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1
+
+
 def _moment(epoch_ms: object) -> datetime | None:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC) if isinstance(epoch_ms, int) else None
+    if not (isinstance(epoch_ms, int) and 0 <= epoch_ms < _LATEST_MS):
+        return None
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 def _queue_of_death(headers: Mapping[str, Any]) -> str:
