@@ -11,12 +11,16 @@ from typing import Any
 import asyncpg
 
 
-async def run(*arguments: str, **variables: str) -> tuple[int | None, str]:
+async def start(*arguments: str, **variables: str) -> asyncio.subprocess.Process:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
     command = (sys.executable, "-m", "chassis.migrating", *arguments)
-    child = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
+
+
+async def run(*arguments: str, **variables: str) -> tuple[int | None, str]:
+    child = await start(*arguments, **variables)
     output = await asyncio.wait_for(child.communicate(), timeout=30)
     return child.returncode, output[0].decode()
 
@@ -52,6 +56,22 @@ async def test_a_database_that_is_away_ends_it_with_1(unused_tcp_port: int) -> N
     code, output = await run("sample_service", POSTGRES_DSN=dsn)
     assert code == 1
     assert "not migrated" in output
+
+
+async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database: Any) -> None:
+    made = await fresh_database()
+    server, _ = made.rsplit("/", 1)
+    child = await start("sample_service", "--wait", "20", POSTGRES_DSN=f"{server}/made_later")
+    connection = await asyncpg.connect(made)
+    try:
+        assert child.stdout is not None
+        assert b"waiting for the database" in await asyncio.wait_for(child.stdout.readline(), timeout=20)
+        await connection.execute("CREATE DATABASE made_later")
+        output, _ = await asyncio.wait_for(child.communicate(), timeout=30)
+        assert child.returncode == 0, output
+    finally:
+        await connection.execute("DROP DATABASE IF EXISTS made_later WITH (FORCE)")
+        await connection.close()
 
 
 async def test_wrong_use_ends_it_with_2() -> None:

@@ -1,14 +1,15 @@
 """Applies a service's schema changes and ends: `python -m chassis.migrating <package>`.
 
 A step of its own before a roll-out. `POSTGRES_DSN` (or `POSTGRES_DSN_FILE`) is all it needs. A database
-that is away ends it with exit code 1, wrong use with 2: whoever started it tries again.
+that is away for longer than `--wait` seconds ends it with exit code 1, wrong use with 2.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
-import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,33 +21,64 @@ from chassis.postgres import AWAY
 log = logging.get(__name__)
 
 _CONNECT_TIMEOUT_S = 10
+_PAUSE_S = 1
 
 
-def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Migrate the database of the package that `arguments` names; gives the exit code."""
+def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
+    """Migrate the database of the package that `arguments` name; gives the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
     logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
     try:
-        (package,) = arguments
         dsn = _dsn(environ)
-    except (ValueError, KeyError, OSError):
-        sys.stderr.write("Use: POSTGRES_DSN=postgresql://… python -m chassis.migrating <package>\n")
-        return 2
+    except (KeyError, OSError) as error:
+        parser.error(f"POSTGRES_DSN or POSTGRES_DSN_FILE: {error}")
     try:
-        applied = asyncio.run(migrate(dsn, package))
+        applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
     except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
-        log.error("not migrated", package=package, reason=str(error) or type(error).__name__)
+        log.error("not migrated", package=options.package, reason=_told(error))
         return 1
-    log.info("migrated", package=package, applied=applied)
+    log.info("migrated", package=options.package, applied=applied)
     return 0
 
 
-async def migrate(dsn: str, package: str) -> list[str]:
+async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
     """Bring the database at `dsn` up to date for `package`; gives the names of what was applied."""
-    connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
+    connection = await _connect(dsn, wait_s)
     try:
         return await migrations.migrate(connection, package)
     finally:
         await connection.close()
+
+
+async def _connect(dsn: str, wait_s: float) -> asyncpg.Connection[asyncpg.Record]:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
+        # A role or a database that is not there yet is being made.
+        except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the database", reason=_told(error))
+            await asyncio.sleep(_PAUSE_S)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m chassis.migrating",
+        description="Applies the schema changes of a service.",
+        epilog="POSTGRES_DSN (or POSTGRES_DSN_FILE) is the address of its database.",
+    )
+    parser.add_argument("package", help="gateway, stock_data, emailer or batch_processor")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="wait so long for a database that is away (0)",
+    )
+    return parser
 
 
 def _dsn(environ: Mapping[str, str]) -> str:
@@ -55,5 +87,9 @@ def _dsn(environ: Mapping[str, str]) -> str:
     return environ["POSTGRES_DSN"]
 
 
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:], os.environ))
+    raise SystemExit(main(None, os.environ))
