@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.panels import Board, Query, panel, share, stack
-from grafana.promql import highest, lowest, part, quantile, quantiles, rate, total
+from grafana.promql import highest, lowest, part, quantile, quantiles, rate
 
 _CALLS = "tickwire_provider_calls_total"
 _ANSWERED = 'outcome=~"ok|not_found"'
@@ -21,15 +21,16 @@ BOARD = Board(
         ),
         panel(
             "Last tick",
-            "How long ago each gateway got a pushed quote.",
+            "How long ago each gateway got a pushed quote; nothing when it got none since its start.",
             "s",
             Query("time() - (tickwire_quotes_last_push_timestamp_seconds > 0)", "{{instance}}"),
         ),
         panel(
             "Feeds running",
-            "Processes that play the feed: one, when history is replayed.",
+            "Processes that play the feed: one, when history is replayed; and those that are set up to.",
             "short",
-            total("tickwire_feed_running", "service"),
+            Query('sum(tickwire_feed_running{service="stock-data"})', "running"),
+            Query('sum(tickwire_feed_expected{service="stock-data"})', "set up to"),
         ),
         panel(
             "Age of pushed quotes",

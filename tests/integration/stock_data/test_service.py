@@ -12,6 +12,7 @@ import aiormq
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
@@ -225,6 +226,12 @@ async def test_the_feed_is_heard_and_answered_from(bench: Bench, ticks: list[Quo
     position = asked["AAPL"].stream
     await until(lambda: any(q.symbol == "AAPL" and q.stream == position for q in ticks))
     assert datetime.now(UTC) - asked["AAPL"].as_of < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+async def test_quotes_are_expected_only_where_a_feed_is_set_up(bench: Bench, is_enabled: bool) -> None:
+    await bench.run(replay_enabled=is_enabled)
+    assert REGISTRY.get_sample_value("tickwire_feed_expected") == is_enabled
 
 
 async def test_a_replayed_day_is_the_real_one(bench: Bench, ticks: list[Quote]) -> None:

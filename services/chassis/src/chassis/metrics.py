@@ -109,7 +109,10 @@ LIVE_AGE = Histogram(
     ("type",),
     buckets=_FAST,
 )
-LAST_PUSH = Gauge("tickwire_quotes_last_push_timestamp_seconds", "When the gateway last got a pushed quote.")
+LAST_PUSH = Gauge(
+    "tickwire_quotes_last_push_timestamp_seconds",
+    "When the gateway last got a pushed quote; 0 until it got one.",
+)
 
 PROVIDER_CALLS = Counter(
     "tickwire_provider_calls", "Calls to market data providers.", ("provider", "call", "outcome")
@@ -120,6 +123,7 @@ PROVIDER_SECONDS = Histogram(
 PROVIDER_QUOTA = Gauge(
     "tickwire_provider_quota_remaining", "Calls that a provider still allows, by its own word.", ("provider",)
 )
+FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is set up to push quotes.")
 FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
 BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))

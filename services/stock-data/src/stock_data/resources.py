@@ -6,7 +6,7 @@ import asyncio
 
 from pydantic import SecretStr
 
-from chassis import logging
+from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable
 from chassis.foundation import Foundation
 from contracts.topology import STOCK_DATA
@@ -53,6 +53,7 @@ class Resources:
 
     async def open(self) -> None:
         """Start everything in the background."""
+        metrics.FEED_EXPECTED.set(self._settings.replays)
         await self.foundation.open()
         self.foundation.tasks.start("catalogue", self._refresh())
         if self._settings.replays:
