@@ -1,4 +1,4 @@
-"""The real compose file on a Docker engine, once for all tests that look at it."""
+"""A Docker engine for the tests of what is deployed, and the real compose file on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deploy import composed, stand_ins
 from deploy.engine import Engine, NoEngine, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> Iterator[Engine]:
     """A Docker engine, the public images with it; `TICKWIRE_DOCKER=off` skips what needs one."""
     if os.environ.get("TICKWIRE_DOCKER") == "off":
@@ -29,7 +29,7 @@ def engine() -> Iterator[Engine]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(engine: Engine) -> Iterator[composed.Composed]:
     # Not in pytest's folders: other runs clear those away, and a container that restarts needs its secrets.
     with (

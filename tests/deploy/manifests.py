@@ -33,9 +33,11 @@ def tool(name: str) -> str:
 
 
 def copy(folder: Path) -> Path:
-    """A copy of k8s/ in `folder`, with the secrets that the local overlay wants made."""
+    """A copy of k8s/ and of what it uses of deploy/ in `folder`, the local overlay's secrets made."""
     target = folder / "k8s"
-    shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets"))
+    ignored = shutil.ignore_patterns("secrets", "__pycache__")
+    shutil.copytree(K8S, target, ignore=ignored)
+    shutil.copytree(REPOSITORY / "deploy", folder / "deploy", ignore=ignored)
     command = [REPOSITORY / "deploy/containers/make-secrets", target / "overlays/local/secrets"]
     subprocess.run(command, check=True)
     return target
@@ -49,11 +51,12 @@ def build(folder: Path) -> list[Manifest]:
     return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
 
 
-def combine(k8s: Path, components: tuple[str, ...]) -> list[Manifest]:
-    """The base with these components."""
-    folder = k8s / "tested" / "-".join(("base", *components))
+def combine(k8s: Path, components: tuple[str, ...], *, on: str = "base") -> list[Manifest]:
+    """The base, or an overlay, with these components on top."""
+    folder = k8s / "tested" / "-".join((Path(on).name, *components))
     folder.mkdir(parents=True)
-    wanted = {"resources": ["../../base"], "components": [f"../../components/{name}" for name in components]}
+    added = [f"../../components/{name}" for name in components]
+    wanted = {"namespace": "tickwire", "resources": [f"../../{on}"], "components": added}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
     return build(folder)
 
@@ -87,9 +90,15 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
 
 def environment(manifests: list[Manifest], service: str) -> dict[str, str]:
     """The environment that the container of `service` gets, its ConfigMaps read."""
-    container = kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["containers"][0]
+    return variables(
+        manifests, kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["containers"][0]
+    )
+
+
+def variables(manifests: list[Manifest], container: Manifest) -> dict[str, str]:
+    """The environment of one container, the ConfigMaps that it names read."""
     maps = kind(manifests, "ConfigMap")
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         found |= maps[source["configMapRef"]["name"]]["data"]
-    return found | {entry["name"]: entry["value"] for entry in container["env"]}
+    return found | {entry["name"]: entry["value"] for entry in container.get("env", [])}

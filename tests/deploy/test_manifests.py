@@ -14,7 +14,7 @@ from containers import prometheus_rules
 from contracts.topology import TOPOLOGIES
 from deploy import manifests
 from deploy.composed import REPOSITORY, SERVICES
-from deploy.manifests import COMPONENTS, K8S, SETS, Manifest, kind, pods
+from deploy.manifests import COMPONENTS, SETS, Manifest, kind, pods
 
 OVERLAYS = ("local", "production")
 
@@ -42,6 +42,25 @@ def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
         for manifest in found:
             manifests.check(manifest)
     assert len({len(found) for found in built}) > 10
+
+
+# What somebody may well put on top of an overlay; the rest of the components is in it already.
+@pytest.mark.parametrize(
+    ("overlay", "components"),
+    [
+        ("local", ("monitoring",)),
+        ("local", ("keda",)),
+        ("local", ("gateway-api",)),
+        ("local", ("gateway-api", "keda", "monitoring")),
+        ("local", ("ingress",)),
+        ("production", ("ingress",)),
+    ],
+)
+def test_an_overlay_takes_more_components(k8s: Path, overlay: str, components: tuple[str, ...]) -> None:
+    found = manifests.combine(k8s, components, on=f"overlays/{overlay}")
+    for manifest in found:
+        manifests.check(manifest)
+    assert_nothing_is_missing(found)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -77,6 +96,20 @@ def test_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Manifest]
             assert own["readOnlyRootFilesystem"] is True, name
         allowed = {"configMap", "secret", "emptyDir", "name"}
         assert all(set(volume) <= allowed for volume in spec.get("volumes", [])), name
+
+
+def test_pods_that_an_operator_makes_keep_to_it_too(overlays: dict[str, list[Manifest]]) -> None:
+    # CloudNativePG says all of it by itself, the RabbitMQ Cluster Operator does not in every version.
+    cluster = kind(overlays["production"], "RabbitmqCluster")["rabbitmq"]
+    spec = cluster["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in (*spec["initContainers"], *spec["containers"]):
+        own = container["securityContext"]
+        assert own == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        # The operator mounts its token under /var/run/secrets, the same folder: nothing else fits there.
+        paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+        assert not [path for path in paths if path.startswith(("/run/secrets", "/var/run/secrets"))]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -146,25 +179,29 @@ def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]]
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_pods_refer_to_is_there(overlays: dict[str, list[Manifest]], overlay: str) -> None:
-    found = overlays[overlay]
+    assert_nothing_is_missing(overlays[overlay])
+
+
+def assert_nothing_is_missing(found: list[Manifest]) -> None:
     secrets = set(kind(found, "Secret")) | {
         made["spec"]["target"]["name"] for made in kind(found, "ExternalSecret").values()
     }
     maps, accounts = set(kind(found, "ConfigMap")), set(kind(found, "ServiceAccount"))
     for name, pod in pods(found):
         assert pod["spec"].get("serviceAccountName", "default") in {*accounts, "default"}, name
-        for volume in pod["spec"]["volumes"]:
+        for volume in pod["spec"].get("volumes", []):
             assert volume.get("secret", {}).get("secretName", None) in {*secrets, None}, (name, volume)
             assert volume.get("configMap", {}).get("name", None) in {*maps, None}, (name, volume)
 
 
-def test_files_that_kustomize_wants_inside_are_the_same_as_outside() -> None:
-    copies = K8S / "overlays/local/files"
-    outside = {file.name: file for file in (REPOSITORY / "deploy/containers").glob("*/*") if file.is_file()}
-    for file in copies.iterdir():
-        assert file.read_text() == outside[file.name].read_text(), f"copy {outside[file.name]} to {file}"
-    memcached = "overlays/{}/memcached.yaml"
-    assert (K8S / memcached.format("local")).read_text() == (K8S / memcached.format("production")).read_text()
+def test_every_dashboard_is_there_for_grafana(overlays: dict[str, list[Manifest]]) -> None:
+    maps = kind(overlays["production"], "ConfigMap").values()
+    marked = [found for found in maps if found["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    carried = {name: text for found in marked for name, text in found["data"].items()}
+    folder = REPOSITORY / "deploy/grafana/dashboards"
+    assert carried == {file.name: file.read_text() for file in folder.glob("*.json")}
+    # `kubectl apply` keeps what it applied in an annotation, which may have 256 KiB.
+    assert all(len(text) < 200_000 for text in carried.values())
 
 
 def test_alert_rules_are_those_of_every_other_run() -> None:

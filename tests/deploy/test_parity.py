@@ -29,6 +29,7 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 # The image of each server in the local overlay is the one of compose.
 SERVERS = ("rabbitmq", "postgres", "memcached", "mailpit")
+EXPORTERS = ("postgres-exporter", "memcached-exporter")
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +41,18 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    folder: Path = manifests.copy(tmp_path_factory.mktemp("parity"))
-    return manifests.build(folder / "overlays/local")
+def k8s(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return manifests.copy(tmp_path_factory.mktemp("parity"))
+
+
+@pytest.fixture(scope="session")
+def local(k8s: Path) -> list[Manifest]:
+    return manifests.build(k8s / "overlays/local")
+
+
+@pytest.fixture(scope="session")
+def monitored(k8s: Path) -> list[Manifest]:
+    return manifests.combine(k8s, ("monitoring",))
 
 
 def container(local: list[Manifest], name: str) -> dict[str, Any]:
@@ -54,6 +64,14 @@ def container(local: list[Manifest], name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
 def test_images_are_the_same(compose: dict[str, Any], local: list[Manifest], name: str) -> None:
     assert container(local, name)["image"] == compose["services"][name]["image"]
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_exporters_are_the_same(compose: dict[str, Any], monitored: list[Manifest], name: str) -> None:
+    ours, theirs = container(monitored, name), compose["services"][name]
+    assert ours["image"] == theirs["image"]
+    assert ours.get("args") == theirs.get("command")
+    assert {entry["name"]: entry["value"] for entry in ours.get("env", [])} == theirs.get("environment", {})
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -112,6 +130,38 @@ def test_prometheus_scrapes_the_same_jobs_as_the_native_run(tmp_path: Path) -> N
     for job in native:
         same = ("metrics_path", "params")
         assert {key: jobs[job["job_name"]].get(key) for key in same} == {key: job.get(key) for key in same}
+
+
+def test_a_cluster_scrapes_the_same_jobs(monitored: list[Manifest]) -> None:
+    ours = yaml.safe_load((REPOSITORY / "deploy/containers/prometheus/prometheus.yml").read_text())
+    wanted = {job["job_name"]: scraped(job) for job in ours["scrape_configs"]}
+    # The Prometheus operator watches its own.
+    for own in ("prometheus", "alertmanager"):
+        del wanted[own]
+    monitors = kind(monitored, "PodMonitor").values()
+    endpoints = [found for monitor in monitors for found in monitor["spec"]["podMetricsEndpoints"]]
+    assert {labels(found)["job"]: scraped(found) for found in endpoints} == wanted
+    assert all("service" in labels(found) for found in endpoints)
+
+
+def scraped(endpoint: dict[str, Any]) -> tuple[str, Any]:
+    path = endpoint.get("path") or endpoint.get("metrics_path") or "/metrics"
+    return path, endpoint.get("params")
+
+
+def labels(endpoint: dict[str, Any]) -> dict[str, str | None]:
+    return {found["targetLabel"]: found.get("replacement") for found in endpoint["relabelings"]}
+
+
+def test_monitors_find_pods_and_ports_that_exist(local: list[Manifest], monitored: list[Manifest]) -> None:
+    found = local + monitored
+    for name, monitor in kind(found, "PodMonitor").items():
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        chosen = [pod for _, pod in manifests.pods(found) if wanted <= pod["metadata"]["labels"].items()]
+        assert chosen, name
+        for pod in chosen:
+            ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+            assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports, name
 
 
 def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:

@@ -1,0 +1,381 @@
+"""The manifests of k8s/ run without a cluster: what a node does with a pod, done with a Docker engine.
+
+The same images, commands, environments, files, users, limits, probes, pauses and grace periods. A Service is
+a name on one network; `endpoints` are the pods that it would lead to now. Not here, because there is only one
+node: scheduling, network policies, autoscaling.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.composed import until
+from deploy.engine import Engine
+from deploy.manifests import Manifest, kind, variables
+
+_EMPTY_MODE = 0o2777
+_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+@dataclass
+class Pod:
+    """One pod: `ready` as its probes say, `leaving` once it is told to go, `ended` with exit code 0."""
+
+    number: int
+    name: str
+    owner: str
+    template: Manifest
+    container: str = ""
+    address: str = ""
+    restarts: int = 0
+    started: bool = False
+    ready: bool = False
+    leaving: bool = False
+    ended: bool = False
+    failures: dict[str, int] = field(default_factory=dict)
+    asked_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The specification of the pod."""
+        found: dict[str, Any] = self.template["spec"]
+        return found
+
+    @property
+    def main(self) -> dict[str, Any]:
+        """The specification of its only container."""
+        (found,) = self.spec["containers"]
+        return dict(found)
+
+    def port(self, name: str | int) -> int:
+        """The number of a port that may be named."""
+        if isinstance(name, int):
+            return name
+        return next(int(port["containerPort"]) for port in self.main["ports"] if port["name"] == name)
+
+
+class Node:
+    """Runs what `manifests` say; `images` renames images, `hurry` divides the periods after the start."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifests: list[Manifest],
+        folder: Path,
+        *,
+        images: Mapping[str, str],
+        hurry: float = 1,
+    ) -> None:
+        self._engine = engine
+        self._manifests = manifests
+        self._volumes = Volumes(manifests, folder)
+        self._images = images
+        self._hurry = hurry
+        self._network = f"tickwire-node-{os.getpid()}"
+        self._closing = threading.Event()
+        self._watches: list[threading.Thread] = []
+        self._count = 0
+        self.pods: list[Pod] = []
+
+    def open(self) -> None:
+        """Start every workload at once, as `kubectl apply` does."""
+        self._engine.docker("network", "create", self._network)
+        workloads = [found for found in self._manifests if "template" in found.get("spec", {})]
+        replicas = [found for found in workloads for _ in range(_replicas(found, self._manifests))]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self.add, replicas))
+
+    def close(self) -> None:
+        """Remove all."""
+        self._closing.set()
+        for watch in self._watches:
+            watch.join(timeout=30)
+        ids = self._engine.docker("ps", "--all", "--quiet", "--filter", f"network={self._network}").split()
+        if ids:
+            self._engine.docker("rm", "--force", *ids)
+        self._engine.docker("network", "rm", self._network)
+
+    def of(self, owner: str) -> list[Pod]:
+        """The pods of a workload, those included that are leaving."""
+        return [pod for pod in self.pods if pod.owner == owner]
+
+    def endpoints(self, service: str, port: str) -> list[str]:
+        """The addresses, `host:port`, that the Service leads to now: pods that are ready and stay."""
+        selector = kind(self._manifests, "Service")[service]["spec"]["selector"].items()
+        chosen = [pod for pod in self.pods if selector <= pod.template["metadata"]["labels"].items()]
+        return [f"{pod.address}:{pod.port(port)}" for pod in chosen if pod.ready and not pod.leaving]
+
+    def wait(self, *, timeout_s: float) -> None:
+        """Wait until every pod is ready and every job done. Raises `TimeoutError` with the others' logs."""
+        try:
+            until(lambda: None if self.waiting() else True, timeout_s=timeout_s)
+        except TimeoutError:
+            logs = "\n".join(f"{pod.name}:\n{self.logs(pod)}" for pod in self.waiting())
+            raise TimeoutError(f"not ready after {timeout_s} s:\n{logs}") from None
+
+    def waiting(self) -> list[Pod]:
+        """The pods that are not ready, or not done."""
+        return [pod for pod in self.pods if not (pod.ready or pod.ended)]
+
+    def logs(self, pod: Pod) -> str:
+        """The last lines that a pod wrote."""
+        return self._engine.docker("logs", "--tail", "20", pod.container)
+
+    def add(self, workload: Manifest) -> Pod:
+        """One more pod of a workload."""
+        owner = workload["metadata"]["name"]
+        self._count += 1
+        # The pods of a StatefulSet keep their names, and with them their data.
+        stable = workload["kind"] == "StatefulSet"
+        name = f"{owner}-0" if stable else f"{owner}-{self._count}"
+        pod = Pod(self._count, name, owner, workload["spec"]["template"])
+        self.pods.append(pod)
+        self._run(pod, workload)
+        watch = threading.Thread(target=self._watch, args=(pod, workload), name=pod.name, daemon=True)
+        self._watches.append(watch)
+        watch.start()
+        return pod
+
+    def delete(self, pod: Pod) -> int:
+        """Let a pod leave: no endpoint any more, a pause, SIGTERM, a grace period. Returns its exit code."""
+        pod.leaving = True
+        pause_s = pod.main.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        time.sleep(pause_s)
+        grace_s = int(pod.spec["terminationGracePeriodSeconds"]) - pause_s
+        self._engine.docker("stop", "--time", str(grace_s), pod.container, timeout_s=grace_s + 30)
+        code = int(self._engine.docker("inspect", "--format", "{{.State.ExitCode}}", pod.container))
+        self.pods.remove(pod)
+        self._engine.docker("rm", "--force", pod.container)
+        return code
+
+    def roll(self, deployment: str) -> list[int]:
+        """Replace the pods as `maxSurge: 1, maxUnavailable: 0` says. Returns the exit codes."""
+        workload = kind(self._manifests, "Deployment")[deployment]
+        codes = []
+        for old in self.of(deployment):
+            new = self.add(workload)
+            until(lambda new=new: True if new.ready else None, timeout_s=90)  # type: ignore[misc]
+            codes.append(self.delete(old))
+        return codes
+
+    def replace(self, pod: Pod) -> Pod:
+        """Delete the pod of a StatefulSet; its next one has the same name and data."""
+        (workload,) = (found for found in self._manifests if _named(found, "StatefulSet", pod.owner))
+        self.delete(pod)
+        return self.add(workload)
+
+    def _run(self, pod: Pod, workload: Manifest) -> None:
+        services = kind(self._manifests, "Service").items()
+        labels = pod.template["metadata"]["labels"].items()
+        names = [name for name, found in services if found["spec"].get("selector", {}).items() <= labels]
+        command = ["run", "--detach", "--network", self._network, "--hostname", pod.name]
+        command += [word for name in names for word in ("--network-alias", name)]
+        command += _limits(pod)
+        found = variables(self._manifests, pod.main)
+        command += [word for name, value in found.items() for word in ("--env", f"{name}={value}")]
+        for source, target, is_read_only in self._volumes.mounts(pod, workload):
+            command += ["--volume", f"{source}:{target}{':ro' if is_read_only else ''}"]
+        words = [*pod.main.get("command", []), *pod.main.get("args", [])]
+        if "command" in pod.main:
+            command += ["--entrypoint", words.pop(0)]
+        image = pod.main["image"]
+        pod.container = self._engine.docker(*command, self._images.get(image, image), *words).strip()
+        address = f"{{{{(index .NetworkSettings.Networks {self._network!r}).IPAddress}}}}".replace("'", '"')
+        pod.address = self._engine.docker("inspect", "--format", address, pod.container).strip()
+        pod.started = False
+
+    def _watch(self, pod: Pod, workload: Manifest) -> None:
+        while not (self._closing.wait(0.2) or pod.leaving):
+            code = self._exit_code(pod)
+            if code == 0 and pod.spec.get("restartPolicy") == "Never":
+                pod.ended = True
+                return
+            if code is not None and not pod.leaving:
+                self._restart(pod, workload)
+            elif code is None:
+                self._probe(pod, workload)
+
+    def _probe(self, pod: Pod, workload: Manifest) -> None:
+        if not pod.started:
+            verdict = self._ask(pod, "startupProbe")
+            pod.started = verdict is True
+            if verdict is False:
+                self._restart(pod, workload)
+            return
+        ready = self._ask(pod, "readinessProbe")
+        if ready is not None:
+            pod.ready = ready
+        if self._ask(pod, "livenessProbe") is False:
+            self._restart(pod, workload)
+
+    def _ask(self, pod: Pod, name: str) -> bool | None:
+        """True when the probe succeeds, False when it has failed too often, None while nothing follows."""
+        probe = pod.main.get(name)
+        if probe is None:
+            return True
+        period_s = probe.get("periodSeconds", 10) / (1 if name == "startupProbe" else self._hurry)
+        if time.monotonic() - pod.asked_at.get(name, 0) < period_s:
+            return None
+        pod.asked_at[name] = time.monotonic()
+        if self._succeeds(pod, probe):
+            pod.failures[name] = 0
+            return True
+        pod.failures[name] = pod.failures.get(name, 0) + 1
+        return False if pod.failures[name] >= probe.get("failureThreshold", 3) else None
+
+    def _succeeds(self, pod: Pod, probe: Mapping[str, Any]) -> bool:
+        timeout_s = probe.get("timeoutSeconds", 1)
+        try:
+            if "exec" in probe:
+                return self._runs_well(pod, probe["exec"]["command"], timeout_s)
+            if "tcpSocket" in probe:
+                address = (pod.address, pod.port(probe["tcpSocket"]["port"]))
+                socket.create_connection(address, timeout=timeout_s).close()
+                return True
+            asked = probe["httpGet"]
+            url = f"http://{pod.address}:{pod.port(asked['port'])}{asked['path']}"
+            return 200 <= httpx.get(url, timeout=timeout_s, trust_env=False).status_code < 400
+        except (OSError, httpx.HTTPError, subprocess.SubprocessError):
+            return False
+
+    def _runs_well(self, pod: Pod, command: Sequence[str], timeout_s: float) -> bool:
+        words = ["docker", "exec", pod.container, *command]
+        done = subprocess.run(words, env=self._engine.environment, capture_output=True, timeout=timeout_s)
+        return done.returncode == 0
+
+    def _exit_code(self, pod: Pod) -> int | None:
+        state = self._engine.docker(
+            "inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", pod.container
+        )
+        running, code = state.split()
+        return None if running == "true" else int(code)
+
+    def _restart(self, pod: Pod, workload: Manifest) -> None:
+        pod.ready = False
+        pod.restarts += 1
+        pod.failures.clear()
+        self._engine.docker("rm", "--force", pod.container)
+        self._run(pod, workload)
+
+
+class Volumes:
+    """The files of pods: folders of this machine in place of Secrets, ConfigMaps, scratch and claims."""
+
+    def __init__(self, manifests: list[Manifest], folder: Path) -> None:
+        self._secrets = kind(manifests, "Secret")
+        self._maps = kind(manifests, "ConfigMap")
+        self._folder = folder
+
+    def mounts(self, pod: Pod, workload: Manifest) -> Iterator[tuple[Path, str, bool]]:
+        """Where each mount of the pod comes from, where it goes, and whether it is read-only."""
+        volumes = {found["name"]: found for found in pod.spec.get("volumes", [])}
+        claims = {found["metadata"]["name"] for found in workload["spec"].get("volumeClaimTemplates", [])}
+        made: dict[str, Path] = {}
+        for mount in pod.main.get("volumeMounts", []):
+            name = mount["name"]
+            if name not in made:
+                made[name] = self._claim(pod, name) if name in claims else self._make(pod, volumes[name])
+            source = made[name] / mount.get("subPath", "")
+            if not source.exists():
+                _make_folder(source, pod)
+            yield source, mount["mountPath"], mount.get("readOnly", False)
+
+    def _claim(self, pod: Pod, name: str) -> Path:
+        folder = self._folder / "claims" / f"{name}-{pod.name}"
+        if not folder.exists():
+            _make_folder(folder, pod)
+        return folder
+
+    def _make(self, pod: Pod, volume: Manifest) -> Path:
+        # A container that is started again finds what its predecessor left.
+        folder = self._folder / str(pod.number) / str(volume["name"])
+        if folder.exists():
+            return folder
+        _make_folder(folder, pod)
+        for name, (content, mode) in self._files(volume).items():
+            file = folder / name
+            file.write_bytes(content)
+            file.chmod(mode)
+            os.chown(file, 0, _group(pod))
+        return folder
+
+    def _files(self, volume: Mapping[str, Any]) -> dict[str, tuple[bytes, int]]:
+        if "emptyDir" in volume:
+            return {}
+        if "configMap" in volume:
+            source = volume["configMap"]
+            found = {name: text.encode() for name, text in self._maps[source["name"]]["data"].items()}
+        else:
+            source = volume["secret"]
+            data = self._secrets[source["secretName"]]["data"]
+            found = {name: base64.b64decode(text) for name, text in data.items()}
+        paths = {item["key"]: item["path"] for item in source.get("items", [])} or {
+            name: name for name in found
+        }
+        return {path: (found[key], source.get("defaultMode", 0o644)) for key, path in paths.items()}
+
+
+@contextmanager
+def node(
+    engine: Engine, manifests: list[Manifest], folder: Path, *, images: Mapping[str, str], hurry: float
+) -> Iterator[Node]:
+    """A node with everything on it for the block."""
+    found = Node(engine, manifests, folder, images=images, hurry=hurry)
+    try:
+        found.open()
+        yield found
+    finally:
+        found.close()
+
+
+def _named(manifest: Manifest, wanted: str, name: str) -> bool:
+    return manifest["kind"] == wanted and bool(manifest["metadata"]["name"] == name)
+
+
+def _replicas(workload: Manifest, manifests: Iterable[Manifest]) -> int:
+    name = workload["metadata"]["name"]
+    scalers = [found for found in manifests if found["kind"] == "HorizontalPodAutoscaler"]
+    least = [
+        found["spec"]["minReplicas"] for found in scalers if found["spec"]["scaleTargetRef"]["name"] == name
+    ]
+    return int(workload["spec"].get("replicas", least[0] if least else 1))
+
+
+def _limits(pod: Pod) -> list[str]:
+    """What the security contexts and limits say, as options of `docker run`."""
+    own, whole = pod.main["securityContext"], pod.spec["securityContext"]
+    found = ["--user", f"{whole['runAsUser']}:{whole['runAsGroup']}", "--group-add", str(whole["fsGroup"])]
+    if own["readOnlyRootFilesystem"]:
+        found.append("--read-only")
+    if not own["allowPrivilegeEscalation"]:
+        found += ["--security-opt", "no-new-privileges"]
+    for capability in own["capabilities"]["drop"]:
+        found += ["--cap-drop", capability]
+    return [*found, "--memory", str(_bytes(pod.main["resources"]["limits"]["memory"]))]
+
+
+def _bytes(text: str) -> int:
+    return int(text[:-2]) * _UNITS[text[-2:]]
+
+
+def _group(pod: Pod) -> int:
+    return int(pod.spec["securityContext"]["fsGroup"])
+
+
+def _make_folder(folder: Path, pod: Pod) -> None:
+    folder.mkdir(parents=True)
+    os.chown(folder, 0, _group(pod))
+    folder.chmod(_EMPTY_MODE)

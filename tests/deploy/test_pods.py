@@ -1,0 +1,195 @@
+"""The pods of the local overlay, really run: they start in any order, answer, drain, and are healed."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from deploy import manifests
+from deploy.composed import REPOSITORY, SERVICES, until
+from deploy.engine import Engine
+from deploy.kubelet import Node, Pod, node
+from deploy.manifests import Manifest, kind
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
+
+MIB = 1 << 20
+# Probes ask ten times as often: what is shown is that they work, not how long they wait.
+HURRY = 10
+
+
+@dataclass
+class Pods:
+    """The node, the manifests on it, and a way to talk to the gateways' Service."""
+
+    node: Node
+    manifests: list[Manifest]
+    engine: Engine
+    key: str
+
+    def api(self) -> httpx.Client:
+        """A client of one gateway that is an endpoint now."""
+        address = self.node.endpoints("gateway", "http")[0]
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=20, trust_env=False)
+
+    def inspect(self, pod: Pod) -> dict[str, Any]:
+        """What the engine knows of the container of `pod`."""
+        found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", pod.container))
+        return found[0]
+
+    def subjects(self) -> list[str]:
+        """The subjects of all mails that arrived."""
+        (address,) = self.node.endpoints("mailpit", "web")
+        answer = httpx.get(f"http://{address}/api/v1/messages?limit=500", timeout=20, trust_env=False)
+        return [message["Subject"] for message in answer.json()["messages"]]
+
+
+@pytest.fixture(scope="module")
+def pods(engine: Engine) -> Iterator[Pods]:
+    tag = f"test-{uuid4().hex[:8]}"
+    variables = {"TICKWIRE_TAG": tag, "COMPOSE_FILE": str(REPOSITORY / "compose.yaml")}
+    own = replace(engine, environment={**engine.environment, **variables})
+    own.docker("compose", "build", *SERVICES, timeout_s=400)
+    with TemporaryDirectory(prefix="tickwire-pods-") as name:
+        folder = Path(name)
+        # Only root gets in here, but the users of the containers must get through.
+        folder.chmod(0o711)
+        local = manifests.build(manifests.copy(folder) / "overlays/local")
+        images = {f"tickwire/{service}:0.1.0": f"tickwire/{service}:{tag}" for service in SERVICES}
+        key = (folder / "k8s/overlays/local/secrets/api-key").read_text()
+        with node(own, local, folder / "volumes", images=images, hurry=HURRY) as running:
+            running.wait(timeout_s=180)
+            yield Pods(running, local, own, key)
+    own.docker("rmi", "--force", *images.values())
+
+
+def test_everything_starts_at_once_and_nothing_is_started_twice(pods: Pods) -> None:
+    jobs = kind(pods.manifests, "Job")
+    assert all(pod.ended for job in jobs for pod in pods.node.of(job))
+    assert len(pods.node.of("gateway")) == 2
+    assert {pod.name: pod.restarts for pod in pods.node.pods if pod.restarts} == {}
+
+
+def test_pods_are_as_small_as_they_say(pods: Pods) -> None:
+    for service in SERVICES:
+        for pod in pods.node.of(service):
+            found = pods.inspect(pod)
+            status = pods.engine.docker("exec", pod.container, "cat", "/proc/1/status")
+            lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            assert set(lines["Uid"].split()) == {"65532"}, service
+            assert int(lines["CapBnd"], 16) == 0, service
+            assert lines["NoNewPrivs"] == "1", service
+            assert found["HostConfig"]["ReadonlyRootfs"], service
+            assert 0 < found["HostConfig"]["Memory"] <= 512 * MIB, service
+
+
+def test_a_quote_a_mail_and_a_batch(pods: Pods) -> None:
+    subject = f"from pods {uuid4()}"
+    with pods.api() as api:
+        assert api.get("/v1/stocks/AAPL").json()["symbol"] == "AAPL"
+        assert ended(api, accepted(api, "/v1/emails", letter(subject)))["status"] == "delivered"
+        items = [{"symbol": "AAPL", "indicators": ["sma:20"]}]
+        batch = accepted(api, "/v1/batches", {"operation": "stock.indicators", "items": items})
+        assert ended(api, batch)["counts"]["succeeded"] == 1
+    assert pods.subjects().count(subject) == 1
+
+
+def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:
+    with Load(pods) as load:
+        for service in ("gateway", "email"):
+            codes = pods.node.roll(service)
+            assert set(codes) == {0}, service
+    assert len(load.paths) > 20
+    assert load.failures == []
+    with pods.api() as api:
+        assert {ended(api, path)["status"] for path in load.paths} == {"delivered"}
+    arrived = [subject for subject in pods.subjects() if subject.startswith(load.mark)]
+    assert sorted(arrived) == sorted(load.subjects)
+
+
+def test_a_broker_that_is_replaced_keeps_what_waited(pods: Pods) -> None:
+    (email,) = pods.node.of("email")
+    (broker,) = pods.node.of("rabbitmq")
+    others = {pod.name: pod.restarts for pod in pods.node.pods if pod is not broker}
+    with pods.api() as api:
+        path = accepted(api, "/v1/emails", letter("before"))
+        new = pods.node.replace(broker)
+        later = accepted(api, "/v1/emails", letter("while it was away"))
+        assert ended(api, path)["status"] == ended(api, later)["status"] == "delivered"
+    until(lambda: True if new.ready and email.ready else None)
+    # Liveness touches no dependency: nobody was started again because of the broker.
+    assert {pod.name: pod.restarts for pod in pods.node.pods if pod is not new} == others
+
+
+def test_a_process_that_hangs_leaves_the_service_and_is_started_again(pods: Pods) -> None:
+    hung, healthy = pods.node.of("gateway")
+    pods.engine.docker("pause", hung.container)
+    until(lambda: None if hung.ready else True)
+    assert pods.node.endpoints("gateway", "http") == [f"{healthy.address}:8080"]
+    until(lambda: True if hung.restarts == 1 and hung.ready else None, timeout_s=120)
+    assert len(pods.node.endpoints("gateway", "http")) == 2
+
+
+@dataclass
+class Load:
+    """Mails, one after the other, to the endpoints of the gateway, from a thread of its own."""
+
+    pods: Pods
+    mark: str = field(default_factory=lambda: uuid4().hex)
+    paths: list[str] = field(default_factory=list)
+    subjects: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(timeout=30)
+
+    def _send(self) -> None:
+        while not self._ending.is_set():
+            subject = f"{self.mark} {len(self.paths)}"
+            try:
+                with self.pods.api() as api:
+                    self.paths.append(accepted(api, "/v1/emails", letter(subject)))
+                self.subjects.append(subject)
+            except (AssertionError, httpx.HTTPError) as error:
+                self.failures.append(repr(error))
+            time.sleep(0.1)
+
+
+def letter(subject: str) -> dict[str, Any]:
+    return {"to": ["ann@example.com"], "subject": subject, "text": "It works."}
+
+
+def accepted(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
+    answer = api.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    return f"{path}/{answer.json()['id']}"
+
+
+def ended(api: httpx.Client, path: str) -> dict[str, Any]:
+    """What `path` shows in the end."""
+
+    def look() -> dict[str, Any] | None:
+        answer = api.get(path)
+        assert answer.status_code in (200, 503), answer.text
+        found: dict[str, Any] = answer.json()
+        return found if found["status"] in ("delivered", "failed", "completed", "cancelled") else None
+
+    return until(look, timeout_s=120)
