@@ -99,6 +99,15 @@ def test_an_objective_is_recorded_over_every_window_under_the_names_that_sloth_g
     ]
 
 
+@pytest.mark.parametrize("objective", objectives.OBJECTIVES, ids=lambda objective: objective.id)
+def test_an_objective_has_a_test_with_too_few_events_and_one_with_enough(
+    objective: objectives.Objective,
+) -> None:
+    tests = [test for test in monitored.rule_tests() if test.alert == objective.alert]
+    assert {test.fires for test in tests if test.name.endswith("are too few to tell")} == {False}
+    assert {test.fires for test in tests if test.name.endswith("are enough to tell")} == {True}
+
+
 def test_what_speaks_for_other_alerts_names_only_those_there_are() -> None:
     inhibitions = monitored.load(ALERTMANAGER)["inhibit_rules"]
     matchers = [m for rule in inhibitions for side in ("source", "target") for m in rule[f"{side}_matchers"]]
