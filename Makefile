@@ -8,7 +8,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo reset test test-long lint bench faults lock up down images k8s-check
+.PHONY: help setup run stop status demo reset test test-long lint e2e bench faults lock up down images k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ lint: ## Check style, types and the imports between packages
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+e2e: ## Try a stack that runs anywhere: make e2e URL=http://… KEY=tw_live_… [MAILBOX=http://…]
+	@$(SETUP) --test
+	TICKWIRE_URL=$(URL) TICKWIRE_KEY=$(KEY) TICKWIRE_MAILBOX=$(MAILBOX) $(PYTHON) -m pytest tests/e2e -rs $(ARGS)
+
 bench: ## Measure against peers (its options: make bench ARGS=--help)
 	@$(SETUP) --bench
 	PYTHONPATH=deploy:tests $(PYTHON) -m benchmarks $(ARGS)
@@ -64,9 +68,11 @@ lock: ## Resolve the dependencies anew into the two lock files
 up images: export COMPOSE_PROFILES ?= observability
 
 up: ## Start the whole stack in containers and wait until it is ready
-	@deploy/containers/make-secrets
+	@deploy/containers/make-secrets "$${TICKWIRE_SECRETS:-.run/compose-secrets}"
 	docker compose up --build --wait
-	@echo "The gateway: http://127.0.0.1:$${GATEWAY_PORT:-8080}; its key: .run/compose-secrets/api-key; Grafana: http://127.0.0.1:$${GRAFANA_PORT:-3000} (admin, .run/compose-secrets/grafana-password)"
+	@secrets="$${TICKWIRE_SECRETS:-.run/compose-secrets}"; \
+	echo "The gateway: http://127.0.0.1:$${GATEWAY_PORT:-8080}; its key: $$secrets/api-key"; \
+	echo "Grafana: http://127.0.0.1:$${GRAFANA_PORT:-3000}; admin, $$secrets/grafana-password"
 
 down: ## Stop the containers; the data stays
 	docker compose --profile '*' down

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,15 +44,27 @@ class Composed:
 
     def compose(self, *arguments: str, timeout_s: float = 300) -> str:
         """What `docker compose <arguments>` prints."""
-        return self.engine.docker("compose", "--project-name", self.project, *arguments, timeout_s=timeout_s)
+        return self.engine.docker("compose", *arguments, timeout_s=timeout_s)
 
-    def up(self, *options: str) -> None:
+    def up(self) -> None:
         """Start what does not run, and wait until all is healthy; a failure shows the logs."""
         try:
-            self.compose("up", *options, "--wait", "--wait-timeout", "180", *self.services)
+            self.make("up")
         except subprocess.CalledProcessError:
             sys.stderr.write(self.compose("logs", "--tail", "30"))
             raise
+
+    def make(self, target: str) -> str:
+        """What `make <target>` prints."""
+        command = ["make", "--no-print-directory", target]
+        environment = self.engine.environment
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        if done.returncode:
+            sys.stderr.write(f"make {target}:\n{done.stdout}{done.stderr}\n")
+        done.check_returncode()
+        return done.stdout
 
     def container(self, service: str) -> str:
         """The id of the container of `service`."""
@@ -63,15 +75,24 @@ class Composed:
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", self.container(service)))
         return found[0]
 
+    def address(self, service: str) -> str:
+        """Where the container of `service` can be reached from this machine, which nobody else can."""
+        networks = self.inspect(service)["NetworkSettings"]["Networks"]
+        return str(networks[f"{self.project}_inside"]["IPAddress"])
+
+    def is_healthy(self, service: str) -> bool:
+        """Whether the container of `service` runs and its health check succeeds."""
+        state = self.inspect(service)["State"]
+        return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
+
     def python(self, service: str, program: str) -> str:
         """What a Python `program` prints inside the container of one of our services."""
         return self.compose("exec", "-T", service, "/opt/tickwire/bin/python", "-c", program)
 
     def mailbox(self, path: str) -> Any:
-        """What the mailbox answers, asked from inside: it is not published."""
-        url = f"http://mailpit:8025{path}"
-        program = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=10).read().decode())"
-        return json.loads(self.python("stock-data", program))
+        """What the mailbox answers; it is not published."""
+        url = f"http://{self.address('mailpit')}:8025{path}"
+        return httpx.get(url, timeout=10, trust_env=False).json()
 
 
 @contextmanager
@@ -80,19 +101,21 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
     mark = uuid.uuid4().hex[:8]
     port = _free_port()
     secrets = folder / "secrets"
-    subprocess.run([REPOSITORY / "deploy/containers/make-secrets", secrets], check=True)
+    project = f"tickwire-test-{mark}"
     variables = {
+        "COMPOSE_PROJECT_NAME": project,
         "GATEWAY_PORT": str(port),
         "TICKWIRE_SECRETS": str(secrets),
         "TICKWIRE_TAG": f"test-{mark}",
-        "COMPOSE_FILE": str(REPOSITORY / "compose.yaml"),
+        "COMPOSE_FILE": _files(engine, folder),
         "COMPOSE_PROFILES": "observability",
     }
     own = replace(engine, environment={**engine.environment, **variables})
-    stack = Composed(own, f"tickwire-test-{mark}", f"test-{mark}", port, secrets, _startable(own))
+    services = tuple(sorted(own.docker("compose", "config", "--services").split()))
+    stack = Composed(own, project, f"test-{mark}", port, secrets, services)
     began = time.monotonic()
     try:
-        stack.up("--build")
+        stack.up()
         yield replace(stack, up_s=time.monotonic() - began)
     finally:
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
@@ -111,12 +134,18 @@ def until(ask: Callable[[], T | None], *, timeout_s: float = 60) -> T:
     raise TimeoutError(f"nothing after {timeout_s} s")
 
 
-def _startable(engine: Engine) -> tuple[str, ...]:
-    services = engine.docker("compose", "config", "--services").split()
-    left_out: Sequence[str] = stand_ins.WITHOUT if engine.stand_ins else ()
-    for name in sorted(set(left_out) & set(services)):
+def _files(engine: Engine, folder: Path) -> str:
+    """The compose file; with stand-ins a second one, by whose profile that is left out which has none."""
+    own = str(REPOSITORY / "compose.yaml")
+    if not engine.stand_ins:
+        return own
+    lines = ["services:"]
+    for name in stand_ins.WITHOUT:
         print(f"left out, because there is no stand-in for its image: {name}")
-    return tuple(sorted(set(services) - set(left_out)))
+        lines.append(f"  {name}: {{profiles: !override [without-a-stand-in]}}")
+    second = folder / "compose.stand-ins.yaml"
+    second.write_text("\n".join(lines) + "\n")
+    return f"{own}:{second}"
 
 
 def _free_port() -> int:

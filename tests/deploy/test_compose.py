@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from deploy.composed import SERVICES, Composed, until
+import monitored
+from deploy.composed import REPOSITORY, SERVICES, Composed, until
 
 # Cold, the first of them waits for images that are made from nothing.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
@@ -120,6 +127,57 @@ def test_prometheus_reaches_every_service(stack: Composed) -> None:
     until(reached)
 
 
+def test_the_exporter_fills_the_panels_that_are_empty_elsewhere(stack: Composed) -> None:
+    unfilled = monitored.load(REPOSITORY / "tests/integration/monitoring/unfilled.yml")["places"]
+    panels = monitored.panel_queries()
+    places = [
+        place for place, reason in unfilled.items() if "PostgreSQL's exporter" in reason and place in panels
+    ]
+    assert len(places) > 5
+    store = f"http://{stack.address('prometheus')}:9090/api/v1/query"
+
+    def empty() -> list[str]:
+        queries = {place: panels[place].replace("$__rate_interval", "30s") for place in places}
+        return [place for place, query in queries.items() if not found(store, query)]
+
+    until(lambda: None if empty() else True)
+
+
+def test_the_status_page_finds_prometheus(stack: Composed) -> None:
+    with stack.api as api:
+        until(lambda: True if api.get("/v1/admin/status").status_code == 200 else None)
+
+
+def found(store: str, query: str) -> list[Any]:
+    answer = httpx.get(store, params={"query": query}, timeout=10, trust_env=False).json()
+    return list(answer["data"]["result"])
+
+
+def test_the_end_to_end_tests_pass_through_the_published_port(stack: Composed) -> None:
+    names = ("bad_input", "batches", "emails", "realtime", "stack", "stocks")
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--no-header", "-p", "no:cacheprovider"]
+    command += [f"tests/e2e/test_{name}.py" for name in names]
+    address = {
+        "TICKWIRE_URL": f"http://127.0.0.1:{stack.port}",
+        "TICKWIRE_KEY": (stack.secrets / "api-key").read_text(),
+        "TICKWIRE_MAILBOX": f"http://{stack.address('mailpit')}:8025",
+    }
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **address},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 80
+
+
 RETRY = """
 import asyncio, pathlib, aiormq
 async def main():
@@ -149,7 +207,13 @@ def test_the_ladder_brings_a_message_back_on_this_broker(stack: Composed) -> Non
 
 @pytest.mark.parametrize(
     "killed",
-    [("email", "batch-processor"), ("rabbitmq",), ("postgres",), ("stock-data", "gateway")],
+    [
+        ("email", "batch-processor"),
+        ("rabbitmq",),
+        ("postgres",),
+        ("stock-data", "gateway"),
+        ("memcached",),
+    ],
     ids="+".join,
 )
 def test_a_killed_container_loses_nothing_that_was_accepted(stack: Composed, killed: tuple[str, ...]) -> None:
@@ -158,10 +222,11 @@ def test_a_killed_container_loses_nothing_that_was_accepted(stack: Composed, kil
         ids = [f"/v1/emails/{post(api, '/v1/emails', letter(f'{mark} {n}'))['id']}" for n in range(20)]
         items = [{"n": n} for n in range(2000)]
         ids.append(f"/v1/batches/{post(api, '/v1/batches', {'operation': 'echo', 'items': items})['id']}")
-        stack.engine.docker("kill", *(stack.container(service) for service in killed))
+        kill(stack, *killed)
         if {"gateway", "postgres"}.isdisjoint(killed):
             ids.append(f"/v1/emails/{post(api, '/v1/emails', letter(f'{mark} 20'))['id']}")
-        stack.up()
+        # The engine starts them again by itself.
+        until(lambda: True if all(stack.is_healthy(service) for service in killed) else None, timeout_s=120)
         ends = [ended(api, path) for path in ids]
     assert {end["status"] for end in ends} == {"delivered", "completed"}
     arrived = {subject for subject in subjects(stack) if subject.startswith(mark)}
@@ -173,6 +238,31 @@ def test_a_stopped_service_drains_and_ends_well(stack: Composed) -> None:
     codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
     stack.up()
     assert codes == dict.fromkeys(SERVICES, 0)
+
+
+def test_up_says_so_when_a_service_cannot_become_ready(stack: Composed) -> None:
+    broken = replace(stack.engine, environment={**stack.engine.environment, "EMAIL_SMTP_TLS": "perhaps"})
+    with pytest.raises(subprocess.CalledProcessError):
+        broken.docker("compose", "up", "--wait", "--wait-timeout", "60", "--no-deps", "email")
+    assert "EMAIL_SMTP_TLS" in stack.compose("logs", "--tail", "20", "email")
+    stack.up()
+
+
+def test_the_data_is_there_again_after_down_and_up(stack: Composed) -> None:
+    with stack.api as api:
+        path = f"/v1/emails/{post(api, '/v1/emails', letter('kept'))['id']}"
+        assert ended(api, path)["status"] == "delivered"
+    stack.make("down")
+    assert stack.compose("ps", "--all", "--quiet").split() == []
+    stack.up()
+    with stack.api as api:
+        assert api.get(path).json()["status"] == "delivered"
+
+
+def kill(stack: Composed, *services: str) -> None:
+    """End the first process of each container from outside, as a lack of memory would."""
+    for service in services:
+        os.kill(stack.inspect(service)["State"]["Pid"], signal.SIGKILL)
 
 
 def letter(subject: str) -> dict[str, Any]:

@@ -1,18 +1,24 @@
-"""The whole stack, as `make run` starts it, on ports of its own."""
+"""The whole stack, as `make run` starts it, on ports of its own; or one that runs already (`make e2e`)."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from e2e import deployed
+from e2e.deployed import Deployed
 from native import stack as native_stack
 from native.stack import Stack
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack | Deployed]:
+    if running_already := deployed.found(os.environ):
+        yield running_already
+        return
     async with native_stack.start(tmp_path_factory.mktemp("stack"), without=("prometheus",)) as running:
         yield running
 
@@ -29,6 +35,12 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=stack.mailbox.url, timeout=10) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def refusals(mailbox: httpx.AsyncClient) -> None:
+    """What a test asks for that sends to addresses which the development mailbox refuses."""
+    await deployed.require_refusals(mailbox)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from waiting import until
 
@@ -54,6 +55,7 @@ async def test_a_mail_arrives_as_text_and_html_and_its_state_tells_the_reply(
     assert "rich <b>words</b>" in whole["HTML"]
 
 
+@pytest.mark.usefixtures("refusals")
 async def test_a_refused_recipient_does_not_hide_the_others(api: httpx.AsyncClient) -> None:
     mail = {"to": ["reject550@example.com", "fine@example.com"], "subject": "two fates", "text": "x"}
     email = await settled(api, (await api.post("/v1/emails", json=mail)).json()["id"])
@@ -64,6 +66,7 @@ async def test_a_refused_recipient_does_not_hide_the_others(api: httpx.AsyncClie
     assert fates["reject550@example.com"]["attempts"][0]["smtp_code"] == 550
 
 
+@pytest.mark.usefixtures("refusals")
 async def test_a_temporary_refusal_is_tried_again_at_a_due_time(api: httpx.AsyncClient) -> None:
     mail = {"to": ["defer451@example.com"], "subject": "later", "text": "x"}
     email = await settled(api, (await api.post("/v1/emails", json=mail)).json()["id"])
