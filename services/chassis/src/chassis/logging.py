@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Literal
 
 import orjson
 import structlog
 
-from chassis import tracing
+from chassis import redaction, tracing
 
-_SECRET_KEY = re.compile(r"(password|secret|token|authorization|pepper|api_?key|dsn|cookie)", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"(tw_live_[0-9a-f]+_)[A-Za-z0-9_-]+|(://[^:/@\s]+:)[^@\s]+(?=@)")
+# These report each lost connection of their own; the broker's link already says it once.
+_NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
+# These tell at DEBUG what goes over their wires, word by word.
+_TALKATIVE = ("websockets", "wsproto", "urllib3", "asyncpg", "hpack")
+
+
+class Verbosity:
+    """Whether lines for single messages are logged: a look at this is cheaper than a line that is not."""
+
+    is_debug: bool = False
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
@@ -23,17 +32,23 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def about(**ids: object) -> AbstractContextManager[None]:
+    """Every line that is logged in the block carries `ids`."""
+    return structlog.contextvars.bound_contextvars(**ids)
+
+
 def configure(*, service: str, level: str, style: Literal["auto", "json", "pretty"]) -> None:
     """Send the logs of this process, libraries included, to standard error."""
+    Verbosity.is_debug = level == "DEBUG"
     pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
+        structlog.processors.ExceptionRenderer(_trace_back),
+        _redact,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_service(service),
-        _add_trace,
-        structlog.processors.format_exc_info,
-        _redact,
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else _render_json
     structlog.configure(
@@ -50,9 +65,19 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # These report each lost connection of their own; the broker's link already says it once.
-    for noisy in ("aio_pika", "aiormq", "httpx", "httpcore"):
+    sys.excepthook = _log_end
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for talkative in _TALKATIVE:
+        logging.getLogger(talkative).setLevel(max(logging.INFO, logging.getLevelName(level)))
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace_back: TracebackType | None) -> None:
+    # Python's own report of what ends the process shows everything that the error quotes.
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace_back)
+        return
+    get(__name__).critical("the process failed", exc_info=error)
 
 
 def _add_service(service: str) -> structlog.types.Processor:
@@ -71,14 +96,19 @@ def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappi
     return event
 
 
+def _trace_back(
+    exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
+) -> str:
+    return "" if exc_info[1] is None else redaction.trace_back(exc_info[1])
+
+
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if _SECRET_KEY.search(key):
-            event[key] = "[redacted]"
-        elif isinstance(value, str):
-            event[key] = _SECRET_VALUE.sub(lambda m: f"{m[1] or m[2]}[redacted]", value)
+    for name, found in event.items():
+        # What begins so is the logging library's own.
+        if not name.startswith("_"):
+            event[name] = redaction.named(name, found)
     return event
 
 
 def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return orjson.dumps(event, default=str).decode()
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

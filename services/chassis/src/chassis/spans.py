@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel
@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Sam
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import Attributes as OtelAttributes
 
-from chassis import tracing
+from chassis import redaction, tracing
 from chassis.tracing import Sampling, Trace, current_trace
 
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
@@ -34,6 +34,7 @@ _KINDS = {
     "internal": SpanKind.INTERNAL,
 }
 _EXPORT_TIMEOUT_S = 5
+_QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
 
 
 class Recorder:
@@ -69,6 +70,29 @@ class _OursOnly(Sampler):
         return "roots of requests only"
 
 
+class _Quiet(otel.Tracer):
+    """A tracer whose spans do not record what exceptions say: those of a driver quote rows and arguments."""
+
+    def __init__(self, tracer: otel.Tracer) -> None:
+        # Its signatures are long, and only passed through.
+        self._tracer: Any = tracer
+
+    def start_span(self, *arguments: Any, **options: Any) -> Span:
+        started: Span = self._tracer.start_span(*arguments, **options, **_QUIET)
+        return started
+
+    def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
+        return self._tracer.start_as_current_span(*arguments, **options, **_QUIET)
+
+
+class _QuietProvider(otel.TracerProvider):
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    def get_tracer(self, *arguments: Any, **options: Any) -> otel.Tracer:
+        return _Quiet(self._provider.get_tracer(*arguments, **options))
+
+
 def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
     """Send spans to `endpoint` (a collector's base address), of `ratio` (0 to 1) of the traces begun here."""
     if not endpoint:
@@ -83,7 +107,7 @@ def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
     Recorder.provider = provider
     Recorder.tracer = provider.get_tracer("tickwire")
     Sampling.ratio = ratio
-    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # theirs
+    AsyncPGInstrumentor().instrument(tracer_provider=_QuietProvider(provider))  # type: ignore[no-untyped-call]  # theirs
 
 
 def close() -> None:
@@ -106,10 +130,19 @@ def span(name: str, kind: Kind, attributes: Attributes | None = None) -> Iterato
     inner = replace(trace, span_id=format(recorded.get_span_context().span_id, "016x"), is_span=True)
     outer = current_trace.set(inner)
     try:
-        with otel.use_span(recorded, end_on_exit=True):
+        with otel.use_span(recorded, end_on_exit=True, **_QUIET), _failing(recorded):
             yield recorded
     finally:
         current_trace.reset(outer)
+
+
+@contextlib.contextmanager
+def _failing(recorded: Span) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        recorded.set_status(otel.StatusCode.ERROR, redaction.told(error))
+        raise
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits, random
@@ -56,6 +58,27 @@ def begin(traceparent: str | None = None, request_id: str | None = None) -> Trac
         trace = Trace(trace_id, _new_span_id(), _sampling_flags(), _proper(request_id) or trace_id)
     current_trace.set(trace)
     return trace
+
+
+@contextmanager
+def during(traceparent: str | None = None, request_id: str | None = None) -> Iterator[Trace]:
+    """`begin` for the length of the block; afterwards the trace is what it was before."""
+    before = current_trace.get()
+    try:
+        yield begin(traceparent, request_id)
+    finally:
+        current_trace.set(before)
+
+
+@contextmanager
+def none() -> Iterator[None]:
+    """The block belongs to no trace: it works for several at once."""
+    before = current_trace.get()
+    current_trace.set(None)
+    try:
+        yield
+    finally:
+        current_trace.set(before)
 
 
 def read(traceparent: str, request_id: str | None = None) -> Trace | None:

@@ -1,0 +1,90 @@
+"""A line of the log is one JSON object with the ids of the work at hand, and without secrets."""
+
+from __future__ import annotations
+
+import io
+import logging as stdlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from chassis import logging, tracing
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Lines(io.StringIO):
+    @property
+    def last(self) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(self.getvalue().splitlines()[-1])
+        return found
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    root = stdlib.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = Lines()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logging.configure(service="gateway", level="DEBUG", style="json")
+    # What another test has logged with is kept by its loggers, and is none of ours.
+    structlog.configure(cache_logger_on_first_use=False)
+    yield stream
+    structlog.reset_defaults()
+    logging.Verbosity.is_debug = False
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_line_carries_the_ids_of_the_work_at_hand_and_only_then(lines: Lines) -> None:
+    log = logging.get("test")
+    with tracing.during(TRACEPARENT, "my-request"), logging.about(message_id="m1"):
+        log.info("inside")
+    inside = lines.last
+    assert (inside["trace_id"], inside["request_id"]) == (TRACEPARENT.split("-")[1], "my-request")
+    assert (inside["message_id"], inside["service"], inside["level"]) == ("m1", "gateway", "info")
+    log.info("outside")
+    assert not {"trace_id", "request_id", "message_id"} & lines.last.keys()
+
+
+def test_lines_of_libraries_carry_the_ids_too(lines: Lines) -> None:
+    with tracing.during(TRACEPARENT), logging.about(message_id="m1"):
+        stdlib.getLogger("a.library").warning("odd: %s", "amqp://a:hunter2@b")
+    assert lines.last["message_id"] == "m1"
+    assert lines.last["event"] == "odd: amqp://a:[redacted]@b"
+    assert lines.last["logger"] == "a.library"
+
+
+def test_secrets_are_taken_out_wherever_they_are_in_a_line(lines: Lines) -> None:
+    nested = {"relay": {"password": "hunter2"}, "said": [b"token=hunter2"]}
+    logging.get("test").info("a password=hunter2", token="hunter2", nested=nested)
+    assert "hunter2" not in lines.getvalue()
+    assert lines.last["nested"] == {"relay": {"password": "[redacted]"}, "said": ["token=[redacted]"]}
+
+
+def test_an_exception_is_told_with_its_frames_and_without_secrets(lines: Lines) -> None:
+    try:
+        raise ValueError("cannot parse postgresql://gateway:hunter2@db/gateway")
+    except ValueError:
+        logging.get("test").exception("failed")
+    assert "hunter2" not in lines.getvalue()
+    assert "ValueError: cannot parse" in lines.last["exception"]
+    assert "test_logging.py" in lines.last["exception"]
+
+
+def test_an_exception_of_a_library_is_told_without_secrets(lines: Lines) -> None:
+    try:
+        raise ValueError("password=hunter2")
+    except ValueError:
+        stdlib.getLogger("a.library").exception("failed")
+    assert "hunter2" not in lines.getvalue()
+    assert "ValueError: password=[redacted]" in lines.getvalue()
+
+
+def test_libraries_do_not_tell_what_goes_over_their_wires(lines: Lines) -> None:
+    stdlib.getLogger("websockets.server").debug("< TEXT 'dear diary'")
+    assert "diary" not in lines.getvalue()
