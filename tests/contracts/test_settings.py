@@ -81,6 +81,6 @@ def test_a_secret_file_that_is_not_there_is_named() -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN": "x"})
+    settings = load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN": "postgresql://h"})
     with pytest.raises(ValueError, match="frozen"):
         settings.log_level = "DEBUG"

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+
+from chassis import redaction
 
 S = TypeVar("S", bound="Settings")
 
@@ -90,6 +93,34 @@ class Settings(BaseModel):
         examples=["10"],
     )
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _is_amqp(cls, value: SecretStr) -> SecretStr:
+        return require_address(value, "amqp", "amqps")
+
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        return require_address(value, "postgresql", "postgres")
+
+
+def require_address(value: SecretStr, *schemes: str) -> SecretStr:
+    """`value` if it is an address that every library reads alike; else an error that does not repeat it.
+
+    A password with a `/` or `#` of its own ends the address early: what is left of it would be taken for a
+    port, and be shown as a wrong one.
+    """
+    try:
+        parts = urlsplit(value.get_secret_value())
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+    except ValueError:
+        ports = []
+    if not ports or parts.scheme not in schemes or parts.fragment:
+        like = f"{schemes[0]}://<user>:<password>@<host>:<port>"
+        raise ValueError(f"is no address like {like}, special characters written as %xx")
+    return value
+
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:
     """The environment variable that a field is read from."""
@@ -108,6 +139,9 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
         except OSError as error:
             problems.append(f"{key}_FILE: {error.strerror}: {environ[key + '_FILE']}")
             continue
+        except UnicodeDecodeError:
+            problems.append(f"{key}_FILE: is no text: {environ[key + '_FILE']}")
+            continue
         if value is not None:
             values[name] = value
     try:
@@ -117,12 +151,25 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
 
 
 def load_or_exit(model: type[S]) -> S:
-    """`load`, but a broken setting ends the process with its message and exit code 2."""
+    """`load` for a process of its own: a broken setting ends it with its message and exit code 2.
+
+    From now on the process never says its secrets.
+    """
     try:
-        return load(model)
+        settings = load(model)
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    redaction.remember(secrets(settings))
+    return settings
+
+
+def secrets(settings: Settings) -> set[str]:
+    """The secrets in `settings`, and the passwords in their addresses."""
+    values = [getattr(settings, name) for name in type(settings).model_fields]
+    found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+    passwords = {urlsplit(text).password for text in found if "://" in text} - {None}
+    return found | {form for password in passwords if password for form in (password, unquote(password))}
 
 
 def _read(environ: Mapping[str, str], key: str) -> str | None:
@@ -137,7 +184,7 @@ def _explain(model: type[Settings], problem: Any) -> str:
     found = {variable(model, n, f): (n, f) for n, f in model.model_fields.items()}
     key = name if name in found else variable(model, name, model.model_fields[name])
     field = found[key][1]
-    what = "is not set" if problem["type"] == "missing" else problem["msg"].lower()
+    what = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ").lower()
     example = f" (for example {key}={field.examples[0]})" if field.examples else ""
     return f"{key}: {what}; it is {field.description}{example}"
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
-from chassis.settings import Settings
+from chassis.settings import Settings, require_address
 from gateway.identity import keys
 
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
@@ -81,6 +81,8 @@ class GatewaySettings(Settings):
     @field_validator("prometheus_url")
     @classmethod
     def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _ADDRESS.fullmatch(value.get_secret_value()):
+        if value is None:
+            return None
+        if not _ADDRESS.fullmatch(value.get_secret_value()):
             raise ValueError("not an address: http://<host>:<port>")
-        return value
+        return require_address(value, "http", "https")

@@ -1,0 +1,55 @@
+"""Addresses with passwords: refused where they would be cut, and known as secrets where they are good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chassis import redaction
+from chassis.redaction import Known
+from chassis.settings import InvalidSettings, Settings, load, load_or_exit, secrets
+
+GOOD = {
+    "RABBITMQ_URL": "amqp://gateway:p%40ssword@broker:5672/tickwire",
+    "POSTGRES_DSN": "postgresql://gateway:letmein@one:5432,two:5433/gateway",
+}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["amqp://u:hun#ter2@h/v", "amqp://u:hun/ter2@h", "amqp://u:hun?ter2@h:1", "amqp://u:p@h:ter2", "ter2"],
+)
+@pytest.mark.parametrize("variable", ["RABBITMQ_URL", "POSTGRES_DSN"])
+def test_an_address_that_would_be_cut_inside_its_password_is_refused_and_not_repeated(
+    variable: str, address: str
+) -> None:
+    wrong = address.replace("amqp", "postgresql") if variable == "POSTGRES_DSN" else address
+    with pytest.raises(InvalidSettings, match=f"{variable}: is no address like") as refused:
+        load(Settings, {**GOOD, variable: wrong})
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql:///db?host=/run/postgresql", "postgres://u:p@[::1]:5432/db"])
+def test_every_usual_form_of_an_address_is_taken(address: str) -> None:
+    assert load(Settings, {**GOOD, "POSTGRES_DSN": address}).postgres_dsn.get_secret_value() == address
+
+
+def test_the_passwords_in_addresses_are_secrets_as_they_are_written_and_as_they_are_meant() -> None:
+    assert secrets(load(Settings, GOOD)) >= {"p%40ssword", "p@ssword", "letmein", GOOD["RABBITMQ_URL"]}
+
+
+def test_a_process_that_was_started_with_a_secret_does_not_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Known, "values", frozenset())
+    monkeypatch.setattr(Known, "pattern", None)
+    for name, text in GOOD.items():
+        monkeypatch.setenv(name, text)
+    load_or_exit(Settings)
+    assert redaction.text("wrong login letmein") == "wrong login [redacted]"
+
+
+def test_a_secret_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "dsn"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidSettings, match="POSTGRES_DSN_FILE: is no text"):
+        load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
