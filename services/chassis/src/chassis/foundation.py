@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from chassis import inbox, logging, metrics, migrations, spans
+from chassis import inbox, logging, metrics, migrations, redaction, spans
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
@@ -127,8 +127,8 @@ class Foundation:
             for hook in self._on_database:
                 await hook()
         except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
-            self._starting = f"preparing the database: {error}"
-            log.warning("waiting for the database", reason=str(error))
+            self._starting = f"preparing the database: {redaction.told(error)}"
+            log.warning("waiting for the database", reason=redaction.told(error))
             return False
         return True
 
@@ -138,14 +138,14 @@ class Foundation:
                 await self.relay.flush()
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
             # The rows are committed: the next start, or another replica, brings them to the broker.
-            log.warning("outbox not emptied", reason=str(error))
+            log.warning("outbox not emptied", reason=redaction.told(error))
 
     async def _clean_inbox(self) -> None:
         while True:
             try:
                 await inbox.clean(self.postgres)
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("inbox not cleaned", reason=str(error))
+                log.warning("inbox not cleaned", reason=redaction.told(error))
             await asyncio.sleep(_CLEAN_EVERY_S)
 
     async def _look_after_parked(self) -> None:
@@ -153,5 +153,5 @@ class Foundation:
             try:
                 await self.parked.measure_and_clean()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("parked messages not counted", reason=str(error))
+                log.warning("parked messages not counted", reason=redaction.told(error))
             await asyncio.sleep(_LOOK_EVERY_S)

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from chassis import logging, metrics, spans
+from chassis import logging, metrics, redaction, spans
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, Overloaded, Unavailable
@@ -108,7 +108,7 @@ class Relay:
                     await self._drain()
                 await self._measure()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("the outbox cannot be read", reason=str(error))
+                log.warning("the outbox cannot be read", reason=redaction.told(error))
                 await asyncio.sleep(1)
             except Exception:
                 # Whatever it was, the rows are there: without a relay they would be there for ever.
@@ -146,8 +146,12 @@ class Relay:
             await self._publisher.publish(message)
             _record_publish(message, started_ns)
         except Unavailable as error:
-            log.warning("message stays in the outbox", message_id=message.message_id, reason=error.detail)
+            with message.in_hand():
+                log.warning("message stays in the outbox", type=message.message_type, reason=error.detail)
             return False
+        if logging.Verbosity.is_debug:
+            with message.in_hand():
+                log.debug("message published", type=message.message_type)
         return True
 
     async def _measure(self) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import asyncpg
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from pydantic import ValidationError
 
-from chassis import inbox, logging, metrics, spans, tracing
+from chassis import inbox, logging, metrics, redaction, spans, tracing
 from chassis.broker import parking, retries
-from chassis.broker.envelope import Delivery, Outgoing, text
+from chassis.broker.envelope import Delivery, Outgoing
+from chassis.broker.incoming import Incoming, Undecodable
 from chassis.broker.rabbitmq import AWAY, Link, Publisher
 from chassis.errors import DatabaseUnavailable, ServiceError, Unavailable
 from chassis.postgres import Connection, Postgres
@@ -55,32 +55,6 @@ class Direct:
 Handler = InTransaction | Direct
 
 
-@dataclass(frozen=True, slots=True)
-class _Incoming:
-    """A message as it came, and the channel on which it must be settled."""
-
-    channel: AbstractChannel
-    tag: int
-    body: bytes
-    message_type: str
-    message_id: str
-    headers: Mapping[str, Any]
-    delivery: Delivery[Any] | None = None
-
-    @property
-    def attempt(self) -> int:
-        value = self.headers.get(names.ATTEMPT, 1)
-        return value if isinstance(value, int) and value >= 1 else 1
-
-
-class Undecodable(ServiceError):
-    """The message's type is not known here, or its body does not fit the contract."""
-
-    code = "undecodable"
-    status = 422
-    title = "Undecodable message"
-
-
 class Consumer:
     """Takes messages of one queue and settles each: acked, retried on the ladder, or parked.
 
@@ -108,7 +82,7 @@ class Consumer:
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
-        self._arrived: asyncio.Queue[_Incoming] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Incoming] = asyncio.Queue()
         self._channel: Channel | None = None
         self._tag: str | None = None
         self._busy = 0
@@ -172,17 +146,7 @@ class Consumer:
         # A retry is as old as the ladder made it: that says nothing about the queue.
         if isinstance(sent_at, int) and headers.get(names.ATTEMPT, 1) == 1:
             metrics.MESSAGE_AGE.labels(self.queue).observe(max(0.0, time.time() - sent_at / 1000))
-        assert message.delivery_tag is not None
-        self._arrived.put_nowait(
-            _Incoming(
-                channel=message.channel,
-                tag=message.delivery_tag,
-                body=message.body,
-                message_type=properties.message_type or "",
-                message_id=properties.message_id or "",
-                headers=headers,
-            )
-        )
+        self._arrived.put_nowait(Incoming.of(message))
 
     async def _work(self) -> None:
         while True:
@@ -195,7 +159,7 @@ class Consumer:
             finally:
                 self._busy -= 1
 
-    def _collect(self, first: _Incoming) -> list[_Incoming]:
+    def _collect(self, first: Incoming) -> list[Incoming]:
         """What has arrived with `first` and may be handled with it: the same type, up to the group's size."""
         found = self._handlers.get(first.message_type)
         size = found[1].group if found else 1
@@ -204,56 +168,58 @@ class Consumer:
             group.append(self._arrived.get_nowait())
         return group
 
-    async def _settle_group(self, group: list[_Incoming]) -> None:
-        decoded: dict[str, list[_Incoming]] = {}
+    async def _settle_group(self, group: list[Incoming]) -> None:
+        decoded: dict[str, list[Incoming]] = {}
         for incoming in group:
+            found = self._handlers.get(incoming.message_type)
             try:
-                fit = self._decode(incoming)
+                fit = incoming.fit(found[0] if found else None)
             except Undecodable as error:
-                await self._settle(incoming, self._park(incoming, "undecodable", error.detail), "park")
+                await self._refuse(incoming, error)
             else:
                 decoded.setdefault(fit.message_type, []).append(fit)
         for message_type, messages in decoded.items():
             await self._handle(self._handlers[message_type][1], messages)
 
-    def _decode(self, incoming: _Incoming) -> _Incoming:
-        found = self._handlers.get(incoming.message_type)
-        if found is None:
-            raise Undecodable(f"Messages of type {incoming.message_type!r} are not handled here.")
-        try:
-            message = found[0].model_validate_json(incoming.body)
-            message_id = UUID(incoming.message_id)
-        except (ValidationError, ValueError) as error:
-            raise Undecodable(f"{incoming.message_type}: {error}"[:_ERROR_LENGTH]) from error
-        tenant = str(incoming.headers.get(names.TENANT, ""))
-        delivery = Delivery(message, message_id, incoming.attempt, tenant, incoming.headers)
-        return replace(incoming, delivery=delivery)
+    async def _refuse(self, incoming: Incoming, error: Undecodable) -> None:
+        with incoming.in_hand():
+            log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
+            self._record(incoming, time.time_ns(), error)
+            await self._settle(incoming, self._park(incoming, "undecodable", error.detail), "park")
 
-    async def _handle(self, handler: Handler, group: list[_Incoming]) -> None:
-        tracing.begin(text(group[0].headers, names.TRACEPARENT), text(group[0].headers, names.REQUEST_ID))
+    async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
-        with spans.following():
+        with _in_hand(group), spans.following():
             error = await self._try(handler, group)
-        for incoming in group:
-            self._record(incoming, started_ns, error)
         if error is None:
             elapsed = time.perf_counter() - started
             metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
-            for incoming in group:
-                await self._settle(incoming, None, "ack")
         elif len(group) > 1:
             # One bad message must not take its neighbours along: handle them one by one.
             for incoming in group:
+                self._record(incoming, started_ns, error)
                 await self._handle(handler, [incoming])
-        else:
-            await self._fail(group[0], error)
+            return
+        for incoming in group:
+            self._record(incoming, started_ns, error)
+            await self._end(incoming, error)
 
-    def _record(self, incoming: _Incoming, started_ns: int, error: Exception | None) -> None:
+    async def _end(self, incoming: Incoming, error: Exception | None) -> None:
+        if error is not None:
+            with incoming.in_hand():
+                await self._fail(incoming, error)
+            return
+        if logging.Verbosity.is_debug:
+            with incoming.in_hand():
+                log.debug("message handled", queue=self.queue, type=incoming.message_type)
+        await self._settle(incoming, None, "ack")
+
+    def _record(self, incoming: Incoming, started_ns: int, error: Exception | None) -> None:
         # The link to where the message was made survives retries, parking and replay, like the header.
         spans.record(
             f"process {incoming.message_type}",
             "consumer",
-            text(incoming.headers, names.TRACEPARENT),
+            incoming.traceparent,
             started_ns=started_ns,
             ended_ns=time.time_ns(),
             attributes={
@@ -262,11 +228,11 @@ class Consumer:
                 "messaging.message.id": incoming.message_id,
                 "tickwire.attempt": incoming.attempt,
             },
-            failed=None if error is None else f"{type(error).__name__}: {error}"[:_ERROR_LENGTH],
+            failed=None if error is None else redaction.told(error)[:_ERROR_LENGTH],
             is_linked=True,
         )
 
-    async def _try(self, handler: Handler, group: list[_Incoming]) -> Exception | None:
+    async def _try(self, handler: Handler, group: list[Incoming]) -> Exception | None:
         """Call the handler; gives why it failed.
 
         An outage of the database is waited for. What finds no database while the database is there, several
@@ -315,25 +281,24 @@ class Consumer:
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 
-    async def _fail(self, incoming: _Incoming, error: Exception) -> None:
+    async def _fail(self, incoming: Incoming, error: Exception) -> None:
         permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
             error, asyncpg.DataError
         )
         rung = None if permanent else retries.rung_after(incoming.attempt)
-        text = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
+        told = redaction.told(error)[:_ERROR_LENGTH]
         log.warning(
             "message failed",
             queue=self.queue,
             type=incoming.message_type,
-            message_id=incoming.message_id,
             attempt=incoming.attempt,
             next=rung.queue if rung else "parked",
-            exc_info=not isinstance(error, ServiceError),
-            error=text,
+            exc_info=None if isinstance(error, ServiceError) else error,
+            error=told,
         )
         if rung is None:
             reason = "permanent" if permanent else "attempts-exhausted"
-            await self._settle(incoming, self._park(incoming, reason, text), "park")
+            await self._settle(incoming, self._park(incoming, reason, told), "park")
             return
         copy = retries.copy_for(
             rung,
@@ -343,11 +308,11 @@ class Consumer:
             message_id=incoming.message_id,
             headers=incoming.headers,
             attempt=incoming.attempt,
-            error=text,
+            error=told,
         )
         await self._settle(incoming, copy, "retry")
 
-    def _park(self, incoming: _Incoming, reason: str, error: str) -> Outgoing:
+    def _park(self, incoming: Incoming, reason: str, error: str) -> Outgoing:
         return parking.copy_for(
             self._service,
             queue=self.queue,
@@ -359,7 +324,7 @@ class Consumer:
             error=error,
         )
 
-    async def _settle(self, incoming: _Incoming, copy: Outgoing | None, outcome: str) -> None:
+    async def _settle(self, incoming: Incoming, copy: Outgoing | None, outcome: str) -> None:
         """Acknowledge; where the message goes elsewhere, only after the broker has confirmed the copy."""
         try:
             if copy is not None:
@@ -382,7 +347,7 @@ class Consumer:
         if outcome in ("ack", "park"):
             metrics.MESSAGE_ATTEMPTS.labels(self.queue).observe(incoming.attempt)
 
-    async def _give_back(self, incoming: _Incoming) -> None:
+    async def _give_back(self, incoming: Incoming) -> None:
         try:
             async with asyncio.timeout(_ACK_TIMEOUT_S):
                 await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
@@ -390,7 +355,18 @@ class Consumer:
             log.debug("could not give back", queue=self.queue, reason=repr(error))
             self._break(incoming)
 
-    def _break(self, incoming: _Incoming) -> None:
+    def _break(self, incoming: Incoming) -> None:
         """Make the link anew when a message of its present channel cannot be settled: it would wait there."""
         if self._link is not None and incoming.channel is self._channel:
             self._link.interrupt()
+
+
+def _in_hand(group: Sequence[Incoming]) -> AbstractContextManager[None]:
+    """What happens in the block belongs to the message; of several, to none of them more than to another."""
+    return group[0].in_hand() if len(group) == 1 else _several(len(group))
+
+
+@contextmanager
+def _several(count: int) -> Iterator[None]:
+    with tracing.none(), logging.about(messages=count):
+        yield

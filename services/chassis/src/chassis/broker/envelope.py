@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 from pamqp.commands import Basic
 from uuid_utils.compat import uuid7
 
-from chassis import tracing
+from chassis import logging, tracing
 from chassis.deadlines import Deadline
 from contracts import headers as names
 from contracts import topology
@@ -39,6 +40,10 @@ class Outgoing:
     correlation_id: str | None = None
     reply_to: str | None = None
     expiration_ms: int | None = None
+
+    def in_hand(self) -> AbstractContextManager[None]:
+        """What is logged in the block is about this message, and carries its ids."""
+        return in_hand(self.message_id, self.headers)
 
     def properties(self) -> Basic.Properties:
         """The AMQP properties of this message."""
@@ -100,6 +105,14 @@ def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, An
         headers[names.TRACEPARENT] = trace.traceparent
         headers[names.REQUEST_ID] = trace.request_id
     return headers
+
+
+@contextmanager
+def in_hand(message_id: str, headers: Mapping[str, Any]) -> Iterator[None]:
+    """What is done and logged in the block is about this message: in its trace, under its ids."""
+    trace = tracing.during(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
+    with trace, logging.about(message_id=message_id):
+        yield
 
 
 def text(headers: Mapping[str, Any], name: str) -> str | None:

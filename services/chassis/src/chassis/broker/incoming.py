@@ -1,0 +1,83 @@
+"""A message as it came from a queue, and what its contract makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pydantic import ValidationError
+
+from chassis import redaction
+from chassis.broker.envelope import Delivery, in_hand, text
+from chassis.errors import ServiceError
+from contracts import headers as names
+from contracts.message import Message
+
+_DETAIL_LENGTH = 500
+
+
+class Undecodable(ServiceError):
+    """The message's type is not known here, or its body does not fit the contract."""
+
+    code = "undecodable"
+    status = 422
+    title = "Undecodable message"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came, and the channel on which it must be settled."""
+
+    channel: AbstractChannel
+    tag: int
+    body: bytes
+    message_type: str
+    message_id: str
+    headers: Mapping[str, Any]
+    delivery: Delivery[Any] | None = None
+
+    @classmethod
+    def of(cls, message: DeliveredMessage) -> Incoming:
+        """What aiormq brought."""
+        properties = message.header.properties
+        assert message.delivery_tag is not None
+        return cls(
+            channel=message.channel,
+            tag=message.delivery_tag,
+            body=message.body,
+            message_type=properties.message_type or "",
+            message_id=properties.message_id or "",
+            headers=properties.headers or {},
+        )
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1."""
+        value = self.headers.get(names.ATTEMPT, 1)
+        return value if isinstance(value, int) and value >= 1 else 1
+
+    @property
+    def traceparent(self) -> str | None:
+        """Where the message was made; it survives retries, parking and replay."""
+        return text(self.headers, names.TRACEPARENT)
+
+    def in_hand(self) -> AbstractContextManager[None]:
+        """What is done and logged in the block is about this message: in its trace, under its ids."""
+        return in_hand(self.message_id, self.headers)
+
+    def fit(self, contract: type[Message] | None) -> Incoming:
+        """This message with its delivery. Raises `Undecodable`, without quoting what does not fit."""
+        if contract is None:
+            raise Undecodable(f"Messages of type {self.message_type!r} are not handled here.")
+        try:
+            message = contract.model_validate_json(self.body)
+            message_id = UUID(self.message_id)
+        except (ValidationError, ValueError) as error:
+            raise Undecodable(f"{self.message_type}: {redaction.told(error)}"[:_DETAIL_LENGTH]) from error
+        tenant = str(self.headers.get(names.TENANT, ""))
+        delivery = Delivery(message, message_id, self.attempt, tenant, self.headers)
+        return replace(self, delivery=delivery)

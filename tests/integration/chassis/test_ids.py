@@ -1,0 +1,127 @@
+"""What is logged while a message is handled carries that message's ids, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import structlog
+
+from chassis import logging, tracing
+from chassis.broker.consumer import InTransaction
+from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.errors import InvalidInput
+from chassis.foundation import Foundation
+from chassis.postgres import Connection
+from contracts import headers as names
+from contracts.batches import CancelBatch
+from contracts.topology import BATCH_PROCESSOR, GATEWAY
+from waiting import until
+
+QUEUE = "batch-processor.intake"
+LOG = logging.get(__name__)
+
+
+async def note(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+    LOG.info("at work", count=len(deliveries))
+
+
+async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+    if any(delivery.message.owner_id == "bad" for delivery in deliveries):
+        raise InvalidInput("bad owner")
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(logging.Verbosity, "is_debug", True)
+    ids = [structlog.contextvars.merge_contextvars, logging._add_trace]
+    with structlog.testing.capture_logs(processors=ids) as captured:
+        yield captured
+
+
+def cancel(owner: str = "ann") -> Outgoing:
+    with tracing.during(request_id=f"request-of-{owner}"):
+        return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
+
+
+def ids_of(message: Outgoing) -> dict[str, Any]:
+    trace_id = message.headers[names.TRACEPARENT].split("-")[1]
+    request_id = message.headers[names.REQUEST_ID]
+    return {"message_id": message.message_id, "trace_id": trace_id, "request_id": request_id}
+
+
+def with_event(lines: list[Any], event: str) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == event]
+
+
+async def waiting(bench: Any, messages: Sequence[Outgoing]) -> None:
+    """Messages that are in the queue before anybody consumes: they arrive at once."""
+    gateway: Foundation = await bench.run(await bench.build(GATEWAY))
+    for message in messages:
+        await gateway.messaging.publisher.publish(message)
+
+
+async def consume(bench: Any, handler: InTransaction) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: handler})
+    await bench.run(worker)
+
+
+async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(bench: Any, lines: list[Any]) -> None:
+    messages = [cancel("ann"), cancel("bob")]
+    await waiting(bench, messages)
+    await consume(bench, InTransaction(note))
+    at_work = await until(lambda: _when(with_event(lines, "at work"), 2))
+    assert [{k: line[k] for k in ids_of(messages[0])} for line in at_work] == [*map(ids_of, messages)]
+
+
+async def test_messages_that_are_handled_together_are_logged_under_the_ids_of_none(
+    bench: Any, lines: list[Any]
+) -> None:
+    messages = [cancel(f"owner{number}") for number in range(40)]
+    await waiting(bench, messages)
+    await consume(bench, InTransaction(note, group=50))
+    handled = await until(lambda: _when(with_event(lines, "message handled"), 40))
+    together = [line for line in with_event(lines, "at work") if line["count"] > 1]
+    assert together, "nothing was handled together"
+    assert all(line["messages"] == line["count"] for line in together)
+    assert not any({"message_id", "trace_id", "request_id"} & line.keys() for line in together)
+    # And each of them has a line of its own.
+    assert [{k: line[k] for k in ids_of(messages[0])} for line in handled] == [*map(ids_of, messages)]
+
+
+async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
+    bench: Any, lines: list[Any]
+) -> None:
+    messages = [cancel("a"), cancel("bad"), cancel("b")]
+    await waiting(bench, messages)
+    await consume(bench, InTransaction(refuse_bad, group=50))
+    (failed,) = await until(lambda: with_event(lines, "message failed"))
+    assert ids_of(messages[1]).items() <= failed.items()
+    assert failed["next"] == "parked"
+
+
+async def test_a_message_that_cannot_be_read_is_logged_without_what_it_says(
+    bench: Any, lines: list[Any]
+) -> None:
+    good = cancel()
+    poison = Outgoing(
+        good.exchange,
+        good.routing_key,
+        b'{"batch_id":"dear diary"}',
+        good.message_type,
+        good.message_id,
+        good.headers,
+    )
+    await waiting(bench, [poison])
+    await consume(bench, InTransaction(note))
+    (refused,) = await until(lambda: with_event(lines, "message cannot be read"))
+    assert ids_of(poison).items() <= refused.items()
+    assert "batch_id: Input should be a valid UUID" in refused["error"]
+    assert "diary" not in str(lines)
+
+
+def _when(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]] | None:
+    return found if len(found) >= count else None
