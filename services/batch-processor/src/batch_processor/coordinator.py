@@ -17,7 +17,7 @@ from batch_processor.batches import Tally
 from batch_processor.coordination import Dispatched
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress import Progress
-from chassis import logging, metrics, outbox, tracing
+from chassis import logging, metrics, outbox, redaction, tracing
 from chassis.broker.envelope import Outgoing, command
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay
@@ -181,7 +181,7 @@ async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
     try:
         await action()
     except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-        log.warning("coordination failed, trying again", what=what, reason=str(error) or type(error).__name__)
+        log.warning("coordination failed, trying again", what=what, reason=redaction.told(error))
         await asyncio.sleep(1)
 
 
@@ -193,5 +193,5 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
 
 def _command(chunk: Dispatched) -> Outgoing:
     # In the trace of the request that brought the batch, as every chunk of it.
-    tracing.begin(chunk.traceparent, chunk.request_id)
-    return command(RunChunk(batch_id=chunk.batch_id, chunk=chunk.number), tenant=chunk.owner_id)
+    with tracing.during(chunk.traceparent, chunk.request_id):
+        return command(RunChunk(batch_id=chunk.batch_id, chunk=chunk.number), tenant=chunk.owner_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +19,8 @@ from batch_processor.errors import BatchNotFound
 from batch_processor.operation import Operation
 from batch_processor.repository import ItemRow, Start
 from batch_processor.views import show
-from chassis import logging, metrics, outbox
-from chassis.broker.envelope import Delivery, event
+from chassis import logging, metrics, outbox, tracing
+from chassis.broker.envelope import Delivery, Outgoing, event
 from chassis.postgres import Connection
 from contracts.batches import (
     AbandonBatch,
@@ -159,22 +160,20 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
         return {}
     around = await repository.surroundings(connection, finished)
     views = {batch.id: show(batch, around[batch.id]) for batch in finished}
-    await outbox.add(
-        connection,
-        [
-            event(
-                BatchFinished(batch=views[batch.id], owner_id=batch.owner_id),
-                tenant=batch.owner_id,
-            )
-            for batch in finished
-        ],
-    )
+    traces = await repository.traces_of(connection, list(views))
+    await outbox.add(connection, [_finished(views[b.id], b.owner_id, traces[b.id]) for b in finished])
     for batch in finished:
         metrics.BATCHES_FINISHED.labels(batch.status).inc()
         if batch.status == "completed" and batch.accepted_at and batch.finished_at:
             took = batch.finished_at - max(batch.accepted_at, batch.not_before or batch.accepted_at)
             metrics.BATCH_SECONDS.labels(batch.kind).observe(max(0.0, took.total_seconds()))
     return views
+
+
+def _finished(view: View, owner_id: str, trace: tuple[str | None, str | None]) -> Outgoing:
+    # In the trace of the request that brought the batch, whoever's message ended it.
+    with tracing.during(*trace) if trace[0] else nullcontext():
+        return event(BatchFinished(batch=view, owner_id=owner_id), tenant=owner_id)
 
 
 def _creation(message: CreateBatch) -> Change:

@@ -124,6 +124,12 @@ async def note_traces(
     )
 
 
+async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[str | None, str | None]]:
+    """The trace and the request that brought each of these batches."""
+    rows = await connection.fetch(_SQL["traces_of"], ids)
+    return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
+
+
 async def save_progress(connection: Connection, batch: Batch) -> None:
     """Write back what running changes: status, counters, times."""
     await connection.execute(

@@ -43,6 +43,9 @@ SELECT id, owner_id FROM batches
 WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
 ORDER BY created_at LIMIT 100
 
+-- name: traces_of
+SELECT id, traceparent, request_id FROM batches WHERE id = ANY($1)
+
 -- name: note_traces
 UPDATE batches SET traceparent = noted.traceparent, request_id = noted.request_id
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS noted (id, traceparent, request_id)
