@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis import logging, metrics, spans
+from chassis import logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay as OutboxRelay
@@ -121,7 +121,7 @@ class Dispatcher:
         try:
             jobs = await self._read_due(room)
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("due mails cannot be read", reason=str(error))
+            log.warning("due mails cannot be read", reason=redaction.told(error))
             await asyncio.sleep(1)
             return 0
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
@@ -164,7 +164,8 @@ class Dispatcher:
                 # Somebody else may have it by now; it comes back as fallen.
                 del self._hand[job.key]
             else:
-                await self._try(job)
+                with tracing.during(job.mail.traceparent, job.mail.request_id):
+                    await self._try(job)
 
     async def _try(self, job: Job) -> None:
         started_ns = time.time_ns()
@@ -179,6 +180,7 @@ class Dispatcher:
         else:
             self.recorder.add(outcome)
             _record_span(outcome, started_ns)
+            _log_attempt(outcome)
 
     async def _deliver(self, job: Job) -> Outcome:
         envelope = await _envelope(job)
@@ -235,7 +237,7 @@ class Dispatcher:
                     measured_at = time.monotonic()
                     await self._measure()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("leases not renewed", reason=str(error))
+                log.warning("leases not renewed", reason=redaction.told(error))
 
     async def _renew(self, now: float) -> None:
         keys = list(self._hand)
@@ -270,6 +272,21 @@ def _record_span(outcome: Outcome, started_ns: int) -> None:
         },
         failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
         is_linked=True,
+    )
+
+
+def _log_attempt(outcome: Outcome) -> None:
+    attempt = outcome.attempt
+    assert attempt is not None
+    # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
+    say = log.info if outcome.status in ("failed", "ambiguous") else log.debug
+    say(
+        "mail " + outcome.status,
+        message_id=str(outcome.job.mail.id),
+        recipient=outcome.job.position,
+        attempt=outcome.tries,
+        code=attempt.code,
+        reply=attempt.text,
     )
 
 
