@@ -12,6 +12,7 @@ that has only Python, hence the standard library and nothing of ours.
 | `rabbitmq-password-<user>` | one per service, and `admin` for people |
 | `rabbitmq-definitions.json` | the broker's topology with these users, passwords hashed |
 | `grafana-password` | of Grafana's `admin` |
+| `smtp-password`, `alpaca-secret-key` | what others gave you: empty, for you to fill in |
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ROLES = {
     "email": "emailer",
     "batch-processor": "batch_processor",
 }
+# At the SMTP relay and at the data provider; empty as long as there is none.
+OF_OTHERS = ("smtp-password", "alpaca-secret-key")
 VHOST = "tickwire"
 ADMIN = "admin"
 
@@ -66,6 +69,10 @@ def make(folder: Path) -> None:
     kept.kept("api-key", new_api_key())
     kept.kept("gateway-key-pepper", secrets.token_urlsafe(32))
     kept.kept("grafana-password", secrets.token_urlsafe(18))
+    for name in OF_OTHERS:
+        kept.kept(name, "")
+        # For people to write into.
+        (folder / name).chmod(0o644)
     for role in (*ROLES.values(), "postgres", "metrics"):
         kept.kept(f"postgres-password-{role}", secrets.token_urlsafe(24))
     passwords = {

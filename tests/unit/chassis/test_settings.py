@@ -53,3 +53,10 @@ def test_a_secret_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidSettings, match="POSTGRES_DSN_FILE: is no text"):
         load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
+
+
+def test_an_empty_secret_file_is_a_setting_that_is_not_set(tmp_path: Path) -> None:
+    file = tmp_path / "dsn"
+    file.write_text("\n")
+    with pytest.raises(InvalidSettings, match="POSTGRES_DSN: is not set"):
+        load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})

@@ -174,7 +174,8 @@ def secrets(settings: Settings) -> set[str]:
 
 def _read(environ: Mapping[str, str], key: str) -> str | None:
     if environ.get(f"{key}_FILE"):
-        return Path(environ[f"{key}_FILE"]).read_text(encoding="utf-8").strip()
+        # An empty file is a secret that nobody has filled in.
+        return Path(environ[f"{key}_FILE"]).read_text(encoding="utf-8").strip() or None
     return environ.get(key)
 
 
