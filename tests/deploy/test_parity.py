@@ -116,11 +116,46 @@ def test_health_is_asked_at_the_same_door(local: list[Manifest]) -> None:
         assert container(local, service)["readinessProbe"]["httpGet"]["port"] == "ops"
 
 
-@pytest.mark.parametrize("name", ["rabbitmq", "postgres"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_servers_start_the_same_way(compose: dict[str, Any], local: list[Manifest], name: str) -> None:
     ours, theirs = container(local, name), compose["services"][name]
-    assert {entry["name"]: entry["value"] for entry in ours["env"]} == theirs["environment"]
+    assert {entry["name"]: entry["value"] for entry in ours.get("env", [])} == theirs.get("environment", {})
     assert ours.get("args") == theirs.get("command")
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
+def test_nothing_may_take_more_memory_here_than_there(
+    compose: dict[str, Any], local: list[Manifest], name: str
+) -> None:
+    ours, theirs = container(local, name), compose["services"][name]
+    assert ours["resources"]["limits"]["memory"].lower() == f"{theirs['mem_limit']}i"
+    assert user(local, name) == user_of(theirs)
+
+
+def user(local: list[Manifest], name: str) -> str:
+    owners = kind(local, "Deployment") | kind(local, "StatefulSet")
+    return str(owners[name]["spec"]["template"]["spec"]["securityContext"]["runAsUser"])
+
+
+def user_of(service: dict[str, Any]) -> str:
+    # Without a word of its own, a container runs as the user of its image (deploy/Dockerfile).
+    return str(service.get("user", "65532:65532")).split(":", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "postgres", "memcached", "mailpit"])
+def test_servers_are_asked_whether_they_are_well_at_the_same_door(
+    compose: dict[str, Any], local: list[Manifest], name: str
+) -> None:
+    ours, theirs = container(local, name), compose["services"][name]["healthcheck"]["test"]
+    probe_ = ours["readinessProbe"]
+    if "exec" in probe_:
+        assert probe_["exec"]["command"] == theirs[1:]
+        return
+    ports = {entry["name"]: entry["containerPort"] for entry in ours["ports"]}
+    if "tcpSocket" in probe_:
+        assert f"/127.0.0.1/{ports[probe_['tcpSocket']['port']]}" in theirs[-1]
+        return
+    assert theirs == ["CMD", "/mailpit", probe_["httpGet"]["path"].removeprefix("/")]
 
 
 def test_prometheus_scrapes_the_same_jobs_as_the_native_run(tmp_path: Path) -> None:
