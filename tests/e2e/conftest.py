@@ -19,7 +19,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     if running_already := deployed.found(os.environ):
         yield running_already
         return
-    async with native_stack.start(tmp_path_factory.mktemp("stack"), without=("prometheus",)) as running:
+    directory, variables = tmp_path_factory.mktemp("stack"), {"LOG_LEVEL": "DEBUG"}
+    async with native_stack.start(directory, without=("prometheus",), variables=variables) as running:
         yield running
 
 

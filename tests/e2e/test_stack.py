@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from native.stack import Stack
@@ -65,14 +66,27 @@ async def test_ids_are_continued(api: httpx.AsyncClient) -> None:
     assert evil.headers["x-request-id"] != "a b<script>"
 
 
-async def test_an_id_is_found_in_the_logs_of_every_service_on_the_way(
+async def test_an_accepted_mail_is_found_by_its_ids_in_the_logs_of_every_service_on_the_way(
     stack: Stack, api: httpx.AsyncClient
 ) -> None:
     trace = "1af7651916cd43dd8448eb211c80319d"
-    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-Id": "my-mail-1"}
     mail = {"to": ["trace@example.com"], "subject": "s", "text": "t"}
-    await api.post("/v1/emails", json=mail, headers=headers)
-    await until(lambda: trace in stack.log("gateway"))
+    accepted = await api.post("/v1/emails", json=mail, headers=headers)
+    ids = {"trace_id": trace, "request_id": "my-mail-1", "message_id": accepted.json()["id"]}
+
+    def said(service: str, event: str) -> list[dict[str, Any]]:
+        lines = [orjson.loads(line) for line in stack.log(service).splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event and line.get("request_id") == "my-mail-1"]
+
+    (request,) = await until(lambda: said("gateway", "request"))
+    (published,) = await until(lambda: said("gateway", "message published"))
+    (handled,) = await until(lambda: said("email", "message handled"))
+    (delivered,) = await until(lambda: said("email", "mail delivered"))
+    assert (request["trace_id"], request["status"]) == (trace, 202)
+    assert ids.items() <= published.items()
+    assert ids.items() <= handled.items()
+    assert (delivered["trace_id"], delivered["email_id"]) == (trace, ids["message_id"])
 
 
 async def test_the_overview_names_the_part_that_failed(stack: Stack, api: httpx.AsyncClient) -> None:

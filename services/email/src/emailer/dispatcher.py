@@ -282,7 +282,7 @@ def _log_attempt(outcome: Outcome) -> None:
     say = log.info if outcome.status in ("failed", "ambiguous") else log.debug
     say(
         "mail " + outcome.status,
-        message_id=str(outcome.job.mail.id),
+        email_id=str(outcome.job.mail.id),
         recipient=outcome.job.position,
         attempt=outcome.tries,
         code=attempt.code,
