@@ -58,6 +58,7 @@ class SmtpServer:
     implicit_tls: bool = False
     login: tuple[str, str] | None = None
     mechanisms: str = "PLAIN LOGIN"
+    repeats_login: bool = False
     delay_s: float = 0
     scripts: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
     received: list[Received] = field(default_factory=list)
@@ -183,6 +184,7 @@ class _Conversation:
         self._tls = True
 
     async def _on_auth(self, line: str) -> None:
+        said = line
         if line.startswith("AUTH PLAIN "):
             _, user, password = base64.b64decode(line.split(" ")[2]).decode().split("\0")
         else:
@@ -191,7 +193,8 @@ class _Conversation:
             self._login = user
             await self._say("235 welcome")
         else:
-            await self._say("535 5.7.8 wrong user name or password")
+            told = f" ({said}, {password})" if self._server.repeats_login else ""
+            await self._say(f"535 5.7.8 wrong user name or password{told}")
 
     async def _ask(self, prompt: str) -> str:
         await self._say(f"334 {prompt}")

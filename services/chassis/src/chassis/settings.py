@@ -168,8 +168,14 @@ def secrets(settings: Settings) -> set[str]:
     """The secrets in `settings`, and the passwords in their addresses."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
     found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-    passwords = {urlsplit(text).password for text in found if "://" in text} - {None}
-    return found | {form for password in passwords if password for form in (password, unquote(password))}
+    return found | {part for text in found if "://" in text for part in _logins(text)}
+
+
+def _logins(address: str) -> set[str]:
+    # As they are written, as they are meant, and as HTTP sends them.
+    parts = urlsplit(address)
+    name, password = unquote(parts.username or ""), parts.password or ""
+    return {password, unquote(password), f"{name}:{unquote(password)}"} if password else set()
 
 
 def _read(environ: Mapping[str, str], key: str) -> str | None:
@@ -185,7 +191,9 @@ def _explain(model: type[Settings], problem: Any) -> str:
     found = {variable(model, n, f): (n, f) for n, f in model.model_fields.items()}
     key = name if name in found else variable(model, name, model.model_fields[name])
     field = found[key][1]
-    what = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ").lower()
+    what = (
+        "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ").lower()
+    )
     example = f" (for example {key}={field.examples[0]})" if field.examples else ""
     return f"{key}: {what}; it is {field.description}{example}"
 

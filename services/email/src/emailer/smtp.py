@@ -13,6 +13,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 
+from chassis.redaction import REDACTED
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.outcomes import Reply
 from emailer.settings import TlsPolicy
@@ -195,14 +196,15 @@ class Session:
     async def _authenticate(self, username: str, password: str) -> Reply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
         if "PLAIN" in mechanisms:
-            return await self._say("AUTH PLAIN " + _base64(f"\0{username}\0{password}"))
+            both = _base64(f"\0{username}\0{password}")
+            return _without(await self._say(f"AUTH PLAIN {both}"), both, password)
         if "LOGIN" not in mechanisms:
             raise AuthenticationRefused("the relay offers neither AUTH PLAIN nor AUTH LOGIN")
         reply = await self._say("AUTH LOGIN")
         for secret in (username, password):
             if reply.code == 334:
                 reply = await self._say(_base64(secret))
-        return reply
+        return _without(reply, _base64(password), password)
 
 
 async def connect(relay: Relay) -> Session:
@@ -241,6 +243,14 @@ async def _dial(wire: Wire, relay: Relay) -> None:
             ssl=relay.tls_context if relay.tls == "implicit" else None,
             server_hostname=relay.host if relay.tls == "implicit" else None,
         )
+
+
+def _without(reply: Reply, *secrets: str) -> Reply:
+    """`reply` for the record: some relays repeat what was said to them."""
+    text = reply.text
+    for secret in filter(None, secrets):
+        text = text.replace(secret, REDACTED)
+    return Reply(reply.code, text)
 
 
 def _commands(envelope: Envelope) -> list[bytes]:

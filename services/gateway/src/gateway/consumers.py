@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiormq.abc import DeliveredMessage
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery
 from chassis.broker.rabbitmq import Link
@@ -98,7 +98,7 @@ class LiveFeed:
             elif message_type == MESSAGE_TYPE:
                 await self._chat.heard(message.body)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            log.warning("live message not understood", type=message_type, reason=repr(error))
+            log.warning("live message not understood", type=message_type, reason=redaction.told(error))
         else:
             _observe_age(message)
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from chassis import redaction
 from chassis.deadlines import Deadline
 from gateway.administration.measurements import Alert, Sample, Series
 from gateway.errors import MonitoringUnavailable
@@ -125,6 +126,7 @@ class Prometheus:
 
 def _reason(body: bytes) -> str:
     try:
-        return f": {_Refusal.model_validate_json(body).error[:_SHOWN]}"
+        said = redaction.text(_Refusal.model_validate_json(body).error)
+        return f": {said[:_SHOWN]}"
     except ValidationError:
         return "."

@@ -175,7 +175,8 @@ def _register_keys(api: Api, repository: IdentityRepository, keyring: KeyRing, p
     async def delete_key(principal: Principal, key_id: str) -> Response:
         owner = None if principal.is_admin else principal.user_id
         if not keys.is_id(key_id) or not await repository.revoke_key(key_id, owner):
-            raise NotFound(f"There is no API key {key_id}.")
+            # Not repeated: it may be a whole key.
+            raise NotFound("There is no API key of this id.")
         keyring.forget()
         return Response(b"", 204)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
-from chassis import metrics, spans
+from chassis import metrics, redaction, spans
 from chassis.deadlines import Deadline
 from stock_data.errors import (
     AuthFailed,
@@ -58,7 +58,8 @@ class _Response:
         except ValueError:
             return f"status {self.status}"
         text = found.get("message") if isinstance(found, dict) else None
-        return str(text or f"status {self.status}")[:_TEXT_LENGTH]
+        # Some repeat the key that they refuse.
+        return redaction.text(str(text or f"status {self.status}"))[:_TEXT_LENGTH]
 
 
 class Transport:

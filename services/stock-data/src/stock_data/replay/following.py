@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aiormq.abc import DeliveredMessage
 from pydantic import ValidationError
 
-from chassis import logging
+from chassis import logging, redaction
 from chassis.broker.rabbitmq import Link
 from contracts.stocks import QuotesTicked
 from contracts.topology import LIVE
@@ -43,6 +43,6 @@ class Follower:
         try:
             ticked = QuotesTicked.model_validate_json(message.body)
         except ValidationError as error:
-            log.warning("a tick that cannot be read", reason=str(error)[:300])
+            log.warning("a tick that cannot be read", reason=redaction.told(error)[:300])
             return
         self._board.put(ticked.quotes)
