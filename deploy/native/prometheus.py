@@ -18,7 +18,7 @@ from native.process import Program
 
 RULES = Path(__file__).resolve().parents[1] / "prometheus" / "rules"
 
-_DETAILED = ("queue_coarse_metrics", "queue_consumer_count")
+_DETAILED = ("queue_coarse_metrics", "queue_metrics")
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,12 @@ BOARD = Board(
             highest("rabbitmq_detailed_queue_messages_ready", "queue", where=_OWN),
         ),
         panel(
+            "Bytes ready in queues",
+            "Size of the ready messages, as RabbitMQ counts it; at 2 GiB it refuses more.",
+            "bytes",
+            highest("rabbitmq_detailed_queue_messages_ready_bytes", "queue", where=_OWN),
+        ),
+        panel(
             "Consumers of queues",
             "Consumers, as RabbitMQ counts them; 0 is a queue that nobody reads.",
             "short",

@@ -12,6 +12,7 @@ import monitored
 import promtool
 from monitored import Rule
 from prometheus import build, objectives
+from rabbitmq import definitions
 
 RUNBOOKS = monitored.REPOSITORY / "docs" / "runbooks"
 EXAMPLE = monitored.REPOSITORY / ".env.example"
@@ -106,6 +107,17 @@ def test_an_objective_has_a_test_with_too_few_events_and_one_with_enough(
     tests = [test for test in monitored.rule_tests() if test.alert == objective.alert]
     assert {test.fires for test in tests if test.name.endswith("are too few to tell")} == {False}
     assert {test.fires for test in tests if test.name.endswith("are enough to tell")} == {True}
+
+
+def test_a_queue_is_nearly_full_at_four_fifths_of_each_of_its_bounds() -> None:
+    (limits,) = {
+        (policy["definition"]["max-length"], policy["definition"]["max-length-bytes"])
+        for policy in definitions.build()["policies"]
+        if "max-length-bytes" in policy["definition"]
+    }
+    (expr,) = (alert.expr for alert in ALERTS if alert.name == "TickwireQueueNearlyFull")
+    assert re.findall(r"/ (\S+|\(.*?\)) > (\S+)", expr) == [("1e6", "0.8"), ("(2 * 1024^3)", "0.8")]
+    assert limits == (1e6, 2 * 1024**3)
 
 
 def test_what_speaks_for_other_alerts_names_only_those_there_are() -> None:
