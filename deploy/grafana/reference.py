@@ -34,13 +34,14 @@ and `_count`.
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A metric of the registry. `attribute` is its name in `chassis.metrics`."""
+    """A metric of the registry. `attribute` is its name in `chassis.metrics`; `traced`: it has exemplars."""
 
     attribute: str
     name: str
     kind: str
     labels: Sequence[str]
     meaning: str
+    traced: bool
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -58,6 +59,11 @@ def declared() -> list[Declared]:
     return sorted(found, key=lambda metric: metric.name)
 
 
+def traced() -> set[str]:
+    """The series that may have exemplars."""
+    return {f"{metric.name}_bucket" for metric in declared() if metric.traced}
+
+
 def text() -> str:
     """The whole page."""
     return _HEAD + "".join(_row(metric) for metric in declared())
@@ -67,7 +73,8 @@ def _declared(attribute: str, metric: MetricWrapperBase) -> Declared:
     (described,) = metric.describe()
     kind = _KINDS[type(metric)]
     name = f"{described.name}_total" if kind == "counter" else described.name
-    return Declared(attribute, name, kind, metric._labelnames, described.documentation)
+    traced = metric in metrics.TRACED
+    return Declared(attribute, name, kind, metric._labelnames, described.documentation, traced)
 
 
 def _row(metric: Declared) -> str:

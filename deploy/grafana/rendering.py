@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from grafana import reference
 from grafana.panels import Board, Panel, Query
 
 DATASOURCE_UID = "prometheus"
 
 _COLUMNS = 3
 _WIDTH, _HEIGHT = 24 // _COLUMNS, 8
+_TRACED = reference.traced()
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -134,5 +136,5 @@ def _target(query: Query, index: int) -> dict[str, Any]:
         "legendFormat": query.legend,
         "range": True,
         "instant": False,
-        "exemplar": "_bucket" in query.expr,
+        "exemplar": any(name in query.expr for name in _TRACED),
     }

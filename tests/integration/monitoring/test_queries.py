@@ -12,6 +12,7 @@ import pytest
 import monitored
 import promtool
 import traffic
+from grafana import reference
 from native.services import NAMES
 from native.stack import Stack
 from waiting import until
@@ -103,11 +104,12 @@ async def test_a_healthy_stack_is_silent_but_for_what_happened_to_it(busy: Watch
     assert {name for name in await busy.firing() if name[0] != "TickwireEventLoopStalled"} <= expected
 
 
-async def test_a_slow_request_leads_to_its_trace(busy: Watcher) -> None:
+@pytest.mark.parametrize("series", sorted(reference.traced()))
+async def test_what_was_slow_leads_to_its_trace(busy: Watcher, series: str) -> None:
     wanted = traffic.TRACEPARENT.split("-")[1]
 
     async def found() -> bool:
-        exemplars = await busy.exemplars("tickwire_http_request_seconds_bucket")
+        exemplars = await busy.exemplars(series)
         return wanted in {labels["trace_id"] for labels in exemplars}
 
     await until(found)

@@ -11,7 +11,7 @@ import pytest
 
 import monitored
 import promtool
-from grafana import build, rendering
+from grafana import build, reference, rendering
 from grafana.boards import BOARDS
 
 FILES = sorted(build.FOLDER.glob("*.json"))
@@ -73,7 +73,8 @@ def test_every_query_goes_to_the_chosen_datasource_and_names_its_series(dashboar
             assert target["datasource"]["uid"] == "${datasource}"
         for target in panel["targets"]:
             assert target["legendFormat"], panel["title"]
-            assert target["exemplar"] is ("_bucket" in target["expr"])
+            buckets = set(re.findall(r"\b\w+_bucket\b", target["expr"]))
+            assert target["exemplar"] is bool(buckets & reference.traced()), panel["title"]
             assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}
 
 

@@ -155,6 +155,9 @@ BATCH_OLDEST_READY = Gauge(
 )
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks dispatched to workers or running.")
 
+# What has exemplars: panels of these show dots that lead to traces.
+TRACED = (HTTP_SECONDS, RPC_CALL_SECONDS, RPC_SERVED_SECONDS, HANDLE_SECONDS, MESSAGE_AGE)
+
 
 def describe_build(distribution: str) -> None:
     """Say in `tickwire_build_info` which version of `distribution` runs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from chassis import logging, metrics, spans, tracing
+from chassis import exemplars, logging, metrics, spans, tracing
 from chassis.errors import PayloadTooLarge
 
 log = logging.get(__name__)
@@ -247,8 +247,7 @@ def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -
     method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
     counter, histogram = _CHILDREN.get((method, route, status)) or _child(method, route, status)
     counter.inc()
-    # Only a sampled trace can be looked at: for the others not even the label is made.
-    histogram.observe(elapsed_s, None if trace.flags == "00" else {"trace_id": trace.trace_id})
+    histogram.observe(elapsed_s, exemplars.of_trace(trace))
     if status >= 500:
         log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
     elif status >= 400 or method not in _READING:

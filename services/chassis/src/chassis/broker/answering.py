@@ -10,7 +10,7 @@ from typing import Any
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging, metrics, spans, tracing
+from chassis import exemplars, logging, metrics, spans, tracing
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Link, Publisher
 from chassis.broker.topology import declare_queue
@@ -64,7 +64,7 @@ class RpcServer:
     async def _take(self, message: DeliveredMessage) -> None:
         properties = message.header.properties
         headers = properties.headers or {}
-        tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
+        trace = tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
         message_type = properties.message_type or ""
         started = time.perf_counter()
         self._busy += 1
@@ -75,7 +75,8 @@ class RpcServer:
             self._busy -= 1
         known = message_type if message_type in self._handlers else "unknown"
         metrics.RPC_SERVED.labels(known, outcome).inc()
-        metrics.RPC_SERVED_SECONDS.labels(known).observe(time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+        metrics.RPC_SERVED_SECONDS.labels(known).observe(elapsed_s, exemplars.of_trace(trace))
         if properties.reply_to:
             await self._reply(properties.reply_to, properties.correlation_id, status, body)
 

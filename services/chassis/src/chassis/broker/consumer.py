@@ -13,7 +13,7 @@ import asyncpg
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from chassis import inbox, logging, metrics, redaction, spans, tracing
+from chassis import exemplars, inbox, logging, metrics, redaction, spans, tracing
 from chassis.broker import parking, retries
 from chassis.broker.envelope import Delivery, Outgoing
 from chassis.broker.incoming import Incoming, Undecodable
@@ -140,13 +140,13 @@ class Consumer:
             await asyncio.sleep(0.02)
 
     async def _take(self, message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        headers = properties.headers or {}
-        sent_at = headers.get(names.SENT_AT)
+        incoming = Incoming.of(message)
+        sent_at = incoming.headers.get(names.SENT_AT)
         # A retry is as old as the ladder made it: that says nothing about the queue.
-        if isinstance(sent_at, int) and headers.get(names.ATTEMPT, 1) == 1:
-            metrics.MESSAGE_AGE.labels(self.queue).observe(max(0.0, time.time() - sent_at / 1000))
-        self._arrived.put_nowait(Incoming.of(message))
+        if isinstance(sent_at, int) and incoming.headers.get(names.ATTEMPT, 1) == 1:
+            age_s = max(0.0, time.time() - sent_at / 1000)
+            metrics.MESSAGE_AGE.labels(self.queue).observe(age_s, exemplars.of_messages(incoming.traceparent))
+        self._arrived.put_nowait(incoming)
 
     async def _work(self) -> None:
         while True:
@@ -192,8 +192,9 @@ class Consumer:
         with _in_hand(group), spans.following():
             error = await self._try(handler, group)
         if error is None:
-            elapsed = time.perf_counter() - started
-            metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed)
+            elapsed_s = time.perf_counter() - started
+            exemplar = exemplars.of_messages(*(incoming.traceparent for incoming in group))
+            metrics.HANDLE_SECONDS.labels(self.queue, group[0].message_type).observe(elapsed_s, exemplar)
         elif len(group) > 1:
             # One bad message must not take its neighbours along: handle them one by one.
             for incoming in group:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel
 
-from chassis import logging, metrics, spans
+from chassis import exemplars, logging, metrics, spans, tracing
 from chassis.broker.breaker import Breaker
 from chassis.broker.envelope import Outgoing, stamp
 from chassis.broker.rabbitmq import Link, Publisher
@@ -174,7 +174,8 @@ class RpcClient:
         metrics.RPC_BREAKER_OPEN.labels(target.service).set(target.breaker.is_open)
         metrics.RPC_IN_FLIGHT.labels(target.service).set(target.in_flight)
         metrics.RPC_CALLS.labels(target.service, request.message_type, outcome).inc()
-        metrics.RPC_CALL_SECONDS.labels(target.service, request.message_type).observe(elapsed_s)
+        histogram = metrics.RPC_CALL_SECONDS.labels(target.service, request.message_type)
+        histogram.observe(elapsed_s, exemplars.of_trace(tracing.current()))
 
     async def _replied(self, message: DeliveredMessage) -> None:
         properties = message.header.properties

@@ -1,0 +1,24 @@
+"""Which trace a measurement belongs to, as the label of an exemplar: what Grafana opens at a dot.
+
+Only a sampled trace can be looked at: for the others not even the label is made.
+"""
+
+from __future__ import annotations
+
+from chassis import tracing
+from chassis.tracing import Trace
+
+
+def of_trace(trace: Trace | None) -> dict[str, str] | None:
+    """The label of work that belongs to `trace`."""
+    return None if trace is None or not trace.is_sampled else {"trace_id": trace.trace_id}
+
+
+def of_messages(*traceparents: str | None) -> dict[str, str] | None:
+    """The label of what was done for messages together: the first of them that can be looked at."""
+    for traceparent in traceparents:
+        if traceparent is not None and not traceparent.endswith("-00"):
+            found = of_trace(tracing.read(traceparent))
+            if found is not None:
+                return found
+    return None
