@@ -39,13 +39,15 @@ class Collector:
 
     url: str
     spans: list[Seen] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Seen]:
         """The spans of one trace."""
         return [span for span in self.spans if span.trace_id == trace_id]
 
     async def _take(self, request: Request) -> Response:
-        sent = ExportTraceServiceRequest.FromString(await request.body())
+        self.sent.append(await request.body())
+        sent = ExportTraceServiceRequest.FromString(self.sent[-1])
         for resource in sent.resource_spans:
             service = {a.key: a.value.string_value for a in resource.resource.attributes}["service.name"]
             for scope in resource.scope_spans:

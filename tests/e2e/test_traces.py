@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from doubles import smtp
 from doubles.collector import Collector, Seen, collecting
+from doubles.smtp import SmtpServer, Step
 from native import stack as native_stack
 from native.stack import Stack
 from waiting import until
@@ -21,14 +25,24 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-async def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def relay() -> AsyncIterator[SmtpServer]:
+    async with smtp.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def traced(
+    collector: Collector, relay: SmtpServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
-        "EMAIL_RETRY_SCALE": "0.03",
+        "EMAIL_RETRY_SCALE": "0.01",
+        "EMAIL_SMTP_PORT": str(relay.port),
     }
     directory = tmp_path_factory.mktemp("traced")
-    async with native_stack.start(directory, without=("prometheus",), variables=variables) as running:
+    without = ("prometheus", "mailbox")
+    async with native_stack.start(directory, without=without, variables=variables) as running:
         yield running
 
 
@@ -45,6 +59,12 @@ def trace_of(answer: httpx.Response) -> str:
 
 def by_name(spans: list[Seen], name: str) -> list[Seen]:
     return [span for span in spans if span.name == name]
+
+
+def orphans(spans: list[Seen]) -> list[Seen]:
+    """Spans with a parent that is not there to see."""
+    known = {span.span_id for span in spans} | {""}
+    return [span for span in spans if span.parent_id not in known]
 
 
 def depth(span: Seen, spans: list[Seen]) -> int:
@@ -80,20 +100,82 @@ async def test_one_trace_leads_from_the_request_to_the_smtp_reply(
     assert delivery.attributes["smtp.reply_code"] == 250
 
 
-async def test_retries_stay_in_the_trace_and_say_what_failed(
-    client: httpx.AsyncClient, collector: Collector
+async def test_one_trace_leads_through_a_retry_to_the_reply_that_accepts(
+    client: httpx.AsyncClient, collector: Collector, relay: SmtpServer
 ) -> None:
-    mail = {"to": ["defer451@example.com"], "subject": "s", "text": "t"}
+    relay.script("once@example.com", Step("content", "451 4.7.1 come back later"))
+    mail = {"to": ["once@example.com"], "subject": "s", "text": "t"}
     trace_id = trace_of(await client.post("/v1/emails", json=mail))
 
-    def two_attempts() -> Any:
+    def delivered() -> bool:
         found = by_name(collector.of(trace_id), "deliver by SMTP")
-        return found if len(found) >= 2 else None
+        return any(span.attributes["smtp.reply_code"] == 250 for span in found)
 
-    attempts = await until(two_attempts, timeout_s=40)
-    assert [span.attributes["tickwire.attempt"] for span in attempts[:2]] == [1, 2]
-    assert all(span.failed for span in attempts)
-    assert all(span.attributes["smtp.reply_code"] == 451 for span in attempts)
+    await until(delivered, timeout_s=40)
+    await until(lambda: by_name(collector.of(trace_id), "process email.status-changed.v1"), timeout_s=20)
+    await until(lambda: orphans(collector.of(trace_id)) == [], what=lambda: str(collector.of(trace_id)))
+    spans = collector.of(trace_id)
+    (root,) = by_name(spans, "POST /v1/emails")
+    (published,) = by_name(spans, "publish email.send.v1")
+    (consumed,) = by_name(spans, "process email.send.v1")
+    first, second = by_name(spans, "deliver by SMTP")
+    assert [span.service for span in (root, published, consumed, first, second)] == [
+        *("gateway", "gateway", "email", "email", "email")
+    ]
+    assert root.parent_id == ""
+    assert {span.parent_id for span in (published, consumed, first, second)} == {root.span_id}
+    assert consumed.links == first.links == second.links == (root.span_id,)
+    assert [
+        (span.attributes["tickwire.attempt"], span.attributes["smtp.reply_code"], span.failed)
+        for span in (first, second)
+    ] == [(1, 451, True), (2, 250, False)]
+    assert len(relay.received_by("once@example.com")) == 1
+
+
+async def test_the_link_to_where_a_message_was_made_survives_parking_and_replay(
+    traced: Stack, client: httpx.AsyncClient, collector: Collector, relay: SmtpServer
+) -> None:
+    mail = {"to": ["parked@example.com"], "subject": "s", "text": "t"}
+    async with refusing_database(traced):
+        accepted = await client.post("/v1/emails", json=mail)
+
+        async def parked() -> Any:
+            page = (await client.get("/v1/admin/parked", params={"service": "email"})).json()["data"]
+            return [row["id"] for row in page if row["message_id"] == accepted.json()["id"]]
+
+        ids = await until(parked, timeout_s=30)
+    replay = await client.post("/v1/admin/parked/replay", json={"service": "email", "ids": ids})
+    assert replay.json() == {"replayed": 1}
+    trace_id = trace_of(accepted)
+    (delivery,) = await until(lambda: by_name(collector.of(trace_id), "deliver by SMTP"), timeout_s=30)
+    await until(lambda: len(by_name(collector.of(trace_id), "process email.send.v1")) == 2)
+    spans = collector.of(trace_id)
+    (root,) = by_name(spans, "POST /v1/emails")
+    refused, handled = by_name(spans, "process email.send.v1")
+    sent, sent_again = by_name(spans, "publish email.send.v1")
+    assert (refused.failed, handled.failed, delivery.failed) == (True, False, False)
+    assert (sent.service, sent_again.service) == ("gateway", "email")
+    assert {span.parent_id for span in (sent, refused, sent_again, handled, delivery)} == {root.span_id}
+    assert refused.links == handled.links == delivery.links == (root.span_id,)
+    assert len(relay.received_by("parked@example.com")) == 1
+
+
+@asynccontextmanager
+async def refusing_database(stack: Stack) -> AsyncIterator[None]:
+    """The email service's database refuses mails as if their data were wrong, which no retry mends."""
+    connection = await asyncpg.connect(stack.postgres.dsn("emailer"))
+    try:
+        await connection.execute(
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'refused: %', NEW USING ERRCODE = 'data_exception'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON emails FOR EACH ROW EXECUTE FUNCTION refuse()
+            """
+        )
+        yield
+        await connection.execute("DROP TRIGGER refuse ON emails; DROP FUNCTION refuse")
+    finally:
+        await connection.close()
 
 
 async def test_a_batch_is_one_trace_through_its_chunks(
@@ -107,6 +189,8 @@ async def test_a_batch_is_one_trace_through_its_chunks(
         return found if len(found) >= 2 else None
 
     found = await until(chunks, timeout_s=30)
+    await until(lambda: by_name(collector.of(trace_id), "POST /v1/batches"))
+    await until(lambda: by_name(collector.of(trace_id), "process batch.seal.v1"))
     spans = collector.of(trace_id)
     (root,) = by_name(spans, "POST /v1/batches")
     assert {span.service for span in found} == {"batch-processor"}

@@ -32,8 +32,14 @@ class Trace:
 
     @property
     def traceparent(self) -> str:
-        """The header that the next hop gets."""
+        """The header that names this hop."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+    @property
+    def handed_on(self) -> str:
+        """The header that the next hop gets: of the last recorded span, for a parent must be there to see."""
+        recorded = self.span_id if self.is_span or self.parent_id is None else self.parent_id
+        return f"00-{self.trace_id}-{recorded}-{self.flags}"
 
     @property
     def is_sampled(self) -> bool:

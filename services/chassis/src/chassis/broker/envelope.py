@@ -102,7 +102,7 @@ def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, An
         headers[names.DEADLINE] = deadline.epoch_ms()
     trace = tracing.current()
     if trace is not None:
-        headers[names.TRACEPARENT] = trace.traceparent
+        headers[names.TRACEPARENT] = trace.handed_on
         headers[names.REQUEST_ID] = trace.request_id
     return headers
 
