@@ -36,9 +36,9 @@ test: lint ## Check and test everything (narrow the tests: make test ARGS="tests
 	@$(SETUP) --test
 	$(PYTHON) -m pytest -m "not long" $(ARGS)
 
-test-long: ## Everything that `make test` leaves out because it takes minutes: live alerts, all cells of the fault table
+test-long: ## Everything that `make test` leaves out because it takes minutes: all cells of the fault table
 	@$(SETUP) --test
-	FAULTS_LONG=1 $(PYTHON) -m pytest tests/integration/monitoring tests/faults $(ARGS)
+	FAULTS_LONG=1 $(PYTHON) -m pytest tests/faults $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test
