@@ -118,6 +118,11 @@ class AlpacaDouble:
         self.page_size = 10_000
         self.seen: list[Seen] = []
 
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rsplit(":", 1)[1])
+
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}

@@ -13,7 +13,7 @@ import httpx
 
 from faults import harm
 from faults.load import describe
-from faults.rig import Rig
+from faults.rig import PROVIDER, Rig
 
 Fault = Literal["down", "slow", "black hole", "flapping"]
 FAULTS: tuple[Fault, ...] = ("down", "slow", "black hole", "flapping")
@@ -47,13 +47,19 @@ class Cell:
     """One dependency under one fault: what each probe may be answered, and the gateway's reasons.
 
     Probes that are not named are answered as if nothing were the matter. `reason` is the check of
-    `/readyz` that must say why; without one the gateway stays ready.
+    `/readyz` that must say why; without one the gateway stays ready, unless readiness `flaps`.
     """
 
     dependency: str
     fault: Fault
     answers: Mapping[str, tuple[str, ...]]
     reason: str | None = None
+    flaps: bool = False
+
+    @property
+    def readiness(self) -> str:
+        """What `/readyz` of the gateway says meanwhile."""
+        return "comes and goes" if self.flaps else self.reason or "stays ready"
 
     def allowed(self, probe: str) -> tuple[str, ...]:
         """The answers that `probe` may get."""
@@ -115,19 +121,24 @@ CELLS = (
     Cell("rabbitmq", "down", _BROKER_AWAY, "broker-publish"),
     Cell("rabbitmq", "slow", {}),
     Cell("rabbitmq", "black hole", _BROKER_SILENT, "broker-consume"),
-    Cell("rabbitmq", "flapping", _BROKER_FLAPS),
+    Cell("rabbitmq", "flapping", _BROKER_FLAPS, flaps=True),
     Cell("postgres", "down", _DATABASE_AWAY, "database"),
     Cell("postgres", "slow", {}),
     Cell("postgres", "black hole", _DATABASE_AWAY, "database"),
-    Cell("postgres", "flapping", _DATABASE_FLAPS),
+    Cell("postgres", "flapping", _DATABASE_FLAPS, flaps=True),
     *(Cell("memcached", fault, {}) for fault in FAULTS),
     *_service("stock-data", "bars"),
     *_service("email"),
     *_service("batch-processor", "list of batches"),
     *(Cell("mailbox_smtp", fault, {}) for fault in FAULTS),
+    # The only provider: with a second one its answer comes, and a warning. A quote may still be known.
+    Cell(PROVIDER, "down", {"bars": (_PROVIDER,), "quote": _down_or_up(_PROVIDER)}),
+    Cell(PROVIDER, "slow", {}),
+    Cell(PROVIDER, "black hole", {"bars": (_PROVIDER, _LATE), "quote": _down_or_up(_PROVIDER, _LATE)}),
+    Cell(PROVIDER, "flapping", dict.fromkeys(("bars", "quote"), _down_or_up(_PROVIDER, _LATE))),
 )
 
-_LATENCY_S = {"rabbitmq": 0.2, "postgres": 0.02, "memcached": 1.0, "mailbox_smtp": 0.5}
+_LATENCY_S = {"rabbitmq": 0.2, "postgres": 0.02, "memcached": 1.0, "mailbox_smtp": 0.5, PROVIDER: 0.2}
 
 
 def suffering(rig: Rig, cell: Cell) -> AbstractAsyncContextManager[None]:
@@ -206,7 +217,7 @@ def render() -> str:
     lines = [_line(heads), _line(["---"] * len(heads))]
     for cell in CELLS:
         answers = [" or ".join(cell.allowed(probe)) for probe in PROBES]
-        lines.append(_line([cell.dependency, cell.fault, *answers, cell.reason or "stays ready"]))
+        lines.append(_line([cell.dependency, cell.fault, *answers, cell.readiness]))
     return "\n".join(lines) + "\n"
 
 

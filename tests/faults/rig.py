@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from contracts.topology import LADDER, SERVICES, TOPOLOGIES, parked_queue
-from doubles import smtp
+from doubles import alpaca, smtp
 from doubles.smtp import SmtpServer
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
@@ -26,6 +26,7 @@ from native.services import SERVICES as SERVICES_OF_STACK
 from native.stack import Stack
 
 SERVERS = ("rabbitmq", "postgres", "memcached", "mailbox_smtp")
+PROVIDER = "provider"
 
 # Patience in seconds instead of minutes: what is proven is that it is kept, not how long it is.
 VARIABLES = {
@@ -161,6 +162,28 @@ async def running(directory: Path, **options: Any) -> AsyncIterator[Rig]:
         native_stack.start(directory, **_options(ports, fronts, options)) as stack,
     ):
         yield Rig(stack, fronts, relay, [stack.url])
+
+
+@asynccontextmanager
+async def with_provider(directory: Path) -> AsyncIterator[Rig]:
+    """Run a rig whose prices come from one outside provider, with a proxy before it as well."""
+    async with (
+        alpaca.running() as provider,
+        proxies.running(provider.port) as front,
+        running(directory, variables=_only(f"http://127.0.0.1:{front.port}")) as rig,
+    ):
+        provider.bars["AAPL"] = [alpaca.bar(f"2013-01-{day:02}T05:00:00Z") for day in (2, 3, 4)]
+        provider.snapshots["AAPL"] = alpaca.snapshot(11)
+        yield replace(rig, proxies={**rig.proxies, PROVIDER: front})
+
+
+def _only(url: str) -> dict[str, str]:
+    return {
+        "STOCK_DATA_PROVIDERS": "alpaca",
+        "STOCK_DATA_ALPACA_URL": url,
+        "STOCK_DATA_ALPACA_KEY_ID": alpaca.KEY_ID,
+        "STOCK_DATA_ALPACA_SECRET_KEY": alpaca.SECRET,
+    }
 
 
 @asynccontextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from faults import audit, load
 from faults.harm import Harm
 from faults.ledger import Balance, Ledger
 from faults.load import Answers, Counts, Load, Work
+from faults.matrix import CAP_S
 from faults.rig import Rig
 
 _BEFORE_S = 1.0
@@ -22,7 +23,8 @@ class Scenario:
     """What happens (`strike`) while work is sent evenly over `seconds`.
 
     `prepare` sees the work before it is sent, and can script the relay by its recipients. `parks` is how
-    many messages the scenario itself makes unreadable. `is_quick` scenarios run with the tests.
+    many messages the scenario itself makes unreadable. `answers` are what senders may be told besides 202,
+    and in any case within `matrix.CAP_S`. `is_quick` scenarios run with the tests.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Scenario:
     prepare: Callable[[Rig, list[Work], random.Random], None] = lambda *_: None
     parks: int = 0
     recovery_s: float = 60
+    answers: Collection[str] = ()
     is_quick: bool = False
 
     def enlarged(self, factor: int) -> Scenario:
@@ -85,8 +88,23 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
         await asyncio.gather(task, return_exceptions=True)
         await rig.calm()
     balance = ledger.balance()
-    complaints = (*balance.complaints, *await _complaints(rig, scenario))
+    complaints = (
+        *balance.complaints,
+        *_unpromised(scenario, loading.answers),
+        *await _complaints(rig, scenario),
+    )
     return Row(scenario, seed, balance, loading.answers, recovery_s, time.monotonic() - ended, complaints)
+
+
+def _unpromised(scenario: Scenario, answers: Answers) -> list[str]:
+    """The answers that nobody should have got: others than promised, or later."""
+    allowed = {"202", *scenario.answers}
+    found = [
+        f"answered {what}, {count} times" for what, count in answers.counts.items() if what not in allowed
+    ]
+    if answers.slowest_s > CAP_S:
+        found.append(f"{answers.slowest} after {answers.slowest_s:.1f} s, over {CAP_S} s")
+    return found
 
 
 async def _complaints(rig: Rig, scenario: Scenario) -> list[str]:

@@ -11,6 +11,9 @@ from faults.rig import Rig
 from faults.scenario import Scenario
 
 _POISON = 12
+_NO_DATABASE = ("503 database-unavailable",)
+# A gateway that is gone refuses connections, and cuts those that it had.
+_NO_GATEWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError")
 
 
 def _dropping(rig: Rig, work: list[Work], rng: random.Random, *, answer: str) -> None:
@@ -56,11 +59,36 @@ SCENARIOS = (
         5,
         is_quick=True,
     ),
-    Scenario("database-restart", "PostgreSQL restarted", harm.restart_postgres, 6, is_quick=True),
-    Scenario("database-black-hole", "PostgreSQL black-holed for 20 s", harm.black_hole("postgres", 20), 20),
-    Scenario("database-half-open", "all connections to PostgreSQL half-open", harm.half_open("postgres"), 20),
+    Scenario(
+        "database-restart",
+        "PostgreSQL restarted",
+        harm.restart_postgres,
+        6,
+        is_quick=True,
+        answers=_NO_DATABASE,
+    ),
+    Scenario(
+        "database-black-hole",
+        "PostgreSQL black-holed for 20 s",
+        harm.black_hole("postgres", 20),
+        20,
+        answers=_NO_DATABASE,
+    ),
+    Scenario(
+        "database-half-open",
+        "all connections to PostgreSQL half-open",
+        harm.half_open("postgres"),
+        20,
+        answers=_NO_DATABASE,
+    ),
     Scenario("database-slow", "PostgreSQL 50 ms away each way", harm.slow("postgres", 8, latency_s=0.05), 9),
-    Scenario("database-flapping", "PostgreSQL there and away each second", harm.flapping("postgres", 8), 9),
+    Scenario(
+        "database-flapping",
+        "PostgreSQL there and away each second",
+        harm.flapping("postgres", 8),
+        9,
+        answers=_NO_DATABASE,
+    ),
     Scenario("cache-gone", "memcached gone for 5 s", harm.stopped("memcached", 5), 6),
     Scenario("relay-down", "SMTP relay down for 5 s", harm.refused("mailbox_smtp", 5), 6),
     Scenario("relay-slow", "SMTP relay takes 0.2 s for each answer", _nothing, 6, prepare=_slow_relay),
@@ -80,16 +108,35 @@ SCENARIOS = (
         prepare=_dropping_after,
         is_quick=True,
     ),
-    Scenario("kills", "kill -9 of services at random, eight times", harm.killed_at_random(8), 25),
-    Scenario("gateway-killed", "gateway killed three times", harm.killed_times("gateway", 3), 10),
+    Scenario(
+        "kills",
+        "kill -9 of services at random, eight times",
+        harm.killed_at_random(8),
+        25,
+        answers=_NO_GATEWAY,
+    ),
+    Scenario(
+        "gateway-killed",
+        "gateway killed three times",
+        harm.killed_times("gateway", 3),
+        10,
+        answers=_NO_GATEWAY,
+    ),
     Scenario(
         "upload-killed",
         "gateway killed three times during uploads of 1,500 lines",
         harm.killed_times("gateway", 3),
         10,
         counts=Counts(mails=0, tasks=0, batches=0, uploads=30, items=1500),
+        answers=_NO_GATEWAY,
     ),
-    Scenario("rolling-restart", "rolling restart of everything, two gateways", harm.rolling_restart, 25),
+    Scenario(
+        "rolling-restart",
+        "rolling restart of everything, two gateways",
+        harm.rolling_restart,
+        25,
+        answers=_NO_GATEWAY,
+    ),
     Scenario(
         "poison",
         f"{_POISON} unreadable messages among good ones",
