@@ -17,8 +17,8 @@ FOREIGN = Path(__file__).with_name("foreign_metrics.txt")
 # Labels whose values are written in the code, come from the topology, or from what is deployed.
 BOUNDED = {
     "cache", "call", "code", "exchange", "kind", "link", "method", "operation", "origin", "outcome",
-    "provider", "python", "queue", "reason", "route", "source", "state", "status", "target", "transport",
-    "type", "version",
+    "provider", "python", "queue", "reason", "route", "source", "state", "status", "target", "task",
+    "transport", "type", "version",
 }  # fmt: skip
 
 DECLARED = reference.declared()

@@ -27,6 +27,12 @@ BOARD = Board(
             rate("tickwire_event_loop_stalls_total", "service", where=_SERVICE),
         ),
         panel(
+            "Background tasks begun again",
+            "After errors that nobody expected; the log has them.",
+            "ops",
+            rate("tickwire_background_task_failures_total", "service", "task", where=_SERVICE),
+        ),
+        panel(
             "Ready",
             "1 while the process reports that it can work.",
             "short",

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
-from gateway.identity import keys
+from gateway.acceptance import acceptor
+from gateway.identity import keyring, keys
 from problems import assert_problem
 from waiting import until
 
@@ -201,3 +203,78 @@ async def test_without_the_database_a_known_key_reads_and_an_unknown_one_is_503(
     await gate.open()
     await door.ready()
     assert (await door.api.post("/v1/emails", json=MAIL)).status_code == 202
+
+
+async def test_two_gateways_that_note_the_same_keys_do_not_wait_for_each_other_crosswise(house: Any) -> None:
+    door = await house.open()
+    identity = door.gateway.resources.identity
+    await door.database.execute(
+        "INSERT INTO api_keys (id, user_id, name, digest, scopes)"
+        " SELECT 'key-' || to_char(n, 'FM0000'), 1, 'x', '', '{}' FROM generate_series(1, 5000) AS n"
+    )
+    await door.database.execute("ANALYZE api_keys")
+    used = {f"key-{n:04}": datetime.now(UTC) for n in (1, 2500, 5000)}
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%last_used%'"
+    )
+    async with door.database.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        # Both have their first row, and wait for the one in the middle.
+        await connection.execute("SELECT FROM api_keys WHERE id = 'key-2500' FOR UPDATE")
+        notes = [identity.touch_keys(keys_used) for keys_used in (used, dict(reversed(used.items())))]
+        noting = asyncio.gather(*notes)
+        await until(lambda: _is(door, waiting, 2))
+        await transaction.rollback()
+        await noting
+    noted = "SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL AND id LIKE 'key-%'"
+    assert await door.database.fetchval(noted) == 3
+
+
+async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "_TOUCH_EVERY_S", 0.05)
+    monkeypatch.setattr(acceptor, "_CLEAN_EVERY_S", 0.05)
+    door = await house.open()
+    refused = {name: _failures(name) for name in ("last use of keys", "idempotency cleaning")}
+    await door.database.execute(
+        "INSERT INTO idempotency (owner_id, key, body_hash, created_at) VALUES ('1', 'old', '', '2020-01-01')"
+    )
+    await _set_read_only(door, "on")
+    door.gateway.resources.keyring.forget()
+    assert (await door.api.get("/v1/me")).status_code == 200
+    await until(lambda: all(_failures(name) > before for name, before in refused.items()))
+    await _set_read_only(door, "off")
+    await door.database.execute("UPDATE api_keys SET last_used_at = NULL")
+
+    async def is_noted() -> bool:
+        door.gateway.resources.keyring.forget()
+        await door.api.get("/v1/me")
+        return bool(
+            await door.database.fetchval("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL")
+        )
+
+    await until(is_noted)
+    await until(lambda: _is(door, "SELECT count(*) FROM idempotency", 0))
+    assert door.gateway.resources.foundation.health.failures() == {}
+
+
+async def _is(door: Any, question: str, wanted: int) -> bool:
+    return bool(await door.database.fetchval(question) == wanted)
+
+
+def _failures(name: str) -> float:
+    return REGISTRY.get_sample_value("tickwire_background_task_failures_total", {"task": name}) or 0
+
+
+async def _set_read_only(door: Any, state: str) -> None:
+    """As after a failover to a server that is not promoted yet."""
+    name = await door.database.fetchval("SELECT current_database()")
+    async with door.database.acquire() as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {state}")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import httpx
 import orjson
 import pytest
@@ -147,3 +148,25 @@ async def test_wrong_settings_end_the_start_and_are_named_without_their_values()
     for name, value in wrong.items():
         assert name.encode() in error
         assert value.encode() not in error
+
+
+async def test_a_gateway_whose_start_has_died_ends_instead_of_staying_unready(house: Any) -> None:
+    dsn, ports = await house.database(), Ports.free()
+    connection = await asyncpg.connect(dsn)
+    # A table of somebody else, where the first migration wants to make its own.
+    await connection.execute("CREATE TABLE users (id int)")
+    await connection.close()
+    environment = {
+        "RABBITMQ_URL": house.rabbitmq_url,
+        "POSTGRES_DSN": dsn,
+        "MEMCACHED_ADDRESS": house.memcached_address,
+        "GATEWAY_PORT": str(ports.gateway),
+        "GATEWAY_OPS_PORT": str(ports.gateway_ops),
+        "GATEWAY_KEY_PEPPER": PEPPER,
+        "LOG_FORMAT": "json",
+    }
+    async with started(environment) as process, asyncio.timeout(60):
+        _, error = await process.communicate()
+    assert process.returncode == 1
+    last = error.splitlines()[-1]
+    assert last.startswith(b"ended, to be started again: startup died: DuplicateTableError(")

@@ -49,6 +49,8 @@ class Progress:
 
     async def run(self) -> None:
         """Push for ever."""
+        # What was noted before an error that ended the last run waits for no further note.
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()

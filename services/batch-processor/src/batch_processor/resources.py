@@ -47,7 +47,7 @@ class Resources:
     async def open(self) -> None:
         """Start everything in the background."""
         await self.foundation.open()
-        self.foundation.tasks.start("progress", self.progress.run())
+        self.foundation.tasks.keep("progress", self.progress.run)
 
     async def close(self) -> None:
         """Begin no more chunks and give back those in hand, then close the rest, the processes last."""
@@ -106,9 +106,9 @@ class Resources:
 
     async def _start_coordinator(self) -> None:
         tasks = self.foundation.tasks
-        tasks.start("dispatch", self.coordinator.dispatch_forever())
-        tasks.start("housekeeping", self.coordinator.keep_forever())
-        tasks.start("removal", self.coordinator.remove_forever())
+        tasks.keep("dispatch", self.coordinator.dispatch_forever)
+        tasks.keep("housekeeping", self.coordinator.keep_forever)
+        tasks.keep("removal", self.coordinator.remove_forever)
 
     async def _announce(self) -> None:
         offered = [

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from chassis.health import Health
 log = logging.get(__name__)
 
 _LARGEST_FRAME = 64 * 1024
+_LOOK_EVERY_S = 1.0
+# A process that stood still for a while finds everything late at its first look.
+_FAILED_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,15 @@ class _Server(uvicorn.Server):
 
 
 def serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
-    """Serve until SIGTERM or SIGINT; returns when everything is closed."""
+    """Serve until SIGTERM or SIGINT; returns when everything is closed.
+
+    Raises `SystemExit` when the process cannot live on: not every supervisor asks `/livez`, but every one
+    starts a process again that has ended.
+    """
     with asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(_serve(doors, health=health, delay_s=delay_s, grace_s=grace_s))
+        failures = runner.run(_serve(doors, health=health, delay_s=delay_s, grace_s=grace_s))
+    if failures:
+        raise SystemExit("ended, to be started again: " + "; ".join(failures.values()))
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -53,7 +62,9 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
+async def _serve(
+    doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float
+) -> Mapping[str, str]:
     _relieve_collector()
     servers = [create_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
     stop = asyncio.Event()
@@ -62,16 +73,30 @@ async def _serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace
         loop.add_signal_handler(number, stop.set)
     running = [asyncio.create_task(server.serve()) for server in servers]
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    failing = asyncio.create_task(_wait_for_failure(health))
+    await asyncio.wait([*running, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     # Load balancers look at readiness: let them turn away before the door closes.
     health.draining = True
-    log.info("stopping")
+    failures = failing.result() if failing.done() else {}
+    log.info("stopping", **({"failures": failures} if failures else {}))
     await asyncio.sleep(delay_s)
     # The public door first, with the service behind it; the ops door tells of it until the end.
     for server, task in zip(servers, running, strict=True):
         server.should_exit = True
         await task
     stopping.cancel()
+    failing.cancel()
+    return failures
+
+
+async def _wait_for_failure(health: Health) -> Mapping[str, str]:
+    """Wait until the process fails its own liveness; gives why."""
+    failed_looks, failures = 0, health.failures()
+    while failed_looks < _FAILED_LOOKS:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        failures = health.failures()
+        failed_looks = failed_looks + 1 if failures else 0
+    return failures
 
 
 def _relieve_collector() -> None:

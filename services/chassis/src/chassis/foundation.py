@@ -96,7 +96,7 @@ class Foundation:
         self.health.add_vital("tasks", self.tasks.check)
         metrics.READY.set_function(lambda: not self.health.reasons())
         self.tasks.start("startup", self._start())
-        self.tasks.start("loop watchdog", self._watchdog.run())
+        self.tasks.keep("loop watchdog", self._watchdog.run)
 
     async def close(self) -> None:
         """Unready, stop consuming, settle what is in hand, empty the outbox, close."""
@@ -112,10 +112,10 @@ class Foundation:
         await self.postgres.open()
         while not await self._prepare_database():
             await asyncio.sleep(1)
-        self.tasks.start("database watch", self.postgres.watch())
-        self.tasks.start("outbox relay", self.relay.run())
-        self.tasks.start("inbox cleaning", self._clean_inbox())
-        self.tasks.start("parked messages", self._look_after_parked())
+        self.tasks.keep("database watch", self.postgres.watch)
+        self.tasks.keep("outbox relay", self.relay.run)
+        self.tasks.keep("inbox cleaning", self._clean_inbox)
+        self.tasks.keep("parked messages", self._look_after_parked)
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")

@@ -20,7 +20,7 @@ class Health:
         self._checks[name] = check
 
     def add_vital(self, name: str, check: Check) -> None:
-        """Register a check of liveness and readiness: a process that fails it is better started again."""
+        """Register a check of liveness and readiness: a process that fails it ends, to be started again."""
         self._vital[name] = check
         self._checks[name] = check
 

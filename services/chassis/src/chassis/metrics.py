@@ -83,6 +83,9 @@ QUEUE_CONSUMERS = Gauge(
 )
 QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a queue.", ("queue",))
 
+TASK_FAILURES = Counter(
+    "tickwire_background_task_failures", "Errors that a background task was begun again after.", ("task",)
+)
 LOOP_STALLS = Counter("tickwire_event_loop_stalls", "Times the event loop stood still for a second or more.")
 LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
 

@@ -1,18 +1,27 @@
-"""Background tasks that belong to a service: named, watched, and ended together."""
+"""Background tasks that belong to a service: named, kept going, watched, and ended together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from chassis import logging
+from chassis import logging, metrics
 
 log = logging.get(__name__)
 
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+# Who ran for so long begins with the short pause again.
+_STABLE_AFTER_S = 60.0
+
 
 class Tasks:
-    """The long-lived tasks of one process. A task that dies unexpectedly shows in readiness and logs."""
+    """The long-lived tasks of one process.
+
+    What is kept outlives every error; a task that dies all the same fails the liveness of the process.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -20,13 +29,17 @@ class Tasks:
         self._closing = False
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run `coroutine` until it ends or `close` is called."""
+        """Run `coroutine` until it ends or `close` is called; an error ends it, and with it the process."""
         task = asyncio.create_task(coroutine, name=name)
         self._tasks[name] = task
         task.add_done_callback(self._ended)
 
+    def keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run `loop`, which has no end of its own, until `close` is called."""
+        self.start(name, keep_going(name, loop))
+
     def check(self) -> str | None:
-        """The readiness check: which task has died, and why."""
+        """The liveness check: which task has died, and why."""
         return "; ".join(f"{name} died: {why}" for name, why in self._died.items()) or None
 
     async def close(self) -> None:
@@ -45,3 +58,35 @@ class Tasks:
             return
         self._died[task.get_name()] = repr(error)
         log.error("background task died", task=task.get_name(), exc_info=error)
+
+
+async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run `loop`, and begin it again after an error that it does not expect, or an end that it has not.
+
+    Each time is logged and counted, and followed by a longer pause, up to 30 s. `loop` keeps what must
+    outlive an error outside of itself. A cancellation of the task ends it.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        began = time.monotonic()
+        error = await _failure_of(loop)
+        if time.monotonic() - began > _STABLE_AFTER_S:
+            pause_s = _FIRST_PAUSE_S
+        metrics.TASK_FAILURES.labels(name).inc()
+        log.error("background task failed, beginning it again", task=name, pause_s=pause_s, exc_info=error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _failure_of(loop: Callable[[], Awaitable[None]]) -> BaseException:
+    try:
+        await loop()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # A library has rejected what was waited for with it: nobody has asked this task to end.
+        return error
+    except Exception as error:
+        return error
+    return RuntimeError("ended although it has no end")

@@ -21,7 +21,6 @@ class Watchdog:
     def __init__(self, *, stall_s: float = 1.0) -> None:
         self._stall_s = stall_s
         self._last_beat = time.monotonic()
-        self._stopped = threading.Event()
         self._loop_thread = threading.get_ident()
         self.stalled_for_s = 0.0
 
@@ -29,7 +28,8 @@ class Watchdog:
         """Beat, and measure how late each beat is, until cancelled; the thread watches meanwhile."""
         self._loop_thread = threading.get_ident()
         self._last_beat = time.monotonic()
-        threading.Thread(target=self._watch, name="loop watchdog", daemon=True).start()
+        stopped = threading.Event()
+        threading.Thread(target=self._watch, args=(stopped,), name="loop watchdog", daemon=True).start()
         try:
             while True:
                 await asyncio.sleep(_BEAT_S)
@@ -37,11 +37,11 @@ class Watchdog:
                 metrics.LOOP_LAG.observe(max(0.0, now - self._last_beat - _BEAT_S))
                 self._last_beat = now
         finally:
-            self._stopped.set()
+            stopped.set()
 
-    def _watch(self) -> None:
+    def _watch(self, stopped: threading.Event) -> None:
         reported = False
-        while not self._stopped.wait(_BEAT_S):
+        while not stopped.wait(_BEAT_S):
             self.stalled_for_s = max(0.0, time.monotonic() - self._last_beat - _BEAT_S)
             is_stalled = self.stalled_for_s > self._stall_s
             if is_stalled and not reported:

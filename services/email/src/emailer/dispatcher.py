@@ -16,6 +16,7 @@ from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay as OutboxRelay
 from chassis.postgres import Postgres
+from chassis.resources import keep_going
 from emailer import attempts, rendering, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
@@ -82,12 +83,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver for ever."""
+        parts = {
+            "claiming of mails": self._claim_forever,
+            "recording of outcomes": self.recorder.run,
+            "leases of mails": self._keep_house,
+        }
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._claim_forever())
-            tasks.create_task(self.recorder.run())
-            tasks.create_task(self._keep_house())
+            for name, part in parts.items():
+                tasks.create_task(keep_going(name, part))
             for _ in range(self._connections):
-                tasks.create_task(self._work())
+                tasks.create_task(keep_going("delivery of mails", self._work))
 
     async def drain(self, grace_s: float) -> None:
         """Take nothing more, give back what was not begun, and wait until all in hand is written down."""

@@ -73,9 +73,9 @@ class Resources:
         """Start in the background; readiness tells when all is there."""
         await self.foundation.open()
         tasks = self.foundation.tasks
-        tasks.start("last use of keys", self.keyring.note_use())
-        tasks.start("chat catch-up", self.chat.catch_up())
-        tasks.start("idempotency cleaning", self.acceptor.clean())
+        tasks.keep("last use of keys", self.keyring.note_use)
+        tasks.keep("chat catch-up", self.chat.catch_up)
+        tasks.keep("idempotency cleaning", self.acceptor.clean)
 
     async def close(self) -> None:
         """Stop in order."""

@@ -55,9 +55,9 @@ class Resources:
         """Start everything in the background."""
         metrics.FEED_EXPECTED.set(self._settings.replays)
         await self.foundation.open()
-        self.foundation.tasks.start("catalogue", self._refresh())
+        self.foundation.tasks.keep("catalogue", self._refresh)
         if self._settings.replays:
-            self.foundation.tasks.start("replay", self._replay())
+            self.foundation.tasks.keep("replay", self._replay)
 
     async def close(self) -> None:
         """The foundation ends the feed and the answers first; then nothing asks the upstream any more."""

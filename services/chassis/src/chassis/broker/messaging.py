@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from aiormq.channel import Channel
@@ -12,7 +13,7 @@ from chassis import logging, metrics
 from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
-from chassis.broker.rabbitmq import AWAY, Link, Publisher
+from chassis.broker.rabbitmq import AWAY, Link, Publisher, rejections_as_errors
 from chassis.broker.rpc import RpcClient
 from chassis.health import Health
 from chassis.resources import Tasks
@@ -67,12 +68,12 @@ class Messaging:
         for consumer in self._consumers:
             health.add(f"consumer-{consumer.queue}", consumer.check)
             health.add_vital(f"progress-{consumer.queue}", consumer.stuck)
-            tasks.start(f"consumer {consumer.queue}", consumer.run())
+            tasks.keep(f"consumer {consumer.queue}", partial(self._run, consumer))
         for server in self._servers:
             health.add("rpc", server.check)
-        tasks.start("queue census", self._count_queues())
-        tasks.start("link publish", self.publisher.link.run())
-        tasks.start("link consume", self.link.run())
+        tasks.keep("queue census", self._count_queues)
+        tasks.keep("link publish", self.publisher.link.run)
+        tasks.keep("link consume", self.link.run)
 
     async def drain(self, grace_s: float) -> None:
         """Take no more messages and settle those in hand."""
@@ -90,6 +91,14 @@ class Messaging:
         # Last: counting a queue that is not declared yet would close the channel.
         self._census = channel
 
+    async def _run(self, consumer: Consumer) -> None:
+        try:
+            await consumer.run()
+        except Exception:
+            # What its workers had in hand is settled by nobody: over a new connection it comes again.
+            self.link.interrupt()
+            raise
+
     async def _count_queues(self) -> None:
         """Ask the broker for ever how many consumers and messages the service's own queues have."""
         while True:
@@ -104,7 +113,8 @@ class Messaging:
         if channel is None:
             return
         try:
-            found = await channel.queue_declare(queue, passive=True, timeout=5)
+            with rejections_as_errors():
+                found = await channel.queue_declare(queue, passive=True, timeout=5)
         except AWAY as error:
             log.warning("queue not counted", queue=queue, reason=repr(error))
             return

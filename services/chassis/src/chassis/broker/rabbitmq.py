@@ -43,7 +43,7 @@ def rejections_as_errors() -> Iterator[None]:
     """Raise `ConnectionError` for what was waiting on a channel that closed.
 
     aiormq rejects it with CancelledError, or with a bare Exception: a task that nobody has cancelled would
-    end without a word, and for ever.
+    end without a word, and for ever. An end of the stream in the middle of a handshake is StopAsyncIteration.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def rejections_as_errors() -> Iterator[None]:
             raise
         raise ConnectionError("the channel was closed") from error
     except Exception as error:
-        if type(error) is not Exception:
+        if type(error) not in (Exception, StopAsyncIteration):
             raise
         raise ConnectionError("the channel was closed") from error
 
@@ -109,17 +109,26 @@ class Link:
         """Keep the link up for ever."""
         while True:
             try:
-                await self._connect()
-            except AWAY as error:
-                self._reason = f"cannot connect: {error or type(error).__name__}"
-                log.warning("waiting for the broker", link=self._name, reason=self._reason)
-            else:
-                await self._broken.wait()
-                self._reason = "connection lost, connecting again"
-                log.warning("lost the broker", link=self._name)
+                await self._hold()
+            except Exception as error:
+                self._reason = f"cannot connect: {error!r}"
+                await self._drop()
+                raise
             await self._drop()
             # Jitter: the processes of a cluster must not come back in one wave.
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
+
+    async def _hold(self) -> None:
+        """Connect, and stay until the connection is lost."""
+        try:
+            await self._connect()
+        except AWAY as error:
+            self._reason = f"cannot connect: {error or type(error).__name__}"
+            log.warning("waiting for the broker", link=self._name, reason=self._reason)
+            return
+        await self._broken.wait()
+        self._reason = "connection lost, connecting again"
+        log.warning("lost the broker", link=self._name)
 
     def interrupt(self) -> None:
         """Break the link on purpose, so that it is made anew."""

@@ -5,9 +5,13 @@ FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 
 -- name: touch_keys
+-- Locked in one order, so that two gateways never wait for each other crosswise.
+WITH known AS (
+    SELECT id FROM api_keys WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE api_keys SET last_used_at = used.at
-FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
-WHERE api_keys.id = used.id
+FROM known JOIN unnest($1::text[], $2::timestamptz[]) AS used (id, at) ON used.id = known.id
+WHERE api_keys.id = known.id
 
 -- name: insert_key
 INSERT INTO api_keys (id, user_id, name, digest, scopes, expires_at)

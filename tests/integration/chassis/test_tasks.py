@@ -1,0 +1,308 @@
+"""Long-lived tasks outlive errors that nobody expects; what does die all the same ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from batch_processor.operations import discover
+from batch_processor.resources import Resources as BatchProcessor
+from batch_processor.settings import BatchProcessorSettings
+from chassis import resources
+from chassis.broker.consumer import Direct
+from chassis.broker.envelope import Delivery, command, new_id
+from chassis.broker.rabbitmq import Link
+from chassis.resources import Tasks, keep_going
+from contracts.batches import INTAKE, CancelBatch
+from contracts.topology import BATCH_PROCESSOR
+from emailer import dispatcher
+from emailer.resources import Resources as Email
+from emailer.settings import EmailSettings
+from gateway.resources import Resources as Gateway
+from gateway.settings import GatewaySettings
+from native.ports import Ports
+from stock_data.resources import Resources as StockData
+from stock_data.settings import StockDataSettings
+from waiting import until
+
+Loop = Callable[[], Awaitable[None]]
+
+# What every service has, and what is its own.
+_SHARED = {
+    "database watch",
+    "inbox cleaning",
+    "link consume",
+    "link publish",
+    "loop watchdog",
+    "outbox relay",
+    "parked messages",
+    "queue census",
+}
+SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
+    "gateway": (
+        lambda values: Gateway(GatewaySettings.model_validate({**values, "key_pepper": "a pepper of tests"})),
+        {"chat catch-up", "consumer gateway.events", "idempotency cleaning", "last use of keys"},
+    ),
+    "stock-data": (
+        lambda values: StockData(StockDataSettings.model_validate(values)),
+        {"catalogue", "replay"},
+    ),
+    "email": (lambda values: Email(EmailSettings.model_validate(values)), {"consumer email.send"}),
+    "batch-processor": (
+        lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
+        {
+            "consumer batch-processor.chunk",
+            "consumer batch-processor.intake",
+            "dispatch",
+            "housekeeping",
+            "progress",
+            "removal",
+        },
+    ),
+}
+DELIVERY = {"claiming of mails", "recording of outcomes", "leases of mails", "delivery of mails"}
+
+
+def failures(name: str) -> float:
+    return REGISTRY.get_sample_value("tickwire_background_task_failures_total", {"task": name}) or 0
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_FIRST_PAUSE_S", 0.01)
+
+
+def failing_once(loop: Loop, error: BaseException) -> Loop:
+    begun = 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise error
+        await loop()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("unexpected"), ExceptionGroup("several", [ValueError("one")]), asyncio.CancelledError()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_loop_goes_on_after_an_unexpected_error(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = asyncio.Event()
+
+    async def loop() -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    before, tasks = failures("a loop"), Tasks()
+    tasks.keep("a loop", failing_once(loop, error))
+    await asyncio.wait_for(running.wait(), 5)
+    assert (tasks.check(), failures("a loop") - before) == (None, 1)
+    assert "a loop" in "".join(capsys.readouterr())
+    await tasks.close()
+
+
+async def test_a_loop_that_ends_is_begun_again() -> None:
+    before, rounds = failures("short"), 0
+
+    async def loop() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    tasks = Tasks()
+    tasks.keep("short", loop)
+    await until(lambda: rounds >= 3)
+    await tasks.close()
+    assert failures("short") - before >= 2
+
+
+async def test_the_pause_grows_with_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "_LONGEST_PAUSE_S", 0.04)
+    pauses: list[float] = []
+    pause = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await pause(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+
+    async def loop() -> None:
+        raise KeyError("always")
+
+    keeping = asyncio.create_task(keep_going("hopeless", loop))
+    while len(pauses) < 5:
+        await pause(0)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert pauses[:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
+
+
+async def test_a_cancellation_ends_a_loop() -> None:
+    keeping = asyncio.create_task(keep_going("cancelled", asyncio.Event().wait))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(keeping, 5)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_loop_of_a_service_outlives_an_unexpected_error(
+    service: str, broker_url: str, fresh_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, own = SERVICES[service]
+    names = _SHARED | own | (DELIVERY if service == "email" else set())
+    before = {name: failures(name) for name in names}
+    keep, start, started = Tasks.keep, Tasks.start, set[str]()
+
+    def keep_broken(self: Tasks, name: str, loop: Loop) -> None:
+        keep(self, name, failing_once(loop, KeyError("unexpected")))
+
+    def note(self: Tasks, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        started.add(name)
+        start(self, name, coroutine)
+
+    def keep_going_broken(name: str, loop: Loop) -> Coroutine[Any, Any, None]:
+        return keep_going(name, failing_once(loop, KeyError("unexpected")))
+
+    monkeypatch.setattr(Tasks, "keep", keep_broken)
+    monkeypatch.setattr(Tasks, "start", note)
+    monkeypatch.setattr(dispatcher, "keep_going", keep_going_broken)
+    running = build(
+        {"rabbitmq_url": broker_url, "postgres_dsn": await fresh_database(), "shutdown_grace_s": 2}
+    )
+    health = running.foundation.health
+    await running.open()
+    try:
+        await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
+        await until(lambda: all(failures(name) > before[name] for name in names))
+        assert health.failures() == {}
+        # What is not kept has an end of its own.
+        assert started - _SHARED - own == {"startup"} | ({"delivery"} if service == "email" else set())
+    finally:
+        await running.close()
+
+
+async def test_what_a_failed_consumer_had_in_hand_comes_again(bench: Any) -> None:
+    taken: list[int] = []
+    entered, handled = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: Delivery[CancelBatch]) -> None:
+        taken.append(1)
+        if len(taken) == 1:
+            entered.set()
+            await asyncio.Event().wait()
+        handled.set()
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(INTAKE, {CancelBatch: Direct(handle)})
+    consumer = worker.messaging._consumers[0]
+    run = consumer.run
+
+    async def fail_in_hand() -> None:
+        consumer.run = run
+        running = asyncio.create_task(run())
+        await entered.wait()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        raise KeyError("unexpected")
+
+    consumer.run = fail_in_hand
+    await bench.run(worker)
+    await worker.messaging.publisher.publish(command(CancelBatch(batch_id=new_id(), owner_id="ann")))
+    await asyncio.wait_for(handled.wait(), 20)
+    assert len(taken) == 2
+
+
+async def test_a_link_takes_the_end_of_the_stream_during_its_set_up_for_a_broker_that_is_away(
+    broker_url: str,
+) -> None:
+    tries = 0
+
+    async def set_up(_: Link) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            # What aiormq raises where it expects a frame.
+            raise StopAsyncIteration
+
+    link = Link(broker_url, name="test", on_open=set_up)
+    running = asyncio.create_task(link.run())
+    try:
+        assert await link.wait_connected(10)
+        assert tries == 2
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await link.close()
+
+
+async def test_a_link_leaves_no_connection_behind_when_its_set_up_fails_unexpectedly(broker_url: str) -> None:
+    connections: list[Any] = []
+
+    async def set_up(link: Link) -> None:
+        connections.append(link._connection)
+        if len(connections) == 1:
+            raise KeyError("unexpected")
+
+    link = Link(broker_url, name="test", on_open=set_up)
+    tasks = Tasks()
+    tasks.keep("link", link.run)
+    try:
+        assert await link.wait_connected(10)
+        assert connections[0] is not connections[1]
+        assert connections[0].is_closed
+        assert link.check() is None
+    finally:
+        await tasks.close()
+        await link.close()
+
+
+_DYING = """
+import asyncio
+from chassis import asgi, logging
+from chassis.health import Health
+from chassis.http import ops_routes
+from chassis.resources import Tasks
+
+logging.configure(service="dying", level="INFO", style="json")
+health, tasks = Health(), Tasks()
+health.add_vital("tasks", tasks.check)
+app = ops_routes(health)
+
+async def die():
+    raise RuntimeError("out of luck")
+
+door = asgi.Door(app, "127.0.0.1", {port})
+serve = asgi._serve
+
+async def serve_with_a_task(*arguments, **settings):
+    tasks.start("doomed", die())
+    return await serve(*arguments, **settings)
+
+asgi._serve = serve_with_a_task
+asgi.serve([door], health=health, delay_s=0, grace_s=1)
+"""
+
+
+async def test_a_dead_vital_task_ends_the_process_and_says_so() -> None:
+    code = _DYING.format(port=Ports.free().gateway)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(60):
+        out, error = await process.communicate()
+    assert process.returncode == 1, (out, error)
+    last = error.splitlines()[-1]
+    assert last == b"ended, to be started again: doomed died: RuntimeError('out of luck')"
