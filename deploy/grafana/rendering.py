@@ -104,7 +104,8 @@ def _panel(panel: Panel, number: int) -> dict[str, Any]:
                 "displayMode": "table",
                 "placement": "bottom",
                 "showLegend": True,
-                "calcs": ["lastNotNull", "max"],
+                # What is gone has no value now: with the last one that it had it would look alive.
+                "calcs": ["last", "max"],
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },

@@ -93,7 +93,7 @@ BOARD = Board(
         ),
         panel(
             "Ready processes",
-            "Processes that report that they can work, by service.",
+            "Processes that report that they can work; a service without a value does not answer.",
             "short",
             total("tickwire_ready", "service"),
         ),

@@ -53,6 +53,11 @@ def test_every_panel_is_a_graph_over_time_that_says_what_it_shows(dashboard: Any
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
+def test_a_legend_does_not_go_on_with_the_last_value_of_what_is_gone(dashboard: Any) -> None:
+    for panel in dashboard["panels"]:
+        assert panel["options"]["legend"]["calcs"] == ["last", "max"]
+
+
 def test_panels_do_not_lie_on_each_other(dashboard: Any) -> None:
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     cells = [
