@@ -1,4 +1,4 @@
-"""Migrations leave the release before them working: they run first, and its pods go on beside the new ones."""
+"""Migrations leave the release before them working: they run first, and its pods go on meanwhile."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ FILES = sorted(
     (*_SERVICES.glob("*/src/*/migrations/*.sql"), *_SERVICES.glob("chassis/src/chassis/schema/*.sql"))
 )
 
+_WITHOUT_DEFAULT = r"(?=[^,;]*\bNOT\s+NULL\b)(?![^,;]*\bDEFAULT\b)"
 # What the code of the release before may still use, or does not fill in.
 _BREAKS = {
     "takes something away": r"\bDROP\s+(TABLE|COLUMN|TYPE|VIEW|FUNCTION|SCHEMA)\b",
     "renames something": r"\bRENAME\b",
     "changes a type": r"\bALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b",
     "demands what was optional": r"\bSET\s+NOT\s+NULL\b",
-    "adds a column that old code does not fill in": r"\bADD\s+COLUMN\b(?=[^,;]*\bNOT\s+NULL\b)(?![^,;]*\bDEFAULT\b)",
+    "adds a column that old code does not fill in": rf"\bADD\s+COLUMN\b{_WITHOUT_DEFAULT}",
 }
 
 
