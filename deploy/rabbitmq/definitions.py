@@ -18,7 +18,8 @@ FILE = Path(__file__).with_name("definitions.json")
 
 _MOST_MESSAGES = 1_000_000
 _MOST_BYTES = 2 * 1024**3
-_MOST_DELIVERIES = 20
+# How often a message is brought again to a consumer that dies with it.
+DELIVERY_LIMIT = 20
 
 
 def build() -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _queue_policies() -> list[dict[str, Any]]:
         # Only a message that kills its consumer again and again gets here: the consumer parks the rest.
         limited = {
             **limits,
-            "delivery-limit": _MOST_DELIVERIES,
+            "delivery-limit": DELIVERY_LIMIT,
             "dead-letter-exchange": "parked",
             "dead-letter-routing-key": parked,
             "dead-letter-strategy": "at-least-once",

@@ -8,11 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import aiormq
 import pytest
+from aiormq.abc import DeliveredMessage
 
+from chassis import tracing
 from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
 from chassis.deadlines import Deadline
@@ -31,6 +36,8 @@ from contracts.parked import (
     ReplayParked,
 )
 from contracts.topology import BATCH_PROCESSOR, GATEWAY, parked_queue
+from integration.chassis.conftest import running
+from rabbitmq.definitions import DELIVERY_LIMIT
 from waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -68,16 +75,46 @@ def cancel(owner: str) -> Outgoing:
     return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
 
 
-async def park(worker: Foundation, *owners: str) -> list[ParkedMessage]:
+async def park(worker: Foundation, *owners: str, already: int = 0) -> list[ParkedMessage]:
     for owner in owners:
         await worker.messaging.publisher.publish(cancel(owner))
 
     async def all_parked() -> Any:
         page = await worker.parked.page(ListParked(), SOON)
-        return page.data if len(page.data) == len(owners) else None
+        return page.data if len(page.data) == already + len(owners) else None
 
     found: list[ParkedMessage] = await until(all_parked)
     return found
+
+
+async def open_messages(worker: Foundation) -> list[ParkedMessage]:
+    return (await worker.parked.page(ListParked(), SOON)).data
+
+
+async def parked_ids(worker: Foundation, at_least: int = 1) -> list[str] | None:
+    found = [message.message_id for message in await open_messages(worker)]
+    return found if len(found) >= at_least else None
+
+
+async def header(worker: Foundation, number: int, name: str) -> object:
+    return (await worker.parked.inspect(InspectParked(id=number), SOON)).headers[name]
+
+
+async def die_with_it_until_the_limit(broker_url: str) -> None:
+    """Take the only message of the queue and vanish, as often as the broker allows."""
+    connection = await aiormq.connect(broker_url)
+    for _ in range(DELIVERY_LIMIT + 1):
+        channel = await connection.channel()
+        taken = asyncio.get_running_loop().create_future()
+
+        async def take(message: DeliveredMessage, taken: Any = taken) -> None:
+            if not taken.done():
+                taken.set_result(message)
+
+        await channel.basic_consume(QUEUE, take)
+        await asyncio.wait_for(taken, 20)
+        await channel.close()
+    await connection.close()
 
 
 async def effects(worker: Foundation) -> list[str]:
@@ -145,6 +182,70 @@ async def test_a_message_that_fails_again_is_parked_again(worker: Foundation) ->
     assert again.id != message.id
 
 
+async def test_messages_of_the_same_filter_are_replayed_beside_one_without_a_proper_id(
+    worker: Foundation, picky: Picky
+) -> None:
+    strange = Outgoing("commands", QUEUE, b"{}", "batch.cancel.v1", "no id of ours", stamp())
+    await worker.messaging.publisher.publish(strange)
+    await until(lambda: parked_ids(worker))
+    (message,) = [m for m in await park(worker, "ann", already=1) if m.reason == "permanent"]
+    picky.is_mended = True
+    replay = ReplayParked(wanted=ParkedFilter(queue=QUEUE), actor="test")
+    assert await worker.parked.replay(replay, SOON) == ParkedDecided(count=1, skipped=1)
+    await until(lambda: _has(worker, ["ann"]))
+    assert await parked_ids(worker) == ["no id of ours"]
+    discard = DiscardParked(wanted=ParkedFilter(queue=QUEUE), actor="test")
+    assert (await worker.parked.discard(discard, SOON)).count == 1
+    (replayed,) = (await worker.parked.page(ListParked(state="replayed"), SOON)).data
+    assert replayed.id == message.id
+
+
+async def test_a_replayed_message_with_which_its_consumers_die_is_parked_again(
+    bench: Any, broker_url: str, picky: Picky
+) -> None:
+    """The broker's own delivery limit, twice: nothing of an earlier parking may make the next a duplicate."""
+    first = await bench.build(BATCH_PROCESSOR)
+    first.consume(QUEUE, {CancelBatch: InTransaction(picky.handle)})
+    async with running(first):
+        tracing.begin()
+        (refused,) = await park(first, "ann")
+        traceparent = await header(first, refused.id, "traceparent")
+    keeper = await bench.run(
+        await bench.build(BATCH_PROCESSOR, dsn=first.settings.postgres_dsn.get_secret_value())
+    )
+    known = {refused.id}
+    for _ in range(2):
+        replay = ReplayParked(wanted=ParkedFilter(queue=QUEUE), actor="test")
+        assert (await keeper.parked.replay(replay, SOON)).count == 1
+        await die_with_it_until_the_limit(broker_url)
+        (again,) = await until(lambda: open_messages(keeper))
+        assert again.id not in known
+        assert (again.message_id, again.queue) == (refused.message_id, QUEUE)
+        assert (again.reason, again.last_error) == (
+            "delivery-limit",
+            "the consumer died with this message each time",
+        )
+        assert await header(keeper, again.id, "traceparent") == traceparent
+        known.add(again.id)
+
+
+async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: Foundation) -> None:
+    died = {"queue": QUEUE, "reason": "delivery_limit", "time": datetime(2026, 1, 2, tzinfo=UTC)}
+    message = cancel("ann")
+    dead = replace(
+        message,
+        exchange="parked",
+        routing_key=parked_queue(BATCH_PROCESSOR),
+        headers={**message.headers, "x-sent-at": 1, "x-death": [died]},
+    )
+    for _ in range(2):
+        await worker.messaging.publisher.publish(dead)
+    await worker.messaging.publisher.publish(replace(dead, message_id=str(new_id())))
+    assert len(await until(lambda: parked_ids(worker, 2))) == 2
+    page = await worker.parked.page(ListParked(), SOON)
+    assert {m.parked_at for m in page.data} == {died["time"]}
+
+
 async def test_a_discarded_message_stays_on_record(worker: Foundation) -> None:
     (message,) = await park(worker, "ann")
     wanted = ParkedFilter(message_type="batch.cancel.v1")
@@ -197,8 +298,11 @@ async def test_the_command_line_does_all_of_it_without_a_gateway(worker: Foundat
     assert [message["id"] for message in listed["data"]] == [kept.id, given_up.id]
     owner = (await command_line(dsn, "inspect", str(kept.id)))["body"]["owner_id"]
     assert owner in ("ann", "bob")
-    assert await command_line(dsn, "replay", "--id", str(kept.id), "--rate", "10") == {"count": 1}
-    assert await command_line(dsn, "discard", "--queue", QUEUE) == {"count": 1}
+    assert await command_line(dsn, "replay", "--id", str(kept.id), "--rate", "10") == {
+        "count": 1,
+        "skipped": 0,
+    }
+    assert await command_line(dsn, "discard", "--queue", QUEUE) == {"count": 1, "skipped": 0}
     await until(lambda: _has(worker, [owner]))
     (decided,) = (await command_line(dsn, "list", "--state", "discarded"))["data"]
     assert (decided["id"], decided["decided_by"].endswith("(command line)")) == (given_up.id, True)

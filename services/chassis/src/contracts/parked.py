@@ -94,6 +94,7 @@ class DiscardParked(Request):
 
 
 class ParkedDecided(Reply):
-    """How many messages were replayed or discarded."""
+    """How many messages were replayed or discarded; `skipped` cannot be, for want of a proper id."""
 
     count: int
+    skipped: int = 0

@@ -157,7 +157,7 @@ def register(api: Api, desk: ParkedDesk) -> None:
         wanted = await read_json(ReplayInput)
         request = ReplayParked(wanted=wanted.wanted(), rate_per_s=wanted.rate_per_s, actor=_actor(principal))
         decided = await desk.replay(wanted.service, request, api.deadline())
-        return answer({"replayed": decided.count}, 202)
+        return answer({"replayed": decided.count, "skipped": decided.skipped}, 202)
 
     @api.route("/v1/admin/parked/discard", methods=("POST",), scope="admin")
     async def discard_parked(principal: Principal) -> Response:

@@ -39,6 +39,7 @@ from contracts.topology import parked_queue
 log = logging.get(__name__)
 
 _PAUSE_S = 1
+_DELIVERY_LIMIT = "delivery-limit"
 _DIED = "the consumer died with this message each time"
 _MOST_ATTEMPTS = 1_000_000
 _LATEST_MS = 253_402_300_800_000
@@ -59,16 +60,29 @@ _DECIDE = f"""
 UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
 WHERE {_FITS} AND state = 'parked'
 """  # noqa: S608 - only constants
-# Through the default exchange a routing key is a queue's name. The rate is kept by due times.
+# What only the parking said. A message that kept it would be taken for the same parking when its consumer
+# dies with it: the broker parks what it gets.
+_OF_PARKING = [names.PARKED_AT, names.REASON, names.QUEUE, names.ERROR, names.FIRST_ERROR]
+# Without such an id a message is undecodable wherever it goes: to send it again helps nobody.
+_HAS_PROPER_ID = "message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'"
+# Through the default exchange a routing key is a queue's name. The rate is kept by due times, and the age of
+# a message counts from there: one that is not due is not late.
 _REPLAY = f"""
-WITH chosen AS ({_DECIDE} RETURNING id, message_id, message_type, queue, headers, body),
-sent AS (
-    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at)
-    SELECT message_id::uuid, '', queue, message_type, headers || $9::jsonb, body,
-        now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second'
+WITH chosen AS (
+    {_DECIDE} AND {_HAS_PROPER_ID} RETURNING id, message_id, message_type, queue, headers, body
+),
+timed AS (
+    SELECT *, now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second' AS due_at
     FROM chosen
+),
+sent AS (
+    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at, created_at)
+    SELECT message_id::uuid, '', queue, message_type, (headers - $9::text[]) || $10::jsonb, body,
+        due_at, due_at
+    FROM timed
 )
-SELECT count(*) FROM chosen
+SELECT (SELECT count(*) FROM chosen) AS count,
+    (SELECT count(*) FROM parked WHERE {_FITS} AND state = 'parked' AND NOT {_HAS_PROPER_ID}) AS skipped
 """  # noqa: S608 - only constants
 _DISCARD = f"WITH chosen AS ({_DECIDE} RETURNING id) SELECT count(*) FROM chosen"  # noqa: S608 - only constants
 _COUNT = "SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue"
@@ -103,14 +117,14 @@ class Parked:
     async def store(self, message: DeliveredMessage) -> None:
         """Keep a message that came out of the parked queue."""
         properties = message.header.properties
-        headers = dict(properties.headers or {})
+        headers = {**(properties.headers or {}), **_death(properties.headers or {})}
         async with self._postgres.connection() as connection:
             await connection.execute(
                 _STORE,
                 _storable(properties.message_id),
                 _storable(properties.message_type),
-                _storable(text(headers, names.QUEUE)) or _queue_of_death(headers),
-                _storable(text(headers, names.REASON)) or "delivery-limit",
+                _storable(text(headers, names.QUEUE)),
+                _storable(text(headers, names.REASON)) or _DELIVERY_LIMIT,
                 _count(headers.get(names.ATTEMPT)),
                 _storable(text(headers, names.FIRST_ERROR)) or _DIED,
                 _storable(text(headers, names.ERROR)) or _DIED,
@@ -142,18 +156,27 @@ class Parked:
         )
 
     async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
-        """Send messages to their queues again under their old ids, as a first try."""
+        """Send messages to their queues again under their old ids, as a first try.
+
+        Those without a proper id are skipped and stay parked: they can only be discarded.
+        """
         _require_choice(request.wanted)
         now = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
-        arguments = (*_decision(request, "replayed"), request.rate_per_s, orjson.dumps(now).decode())
+        decision = _decision(request, "replayed")
         async with self._postgres.connection() as connection:
-            try:
-                count = await connection.fetchval(_REPLAY, *arguments)
-            except asyncpg.DataError as error:
-                raise InvalidInput("A message without a proper id cannot be replayed; discard it.") from error
+            row = await connection.fetchrow(
+                _REPLAY, *decision, request.rate_per_s, _OF_PARKING, orjson.dumps(now).decode()
+            )
+        assert row is not None
+        decided = ParkedDecided(count=row["count"], skipped=row["skipped"])
         self._replayed()
-        log.info("parked messages replayed", count=count, actor=request.actor, wanted=str(request.wanted))
-        return ParkedDecided(count=count)
+        log.info(
+            "parked messages replayed",
+            **decided.model_dump(),
+            actor=request.actor,
+            wanted=str(request.wanted),
+        )
+        return decided
 
     async def discard(self, request: DiscardParked, _: Deadline) -> ParkedDecided:
         """Give messages up; the record of them stays for 30 days."""
@@ -247,8 +270,22 @@ def _moment(epoch_ms: object) -> datetime | None:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
-def _queue_of_death(headers: Mapping[str, Any]) -> str:
+def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What parking would have said, of a message that the broker has parked itself.
+
+    Its moment is the same each time that the broker delivers it. The broker tells it in whole seconds: a
+    message that was sent later than that has died later.
+    """
     deaths = headers.get("x-death")
-    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        return str(deaths[0].get("queue", ""))
-    return ""
+    if not (isinstance(deaths, list) and deaths and isinstance(deaths[0], dict)):
+        return {}
+    told: dict[str, Any] = {
+        names.QUEUE: str(deaths[0].get("queue", "")),
+        names.REASON: _DELIVERY_LIMIT,
+        names.ERROR: _DIED,
+    }
+    died_at, sent_at = deaths[0].get("time"), headers.get(names.SENT_AT)
+    if isinstance(died_at, datetime):
+        died_ms = int(died_at.timestamp() * 1000)
+        told[names.PARKED_AT] = max(died_ms, sent_at) if isinstance(sent_at, int) else died_ms
+    return told
