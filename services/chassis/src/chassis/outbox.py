@@ -36,7 +36,7 @@ UPDATE outbox SET attempts = attempts + 1,
 WHERE id = ANY($1::bigint[])
 """
 _MEASURE = """
-SELECT count(*) AS depth, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
+SELECT count(*) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s
 FROM (SELECT created_at FROM outbox ORDER BY id LIMIT $1) AS head
 """
 
@@ -124,7 +124,8 @@ class Relay:
 
     async def _drain(self) -> None:
         while await self._relay_step() == self._step:
-            pass
+            # Under a load that never lets up this is the only place that sees how much waits.
+            await self._measure()
 
     async def _relay_step(self) -> int:
         async with self._postgres.transaction() as connection:
