@@ -48,7 +48,7 @@ _SHARED = {
 SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "gateway": (
         lambda values: Gateway(GatewaySettings.model_validate({**values, "key_pepper": "a pepper of tests"})),
-        {"chat catch-up", "consumer gateway.events", "idempotency cleaning", "last use of keys"},
+        {"chat catch-up", "consumer gateway.events", "last use of keys", "removal of old acceptances"},
     ),
     "stock-data": (
         lambda values: StockData(StockDataSettings.model_validate(values)),

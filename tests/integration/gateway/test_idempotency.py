@@ -125,9 +125,49 @@ async def test_old_records_are_removed(door: Any) -> None:
     await door.database.execute(
         "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'forgotten'"
     )
-    await door.gateway.resources.acceptor._repository.clean()
+    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
     rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('forgotten', 'remembered')")
     assert [row["key"] for row in rows] == ["remembered"]
+
+
+async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: Any) -> None:
+    await door.database.execute(
+        "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
+        " SELECT '1', 'many-' || n, '', now() - interval '25 hours' FROM generate_series(1, 5500) AS n"
+    )
+    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    assert await door.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
+
+
+async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Any) -> None:
+    await door.database.execute(
+        "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
+        " SELECT '1', key, '', now() - interval '25 hours' FROM unnest('{held,free}'::text[]) AS key"
+    )
+    async with door.database.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM idempotency WHERE key = 'held' FOR UPDATE")
+        async with asyncio.timeout(5):
+            await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('held', 'free')")
+    assert [row["key"] for row in rows] == ["held"]
+
+
+async def test_what_ended_long_ago_is_forgotten_and_what_has_not_ended_is_not(door: Any) -> None:
+    await door.database.execute(
+        "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at, changed_at)"
+        " SELECT gen_random_uuid(), 'old', 'email', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'delivered' END,"
+        " now() - interval '100 days', now() - make_interval(days => CASE n % 2 WHEN 0 THEN 91 ELSE 89 END)"
+        " FROM generate_series(1, 5000) AS n"
+    )
+    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    rows = await door.database.fetch(
+        "SELECT status, changed_at < now() - interval '90 days' AS is_old, count(*) FROM acceptances"
+        " WHERE owner_id = 'old' GROUP BY 1, 2"
+    )
+    assert {(row["status"], row["is_old"]): row["count"] for row in rows} == {
+        ("queued", True): 500,
+        ("delivered", False): 2500,
+    }
 
 
 async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Any, house: Any) -> None:

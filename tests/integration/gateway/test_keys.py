@@ -237,7 +237,7 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
     monkeypatch.setattr(keyring, "_TOUCH_EVERY_S", 0.05)
     monkeypatch.setattr(acceptor, "_CLEAN_EVERY_S", 0.05)
     door = await house.open()
-    refused = {name: _failures(name) for name in ("last use of keys", "idempotency cleaning")}
+    refused = {name: _failures(name) for name in ("last use of keys", "removal of old acceptances")}
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at) VALUES ('1', 'old', '', '2020-01-01')"
     )

@@ -47,7 +47,7 @@ class Resources:
         self.keyring = KeyRing(self.identity, self.pepper)
         self.users = UserDesk(self.identity, Cache(settings.memcached_address, name="gateway-users"))
         acceptances = AcceptanceRepository(postgres, statements)
-        self.acceptor = Acceptor(acceptances, self.foundation.relay)
+        self.acceptor = Acceptor(acceptances, self.foundation.relay, retention_days=settings.retention_days)
         self.emails = EmailDesk(self.acceptor, self.rpc)
         uploads = UploadDesk(self.acceptor, acceptances, messaging.publisher)
         self.batches = BatchDesk(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
@@ -75,7 +75,7 @@ class Resources:
         tasks = self.foundation.tasks
         tasks.keep("last use of keys", self.keyring.note_use)
         tasks.keep("chat catch-up", self.chat.catch_up)
-        tasks.keep("idempotency cleaning", self.acceptor.clean)
+        tasks.keep("removal of old acceptances", self.acceptor.clean)
 
     async def close(self) -> None:
         """Stop in order."""

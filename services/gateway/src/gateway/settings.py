@@ -60,6 +60,12 @@ class GatewaySettings(Settings):
         default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
     )
 
+    retention_days: int = Field(
+        default=90,
+        ge=1,
+        description="days after its end that the gateway forgets accepted work and a task's unique_key",
+        examples=["90"],
+    )
     prometheus_url: SecretStr | None = Field(
         default=None,
         description="address of the Prometheus that /console/status draws from; none: the page says so",

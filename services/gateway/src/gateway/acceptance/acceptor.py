@@ -37,9 +37,10 @@ class Accepted:
 class Acceptor:
     """Accepts work for later, whether or not the services that will do it are there now."""
 
-    def __init__(self, repository: AcceptanceRepository, relay: Relay) -> None:
+    def __init__(self, repository: AcceptanceRepository, relay: Relay, *, retention_days: int) -> None:
         self._repository = repository
         self._relay = relay
+        self._retention_days = retention_days
 
     async def accept(
         self,
@@ -98,13 +99,13 @@ class Acceptor:
         self._relay.wake()
 
     async def clean(self) -> None:
-        """Remove old idempotency records, for ever."""
+        """Remove old idempotency records, and acceptances that ended long ago, for ever."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
             try:
-                await self._repository.clean()
+                await self._repository.clean(keep_days=self._retention_days)
             except DatabaseUnavailable as error:
-                log.warning("idempotency records not cleaned", reason=error.detail)
+                log.warning("old acceptances not removed", reason=error.detail)
 
 
 def new_acceptance(id: UUID, principal: Principal, kind: str, operation: str | None = None) -> Acceptance:  # noqa: A002

@@ -16,6 +16,9 @@ from chassis.postgres import Connection, Postgres
 from contracts.batches import Operation
 from gateway.acceptance.idempotency import IdempotencyKey
 
+# Short transactions, as many as it takes: what comes in a minute must go in a minute.
+_STEP = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
@@ -40,7 +43,7 @@ class Answered:
 
 
 class AcceptanceRepository:
-    """Every method is one transaction."""
+    """Every method is one transaction, or one for each step."""
 
     def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
         self._postgres = postgres
@@ -116,10 +119,10 @@ class AcceptanceRepository:
                 *outbox.columns(messages),
             )
 
-    async def clean(self) -> None:
-        """Remove up to a thousand idempotency records older than 24 hours."""
-        async with self._postgres.connection() as connection:
-            await connection.execute(self._queries["clean_idempotency"])
+    async def clean(self, *, keep_days: int) -> None:
+        """Remove idempotency records older than 24 hours, and what ended `keep_days` days ago."""
+        await self._remove("clean_idempotency")
+        await self._remove("clean_acceptances", keep_days)
 
     async def change_statuses(
         self, connection: Connection, changes: Sequence[tuple[UUID, str, datetime]]
@@ -149,3 +152,10 @@ class AcceptanceRepository:
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(self._queries["list_operations"])
         return [{**row, "item_schema": orjson.loads(row["item_schema"])} for row in rows]
+
+    async def _remove(self, query: str, *arguments: object) -> None:
+        removed = _STEP
+        while removed == _STEP:
+            async with self._postgres.connection() as connection:
+                tag = await connection.execute(self._queries[query], *arguments, _STEP)
+            removed = int(tag.split()[-1])

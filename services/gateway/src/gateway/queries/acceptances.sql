@@ -54,8 +54,17 @@ SELECT m.* FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb
 WHERE NOT EXISTS (SELECT FROM acceptances WHERE id = $1)
 
 -- name: clean_idempotency
+-- What somebody holds is passed over: another gateway removes it, or it is being used anew.
 DELETE FROM idempotency WHERE (owner_id, key) IN (
-    SELECT owner_id, key FROM idempotency WHERE created_at < now() - interval '24 hours' LIMIT 1000
+    SELECT owner_id, key FROM idempotency WHERE created_at < now() - interval '24 hours'
+    LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+
+-- name: clean_acceptances
+-- What nobody has heard of yet stays, however old: it is all that is known of it.
+DELETE FROM acceptances WHERE id IN (
+    SELECT id FROM acceptances WHERE changed_at < now() - make_interval(days => $1) AND status <> 'queued'
+    LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: find_acceptance
