@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import asyncpg
 import pytest
 
 from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
 from doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
 from doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
-from emailer import repository
-from emailer.attempts import Patience
+from emailer import attempts, repository
+from emailer.attempts import Attempt, Job, Outcome, Patience
 from waiting import until
 
 READER = "reader@example.com"
@@ -333,6 +336,86 @@ async def test_mails_outlive_a_database_that_loses_its_connections(post_office: 
         for command in commands:
             await post_office.reaches(command, "delivered")
     assert len({mail.message["message-id"] for mail in post_office.server.received}) == 60
+
+
+async def test_a_mail_that_this_release_cannot_read_waits_and_holds_nobody_up(
+    post_office: PostOffice,
+) -> None:
+    newer, others = mail(), [mail(), mail()]
+    await post_office.accept(newer, *others)
+    await _change_letter(
+        post_office, newer, """jsonb_set(letter::jsonb, '{sender,group}', '"of a newer release"')"""
+    )
+    async with post_office.delivering():
+        for command in others:
+            await post_office.reaches(command, "delivered")
+        email = await post_office.reaches(newer, "deferred")
+        attempt = email.recipients[0].attempts[0]
+        assert attempt.smtp_reply == "the mail is stored in a form that this release cannot read"
+        assert (attempt.host, attempt.smtp_code) == ("", None)
+        assert email.recipients[0].next_attempt_at is not None
+        # Who can read it delivers it.
+        await _change_letter(post_office, newer, "letter::jsonb #- '{sender,group}'")
+        await post_office.reaches(newer, "delivered")
+    assert len(post_office.server.received) == 3
+
+
+async def test_a_mail_that_nobody_could_read_expires(post_office: PostOffice) -> None:
+    command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1))
+    await post_office.accept(command)
+    await _change_letter(post_office, command, "'[]'")
+    async with post_office.delivering():
+        email = await post_office.reaches(command, "expired")
+    assert set(outcomes(email)) == {"deferred"}
+
+
+async def test_an_outcome_is_written_in_spite_of_a_deadlock(post_office: PostOffice) -> None:
+    command = mail()
+    await post_office.accept(command)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    other = await asyncpg.connect(post_office.dsn)
+    # The server ends the one that looks for deadlocks first.
+    await other.execute("SET deadlock_timeout = '60s'")
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("SELECT FROM emails FOR UPDATE")
+    async with post_office.delivering():
+        await until(lambda: _is(post_office, waiting, 1))
+        await other.execute("UPDATE recipients SET size_bytes = size_bytes")
+        await transaction.rollback()
+        email = await post_office.reaches(command, "delivered")
+    await other.close()
+    assert outcomes(email) == ["delivered"]
+    assert len(post_office.server.received) == 1
+
+
+async def test_an_outcome_that_no_database_would_take_holds_nobody_up(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = mail(to=["bad@example.com"]), mail()
+    answered = attempts.answered
+
+    def answer(job: Job, *arguments: Any, draft: Attempt, **settings: Any) -> Outcome | None:
+        host = "a\0b" if job.address == "bad@example.com" else draft.host
+        return answered(job, *arguments, draft=replace(draft, host=host), **settings)
+
+    monkeypatch.setattr(attempts, "answered", answer)
+    await post_office.accept(bad, good)
+    async with post_office.delivering():
+        email = await post_office.reaches(good, "delivered")
+        await until(lambda: len(post_office.server.received) == 2)
+    assert outcomes(email) == ["delivered"]
+    assert (await post_office.read(bad)).status == "sending"
+
+
+async def _change_letter(post_office: PostOffice, command: SendEmail, letter: str) -> None:
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(f"UPDATE emails SET letter = {letter} WHERE id = $1", command.email_id)
+
+
+async def _is(post_office: PostOffice, question: str, wanted: int) -> bool:
+    async with post_office.postgres.connection() as connection:
+        return bool(await connection.fetchval(question) == wanted)
 
 
 async def _stored_status(post_office: PostOffice, command: SendEmail, status: str) -> bool:

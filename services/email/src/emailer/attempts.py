@@ -17,17 +17,21 @@ FALLS_FORGIVEN = 2
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A stored mail as the delivery needs it. `recipient_count` counts the envelope."""
+    """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
+
+    Without `letter` it is stored in a form that cannot be read, and `flaw` says why.
+    """
 
     id: UUID
     owner_id: str
-    letter: Letter
+    letter: Letter | None
     accepted_at: datetime
     send_at: datetime | None
     expires_at: datetime
     recipient_count: int
     traceparent: str | None
     request_id: str | None
+    flaw: str = ""
 
     @property
     def dated(self) -> datetime:
@@ -121,6 +125,13 @@ def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
     found = ambiguous(job, reason, draft=draft, patience=patience)
     at_once = found.due_at is not None and job.tries < FALLS_FORGIVEN
     return replace(found, due_at=draft.at) if at_once else found
+
+
+def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+    """What follows when the letter cannot be read here: a newer release, which wrote it, may get to it."""
+    draft = replace(draft, host="")
+    reason = "the mail is stored in a form that this release cannot read"
+    return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
 
 
 def expired(job: Job) -> Outcome:

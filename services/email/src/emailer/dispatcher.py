@@ -20,6 +20,7 @@ from chassis.resources import keep_going
 from emailer import attempts, rendering, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.letters import Letter
 from emailer.recorder import Recorder
 from emailer.route import Route
 from emailer.smtp import Answer, Envelope, Session
@@ -157,6 +158,9 @@ class Dispatcher:
             self.recorder.add(attempts.fallen(job, draft=self._draft(), patience=self._patience))
         elif job.mail.expires_at <= datetime.now(UTC):
             self.recorder.add(attempts.expired(job))
+        elif job.mail.letter is None:
+            log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
+            self.recorder.add(attempts.unreadable(job, draft=self._draft(), patience=self._patience))
         else:
             self._waiting.put_nowait(job)
 
@@ -297,16 +301,16 @@ def _log_attempt(outcome: Outcome) -> None:
 
 async def _envelope(job: Job) -> Envelope:
     letter = job.mail.letter
+    assert letter is not None  # without one it was put aside when it was claimed
     big = letter.size_bytes > _BIG_BYTES
     return Envelope(
         sender=letter.sender.address,
         recipient=job.address,
-        content=await asyncio.to_thread(_render, job) if big else _render(job),
+        content=await asyncio.to_thread(_render, job, letter) if big else _render(job, letter),
         needs_utf8=letter.needs_utf8 or not job.address.isascii(),
     )
 
 
-def _render(job: Job) -> bytes:
-    letter = job.mail.letter
+def _render(job: Job, letter: Letter) -> bytes:
     identity = rendering.message_id(job.mail.id, position=job.position, domain=letter.sender.domain)
     return rendering.render(letter, identity=identity, at=job.mail.dated)

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis import logging, metrics
-from chassis.errors import DatabaseUnavailable
+from chassis import logging, metrics, redaction
+from chassis.errors import Unavailable
 from chassis.outbox import Relay as OutboxRelay
 from chassis.postgres import Postgres
 from contracts.emails import EmailStatus
@@ -22,12 +22,18 @@ log = logging.get(__name__)
 _GROUP = 200
 _GATHER_S = 0.01
 _PAUSE_S = 0.5
+_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
 
 class Recorder:
     """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 ms.
 
-    `recorded` is told which outcomes are written, or given up. While the database is away they are kept.
+    `recorded` is told which outcomes are written, or given up: those that no database would take. While it
+    is away, or refuses them for a reason that passes, they are kept.
     """
 
     def __init__(
@@ -75,28 +81,33 @@ class Recorder:
         self._arrived.clear()
 
     async def _write_patiently(self, group: list[Outcome]) -> None:
-        while True:
-            try:
-                await self._write_group(group)
-            except (DatabaseUnavailable, TimeoutError) as error:
-                self._writable.clear()
-                log.warning("outcomes cannot be written", waiting=len(self._waiting), reason=str(error))
-                await asyncio.sleep(_PAUSE_S)
-            else:
-                self._writable.set()
-                return
+        error = await self._try(group)
+        while error is not None and not _lies_in_data(error):
+            self._writable.clear()
+            log.warning(
+                "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.told(error)
+            )
+            await asyncio.sleep(_PAUSE_S)
+            error = await self._try(group)
+        self._writable.set()
+        if error is not None:
+            await self._put_aside(group, error)
 
-    async def _write_group(self, group: list[Outcome]) -> None:
+    async def _put_aside(self, group: list[Outcome], error: Exception) -> None:
+        """One that cannot be written must not take the others along."""
+        if len(group) > 1:
+            for outcome in group:
+                await self._write_patiently([outcome])
+            return
+        # Its lease will end, and it counts as ambiguous then.
+        log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+
+    async def _try(self, group: list[Outcome]) -> Exception | None:
         try:
             await self._write(group)
-        except asyncpg.PostgresError as error:
-            if len(group) > 1:
-                # One that cannot be written must not take the others along.
-                for outcome in group:
-                    await self._write_group([outcome])
-                return
-            # Its lease will end, and it counts as ambiguous then.
-            log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+        except Exception as error:
+            return error
+        return None
 
     async def _write(self, group: list[Outcome]) -> None:
         async with self._postgres.transaction() as connection:
@@ -109,6 +120,13 @@ class Recorder:
             self._relay.wake()
         for outcome in group:
             _measure(outcome)
+
+
+def _lies_in_data(error: Exception) -> bool:
+    """Whether it will be the same at every try; a deadlock, a full disk, a read-only server pass."""
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, _DATA)
+    return not isinstance(error, Unavailable | TimeoutError)
 
 
 def _change(mail: Mail, status: EmailStatus) -> StatusChange:

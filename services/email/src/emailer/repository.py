@@ -236,17 +236,27 @@ def _letter_json(letter: Letter) -> str:
 
 
 def _mail(row: asyncpg.Record, files: Sequence[File]) -> Mail:
+    letter, flaw = _read_letter(row, files)
     return Mail(
         id=row["id"],
         owner_id=row["owner_id"],
-        letter=_letter(row, files),
+        letter=letter,
         accepted_at=row["accepted_at"],
         send_at=row["send_at"],
         expires_at=row["expires_at"],
         recipient_count=row["recipient_count"],
         traceparent=row["traceparent"],
         request_id=row["request_id"],
+        flaw=flaw,
     )
+
+
+def _read_letter(row: asyncpg.Record, files: Sequence[File]) -> tuple[Letter | None, str]:
+    """The letter, or why there is none: one that cannot be read must not keep the others from leaving."""
+    try:
+        return _letter(row, files), ""
+    except Exception as error:
+        return None, repr(error)
 
 
 def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
