@@ -99,7 +99,7 @@ async def test_a_dead_background_task_fails_liveness_with_its_reason(bench: Any)
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     worker.tasks.start("doomed", die())
     await until(lambda: worker.health.failures() != {})
-    assert "doomed died: RuntimeError('out of luck')" in worker.health.failures()["tasks"]
+    assert "doomed died: RuntimeError: out of luck" in worker.health.failures()["tasks"]
 
 
 async def test_a_loop_that_stands_still_is_counted_and_its_stack_logged(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 
 log = logging.get(__name__)
 
@@ -56,7 +56,7 @@ class Tasks:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             return
-        self._died[task.get_name()] = repr(error)
+        self._died[task.get_name()] = redaction.told(error)
         log.error("background task died", task=task.get_name(), exc_info=error)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel, ValidationError
 
-from chassis import exemplars, logging, metrics, spans, tracing
+from chassis import exemplars, logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Link, Publisher
 from chassis.broker.topology import declare_queue
@@ -103,7 +103,7 @@ class RpcServer:
         try:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
-            raise InvalidInput(f"{message_type}: {error}"[:500]) from error
+            raise InvalidInput(f"{message_type}: {redaction.told(error)}"[:500]) from error
         deadline = _deadline(headers)
         try:
             async with asyncio.timeout(deadline.remaining_s()):
