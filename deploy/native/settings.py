@@ -45,7 +45,8 @@ def parse(text: str, source: Path) -> dict[str, str]:
 def _assignment(line: str, place: str) -> tuple[str, str]:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise SettingError(f"{place}: {line!r} is not NAME=value, for example GATEWAY_PORT=8080")
+        # The line is not repeated: it may hold a secret.
+        raise SettingError(f"{place} is not NAME=value, for example GATEWAY_PORT=8080")
     name, value = match.groups()
     if value[:1] in ("'", '"'):
         return name, _unquoted(value, place)

@@ -33,8 +33,9 @@ def test_a_dotenv_line_is_read_with_comments_quotes_and_export() -> None:
 
 @pytest.mark.parametrize("line", ["no assignment", "1X=2", "=x"])
 def test_a_line_that_is_no_assignment_is_refused_with_its_place(line: str) -> None:
-    with pytest.raises(SettingError, match=r"\.env, line 2"):
+    with pytest.raises(SettingError, match=r"\.env, line 2") as refused:
         settings.parse(f"A=1\n{line}\n", FILE)
+    assert line not in str(refused.value)
 
 
 @pytest.mark.parametrize("line", ["A='x", 'A="x" y'])
