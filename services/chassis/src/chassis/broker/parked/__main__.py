@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from chassis import logging
 from chassis.broker.parked.messages import Parked
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
@@ -27,10 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 when it was done, 1 when it was refused, 2 when it was misspelt."""
     options = _parser().parse_args(arguments)
     dsn = _dsn()
+    # To standard error: what is asked for goes to standard output, and to a program that reads it.
+    logging.configure(service="parked", level="WARNING", style="auto")
     try:
         sys.stdout.write(asyncio.run(_run(options, dsn)) + "\n")
     except (ServiceError, TimeoutError) as error:
-        sys.stderr.write(f"{error or _AWAY}\n")
+        sys.stderr.write(f"{str(error) or _AWAY}\n")
         raise SystemExit(1) from None
     except ValidationError as error:
         problem = error.errors()[0]
