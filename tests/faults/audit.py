@@ -51,9 +51,11 @@ async def _ask(client: httpx.AsyncClient, ledger: Ledger, id_: str) -> None:
         answer = await client.get(f"/v1/{_FOLDERS[kind]}/{id_}")
     except httpx.TransportError:
         return
-    # The gateway's own summary comes before the owner's whole account: only that one is evidence.
+    # The gateway's own summary comes before the owner's whole account: only that one is evidence, unless
+    # the work never came to its owner.
     document = answer.json()
-    if answer.status_code != 200 or document.get("detail_available") is False:
+    is_summary = document.get("detail_available") is False and document.get("status") != "parked"
+    if answer.status_code != 200 or is_summary:
         return
     if ledger.entry_of(id_).ends:
         ledger.look_again(id_, document["status"])

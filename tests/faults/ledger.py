@@ -11,7 +11,8 @@ Kind = Literal["mail", "task", "batch"]
 
 # An end that was promised: the work was done.
 DONE = frozenset({"delivered", "completed"})
-# An end that was announced: the work was given up, and its owner is told so.
+# An end that was announced: the work was given up, and its owner is told so. What is parked goes on when
+# somebody replays it; by itself it stays there.
 GIVEN_UP = frozenset({"failed", "cancelled", "expired", "partially_delivered", "parked"})
 ENDS = DONE | GIVEN_UP
 

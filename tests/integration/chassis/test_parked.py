@@ -29,13 +29,14 @@ from contracts.parked import (
     DiscardParked,
     InspectParked,
     ListParked,
+    ParkedChanged,
     ParkedDecided,
     ParkedFilter,
     ParkedMessage,
     ParkedPage,
     ReplayParked,
 )
-from contracts.topology import BATCH_PROCESSOR, GATEWAY, parked_queue
+from contracts.topology import BATCH_PROCESSOR, GATEWAY, TOPOLOGIES, parked_queue
 from integration.chassis.conftest import running
 from rabbitmq.definitions import DELIVERY_LIMIT
 from waiting import until
@@ -354,3 +355,69 @@ async def run_command_line(dsn: str, *words: str) -> subprocess.CompletedProcess
 
 async def _has(worker: Foundation, names: list[str]) -> bool:
     return await effects(worker) == names
+
+
+async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes_it(
+    worker: Foundation, broker_url: str
+) -> None:
+    await _hear(broker_url)
+    ann, bob = await park(worker, "ann", "bob")
+    await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[ann.id]), actor="ann"), SOON)
+    await until(lambda: parked_ids(worker, 2))
+    await worker.parked.discard(DiscardParked(wanted=ParkedFilter(ids=[bob.id]), actor="ann"), SOON)
+    told = await _heard(broker_url, 5)
+    of_ann = [
+        (news.state, news.reason)
+        for news in told
+        if [str(id_) for id_ in news.message_ids] == [ann.message_id]
+    ]
+    of_bob = [
+        (news.state, news.reason)
+        for news in told
+        if [str(id_) for id_ in news.message_ids] == [bob.message_id]
+    ]
+    assert of_ann == [("parked", "permanent"), ("replayed", None), ("parked", "permanent")]
+    assert of_bob == [("parked", "permanent"), ("discarded", None)]
+    assert [news.at for news in told] == sorted(news.at for news in told)
+
+
+async def test_news_that_nobody_can_take_and_ids_that_are_none_are_no_news(
+    worker: Foundation, broker_url: str
+) -> None:
+    await _hear(broker_url)
+    for message_id, message_type in ((str(new_id()), ParkedChanged.message_type), ("none", "x.v1")):
+        poison = Outgoing("commands", QUEUE, b"{}", message_type, message_id, stamp())
+        await worker.messaging.publisher.publish(poison)
+    await until(lambda: parked_ids(worker, 2))
+    (last,) = [row for row in await park(worker, "ann", already=2) if row.message_type == "batch.cancel.v1"]
+    told = await _heard(broker_url, 1)
+    assert [str(id_) for id_ in told[0].message_ids] == [last.message_id]
+
+
+async def _hear(broker_url: str) -> None:
+    """Have the queue of the gateway's events."""
+    queue = next(queue for queue in TOPOLOGIES[GATEWAY].queues if queue.name == f"{GATEWAY}.events")
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+    for key in queue.keys:
+        await channel.queue_bind(queue.name, queue.exchange, routing_key=key)
+    await channel.queue_purge(queue.name)
+    await connection.close()
+
+
+async def _heard(broker_url: str, count: int) -> list[ParkedChanged]:
+    """The first `count` events about parked messages, taken from the queue."""
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    found: list[ParkedChanged] = []
+
+    async def take() -> bool:
+        message = await channel.basic_get(f"{GATEWAY}.events", no_ack=True)
+        if message.body:
+            found.append(ParkedChanged.model_validate_json(message.body))
+        return len(found) == count
+
+    await until(take)
+    await connection.close()
+    return found

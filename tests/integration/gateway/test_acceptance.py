@@ -10,9 +10,11 @@ from uuid import UUID
 import pytest
 
 from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
 from contracts import headers as names
 from contracts.batches import Operation, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
+from contracts.parked import ParkedChanged, ParkedState
 from problems import assert_problem
 from waiting import until
 
@@ -213,3 +215,50 @@ async def test_events_change_what_is_said_of_accepted_work(door: Any, house: Any
 
     await until(is_delivered)
     assert (await door.api.get(f"/v1/emails/{ids[1]}")).json()["status"] == "queued"
+
+
+PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
+
+
+@pytest.mark.parametrize(("kind", "body"), [("email", MAIL), ("batch", BATCH), ("task", TASK)])
+async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
+    door: Any, house: Any, kind: str, body: Any
+) -> None:
+    ids = [(await door.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
+    await house.publish([_parked("parked", ids, after=0, reason="permanent")])
+    await until(lambda: _says(door, kind, ids[0], "parked", "permanent"))
+    await until(lambda: _says(door, kind, ids[1], "parked", "permanent"))
+    await house.publish([_parked("replayed", ids[:1], after=1), _parked("discarded", ids[1:], after=1)])
+    await until(lambda: _says(door, kind, ids[0], "queued", None))
+    await until(lambda: _says(door, kind, ids[1], "failed", "discarded"))
+
+
+async def test_news_of_parked_work_that_come_late_or_too_late_change_nothing(door: Any, house: Any) -> None:
+    mail, other, last = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
+    delivered = EmailStatusChanged(
+        email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)
+    )
+    for message in (
+        _parked("parked", [mail, other], after=0, reason="permanent"),
+        # By the clock of another machine: what was handled is not parked, whatever the time.
+        envelope.event(delivered),
+        _parked("replayed", [mail, other], after=2),
+        _parked("parked", [mail, other], after=1, reason="permanent"),
+        _parked("parked", [last], after=3, reason="undecodable"),
+    ):
+        await house.publish([message])
+    await until(lambda: _says(door, "email", last, "parked", "undecodable"))
+    assert await _says(door, "email", mail, "delivered", None)
+    assert await _says(door, "email", other, "queued", None)
+
+
+def _parked(state: ParkedState, ids: list[str], *, after: float, reason: str | None = None) -> Outgoing:
+    at = datetime.now(UTC) + timedelta(seconds=after)
+    return envelope.event(
+        ParkedChanged(state=state, message_ids=[UUID(id_) for id_ in ids], reason=reason, at=at)
+    )
+
+
+async def _says(door: Any, kind: str, id_: str, status: str, reason: str | None) -> bool:
+    answer = (await door.api.get(f"{PATHS[kind]}/{id_}")).json()
+    return (answer["status"], answer.get("reason")) == (status, reason)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+from uuid import UUID
 
 from pydantic import Field
 
-from contracts.message import Contract, Json, Moment, Reply, Request
+from contracts.message import Contract, Event, Json, Moment, Reply, Request
 
 ParkedState = Literal["parked", "replayed", "discarded"]
 
@@ -98,3 +99,14 @@ class ParkedDecided(Reply):
 
     count: int
     skipped: int = 0
+
+
+class ParkedChanged(Event):
+    """Messages were parked (for `reason`), replayed or discarded; accepted work has its command's id."""
+
+    message_type: ClassVar[str] = "parked.changed.v1"
+    routing_key: ClassVar[str] = "parked.changed"
+    state: ParkedState
+    message_ids: list[UUID] = Field(max_length=1000)
+    reason: str | None = None
+    at: Moment

@@ -113,7 +113,9 @@ def _service(service: str, *queues: Queue, answers: bool = True) -> Topology:
 
 
 TOPOLOGIES = {
-    GATEWAY: _service(GATEWAY, _events(GATEWAY, "email.*", "batch.*", "operations.*"), answers=False),
+    GATEWAY: _service(
+        GATEWAY, _events(GATEWAY, "email.*", "batch.*", "operations.*", "parked.*"), answers=False
+    ),
     STOCK_DATA: _service(STOCK_DATA),
     EMAIL: _service(EMAIL, _command(EMAIL, "send")),
     BATCH_PROCESSOR: _service(

@@ -19,6 +19,7 @@ from contracts import headers as names
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
+from contracts.parked import ParkedChanged
 from contracts.stocks import QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
@@ -53,6 +54,10 @@ def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
         ]
         await repository.change_statuses(connection, changes)
 
+    async def parked_changed(connection: Connection, deliveries: Sequence[Delivery[ParkedChanged]]) -> None:
+        for delivery in deliveries:
+            await repository.note_parked(connection, delivery.message)
+
     async def operations_announced(
         connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
     ) -> None:
@@ -61,6 +66,7 @@ def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
     return {
         EmailStatusChanged: InTransaction(emails_changed, group=200),
         BatchFinished: InTransaction(batches_finished, group=200),
+        ParkedChanged: InTransaction(parked_changed, group=50),
         OperationsAnnounced: InTransaction(operations_announced),
     }
 

@@ -21,7 +21,7 @@ from gateway.acceptance import idempotency
 from gateway.acceptance.acceptor import Accepted, Acceptor, batch_answer, new_acceptance
 from gateway.acceptance.batches import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery
 from gateway.acceptance.catalogue import Catalogue
-from gateway.acceptance.email_routes import accepted_answer
+from gateway.acceptance.email_routes import accepted_answer, why
 from gateway.acceptance.idempotency import IdempotencyKey
 from gateway.acceptance.repository import Acceptance
 from gateway.acceptance.upload_desk import UploadDesk
@@ -107,7 +107,7 @@ class BatchDesk:
     async def get(
         self, principal: Principal, batch_id: UUID, kind: contract.Kind, deadline: Deadline
     ) -> dict[str, Any]:
-        """The caller's batch or task; `queued` until batch-processor has seen it."""
+        """The caller's batch or task; `queued` until batch-processor has seen it, `parked` if it cannot."""
         accepted = await self._acceptor.find_own(batch_id, principal, kind)
         question = contract.GetBatch(batch_id=batch_id, owner_id=principal.owner_id, kind=kind)
         try:
@@ -272,4 +272,5 @@ def _summary(accepted: Acceptance) -> dict[str, Any]:
         "counts": None,
         "accepted_at": accepted.accepted_at,
         "detail_available": False,
+        **why(accepted),
     }

@@ -41,7 +41,10 @@ class EmailDesk:
         return await self._acceptor.accept(acceptance, [message], key=key, answer=Accepted(body, location))
 
     async def get(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """The caller's mail with its recipients; `queued` from the acceptance until email has seen it."""
+        """The caller's mail with its recipients; `queued` from the acceptance until email has seen it.
+
+        What email could not take in is `parked`, with the reason, until somebody has decided about it.
+        """
         accepted = await self._acceptor.find_own(email_id, principal, "email")
         question = GetEmail(email_id=email_id, owner_id=principal.owner_id)
         try:
@@ -77,6 +80,11 @@ def accepted_answer(accepted: Accepted) -> Response:
     return answer(accepted.body, accepted.status, headers)
 
 
+def why(accepted: Acceptance) -> dict[str, Any]:
+    """Why accepted work waits, or was given up, before its owner had a word of it; else nothing."""
+    return {"reason": accepted.reason} if accepted.reason else {}
+
+
 def _command(acceptance: Acceptance, mail: EmailInput) -> SendEmail:
     return SendEmail(
         email_id=acceptance.id,
@@ -98,6 +106,7 @@ def _summary(accepted: Acceptance, *, is_complete: bool) -> dict[str, Any]:
         "accepted_at": accepted.accepted_at,
         "recipients": [],
         "detail_available": is_complete,
+        **why(accepted),
     }
 
 

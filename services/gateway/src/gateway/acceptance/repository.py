@@ -14,15 +14,24 @@ from chassis import outbox
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Operation
+from contracts.parked import ParkedChanged, ParkedState
 from gateway.acceptance.idempotency import IdempotencyKey
 
 # Short transactions, as many as it takes: what comes in a minute must go in a minute.
 _STEP = 1000
+_STATUS_OF_PARKED: Mapping[ParkedState, str] = {
+    "parked": "parked",
+    "replayed": "queued",
+    "discarded": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Work that was promised: whose it is, what it is and the last status heard of it."""
+    """Work that was promised: whose it is, what it is and the last status heard of it.
+
+    `reason` says why its command is parked, or was given up.
+    """
 
     id: UUID
     owner_id: str
@@ -30,6 +39,7 @@ class Acceptance:
     status: str
     operation: str | None
     accepted_at: datetime
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,14 @@ class AcceptanceRepository:
             list(newest),
             [status for status, _ in newest.values()],
             [at for _, at in newest.values()],
+        )
+
+    async def note_parked(self, connection: Connection, changed: ParkedChanged) -> None:
+        """Note what became of the parked commands of accepted work, in the transaction of the event."""
+        status = _STATUS_OF_PARKED[changed.state]
+        reason = "discarded" if changed.state == "discarded" else changed.reason
+        await connection.execute(
+            self._queries["note_parked"], changed.message_ids, status, reason, changed.at
         )
 
     async def put_operations(self, connection: Connection, operations: Sequence[Operation]) -> None:

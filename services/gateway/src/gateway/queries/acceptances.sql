@@ -63,17 +63,29 @@ DELETE FROM idempotency WHERE (owner_id, key) IN (
 -- name: clean_acceptances
 -- What nobody has heard of yet stays, however old: it is all that is known of it.
 DELETE FROM acceptances WHERE id IN (
-    SELECT id FROM acceptances WHERE changed_at < now() - make_interval(days => $1) AND status <> 'queued'
+    SELECT id FROM acceptances WHERE changed_at < now() - make_interval(days => $1) AND status NOT IN ('queued', 'parked')
     LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: find_acceptance
-SELECT id, owner_id, kind, status, operation, accepted_at FROM acceptances WHERE id = $1
+SELECT id, owner_id, kind, status, operation, accepted_at, reason FROM acceptances WHERE id = $1
 
 -- name: change_statuses
-UPDATE acceptances SET status = news.status, changed_at = news.at
+UPDATE acceptances SET status = news.status, reason = NULL, changed_at = news.at
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS news (id, status, at)
-WHERE acceptances.id = news.id AND (acceptances.status = 'queued' OR acceptances.changed_at <= news.at)
+WHERE acceptances.id = news.id
+    AND (acceptances.status IN ('queued', 'parked') OR acceptances.changed_at <= news.at)
+
+-- name: note_parked
+-- Only of what its owner has said nothing of: whose command is parked was not begun.
+WITH known AS (
+    SELECT id FROM acceptances WHERE id = ANY($1::uuid[]) AND status IN ('queued', 'parked')
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE acceptances SET status = $2, reason = $3, parked_changed_at = $4, changed_at = now()
+FROM known
+WHERE acceptances.id = known.id
+    AND (acceptances.parked_changed_at IS NULL OR acceptances.parked_changed_at <= $4)
 
 -- name: put_operations
 INSERT INTO operations (name, description, item_schema)

@@ -16,6 +16,7 @@ from aiormq.channel import Channel
 from chassis import logging, metrics, tracing
 from chassis.broker.answering import Answer
 from chassis.broker.envelope import text
+from chassis.broker.parked import news
 from chassis.broker.rabbitmq import AWAY, Link
 from chassis.broker.retries import without_broker_headers
 from chassis.deadlines import Deadline
@@ -27,6 +28,7 @@ from contracts.parked import (
     DiscardParked,
     InspectParked,
     ListParked,
+    ParkedChanged,
     ParkedDecided,
     ParkedDetail,
     ParkedFilter,
@@ -81,10 +83,10 @@ sent AS (
         due_at, due_at
     FROM timed
 )
-SELECT (SELECT count(*) FROM chosen) AS count,
+SELECT (SELECT coalesce(array_agg(message_id), '{{}}') FROM chosen) AS ids,
     (SELECT count(*) FROM parked WHERE {_FITS} AND state = 'parked' AND NOT {_HAS_PROPER_ID}) AS skipped
 """  # noqa: S608 - only constants
-_DISCARD = f"WITH chosen AS ({_DECIDE} RETURNING id) SELECT count(*) FROM chosen"  # noqa: S608 - only constants
+_DISCARD = f"{_DECIDE} RETURNING message_id"
 _COUNT = "SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue"
 _CLEAN = """
 DELETE FROM parked WHERE id IN (
@@ -118,13 +120,14 @@ class Parked:
         """Keep a message that came out of the parked queue."""
         properties = message.header.properties
         headers = {**(properties.headers or {}), **_death(properties.headers or {})}
-        async with self._postgres.connection() as connection:
-            await connection.execute(
+        reason = _storable(text(headers, names.REASON)) or _DELIVERY_LIMIT
+        async with self._postgres.transaction() as connection:
+            stored = await connection.execute(
                 _STORE,
                 _storable(properties.message_id),
                 _storable(properties.message_type),
                 _storable(text(headers, names.QUEUE)),
-                _storable(text(headers, names.REASON)) or _DELIVERY_LIMIT,
+                reason,
                 _count(headers.get(names.ATTEMPT)),
                 _storable(text(headers, names.FIRST_ERROR)) or _DIED,
                 _storable(text(headers, names.ERROR)) or _DIED,
@@ -135,6 +138,9 @@ class Parked:
                 _moment(headers.get(names.SENT_AT)),
                 _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
             )
+            # News of news that nobody can take would be parked news again.
+            if stored == "INSERT 0 1" and properties.message_type != ParkedChanged.message_type:
+                await news.tell(connection, "parked", [properties.message_id or ""], reason=reason)
 
     async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
         """A page of parked messages."""
@@ -163,12 +169,13 @@ class Parked:
         _require_choice(request.wanted)
         now = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
         decision = _decision(request, "replayed")
-        async with self._postgres.connection() as connection:
+        async with self._postgres.transaction() as connection:
             row = await connection.fetchrow(
                 _REPLAY, *decision, request.rate_per_s, _OF_PARKING, orjson.dumps(now).decode()
             )
-        assert row is not None
-        decided = ParkedDecided(count=row["count"], skipped=row["skipped"])
+            assert row is not None
+            await news.tell(connection, "replayed", row["ids"])
+        decided = ParkedDecided(count=len(row["ids"]), skipped=row["skipped"])
         self._replayed()
         log.info(
             "parked messages replayed",
@@ -181,8 +188,10 @@ class Parked:
     async def discard(self, request: DiscardParked, _: Deadline) -> ParkedDecided:
         """Give messages up; the record of them stays for 30 days."""
         _require_choice(request.wanted)
-        async with self._postgres.connection() as connection:
-            count = await connection.fetchval(_DISCARD, *_decision(request, "discarded"))
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch(_DISCARD, *_decision(request, "discarded"))
+            await news.tell(connection, "discarded", [row["message_id"] for row in rows])
+        count = len(rows)
         log.info("parked messages discarded", count=count, actor=request.actor, wanted=str(request.wanted))
         return ParkedDecided(count=count)
 
