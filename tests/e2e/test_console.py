@@ -72,6 +72,7 @@ async def test_a_key_that_may_not_look_is_told_what_it_lacks(page: Page, reader:
 
 
 async def test_a_prometheus_that_is_away_is_said_and_no_service_called_well(page: Page, stack: Stack) -> None:
+    assert "prometheus" in stack.blueprint.without
     await enter(page, stack.api_key)
     await page.until("document.getElementById('notice').innerText.includes('Prometheus cannot be reached')")
     assert "Not all is known" in await page.text("#summary")
