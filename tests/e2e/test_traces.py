@@ -148,7 +148,9 @@ async def test_the_link_to_where_a_message_was_made_survives_parking_and_replay(
     assert (replay.status_code, replay.json()["replayed"]) == (202, 1)
     trace_id = trace_of(accepted)
     (delivery,) = await until(lambda: by_name(collector.of(trace_id), "deliver by SMTP"), timeout_s=30)
-    await until(lambda: len(by_name(collector.of(trace_id), "process email.send.v1")) == 2)
+    for step in ("process email.send.v1", "publish email.send.v1"):
+        await until(lambda name=step: len(by_name(collector.of(trace_id), name)) == 2)
+    await until(lambda: orphans(collector.of(trace_id)) == [])
     spans = collector.of(trace_id)
     (root,) = by_name(spans, "POST /v1/emails")
     refused, handled = by_name(spans, "process email.send.v1")
