@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,10 +36,12 @@ from contracts.parked import (
     ParkedPage,
     ReplayParked,
 )
-from contracts.topology import BATCH_PROCESSOR, GATEWAY, TOPOLOGIES, parked_queue
+from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, parked_queue
 from integration.chassis.conftest import running
 from rabbitmq.definitions import DELIVERY_LIMIT
 from waiting import until
+
+Hear = Callable[[int], Awaitable[list[ParkedChanged]]]
 
 QUEUE = "batch-processor.intake"
 SOON = Deadline.after(3600)
@@ -70,6 +72,30 @@ async def worker(bench: Any, picky: Picky) -> Foundation:
     foundation.answer({})
     await bench.run(foundation)
     return foundation
+
+
+@pytest.fixture
+async def hear(worker: Foundation, broker_url: str) -> AsyncIterator[Hear]:
+    """Gives the first events about parked messages, as many as are asked for."""
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    queue = (await channel.queue_declare("", exclusive=True)).queue or ""
+    await channel.queue_bind(queue, EVENTS, routing_key=ParkedChanged.routing_key)
+
+    async def take(count: int) -> list[ParkedChanged]:
+        found: list[ParkedChanged] = []
+
+        async def is_enough() -> bool:
+            message = await channel.basic_get(queue, no_ack=True)
+            if message.body:
+                found.append(ParkedChanged.model_validate_json(message.body))
+            return len(found) == count
+
+        await until(is_enough)
+        return found
+
+    yield take
+    await connection.close()
 
 
 def cancel(owner: str) -> Outgoing:
@@ -358,14 +384,13 @@ async def _has(worker: Foundation, names: list[str]) -> bool:
 
 
 async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes_it(
-    worker: Foundation, broker_url: str
+    worker: Foundation, hear: Hear
 ) -> None:
-    await _hear(broker_url)
     ann, bob = await park(worker, "ann", "bob")
     await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[ann.id]), actor="ann"), SOON)
     await until(lambda: parked_ids(worker, 2))
     await worker.parked.discard(DiscardParked(wanted=ParkedFilter(ids=[bob.id]), actor="ann"), SOON)
-    told = await _heard(broker_url, 5)
+    told = await hear(5)
     of_ann = [
         (news.state, news.reason)
         for news in told
@@ -382,42 +407,12 @@ async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes
 
 
 async def test_news_that_nobody_can_take_and_ids_that_are_none_are_no_news(
-    worker: Foundation, broker_url: str
+    worker: Foundation, hear: Hear
 ) -> None:
-    await _hear(broker_url)
     for message_id, message_type in ((str(new_id()), ParkedChanged.message_type), ("none", "x.v1")):
         poison = Outgoing("commands", QUEUE, b"{}", message_type, message_id, stamp())
         await worker.messaging.publisher.publish(poison)
     await until(lambda: parked_ids(worker, 2))
     (last,) = [row for row in await park(worker, "ann", already=2) if row.message_type == "batch.cancel.v1"]
-    told = await _heard(broker_url, 1)
+    told = await hear(1)
     assert [str(id_) for id_ in told[0].message_ids] == [last.message_id]
-
-
-async def _hear(broker_url: str) -> None:
-    """Have the queue of the gateway's events."""
-    queue = next(queue for queue in TOPOLOGIES[GATEWAY].queues if queue.name == f"{GATEWAY}.events")
-    connection = await aiormq.connect(broker_url)
-    channel = await connection.channel()
-    await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
-    for key in queue.keys:
-        await channel.queue_bind(queue.name, queue.exchange, routing_key=key)
-    await channel.queue_purge(queue.name)
-    await connection.close()
-
-
-async def _heard(broker_url: str, count: int) -> list[ParkedChanged]:
-    """The first `count` events about parked messages, taken from the queue."""
-    connection = await aiormq.connect(broker_url)
-    channel = await connection.channel()
-    found: list[ParkedChanged] = []
-
-    async def take() -> bool:
-        message = await channel.basic_get(f"{GATEWAY}.events", no_ack=True)
-        if message.body:
-            found.append(ParkedChanged.model_validate_json(message.body))
-        return len(found) == count
-
-    await until(take)
-    await connection.close()
-    return found
