@@ -31,6 +31,7 @@ class Seen:
     links: tuple[str, ...]
     attributes: dict[str, object]
     failed: bool
+    started_ns: int
 
 
 @dataclass
@@ -42,8 +43,9 @@ class Collector:
     sent: list[bytes] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Seen]:
-        """The spans of one trace."""
-        return [span for span in self.spans if span.trace_id == trace_id]
+        """The spans of one trace, in the order in which they began, whenever they came."""
+        found = [span for span in self.spans if span.trace_id == trace_id]
+        return sorted(found, key=lambda span: span.started_ns)
 
     async def _take(self, request: Request) -> Response:
         self.sent.append(await request.body())
@@ -65,6 +67,7 @@ def _seen(service: str, span: Any) -> Seen:
         tuple(link.span_id.hex() for link in span.links),
         {a.key: a.value.string_value or a.value.int_value for a in span.attributes},
         span.status.code == 2,
+        span.start_time_unix_nano,
     )
 
 
