@@ -120,6 +120,14 @@ def test_running_items_are_never_more_than_what_is_left() -> None:
     assert (counts.pending, counts.running, counts.succeeded) == (0, 2, 8)
 
 
+def test_what_ran_has_started_also_when_it_was_cancelled_meanwhile() -> None:
+    queued = batches.start(complete(2), chunk_size=2, now=NOW)
+    cancelling = batches.cancel(queued, now=NOW)
+    counted = batches.record(cancelling, Tally(succeeded=1), now=NOW)
+    assert counted.started_at == NOW
+    assert batches.record(cancelling, Tally(cancelled=1), now=NOW).started_at is None
+
+
 class LifeOfABatch(RuleBasedStateMachine):
     """Messages in any order, doubled, late; workers that finish items in any portions."""
 

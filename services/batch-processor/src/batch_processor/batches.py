@@ -175,8 +175,11 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
     """Count what a chunk brought to its end; the last of them ends the batch."""
     if batch.is_finished:
         return batch
+    # Whatever came first, the cancelling or the word of the worker: what ran has started.
+    ran = tally.succeeded + tally.failed > 0
     counted = replace(
         batch,
+        started_at=batch.started_at or (now if ran else None),
         succeeded=batch.succeeded + tally.succeeded,
         failed=batch.failed + tally.failed,
         cancelled=batch.cancelled + tally.cancelled,
