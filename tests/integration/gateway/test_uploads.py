@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiormq
 import pytest
 
+from contracts.batches import INTAKE
+from native.rabbitmq import VHOST, RabbitMQ
 from problems import assert_problem
 from waiting import until
 
@@ -127,6 +132,61 @@ async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Any
     assert await door.database.fetchval("SELECT count(*) FROM idempotency") == 0
     outbox = await door.database.fetch("SELECT message_type FROM outbox")
     assert [row["message_type"] for row in outbox] == ["batch.abandon.v1"]
+
+
+async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(
+    door: Any, house: Any, rabbitmq_server: RabbitMQ
+) -> None:
+    before, headers = await accepted(door), {**NDJSON, "idempotency-key": "into-a-full-queue"}
+    assert (await door.api.post(PATH, content=lines(3000), headers=NDJSON)).status_code == 202
+    await until(lambda: _has_items(house))
+    async with _full(rabbitmq_server, INTAKE):
+        for _ in range(2):
+            refused = await door.api.post(PATH, content=lines(3000), headers=headers)
+            assert_problem(refused, 503, "overloaded")
+            assert int(refused.headers["retry-after"]) >= 1
+    assert await accepted(door) == before + 1
+    await house.purge(INTAKE)
+    first = await door.api.post(PATH, content=lines(3000), headers=headers)
+    again = await door.api.post(PATH, content=lines(3000), headers=headers)
+    assert (first.status_code, first.headers.get("idempotent-replayed")) == (202, None)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+    assert await accepted(door) == before + 2
+    messages = await taken(house, "batch.seal.v1")
+    items = [
+        m["custom_id"] for a in messages if a["batch_id"] == first.json()["id"] for m in a.get("items", ())
+    ]
+    assert items == [str(number) for number in range(3000)]
+    # What was begun in vain is taken back.
+    await until(lambda: _is_sent(door))
+
+
+@asynccontextmanager
+async def _full(server: RabbitMQ, queue: str) -> AsyncIterator[None]:
+    """The queue takes nothing more for the length of the block."""
+    limit = '{"max-length":1,"overflow":"reject-publish"}'
+    words = ("--vhost", VHOST, "--priority", "99", "--apply-to", "queues", "full", f"^{queue}$", limit)
+    await server.control("set_policy", *words)
+    try:
+        await until(lambda: _refuses(server.url, queue))
+        yield
+    finally:
+        await server.control("clear_policy", "--vhost", VHOST, "full")
+
+
+async def _refuses(url: str, queue: str) -> bool:
+    connection = await aiormq.connect(url)
+    try:
+        await (await connection.channel()).basic_publish(b"one more", routing_key=queue)
+    except aiormq.exceptions.DeliveryError:
+        return True
+    finally:
+        await connection.close()
+    return False
+
+
+async def _is_sent(door: Any) -> bool:
+    return bool(await door.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
 async def test_a_large_upload_flows_without_being_held(door: Any, house: Any) -> None:
