@@ -9,11 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiormq
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from contracts.topology import LADDER, TOPOLOGIES
 from native import memcached, postgres, rabbitmq
 
 FreshDatabase = Callable[[], Awaitable[str]]
+
+# How long an example takes says something about this machine, nothing about the product.
+settings.register_profile(
+    "untimed", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
