@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -172,6 +173,42 @@ async def test_a_full_outbox_is_503_with_retry_after(house: Any) -> None:
     await until(lambda: _accepted(door))
     answer = await door.api.post("/v1/emails", json=MAIL, headers={"idempotency-key": "/v1/emails"})
     assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (202, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/emails", MAIL),
+        ("/v1/batches", BATCH),
+        ("/v1/tasks", TASK),
+        ("/send-email", {"to": "ann@example.com", "subject": "s", "body": "b"}),
+        ("/process-batch", {"batches": [1]}),
+        ("/process-data", {"items": [1]}),
+        ("/enqueue-task", 7),
+    ],
+)
+async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_waits(
+    door: Any, path: str, body: Any
+) -> None:
+    headers = {"idempotency-key": f"late-{uuid4()}", "request-timeout": "0.5"}
+    before = await count(door, "acceptances")
+    async with door.database.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE acceptances IN SHARE MODE")
+        began = time.monotonic()
+        late = await door.api.post(path, json=body, headers=headers)
+        assert time.monotonic() - began < 3
+    assert_problem(late, 503, "database-unavailable")
+    assert int(late.headers["retry-after"]) >= 1
+    first = await door.api.post(path, json=body, headers=headers)
+    again = await door.api.post(path, json=body, headers=headers)
+    assert (first.status_code, first.headers.get("idempotent-replayed")) == (202, None)
+    assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
+    assert await count(door, "acceptances") == before + 1
+
+
+async def test_a_promise_is_refused_for_a_time_that_is_none(door: Any) -> None:
+    answer = await door.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
+    assert_problem(answer, 422, "invalid-input")
 
 
 async def _is_empty(door: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 from chassis import logging
 from chassis.deadlines import Deadline
 from chassis.errors import (
+    DatabaseUnavailable,
     Forbidden,
     InvalidInput,
     MalformedInput,
@@ -96,6 +98,24 @@ class Api:
         if not seconds > 0:
             raise InvalidInput("Request-Timeout is a number of seconds above 0, 30 at most.")
         return Deadline.after(min(seconds, _MOST_S))
+
+    @asynccontextmanager
+    async def promising(self) -> AsyncIterator[None]:
+        """Give the block, which writes a promise down, as long as the caller waits; from now on.
+
+        Raises `DatabaseUnavailable` when that is over: nothing else is waited for. Whether the promise was
+        made is not known then, but an Idempotency-Key knows it.
+        """
+        try:
+            async with asyncio.timeout(self.deadline().remaining_s()) as waiting:
+                yield
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise
+            raise DatabaseUnavailable(
+                "The database did not take it in time; send it again with the same Idempotency-Key.",
+                retry_after_s=2,
+            ) from error
 
 
 def token(headers: Headers) -> str | None:

@@ -65,25 +65,29 @@ def register(api: Api, *, stocks: StockDesk, emails: EmailDesk, batches: BatchDe
         wanted = parse(MailInput, body)
         to = [wanted.to] if isinstance(wanted.to, str) else wanted.to
         mail = build(EmailInput, to=to, subject=wanted.subject, text=wanted.body)
-        return _taken("Email accepted", await emails.accept(principal, mail, key))
+        async with api.promising():
+            return _taken("Email accepted", await emails.accept(principal, mail, key))
 
     @api.route("/process-batch", methods=("POST",), scope="batches:write")
     async def process_batch(principal: Principal) -> Response:
         body, key = await _read("/process-batch")
         batch = await aside(lambda data: _echo(parse(BatchesInput, data).batches), body)
-        return _taken("Batch processing started", await batches.accept(principal, batch, key))
+        async with api.promising():
+            return _taken("Batch processing started", await batches.accept(principal, batch, key))
 
     @api.route("/process-data", methods=("POST",), scope="batches:write")
     async def process_data(principal: Principal) -> Response:
         body, key = await _read("/process-data")
         batch = await aside(lambda data: _echo(parse(DataInput, data).items), body)
-        return _taken("Data processing started", await batches.accept(principal, batch, key))
+        async with api.promising():
+            return _taken("Data processing started", await batches.accept(principal, batch, key))
 
     @api.route("/enqueue-task", methods=("POST",), scope="batches:write")
     async def enqueue_task(principal: Principal) -> Response:
         body, key = await _read("/enqueue-task")
         task = TaskInput(operation="echo", payload=parse(AnyInput, body).root)
-        return _taken("Task enqueued", await batches.accept_task(principal, task, key))
+        async with api.promising():
+            return _taken("Task enqueued", await batches.accept_task(principal, task, key))
 
 
 def _echo(items: list[Any]) -> BatchInput:

@@ -208,7 +208,8 @@ def _register_batches(api: Api, desk: BatchDesk, *, upload_limit: int) -> None:
         body = await read_body()
         key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/batches", body)
         batch = await aside(partial(parse, BatchInput), body)
-        return accepted_answer(await desk.accept(principal, batch, key))
+        async with api.promising():
+            return accepted_answer(await desk.accept(principal, batch, key))
 
     @api.route("/v1/batches", scope="batches:read")
     async def list_batches(principal: Principal) -> Response:
@@ -238,7 +239,9 @@ def _register_tasks(api: Api, desk: BatchDesk) -> None:
         require_media_type(JSON)
         body = await read_body()
         key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/tasks", body)
-        return accepted_answer(await desk.accept_task(principal, parse(TaskInput, body), key))
+        task = parse(TaskInput, body)
+        async with api.promising():
+            return accepted_answer(await desk.accept_task(principal, task, key))
 
     @api.route("/v1/tasks/<uuid:task_id>", scope="batches:read")
     async def get_task(principal: Principal, task_id: UUID) -> Response:

@@ -65,7 +65,9 @@ def register(api: Api, desk: EmailDesk) -> None:
         require_media_type(JSON)
         body = await read_body()
         key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/emails", body)
-        return accepted_answer(await desk.accept(principal, parse(EmailInput, body), key))
+        mail = parse(EmailInput, body)
+        async with api.promising():
+            return accepted_answer(await desk.accept(principal, mail, key))
 
     @api.route("/v1/emails/<uuid:email_id>", scope="emails:read")
     async def get_email(principal: Principal, email_id: UUID) -> Response:
