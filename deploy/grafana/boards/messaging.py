@@ -110,9 +110,10 @@ BOARD = Board(
         ),
         panel(
             "Consumers as seen by the services",
-            "Consumers and ready messages by the services' own census.",
+            "Consumers and ready messages by the services' own census, and how many should consume.",
             "short",
             highest("tickwire_queue_consumers", "queue"),
+            Query("sum by (queue) (tickwire_queue_consumers_expected)", "{{queue}} expected"),
             Query("max by (queue) (tickwire_queue_ready_messages)", "{{queue}} ready"),
         ),
         panel(

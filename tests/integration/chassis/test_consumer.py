@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
+
+import aiormq
+from prometheus_client import REGISTRY
 
 from chassis import outbox
 from chassis.broker.consumer import Direct, InTransaction
@@ -17,7 +22,8 @@ from chassis.postgres import Connection
 from contracts import headers as names
 from contracts.batches import AbandonBatch, CancelBatch
 from contracts.parked import ListParked, ParkedMessage
-from contracts.topology import BATCH_PROCESSOR, GATEWAY
+from contracts.topology import BATCH_PROCESSOR, GATEWAY, LADDER, RETRY
+from integration.chassis.conftest import running
 from waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -157,6 +163,69 @@ async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(benc
         await outbox.add(connection, [cancel(str(n)) for n in range(10)])
     await until(lambda: _has(worker, 10))
     assert worker.health.reasons() == {}
+
+
+async def test_a_message_whose_copy_nobody_takes_now_stays_in_hand(bench: Any, broker_url: str) -> None:
+    """Given back, it would come again and again, until the broker holds it for deadly."""
+    attempts: list[int] = []
+
+    async def fail_once(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        if deliveries[0].message.owner_id == "again":
+            attempts.append(deliveries[0].attempt)
+            if len(attempts) == 1:
+                raise Unavailable("the relay is away")
+        await store(connection, deliveries)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(fail_once)})
+    await bench.run(worker)
+    async with without_first_rung(broker_url):
+        before = copies_returned()
+        await worker.messaging.publisher.publish(cancel("again"))
+        await until(lambda: copies_returned() >= before + 3)
+        assert attempts == [1]
+        await worker.messaging.publisher.publish(cancel("neighbour"))
+        await until(lambda: _has(worker, 1))
+        assert worker.health.failures() == {}
+    await until(lambda: _has(worker, 2))
+    assert (attempts, await effects(worker)) == ([1, 2], ["neighbour", "again"])
+
+
+async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Any, broker_url: str) -> None:
+    async def fail(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
+        raise Unavailable("the relay is away")
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(fail)})
+    async with running(worker), without_first_rung(broker_url):
+        before = copies_returned()
+        await worker.messaging.publisher.publish(cancel("again"))
+        await until(lambda: copies_returned() >= before + 2)
+        started = time.monotonic()
+        await worker.close()
+        assert time.monotonic() - started < worker.settings.shutdown_grace_s
+    successor = await bench.build(BATCH_PROCESSOR)
+    successor.consume(QUEUE, {CancelBatch: InTransaction(store)})
+    await bench.run(successor)
+    await until(lambda: _has(successor, 1))
+
+
+@asynccontextmanager
+async def without_first_rung(broker_url: str) -> AsyncIterator[None]:
+    """What is put on the first rung of the ladder is returned."""
+    admin = await aiormq.connect(broker_url)
+    channel = await admin.channel()
+    await channel.queue_unbind(LADDER[0].queue, RETRY, routing_key=LADDER[0].key)
+    try:
+        yield
+    finally:
+        await channel.queue_bind(LADDER[0].queue, RETRY, routing_key=LADDER[0].key)
+        await admin.close()
+
+
+def copies_returned() -> float:
+    labels = {"exchange": RETRY, "outcome": "returned"}
+    return REGISTRY.get_sample_value("tickwire_messages_published_total", labels) or 0
 
 
 async def _has(foundation: Foundation, count: int) -> bool:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from chassis.broker.answering import RpcServer
+from chassis.broker.breaker import Breaker
 from chassis.broker.coalescing import Coalescer
+from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import BrokerUnavailable, DeadlineExceeded, NotFound, RemoteFailure, Unavailable
+from chassis.errors import (
+    BrokerUnavailable,
+    DeadlineExceeded,
+    NotFound,
+    Overloaded,
+    RemoteFailure,
+    Unavailable,
+)
+from contracts.parked import ListParked
 from contracts.stocks import GetBars, GetQuotes, Instrument, Instruments, Quotes, SearchSymbols
-from contracts.topology import GATEWAY, STOCK_DATA
+from contracts.topology import EMAIL, GATEWAY, STOCK_DATA, rpc_queue
+from integration.chassis.conftest import running
 from waiting import until
 
 
@@ -88,6 +102,120 @@ async def test_a_lost_connection_fails_what_waits(asker: Any, answerer: Any) -> 
     await until(lambda: asker.health.reasons() == {})
     found = await asker.messaging.rpc.call(SearchSymbols(q="again"), Instruments, Deadline.after(5))
     assert found.data[0].symbol == "again"
+
+
+async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: Any, answerer: Any) -> None:
+    rpc = RpcClient(asker.messaging.publisher, max_in_flight=2)
+    await rpc.attach(asker.messaging.link)
+    waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(1))) for _ in range(2)]
+    await until(lambda: len(rpc._pending) == 2)
+    with pytest.raises(Overloaded) as caught:
+        await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
+    assert (caught.value.status, caught.value.retryable) == (503, True)
+    with pytest.raises(Unavailable, match="Nobody takes"):
+        await rpc.ask(ListParked(), Deadline.after(5), service=EMAIL)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert await rpc.ask(SearchSymbols(q="again"), Deadline.after(5))
+
+
+async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_does(
+    asker: Any, bench: Any
+) -> None:
+    asked: list[str] = []
+    is_mended = asyncio.Event()
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        asked.append(request.q)
+        if not is_mended.is_set():
+            await asyncio.sleep(30)
+        return Instruments(data=[])
+
+    service = await bench.build(STOCK_DATA)
+    service.answer({SearchSymbols: answer})
+    await bench.run(service)
+    rpc = asker.messaging.rpc
+
+    def is_told_open() -> float | None:
+        return REGISTRY.get_sample_value("tickwire_rpc_breaker_open", {"target": STOCK_DATA})
+
+    lost = [rpc.ask(SearchSymbols(q="lost"), Deadline.after(0.3)) for _ in range(10)]
+    errors = await asyncio.gather(*lost, return_exceptions=True)
+    assert {type(error) for error in errors} <= {DeadlineExceeded, RemoteFailure}
+    assert is_told_open() == 1
+    before = len(asked)
+    with pytest.raises(Unavailable, match="does not answer"):
+        await rpc.ask(SearchSymbols(q="refused"), Deadline.after(5))
+    is_mended.set()
+
+    async def is_let_through() -> bool:
+        try:
+            return bool(await rpc.ask(SearchSymbols(q="probe"), Deadline.after(5)))
+        except Unavailable:
+            return False
+
+    await until(is_let_through)
+    assert asked[before:] == ["probe"]
+    assert is_told_open() == 0
+
+
+def test_a_breaker_that_is_open_lets_one_probe_through_a_pause() -> None:
+    breaker = Breaker(threshold=2, pause_s=0.05)
+    for _ in range(2):
+        assert breaker.allows()
+        breaker.failed()
+    assert (breaker.is_open, breaker.allows()) == (True, False)
+    time.sleep(0.06)
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    breaker.failed()
+    assert breaker.is_open, "the probe was not answered either"
+    breaker.succeeded()
+    assert (breaker.is_open, breaker.allows()) == (False, True)
+
+
+async def test_a_service_over_its_bound_refuses_instead_of_hoarding(asker: Any, bench: Any) -> None:
+    finish = asyncio.Event()
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        if request.q == "slow":
+            await finish.wait()
+        return Instruments(data=[])
+
+    service = await bench.build(STOCK_DATA)
+    queue = next(q for q in service.messaging.topology.queues if q.name == rpc_queue(STOCK_DATA))
+    server = RpcServer(queue, {SearchSymbols: answer}, publisher=service.messaging.publisher, concurrency=2)
+    service.messaging.answer(server)
+    await bench.run(service)
+    rpc = asker.messaging.rpc
+    waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(15))) for _ in range(2)]
+    await until(lambda: server._busy == 2)
+    with pytest.raises(RemoteFailure) as caught:
+        await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
+    assert (caught.value.status, caught.value.code) == (503, "overloaded")
+    finish.set()
+    assert len(await asyncio.gather(*waiting)) == 2
+
+
+async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Any) -> None:
+    taken: list[str] = []
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        taken.append(request.q)
+        await asyncio.sleep(30 if request.q == "never" else 0.5)
+        return Instruments(data=[])
+
+    service = await bench.build(STOCK_DATA)
+    service.answer({SearchSymbols: answer})
+    rpc = asker.messaging.rpc
+    words = [*(f"q{n}" for n in range(50)), "never"]
+    async with running(service):
+        asks = [asyncio.create_task(rpc.ask(SearchSymbols(q=word), Deadline.after(25))) for word in words]
+        await until(lambda: len(taken) == len(words))
+    started = asyncio.get_running_loop().time()
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert asyncio.get_running_loop().time() - started < 5, "nobody waits for the deadline"
+    assert [type(found) for found in answers[:-1]] == [bytes] * 50
+    assert isinstance(answers[-1], RemoteFailure)
+    assert (answers[-1].status, answers[-1].retryable) == (503, True)
 
 
 async def test_misses_close_in_time_share_one_message() -> None:

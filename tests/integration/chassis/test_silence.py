@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import aiormq
 import pytest
+from pamqp import commands as spec
 from prometheus_client import REGISTRY
 
 from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, command
 from chassis.postgres import Connection
+from contracts import headers as names
 from contracts.batches import CancelBatch
 from contracts.topology import BATCH_PROCESSOR
+from integration.chassis.conftest import running
 from waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -53,6 +57,90 @@ async def test_the_census_counts_the_consumers_that_the_broker_sees(bench: Any) 
         return REGISTRY.get_sample_value("tickwire_queue_consumers", {"queue": QUEUE})
 
     await until(lambda: consumers() == 1)
+
+
+async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: Any) -> None:
+    handled = asyncio.Event()
+
+    async def handle(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
+        handled.set()
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(handle)})
+    await bench.run(worker)
+    (consumer,) = worker.messaging._consumers
+    # Without an answer from the broker the client does not know that it has no consumer any more.
+    await consumer._channel.rpc(spec.Basic.Cancel(consumer_tag=consumer._tag, nowait=True))
+    await worker.messaging.publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="x")))
+    assert worker.health.reasons() == {}
+    await until(lambda: f"consumer-{QUEUE}" in worker.health.reasons(), timeout_s=30)
+    await asyncio.wait_for(handled.wait(), 10)
+    await until(lambda: worker.health.reasons() == {})
+
+
+async def test_the_consumers_that_there_should_be_are_told_until_the_stop(bench: Any) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(ignore)})
+
+    def expected() -> float | None:
+        return REGISTRY.get_sample_value("tickwire_queue_consumers_expected", {"queue": QUEUE})
+
+    async with running(worker):
+        assert expected() == 1
+    assert expected() == 0
+
+
+async def test_the_age_of_a_message_counts_at_its_first_try_only(bench: Any) -> None:
+    handled: list[int] = []
+
+    async def handle(delivery: Delivery[CancelBatch]) -> None:
+        handled.append(delivery.attempt)
+
+    def told(what: str) -> float:
+        return REGISTRY.get_sample_value(f"tickwire_message_age_seconds_{what}", {"queue": QUEUE}) or 0
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: Direct(handle)})
+    await bench.run(worker)
+    count, total_s = told("count"), told("sum")
+    an_hour_ago = int((time.time() - 3600) * 1000)
+    for attempt in (2, 1):
+        message = command(CancelBatch(batch_id=uuid4(), owner_id="x"))
+        headers = {names.SENT_AT: an_hour_ago, names.ATTEMPT: attempt}
+        await worker.messaging.publisher.publish(replace(message, headers=headers))
+    await until(lambda: handled == [2, 1])
+    assert told("count") == count + 1
+    assert 3600 <= told("sum") - total_s < 3660
+
+
+async def test_a_worker_that_hangs_does_not_hide_behind_the_others(bench: Any) -> None:
+    hangs, released = asyncio.Event(), asyncio.Event()
+
+    async def hang_if_told(delivery: Delivery[CancelBatch]) -> None:
+        if delivery.message.owner_id != "hang":
+            return
+        hangs.set()
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: Direct(hang_if_told)}, concurrency=2, deadline_s=0.5)
+    await bench.run(worker)
+
+    async def is_told() -> bool:
+        await worker.messaging.publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="x")))
+        return f"progress-{QUEUE}" in worker.health.failures()
+
+    await worker.messaging.publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="hang")))
+    await asyncio.wait_for(hangs.wait(), 10)
+    try:
+        await until(is_told)
+    finally:
+        released.set()
+    await until(lambda: worker.health.failures() == {})
 
 
 async def test_a_handler_that_hangs_is_cut_at_its_deadline_and_its_message_retried(bench: Any) -> None:

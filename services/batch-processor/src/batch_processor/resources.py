@@ -51,7 +51,7 @@ class Resources:
 
     async def close(self) -> None:
         """Begin no more chunks and give back those in hand, then close the rest, the processes last."""
-        self.foundation.health.draining = True
+        self.foundation.health.stop(self.settings.shutdown_grace_s)
         self.worker.stop()
         await self.foundation.close()
         await self.processes.close()

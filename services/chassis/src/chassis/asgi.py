@@ -21,6 +21,7 @@ _LARGEST_FRAME = 64 * 1024
 _LOOK_EVERY_S = 1.0
 # A process that stood still for a while finds everything late at its first look.
 _FAILED_LOOKS = 3
+_FOR_REQUESTS = 0.75
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ async def _serve(
     failures = failing.result() if failing.done() else {}
     log.info("stopping", **({"failures": failures} if failures else {}))
     await asyncio.sleep(delay_s)
+    deadline = health.stop(grace_s)
     # The public door first, with the service behind it; the ops door tells of it until the end.
     for server, task in zip(servers, running, strict=True):
+        server.config.timeout_graceful_shutdown = _patience_s(deadline.remaining_s())
         server.should_exit = True
         await task
     stopping.cancel()
@@ -97,6 +100,11 @@ async def _wait_for_failure(health: Health) -> Mapping[str, str]:
         failures = health.failures()
         failed_looks = failed_looks + 1 if failures else 0
     return failures
+
+
+def _patience_s(remaining_s: float) -> int:
+    # A stream that stays open to the end must leave the service time to put down what it has in hand.
+    return max(1, int(remaining_s * _FOR_REQUESTS))
 
 
 def _relieve_collector() -> None:

@@ -12,6 +12,7 @@ from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
 from chassis.broker.parked import Parked, ParkedKeeper
+from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
 from chassis.outbox import Relay
@@ -26,6 +27,8 @@ log = logging.get(__name__)
 
 _LOOK_EVERY_S = 5
 _CLEAN_EVERY_S = 600
+_CLOSE_S = 5
+_MOMENT_S = 1
 
 
 class Foundation:
@@ -96,17 +99,26 @@ class Foundation:
         self.health.add_vital("tasks", self.tasks.check)
         metrics.READY.set_function(lambda: not self.health.reasons())
         self.tasks.start("startup", self._start())
+        self.tasks.start("drain", self._drain_at_stop())
         self.tasks.keep("loop watchdog", self._watchdog.run)
 
     async def close(self) -> None:
-        """Unready, stop consuming, settle what is in hand, empty the outbox, close."""
-        self.health.draining = True
-        await self.messaging.drain(self.settings.shutdown_grace_s)
-        await self._flush()
+        """Unready, stop consuming, settle what is in hand, empty the outbox, close.
+
+        All of it within one grace, which began when the process was asked to stop. Each of the last steps
+        gets a moment even when the grace is over.
+        """
+        deadline = self.health.stop(self.settings.shutdown_grace_s)
+        await self.messaging.drain(deadline)
+        await self._flush(deadline)
         await self.tasks.close()
         await self.messaging.close()
-        await self.postgres.close()
+        await self.postgres.close(_at_most(_CLOSE_S, deadline))
         await asyncio.to_thread(spans.close)
+
+    async def _drain_at_stop(self) -> None:
+        # Beside the requests that are still being answered: the doors close only after them.
+        await self.messaging.drain(await self.health.stopping())
 
     async def _start(self) -> None:
         await self.postgres.open()
@@ -132,9 +144,9 @@ class Foundation:
             return False
         return True
 
-    async def _flush(self) -> None:
+    async def _flush(self, deadline: Deadline) -> None:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_at_most(_CLOSE_S, deadline)):
                 await self.relay.flush()
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
             # The rows are committed: the next start, or another replica, brings them to the broker.
@@ -155,3 +167,7 @@ class Foundation:
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("parked messages not counted", reason=redaction.told(error))
             await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _at_most(seconds: float, deadline: Deadline) -> float:
+    return max(_MOMENT_S, min(seconds, deadline.remaining_s()))

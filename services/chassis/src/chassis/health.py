@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+
+from chassis.deadlines import Deadline
 
 Check = Callable[[], str | None]
 
@@ -14,6 +17,8 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._vital: dict[str, Check] = {}
         self.draining = False
+        self._stopping = asyncio.Event()
+        self._stop_by = Deadline.after(0)
 
     def add(self, name: str, check: Check) -> None:
         """Register a readiness check; it gives None when all is well, else the reason."""
@@ -23,6 +28,22 @@ class Health:
         """Register a check of liveness and readiness: a process that fails it ends, to be started again."""
         self._vital[name] = check
         self._checks[name] = check
+
+    def stop(self, grace_s: float) -> Deadline:
+        """Be not ready from now on; gives by when all that runs must have ended, the same at each call.
+
+        Whoever has something to finish keeps to this one moment: the steps of a stop share its grace.
+        """
+        self.draining = True
+        if not self._stopping.is_set():
+            self._stop_by = Deadline.after(grace_s)
+            self._stopping.set()
+        return self._stop_by
+
+    async def stopping(self) -> Deadline:
+        """Wait until somebody stops the service; gives by when all that runs must have ended."""
+        await self._stopping.wait()
+        return self._stop_by
 
     def failures(self) -> dict[str, str]:
         """What a restart would mend, by check; no dependency can cause it."""

@@ -81,6 +81,9 @@ QUEUE_CONSUMERS = Gauge(
     "Consumers of a queue, of all processes, as the broker counts them.",
     ("queue",),
 )
+QUEUE_CONSUMERS_EXPECTED = Gauge(
+    "tickwire_queue_consumers_expected", "1 where this process should be a consumer of the queue.", ("queue",)
+)
 QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a queue.", ("queue",))
 
 TASK_FAILURES = Counter(

@@ -85,13 +85,13 @@ class Postgres:
                 self._reason = None
                 return
 
-    async def close(self) -> None:
-        """Give back all connections; those still busy after 5 seconds are cut."""
+    async def close(self, timeout_s: float = 5) -> None:
+        """Give back all connections; those still busy after `timeout_s` seconds are cut."""
         self._forget_sentry()
         if self._pool is None:
             return
         try:
-            await asyncio.wait_for(self._pool.close(), timeout=5)
+            await asyncio.wait_for(self._pool.close(), timeout=timeout_s)
         except TimeoutError:
             self._pool.terminate()
 

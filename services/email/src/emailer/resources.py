@@ -52,8 +52,8 @@ class Resources:
 
     async def close(self) -> None:
         """Unready, finish the deliveries in hand and write them down, then the rest, then the relay."""
-        self.foundation.health.draining = True
-        await self.dispatcher.drain(self._grace_s)
+        deadline = self.foundation.health.stop(self._grace_s)
+        await self.dispatcher.drain(deadline.remaining_s())
         await self.foundation.close()
         self.route.close()
 

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 from pydantic import BaseModel, ValidationError
 
 from chassis import exemplars, logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import Outgoing, text
-from chassis.broker.rabbitmq import Link, Publisher
+from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
 from chassis.broker.topology import declare_queue
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable
@@ -25,6 +26,7 @@ log = logging.get(__name__)
 Answer = Callable[[Any, Deadline], Awaitable[BaseModel]]
 
 _DEFAULT_DEADLINE_S = 30.0
+_LAST_WORDS_S = 1
 
 
 class RpcServer:
@@ -43,36 +45,66 @@ class RpcServer:
         self._publisher = publisher
         self._concurrency = concurrency
         self._busy = 0
+        self._running: set[asyncio.Timeout] = set()
+        self._channel: Channel | None = None
+        self._tag: str | None = None
+        self._stopping = False
         self._reason: str | None = "not answering yet"
 
     async def attach(self, link: Link) -> None:
         """Start answering over a fresh connection."""
+        if self._stopping:
+            return
         channel = await link.channel(confirms=False)
         await declare_queue(channel, self._queue)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
-        await channel.basic_consume(self._queue.name, self._take, no_ack=True)
+        started = await channel.basic_consume(self._queue.name, self._take, no_ack=True)
+        self._channel, self._tag = channel, started.consumer_tag
         self._reason = None
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._channel = self._tag = None
         self._reason = "lost the connection"
 
     def check(self) -> str | None:
         """The readiness check: why no request is answered."""
         return self._reason
 
+    async def drain(self, deadline: Deadline) -> None:
+        """Take no more requests and answer those in hand; at the deadline with the advice to ask again.
+
+        The broker knows of none of them any more: whom nobody answers waits for his own deadline.
+        """
+        self._stopping, self._reason = True, "stopping"
+        tag, self._tag = self._tag, None
+        await cancel_consumer(self._channel, tag)
+        await self._wait_idle(deadline)
+        now = asyncio.get_running_loop().time()
+        for timeout in self._running:
+            if not timeout.expired():
+                timeout.reschedule(now)
+        await self._wait_idle(Deadline.after(_LAST_WORDS_S))
+
+    async def _wait_idle(self, deadline: Deadline) -> None:
+        while self._busy and deadline.remaining_s():
+            await asyncio.sleep(0.02)
+
     async def _take(self, message: DeliveredMessage) -> None:
+        self._busy += 1
+        try:
+            await self._settle(message)
+        finally:
+            self._busy -= 1
+
+    async def _settle(self, message: DeliveredMessage) -> None:
         properties = message.header.properties
         headers = properties.headers or {}
         trace = tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
         message_type = properties.message_type or ""
         started = time.perf_counter()
-        self._busy += 1
-        try:
-            with spans.span(f"answer {message_type}", "server"):
-                status, body, outcome = await self._answer(message_type, message.body, headers)
-        finally:
-            self._busy -= 1
+        with spans.span(f"answer {message_type}", "server"):
+            status, body, outcome = await self._answer(message_type, message.body, headers)
         known = message_type if message_type in self._handlers else "unknown"
         metrics.RPC_SERVED.labels(known, outcome).inc()
         elapsed_s = time.perf_counter() - started
@@ -106,10 +138,19 @@ class RpcServer:
             raise InvalidInput(f"{message_type}: {redaction.told(error)}"[:500]) from error
         deadline = _deadline(headers)
         try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                return await answer(request, deadline)
+            async with asyncio.timeout(deadline.remaining_s()) as running:
+                return await self._while_running(running, answer(request, deadline))
         except TimeoutError as error:
+            if self._stopping and deadline.remaining_s():
+                raise Unavailable("The service is stopping; ask again.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
+
+    async def _while_running(self, running: asyncio.Timeout, answer: Awaitable[BaseModel]) -> BaseModel:
+        self._running.add(running)
+        try:
+            return await answer
+        finally:
+            self._running.discard(running)
 
     async def _reply(self, queue: str, correlation_id: str | None, status: str, body: bytes) -> None:
         reply = Outgoing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,13 @@ from aiormq.channel import Channel
 
 from chassis import exemplars, inbox, logging, metrics, redaction, spans, tracing
 from chassis.broker import parking, retries
-from chassis.broker.envelope import Delivery, Outgoing
+from chassis.broker.envelope import Delivery
 from chassis.broker.incoming import Incoming, Undecodable
-from chassis.broker.rabbitmq import AWAY, Link, Publisher
-from chassis.errors import DatabaseUnavailable, ServiceError, Unavailable
+from chassis.broker.progress import Progress
+from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
+from chassis.broker.settling import Settler
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable, ServiceError
 from chassis.postgres import Connection, Postgres
 from contracts import headers as names
 from contracts.message import Message
@@ -26,10 +29,11 @@ from contracts.message import Message
 log = logging.get(__name__)
 
 _ERROR_LENGTH = 500
-# Behind a dead connection there is a short queue, and nobody who takes anything from it.
-_ACK_TIMEOUT_S = 5
 _MOST_DOUBTS = 3
 _DOUBT_PAUSE_S = 0.5
+_PING_EVERY_S = 0.5
+# One count can be older than the consumer.
+_MOST_MISSED_COUNTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Consumer:
     """Takes messages of one queue and settles each: acked, retried on the ladder, or parked.
 
     `concurrency` groups are handled side by side, each within `deadline_s` seconds. While the database is
-    away messages are kept, not failed: nothing is wrong with them.
+    away messages are kept, not failed: nothing is wrong with them. At a stop they are given back.
     """
 
     def __init__(
@@ -78,26 +82,31 @@ class Consumer:
         self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
         self._service = service
         self._postgres = postgres
-        self._publisher = publisher
+        self._settler = Settler(queue, publisher, types=self._handlers.keys())
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
         self._arrived: asyncio.Queue[Incoming] = asyncio.Queue()
         self._channel: Channel | None = None
         self._tag: str | None = None
-        self._busy = 0
-        self._progress_at = time.monotonic()
+        self._progress = Progress()
+        self._stopping = asyncio.Event()
+        self._missed_counts = 0
         self._reason: str | None = "not consuming yet"
+        metrics.QUEUE_CONSUMERS_EXPECTED.labels(queue).set(1)
         metrics.CONSUMER_PAUSED.labels(queue).set(0)
 
     async def attach(self, link: Link) -> None:
         """Start consuming over a fresh connection."""
+        if self._stopping.is_set():
+            return
         channel = await link.channel(confirms=False)
         await channel.basic_qos(prefetch_count=self._prefetch)
         # What an earlier connection brought will be delivered again: forget it.
         while not self._arrived.empty():
             self._arrived.get_nowait()
-        self._link, self._channel = link, channel
+        self._link, self._channel, self._missed_counts = link, channel, 0
+        self._settler.attach(link, channel)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         started = await channel.basic_consume(self.queue, self._take)
         self._tag = started.consumer_tag
@@ -106,6 +115,7 @@ class Consumer:
     def lost(self) -> None:
         """The connection is gone."""
         self._channel = None
+        self._settler.lost()
         self._reason = "consumer lost its connection"
 
     def check(self) -> str | None:
@@ -115,12 +125,23 @@ class Consumer:
             return "the broker has no consumer of ours on this queue"
         return self._reason
 
+    def counted(self, consumers: int) -> None:
+        """What the broker counts on the queue. None, twice, although we consume: ours has died there."""
+        if consumers or self._channel is None or self._stopping.is_set():
+            self._missed_counts = 0
+            return
+        self._missed_counts += 1
+        if self._missed_counts == _MOST_MISSED_COUNTS:
+            self._reason = "the broker counts no consumer on this queue"
+            log.error("consumer died at the broker, connecting again", queue=self.queue)
+            self._link.interrupt()
+
     def stuck(self) -> str | None:
-        """The liveness check: messages are in hand, and none was settled for twice the longest handling."""
-        still_s = time.monotonic() - self._progress_at
-        if self._busy and still_s > 2 * self._deadline_s:
-            return f"no message settled for {still_s:.0f} s"
-        return None
+        """The liveness check: a worker has had the same in hand for twice the longest handling."""
+        still_s = self._progress.longest_s()
+        return (
+            f"a worker has not come further for {still_s:.0f} s" if still_s > 2 * self._deadline_s else None
+        )
 
     async def run(self) -> None:
         """Handle what arrives, for ever."""
@@ -128,16 +149,23 @@ class Consumer:
             for _ in range(self._concurrency):
                 workers.create_task(self._work())
 
-    async def drain(self, grace_s: float) -> None:
-        """Stop taking messages and wait until those in hand are settled, or the grace is over."""
-        if self._channel is not None and self._tag is not None:
-            try:
-                await self._channel.basic_cancel(self._tag, timeout=2)
-            except AWAY as error:
-                log.debug("cancelling a consumer", queue=self.queue, reason=repr(error))
-        end = time.monotonic() + grace_s
-        while (self._busy or not self._arrived.empty()) and time.monotonic() < end:
+    async def drain(self, deadline: Deadline) -> None:
+        """Stop taking messages and wait until those in hand are settled, or the deadline is over.
+
+        What waits for something that is away is given back now: it may be away for longer.
+        """
+        self._stopping.set()
+        self._reason = "stopping"
+        metrics.QUEUE_CONSUMERS_EXPECTED.labels(self.queue).set(0)
+        tag, self._tag = self._tag, None
+        await cancel_consumer(self._channel, tag)
+        self._settler.stop()
+        while not self._is_idle and deadline.remaining_s():
             await asyncio.sleep(0.02)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._arrived.empty() and self._progress.is_idle and self._settler.is_idle
 
     async def _take(self, message: DeliveredMessage) -> None:
         incoming = Incoming.of(message)
@@ -151,13 +179,8 @@ class Consumer:
     async def _work(self) -> None:
         while True:
             first = await self._arrived.get()
-            if not self._busy:
-                self._progress_at = time.monotonic()
-            self._busy += 1
-            try:
+            with self._progress.busy():
                 await self._settle_group(self._collect(first))
-            finally:
-                self._busy -= 1
 
     def _collect(self, first: Incoming) -> list[Incoming]:
         """What has arrived with `first` and may be handled with it: the same type, up to the group's size."""
@@ -185,7 +208,7 @@ class Consumer:
         with incoming.in_hand():
             log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
             self._record(incoming, time.time_ns(), error)
-            await self._settle(incoming, self._park(incoming, "undecodable", error.detail), "park")
+            await self._park(incoming, "undecodable", error.detail)
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
@@ -206,6 +229,9 @@ class Consumer:
             await self._end(incoming, error)
 
     async def _end(self, incoming: Incoming, error: Exception | None) -> None:
+        if isinstance(error, DatabaseUnavailable) and self._stopping.is_set():
+            await self._settler.give_back(incoming)
+            return
         if error is not None:
             with incoming.in_hand():
                 await self._fail(incoming, error)
@@ -213,7 +239,7 @@ class Consumer:
         if logging.Verbosity.is_debug:
             with incoming.in_hand():
                 log.debug("message handled", queue=self.queue, type=incoming.message_type)
-        await self._settle(incoming, None, "ack")
+        await self._settler.acknowledge(incoming)
 
     def _record(self, incoming: Incoming, started_ns: int, error: Exception | None) -> None:
         # The link to where the message was made survives retries, parking and replay, like the header.
@@ -236,8 +262,8 @@ class Consumer:
     async def _try(self, handler: Handler, group: list[Incoming]) -> Exception | None:
         """Call the handler; gives why it failed.
 
-        An outage of the database is waited for. What finds no database while the database is there, several
-        times in a row, has failed: its statement may be the trouble.
+        An outage of the database is waited for, until a stop. What finds no database while the database is
+        there, several times in a row, has failed: its statement may be the trouble.
         """
         doubts = 0
         while True:
@@ -246,13 +272,15 @@ class Consumer:
                     await self._call(handler, [m.delivery for m in group if m.delivery is not None])
             except DatabaseUnavailable as error:
                 doubts = 0 if await self._wait_for_database(error) else doubts + 1
-                if doubts == _MOST_DOUBTS:
+                if doubts == _MOST_DOUBTS or self._stopping.is_set():
                     return error
                 await asyncio.sleep(doubts * _DOUBT_PAUSE_S)
             except Exception as error:
                 return error
             else:
                 return None
+            finally:
+                self._progress.made()
 
     async def _call(self, handler: Handler, deliveries: list[Delivery[Any]]) -> None:
         if isinstance(handler, Direct):
@@ -274,11 +302,12 @@ class Consumer:
         log.warning("consumer paused", queue=self.queue, reason=error.detail)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(1)
         was_away = False
-        while not await self._postgres.ping():
+        while not self._stopping.is_set() and not await self._postgres.ping():
             was_away = True
             # Waiting for the database is not being stuck.
-            self._progress_at = time.monotonic()
-            await asyncio.sleep(0.5)
+            self._progress.made()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _PING_EVERY_S)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 
@@ -299,7 +328,7 @@ class Consumer:
         )
         if rung is None:
             reason = "permanent" if permanent else "attempts-exhausted"
-            await self._settle(incoming, self._park(incoming, reason, told), "park")
+            await self._park(incoming, reason, told)
             return
         copy = retries.copy_for(
             rung,
@@ -311,10 +340,10 @@ class Consumer:
             attempt=incoming.attempt,
             error=told,
         )
-        await self._settle(incoming, copy, "retry")
+        await self._settler.move(incoming, copy, "retry")
 
-    def _park(self, incoming: Incoming, reason: str, error: str) -> Outgoing:
-        return parking.copy_for(
+    async def _park(self, incoming: Incoming, reason: str, error: str) -> None:
+        copy = parking.copy_for(
             self._service,
             queue=self.queue,
             body=incoming.body,
@@ -324,42 +353,7 @@ class Consumer:
             reason=reason,
             error=error,
         )
-
-    async def _settle(self, incoming: Incoming, copy: Outgoing | None, outcome: str) -> None:
-        """Acknowledge; where the message goes elsewhere, only after the broker has confirmed the copy."""
-        try:
-            if copy is not None:
-                await self._publisher.publish(copy)
-            async with asyncio.timeout(_ACK_TIMEOUT_S):
-                await incoming.channel.basic_ack(incoming.tag, wait=False)
-        except Unavailable as error:
-            log.warning("copy not confirmed, message goes back", queue=self.queue, reason=error.detail)
-            outcome = "requeue"
-            await asyncio.sleep(1)
-            await self._give_back(incoming)
-        except AWAY as error:
-            # The broker will deliver it again, and the inbox knows it.
-            log.debug("could not acknowledge", queue=self.queue, reason=repr(error))
-            outcome = "lost-channel"
-            self._break(incoming)
-        known = incoming.message_type if incoming.message_type in self._handlers else "unknown"
-        self._progress_at = time.monotonic()
-        metrics.CONSUMED.labels(self.queue, known, outcome).inc()
-        if outcome in ("ack", "park"):
-            metrics.MESSAGE_ATTEMPTS.labels(self.queue).observe(incoming.attempt)
-
-    async def _give_back(self, incoming: Incoming) -> None:
-        try:
-            async with asyncio.timeout(_ACK_TIMEOUT_S):
-                await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
-        except AWAY as error:
-            log.debug("could not give back", queue=self.queue, reason=repr(error))
-            self._break(incoming)
-
-    def _break(self, incoming: Incoming) -> None:
-        """Make the link anew when a message of its present channel cannot be settled: it would wait there."""
-        if self._link is not None and incoming.channel is self._channel:
-            self._link.interrupt()
+        await self._settler.move(incoming, copy, "park")
 
 
 def _in_hand(group: Sequence[Incoming]) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
 from chassis.broker.rabbitmq import AWAY, Link, Publisher, rejections_as_errors
 from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
 from chassis.health import Health
 from chassis.resources import Tasks
 from contracts.topology import Topology
@@ -46,6 +47,7 @@ class Messaging:
         self._consumers: list[Consumer] = []
         self._servers: list[RpcServer] = []
         self._census: Channel | None = None
+        self._is_counting = True
 
     def consume(self, consumer: Consumer) -> None:
         """Add a consumer; before `start`."""
@@ -75,9 +77,13 @@ class Messaging:
         tasks.keep("link publish", self.publisher.link.run)
         tasks.keep("link consume", self.link.run)
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no more messages and settle those in hand."""
-        await asyncio.gather(*(consumer.drain(grace_s) for consumer in self._consumers))
+    async def drain(self, deadline: Deadline) -> None:
+        """Take no more messages and requests; settle and answer those in hand."""
+        # A request queue leaves with its consumer: counting it would break the link that acknowledges.
+        self._is_counting = False
+        settling = [consumer.drain(deadline) for consumer in self._consumers]
+        answering = [server.drain(deadline) for server in self._servers]
+        await asyncio.gather(*settling, *answering)
 
     async def close(self) -> None:
         """Close both connections; their tasks must have been cancelled before."""
@@ -110,7 +116,7 @@ class Messaging:
 
     async def _count(self, queue: str) -> None:
         channel = self._census
-        if channel is None:
+        if channel is None or not self._is_counting:
             return
         try:
             with rejections_as_errors():
@@ -118,7 +124,11 @@ class Messaging:
         except AWAY as error:
             log.warning("queue not counted", queue=queue, reason=repr(error))
             return
-        metrics.QUEUE_CONSUMERS.labels(queue).set(found.consumer_count or 0)
+        consumers = found.consumer_count or 0
+        metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
+        for consumer in self._consumers:
+            if consumer.queue == queue:
+                consumer.counted(consumers)
         metrics.QUEUE_MESSAGES.labels(queue).set(found.message_count or 0)
 
     def _lost(self) -> None:

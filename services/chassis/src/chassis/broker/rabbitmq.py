@@ -58,6 +58,17 @@ def rejections_as_errors() -> Iterator[None]:
         raise ConnectionError("the channel was closed") from error
 
 
+async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
+    """Have nothing more delivered to the consumer `tag`; what its connection takes along has ended anyway."""
+    if channel is None or tag is None:
+        return
+    try:
+        with rejections_as_errors():
+            await channel.basic_cancel(tag, timeout=_CLOSE_TIMEOUT_S)
+    except AWAY as error:
+        log.debug("cancelling a consumer", reason=repr(error))
+
+
 class Link:
     """One connection to the broker that is made again, with all its channels, whenever any of it breaks.
 

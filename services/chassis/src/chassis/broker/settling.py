@@ -1,0 +1,134 @@
+"""How a message leaves its queue: acknowledged, acknowledged once its copy is elsewhere, or given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+
+from aiormq.channel import Channel
+
+from chassis import logging, metrics
+from chassis.broker.envelope import Outgoing
+from chassis.broker.incoming import Incoming
+from chassis.broker.rabbitmq import AWAY, Link, Publisher
+from chassis.errors import Unavailable
+
+log = logging.get(__name__)
+
+# Behind a dead connection there is a short queue, and nobody who takes anything from it.
+_ACK_TIMEOUT_S = 5
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+
+
+class Settler:
+    """Settles the messages of one queue over its present channel.
+
+    A message whose copy the broker does not take now stays in hand, unacknowledged, until it does. Given back
+    it would come again at once, and the broker parks what it has delivered too often. `types` are those that
+    may be a metric's label.
+    """
+
+    def __init__(self, queue: str, publisher: Publisher, *, types: Collection[str]) -> None:
+        self._queue = queue
+        self._publisher = publisher
+        self._types = types
+        self._link: Link | None = None
+        self._channel: Channel | None = None
+        self._moving: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    def attach(self, link: Link, channel: Channel) -> None:
+        """Settle over a fresh channel from now on."""
+        self._link, self._channel = link, channel
+
+    def lost(self) -> None:
+        """The connection is gone, and with it the right to settle what came over it."""
+        self._channel = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no copy is waited for."""
+        return not self._moving
+
+    def stop(self) -> None:
+        """Wait for no copy any more: what has none goes back to its queue."""
+        self._stopping.set()
+
+    async def acknowledge(self, incoming: Incoming, outcome: str = "ack") -> None:
+        """The message has ended here."""
+        try:
+            async with asyncio.timeout(_ACK_TIMEOUT_S):
+                await incoming.channel.basic_ack(incoming.tag, wait=False)
+        except AWAY as error:
+            # The broker will deliver it again, and the inbox knows it.
+            log.debug("could not acknowledge", queue=self._queue, reason=repr(error))
+            outcome = "lost-channel"
+            self._break(incoming)
+        self._count(incoming, outcome)
+        if outcome in ("ack", "park"):
+            metrics.MESSAGE_ATTEMPTS.labels(self._queue).observe(incoming.attempt)
+
+    async def move(self, incoming: Incoming, copy: Outgoing, outcome: str) -> None:
+        """Acknowledge when the broker has confirmed `copy`; returns while that is still waited for."""
+        if await self._is_published(copy):
+            await self.acknowledge(incoming, outcome)
+            return
+        # Beside the worker: its other messages need not wait.
+        task = asyncio.create_task(self._move_later(incoming, copy, outcome))
+        self._moving.add(task)
+        task.add_done_callback(self._moved)
+
+    async def give_back(self, incoming: Incoming) -> None:
+        """Put the message back into its queue: somebody else handles it."""
+        try:
+            async with asyncio.timeout(_ACK_TIMEOUT_S):
+                await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+        except AWAY as error:
+            log.debug("could not give back", queue=self._queue, reason=repr(error))
+            self._break(incoming)
+        self._count(incoming, "requeue")
+
+    async def _move_later(self, incoming: Incoming, copy: Outgoing, outcome: str) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not await self._is_stopping(pause_s) and incoming.channel is self._channel:
+            if await self._is_published(copy):
+                await self.acknowledge(incoming, outcome)
+                return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if incoming.channel is self._channel:
+            await self.give_back(incoming)
+        else:
+            # The broker has taken it back with its channel.
+            self._count(incoming, "lost-channel")
+
+    async def _is_stopping(self, pause_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_s)
+        return self._stopping.is_set()
+
+    async def _is_published(self, copy: Outgoing) -> bool:
+        try:
+            await self._publisher.publish(copy)
+        except Unavailable as error:
+            log.warning("copy not confirmed, message is kept", queue=self._queue, reason=error.detail)
+            return False
+        return True
+
+    def _moved(self, task: asyncio.Task[None]) -> None:
+        self._moving.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("message not settled", queue=self._queue, exc_info=error)
+            if self._link is not None:
+                self._link.interrupt()
+
+    def _count(self, incoming: Incoming, outcome: str) -> None:
+        known = incoming.message_type if incoming.message_type in self._types else "unknown"
+        metrics.CONSUMED.labels(self._queue, known, outcome).inc()
+
+    def _break(self, incoming: Incoming) -> None:
+        """Make the link anew when a message of its present channel cannot be settled: it would wait there."""
+        if self._link is not None and incoming.channel is self._channel:
+            self._link.interrupt()
