@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiormq
+import asyncpg
 from prometheus_client import REGISTRY
 
 from chassis import outbox
@@ -208,6 +209,42 @@ async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Any, broker_url:
     successor.consume(QUEUE, {CancelBatch: InTransaction(store)})
     await bench.run(successor)
     await until(lambda: _has(successor, 1))
+
+
+async def test_a_database_that_takes_no_writes_is_waited_for(bench: Any) -> None:
+    attempts: list[int] = []
+
+    async def note(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        attempts.append(deliveries[0].attempt)
+        await store(connection, deliveries)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(note)})
+    await bench.run(worker)
+    admin = await asyncpg.connect(worker.settings.postgres_dsn.get_secret_value())
+    name = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await worker.messaging.publisher.publish(cancel("late"))
+    await until(lambda: paused() == 1 and "read-only" in worker.health.reasons().get("database", ""))
+    assert await effects(worker) == [], "what can be read is read"
+    # The ladder would have taken it long before the third look.
+    for _ in range(3):
+        assert not await worker.postgres.ping()
+    assert paused() == 1
+    await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await until(lambda: _has(worker, 1))
+    assert set(attempts) <= {1}
+    await until(lambda: worker.health.reasons() == {})
+    assert await parked(worker) is None
+    await admin.close()
+
+
+def paused() -> float | None:
+    return REGISTRY.get_sample_value("tickwire_consumer_paused", {"queue": QUEUE})
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,14 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
+# What a server that can be read only looks like: a standby after a failover, or one without room left.
+_UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
+# Rolled back. Too big for the room that a page has left, so that a full disk shows.
+_PROBE = """
+INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
+VALUES (gen_random_uuid(), '', '', 'probe', '{}', $1)
+"""
+_PROBE_BYTES = 64 * 1024
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 # What a client held that vanished without a word is free again when the server notices. The longest that a
 # transaction rightly does nothing is the relay's wait for confirms, 5 s.
@@ -65,6 +74,7 @@ class Postgres:
         self._sentry: asyncpg.Connection[asyncpg.Record] | None = None
         self._asking = asyncio.Lock()
         self._missed = 0
+        self._must_write = False
         self._busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
 
     async def open(self) -> None:
@@ -128,6 +138,13 @@ class Postgres:
             raise DatabaseUnavailable(
                 "The database went away; try again in a moment.", retry_after_s=2
             ) from error
+        except _UNWRITABLE as error:
+            # From now on a ping is a write: an answer to a question says nothing here.
+            self._must_write = True
+            self._fail(error)
+            raise DatabaseUnavailable(
+                "The database takes no writes now; try again in a moment.", retry_after_s=5
+            ) from error
         finally:
             self._busy.discard(connection)
             await self._release(self._pool, connection)
@@ -152,6 +169,12 @@ class Postgres:
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
                     await self._ask()
+                    await self._write()
+            except _UNWRITABLE as error:
+                # What can be read goes on. The next probe asks whichever server is the right one then.
+                self._forget_sentry()
+                self._fail(error)
+                return False
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._forget_sentry()
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
@@ -177,6 +200,21 @@ class Postgres:
         if self._sentry is None or self._sentry.is_closed():
             self._sentry = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
         await self._sentry.execute("SELECT 1")
+
+    async def _write(self) -> None:
+        if not self._must_write:
+            return
+        assert self._sentry is not None
+        transaction = self._sentry.transaction()
+        await transaction.start()
+        # A database without an outbox is nobody's whose writes could be waited for.
+        with contextlib.suppress(asyncpg.UndefinedTableError):
+            await self._sentry.execute(_PROBE, os.urandom(_PROBE_BYTES))
+        await transaction.rollback()
+        self._must_write = False
+        if self._pool is not None:
+            # The others may be connected to a server that takes no writes any more.
+            await self._pool.expire_connections()
 
     def _miss(self, error: BaseException) -> None:
         self._fail(error)
