@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 import orjson
 import pytest
+import structlog
 import uvicorn
 import websockets
 from websockets.asyncio.client import ClientConnection
@@ -308,9 +309,13 @@ def _server(messaging: Messaging, service: str, answers: Mapping[type[Request], 
     return RpcServer(queue, answers, publisher=messaging.publisher)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _plain_logs() -> None:
+@pytest.fixture(scope="package", autouse=True)
+def _plain_logs() -> Iterator[None]:
     logging.configure(service="gateway", level="WARNING", style="json")
+    # A logger that kept this would log like a gateway in the tests of the others.
+    structlog.configure(cache_logger_on_first_use=False)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

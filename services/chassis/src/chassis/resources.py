@@ -66,13 +66,13 @@ async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
     Each time is logged and counted, and followed by a longer pause, up to 30 s. `loop` keeps what must
     outlive an error outside of itself. A cancellation of the task ends it.
     """
-    pause_s = _FIRST_PAUSE_S
+    pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
     while True:
         began = time.monotonic()
         error = await _failure_of(loop)
         if time.monotonic() - began > _STABLE_AFTER_S:
             pause_s = _FIRST_PAUSE_S
-        metrics.TASK_FAILURES.labels(name).inc()
+        failures.inc()
         log.error("background task failed, beginning it again", task=name, pause_s=pause_s, exc_info=error)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
