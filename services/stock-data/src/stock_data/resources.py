@@ -30,6 +30,7 @@ log = logging.get(__name__)
 
 _REFRESH_EVERY_S = 60
 _STALE_AFTER_S = 10.0
+_BROKER_PATIENCE_S = 5.0
 
 
 class Resources:
@@ -74,6 +75,8 @@ class Resources:
 
     async def _replay(self) -> None:
         await self._filled.wait()
+        # A broker that is there a moment after the database must not cost the first day its opening.
+        await self.foundation.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
         leadership = Leadership(self._settings.postgres_dsn.get_secret_value())
         await leadership.lead(self.feed.run)
 
