@@ -12,8 +12,9 @@ from faults.scenario import Scenario
 
 _POISON = 12
 _NO_DATABASE = ("503 database-unavailable",)
-# A gateway that is gone refuses connections, and cuts those that it had.
-_NO_GATEWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError")
+# A gateway that is gone refuses connections, and cuts those that it had; one that is asked before it is
+# ready, which no load balancer does, has no database yet.
+_NO_GATEWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError", *_NO_DATABASE)
 
 
 def _dropping(rig: Rig, work: list[Work], rng: random.Random, *, answer: str) -> None:
