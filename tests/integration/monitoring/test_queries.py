@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from pathlib import Path
 
 import httpx
 import pytest
+from rich.console import Console
 
 import monitored
 import promtool
 import traffic
 from grafana import reference
+from native import demo
 from native.services import NAMES
 from native.stack import Stack
 from waiting import until
@@ -26,10 +29,15 @@ _PATIENCE_S = 60
 
 @pytest.fixture(scope="module")
 async def busy(stack: Stack, watcher: Watcher) -> Watcher:
-    """The watcher of a stack on which a little of everything has happened, several times."""
+    """The watcher of a stack that has seen the demo, and a little of everything else several times."""
     async with traffic.client(stack) as api:
         for _ in range(_ROUNDS):
             await traffic.everything(stack, api)
+    console = Console(file=io.StringIO())
+    steps_failed = await demo.walk(
+        url=stack.url, mailbox_url=stack.mailbox.url, key=stack.api_key, console=console
+    )
+    assert steps_failed == 0
     return watcher
 
 
