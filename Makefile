@@ -5,7 +5,7 @@ NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
 SETUP := deploy/native/setup.sh
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-	--no-emit-package tickwire-chassis
+	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop status demo reset test test-long lint e2e bench faults lock up down images k8s-check

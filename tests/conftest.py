@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import aiormq
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
 
 from contracts.topology import LADDER, TOPOLOGIES
 from native import memcached, postgres, rabbitmq
-
-FreshDatabase = Callable[[], Awaitable[str]]
-
-# How long an example takes says something about this machine, nothing about the product.
-settings.register_profile(
-    "untimed", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("untimed")
+from support.databases import FreshDatabase, drop
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +62,5 @@ async def fresh_database(postgres_server: postgres.Postgres) -> AsyncIterator[Fr
     try:
         yield create
     finally:
-        await asyncio.gather(*[_drop(postgres_server.url, name) for name in made])
+        await asyncio.gather(*[drop(postgres_server.url, name) for name in made])
         await admin.close()
-
-
-async def _drop(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()

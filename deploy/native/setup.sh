@@ -131,7 +131,7 @@ Python 3.11 or newer with venv is needed, and the servers named in docs; Debian 
 
 # ── Python packages ──────────────────────────────────────────────────────────────────────────────
 
-projects='chassis gateway stock-data email batch-processor'
+projects='contracts chassis gateway stock-data email batch-processor'
 
 fingerprint() {
     { printf '%s\n' "$root"; cat "$1" services/*/pyproject.toml; } | sha256sum | cut -d ' ' -f 1
@@ -159,6 +159,8 @@ install_python_packages() {
         rm -rf "$venv"
         "$python" -m venv "$venv"
     }
+    # Taken before the work: a file that changes meanwhile must be seen by the next call.
+    installed=$(fingerprint "$lock")
     say "Installing the Python packages of $lock (hashes checked)"
     pip install --require-hashes -r "$lock"
     set --
@@ -166,7 +168,7 @@ install_python_packages() {
     pip install --no-deps --no-build-isolation "$@"
     # The development lock holds everything of the other one too.
     rm -f "$venv"/.tickwire-*
-    fingerprint "$lock" >"$venv/.tickwire-$stamp"
+    printf '%s\n' "$installed" >"$venv/.tickwire-$stamp"
     say "Ready to run."
 }
 

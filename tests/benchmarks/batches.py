@@ -26,7 +26,7 @@ from chassis.broker import envelope
 from chassis.broker.messaging import Messaging
 from chassis.broker.topology import declare
 from chassis.health import Health
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 from contracts.batches import AppendItems, CreateBatch, Item, SealBatch
 from contracts.topology import BATCH_PROCESSOR, GATEWAY, TOPOLOGIES
 from native import postgres, rabbitmq

@@ -22,7 +22,7 @@ from chassis.broker import envelope
 from chassis.broker.messaging import Messaging
 from chassis.broker.topology import declare
 from chassis.health import Health
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, GATEWAY, TOPOLOGIES
 from native import postgres, rabbitmq

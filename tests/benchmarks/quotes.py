@@ -10,7 +10,7 @@ import httpx
 from benchmarks.load import peer, requests_per_second
 from native.ports import free_port
 from native.stack import Stack
-from waiting import until
+from support.waiting import until
 
 
 @dataclass(frozen=True)

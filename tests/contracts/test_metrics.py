@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import monitored
 from grafana import reference
 from grafana.build import REFERENCE
 from grafana.reference import Declared
+from support import monitored
 
 SERVICES = monitored.REPOSITORY / "services"
 FOREIGN = Path(__file__).with_name("foreign_metrics.txt")

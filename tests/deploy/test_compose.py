@@ -15,8 +15,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-import monitored
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
+from support import monitored
 
 # Cold, the first of them waits for images that are made from nothing.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]

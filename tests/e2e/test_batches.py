@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from waiting import until
+from support.waiting import until
 
 ENDED = ("completed", "failed", "cancelled", "expired")
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-import browser
-from browser import Page
 from native import prometheus
 from native.prometheus import Prometheus
 from native.services import NAMES
 from native.stack import Stack
+from support import browser
+from support.browser import Page
 
 pytestmark = pytest.mark.skipif(
     browser.PROGRAM is None, reason="chromium is missing: deploy/native/setup.sh --test installs it"

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from waiting import until
+from support.waiting import until
 
 
 async def settled(api: httpx.AsyncClient, email_id: str) -> dict[str, Any]:

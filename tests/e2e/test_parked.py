@@ -11,7 +11,7 @@ import pytest
 from pamqp.commands import Basic
 
 from native.stack import Stack
-from waiting import until
+from support.waiting import until
 
 
 @pytest.fixture

@@ -19,18 +19,18 @@ import pytest
 import websockets
 from pamqp.commands import Basic
 
-from doubles import alpaca, prometheus
-from doubles.alpaca import AlpacaDouble
-from doubles.collector import Collector, collecting
-from doubles.prometheus import Double
-from doubles.smtp import Step
 from e2e.planted import Planted
 from faults import rig as rigs
 from faults.rig import Rig
 from gateway.identity import keys
 from native.ports import Ports
 from native.services import NAMES, SERVICES
-from waiting import until
+from support.doubles import alpaca, prometheus
+from support.doubles.alpaca import AlpacaDouble
+from support.doubles.collector import Collector, collecting
+from support.doubles.prometheus import Double
+from support.doubles.smtp import Step
+from support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from native.stack import Stack
-from waiting import until
+from support.waiting import until
 
 
 async def test_me_is_the_administrator(api: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from waiting import until
+from support.waiting import until
 
 
 async def test_a_quote_names_its_source_and_its_age(api: httpx.AsyncClient) -> None:

@@ -10,12 +10,12 @@ import asyncpg
 import httpx
 import pytest
 
-from doubles import smtp
-from doubles.collector import Collector, Seen, collecting
-from doubles.smtp import SmtpServer, Step
 from native import stack as native_stack
 from native.stack import Stack
-from waiting import until
+from support.doubles import smtp
+from support.doubles.collector import Collector, Seen, collecting
+from support.doubles.smtp import SmtpServer, Step
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")

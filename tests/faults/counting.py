@@ -9,8 +9,8 @@ from typing import Any
 
 from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery
-from chassis.foundation import Foundation
 from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
 from chassis.settings import Settings, load_or_exit
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
@@ -21,13 +21,15 @@ async def _count(connection: Connection, deliveries: Sequence[Delivery[Any]]) ->
 
 
 async def _run() -> None:
-    foundation = Foundation(load_or_exit(Settings), service=BATCH_PROCESSOR, package="sample_service")
-    foundation.consume(INTAKE, {CancelBatch: InTransaction(_count, group=200)}, prefetch=400)
+    runtime = ServiceRuntime(
+        load_or_exit(Settings), service=BATCH_PROCESSOR, package="support.sample_service"
+    )
+    runtime.consume(INTAKE, {CancelBatch: InTransaction(_count, group=200)}, prefetch=400)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await foundation.open()
+    await runtime.open()
     await stop.wait()
-    await foundation.close()
+    await runtime.close()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pamqp.commands import Basic
 from contracts.topology import LADDER, SERVICES
 from faults.rig import Rig
 from native.rabbitmq import VHOST
-from waiting import until
+from support.waiting import until
 
 Harm = Callable[[Rig, random.Random], Awaitable[None]]
 

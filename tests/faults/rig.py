@@ -15,8 +15,6 @@ import asyncpg
 import httpx
 
 from contracts.topology import LADDER, SERVICES, TOPOLOGIES, parked_queue
-from doubles import alpaca, smtp
-from doubles.smtp import SmtpServer
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
 from native import stack as native_stack
@@ -24,6 +22,8 @@ from native.ports import Ports
 from native.postgres import DATABASES
 from native.services import SERVICES as SERVICES_OF_STACK
 from native.stack import Stack
+from support.doubles import alpaca, smtp
+from support.doubles.smtp import SmtpServer
 
 SERVERS = ("rabbitmq", "postgres", "memcached", "mailbox_smtp")
 PROVIDER = "provider"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, Step
 from faults import harm
 from faults.load import Counts, Work
 from faults.rig import Rig
 from faults.scenario import Scenario
+from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, Step
 
 _POISON = 12
 _NO_DATABASE = ("503 database-unavailable",)

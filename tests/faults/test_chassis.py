@@ -17,15 +17,16 @@ from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, command, live
 from chassis.broker.rabbitmq import Link, Publisher, rejections_as_errors
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable
-from chassis.foundation import Foundation
 from chassis.postgres import Connection, Postgres
-from chassis.resources import Tasks
+from chassis.runtime import ServiceRuntime
 from chassis.settings import Settings
+from chassis.supervision import Tasks
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
-from waiting import until
+from support.databases import FreshDatabase
+from support.waiting import until
 
 # The chassis promises about 6 s; a busy machine gets as much again.
 _CAP_S = 12
@@ -207,7 +208,7 @@ async def _answers(postgres: Postgres) -> bool:
 
 @pytest.mark.parametrize("is_new_dead", [True, False], ids=["black hole", "half-open"])
 async def test_a_statement_on_a_dead_connection_ends_long_before_its_time_out(
-    postgres_server: Any, fresh_database: Any, is_new_dead: bool
+    postgres_server: Any, fresh_database: FreshDatabase, is_new_dead: bool
 ) -> None:
     dsn = await fresh_database()
     async with proxies.running(postgres_server.ports.postgres) as proxy, watched(through(proxy, dsn)) as db:
@@ -233,7 +234,7 @@ async def test_a_statement_on_a_dead_connection_ends_long_before_its_time_out(
 
 
 async def test_the_watch_outlives_connections_that_it_has_cut(
-    postgres_server: Any, fresh_database: Any
+    postgres_server: Any, fresh_database: FreshDatabase
 ) -> None:
     dsn = await fresh_database()
     async with proxies.running(postgres_server.ports.postgres) as proxy, watched(through(proxy, dsn)) as db:
@@ -254,7 +255,7 @@ async def test_the_watch_outlives_connections_that_it_has_cut(
 
 
 async def test_a_message_that_never_finds_the_database_does_not_block_its_neighbours(
-    broker_url: str, fresh_database: Any
+    broker_url: str, fresh_database: FreshDatabase
 ) -> None:
     handled: list[str] = []
 
@@ -265,16 +266,16 @@ async def test_a_message_that_never_finds_the_database_does_not_block_its_neighb
         handled.extend(names)
 
     values = {"rabbitmq_url": broker_url, "postgres_dsn": await fresh_database(), "shutdown_grace_s": 2}
-    foundation = Foundation(
-        Settings.model_validate(values), service=BATCH_PROCESSOR, package="sample_service"
+    runtime = ServiceRuntime(
+        Settings.model_validate(values), service=BATCH_PROCESSOR, package="support.sample_service"
     )
-    foundation.consume(INTAKE, {CancelBatch: InTransaction(handle, group=10)})
-    await foundation.open()
+    runtime.consume(INTAKE, {CancelBatch: InTransaction(handle, group=10)})
+    await runtime.open()
     try:
-        await until(lambda: foundation.health.reasons() == {}, timeout_s=30)
-        publisher = foundation.messaging.publisher
+        await until(lambda: runtime.health.reasons() == {}, timeout_s=30)
+        publisher = runtime.messaging.publisher
         for owner in ("first", "poison", "second", "third"):
             await publisher.publish(command(cancel(owner)))
         await until(lambda: sorted(set(handled)) == ["first", "second", "third"], timeout_s=30)
     finally:
-        await foundation.close()
+        await runtime.close()

@@ -10,7 +10,7 @@ import pytest
 from contracts.topology import LADDER, parked_queue
 from faults import harm
 from faults.rig import Rig
-from waiting import until
+from support.waiting import until
 
 _MAIL = {"to": ["ladder@example.com"], "subject": "s", "text": "t"}
 _TASK = {"operation": "echo", "payload": "replayed"}

@@ -12,7 +12,7 @@ from faults import matrix
 from faults import rig as rigs
 from faults.matrix import CELLS, FAULTS, Cell, Seen
 from faults.rig import PROVIDER, Rig
-from waiting import until
+from support.waiting import until
 
 _ROUNDS = 2
 

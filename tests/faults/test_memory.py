@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -24,7 +23,8 @@ from chassis.postgres import Postgres
 from contracts.batches import CancelBatch
 from faults.rig import Rig
 from faults.selection import IS_LONG
-from waiting import until
+from support.databases import FreshDatabase
+from support.waiting import until
 
 _MIB = 1 << 20
 _COMMANDS = 200_000 if IS_LONG else 10_000
@@ -69,7 +69,7 @@ async def send(publisher: Publisher, count: int) -> None:
 
 
 @pytest.mark.timeout(900)
-async def test_many_commands_leave_no_memory_behind(broker_url: str, fresh_database: Any) -> None:
+async def test_many_commands_leave_no_memory_behind(broker_url: str, fresh_database: FreshDatabase) -> None:
     dsn = await fresh_database()
     publisher = Publisher(broker_url)
     link = asyncio.create_task(publisher.link.run())
@@ -179,12 +179,12 @@ async def _read_slowly(readers: list[socket.socket], *, seconds: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-async def test_a_million_old_rows_are_removed_while_others_are_handled(fresh_database: Any) -> None:
+async def test_a_million_old_rows_are_removed_while_others_are_handled(fresh_database: FreshDatabase) -> None:
     postgres = Postgres(await fresh_database())
     await postgres.open()
     try:
         async with postgres.connection() as connection:
-            await migrations.migrate(connection, "sample_service")
+            await migrations.migrate(connection, "support.sample_service")
             await connection.execute(
                 "INSERT INTO inbox SELECT gen_random_uuid(), 'q', now() - interval '8 days'"
                 " FROM generate_series(1, 1000000)",

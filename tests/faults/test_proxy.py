@@ -10,7 +10,7 @@ import pytest
 
 from faults import proxy as proxies
 from faults.proxy import Conditions, FaultProxy
-from waiting import until
+from support.waiting import until
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -16,7 +16,7 @@ from faults.ledger import Ledger
 from faults.load import Counts, Load
 from faults.rig import Rig
 from native.services import NAMES
-from waiting import until
+from support.waiting import until
 
 _GRACE_S = 15 + 5
 

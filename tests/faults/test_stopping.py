@@ -18,7 +18,8 @@ from yarl import URL
 from chassis.broker.envelope import command
 from contracts.batches import INTAKE, CancelBatch
 from faults import proxy as proxies
-from waiting import until
+from support.databases import FreshDatabase
+from support.waiting import until
 
 _GRACE_S = 8
 # What the last steps may take beyond it, on a machine that has other things to do.
@@ -26,7 +27,7 @@ _CLOSING_S = 5
 
 
 async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_time(
-    broker_url: str, postgres_server: Any, fresh_database: Any, unused_tcp_port: int
+    broker_url: str, postgres_server: Any, fresh_database: FreshDatabase, unused_tcp_port: int
 ) -> None:
     dsn = URL(await fresh_database())
     door = f"http://127.0.0.1:{unused_tcp_port}"
@@ -56,7 +57,7 @@ async def test_an_open_stream_and_an_absent_database_are_waited_for_at_the_same_
 async def serving(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     service = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sample_service", env={**os.environ, **paths, **environment}
+        sys.executable, "-m", "support.sample_service", env={**os.environ, **paths, **environment}
     )
     try:
         yield service

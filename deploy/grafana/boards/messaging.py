@@ -110,7 +110,7 @@ BOARD = Board(
         ),
         panel(
             "Consumers as seen by the services",
-            "Consumers and ready messages by the services' own census, and how many should consume.",
+            "Consumers and ready messages by the services' own statistics, and how many should consume.",
             "short",
             highest("tickwire_queue_consumers", "queue"),
             Query("sum by (queue) (tickwire_queue_consumers_expected)", "{{queue}} expected"),

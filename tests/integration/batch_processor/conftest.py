@@ -2,176 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
-import aiormq
 import asyncpg
 import pytest
 
-from batch_processor.operation import Context, Operation, RetryPolicy
-from batch_processor.operations.echo import OPERATION as ECHO
-from batch_processor.operations.email_send import OPERATION as EMAIL_SEND
-from batch_processor.resources import Resources
-from batch_processor.settings import BatchProcessorSettings
-from chassis.broker.envelope import command, new_id
 from chassis.broker.messaging import Messaging
-from chassis.deadlines import Deadline
-from chassis.errors import Conflict, Unavailable
 from chassis.health import Health
-from chassis.resources import Tasks
-from contracts import batches
-from contracts.message import Command
+from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
-from waiting import until
-
-FINISHED = {"completed", "failed", "cancelled", "expired"}
-
-
-@dataclass
-class Stage:
-    """Operations for tests, and what happened to their items."""
-
-    runs: Counter[tuple[UUID, int]] = field(default_factory=Counter)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-    free: int = 0
-
-    @property
-    def operations(self) -> Mapping[str, Operation]:
-        """By name: `gated` waits for `go` from item `free` on, `flaky` fails as often as its payload says,
-        `grumpy` refuses every third item.
-        """
-        retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
-        return {
-            "echo": ECHO,
-            "email.send": EMAIL_SEND,
-            "counted": self._operation("counted", self._count),
-            "gated": self._operation("gated", self._wait, concurrency=2, chunk_size=10),
-            "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
-            "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
-        }
-
-    def _operation(self, name: str, run: Any, **changes: Any) -> Operation:
-        return Operation(name=name, description="for tests", payload=None, run=run, **changes)
-
-    async def _count(self, payload: Any, context: Context) -> Any:
-        self.runs[context.batch_id, context.position] += 1
-        return payload
-
-    async def _wait(self, payload: Any, context: Context) -> Any:
-        self.runs[context.batch_id, context.position] += 1
-        if context.position >= self.free:
-            self.begun.set()
-            await self.go.wait()
-        return payload
-
-    async def _fail_at_first(self, failures: int, context: Context) -> int:
-        self.runs[context.batch_id, context.position] += 1
-        if context.attempt <= failures:
-            raise Unavailable(f"attempt {context.attempt}")
-        return context.attempt
-
-    async def _refuse_thirds(self, payload: int, _: Context) -> int:
-        if payload % 3 == 0:
-            raise Conflict("divisible by three")
-        return payload
-
-
-class Caller:
-    """Plays the gateway: publishes commands, asks, and looks at what came out."""
-
-    def __init__(self, messaging: Messaging, database: asyncpg.Pool[asyncpg.Record], broker_url: str) -> None:
-        self._messaging = messaging
-        self._broker_url = broker_url
-        self.database = database
-        self.owner = "ann"
-
-    async def send(self, message: Command, *, message_id: UUID | None = None) -> None:
-        await self._messaging.publisher.publish(command(message, message_id=message_id))
-
-    async def ask(self, request: Any, reply: Any) -> Any:
-        return await self._messaging.rpc.call(request, reply, Deadline.after(5))
-
-    def creation(self, operation: str, payloads: Sequence[Any] | None, **changes: Any) -> batches.CreateBatch:
-        items = None if payloads is None else [batches.Item(payload=payload) for payload in payloads]
-        fields = {"batch_id": new_id(), "owner_id": self.owner, "accepted_at": datetime.now(UTC), **changes}
-        return batches.CreateBatch(operation=operation, items=items, **fields)
-
-    def append(self, batch_id: UUID, offset: int, payloads: Sequence[Any]) -> batches.AppendItems:
-        items = [batches.Item(custom_id=f"item-{offset + i}", payload=p) for i, p in enumerate(payloads)]
-        return batches.AppendItems(batch_id=batch_id, owner_id=self.owner, offset=offset, items=items)
-
-    def seal(self, batch_id: UUID, total: int, *, operation: str = "echo") -> batches.SealBatch:
-        now = datetime.now(UTC)
-        return batches.SealBatch(
-            batch_id=batch_id, owner_id=self.owner, operation=operation, accepted_at=now, total=total
-        )
-
-    async def submit(self, operation: str, payloads: Sequence[Any], **changes: Any) -> UUID:
-        """Create a batch with its items."""
-        creation = self.creation(operation, payloads, **changes)
-        await self.send(creation)
-        return creation.batch_id
-
-    async def get(self, batch_id: UUID, *, kind: batches.Kind = "batch") -> batches.Batch:
-        request = batches.GetBatch(batch_id=batch_id, owner_id=self.owner, kind=kind)
-        found: batches.Batch = await self.ask(request, batches.Batch)
-        return found
-
-    async def reach(self, batch_id: UUID, *statuses: str, timeout_s: float = 20) -> batches.Batch:
-        """The batch, once it has one of `statuses` (without any: once it is finished)."""
-        wanted = set(statuses) or FINISHED
-
-        async def reached() -> bool:
-            row = "SELECT status, operation FROM batches WHERE id = $1"
-            found = await self.database.fetchrow(row, batch_id)
-            return found is not None and found["operation"] is not None and found["status"] in wanted
-
-        await until(reached, timeout_s=timeout_s, what=lambda: f"batch {batch_id} in {wanted}")
-        kind = await self.database.fetchval("SELECT kind FROM batches WHERE id = $1", batch_id)
-        return await self.get(batch_id, kind=kind)
-
-    async def results(self, batch_id: UUID, **changes: Any) -> list[batches.Result]:
-        """All results of the batch, page by page."""
-        found: list[batches.Result] = []
-        cursor: str | None = None
-        while True:
-            request = batches.ListResults(batch_id=batch_id, owner_id=self.owner, cursor=cursor, **changes)
-            page: batches.Results = await self.ask(request, batches.Results)
-            found += page.data
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
-
-    async def finished_events(self, *, outbox_empty: bool = True) -> list[batches.BatchFinished]:
-        """The `BatchFinished` events that reached the gateway's queue so far, taken from it."""
-        if outbox_empty:
-            await until(self._outbox_is_empty)
-        found: list[batches.BatchFinished] = []
-        connection = await aiormq.connect(self._broker_url)
-        try:
-            channel = await connection.channel()
-            while (message := await channel.basic_get(f"{GATEWAY}.events", no_ack=True)).body:
-                assert message.header is not None
-                if message.header.properties.message_type == batches.BatchFinished.message_type:
-                    found.append(batches.BatchFinished.model_validate_json(message.body))
-        finally:
-            await connection.close()
-        return found
-
-    async def _outbox_is_empty(self) -> bool:
-        return not await self.database.fetchval("SELECT count(*) FROM outbox")
+from support.batch_stack import Caller, House, Stage
+from support.databases import FreshDatabase
+from support.waiting import until
 
 
 @pytest.fixture
-async def dsn(fresh_database: Any) -> str:
+async def dsn(fresh_database: FreshDatabase) -> str:
     created: str = await fresh_database()
     return created
 
@@ -192,26 +39,6 @@ async def caller(broker_url: str, dsn: str) -> AsyncIterator[Caller]:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
-
-
-class House:
-    """Starts batch-processors in this process and closes them at the end."""
-
-    def __init__(self, broker_url: str, dsn: str, stage: Stage, stack: AsyncExitStack) -> None:
-        self._needed = {"rabbitmq_url": broker_url, "postgres_dsn": dsn, "shutdown_grace_s": 5}
-        self._stage = stage
-        self._stack = stack
-
-    async def start(self, **changes: Any) -> Resources:
-        """A service that is ready."""
-        resources = Resources(
-            BatchProcessorSettings.model_validate({**self._needed, **changes}), self._stage.operations
-        )
-        await resources.open()
-        self._stack.push_async_callback(resources.close)
-        health = resources.foundation.health
-        await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
-        return resources
 
 
 @pytest.fixture

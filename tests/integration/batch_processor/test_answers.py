@@ -16,14 +16,15 @@ from contracts.batches import (
     ListResults,
     Results,
 )
+from support.batch_stack import Caller, House, Stage
 
 
 @pytest.fixture
-async def service(house: Any) -> Any:
+async def service(house: House) -> Any:
     return await house.start()
 
 
-async def test_another_owner_finds_nothing(service: Any, caller: Any) -> None:
+async def test_another_owner_finds_nothing(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
     caller.owner = "eve"
@@ -35,19 +36,19 @@ async def test_another_owner_finds_nothing(service: Any, caller: Any) -> None:
     assert (await caller.ask(CountBatches(owner_id="eve"), BatchCounts)).counts == {}
 
 
-async def test_a_batch_that_does_not_exist_is_not_found(service: Any, caller: Any) -> None:
+async def test_a_batch_that_does_not_exist_is_not_found(service: Any, caller: Caller) -> None:
     with pytest.raises(RemoteFailure, match="no batch"):
         await caller.get(new_id())
 
 
-async def test_a_task_is_not_a_batch(service: Any, caller: Any) -> None:
+async def test_a_task_is_not_a_batch(service: Any, caller: Caller) -> None:
     task = await caller.submit("echo", [1], kind="task")
     await caller.reach(task)
     with pytest.raises(RemoteFailure, match="no batch"):
         await caller.get(task, kind="batch")
 
 
-async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller: Any) -> None:
+async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller: Caller) -> None:
     ids = [await caller.submit("echo", [n]) for n in range(5)]
     for batch_id in ids:
         await caller.reach(batch_id)
@@ -59,7 +60,9 @@ async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller
     assert (await caller.ask(CountBatches(owner_id="ann"), BatchCounts)).counts == {"completed": 5}
 
 
-async def test_items_without_a_result_are_pending_or_running(service: Any, caller: Any, stage: Any) -> None:
+async def test_items_without_a_result_are_pending_or_running(
+    service: Any, caller: Caller, stage: Stage
+) -> None:
     batch_id = await caller.submit("gated", list(range(300)))
     await stage.begun.wait()
     batch = await caller.reach(batch_id, "running")
@@ -74,7 +77,7 @@ async def test_items_without_a_result_are_pending_or_running(service: Any, calle
     assert len(await caller.results(batch_id)) == 300
 
 
-async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Any) -> None:
+async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
     for cursor in ("x", "-1", "99999999999", "\u0663"):
@@ -84,7 +87,7 @@ async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Any)
             await caller.ask(ListBatches(owner_id="ann", cursor=cursor), Batches)
 
 
-async def test_a_page_of_large_results_is_shorter_than_asked_for(service: Any, caller: Any) -> None:
+async def test_a_page_of_large_results_is_shorter_than_asked_for(service: Any, caller: Caller) -> None:
     payloads = [{"n": n, "text": "x" * 100_000} for n in range(20)]
     creation = caller.creation("echo", None)
     await caller.send(creation)

@@ -12,15 +12,16 @@ from prometheus_client import REGISTRY
 from chassis.broker.envelope import new_id
 from chassis.errors import RemoteFailure
 from contracts.batches import INTAKE, AbandonBatch, CancelBatch, CreateBatch, Item
-from waiting import until
+from support.batch_stack import Caller, House
+from support.waiting import until
 
 
 @pytest.fixture
-async def service(house: Any) -> Any:
+async def service(house: House) -> Any:
     return await house.start()
 
 
-async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Any) -> None:
+async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [{"n": 1}, None, "three"])
     batch = await caller.reach(batch_id)
     assert (batch.status, batch.counts.total, batch.counts.succeeded) == ("completed", 3, 3)
@@ -29,14 +30,14 @@ async def test_a_batch_with_its_items_runs_to_its_end(service: Any, caller: Any)
     assert (event.batch.id, event.owner_id, event.batch.counts.succeeded) == (batch_id, "ann", 3)
 
 
-async def test_a_batch_without_items_is_completed(service: Any, caller: Any) -> None:
+async def test_a_batch_without_items_is_completed(service: Any, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("echo", []))
     assert (batch.status, batch.counts.total) == ("completed", 0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_streamed_upload_arrives_in_any_order_and_doubled(
-    service: Any, caller: Any, seed: int
+    service: Any, caller: Caller, seed: int
 ) -> None:
     chance = random.Random(seed)
     creation = caller.creation("echo", None)
@@ -57,7 +58,7 @@ async def test_a_streamed_upload_arrives_in_any_order_and_doubled(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_parts_that_overlap_are_stored_once(service: Any, caller: Any) -> None:
+async def test_parts_that_overlap_are_stored_once(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     await caller.send(creation)
     await caller.send(caller.append(creation.batch_id, 0, list(range(60))))
@@ -67,7 +68,7 @@ async def test_parts_that_overlap_are_stored_once(service: Any, caller: Any) -> 
     assert (batch.status, batch.counts.succeeded) == ("completed", 100)
 
 
-async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, caller: Any) -> None:
+async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("no.such", [1, 2]))
     assert (batch.status, batch.counts.skipped, batch.counts.total) == ("failed", 2, 2)
     assert batch.error["code"] == "unknown-operation"
@@ -75,7 +76,7 @@ async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, ca
     assert len(await caller.finished_events()) == 1
 
 
-async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Any) -> None:
+async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None).model_copy(
         update={"items": [Item(custom_id="a", payload=1), Item(custom_id="a", payload=2)]}
     )
@@ -85,7 +86,7 @@ async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Any) -
     assert "'a'" in batch.error["detail"]
 
 
-async def test_an_upload_with_a_hole_fails(service: Any, caller: Any) -> None:
+async def test_an_upload_with_a_hole_fails(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     await caller.send(creation)
     await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
@@ -95,7 +96,7 @@ async def test_an_upload_with_a_hole_fails(service: Any, caller: Any) -> None:
     assert (batch.status, batch.error["code"]) == ("failed", "inconsistent-upload")
 
 
-async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, caller: Any) -> None:
+async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     id_ = creation.batch_id
     await caller.send(creation)
@@ -112,7 +113,7 @@ async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, 
     assert await caller.database.fetchval("SELECT count(*) FROM items WHERE batch_id = $1", id_) == 0
 
 
-async def test_an_upload_that_is_never_sealed_expires(house: Any, caller: Any) -> None:
+async def test_an_upload_that_is_never_sealed_expires(house: House, caller: Caller) -> None:
     await house.start(upload_expires_s=1)
     creation = caller.creation("echo", None)
     await caller.send(creation)
@@ -122,7 +123,7 @@ async def test_an_upload_that_is_never_sealed_expires(house: Any, caller: Any) -
     assert [event.batch.status for event in await caller.finished_events()] == ["expired"]
 
 
-async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, caller: Any) -> None:
+async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", [1, 2, 3])
     await caller.send(CancelBatch(batch_id=creation.batch_id, owner_id="ann"))
     await until(lambda: _status(caller, creation.batch_id, "open"))
@@ -132,7 +133,7 @@ async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, 
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_message_for_somebody_elses_batch_is_parked(service: Any, caller: Any) -> None:
+async def test_a_message_for_somebody_elses_batch_is_parked(service: Any, caller: Caller) -> None:
     before = _parked()
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
@@ -141,25 +142,25 @@ async def test_a_message_for_somebody_elses_batch_is_parked(service: Any, caller
     assert (await caller.get(batch_id)).status == "completed"
 
 
-async def test_a_task_carries_its_only_result(service: Any, caller: Any) -> None:
+async def test_a_task_carries_its_only_result(service: Any, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("echo", [{"answer": 42}], kind="task"))
     assert (batch.kind, batch.status, batch.result) == ("task", "completed", {"answer": 42})
 
 
-async def test_a_task_that_fails_carries_its_error(service: Any, caller: Any) -> None:
+async def test_a_task_that_fails_carries_its_error(service: Any, caller: Caller) -> None:
     batch = await caller.reach(await caller.submit("grumpy", [3], kind="task"))
     assert (batch.status, batch.result) == ("failed", None)
     assert batch.error == {"code": "conflict", "detail": "divisible by three"}
 
 
-async def test_a_task_waits_for_its_time(service: Any, caller: Any) -> None:
+async def test_a_task_waits_for_its_time(service: Any, caller: Caller) -> None:
     due = datetime.now(UTC) + timedelta(seconds=1)
     batch = await caller.reach(await caller.submit("echo", [1], kind="task", not_before=due))
     assert batch.started_at is not None
     assert batch.started_at >= due
 
 
-async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: Any) -> None:
+async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: Caller) -> None:
     creation = CreateBatch(
         batch_id=new_id(),
         owner_id="ann",
@@ -175,7 +176,7 @@ async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: 
     assert [row["custom_id"] for row in names] == ["a\ufffdb", "ä ☃"]
 
 
-async def _status(caller: Any, batch_id: Any, status: str) -> bool:
+async def _status(caller: Caller, batch_id: Any, status: str) -> bool:
     return bool(
         await caller.database.fetchval("SELECT status FROM batches WHERE id = $1", batch_id) == status
     )

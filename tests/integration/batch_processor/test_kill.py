@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from native.ports import free_ports
-from waiting import until
+from support.batch_stack import Caller
+from support.waiting import until
 
 Spawn = Callable[[], Awaitable[tuple[asyncio.subprocess.Process, int]]]
 
@@ -52,12 +53,12 @@ async def _ready(port: int) -> bool:
     return False
 
 
-async def _stored(caller: Any, batch_id: Any) -> int:
+async def _stored(caller: Caller, batch_id: Any) -> int:
     row = "SELECT succeeded FROM batches WHERE id = $1"
     return int(await caller.database.fetchval(row, batch_id) or 0)
 
 
-async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: Any) -> None:
+async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: Caller) -> None:
     total, part = 20_000, 500
     child, _ = await spawn()
     creation = caller.creation("echo", None)
@@ -83,7 +84,7 @@ async def test_a_killed_service_loses_and_doubles_nothing(spawn: Spawn, caller: 
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_stop_is_prompt_and_clean(spawn: Spawn, caller: Any) -> None:
+async def test_a_stop_is_prompt_and_clean(spawn: Spawn, caller: Caller) -> None:
     child, port = await spawn()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         assert (await client.get("/livez")).json() == {"status": "alive"}

@@ -10,11 +10,12 @@ import pytest
 
 from contracts.batches import BatchProgressed, OperationsAnnounced
 from contracts.topology import LIVE
-from waiting import until
+from support.batch_stack import Caller, House
+from support.waiting import until
 
 
 @pytest.fixture
-async def pushes(caller: Any, broker_url: str) -> AsyncIterator[list[BatchProgressed]]:
+async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchProgressed]]:
     """What a gateway hears of all batches."""
     heard: list[BatchProgressed] = []
 
@@ -32,7 +33,7 @@ async def pushes(caller: Any, broker_url: str) -> AsyncIterator[list[BatchProgre
     await connection.close()
 
 
-async def test_progress_rises_and_the_last_push_is_the_end(house: Any, caller: Any, pushes: Any) -> None:
+async def test_progress_rises_and_the_last_push_is_the_end(house: House, caller: Caller, pushes: Any) -> None:
     await house.start(chunk_size=50)
     batch_id = await caller.submit("counted", list(range(5000)))
     await caller.reach(batch_id)
@@ -47,7 +48,9 @@ async def test_progress_rises_and_the_last_push_is_the_end(house: Any, caller: A
     assert len(mine) < 60
 
 
-async def test_the_operations_are_announced_at_the_start(house: Any, caller: Any, broker_url: str) -> None:
+async def test_the_operations_are_announced_at_the_start(
+    house: House, caller: Caller, broker_url: str
+) -> None:
     await house.start()
     await until(caller._outbox_is_empty)
     connection = await aiormq.connect(broker_url)

@@ -12,10 +12,11 @@ from chassis.broker.topology import declare
 from contracts.batches import CancelBatch, RunChunk
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, TOPOLOGIES
-from waiting import until
+from support.batch_stack import Caller, House, Stage
+from support.waiting import until
 
 
-async def test_failed_items_are_told_apart_and_counted_by_code(house: Any, caller: Any) -> None:
+async def test_failed_items_are_told_apart_and_counted_by_code(house: House, caller: Caller) -> None:
     await house.start()
     batch_id = await caller.submit("grumpy", list(range(30)))
     batch = await caller.reach(batch_id)
@@ -27,7 +28,7 @@ async def test_failed_items_are_told_apart_and_counted_by_code(house: Any, calle
 
 
 async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
-    house: Any, caller: Any, stage: Any
+    house: House, caller: Caller, stage: Stage
 ) -> None:
     await house.start()
     batch_id = await caller.submit("flaky", [0, 1, 2, 3] * 5)
@@ -40,7 +41,7 @@ async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_chunk_delivered_again_has_no_effect(house: Any, caller: Any, stage: Any) -> None:
+async def test_a_chunk_delivered_again_has_no_effect(house: House, caller: Caller, stage: Stage) -> None:
     await house.start()
     batch_id = await caller.submit("counted", list(range(250)))
     before = await caller.reach(batch_id)
@@ -55,7 +56,9 @@ async def test_a_chunk_delivered_again_has_no_effect(house: Any, caller: Any, st
     assert len(await caller.finished_events()) == 2
 
 
-async def test_chunks_dispatched_while_running_are_not_run_twice(house: Any, caller: Any, stage: Any) -> None:
+async def test_chunks_dispatched_while_running_are_not_run_twice(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     await house.start()
     batch_id = await caller.submit("gated", list(range(10)))
     await stage.begun.wait()
@@ -67,7 +70,9 @@ async def test_chunks_dispatched_while_running_are_not_run_twice(house: Any, cal
     assert set(stage.runs.values()) == {1}
 
 
-async def test_a_cancel_in_the_middle_stops_before_the_next_item(house: Any, caller: Any, stage: Any) -> None:
+async def test_a_cancel_in_the_middle_stops_before_the_next_item(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     service = await house.start(worker_concurrency=2)
     service.worker._pace = Pace(checkpoint_s=0.05)
     batch_id = await caller.submit("gated", list(range(1000)))
@@ -83,7 +88,9 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(house: Any, cal
     assert [event.batch.status for event in await caller.finished_events()] == ["cancelled"]
 
 
-async def test_what_had_finished_before_the_cancel_is_kept(house: Any, caller: Any, stage: Any) -> None:
+async def test_what_had_finished_before_the_cancel_is_kept(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     service = await house.start(worker_concurrency=1)
     service.worker._pace = Pace(checkpoint_s=0.05)
     stage.free = 12
@@ -96,7 +103,9 @@ async def test_what_had_finished_before_the_cancel_is_kept(house: Any, caller: A
     assert {r.position for r in await caller.results(batch_id, status="succeeded")} == set(range(12))
 
 
-async def test_results_are_stored_while_a_chunk_still_runs(house: Any, caller: Any, stage: Any) -> None:
+async def test_results_are_stored_while_a_chunk_still_runs(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     service = await house.start()
     service.worker._pace = Pace(checkpoint_s=0.05)
     stage.free = 2
@@ -109,7 +118,9 @@ async def test_results_are_stored_while_a_chunk_still_runs(house: Any, caller: A
     assert await caller.database.fetchval("SELECT count(*) FROM chunks") == 0
 
 
-async def test_a_stopping_worker_gives_its_chunk_to_another(house: Any, caller: Any, stage: Any) -> None:
+async def test_a_stopping_worker_gives_its_chunk_to_another(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     first = await house.start()
     batch_id = await caller.submit("gated", list(range(10)))
     await stage.begun.wait()
@@ -121,7 +132,7 @@ async def test_a_stopping_worker_gives_its_chunk_to_another(house: Any, caller: 
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_chunk_whose_message_was_lost_is_dispatched_again(house: Any, caller: Any) -> None:
+async def test_a_chunk_whose_message_was_lost_is_dispatched_again(house: House, caller: Caller) -> None:
     coordinator = await house.start(roles=("coordinator",))
     batch_id = await caller.submit("echo", [1, 2, 3])
     await until(lambda: _chunk_state(caller, "dispatched"))
@@ -134,7 +145,7 @@ async def test_a_chunk_whose_message_was_lost_is_dispatched_again(house: Any, ca
     assert (batch.status, batch.counts.succeeded) == ("completed", 3)
 
 
-async def test_a_worker_that_was_overtaken_stores_nothing(house: Any, caller: Any, stage: Any) -> None:
+async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: Caller, stage: Stage) -> None:
     await house.start()
     batch_id = await caller.submit("gated", [1, 2])
     await stage.begun.wait()
@@ -149,7 +160,9 @@ async def test_a_worker_that_was_overtaken_stores_nothing(house: Any, caller: An
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_small_batch_does_not_wait_for_a_large_one(house: Any, caller: Any, stage: Any) -> None:
+async def test_a_small_batch_does_not_wait_for_a_large_one(
+    house: House, caller: Caller, stage: Stage
+) -> None:
     await house.start(worker_concurrency=2, batch_window=2)
     large = await caller.submit("counted", list(range(8_000)))
     small = await caller.submit("counted", [1])
@@ -158,7 +171,9 @@ async def test_a_small_batch_does_not_wait_for_a_large_one(house: Any, caller: A
     await caller.reach(large)
 
 
-async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(house: Any, caller: Any) -> None:
+async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
+    house: House, caller: Caller
+) -> None:
     await _declare(caller, "email.send")
     await house.start()
     mails = [{"to": [f"user{n}@example.org"], "subject": "hi", "text": "hello"} for n in range(5)]
@@ -172,21 +187,21 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(house:
     assert sorted(sent) == sorted(result.result["email_id"] for result in results)
 
 
-async def _results(caller: Any, batch_id: Any, least: int) -> bool:
+async def _results(caller: Caller, batch_id: Any, least: int) -> bool:
     count = await caller.database.fetchval("SELECT count(*) FROM results WHERE batch_id = $1", batch_id)
     return bool(count >= least)
 
 
-async def _chunk_state(caller: Any, state: str) -> bool:
+async def _chunk_state(caller: Caller, state: str) -> bool:
     return bool(await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = $1", state))
 
 
-async def _channel(caller: Any) -> Any:
+async def _channel(caller: Caller) -> Any:
     connection = await aiormq.connect(caller._broker_url)
     return connection, await connection.channel()
 
 
-async def _queue_is_done(caller: Any) -> bool:
+async def _queue_is_done(caller: Caller) -> bool:
     connection, channel = await _channel(caller)
     try:
         declared = await channel.queue_declare("batch-processor.chunk", passive=True)
@@ -195,20 +210,20 @@ async def _queue_is_done(caller: Any) -> bool:
         await connection.close()
 
 
-async def _purge(caller: Any, queue: str) -> None:
+async def _purge(caller: Caller, queue: str) -> None:
     connection, channel = await _channel(caller)
     await channel.queue_purge(queue)
     await connection.close()
 
 
-async def _declare(caller: Any, queue: str) -> None:
+async def _declare(caller: Caller, queue: str) -> None:
     connection, channel = await _channel(caller)
     await declare(channel, TOPOLOGIES[EMAIL])
     await channel.queue_purge(queue)
     await connection.close()
 
 
-async def _take_all(caller: Any, queue: str) -> list[str]:
+async def _take_all(caller: Caller, queue: str) -> list[str]:
     connection, channel = await _channel(caller)
     found: list[str] = []
     while (message := await channel.basic_get(queue, no_ack=True)).body:
@@ -217,7 +232,9 @@ async def _take_all(caller: Any, queue: str) -> list[str]:
     return found
 
 
-async def test_what_finished_long_ago_is_removed_and_what_is_newer_is_kept(house: Any, caller: Any) -> None:
+async def test_what_finished_long_ago_is_removed_and_what_is_newer_is_kept(
+    house: House, caller: Caller
+) -> None:
     service = await house.start(retention_days=7)
     old, new = [await caller.submit("grumpy", list(range(30))) for _ in range(2)]
     await caller.reach(old)

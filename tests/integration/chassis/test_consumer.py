@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 import aiormq
@@ -18,14 +17,14 @@ from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, Unavailable
-from chassis.foundation import Foundation
 from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
 from contracts import headers as names
 from contracts.batches import AbandonBatch, CancelBatch
 from contracts.parked import ListParked, ParkedMessage
 from contracts.topology import BATCH_PROCESSOR, GATEWAY, LADDER, RETRY
-from integration.chassis.conftest import running
-from waiting import until
+from support.bench import Bench, running
+from support.waiting import until
 
 QUEUE = "batch-processor.intake"
 
@@ -36,13 +35,13 @@ async def store(connection: Connection, deliveries: Sequence[Delivery[CancelBatc
     )
 
 
-async def effects(foundation: Foundation) -> list[str]:
-    async with foundation.postgres.connection() as connection:
+async def effects(runtime: ServiceRuntime) -> list[str]:
+    async with runtime.postgres.connection() as connection:
         return [row["name"] for row in await connection.fetch("SELECT name FROM effects ORDER BY id")]
 
 
-async def parked(foundation: Foundation) -> ParkedMessage | None:
-    page = await foundation.parked.page(ListParked(), Deadline.after(5))
+async def parked(runtime: ServiceRuntime) -> ParkedMessage | None:
+    page = await runtime.parked.page(ListParked(), Deadline.after(5))
     return page.data[0] if page.data else None
 
 
@@ -50,7 +49,7 @@ def cancel(owner: str = "ann") -> Outgoing:
     return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
 
 
-async def test_a_message_has_its_effect_and_is_acknowledged(bench: Any) -> None:
+async def test_a_message_has_its_effect_and_is_acknowledged(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
     await bench.run(worker)
@@ -60,7 +59,7 @@ async def test_a_message_has_its_effect_and_is_acknowledged(bench: Any) -> None:
     assert sorted(map(int, await effects(worker))) == list(range(50))
 
 
-async def test_the_same_message_twice_has_one_effect(bench: Any) -> None:
+async def test_the_same_message_twice_has_one_effect(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
     await bench.run(worker)
@@ -71,7 +70,7 @@ async def test_the_same_message_twice_has_one_effect(bench: Any) -> None:
     assert sorted(await effects(worker)) == ["last", "twice"]
 
 
-async def test_a_transient_error_is_retried_after_the_first_rung(bench: Any) -> None:
+async def test_a_transient_error_is_retried_after_the_first_rung(bench: Bench) -> None:
     attempts: list[int] = []
 
     async def fail_once(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
@@ -88,7 +87,7 @@ async def test_a_transient_error_is_retried_after_the_first_rung(bench: Any) -> 
     assert attempts == [1, 2]
 
 
-async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: Any) -> None:
+async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
     await bench.run(worker)
@@ -102,7 +101,7 @@ async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: 
     assert message.message_id == poison.message_id
 
 
-async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Any) -> None:
+async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Bench) -> None:
     async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         if any(d.message.owner_id == "bad" for d in deliveries):
             raise InvalidInput("bad owner")
@@ -120,7 +119,7 @@ async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: A
     assert sorted(await effects(worker)) == ["a", "b"]
 
 
-async def test_after_the_last_rung_a_message_is_parked(bench: Any) -> None:
+async def test_after_the_last_rung_a_message_is_parked(bench: Bench) -> None:
     async def fail(delivery: Delivery[AbandonBatch]) -> None:
         raise Unavailable("still away")
 
@@ -141,7 +140,7 @@ async def test_after_the_last_rung_a_message_is_parked(bench: Any) -> None:
     assert (found.reason, found.attempts) == ("attempts-exhausted", 6)
 
 
-async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(bench: Any) -> None:
+async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=50)})
     await bench.run(worker)
@@ -154,7 +153,7 @@ async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(b
         assert await until(lambda: _is_empty(connection))
 
 
-async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(bench: Any) -> None:
+async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=50)})
     await bench.run(worker)
@@ -166,7 +165,7 @@ async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(benc
     assert worker.health.reasons() == {}
 
 
-async def test_a_message_whose_copy_nobody_takes_now_stays_in_hand(bench: Any, broker_url: str) -> None:
+async def test_a_message_whose_copy_nobody_takes_now_stays_in_hand(bench: Bench, broker_url: str) -> None:
     """Given back, it would come again and again, until the broker holds it for deadly."""
     attempts: list[int] = []
 
@@ -192,7 +191,7 @@ async def test_a_message_whose_copy_nobody_takes_now_stays_in_hand(bench: Any, b
     assert (attempts, await effects(worker)) == ([1, 2], ["neighbour", "again"])
 
 
-async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Any, broker_url: str) -> None:
+async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Bench, broker_url: str) -> None:
     async def fail(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
         raise Unavailable("the relay is away")
 
@@ -211,7 +210,7 @@ async def test_a_stop_gives_back_what_waits_for_its_copy(bench: Any, broker_url:
     await until(lambda: _has(successor, 1))
 
 
-async def test_a_database_that_takes_no_writes_is_waited_for(bench: Any) -> None:
+async def test_a_database_that_takes_no_writes_is_waited_for(bench: Bench) -> None:
     attempts: list[int] = []
 
     async def note(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
@@ -265,8 +264,8 @@ def copies_returned() -> float:
     return REGISTRY.get_sample_value("tickwire_messages_published_total", labels) or 0
 
 
-async def _has(foundation: Foundation, count: int) -> bool:
-    return len(await effects(foundation)) >= count
+async def _has(runtime: ServiceRuntime, count: int) -> bool:
+    return len(await effects(runtime)) >= count
 
 
 async def _is_empty(connection: Connection) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,7 +17,8 @@ from contracts.batches import CancelBatch
 from contracts.stocks import Instruments, SearchSymbols
 from contracts.topology import BATCH_PROCESSOR, STOCK_DATA
 from grafana import reference
-from waiting import until
+from support.bench import Bench
+from support.waiting import until
 
 QUEUE = "batch-processor.intake"
 REQUESTS = ("tickwire_rpc_client_seconds", "tickwire_rpc_server_seconds")
@@ -45,7 +45,7 @@ async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
     return Instruments(data=[])
 
 
-async def ask(bench: Any, q: str, traceparent: str) -> None:
+async def ask(bench: Bench, q: str, traceparent: str) -> None:
     service = await bench.build(STOCK_DATA)
     service.answer({SearchSymbols: answer})
     await bench.run(service)
@@ -53,25 +53,25 @@ async def ask(bench: Any, q: str, traceparent: str) -> None:
     await service.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(5))
 
 
-async def test_a_sampled_request_is_found_at_both_of_its_ends(bench: Any, trace_id: str) -> None:
+async def test_a_sampled_request_is_found_at_both_of_its_ends(bench: Bench, trace_id: str) -> None:
     await ask(bench, "found", f"00-{trace_id}-00f067aa0ba902b7-01")
     assert traced(trace_id) == set(REQUESTS)
 
 
-async def test_a_sampled_request_that_fails_is_found_too(bench: Any, trace_id: str) -> None:
+async def test_a_sampled_request_that_fails_is_found_too(bench: Bench, trace_id: str) -> None:
     with pytest.raises(Exception, match="no such thing"):
         await ask(bench, "missing", f"00-{trace_id}-00f067aa0ba902b7-01")
     assert traced(trace_id) == set(REQUESTS)
 
 
-async def test_a_request_that_is_not_sampled_leaves_nothing_behind(bench: Any, trace_id: str) -> None:
+async def test_a_request_that_is_not_sampled_leaves_nothing_behind(bench: Bench, trace_id: str) -> None:
     await ask(bench, "found", f"00-{trace_id}-00f067aa0ba902b7-00")
     assert traced(trace_id) == set()
 
 
 @pytest.mark.parametrize(("flags", "expected"), [("01", set(MESSAGES)), ("00", set())])
 async def test_a_message_of_a_sampled_trace_is_found(
-    bench: Any, trace_id: str, flags: str, expected: set[str]
+    bench: Bench, trace_id: str, flags: str, expected: set[str]
 ) -> None:
     handled: list[Delivery[CancelBatch]] = []
 

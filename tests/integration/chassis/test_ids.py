@@ -13,12 +13,13 @@ from chassis import logging, tracing
 from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.errors import InvalidInput
-from chassis.foundation import Foundation
 from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
 from contracts import headers as names
 from contracts.batches import CancelBatch
 from contracts.topology import BATCH_PROCESSOR, GATEWAY
-from waiting import until
+from support.bench import Bench
+from support.waiting import until
 
 QUEUE = "batch-processor.intake"
 LOG = logging.get(__name__)
@@ -56,20 +57,22 @@ def with_event(lines: list[Any], event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-async def waiting(bench: Any, messages: Sequence[Outgoing]) -> None:
+async def waiting(bench: Bench, messages: Sequence[Outgoing]) -> None:
     """Messages that are in the queue before anybody consumes: they arrive at once."""
-    gateway: Foundation = await bench.run(await bench.build(GATEWAY))
+    gateway: ServiceRuntime = await bench.run(await bench.build(GATEWAY))
     for message in messages:
         await gateway.messaging.publisher.publish(message)
 
 
-async def consume(bench: Any, handler: InTransaction) -> None:
+async def consume(bench: Bench, handler: InTransaction) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: handler})
     await bench.run(worker)
 
 
-async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(bench: Any, lines: list[Any]) -> None:
+async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(
+    bench: Bench, lines: list[Any]
+) -> None:
     messages = [cancel("ann"), cancel("bob")]
     await waiting(bench, messages)
     await consume(bench, InTransaction(note))
@@ -78,7 +81,7 @@ async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(bench: An
 
 
 async def test_messages_that_are_handled_together_are_logged_under_the_ids_of_none(
-    bench: Any, lines: list[Any]
+    bench: Bench, lines: list[Any]
 ) -> None:
     messages = [cancel(f"owner{number}") for number in range(40)]
     await waiting(bench, messages)
@@ -93,7 +96,7 @@ async def test_messages_that_are_handled_together_are_logged_under_the_ids_of_no
 
 
 async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
-    bench: Any, lines: list[Any]
+    bench: Bench, lines: list[Any]
 ) -> None:
     messages = [cancel("a"), cancel("bad"), cancel("b")]
     await waiting(bench, messages)
@@ -104,7 +107,7 @@ async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
 
 
 async def test_a_message_that_cannot_be_read_is_logged_without_what_it_says(
-    bench: Any, lines: list[Any]
+    bench: Bench, lines: list[Any]
 ) -> None:
     good = cancel()
     poison = Outgoing(

@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import asyncpg
+
+from support.databases import FreshDatabase
 
 
 async def start(*arguments: str, **variables: str) -> asyncio.subprocess.Process:
@@ -25,43 +26,46 @@ async def run(*arguments: str, **variables: str) -> tuple[int | None, str]:
     return child.returncode, output[0].decode()
 
 
-async def test_a_database_is_brought_up_to_date_once(fresh_database: Any, tmp_path: Path) -> None:
+async def test_a_database_is_brought_up_to_date_once(fresh_database: FreshDatabase, tmp_path: Path) -> None:
     dsn = await fresh_database()
     file = tmp_path / "postgres-dsn"
     file.write_text(f"{dsn}\n")
-    code, output = await run("sample_service", POSTGRES_DSN_FILE=str(file))
+    code, output = await run("support.sample_service", POSTGRES_DSN_FILE=str(file))
     assert code == 0, output
     assert "0001_create_effects" in output
-    again, output = await run("sample_service", POSTGRES_DSN=dsn)
+    again, output = await run("support.sample_service", POSTGRES_DSN=dsn)
     assert again == 0
     assert '"applied":[]' in output
     connection = await asyncpg.connect(dsn)
     try:
         assert (
-            await connection.fetchval("SELECT count(*) FROM migrations WHERE package = 'sample_service'") == 1
+            await connection.fetchval(
+                "SELECT count(*) FROM migrations WHERE package = 'support.sample_service'"
+            )
+            == 1
         )
     finally:
         await connection.close()
 
 
-async def test_two_at_a_time_apply_each_change_once(fresh_database: Any) -> None:
+async def test_two_at_a_time_apply_each_change_once(fresh_database: FreshDatabase) -> None:
     dsn = await fresh_database()
-    ends = await asyncio.gather(*[run("sample_service", POSTGRES_DSN=dsn) for _ in range(2)])
+    ends = await asyncio.gather(*[run("support.sample_service", POSTGRES_DSN=dsn) for _ in range(2)])
     assert [code for code, _ in ends] == [0, 0]
     assert sum(output.count('"migration":"0001_create_effects"') for _, output in ends) == 1
 
 
 async def test_a_database_that_is_away_ends_it_with_1(unused_tcp_port: int) -> None:
     dsn = f"postgresql://nobody:x@127.0.0.1:{unused_tcp_port}/nowhere"
-    code, output = await run("sample_service", POSTGRES_DSN=dsn)
+    code, output = await run("support.sample_service", POSTGRES_DSN=dsn)
     assert code == 1
     assert "not migrated" in output
 
 
-async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database: Any) -> None:
+async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database: FreshDatabase) -> None:
     made = await fresh_database()
     server, _ = made.rsplit("/", 1)
-    child = await start("sample_service", "--wait", "20", POSTGRES_DSN=f"{server}/made_later")
+    child = await start("support.sample_service", "--wait", "20", POSTGRES_DSN=f"{server}/made_later")
     connection = await asyncpg.connect(made)
     try:
         assert child.stdout is not None
@@ -75,5 +79,5 @@ async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database:
 
 
 async def test_wrong_use_ends_it_with_2() -> None:
-    assert (await run("sample_service"))[0] == 2
+    assert (await run("support.sample_service"))[0] == 2
     assert (await run(POSTGRES_DSN="postgresql://x@127.0.0.1/x"))[0] == 2

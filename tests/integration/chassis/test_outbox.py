@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 from prometheus_client import REGISTRY
@@ -13,13 +12,15 @@ from chassis import migrations, outbox
 from chassis.broker.envelope import Outgoing, command
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
-from chassis.foundation import Foundation
 from chassis.outbox import Relay
 from chassis.postgres import Connection, Postgres
+from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE, CancelBatch
 from contracts.parked import ParkedFilter, ReplayParked
 from contracts.topology import BATCH_PROCESSOR
-from waiting import until
+from support.bench import Bench
+from support.databases import FreshDatabase
+from support.waiting import until
 
 _MANY = 2000
 
@@ -29,13 +30,13 @@ def cancel() -> Outgoing:
 
 
 async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
-    bench: Any, fresh_database: Any
+    bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     postgres = Postgres(await fresh_database())
     await postgres.open()
     async with postgres.connection() as connection:
-        await migrations.migrate(connection, "sample_service")
+        await migrations.migrate(connection, "support.sample_service")
         await outbox.add(connection, [cancel() for _ in range(_MANY)])
     # A row at a time is slow enough to look on, and every step is a full one.
     relay = Relay(postgres, worker.messaging.publisher, bound=10, step=1)
@@ -49,7 +50,7 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
         await postgres.close()
 
 
-async def test_a_replay_that_is_spread_over_time_is_not_late(bench: Any) -> None:
+async def test_a_replay_that_is_spread_over_time_is_not_late(bench: Bench) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     async with worker.postgres.connection() as connection:
         await _park(connection, 5)
@@ -66,7 +67,7 @@ async def test_a_replay_that_is_spread_over_time_is_not_late(bench: Any) -> None
 
 
 async def test_a_message_that_cannot_be_published_is_late_although_it_waits_for_its_next_try(
-    bench: Any,
+    bench: Bench,
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     nowhere = Outgoing("commands", "nobody.takes.it", b"{}", "x.v1", cancel().message_id)
@@ -91,7 +92,7 @@ async def _depth(postgres: Postgres) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM outbox"))
 
 
-async def _is_postponed(worker: Foundation) -> bool:
+async def _is_postponed(worker: ServiceRuntime) -> bool:
     async with worker.postgres.connection() as connection:
         return bool(
             await connection.fetchval("SELECT true FROM outbox WHERE due_at > now() + interval '9 s'")

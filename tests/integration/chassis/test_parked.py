@@ -22,8 +22,8 @@ from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
-from chassis.foundation import Foundation
 from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
 from contracts.batches import CancelBatch
 from contracts.parked import (
     DiscardParked,
@@ -37,9 +37,10 @@ from contracts.parked import (
     ReplayParked,
 )
 from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, parked_queue
-from integration.chassis.conftest import running
 from rabbitmq.definitions import DELIVERY_LIMIT
-from waiting import until
+from support.bench import Bench, running
+from support.databases import FreshDatabase
+from support.waiting import until
 
 Hear = Callable[[int], Awaitable[list[ParkedChanged]]]
 
@@ -66,16 +67,16 @@ async def picky() -> Picky:
 
 
 @pytest.fixture
-async def worker(bench: Any, picky: Picky) -> Foundation:
-    foundation: Foundation = await bench.build(BATCH_PROCESSOR)
-    foundation.consume(QUEUE, {CancelBatch: InTransaction(picky.handle)})
-    foundation.answer({})
-    await bench.run(foundation)
-    return foundation
+async def worker(bench: Bench, picky: Picky) -> ServiceRuntime:
+    runtime: ServiceRuntime = await bench.build(BATCH_PROCESSOR)
+    runtime.consume(QUEUE, {CancelBatch: InTransaction(picky.handle)})
+    runtime.answer({})
+    await bench.run(runtime)
+    return runtime
 
 
 @pytest.fixture
-async def hear(worker: Foundation, broker_url: str) -> AsyncIterator[Hear]:
+async def hear(worker: ServiceRuntime, broker_url: str) -> AsyncIterator[Hear]:
     """Gives the first events about parked messages, as many as are asked for."""
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
@@ -102,7 +103,7 @@ def cancel(owner: str) -> Outgoing:
     return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
 
 
-async def park(worker: Foundation, *owners: str, already: int = 0) -> list[ParkedMessage]:
+async def park(worker: ServiceRuntime, *owners: str, already: int = 0) -> list[ParkedMessage]:
     for owner in owners:
         await worker.messaging.publisher.publish(cancel(owner))
 
@@ -114,16 +115,16 @@ async def park(worker: Foundation, *owners: str, already: int = 0) -> list[Parke
     return found
 
 
-async def open_messages(worker: Foundation) -> list[ParkedMessage]:
+async def open_messages(worker: ServiceRuntime) -> list[ParkedMessage]:
     return (await worker.parked.page(ListParked(), SOON)).data
 
 
-async def parked_ids(worker: Foundation, at_least: int = 1) -> list[str] | None:
+async def parked_ids(worker: ServiceRuntime, at_least: int = 1) -> list[str] | None:
     found = [message.message_id for message in await open_messages(worker)]
     return found if len(found) >= at_least else None
 
 
-async def header(worker: Foundation, number: int, name: str) -> object:
+async def header(worker: ServiceRuntime, number: int, name: str) -> object:
     return (await worker.parked.inspect(InspectParked(id=number), SOON)).headers[name]
 
 
@@ -144,12 +145,12 @@ async def die_with_it_until_the_limit(broker_url: str) -> None:
     await connection.close()
 
 
-async def effects(worker: Foundation) -> list[str]:
+async def effects(worker: ServiceRuntime) -> list[str]:
     async with worker.postgres.connection() as connection:
         return sorted(row["name"] for row in await connection.fetch("SELECT name FROM effects"))
 
 
-async def test_a_parked_message_tells_why_and_where_from(worker: Foundation) -> None:
+async def test_a_parked_message_tells_why_and_where_from(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     assert (message.queue, message.reason, message.attempts) == (QUEUE, "permanent", 1)
     assert "the handler is broken" in message.last_error
@@ -159,7 +160,7 @@ async def test_a_parked_message_tells_why_and_where_from(worker: Foundation) -> 
     assert detail.body["owner_id"] == "ann"
 
 
-async def test_a_body_that_is_no_json_can_be_looked_into(worker: Foundation) -> None:
+async def test_a_body_that_is_no_json_can_be_looked_into(worker: ServiceRuntime) -> None:
     poison = Outgoing("commands", QUEUE, b"\xffno json", "batch.cancel.v1", str(new_id()), stamp())
     await worker.messaging.publisher.publish(poison)
 
@@ -172,7 +173,7 @@ async def test_a_body_that_is_no_json_can_be_looked_into(worker: Foundation) -> 
 
 
 async def test_a_replayed_message_keeps_its_id_and_has_its_effect_once(
-    worker: Foundation, picky: Picky
+    worker: ServiceRuntime, picky: Picky
 ) -> None:
     (message,) = await park(worker, "ann")
     picky.is_mended = True
@@ -184,7 +185,7 @@ async def test_a_replayed_message_keeps_its_id_and_has_its_effect_once(
     assert (decided.message_id, decided.decided_by) == (message.message_id, "test")
 
 
-async def test_messages_are_replayed_by_filter_and_rate(worker: Foundation, picky: Picky) -> None:
+async def test_messages_are_replayed_by_filter_and_rate(worker: ServiceRuntime, picky: Picky) -> None:
     await park(worker, "a", "b", "c")
     picky.is_mended = True
     wanted = ParkedFilter(queue=QUEUE, reason="permanent")
@@ -196,7 +197,7 @@ async def test_messages_are_replayed_by_filter_and_rate(worker: Foundation, pick
     await until(lambda: _has(worker, ["a", "b", "c"]))
 
 
-async def test_a_message_that_fails_again_is_parked_again(worker: Foundation) -> None:
+async def test_a_message_that_fails_again_is_parked_again(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test"), SOON)
 
@@ -210,7 +211,7 @@ async def test_a_message_that_fails_again_is_parked_again(worker: Foundation) ->
 
 
 async def test_messages_of_the_same_filter_are_replayed_beside_one_without_a_proper_id(
-    worker: Foundation, picky: Picky
+    worker: ServiceRuntime, picky: Picky
 ) -> None:
     strange = Outgoing("commands", QUEUE, b"{}", "batch.cancel.v1", "no id of ours", stamp())
     await worker.messaging.publisher.publish(strange)
@@ -228,7 +229,7 @@ async def test_messages_of_the_same_filter_are_replayed_beside_one_without_a_pro
 
 
 async def test_a_replayed_message_with_which_its_consumers_die_is_parked_again(
-    bench: Any, broker_url: str, picky: Picky
+    bench: Bench, broker_url: str, picky: Picky
 ) -> None:
     """The broker's own delivery limit, twice: nothing of an earlier parking may make the next a duplicate."""
     first = await bench.build(BATCH_PROCESSOR)
@@ -256,7 +257,7 @@ async def test_a_replayed_message_with_which_its_consumers_die_is_parked_again(
         known.add(again.id)
 
 
-async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: Foundation) -> None:
+async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: ServiceRuntime) -> None:
     died = {"queue": QUEUE, "reason": "delivery_limit", "time": datetime(2026, 1, 2, tzinfo=UTC)}
     message = cancel("ann")
     dead = replace(
@@ -273,7 +274,7 @@ async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: F
     assert {m.parked_at for m in page.data} == {died["time"]}
 
 
-async def test_a_discarded_message_stays_on_record(worker: Foundation) -> None:
+async def test_a_discarded_message_stays_on_record(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     wanted = ParkedFilter(message_type="batch.cancel.v1")
     assert (await worker.parked.discard(DiscardParked(wanted=wanted, actor="test"), SOON)).count == 1
@@ -283,7 +284,9 @@ async def test_a_discarded_message_stays_on_record(worker: Foundation) -> None:
     assert await effects(worker) == []
 
 
-async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same(worker: Foundation) -> None:
+async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same(
+    worker: ServiceRuntime,
+) -> None:
     headers = {"x-attempt": "many", "x-queue": "a\0b", "x-sent-at": 2**62, "x-other": "c\0d"}
     strange = Outgoing("parked", parked_queue(BATCH_PROCESSOR), b"\0", "no\0type", "no\0id", headers)
     await worker.messaging.publisher.publish(strange)
@@ -296,14 +299,14 @@ async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same
     assert (message.attempts, message.first_sent_at) == (1, None)
 
 
-async def test_no_choice_is_refused_rather_than_taken_for_all(worker: Foundation) -> None:
+async def test_no_choice_is_refused_rather_than_taken_for_all(worker: ServiceRuntime) -> None:
     with pytest.raises(InvalidInput):
         await worker.parked.discard(DiscardParked(wanted=ParkedFilter(), actor="test"), SOON)
     with pytest.raises(NotFound):
         await worker.parked.inspect(InspectParked(id=10**12), SOON)
 
 
-async def test_another_service_can_ask_over_the_broker(worker: Foundation, bench: Any) -> None:
+async def test_another_service_can_ask_over_the_broker(worker: ServiceRuntime, bench: Bench) -> None:
     (message,) = await park(worker, "ann")
     gateway = await bench.run(await bench.build(GATEWAY))
     page = await gateway.messaging.rpc.call(
@@ -317,7 +320,9 @@ async def test_another_service_can_ask_over_the_broker(worker: Foundation, bench
     assert decided.count == 1
 
 
-async def test_the_command_line_does_all_of_it_without_a_gateway(worker: Foundation, picky: Picky) -> None:
+async def test_the_command_line_does_all_of_it_without_a_gateway(
+    worker: ServiceRuntime, picky: Picky
+) -> None:
     kept, given_up = await park(worker, "ann", "bob")
     picky.is_mended = True
     dsn = worker.settings.postgres_dsn.get_secret_value()
@@ -346,7 +351,7 @@ async def test_the_command_line_does_all_of_it_without_a_gateway(worker: Foundat
     ],
 )
 async def test_a_refused_command_says_why(
-    fresh_database: Any, worker: Foundation, words: list[str], code: int, told: str
+    fresh_database: FreshDatabase, worker: ServiceRuntime, words: list[str], code: int, told: str
 ) -> None:
     child = await run_command_line(worker.settings.postgres_dsn.get_secret_value(), *words)
     assert (child.returncode, told in child.stderr) == (code, True), child.stderr
@@ -367,7 +372,7 @@ async def command_line(dsn: str, *words: str) -> Any:
 
 
 async def run_command_line(dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chassis.broker.parked", *words]
+    command = [sys.executable, "-m", "chassis.parked", *words]
     return await asyncio.to_thread(
         subprocess.run,
         command,
@@ -379,12 +384,12 @@ async def run_command_line(dsn: str, *words: str) -> subprocess.CompletedProcess
     )
 
 
-async def _has(worker: Foundation, names: list[str]) -> bool:
+async def _has(worker: ServiceRuntime, names: list[str]) -> bool:
     return await effects(worker) == names
 
 
 async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes_it(
-    worker: Foundation, hear: Hear
+    worker: ServiceRuntime, hear: Hear
 ) -> None:
     ann, bob = await park(worker, "ann", "bob")
     await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[ann.id]), actor="ann"), SOON)
@@ -407,7 +412,7 @@ async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes
 
 
 async def test_news_that_nobody_can_take_and_ids_that_are_none_are_no_news(
-    worker: Foundation, hear: Hear
+    worker: ServiceRuntime, hear: Hear
 ) -> None:
     for message_id, message_type in ((str(new_id()), ParkedChanged.message_type), ("none", "x.v1")):
         poison = Outgoing("commands", QUEUE, b"{}", message_type, message_id, stamp())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from chassis.errors import DatabaseUnavailable
 from contracts.topology import BATCH_PROCESSOR
+from support.bench import Bench
 
 
 @pytest.mark.parametrize("code", ["53100", "53200"], ids=["disk full", "out of memory"])
-async def test_a_database_without_room_is_unavailable_until_a_write_works(bench: Any, code: str) -> None:
+async def test_a_database_without_room_is_unavailable_until_a_write_works(bench: Bench, code: str) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     with pytest.raises(DatabaseUnavailable, match="takes no writes"):
         async with worker.postgres.transaction() as connection:

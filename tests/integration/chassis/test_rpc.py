@@ -25,8 +25,8 @@ from chassis.errors import (
 from contracts.parked import ListParked
 from contracts.stocks import GetBars, GetQuotes, Instrument, Instruments, Quotes, SearchSymbols
 from contracts.topology import EMAIL, GATEWAY, STOCK_DATA, rpc_queue
-from integration.chassis.conftest import running
-from waiting import until
+from support.bench import Bench, running
+from support.waiting import until
 
 
 async def answer_search(request: SearchSymbols, _: Deadline) -> Instruments:
@@ -40,12 +40,12 @@ async def answer_search(request: SearchSymbols, _: Deadline) -> Instruments:
 
 
 @pytest.fixture
-async def asker(bench: Any) -> Any:
+async def asker(bench: Bench) -> Any:
     return await bench.run(await bench.build(GATEWAY))
 
 
 @pytest.fixture
-async def answerer(bench: Any) -> Any:
+async def answerer(bench: Bench) -> Any:
     service = await bench.build(STOCK_DATA)
     service.answer({SearchSymbols: answer_search})
     return await bench.run(service)
@@ -119,7 +119,7 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
 
 
 async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_does(
-    asker: Any, bench: Any
+    asker: Any, bench: Bench
 ) -> None:
     asked: list[str] = []
     is_mended = asyncio.Event()
@@ -172,7 +172,7 @@ def test_a_breaker_that_is_open_lets_one_probe_through_a_pause() -> None:
     assert (breaker.is_open, breaker.allows()) == (False, True)
 
 
-async def test_a_service_over_its_bound_refuses_instead_of_hoarding(asker: Any, bench: Any) -> None:
+async def test_a_service_over_its_bound_refuses_instead_of_hoarding(asker: Any, bench: Bench) -> None:
     finish = asyncio.Event()
 
     async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
@@ -195,7 +195,7 @@ async def test_a_service_over_its_bound_refuses_instead_of_hoarding(asker: Any, 
     assert len(await asyncio.gather(*waiting)) == 2
 
 
-async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Any) -> None:
+async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Bench) -> None:
     taken: list[str] = []
 
     async def answer(request: SearchSymbols, _: Deadline) -> Instruments:

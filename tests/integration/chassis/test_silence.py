@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 import aiormq
@@ -20,8 +19,8 @@ from chassis.postgres import Connection
 from contracts import headers as names
 from contracts.batches import CancelBatch
 from contracts.topology import BATCH_PROCESSOR
-from integration.chassis.conftest import running
-from waiting import until
+from support.bench import Bench, running
+from support.waiting import until
 
 QUEUE = "batch-processor.intake"
 
@@ -30,7 +29,7 @@ async def ignore(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
     return None
 
 
-async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(bench: Any, broker_url: str) -> None:
+async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(bench: Bench, broker_url: str) -> None:
     handled = asyncio.Event()
 
     async def handle(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
@@ -48,7 +47,7 @@ async def test_a_queue_that_is_deleted_is_declared_and_consumed_again(bench: Any
     await asyncio.wait_for(handled.wait(), 10)
 
 
-async def test_the_census_counts_the_consumers_that_the_broker_sees(bench: Any) -> None:
+async def test_the_statistics_count_the_consumers_that_the_broker_sees(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(ignore)})
     await bench.run(worker)
@@ -59,7 +58,7 @@ async def test_the_census_counts_the_consumers_that_the_broker_sees(bench: Any) 
     await until(lambda: consumers() == 1)
 
 
-async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: Any) -> None:
+async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: Bench) -> None:
     handled = asyncio.Event()
 
     async def handle(_: Connection, __: Sequence[Delivery[CancelBatch]]) -> None:
@@ -70,6 +69,7 @@ async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: A
     await bench.run(worker)
     (consumer,) = worker.messaging._consumers
     # Without an answer from the broker the client does not know that it has no consumer any more.
+    assert consumer._channel is not None
     await consumer._channel.rpc(spec.Basic.Cancel(consumer_tag=consumer._tag, nowait=True))
     await worker.messaging.publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="x")))
     assert worker.health.reasons() == {}
@@ -78,7 +78,7 @@ async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: A
     await until(lambda: worker.health.reasons() == {})
 
 
-async def test_the_consumers_that_there_should_be_are_told_until_the_stop(bench: Any) -> None:
+async def test_the_consumers_that_there_should_be_are_told_until_the_stop(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(ignore)})
 
@@ -90,7 +90,7 @@ async def test_the_consumers_that_there_should_be_are_told_until_the_stop(bench:
     assert expected() == 0
 
 
-async def test_the_age_of_a_message_counts_at_its_first_try_only(bench: Any) -> None:
+async def test_the_age_of_a_message_counts_at_its_first_try_only(bench: Bench) -> None:
     handled: list[int] = []
 
     async def handle(delivery: Delivery[CancelBatch]) -> None:
@@ -113,7 +113,7 @@ async def test_the_age_of_a_message_counts_at_its_first_try_only(bench: Any) -> 
     assert 3600 <= told("sum") - total_s < 3660
 
 
-async def test_a_worker_that_hangs_does_not_hide_behind_the_others(bench: Any) -> None:
+async def test_a_worker_that_hangs_does_not_hide_behind_the_others(bench: Bench) -> None:
     hangs, released = asyncio.Event(), asyncio.Event()
 
     async def hang_if_told(delivery: Delivery[CancelBatch]) -> None:
@@ -143,7 +143,7 @@ async def test_a_worker_that_hangs_does_not_hide_behind_the_others(bench: Any) -
     await until(lambda: worker.health.failures() == {})
 
 
-async def test_a_handler_that_hangs_is_cut_at_its_deadline_and_its_message_retried(bench: Any) -> None:
+async def test_a_handler_that_hangs_is_cut_at_its_deadline_and_its_message_retried(bench: Bench) -> None:
     attempts: list[int] = []
 
     async def hang_once(delivery: Delivery[CancelBatch]) -> None:
@@ -158,7 +158,7 @@ async def test_a_handler_that_hangs_is_cut_at_its_deadline_and_its_message_retri
     await until(lambda: attempts == [1, 2])
 
 
-async def test_a_consumer_that_settles_nothing_fails_liveness(bench: Any) -> None:
+async def test_a_consumer_that_settles_nothing_fails_liveness(bench: Bench) -> None:
     entered = asyncio.Event()
 
     async def ignore_cancellation(_: Delivery[CancelBatch]) -> None:
@@ -180,7 +180,7 @@ async def test_a_consumer_that_settles_nothing_fails_liveness(bench: Any) -> Non
     await until(lambda: worker.health.failures() == {})
 
 
-async def test_a_dead_background_task_fails_liveness_with_its_reason(bench: Any) -> None:
+async def test_a_dead_background_task_fails_liveness_with_its_reason(bench: Bench) -> None:
     async def die() -> None:
         raise RuntimeError("out of luck")
 
@@ -191,7 +191,7 @@ async def test_a_dead_background_task_fails_liveness_with_its_reason(bench: Any)
 
 
 async def test_a_loop_that_stands_still_is_counted_and_its_stack_logged(
-    bench: Any, capsys: pytest.CaptureFixture[str]
+    bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await bench.run(await bench.build(BATCH_PROCESSOR))
     before = REGISTRY.get_sample_value("tickwire_event_loop_stalls_total") or 0

@@ -15,11 +15,11 @@ from prometheus_client import REGISTRY
 from batch_processor.operations import discover
 from batch_processor.resources import Resources as BatchProcessor
 from batch_processor.settings import BatchProcessorSettings
-from chassis import resources
+from chassis import supervision
 from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, command, new_id
 from chassis.broker.rabbitmq import Link
-from chassis.resources import Tasks, keep_going
+from chassis.supervision import Tasks, keep_going
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
 from emailer import dispatcher
@@ -30,7 +30,9 @@ from gateway.settings import GatewaySettings
 from native.ports import Ports
 from stock_data.resources import Resources as StockData
 from stock_data.settings import StockDataSettings
-from waiting import until
+from support.bench import Bench
+from support.databases import FreshDatabase
+from support.waiting import until
 
 Loop = Callable[[], Awaitable[None]]
 
@@ -43,7 +45,7 @@ _SHARED = {
     "loop watchdog",
     "outbox relay",
     "parked messages",
-    "queue census",
+    "queue statistics",
 }
 SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "gateway": (
@@ -76,7 +78,7 @@ def failures(name: str) -> float:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervision, "_FIRST_PAUSE_S", 0.01)
 
 
 def failing_once(loop: Loop, error: BaseException) -> Loop:
@@ -107,7 +109,7 @@ async def test_a_loop_goes_on_after_an_unexpected_error(
         await asyncio.Event().wait()
 
     before, tasks = failures("a loop"), Tasks()
-    tasks.keep("a loop", failing_once(loop, error))
+    tasks.supervise("a loop", failing_once(loop, error))
     await asyncio.wait_for(running.wait(), 5)
     assert (tasks.check(), failures("a loop") - before) == (None, 1)
     assert "a loop" in "".join(capsys.readouterr())
@@ -122,14 +124,14 @@ async def test_a_loop_that_ends_is_begun_again() -> None:
         rounds += 1
 
     tasks = Tasks()
-    tasks.keep("short", loop)
+    tasks.supervise("short", loop)
     await until(lambda: rounds >= 3)
     await tasks.close()
     assert failures("short") - before >= 2
 
 
 async def test_the_pause_grows_with_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "_LONGEST_PAUSE_S", 0.04)
+    monkeypatch.setattr(supervision, "_LONGEST_PAUSE_S", 0.04)
     pauses: list[float] = []
     pause = asyncio.sleep
 
@@ -163,12 +165,12 @@ async def test_a_cancellation_ends_a_loop() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_loop_of_a_service_outlives_an_unexpected_error(
-    service: str, broker_url: str, fresh_database: Any, monkeypatch: pytest.MonkeyPatch
+    service: str, broker_url: str, fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, own = SERVICES[service]
     names = _SHARED | own | (DELIVERY if service == "email" else set())
     before = {name: failures(name) for name in names}
-    keep, start, started = Tasks.keep, Tasks.start, set[str]()
+    keep, start, started = Tasks.supervise, Tasks.start, set[str]()
 
     def keep_broken(self: Tasks, name: str, loop: Loop) -> None:
         keep(self, name, failing_once(loop, KeyError("unexpected")))
@@ -180,13 +182,13 @@ async def test_every_loop_of_a_service_outlives_an_unexpected_error(
     def keep_going_broken(name: str, loop: Loop) -> Coroutine[Any, Any, None]:
         return keep_going(name, failing_once(loop, KeyError("unexpected")))
 
-    monkeypatch.setattr(Tasks, "keep", keep_broken)
+    monkeypatch.setattr(Tasks, "supervise", keep_broken)
     monkeypatch.setattr(Tasks, "start", note)
     monkeypatch.setattr(dispatcher, "keep_going", keep_going_broken)
     running = build(
         {"rabbitmq_url": broker_url, "postgres_dsn": await fresh_database(), "shutdown_grace_s": 2}
     )
-    health = running.foundation.health
+    health = running.runtime.health
     await running.open()
     try:
         await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
@@ -199,7 +201,9 @@ async def test_every_loop_of_a_service_outlives_an_unexpected_error(
         await running.close()
 
 
-async def test_what_a_failed_consumer_had_in_hand_comes_again(bench: Any) -> None:
+async def test_what_a_failed_consumer_had_in_hand_comes_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[int] = []
     entered, handled = asyncio.Event(), asyncio.Event()
 
@@ -216,7 +220,7 @@ async def test_what_a_failed_consumer_had_in_hand_comes_again(bench: Any) -> Non
     run = consumer.run
 
     async def fail_in_hand() -> None:
-        consumer.run = run
+        monkeypatch.setattr(consumer, "run", run)
         running = asyncio.create_task(run())
         await entered.wait()
         running.cancel()
@@ -224,7 +228,7 @@ async def test_what_a_failed_consumer_had_in_hand_comes_again(bench: Any) -> Non
             await running
         raise KeyError("unexpected")
 
-    consumer.run = fail_in_hand
+    monkeypatch.setattr(consumer, "run", fail_in_hand)
     await bench.run(worker)
     await worker.messaging.publisher.publish(command(CancelBatch(batch_id=new_id(), owner_id="ann")))
     await asyncio.wait_for(handled.wait(), 20)
@@ -264,7 +268,7 @@ async def test_a_link_leaves_no_connection_behind_when_its_set_up_fails_unexpect
 
     link = Link(broker_url, name="test", on_open=set_up)
     tasks = Tasks()
-    tasks.keep("link", link.run)
+    tasks.supervise("link", link.run)
     try:
         assert await link.wait_connected(10)
         assert connections[0] is not connections[1]
@@ -280,7 +284,7 @@ import asyncio
 from chassis import asgi, logging
 from chassis.health import Health
 from chassis.http import ops_routes
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 
 logging.configure(service="dying", level="INFO", style="json")
 health, tasks = Health(), Tasks()
@@ -290,7 +294,7 @@ app = ops_routes(health)
 async def die():
     raise RuntimeError("out of luck")
 
-door = asgi.Door(app, "127.0.0.1", {port})
+door = asgi.Listener(app, "127.0.0.1", {port})
 serve = asgi._serve
 
 async def serve_with_a_task(*arguments, **settings):

@@ -10,9 +10,9 @@ import pytest
 
 from chassis import migrations
 from chassis.postgres import Postgres
-from doubles import smtp as double
-from doubles.post_office import PostOffice
 from native.postgres import Postgres as PostgresServer
+from support.doubles import smtp as double
+from support.doubles.post_office import PostOffice
 
 _TABLES = "emails, recipients, attempts, attachments, outbox, inbox"
 

@@ -11,11 +11,11 @@ import pytest
 
 from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
-from doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
-from doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
 from emailer import attempts, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
-from waiting import until
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
+from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
+from support.waiting import until
 
 READER = "reader@example.com"
 

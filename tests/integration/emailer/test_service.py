@@ -21,15 +21,15 @@ from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, Unavailable
 from chassis.health import Health
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
 from contracts.topology import GATEWAY, TOPOLOGIES
-from doubles.post_office import OWNER, mail
-from doubles.smtp import SmtpServer, Step
 from emailer.app import create_app
 from emailer.settings import EmailSettings
 from native.ports import free_ports
-from waiting import until
+from support.doubles.post_office import OWNER, mail
+from support.doubles.smtp import SmtpServer, Step
+from support.waiting import until
 
 
 class Stack:
@@ -44,7 +44,7 @@ class Stack:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with self.app.router.lifespan_context(self.app):
-            health = self.resources.foundation.health
+            health = self.resources.runtime.health
             await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
             yield
 
@@ -268,10 +268,10 @@ async def test_a_killed_service_loses_nothing_and_repeats_only_what_was_in_its_h
         emails = [await stack.reaches(message, "delivered") for message in messages]
     arrived = Counter(received.message["message-id"] for received in server.received)
     assert set(arrived) == {f"<{message.email_id}.0@tickwire.example>" for message in messages}
-    in_hand = [email for email in emails if email.recipients[0].attempts[0].outcome == "ambiguous"]
-    assert len(in_hand) <= stack.settings.window
+    message_context = [email for email in emails if email.recipients[0].attempts[0].outcome == "ambiguous"]
+    assert len(message_context) <= stack.settings.window
     repeated = {identity for identity, count in arrived.items() if count > 1}
-    assert repeated <= {f"<{email.id}.0@tickwire.example>" for email in in_hand}
+    assert repeated <= {f"<{email.id}.0@tickwire.example>" for email in message_context}
 
 
 async def test_an_event_continues_the_trace_of_the_request(stack: Stack, server: SmtpServer) -> None:

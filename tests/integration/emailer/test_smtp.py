@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from doubles import smtp as double
-from doubles.smtp import SmtpServer, Step
 from emailer import smtp
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
 from emailer.smtp import Envelope, Relay
-from waiting import until
+from support.doubles import smtp as double
+from support.doubles.smtp import SmtpServer, Step
+from support.waiting import until
 
 ENVELOPE = Envelope("a@example.com", "b@example.com", b"Subject: x\r\n\r\nHello\r\n")
 

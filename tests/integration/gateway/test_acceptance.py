@@ -16,8 +16,9 @@ from contracts import headers as names
 from contracts.batches import Operation, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
 from contracts.parked import ParkedChanged, ParkedState
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 BATCH = {"operation": "echo", "items": [1, {"custom_id": "b", "payload": {"x": None}}], "options": {"a": 1}}
@@ -26,11 +27,11 @@ BROKER = {"broker-publish", "broker-consume", "consumer-gateway.events"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-async def count(door: Any, table: str) -> int:
+async def count(door: Listener, table: str) -> int:
     return int(await door.database.fetchval(f"SELECT count(*) FROM {table}"))
 
 
-async def test_a_mail_is_accepted_and_becomes_a_command(door: Any, house: Any) -> None:
+async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: House) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "order-17"}
     answer = await door.api.post(
         "/v1/emails", json={**MAIL, "from": "Shop <shop@example.com>"}, headers=headers
@@ -56,7 +57,7 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Any, house: Any) -
     assert about["headers"][names.ATTEMPT] == 1
 
 
-async def test_batches_and_tasks_become_commands(door: Any, house: Any) -> None:
+async def test_batches_and_tasks_become_commands(door: Listener, house: House) -> None:
     batch = await door.api.post("/v1/batches", json=BATCH)
     task = await door.api.post("/v1/tasks", json=TASK)
     assert (batch.status_code, task.status_code) == (202, 202)
@@ -68,7 +69,7 @@ async def test_batches_and_tasks_become_commands(door: Any, house: Any) -> None:
     assert second["not_before"] > second["accepted_at"]
 
 
-async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Any, house: Any) -> None:
+async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Listener, house: House) -> None:
     wanted = {"operation": "echo", "items": list(range(2500))}
     batch_id = (await door.api.post("/v1/batches", json=wanted)).json()["id"]
     found = await house.take("batch-processor.intake", 4)
@@ -79,7 +80,7 @@ async def test_a_large_json_batch_leaves_in_runs_with_a_seal(door: Any, house: A
     assert (seal["total"], seal["operation"]) == (2500, "echo")
 
 
-async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: Any) -> None:
+async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: Listener) -> None:
     mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await door.api.post("/v1/batches", json=BATCH)).json()["id"]
     task = (await door.api.post("/v1/tasks", json=TASK)).json()["id"]
@@ -104,14 +105,16 @@ async def test_while_everything_else_is_away_what_was_accepted_is_queued(door: A
         ("/enqueue-task", 7, "Task enqueued"),
     ],
 )
-async def test_the_short_routes_accept_the_same_work(door: Any, path: str, body: Any, message: str) -> None:
+async def test_the_short_routes_accept_the_same_work(
+    door: Listener, path: str, body: Any, message: str
+) -> None:
     answer = await door.api.post(path, json=body)
     assert answer.status_code == 202
     assert answer.json()["message"] == message
     assert (await door.api.get(answer.headers["location"])).json()["id"] == answer.json()["id"]
 
 
-async def test_the_same_unique_key_is_the_same_task(door: Any, house: Any) -> None:
+async def test_the_same_unique_key_is_the_same_task(door: Listener, house: House) -> None:
     tasks = await asyncio.gather(
         *(door.api.post("/v1/tasks", json={**TASK, "unique_key": "nightly"}) for _ in range(12))
     )
@@ -127,7 +130,7 @@ async def test_the_same_unique_key_is_the_same_task(door: Any, house: Any) -> No
     assert other.json()["id"] != tasks[0].json()["id"]
 
 
-async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is_back(house: Any) -> None:
+async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is_back(house: House) -> None:
     host, port = house.broker_place
     gate = await house.gate(host, port)
     await gate.shut()
@@ -147,7 +150,7 @@ async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is
     await until(lambda: _is_empty(door))
 
 
-async def test_a_full_outbox_is_503_with_retry_after(house: Any) -> None:
+async def test_a_full_outbox_is_503_with_retry_after(house: House) -> None:
     gate = await house.gate(*house.broker_place)
     await gate.shut()
     door = await house.open(rabbitmq_url=house.broker_url_by(gate), wait=False)
@@ -188,7 +191,7 @@ async def test_a_full_outbox_is_503_with_retry_after(house: Any) -> None:
     ],
 )
 async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_waits(
-    door: Any, path: str, body: Any
+    door: Listener, path: str, body: Any
 ) -> None:
     headers = {"idempotency-key": f"late-{uuid4()}", "request-timeout": "0.5"}
     before = await count(door, "acceptances")
@@ -206,20 +209,20 @@ async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_wa
     assert await count(door, "acceptances") == before + 1
 
 
-async def test_a_promise_is_refused_for_a_time_that_is_none(door: Any) -> None:
+async def test_a_promise_is_refused_for_a_time_that_is_none(door: Listener) -> None:
     answer = await door.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
     assert_problem(answer, 422, "invalid-input")
 
 
-async def _is_empty(door: Any) -> bool:
+async def _is_empty(door: Listener) -> bool:
     return await count(door, "outbox") == 0
 
 
-async def _accepted(door: Any) -> bool:
+async def _accepted(door: Listener) -> bool:
     return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 202)
 
 
-async def test_what_is_not_announced_is_an_unknown_operation(door: Any, house: Any) -> None:
+async def test_what_is_not_announced_is_an_unknown_operation(door: Listener, house: House) -> None:
     assert (await door.api.post("/v1/batches", json={**BATCH, "operation": "anything"})).status_code == 202
     shout = Operation(name="shout", description="in capitals", item_schema={"type": "string"})
     await house.publish([envelope.event(OperationsAnnounced(operations=[shout]))])
@@ -236,7 +239,7 @@ async def test_what_is_not_announced_is_an_unknown_operation(door: Any, house: A
     await door.database.execute("DELETE FROM operations")
 
 
-async def test_events_change_what_is_said_of_accepted_work(door: Any, house: Any) -> None:
+async def test_events_change_what_is_said_of_accepted_work(door: Listener, house: House) -> None:
     ids = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(2)]
     now = datetime.now(UTC)
     news = [
@@ -259,7 +262,7 @@ PATHS = {"email": "/v1/emails", "batch": "/v1/batches", "task": "/v1/tasks"}
 
 @pytest.mark.parametrize(("kind", "body"), [("email", MAIL), ("batch", BATCH), ("task", TASK)])
 async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
-    door: Any, house: Any, kind: str, body: Any
+    door: Listener, house: House, kind: str, body: Any
 ) -> None:
     ids = [(await door.api.post(PATHS[kind], json=body)).json()["id"] for _ in range(2)]
     await house.publish([_parked("parked", ids, after=0, reason="permanent")])
@@ -270,7 +273,9 @@ async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
     await until(lambda: _says(door, kind, ids[1], "failed", "discarded"))
 
 
-async def test_news_of_parked_work_that_come_late_or_too_late_change_nothing(door: Any, house: Any) -> None:
+async def test_news_of_parked_work_that_come_late_or_too_late_change_nothing(
+    door: Listener, house: House
+) -> None:
     mail, other, last = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
     delivered = EmailStatusChanged(
         email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)
@@ -296,6 +301,6 @@ def _parked(state: ParkedState, ids: list[str], *, after: float, reason: str | N
     )
 
 
-async def _says(door: Any, kind: str, id_: str, status: str, reason: str | None) -> bool:
+async def _says(door: Listener, kind: str, id_: str, status: str, reason: str | None) -> bool:
     answer = (await door.api.get(f"{PATHS[kind]}/{id_}")).json()
     return (answer["status"], answer.get("reason")) == (status, reason)

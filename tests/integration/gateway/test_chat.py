@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 
 from gateway.identity import keys
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import Connect, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ async def room(two: tuple[Any, Any]) -> str:
     return name
 
 
-async def say(door: Any, room: str, *texts: str) -> None:
+async def say(door: Listener, room: str, *texts: str) -> None:
     for text in texts:
         answer = await door.api.post(f"/v1/rooms/{room}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
@@ -151,7 +152,7 @@ async def test_rooms_are_made_once_and_listed_by_name(two: tuple[Any, Any], room
     assert {"lobby", room} <= set(names)
 
 
-async def test_the_lobby_answers_each_line_to_everybody(two: tuple[Any, Any], connect: Any) -> None:
+async def test_the_lobby_answers_each_line_to_everybody(two: tuple[Any, Any], connect: Connect) -> None:
     first, second = two
     async with connect(first, "/ws") as here, connect(second, "/ws") as there:
         await here.send("hello")
@@ -160,7 +161,7 @@ async def test_the_lobby_answers_each_line_to_everybody(two: tuple[Any, Any], co
         await there.send("grüße, 世界".encode())
         assert await here.recv() == "Message received: grüße, 世界"
         await here.send("")
-        assert (await here.recv()).startswith("Error: ")
+        assert str(await here.recv()).startswith("Error: ")
         await here.send("still here")
         assert await here.recv() == "Message received: still here"
     hub = first.gateway.resources.hub

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from problems import assert_problem
+from support.gateway_stack import Listener
+from support.problems import assert_problem
 
 JSON = {"content-type": "application/json"}
 ID = "018f0000-0000-7000-8000-000000000000"
 
 
-async def raw(door: Any, request: bytes) -> bytes:
+async def raw(door: Listener, request: bytes) -> bytes:
     """What comes back to bytes as they are, until the gateway closes."""
     host, port = door.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -30,7 +31,7 @@ async def raw(door: Any, request: bytes) -> bytes:
         writer.close()
 
 
-def head(door: Any, line: bytes, *lines: bytes) -> bytes:
+def head(door: Listener, line: bytes, *lines: bytes) -> bytes:
     key = f"authorization: Bearer {door.admin_key}".encode()
     return b"\r\n".join([line + b" HTTP/1.1", key, b"connection: close", *lines, b"", b""])
 
@@ -47,7 +48,7 @@ def head(door: Any, line: bytes, *lines: bytes) -> bytes:
         "/healthz",
     ],
 )
-async def test_head_is_get_without_the_body(door: Any, path: str) -> None:
+async def test_head_is_get_without_the_body(door: Listener, path: str) -> None:
     get, head = await door.api.get(path), await door.api.head(path)
     assert (head.status_code, head.content) == (get.status_code, b"")
     for name in ("content-type", "content-length"):
@@ -63,21 +64,23 @@ async def test_head_is_get_without_the_body(door: Any, path: str) -> None:
         ("TRACE", "/v1/me", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-async def test_another_method_is_405_with_allow(door: Any, method: str, path: str, allowed: set[str]) -> None:
+async def test_another_method_is_405_with_allow(
+    door: Listener, method: str, path: str, allowed: set[str]
+) -> None:
     answer = await door.api.request(method, path)
     assert_problem(answer, 405, "method-not-allowed")
     assert set(answer.headers["allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize("path", ["/", "/v2/me", "/v1/me/x", "/v1//me", "/v1/batches/not-an-id"])
-async def test_what_is_not_there_is_404_and_never_a_redirect(door: Any, path: str) -> None:
+async def test_what_is_not_there_is_404_and_never_a_redirect(door: Listener, path: str) -> None:
     assert_problem(await door.api.get(door.url + path), 404, "not-found")
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/emails", "/v1/batches", "/v1/tasks", "/v1/users", "/v1/rooms", "/send-email"]
 )
-async def test_bodies_are_json_of_up_to_one_mib(door: Any, path: str) -> None:
+async def test_bodies_are_json_of_up_to_one_mib(door: Listener, path: str) -> None:
     plain = await door.api.post(path, content=b"{}", headers={"content-type": "text/plain"})
     assert_problem(plain, 415, "unsupported-media-type")
     assert_problem(await door.api.post(path, content=b"{", headers=JSON), 400, "malformed-input")
@@ -92,7 +95,7 @@ async def test_bodies_are_json_of_up_to_one_mib(door: Any, path: str) -> None:
     assert_problem(await door.api.post(path, content=chunked(), headers=JSON), 413, "payload-too-large")
 
 
-async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Any) -> None:
+async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Listener) -> None:
     async with httpx.AsyncClient(base_url=door.url) as client:
         answer = await client.post("/v1/emails", content=b"x" * (1 << 20), headers=JSON)
     assert_problem(answer, 401, "unauthenticated")
@@ -102,7 +105,7 @@ async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Any) -> None:
     "host",
     [b"x", b"", b"a" * 70 + b".example", b"..", b"\xff\xfe", b"a b", b"[::1", b"evil.example:99999999"],
 )
-async def test_nothing_depends_on_the_host_header(door: Any, host: bytes) -> None:
+async def test_nothing_depends_on_the_host_header(door: Listener, host: bytes) -> None:
     answer = await raw(door, head(door, b"GET /v1/me", b"host: " + host))
     assert answer.startswith(b"HTTP/1.1 200 "), answer
 
@@ -123,7 +126,7 @@ async def test_nothing_depends_on_the_host_header(door: Any, host: bytes) -> Non
     ],
 )
 async def test_odd_request_lines_are_answered_by_name(
-    door: Any, line: bytes, statuses: tuple[int, ...]
+    door: Listener, line: bytes, statuses: tuple[int, ...]
 ) -> None:
     answer = await raw(door, head(door, line, b"host: x"))
     assert int(answer.split(b" ")[1]) in statuses, answer[:300]
@@ -152,19 +155,19 @@ async def test_odd_request_lines_are_answered_by_name(
     ],
 )
 async def test_what_no_store_could_keep_is_invalid_input(
-    door: Any, method: str, path: str, body: bytes
+    door: Listener, method: str, path: str, body: bytes
 ) -> None:
     assert_problem(await door.api.request(method, path, content=body, headers=JSON), 422, "invalid-input")
 
 
 @pytest.mark.parametrize("body", [b'1,"x":2', b'1}{"x":2', b"NaN", b"Infinity", b"'a'"])
-async def test_any_json_is_json_and_nothing_else(door: Any, body: bytes) -> None:
+async def test_any_json_is_json_and_nothing_else(door: Listener, body: bytes) -> None:
     answer = await door.api.post("/enqueue-task", content=body, headers=JSON)
     assert_problem(answer, 400, "malformed-input")
 
 
 @pytest.mark.parametrize("room", ["%00", "Lobby", "lobby%0A", "x" * 65, "%C3%A9"])
-async def test_a_room_that_cannot_be_is_not_found(door: Any, room: str) -> None:
+async def test_a_room_that_cannot_be_is_not_found(door: Listener, room: str) -> None:
     assert_problem(await door.api.get(f"/v1/rooms/{room}/messages"), 404, "not-found")
     assert_problem(await door.api.post(f"/v1/rooms/{room}/messages", json={"text": "x"}), 404, "not-found")
 
@@ -259,7 +262,12 @@ HEADERS = st.dictionaries(
     headers=HEADERS,
 )
 async def test_no_request_is_a_500(
-    door: Any, route: tuple[str, str], part: str, query: dict[str, str], body: Any, headers: dict[str, str]
+    door: Listener,
+    route: tuple[str, str],
+    part: str,
+    query: dict[str, str],
+    body: Any,
+    headers: dict[str, str],
 ) -> None:
     method, template = route
     answer = await door.api.request(
@@ -267,7 +275,7 @@ async def test_no_request_is_a_500(
         template.format(quote(part, safe="")),
         params=query if method == "GET" and query else None,
         json=body if method in ("POST", "PATCH") else None,
-        headers={name: value.strip().encode("latin-1") for name, value in headers.items()},
+        headers=[(name.encode(), value.strip().encode("latin-1")) for name, value in headers.items()],
     )
     # Nobody else runs here: 503 is the honest answer to a question for another service.
     assert answer.status_code < 500 or answer.status_code in (503, 504), answer.text

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 BATCH = {"operation": "echo", "items": [1, 2, 3]}
@@ -22,7 +23,7 @@ def key(text: str | None = None) -> dict[str, str]:
     return {"idempotency-key": text or f'"{uuid4()}"'}
 
 
-async def accepted_ids(door: Any) -> set[str]:
+async def accepted_ids(door: Listener) -> set[str]:
     return {str(row["id"]) for row in await door.database.fetch("SELECT id FROM acceptances")}
 
 
@@ -38,7 +39,7 @@ async def accepted_ids(door: Any) -> set[str]:
         ("/enqueue-task", {"a": 1}),
     ],
 )
-async def test_the_same_request_again_gets_the_same_answer(door: Any, path: str, body: Any) -> None:
+async def test_the_same_request_again_gets_the_same_answer(door: Listener, path: str, body: Any) -> None:
     headers = key()
     first = await door.api.post(path, json=body, headers=headers)
     again = await door.api.post(path, json=body, headers=headers)
@@ -53,7 +54,7 @@ async def test_the_same_request_again_gets_the_same_answer(door: Any, path: str,
 JSON = {"content-type": "application/json"}
 
 
-async def test_twenty_equal_requests_at_once_are_one_acceptance(door: Any, house: Any) -> None:
+async def test_twenty_equal_requests_at_once_are_one_acceptance(door: Listener, house: House) -> None:
     before = await accepted_ids(door)
     headers = key()
     answers = await asyncio.gather(
@@ -67,7 +68,7 @@ async def test_twenty_equal_requests_at_once_are_one_acceptance(door: Any, house
     assert await house.depth("email.send") == 0
 
 
-async def test_a_key_with_another_body_or_path_is_refused(door: Any) -> None:
+async def test_a_key_with_another_body_or_path_is_refused(door: Listener) -> None:
     headers = key()
     assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
     other = await door.api.post("/v1/emails", json={**MAIL, "subject": "x"}, headers=headers)
@@ -77,7 +78,7 @@ async def test_a_key_with_another_body_or_path_is_refused(door: Any) -> None:
     )
 
 
-async def test_the_quoted_and_the_bare_form_are_the_same_key(door: Any) -> None:
+async def test_the_quoted_and_the_bare_form_are_the_same_key(door: Listener) -> None:
     name = str(uuid4())
     first = await door.api.post("/v1/emails", json=MAIL, headers=key(name))
     again = await door.api.post("/v1/emails", json=MAIL, headers=key(f'"{name}"'))
@@ -85,14 +86,14 @@ async def test_the_quoted_and_the_bare_form_are_the_same_key(door: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", ['""', '"open', "two words", "x" * 256])
-async def test_a_malformed_key_is_refused_everywhere(door: Any, bad: str) -> None:
+async def test_a_malformed_key_is_refused_everywhere(door: Listener, bad: str) -> None:
     for path, body in (("/v1/emails", MAIL), ("/v1/batches", BATCH), ("/send-email", SHORT_MAIL)):
         assert_problem(await door.api.post(path, json=body, headers=key(bad)), 422, "invalid-input")
     upload = await door.api.post("/v1/batches?operation=echo", content=LINES, headers={**NDJSON, **key(bad)})
     assert_problem(upload, 422, "invalid-input")
 
 
-async def test_another_owner_may_use_the_same_key(door: Any) -> None:
+async def test_another_owner_may_use_the_same_key(door: Listener) -> None:
     headers = key()
     mine = await door.api.post("/v1/emails", json=MAIL, headers=headers)
     async with door.client(await door.new_key("emails:send")) as client:
@@ -101,14 +102,14 @@ async def test_another_owner_may_use_the_same_key(door: Any) -> None:
     assert mine.json() != theirs.json()
 
 
-async def test_a_refused_request_does_not_use_its_key_up(door: Any) -> None:
+async def test_a_refused_request_does_not_use_its_key_up(door: Listener) -> None:
     headers = key()
     wrong = await door.api.post("/v1/emails", json={**MAIL, "to": ["nope"]}, headers=headers)
     assert_problem(wrong, 422, "invalid-input", "/to/0")
     assert (await door.api.post("/v1/emails", json=MAIL, headers=headers)).status_code == 202
 
 
-async def test_after_24_hours_the_key_is_free(door: Any) -> None:
+async def test_after_24_hours_the_key_is_free(door: Listener) -> None:
     headers = key("day-old")
     first = await door.api.post("/v1/emails", json=MAIL, headers=headers)
     await door.database.execute(
@@ -119,7 +120,7 @@ async def test_after_24_hours_the_key_is_free(door: Any) -> None:
     assert second.json()["id"] != first.json()["id"]
 
 
-async def test_old_records_are_removed(door: Any) -> None:
+async def test_old_records_are_removed(door: Listener) -> None:
     await door.api.post("/v1/emails", json=MAIL, headers=key("forgotten"))
     await door.api.post("/v1/emails", json=MAIL, headers=key("remembered"))
     await door.database.execute(
@@ -130,7 +131,7 @@ async def test_old_records_are_removed(door: Any) -> None:
     assert [row["key"] for row in rows] == ["remembered"]
 
 
-async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: Any) -> None:
+async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', 'many-' || n, '', now() - interval '25 hours' FROM generate_series(1, 5500) AS n"
@@ -139,7 +140,7 @@ async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: 
     assert await door.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
 
 
-async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Any) -> None:
+async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', key, '', now() - interval '25 hours' FROM unnest('{held,free}'::text[]) AS key"
@@ -152,7 +153,7 @@ async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Any) ->
     assert [row["key"] for row in rows] == ["held"]
 
 
-async def test_what_ended_long_ago_is_forgotten_and_what_has_not_ended_is_not(door: Any) -> None:
+async def test_what_ended_long_ago_is_forgotten_and_what_has_not_ended_is_not(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at, changed_at)"
         " SELECT gen_random_uuid(), 'old', 'email', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'delivered' END,"
@@ -170,7 +171,7 @@ async def test_what_ended_long_ago_is_forgotten_and_what_has_not_ended_is_not(do
     }
 
 
-async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Any, house: Any) -> None:
+async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Listener, house: House) -> None:
     headers = {**NDJSON, **key()}
     first = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
     again = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
@@ -186,7 +187,7 @@ async def test_an_upload_again_gets_the_same_answer_and_runs_once(door: Any, hou
     assert await house.depth("batch-processor.intake") == 0
 
 
-async def test_an_upload_of_something_else_under_the_same_key_is_refused(door: Any) -> None:
+async def test_an_upload_of_something_else_under_the_same_key_is_refused(door: Listener) -> None:
     headers = {**NDJSON, **key()}
     assert (
         await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
@@ -199,7 +200,7 @@ async def test_an_upload_of_something_else_under_the_same_key_is_refused(door: A
     assert_problem(elsewhere, 422, "idempotency-mismatch")
 
 
-async def test_a_failed_upload_gives_its_key_back(door: Any) -> None:
+async def test_a_failed_upload_gives_its_key_back(door: Listener) -> None:
     headers = {**NDJSON, **key()}
     broken = await door.api.post("/v1/batches?operation=echo", content=LINES + b"{broken", headers=headers)
     assert_problem(broken, 422, "invalid-input", "/700")
@@ -207,7 +208,7 @@ async def test_a_failed_upload_gives_its_key_back(door: Any) -> None:
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
-async def test_while_an_upload_runs_its_key_is_409_and_nobody_elses(door: Any) -> None:
+async def test_while_an_upload_runs_its_key_is_409_and_nobody_elses(door: Listener) -> None:
     headers, go = {**NDJSON, **key("running")}, asyncio.Event()
 
     async def slowly() -> Any:
@@ -232,7 +233,7 @@ async def test_while_an_upload_runs_its_key_is_409_and_nobody_elses(door: Any) -
     assert (await running).status_code == 202
 
 
-async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: Any) -> None:
+async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', name, 'x', now() - age FROM"

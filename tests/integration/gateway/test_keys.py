@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
 import pytest
 
 from gateway.acceptance import acceptor
 from gateway.identity import keyring, keys
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 
 
-async def test_the_bootstrap_key_works_after_a_second_start_too(house: Any) -> None:
+async def test_the_bootstrap_key_works_after_a_second_start_too(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
     for _ in range(2):
         door = await house.open(dsn=dsn, bootstrap_key=key)
@@ -27,7 +27,7 @@ async def test_the_bootstrap_key_works_after_a_second_start_too(house: Any) -> N
     assert await door.database.fetchval("SELECT count(*) FROM api_keys") == 1
 
 
-async def test_a_revoked_bootstrap_key_stays_revoked(house: Any) -> None:
+async def test_a_revoked_bootstrap_key_stays_revoked(house: House) -> None:
     dsn, key = await house.database(), str(keys.new_key())
     door = await house.open(dsn=dsn, bootstrap_key=key)
     assert (await door.api.delete(f"/v1/api-keys/{key[8:24]}")).status_code == 204
@@ -35,7 +35,7 @@ async def test_a_revoked_bootstrap_key_stays_revoked(house: Any) -> None:
     assert_problem(await again.api.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_the_secret_is_shown_once_and_nowhere_in_the_database(door: Any) -> None:
+async def test_the_secret_is_shown_once_and_nowhere_in_the_database(door: Listener) -> None:
     answer = await door.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})
     key = answer.json()["key"]
     assert answer.status_code == 201
@@ -64,7 +64,7 @@ async def test_the_secret_is_shown_once_and_nowhere_in_the_database(door: Any) -
         {"x-api-key": "\xff\xfe"},
     ],
 )
-async def test_a_missing_or_wrong_key_is_401(door: Any, headers: dict[str, str]) -> None:
+async def test_a_missing_or_wrong_key_is_401(door: Listener, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=door.url) as client:
         given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         answer = await client.get("/v1/me", headers=given)
@@ -72,17 +72,17 @@ async def test_a_missing_or_wrong_key_is_401(door: Any, headers: dict[str, str])
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_the_right_id_with_a_wrong_secret_is_401(door: Any) -> None:
+async def test_the_right_id_with_a_wrong_secret_is_401(door: Listener) -> None:
     async with door.client(door.admin_key[:-43] + "A" * 43) as client:
         assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_the_key_may_come_as_x_api_key(door: Any) -> None:
+async def test_the_key_may_come_as_x_api_key(door: Listener) -> None:
     async with httpx.AsyncClient(base_url=door.url, headers={"x-api-key": door.admin_key}) as client:
         assert (await client.get("/v1/me")).status_code == 200
 
 
-async def test_each_route_needs_its_scope(door: Any) -> None:
+async def test_each_route_needs_its_scope(door: Listener) -> None:
     key = await door.new_key("quotes:read")
     wanted = [
         ("GET", "/v1/users", None),
@@ -110,7 +110,7 @@ async def test_each_route_needs_its_scope(door: Any) -> None:
         assert (await client.get("/v1/me")).status_code == 200
 
 
-async def test_a_key_gives_no_more_than_its_maker_has(door: Any) -> None:
+async def test_a_key_gives_no_more_than_its_maker_has(door: Listener) -> None:
     async with door.client(await door.new_key("quotes:read")) as client:
         more = await client.post("/v1/api-keys", json={"name": "x", "scopes": ["quotes:read", "admin"]})
         assert_problem(more, 403, "forbidden")
@@ -122,7 +122,7 @@ async def test_a_key_gives_no_more_than_its_maker_has(door: Any) -> None:
         assert same.status_code == 201
 
 
-async def test_a_key_that_has_expired_is_401(door: Any) -> None:
+async def test_a_key_that_has_expired_is_401(door: Listener) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": tomorrow}
     made = [(await door.api.post("/v1/api-keys", json=wanted)).json() for _ in range(2)]
@@ -135,12 +135,12 @@ async def test_a_key_that_has_expired_is_401(door: Any) -> None:
 
 
 @pytest.mark.parametrize("expires_at", ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00+10:00", "tomorrow"])
-async def test_a_key_expires_in_the_future(door: Any, expires_at: str) -> None:
+async def test_a_key_expires_in_the_future(door: Listener, expires_at: str) -> None:
     wanted = {"name": "x", "scopes": ["quotes:read"], "expires_at": expires_at}
     assert_problem(await door.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", "/expires_at")
 
 
-async def test_a_revoked_key_is_401_at_once_here_and_soon_elsewhere(house: Any) -> None:
+async def test_a_revoked_key_is_401_at_once_here_and_soon_elsewhere(house: House) -> None:
     dsn = await house.database()
     key = str(keys.new_key())
     door, other = await asyncio.gather(
@@ -159,7 +159,7 @@ async def test_a_revoked_key_is_401_at_once_here_and_soon_elsewhere(house: Any) 
         await until(is_refused_there, timeout_s=8)
 
 
-async def test_somebody_elses_key_is_not_found(door: Any) -> None:
+async def test_somebody_elses_key_is_not_found(door: Listener) -> None:
     theirs = await door.new_key("quotes:read")
     async with door.client(await door.new_key("quotes:read")) as client:
         assert_problem(await client.delete(f"/v1/api-keys/{theirs[8:24]}"), 404, "not-found")
@@ -170,7 +170,7 @@ async def test_somebody_elses_key_is_not_found(door: Any) -> None:
         assert_problem(await door.api.delete(f"/v1/api-keys/{odd}"), 404, "not-found")
 
 
-async def test_another_owners_work_is_not_found(door: Any) -> None:
+async def test_another_owners_work_is_not_found(door: Listener) -> None:
     mail = (await door.api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     task = (await door.api.post("/v1/tasks", json={"operation": "echo"})).json()["id"]
@@ -185,14 +185,14 @@ async def test_another_owners_work_is_not_found(door: Any) -> None:
     assert_problem(await door.api.get(f"/v1/emails/{batch}"), 404, "not-found")
 
 
-async def test_without_the_database_a_known_key_reads_and_an_unknown_one_is_503(house: Any) -> None:
+async def test_without_the_database_a_known_key_reads_and_an_unknown_one_is_503(house: House) -> None:
     gate = await house.gate("127.0.0.1", house.postgres_port)
     door = await house.open(dsn=house.dsn_by(await house.database(), gate))
     assert (await door.api.get("/v1/me")).status_code == 200
     await gate.shut()
 
     async def database_is_missed() -> bool:
-        return "database" in door.gateway.resources.foundation.health.reasons()
+        return "database" in door.gateway.resources.runtime.health.reasons()
 
     await until(database_is_missed)
     assert (await door.api.get("/v1/me")).status_code == 200
@@ -204,7 +204,9 @@ async def test_without_the_database_a_known_key_reads_and_an_unknown_one_is_503(
     assert (await door.api.post("/v1/emails", json=MAIL)).status_code == 202
 
 
-async def test_two_gateways_that_note_the_same_keys_do_not_wait_for_each_other_crosswise(house: Any) -> None:
+async def test_two_gateways_that_note_the_same_keys_do_not_wait_for_each_other_crosswise(
+    house: House,
+) -> None:
     door = await house.open()
     identity = door.gateway.resources.identity
     await door.database.execute(
@@ -231,7 +233,7 @@ async def test_two_gateways_that_note_the_same_keys_do_not_wait_for_each_other_c
 
 
 async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
-    house: Any, monkeypatch: pytest.MonkeyPatch
+    house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring, "_TOUCH_EVERY_S", 0.05)
     monkeypatch.setattr(acceptor, "_CLEAN_EVERY_S", 0.05)
@@ -240,7 +242,7 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at) VALUES ('1', 'old', '', '2020-01-01')"
     )
     await _set_read_only(door, "on")
-    foundation = door.gateway.resources.foundation
+    runtime = door.gateway.resources.runtime
 
     async def is_read_all_the_same() -> bool:
         # The first question may find a connection that the failover has cut.
@@ -248,7 +250,7 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
         return bool((await door.api.get("/v1/me")).status_code == 200)
 
     await until(is_read_all_the_same)
-    await until(lambda: "ReadOnly" in (foundation.postgres.check() or ""))
+    await until(lambda: "ReadOnly" in (runtime.postgres.check() or ""))
     await _set_read_only(door, "off")
     await door.database.execute("UPDATE api_keys SET last_used_at = NULL")
 
@@ -261,14 +263,14 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
 
     await until(is_noted)
     await until(lambda: _is(door, "SELECT count(*) FROM idempotency", 0))
-    assert foundation.health.failures() == {}
+    assert runtime.health.failures() == {}
 
 
-async def _is(door: Any, question: str, wanted: int) -> bool:
+async def _is(door: Listener, question: str, wanted: int) -> bool:
     return bool(await door.database.fetchval(question) == wanted)
 
 
-async def _set_read_only(door: Any, state: str) -> None:
+async def _set_read_only(door: Listener, state: str) -> None:
     """As after a failover to a server that is not promoted yet."""
     name = await door.database.fetchval("SELECT current_database()")
     async with door.database.acquire() as connection:

@@ -10,7 +10,6 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 import httpx
@@ -21,7 +20,8 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.identity import keys
 from native.ports import Ports
-from waiting import until
+from support.gateway_stack import House
+from support.waiting import until
 
 PEPPER = "a-pepper-that-nobody-may-see"
 MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
@@ -63,7 +63,7 @@ async def started(environment: dict[str, str]) -> AsyncIterator[Process]:
 
 
 @pytest.fixture
-async def running(house: Any) -> AsyncIterator[Running]:
+async def running(house: House) -> AsyncIterator[Running]:
     ports, key = Ports.free(), str(keys.new_key())
     environment = {
         "RABBITMQ_URL": house.rabbitmq_url,
@@ -98,7 +98,7 @@ async def _is_ready(running: Running) -> bool:
 
 
 async def test_no_secret_is_in_any_line_of_the_log_and_the_stop_is_clean(
-    running: Running, house: Any
+    running: Running, house: House
 ) -> None:
     headers = {"authorization": f"Bearer {running.key}"}
     async with httpx.AsyncClient(base_url=running.url, headers=headers) as client:
@@ -150,7 +150,7 @@ async def test_wrong_settings_end_the_start_and_are_named_without_their_values()
         assert value.encode() not in error
 
 
-async def test_a_gateway_whose_start_has_died_ends_instead_of_staying_unready(house: Any) -> None:
+async def test_a_gateway_whose_start_has_died_ends_instead_of_staying_unready(house: House) -> None:
     dsn, ports = await house.database(), Ports.free()
     connection = await asyncpg.connect(dsn)
     # A table of somebody else, where the first migration wants to make its own.

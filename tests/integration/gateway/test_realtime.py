@@ -21,7 +21,8 @@ from contracts import batches, stocks
 from contracts.topology import BATCH_PROCESSOR
 from gateway.identity.keys import Principal
 from gateway.realtime.wire import WebSocketWire
-from waiting import until
+from support.gateway_stack import Connect, House, Listener
+from support.waiting import until
 
 ROOT = Principal(1, "Root", "admin", "k", frozenset({"admin"}))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
@@ -42,7 +43,7 @@ def ticks(symbol: str, *offsets: int) -> Any:
     return envelope.live(stocks.QuotesTicked(quotes=quotes), "quotes")
 
 
-async def new_room(door: Any) -> str:
+async def new_room(door: Listener) -> str:
     name = f"room-{uuid4().hex[:8]}"
     await door.api.post("/v1/rooms", json={"name": name})
     return name
@@ -57,7 +58,9 @@ async def closing(socket: Any) -> tuple[int, str]:
     return socket.close_code, socket.close_reason
 
 
-async def refused(connect: Any, door: Any, path: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+async def refused(
+    connect: Connect, door: Listener, path: str, headers: dict[str, str]
+) -> tuple[int, dict[str, Any]]:
     with pytest.raises(InvalidStatus) as refusal:
         await connect(door, path, headers=headers).__aenter__()
     answer = refusal.value.response
@@ -79,14 +82,14 @@ async def refused(connect: Any, door: Any, path: str, headers: dict[str, str]) -
     ],
 )
 async def test_a_refused_upgrade_is_a_problem_and_no_stack_trace(
-    door: Any, connect: Any, capsys: Any, path: str, headers: dict[str, str], status: int, code: str
+    door: Listener, connect: Connect, capsys: Any, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     found, document = await refused(connect, door, path, headers)
     assert (found, document["type"]) == (status, f"/problems/{code}")
     assert "Traceback" not in capsys.readouterr().err
 
 
-async def test_no_more_connections_than_fit(house: Any, connect: Any) -> None:
+async def test_no_more_connections_than_fit(house: House, connect: Connect) -> None:
     door = await house.open(most_sockets=1)
     async with connect(door, "/v1/realtime"):
         status, document = await refused(
@@ -98,7 +101,9 @@ async def test_no_more_connections_than_fit(house: Any, connect: Any) -> None:
         assert await socket.recv() == '{"id":1,"ping":{}}'
 
 
-async def test_a_token_comes_with_the_upgrade_or_with_connect(door: Any, connect: Any, talk: Any) -> None:
+async def test_a_token_comes_with_the_upgrade_or_with_connect(
+    door: Listener, connect: Connect, talk: Any
+) -> None:
     async with talk(door) as client:
         assert (await client.ask(connect={}))["client"] == "1"
     async with connect(door, "/v1/realtime", headers={}) as socket:
@@ -110,7 +115,9 @@ async def test_a_token_comes_with_the_upgrade_or_with_connect(door: Any, connect
 @pytest.mark.parametrize(
     "frame", [{"connect": {"token": "bad"}}, {"connect": {}}, {"subscribe": {"channel": "chat:lobby"}}]
 )
-async def test_who_is_not_known_is_closed_for_good(door: Any, connect: Any, frame: dict[str, Any]) -> None:
+async def test_who_is_not_known_is_closed_for_good(
+    door: Listener, connect: Connect, frame: dict[str, Any]
+) -> None:
     async with connect(door, "/v1/realtime", headers={}) as socket:
         await socket.send(orjson.dumps({"id": 1, **frame}).decode())
         assert (await closing(socket))[0] == 3500
@@ -132,7 +139,7 @@ async def test_who_is_not_known_is_closed_for_good(door: Any, connect: Any, fram
     ],
 )
 async def test_a_malformed_frame_is_an_error_and_the_connection_lives(
-    door: Any, connect: Any, frame: str | bytes
+    door: Listener, connect: Connect, frame: str | bytes
 ) -> None:
     async with connect(door, "/v1/realtime") as socket:
         await socket.send(frame)
@@ -141,20 +148,20 @@ async def test_a_malformed_frame_is_an_error_and_the_connection_lives(
         assert await socket.recv() == '{"id":2,"ping":{}}'
 
 
-async def test_a_frame_over_64_kib_closes_with_1009(door: Any, connect: Any) -> None:
+async def test_a_frame_over_64_kib_closes_with_1009(door: Listener, connect: Connect) -> None:
     async with connect(door, "/v1/realtime") as socket:
         await socket.send('{"id":1,"ping":{"x":"' + "x" * 70_000 + '"}}')
         assert (await closing(socket))[0] == 1009
 
 
-async def test_more_than_fifty_commands_a_second_close_with_3502(door: Any, connect: Any) -> None:
+async def test_more_than_fifty_commands_a_second_close_with_3502(door: Listener, connect: Connect) -> None:
     async with connect(door, "/v1/realtime") as socket:
         for _ in range(120):
             await socket.send('{"id":1,"ping":{}}')
         assert (await closing(socket))[0] == 3502
 
 
-async def test_quotes_are_conflated_and_chat_never(door: Any, house: Any, talk: Any) -> None:
+async def test_quotes_are_conflated_and_chat_never(door: Listener, house: House, talk: Any) -> None:
     room, symbol = await new_room(door), f"Q{uuid4().hex[:6].upper()}"
     await house.publish([ticks(symbol, 1)])
     await until(lambda: door.gateway.resources.book.last(symbol))
@@ -181,7 +188,7 @@ async def test_quotes_are_conflated_and_chat_never(door: Any, house: Any, talk: 
 class Mute:
     """A client that connects and subscribes, and then reads nothing until it is asked to."""
 
-    def __init__(self, door: Any, room: str) -> None:
+    def __init__(self, door: Listener, room: str) -> None:
         self._door, self._room = door, room
         self.received = b""
 
@@ -216,7 +223,7 @@ class Mute:
             self.received += data
 
 
-async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: Any, talk: Any) -> None:
+async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: House, talk: Any) -> None:
     door = await house.open(socket_buffer_bytes=65_536)
     room = await new_room(door)
     hub = door.gateway.resources.hub
@@ -234,7 +241,7 @@ async def test_a_slow_reader_is_closed_with_3008_and_others_are_not(house: Any, 
 
 
 async def test_a_reader_that_never_reads_is_cut_off(
-    house: Any, talk: Any, monkeypatch: pytest.MonkeyPatch
+    house: House, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WebSocketWire, "patience_s", 0.5)
     door = await house.open(socket_buffer_bytes=65_536)
@@ -248,7 +255,7 @@ async def test_a_reader_that_never_reads_is_cut_off(
         await until(lambda: sum(isinstance(one, WebSocketWire) for one in connections) == 1)
 
 
-async def test_a_connection_that_ends_leaves_nothing(door: Any, connect: Any, talk: Any) -> None:
+async def test_a_connection_that_ends_leaves_nothing(door: Listener, connect: Connect, talk: Any) -> None:
     room = await new_room(door)
     hub = door.gateway.resources.hub
     async with talk(door) as client:
@@ -262,7 +269,9 @@ async def test_a_connection_that_ends_leaves_nothing(door: Any, connect: Any, ta
         await until(lambda: not hub.has_listeners(f"chat:{room}"))
 
 
-async def test_a_subscription_without_its_service_is_an_error_with_its_name(door: Any, talk: Any) -> None:
+async def test_a_subscription_without_its_service_is_an_error_with_its_name(
+    door: Listener, talk: Any
+) -> None:
     async with talk(door) as client:
         answer = await client.ask(subscribe={"channel": "quotes:NEVER"})
         assert answer["code"] == "service-unavailable"
@@ -271,7 +280,7 @@ async def test_a_subscription_without_its_service_is_an_error_with_its_name(door
         assert await client.ask(ping={}) == {}
 
 
-async def test_a_batch_is_followed_by_its_owner(door: Any, house: Any, talk: Any) -> None:
+async def test_a_batch_is_followed_by_its_owner(door: Listener, house: House, talk: Any) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with talk(door) as client:
         joined = await client.ask(subscribe={"channel": f"batch:{id_.upper()}"})
@@ -294,7 +303,7 @@ def progress(id_: str, offset: int, status: str) -> Outgoing:
 
 
 async def test_live_messages_that_are_not_understood_are_passed_over(
-    door: Any, house: Any, talk: Any
+    door: Listener, house: House, talk: Any
 ) -> None:
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
@@ -316,7 +325,7 @@ async def test_live_messages_that_are_not_understood_are_passed_over(
     await until(lambda: door.gateway.resources.book.last(symbol))
 
 
-async def test_the_events_of_a_batch_come_until_it_ends(door: Any, house: Any) -> None:
+async def test_the_events_of_a_batch_come_until_it_ends(door: Listener, house: House) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = door.gateway.resources.hub
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
@@ -340,7 +349,9 @@ async def status_in(lines: Any, status: str) -> None:
     raise AssertionError(f"the stream has ended without {status}")
 
 
-async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(door: Any, house: Any) -> None:
+async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(
+    door: Listener, house: House
+) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     statuses = ["running"]
 
@@ -357,7 +368,7 @@ async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(door: 
         assert [line async for line in lines if line] == []
 
 
-async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Any) -> None:
+async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Listener) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     hub = door.gateway.resources.hub
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
@@ -369,7 +380,7 @@ async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Any) -> No
     assert not hub.has_listeners(f"batch:{id_}")
 
 
-async def test_events_have_their_place_among_the_connections(house: Any, connect: Any) -> None:
+async def test_events_have_their_place_among_the_connections(house: House, connect: Connect) -> None:
     door = await house.open(most_sockets=1)
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with connect(door, "/v1/realtime"):

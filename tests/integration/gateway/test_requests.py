@@ -17,8 +17,9 @@ from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
 from contracts import batches, emails, stocks
 from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
 ID = "018f0000-0000-7000-8000-000000000000"
@@ -63,7 +64,7 @@ class StockData:
 
 
 @pytest.fixture
-async def stock_data(door: Any, house: Any) -> StockData:
+async def stock_data(door: Listener, house: House) -> StockData:
     double = StockData()
     await house.double(STOCK_DATA, {stocks.GetQuotes: double.quotes, stocks.GetBars: double.bars})
     return double
@@ -83,13 +84,13 @@ async def stock_data(door: Any, house: Any) -> StockData:
         "/v1/batches",
     ],
 )
-async def test_a_service_that_is_away_is_503_long_before_the_deadline(door: Any, path: str) -> None:
+async def test_a_service_that_is_away_is_503_long_before_the_deadline(door: Listener, path: str) -> None:
     answer = await door.api.get(path, headers={"request-timeout": "20"}, timeout=10)
     assert_problem(answer, 503, "service-unavailable")
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_an_overview_names_the_parts_that_are_missing(door: Any, house: Any) -> None:
+async def test_an_overview_names_the_parts_that_are_missing(door: Listener, house: House) -> None:
     async def count(request: emails.CountEmails, _: Deadline) -> emails.EmailCounts:
         return emails.EmailCounts(counts={"delivered": 3})
 
@@ -107,7 +108,7 @@ async def test_an_overview_names_the_parts_that_are_missing(door: Any, house: An
         assert (await client.get("/v1/overview?symbols=AAPL")).json() == {"errors": []}
 
 
-async def test_a_quote_is_asked_for(door: Any, stock_data: StockData) -> None:
+async def test_a_quote_is_asked_for(door: Listener, stock_data: StockData) -> None:
     answer = await door.api.get("/v1/stocks/msft")
     assert (answer.status_code, answer.json()["symbol"], answer.json()["price"]) == (200, "MSFT", 190.12)
     assert "max-age=1" in answer.headers["cache-control"]
@@ -116,14 +117,14 @@ async def test_a_quote_is_asked_for(door: Any, stock_data: StockData) -> None:
     assert_problem(await door.api.get("/v1/stocks/AAPL%0A"), 422, "invalid-input")
 
 
-async def test_many_quotes_come_in_the_order_asked_for(door: Any, stock_data: StockData) -> None:
+async def test_many_quotes_come_in_the_order_asked_for(door: Listener, stock_data: StockData) -> None:
     document = (await door.api.get("/v1/stocks?symbols=B,nope,A,B")).json()
     assert [found["symbol"] for found in document["quotes"]] == ["B", "A"]
     assert document["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
 
 
 async def test_a_pushed_quote_is_answered_without_a_question_and_304_when_known(
-    door: Any, house: Any, stock_data: StockData
+    door: Listener, house: House, stock_data: StockData
 ) -> None:
     pushed = quote("PUSHD", stream=stocks.StreamPosition(epoch="e", offset=7))
     await house.publish([envelope.live(stocks.QuotesTicked(quotes=[pushed]), "quotes")])
@@ -154,7 +155,7 @@ async def test_a_pushed_quote_is_answered_without_a_question_and_304_when_known(
     ],
 )
 async def test_bars_come_in_three_forms(
-    door: Any, stock_data: StockData, how: dict[str, Any], content_type: str
+    door: Listener, stock_data: StockData, how: dict[str, Any], content_type: str
 ) -> None:
     answer = await door.api.get("/v1/stocks/AAPL/bars", **how)
     assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
@@ -171,7 +172,7 @@ async def test_bars_come_in_three_forms(
     assert answer.headers["vary"] == "accept"
 
 
-async def test_bars_that_cannot_be_had(door: Any, stock_data: StockData) -> None:
+async def test_bars_that_cannot_be_had(door: Listener, stock_data: StockData) -> None:
     bars = "/v1/stocks/AAPL/bars"
     assert_problem(await door.api.get(bars, headers={"accept": "image/png"}), 406, "not-acceptable")
     assert_problem(await door.api.get(f"{bars}?limit=10001"), 422, "invalid-input", "/limit")
@@ -183,14 +184,14 @@ async def test_bars_that_cannot_be_had(door: Any, stock_data: StockData) -> None
 
 @pytest.mark.parametrize("asked", [{"request-timeout": "0.3"}, {"prefer": "wait=0.3"}])
 async def test_an_answer_that_does_not_come_in_time_is_504(
-    door: Any, stock_data: StockData, asked: dict[str, str]
+    door: Listener, stock_data: StockData, asked: dict[str, str]
 ) -> None:
     started = time.monotonic()
     assert_problem(await door.api.get("/v1/stocks/SLOW", headers=asked), 504, "deadline-exceeded")
     assert time.monotonic() - started >= 0.3
 
 
-async def test_a_client_that_goes_away_ends_its_question(door: Any, house: Any) -> None:
+async def test_a_client_that_goes_away_ends_its_question(door: Listener, house: House) -> None:
     asked = asyncio.Event()
 
     async def never(request: emails.GetEmail, _: Deadline) -> emails.Email:
@@ -209,7 +210,7 @@ async def test_a_client_that_goes_away_ends_its_question(door: Any, house: Any) 
     assert in_flight == 0
 
 
-async def test_the_deadline_travels_to_the_service(door: Any, house: Any) -> None:
+async def test_the_deadline_travels_to_the_service(door: Listener, house: House) -> None:
     seen: list[float] = []
 
     async def look(request: emails.GetEmail, deadline: Deadline) -> emails.Email:
@@ -224,7 +225,7 @@ async def test_the_deadline_travels_to_the_service(door: Any, house: Any) -> Non
 
 
 async def test_accepted_work_is_queued_until_its_service_knows_it_and_then_what_it_says(
-    door: Any, house: Any
+    door: Listener, house: House
 ) -> None:
     mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "x"}
     id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
@@ -279,14 +280,18 @@ class Batches:
         return batches.Results(data=[row], next_cursor=str(position + 1) if position < 2 else None)
 
 
-async def test_results_come_as_a_page_or_all_as_lines(door: Any, house: Any) -> None:
+async def test_results_come_as_a_page_or_all_as_lines(door: Listener, house: House) -> None:
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     fresh = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     double = Batches(id_)
     await house.double(BATCH_PROCESSOR, {batches.GetBatch: double.get, batches.ListResults: double.results})
     page = (await door.api.get(f"/v1/batches/{id_}/results?limit=1")).json()
     assert (len(page["data"]), page["next_cursor"]) == (1, "1")
-    for how in ({"params": {"format": "ndjson"}}, {"headers": {"accept": "application/x-ndjson"}}):
+    ways: list[dict[str, Any]] = [
+        {"params": {"format": "ndjson"}},
+        {"headers": {"accept": "application/x-ndjson"}},
+    ]
+    for how in ways:
         lines = await door.api.get(f"/v1/batches/{id_}/results", **how)
         assert lines.headers["content-type"] == "application/x-ndjson"
         assert [line.count('"n"') for line in lines.text.splitlines()] == [1, 1, 1]
@@ -301,6 +306,6 @@ async def test_results_come_as_a_page_or_all_as_lines(door: Any, house: Any) -> 
     await until(lambda: _has_cancel(house, id_))
 
 
-async def _has_cancel(house: Any, id_: str) -> bool:
+async def _has_cancel(house: House, id_: str) -> bool:
     [message] = await house.take("batch-processor.intake")
     return bool(message["_"]["type"] == "batch.cancel.v1" and message["batch_id"] == id_)

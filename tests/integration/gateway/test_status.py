@@ -9,13 +9,14 @@ import httpx
 import pytest
 from prometheus_client import start_http_server
 
-from doubles import prometheus as doubles
 from gateway.administration.signals import CHARTS
 from native import prometheus
 from native.ports import Ports, free_port
 from native.prometheus import Prometheus
-from problems import assert_problem
-from waiting import until
+from support.doubles import prometheus as doubles
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 STATUS = "/v1/admin/status"
 PAGE = "/console/status"
@@ -39,12 +40,12 @@ async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Async
 
 
 @pytest.fixture(scope="module")
-async def watched(shared_house: Any, store: Prometheus) -> Any:
+async def watched(shared_house: House, store: Prometheus) -> Any:
     """A gateway that was told where Prometheus is."""
     return await shared_house.open(prometheus_url=store.url)
 
 
-async def report(door: Any, window: str = "15m") -> dict[str, Any]:
+async def report(door: Listener, window: str = "15m") -> dict[str, Any]:
     answer = await door.api.get(STATUS, params={"window": window})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -108,14 +109,14 @@ async def test_a_report_says_its_age_and_is_not_kept_on_the_way(watched: Any) ->
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_without_prometheus_everything_is_unknown_and_the_reason_named(house: Any) -> None:
+async def test_without_prometheus_everything_is_unknown_and_the_reason_named(house: House) -> None:
     door = await house.open(prometheus_url=f"http://127.0.0.1:{free_port()}")
     found = await report(door)
     assert {one["state"] for one in found["services"]} == {"unknown"}
     assert {error["detail"] for error in found["errors"]} == {"Prometheus cannot be reached."}
 
 
-async def test_something_else_than_prometheus_is_told_apart(house: Any) -> None:
+async def test_something_else_than_prometheus_is_told_apart(house: House) -> None:
     async with doubles.start() as double:
         double.body = b"<html>Welcome to nginx!</html>"
         door = await house.open(prometheus_url=double.url)
@@ -123,13 +124,13 @@ async def test_something_else_than_prometheus_is_told_apart(house: Any) -> None:
     assert details == {"What answers at GATEWAY_PROMETHEUS_URL does not speak like Prometheus."}
 
 
-async def test_a_gateway_that_was_not_told_says_how_to_tell_it(shared_door: Any) -> None:
+async def test_a_gateway_that_was_not_told_says_how_to_tell_it(shared_door: Listener) -> None:
     problem = assert_problem(await shared_door.api.get(STATUS), 404, "monitoring-not-configured")
     assert "GATEWAY_PROMETHEUS_URL" in problem["detail"]
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}.css", f"{PAGE}.js", f"{PAGE}.svg"])
-async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: Any, path: str) -> None:
+async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: Listener, path: str) -> None:
     async with httpx.AsyncClient(base_url=shared_door.url) as nobody:
         answer = await nobody.get(path)
         head = await nobody.head(path)
@@ -141,7 +142,7 @@ async def test_the_page_needs_no_key_and_has_a_policy_of_its_own(shared_door: An
     assert head.headers["content-length"] == str(len(answer.content))
 
 
-async def test_other_answers_keep_the_strict_policy(shared_door: Any) -> None:
+async def test_other_answers_keep_the_strict_policy(shared_door: Listener) -> None:
     answer = await shared_door.api.get("/healthz")
     assert answer.headers.get_list("content-security-policy") == [
         "default-src 'none'; frame-ancestors 'none'"

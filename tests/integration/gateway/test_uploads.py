@@ -12,8 +12,9 @@ import pytest
 
 from contracts.batches import INTAKE
 from native.rabbitmq import VHOST, RabbitMQ
-from problems import assert_problem
-from waiting import until
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
 
 NDJSON = {"content-type": "application/x-ndjson"}
 PATH = "/v1/batches?operation=echo"
@@ -23,7 +24,7 @@ def lines(count: int, start: int = 0) -> bytes:
     return b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n) for n in range(start, start + count))
 
 
-async def taken(house: Any, last: str) -> list[dict[str, Any]]:
+async def taken(house: House, last: str) -> list[dict[str, Any]]:
     """The messages of the intake up to one of the type `last`."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["_"]["type"] != last:
@@ -31,11 +32,11 @@ async def taken(house: Any, last: str) -> list[dict[str, Any]]:
     return found
 
 
-async def accepted(door: Any) -> int:
+async def accepted(door: Listener) -> int:
     return int(await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'batch'"))
 
 
-async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Any, house: Any) -> None:
+async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house: House) -> None:
     answer = await door.api.post(PATH, content=lines(1234), headers=NDJSON)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
@@ -50,7 +51,7 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Any, house: Any)
     assert items[777] == {"custom_id": "777", "payload": 777}
 
 
-async def test_a_broken_line_at_5000_leaves_nothing(door: Any, house: Any) -> None:
+async def test_a_broken_line_at_5000_leaves_nothing(door: Listener, house: House) -> None:
     before = await accepted(door)
     body = lines(4999) + b"{broken}\n" + lines(3000, start=5000)
     answer = await door.api.post(PATH, content=body, headers=NDJSON)
@@ -62,7 +63,7 @@ async def test_a_broken_line_at_5000_leaves_nothing(door: Any, house: Any) -> No
     assert await accepted(door) == before
 
 
-async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Any, house: Any) -> None:
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Listener, house: House) -> None:
     before = await accepted(door)
     host, port = door.url.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
@@ -83,11 +84,11 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(door: Any, h
     assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, None)
 
 
-async def _has_items(house: Any) -> bool:
+async def _has_items(house: House) -> bool:
     return bool(await house.depth("batch-processor.intake") >= 3)
 
 
-async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: Any) -> None:
+async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(house: House) -> None:
     door = await house.open(upload_limit_bytes=200_000)
     await house.purge("batch-processor.intake")
     declared = await door.api.post(PATH, content=lines(20_000), headers=NDJSON)
@@ -107,7 +108,7 @@ async def test_an_upload_over_the_limit_is_413_by_its_length_and_by_counting(hou
     assert (await fits.api.post(PATH, content=exact, headers=NDJSON)).status_code == 202
 
 
-async def test_a_json_batch_over_one_mib_is_413(door: Any) -> None:
+async def test_a_json_batch_over_one_mib_is_413(door: Listener) -> None:
     body = b'{"operation":"echo","items":["' + b"x" * (1 << 20) + b'"]}'
     answer = await door.api.post("/v1/batches", content=body, headers={"content-type": "application/json"})
     assert_problem(answer, 413, "payload-too-large")
@@ -116,13 +117,13 @@ async def test_a_json_batch_over_one_mib_is_413(door: Any) -> None:
 @pytest.mark.parametrize(
     "query", ["", "?operation=", "?operation=Not%20One", "?operation=%00", "?operation=a&x=1"]
 )
-async def test_the_operation_is_named_in_the_query(door: Any, query: str) -> None:
+async def test_the_operation_is_named_in_the_query(door: Listener, query: str) -> None:
     assert_problem(
         await door.api.post(f"/v1/batches{query}", content=lines(1), headers=NDJSON), 422, "invalid-input"
     )
 
 
-async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Any) -> None:
+async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: House) -> None:
     gate = await house.gate(*house.broker_place)
     door = await house.open(rabbitmq_url=house.broker_url_by(gate))
     await gate.shut()
@@ -135,7 +136,7 @@ async def test_without_the_broker_an_upload_is_503_and_leaves_nothing(house: Any
 
 
 async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(
-    door: Any, house: Any, rabbitmq_server: RabbitMQ
+    door: Listener, house: House, rabbitmq_server: RabbitMQ
 ) -> None:
     before, headers = await accepted(door), {**NDJSON, "idempotency-key": "into-a-full-queue"}
     assert (await door.api.post(PATH, content=lines(3000), headers=NDJSON)).status_code == 202
@@ -185,11 +186,11 @@ async def _refuses(url: str, queue: str) -> bool:
     return False
 
 
-async def _is_sent(door: Any) -> bool:
+async def _is_sent(door: Listener) -> bool:
     return bool(await door.database.fetchval("SELECT count(*) FROM outbox") == 0)
 
 
-async def test_a_large_upload_flows_without_being_held(door: Any, house: Any) -> None:
+async def test_a_large_upload_flows_without_being_held(door: Listener, house: House) -> None:
     count = 60_000
 
     async def body() -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from native import stack as native_stack
 from native.stack import Stack
-from watching import Watcher
+from support.watching import Watcher
 
 
 @pytest.fixture(scope="module")

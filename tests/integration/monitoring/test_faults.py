@@ -16,16 +16,15 @@ import asyncpg
 import httpx
 import pytest
 
-import monitored
-import traffic
 from native import stack as native_stack
 from native import supervisor
 from native.directories import RunDirectory
 from native.prometheus import Prometheus
 from native.services import NAMES
 from native.stack import Stack
-from waiting import until
-from watching import Watcher
+from support import monitored, traffic
+from support.waiting import until
+from support.watching import Watcher
 
 Alert = tuple[str, str]
 Fault = AbstractAsyncContextManager[None]

@@ -11,15 +11,13 @@ import httpx
 import pytest
 from rich.console import Console
 
-import monitored
-import promtool
-import traffic
 from grafana import reference
 from native import demo
 from native.services import NAMES
 from native.stack import Stack
-from waiting import until
-from watching import Watcher
+from support import monitored, promtool, traffic
+from support.waiting import until
+from support.watching import Watcher
 
 EXPLAINED: dict[str, str] = monitored.load(Path(__file__).with_name("unfilled.yml"))["places"]
 _ROUNDS = 4

@@ -13,8 +13,6 @@ from prometheus_client import REGISTRY
 
 from chassis import metrics
 from chassis.deadlines import Deadline
-from doubles import alpaca as double
-from doubles.alpaca import AlpacaDouble, Answer, answer_json
 from stock_data.errors import (
     AuthFailed,
     BadData,
@@ -27,6 +25,8 @@ from stock_data.errors import (
 )
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.provider import BarsQuery
+from support.doubles import alpaca as double
+from support.doubles.alpaca import AlpacaDouble, Answer, answer_json
 
 QUERY = BarsQuery("AAPL", "raw", 100, date(2024, 1, 1), date(2024, 1, 31))
 TRADED_AT = "2024-01-03T19:59:59.123456789Z"

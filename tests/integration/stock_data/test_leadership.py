@@ -3,14 +3,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 import pytest
 
 from chassis.errors import DatabaseUnavailable
+from native.postgres import Postgres
 from stock_data.replay.leadership import Leadership
-from waiting import until
+from support.databases import FreshDatabase
+from support.waiting import until
 
 _PIDS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
 
@@ -47,7 +48,7 @@ async def running(replica: Replica) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def dsn(fresh_database: Any) -> str:
+async def dsn(fresh_database: FreshDatabase) -> str:
     return str(await fresh_database())
 
 
@@ -94,7 +95,7 @@ async def test_a_mistake_in_the_work_is_not_hidden(dsn: str) -> None:
         await replica.leadership.lead(replica.work)
 
 
-async def test_a_server_that_is_away_is_waited_for(postgres_server: Any, dsn: str) -> None:
+async def test_a_server_that_is_away_is_waited_for(postgres_server: Postgres, dsn: str) -> None:
     port = str(postgres_server.ports.postgres)
     replica = Replica(dsn.replace(f":{port}/", ":1/"))
     async with running(replica):

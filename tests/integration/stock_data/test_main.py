@@ -9,11 +9,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx
 
-from waiting import until
+from native.rabbitmq import RabbitMQ
+from support.databases import FreshDatabase
+from support.waiting import until
 
 
 @asynccontextmanager
@@ -48,7 +49,7 @@ async def test_wrong_settings_are_named_and_end_the_process() -> None:
 
 
 async def test_the_service_gets_ready_with_its_own_rights_and_ends_when_asked_to(
-    rabbitmq_server: Any, fresh_database: Any
+    rabbitmq_server: RabbitMQ, fresh_database: FreshDatabase
 ) -> None:
     port = free_port()
     environment = {

@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import asyncpg
 import pytest
 
 from chassis import migrations
 from chassis.postgres import Postgres
+from native.postgres import Postgres as PostgresServer
 from stock_data import dataset
 from stock_data.repository import Repository
+from support.databases import FreshDatabase
 
 
 @asynccontextmanager
@@ -34,13 +35,13 @@ async def migrated(dsn: str, stack: AsyncExitStack) -> Postgres:
 
 
 @pytest.fixture
-async def empty(fresh_database: Any) -> AsyncIterator[Postgres]:
+async def empty(fresh_database: FreshDatabase) -> AsyncIterator[Postgres]:
     async with AsyncExitStack() as stack:
         yield await migrated(await fresh_database(), stack)
 
 
 @pytest.fixture(scope="module")
-async def filled(postgres_server: Any) -> AsyncIterator[Postgres]:
+async def filled(postgres_server: PostgresServer) -> AsyncIterator[Postgres]:
     """A database with the history, for the tests that only read."""
     async with AsyncExitStack() as stack:
         postgres = await migrated(await postgres_server.create_database("test_stock_history"), stack)
@@ -62,7 +63,7 @@ async def test_the_history_is_imported_once(empty: Postgres) -> None:
         assert await connection.fetchval("SELECT bars FROM imports WHERE name = $1", dataset.NAME) == 12_154
 
 
-async def test_replicas_that_start_together_import_it_once(fresh_database: Any) -> None:
+async def test_replicas_that_start_together_import_it_once(fresh_database: FreshDatabase) -> None:
     dsn = await fresh_database()
     async with AsyncExitStack() as stack:
         replicas = await asyncio.gather(*(migrated(dsn, stack) for _ in range(3)))

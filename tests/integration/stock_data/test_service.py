@@ -18,7 +18,7 @@ from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure
 from chassis.health import Health
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 from contracts.message import Reply, Request
 from contracts.stocks import (
     Bars,
@@ -31,13 +31,15 @@ from contracts.stocks import (
     SearchSymbols,
 )
 from contracts.topology import GATEWAY, TOPOLOGIES
-from doubles import alpaca as double
-from doubles.alpaca import AlpacaDouble
+from native.rabbitmq import RabbitMQ
 from stock_data.app import create_app
 from stock_data.replay import leadership
 from stock_data.resources import Resources
 from stock_data.settings import StockDataSettings
-from waiting import until
+from support.databases import FreshDatabase
+from support.doubles import alpaca as double
+from support.doubles.alpaca import AlpacaDouble
+from support.waiting import until
 
 _KEPT_BUSY = {"replay_speed": 23_400.0, "replay_ticks_per_s": 40.0}
 
@@ -107,8 +109,8 @@ async def running(resources: Resources) -> AsyncIterator[None]:
     await resources.open()
     try:
         await until(
-            lambda: not resources.foundation.health.reasons(),
-            what=lambda: str(resources.foundation.health.reasons()),
+            lambda: not resources.runtime.health.reasons(),
+            what=lambda: str(resources.runtime.health.reasons()),
         )
         yield
     finally:
@@ -116,7 +118,7 @@ async def running(resources: Resources) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def bench(broker_url: str, fresh_database: Any) -> AsyncIterator[Bench]:
+async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[Bench]:
     dsn = await fresh_database()
     async with AsyncExitStack() as stack:
         yield Bench(broker_url, dsn, stack)
@@ -161,7 +163,7 @@ async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: Bench) -> 
 async def test_quotes_need_no_database_once_the_service_runs(bench: Bench) -> None:
     resources = await bench.run()
     client = await bench.client()
-    await resources.foundation.postgres.close()
+    await resources.runtime.postgres.close()
     assert len((await client.quotes("AAPL", "FB", "GOOG", "IBM", "MSFT")).quotes) == 5
     assert [each.symbol for each in (await client.search("apple")).data] == ["AAPL"]
 
@@ -306,12 +308,12 @@ async def test_the_feed_goes_on_after_a_restart_of_its_lock(bench: Bench, ticks:
 
 
 async def test_ticks_come_again_after_the_broker_cut_every_connection(
-    bench: Bench, rabbitmq_server: Any, broker_url: str
+    bench: Bench, rabbitmq_server: RabbitMQ, broker_url: str
 ) -> None:
     resources = await bench.run(replay_enabled=True, **_KEPT_BUSY)
     await rabbitmq_server.control("close_all_connections", "--global", "test")
-    await until(lambda: resources.foundation.health.reasons())
-    await until(lambda: not resources.foundation.health.reasons())
+    await until(lambda: resources.runtime.health.reasons())
+    await until(lambda: not resources.runtime.health.reasons())
     assert resources.feed.is_running
     heard = await _hear_one(broker_url)
     assert heard.quotes

@@ -2,54 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, TypeVar
-from uuid import UUID
-
 import pytest
-from pydantic import BaseModel
 
-from batch_processor.operation import Context
-from contracts.message import Command, Request
-
-R = TypeVar("R", bound=BaseModel)
-T = TypeVar("T")
-
-
-@dataclass
-class World:
-    """What an operation did to the world: questions asked, commands sent; `replies` are the answers."""
-
-    replies: list[BaseModel] = field(default_factory=list)
-    asked: list[Request] = field(default_factory=list)
-    sent: list[tuple[Command, UUID]] = field(default_factory=list)
-
-    def context(self, position: int = 0, send: Callable[[Command, UUID], None] | None = None) -> Context:
-        return Context(
-            batch_id=UUID(int=7),
-            position=position,
-            owner_id="ann",
-            attempt=1,
-            accepted_at=datetime(2026, 1, 2, tzinfo=UTC),
-            ask=self._ask,
-            compute=self._compute,
-            share=self._share,
-            send=send or (lambda command, key: self.sent.append((command, key))),
-        )
-
-    async def _ask(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
-        self.asked.append(request)
-        answer = self.replies.pop(0)
-        assert isinstance(answer, reply)
-        return answer
-
-    async def _compute(self, function: Callable[..., T], *arguments: Any) -> T:
-        return function(*arguments)
-
-    async def _share(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        return await make()
+from support.operation_world import World
 
 
 @pytest.fixture

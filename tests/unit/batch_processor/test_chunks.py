@@ -13,6 +13,7 @@ from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.errors import Conflict, Unavailable
 from contracts.emails import SendEmail
+from support.operation_world import World
 
 
 class Number(BaseModel):
@@ -36,7 +37,7 @@ async def executed(run: ChunkRun) -> ChunkRun:
     return run
 
 
-async def test_each_item_gets_its_result(world: Any) -> None:
+async def test_each_item_gets_its_result(world: World) -> None:
     run = ChunkRun(operation(double), items('{"n":1}', '{"n":2}'), attempt=1, context=world.context)
     outcomes = (await executed(run)).take()
     assert dict(zip(outcomes.positions, outcomes.results, strict=True)) == {0: "2", 1: "4"}
@@ -44,13 +45,13 @@ async def test_each_item_gets_its_result(world: Any) -> None:
     assert len(run.take()) == 0
 
 
-async def test_echo_gives_the_texts_back_unread(world: Any) -> None:
+async def test_echo_gives_the_texts_back_unread(world: World) -> None:
     payloads = ['{"a": 1.10}', "null", "123456789012345678901234567890"]
     run = await executed(ChunkRun(ECHO, items(*payloads), attempt=1, context=world.context))
     assert run.take().results == payloads
 
 
-async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the_value(world: Any) -> None:
+async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the_value(world: World) -> None:
     run = await executed(
         ChunkRun(operation(double), items('{"n":"secret"}'), attempt=1, context=world.context)
     )
@@ -68,7 +69,7 @@ async def test_a_payload_that_does_not_fit_fails_and_names_the_field_but_not_the
     ],
 )
 async def test_an_error_that_trying_again_cannot_help_is_final(
-    world: Any, error: Exception, code: str, detail: str
+    world: World, error: Exception, code: str, detail: str
 ) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise error
@@ -78,7 +79,7 @@ async def test_an_error_that_trying_again_cannot_help_is_final(
     assert run.retries == []
 
 
-async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world: Any) -> None:
+async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world: World) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise Unavailable("away")
 
@@ -90,7 +91,7 @@ async def test_a_retryable_error_waits_for_another_attempt_until_the_last(world:
     assert last.take().failures == [Failure(0, "service-unavailable", "away")]
 
 
-async def test_an_item_over_its_time_limit_times_out_alone(world: Any) -> None:
+async def test_an_item_over_its_time_limit_times_out_alone(world: World) -> None:
     async def hang_on_zero(payload: Number, _: Context) -> int:
         if payload.n == 0:
             await asyncio.Event().wait()
@@ -103,7 +104,7 @@ async def test_an_item_over_its_time_limit_times_out_alone(world: Any) -> None:
     assert outcomes.results == ["1"]
 
 
-async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: Any) -> None:
+async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: World) -> None:
     most = running = 0
 
     async def count(payload: Number, _: Context) -> int:
@@ -119,7 +120,7 @@ async def test_no_more_items_run_side_by_side_than_the_operation_allows(world: A
     assert (most, len(run.take())) == (3, 20)
 
 
-async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: Any) -> None:
+async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: World) -> None:
     begun = asyncio.Event()
 
     async def hang_on_two(payload: Number, _: Context) -> int:
@@ -138,7 +139,7 @@ async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: Any)
     assert run.unfinished == [1, 2]
 
 
-async def test_commands_of_an_item_that_failed_are_not_sent(world: Any) -> None:
+async def test_commands_of_an_item_that_failed_are_not_sent(world: World) -> None:
     async def send_then_fail(payload: Number, context: Context) -> int:
         command = SendEmail(email_id=context.batch_id, owner_id="ann", accepted_at=context.accepted_at)
         context.send(command, context.batch_id)
@@ -150,7 +151,7 @@ async def test_commands_of_an_item_that_failed_are_not_sent(world: Any) -> None:
     assert len((await executed(run)).take().commands) == 1
 
 
-async def test_a_nul_in_an_error_is_replaced(world: Any) -> None:
+async def test_a_nul_in_an_error_is_replaced(world: World) -> None:
     async def fail(_: Number, __: Context) -> None:
         raise Conflict("a\x00b")
 
@@ -158,7 +159,7 @@ async def test_a_nul_in_an_error_is_replaced(world: Any) -> None:
     assert run.take().failures[0].detail == "a\ufffdb"
 
 
-async def test_a_result_that_no_message_could_carry_fails_the_item(world: Any) -> None:
+async def test_a_result_that_no_message_could_carry_fails_the_item(world: World) -> None:
     async def inflate(payload: Number, _: Context) -> str:
         return "x" * payload.n
 

@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY
 
 from chassis import metrics
 from chassis.broker.consumer import Consumer
-from chassis.broker.parked import Parked
 from chassis.health import Health
 from chassis.http import ops_routes
+from chassis.parked import Parked
 
 OPENMETRICS = "application/openmetrics-text"
 

@@ -105,15 +105,16 @@ def test_a_database_error_is_told_without_the_row_that_it_quotes() -> None:
     error.detail = "Key (subject)=(dear diary) already exists."
     error.table_name, error.constraint_name = "emails", "emails_pkey"
     assert (
-        redaction.told(error) == "UniqueViolationError (SQLSTATE 23505), table emails, constraint emails_pkey"
+        redaction.safe_message(error)
+        == "UniqueViolationError (SQLSTATE 23505), table emails, constraint emails_pkey"
     )
     argument = asyncpg.DataError("invalid input for query argument $1: 'dear diary' (expected int)")
-    assert redaction.told(argument) == "DataError (SQLSTATE 22000)"
+    assert redaction.safe_message(argument) == "DataError (SQLSTATE 22000)"
 
 
 def test_a_database_error_that_quotes_nothing_is_told_whole() -> None:
     error = asyncpg.UndefinedTableError('relation "emails" does not exist')
-    assert redaction.told(error) == 'UndefinedTableError: relation "emails" does not exist'
+    assert redaction.safe_message(error) == 'UndefinedTableError: relation "emails" does not exist'
 
 
 def test_a_misfit_is_told_without_the_input() -> None:
@@ -122,7 +123,7 @@ def test_a_misfit_is_told_without_the_input() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Mail.model_validate({"subject": "dear diary"})
-    said = redaction.told(caught.value)
+    said = redaction.safe_message(caught.value)
     assert "subject: Input should be a valid integer" in said
     assert "diary" not in said
 

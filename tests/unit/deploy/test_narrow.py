@@ -45,16 +45,24 @@ def test_versions_markers_and_hashes_stay_as_they_are() -> None:
 
 
 def test_both_versions_of_a_package_that_differs_by_python_are_kept() -> None:
-    pins = narrow.needed(narrow.read(_lock()), ["tickwire-chassis", "tickwire-batch-processor"])
+    pins = narrow.needed(
+        narrow.read(_lock()), ["tickwire-contracts", "tickwire-chassis", "tickwire-batch-processor"]
+    )
     assert names(pins).count("numpy") == 2
 
 
 def test_no_service_carries_what_only_another_or_the_native_run_wants() -> None:
     pins = narrow.read(_lock())
-    assert "numpy" not in names(narrow.needed(pins, ["tickwire-chassis", "tickwire-gateway"]))
-    assert "quart" not in names(narrow.needed(pins, ["tickwire-chassis", "tickwire-email"]))
+    assert "numpy" not in names(
+        narrow.needed(pins, ["tickwire-contracts", "tickwire-chassis", "tickwire-gateway"])
+    )
+    assert "quart" not in names(
+        narrow.needed(pins, ["tickwire-contracts", "tickwire-chassis", "tickwire-email"])
+    )
     for service in ("gateway", "stock-data", "email", "batch-processor"):
-        kept = set(names(narrow.needed(pins, ["tickwire-chassis", f"tickwire-{service}"])))
+        kept = set(
+            names(narrow.needed(pins, ["tickwire-contracts", "tickwire-chassis", f"tickwire-{service}"]))
+        )
         assert kept.isdisjoint({"aiosmtpd", "honcho", "rich", "hatchling"}), service
 
 
@@ -69,7 +77,7 @@ def test_the_lock_knows_every_direct_need_of_each_service() -> None:
         assert wanted is not None
         direct = {name.lower() for name in re.findall(r'"([A-Za-z0-9._-]+)', wanted[1])}
         listed = {pin.name for pin in pins if service[1] in pin.wanted_by}
-        assert direct - {"tickwire-chassis"} <= listed, project
+        assert direct - {"tickwire-chassis", "tickwire-contracts"} <= listed, project
 
 
 def _lock() -> str:

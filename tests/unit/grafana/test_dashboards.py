@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-import monitored
-import promtool
 from grafana import build, reference, rendering
 from grafana.boards import BOARDS
+from support import monitored, promtool
 
 FILES = sorted(build.FOLDER.glob("*.json"))
 DATASOURCES = monitored.REPOSITORY / "deploy/containers/grafana/provisioning/datasources/datasources.yaml"

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import monitored
-import promtool
-from monitored import Rule
 from prometheus import build, objectives
 from rabbitmq import definitions
+from support import monitored, promtool
+from support.monitored import Rule
 
 RUNBOOKS = monitored.REPOSITORY / "docs" / "runbooks"
 EXAMPLE = monitored.REPOSITORY / ".env.example"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles.stock_history import daily, listing, split
 from stock_data import adjustments
 from stock_data.bars import Listing
+from support.doubles.stock_history import daily, listing, split
 
 
 @pytest.fixture

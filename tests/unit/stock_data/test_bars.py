@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from doubles.stock_history import split
 from stock_data.bars import restated
+from support.doubles.stock_history import split
 
 
 def test_a_close_before_a_split_is_told_in_the_shares_after_it() -> None:

@@ -6,8 +6,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles.stock_history import daily, listing, split
 from stock_data import quotes
+from support.doubles.stock_history import daily, listing, split
 
 PRICES = st.decimals(min_value="0.0001", max_value="100000", places=4)
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles.stock_history import listing
 from stock_data import search
+from support.doubles.stock_history import listing
 
 LISTINGS = [
     listing("AAPL", "Apple Inc."),

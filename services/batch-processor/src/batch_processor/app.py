@@ -14,7 +14,7 @@ def create_app(settings: BatchProcessorSettings) -> FastAPI:
     """The service, wired and closed; its lifespan opens it. `app.state.resources` holds its parts."""
     resources = Resources(settings, discover())
     app = create_service_app(
-        resources.foundation, title="batch-processor", on_open=resources.open, on_close=resources.close
+        resources.runtime, title="batch-processor", on_open=resources.open, on_close=resources.close
     )
     app.state.resources = resources
     return app

@@ -38,7 +38,7 @@ class Backlog:
     in_flight: int
 
 
-async def lead(connection: Connection) -> bool:
+async def try_lock(connection: Connection) -> bool:
     """Whether this transaction is the only one that dispatches now."""
     return bool(await connection.fetchval(_SQL["lead"]))
 

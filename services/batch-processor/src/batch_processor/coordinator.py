@@ -95,7 +95,7 @@ class Coordinator:
     async def _dispatch(self) -> None:
         windows = self._windows
         async with self._postgres.transaction() as connection:
-            if not await coordination.lead(connection):
+            if not await coordination.try_lock(connection):
                 return
             await coordination.promote(connection)
             chunks = await coordination.dispatch(
@@ -181,7 +181,7 @@ async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
     try:
         await action()
     except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-        log.warning("coordination failed, trying again", what=what, reason=redaction.told(error))
+        log.warning("coordination failed, trying again", what=what, reason=redaction.safe_message(error))
         await asyncio.sleep(1)
 
 

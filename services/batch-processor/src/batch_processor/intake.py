@@ -95,7 +95,7 @@ class Intake:
         await self._apply(connection, [Change(id_, owner, _expire) for id_, owner in owners.items()])
 
     async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
-        known = await repository.make_room(connection, {c.batch_id: c.owner_id for c in changes})
+        known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
             if known[change.batch_id][0] != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to somebody else.")

@@ -62,10 +62,10 @@ class Start:
 _CLAIM_FIELDS = tuple(field.name for field in fields(Claim) if field.name not in ("batch_id", "number"))
 
 
-async def make_room(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
+async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
     """Make a row for each batch that has none; gives owner and status of all, not locked."""
     ids = sorted(owners)
-    await connection.execute(_SQL["make_room"], ids, [owners[id_] for id_ in ids])
+    await connection.execute(_SQL["ensure_rows"], ids, [owners[id_] for id_ in ids])
     rows = await connection.fetch(_SQL["peek_batches"], ids)
     return {row["id"]: (row["owner_id"], row["status"]) for row in rows}
 

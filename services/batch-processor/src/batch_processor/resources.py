@@ -16,7 +16,7 @@ from batch_processor.sharing import Tools
 from batch_processor.worker import Pace, Worker
 from chassis import outbox
 from chassis.broker.envelope import event
-from chassis.foundation import Foundation
+from chassis.runtime import ServiceRuntime
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
 
@@ -31,14 +31,14 @@ class Resources:
 
     def __init__(self, settings: BatchProcessorSettings, operations: Mapping[str, Operation]) -> None:
         self.settings = settings
-        self.foundation = Foundation(settings, service=BATCH_PROCESSOR, package="batch_processor")
+        self.runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations
         self.processes = Processes(settings.process_pool_size)
-        self.progress = Progress(self.foundation.postgres, self.foundation.messaging.publisher)
+        self.progress = Progress(self.runtime.postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
         self.coordinator = self._coordinator()
         self.worker = self._worker()
-        self.foundation.on_database(self._announce)
+        self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
             self._coordinate()
         if "worker" in settings.roles:
@@ -46,14 +46,14 @@ class Resources:
 
     async def open(self) -> None:
         """Start everything in the background."""
-        await self.foundation.open()
-        self.foundation.tasks.keep("progress", self.progress.run)
+        await self.runtime.open()
+        self.runtime.tasks.supervise("progress", self.progress.run)
 
     async def close(self) -> None:
         """Begin no more chunks and give back those in hand, then close the rest, the processes last."""
-        self.foundation.health.stop(self.settings.shutdown_grace_s)
+        self.runtime.health.stop(self.settings.shutdown_grace_s)
         self.worker.stop()
-        await self.foundation.close()
+        await self.runtime.close()
         await self.processes.close()
 
     def _coordinator(self) -> Coordinator:
@@ -66,8 +66,8 @@ class Resources:
             retention_days=settings.retention_days,
         )
         return Coordinator(
-            self.foundation.postgres,
-            self.foundation.relay,
+            self.runtime.postgres,
+            self.runtime.relay,
             self.intake,
             progress=self.progress,
             windows=windows,
@@ -75,28 +75,28 @@ class Resources:
 
     def _worker(self) -> Worker:
         return Worker(
-            self.foundation.postgres,
-            self.foundation.relay,
+            self.runtime.postgres,
+            self.runtime.relay,
             self.operations,
-            tools=Tools(self.foundation.messaging.rpc, self.processes.compute),
+            tools=Tools(self.runtime.messaging.rpc, self.processes.compute),
             progress=self.progress,
             finished=self.coordinator.wake,
             pace=Pace(lease_s=self.settings.lease_s),
         )
 
     def _coordinate(self) -> None:
-        self.foundation.consume(
+        self.runtime.consume(
             batches.INTAKE,
             consumers.intake(self.intake, committed=self._stored),
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
             deadline_s=_INTAKE_DEADLINE_S,
         )
-        self.foundation.answer(consumers.answers(Answers(self.foundation.postgres)))
-        self.foundation.on_database(self._start_coordinator)
+        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres)))
+        self.runtime.on_database(self._start_coordinator)
 
     def _work(self) -> None:
-        self.foundation.consume(
+        self.runtime.consume(
             batches.CHUNK,
             consumers.chunk(self.worker),
             concurrency=self.settings.worker_concurrency,
@@ -105,21 +105,21 @@ class Resources:
         )
 
     async def _start_coordinator(self) -> None:
-        tasks = self.foundation.tasks
-        tasks.keep("dispatch", self.coordinator.dispatch_forever)
-        tasks.keep("housekeeping", self.coordinator.keep_forever)
-        tasks.keep("removal", self.coordinator.remove_forever)
+        tasks = self.runtime.tasks
+        tasks.supervise("dispatch", self.coordinator.dispatch_forever)
+        tasks.supervise("housekeeping", self.coordinator.keep_forever)
+        tasks.supervise("removal", self.coordinator.remove_forever)
 
     async def _announce(self) -> None:
         offered = [
             batches.Operation(name=o.name, description=o.description, item_schema=o.item_schema)
             for o in self.operations.values()
         ]
-        async with self.foundation.postgres.transaction() as connection:
+        async with self.runtime.postgres.transaction() as connection:
             await outbox.add(connection, [event(batches.OperationsAnnounced(operations=offered))])
 
     def _stored(self) -> None:
-        self.foundation.relay.wake()
+        self.runtime.relay.wake()
         for batch in self.intake.take_changed():
             self.progress.note(batch)
         self.coordinator.wake()

@@ -25,7 +25,7 @@ _FOR_REQUESTS = 0.75
 
 
 @dataclass(frozen=True)
-class Door:
+class Listener:
     """An ASGI application and where it listens. The first door's lifespan opens and closes the service.
 
     `websockets` is the protocol class that serves them, where the application has any.
@@ -45,7 +45,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float) -> None:
+def serve(doors: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float) -> None:
     """Serve until SIGTERM or SIGINT; returns when everything is closed.
 
     Raises `SystemExit` when the process cannot live on: not every supervisor asks `/livez`, but every one
@@ -64,7 +64,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(
-    doors: Sequence[Door], *, health: Health, delay_s: float, grace_s: float
+    doors: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
 ) -> Mapping[str, str]:
     _relieve_collector()
     servers = [create_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
@@ -115,7 +115,7 @@ def _relieve_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def create_server(door: Door, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
+def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
     """A server for one door, which leaves the signals of the process alone."""
     return _Server(
         uvicorn.Config(

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from chassis import logging, metrics, tracing
 from chassis.errors import InvalidInput, ServiceError
-from chassis.foundation import Foundation
 from chassis.health import Health
+from chassis.runtime import ServiceRuntime
 from contracts.message import FieldError
 
 log = logging.get(__name__)
@@ -88,7 +88,7 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
 
 
 def create_service_app(
-    foundation: Foundation, *, title: str, on_open: Callable[[], Any], on_close: Callable[[], Any]
+    runtime: ServiceRuntime, *, title: str, on_open: Callable[[], Any], on_close: Callable[[], Any]
 ) -> FastAPI:
     """A service's internal application: ops routes, problems, a lifespan that opens and closes it."""
 
@@ -101,7 +101,7 @@ def create_service_app(
             await on_close()
 
     app = FastAPI(title=title, lifespan=lifespan, openapi_url=None)
-    add_ops_routes(app, foundation.health)
+    add_ops_routes(app, runtime.health)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -108,7 +108,7 @@ class Relay:
                     await self._drain()
                 await self._measure()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("the outbox cannot be read", reason=redaction.told(error))
+                log.warning("the outbox cannot be read", reason=redaction.safe_message(error))
                 await asyncio.sleep(1)
             except Exception:
                 # Whatever it was, the rows are there: without a relay they would be there for ever.
@@ -147,11 +147,11 @@ class Relay:
             await self._publisher.publish(message)
             _record_publish(message, started_ns)
         except Unavailable as error:
-            with message.in_hand():
+            with message.message_context():
                 log.warning("message stays in the outbox", type=message.message_type, reason=error.detail)
             return False
         if logging.Verbosity.is_debug:
-            with message.in_hand():
+            with message.message_context():
                 log.debug("message published", type=message.message_type)
         return True
 

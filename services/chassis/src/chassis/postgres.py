@@ -71,7 +71,7 @@ class Postgres:
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._reason: str | None = "not connected yet"
-        self._sentry: asyncpg.Connection[asyncpg.Record] | None = None
+        self._probe: asyncpg.Connection[asyncpg.Record] | None = None
         self._asking = asyncio.Lock()
         self._missed = 0
         self._must_write = False
@@ -197,19 +197,19 @@ class Postgres:
             await asyncio.sleep(1)
 
     async def _ask(self) -> None:
-        if self._sentry is None or self._sentry.is_closed():
-            self._sentry = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
-        await self._sentry.execute("SELECT 1")
+        if self._probe is None or self._probe.is_closed():
+            self._probe = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
+        await self._probe.execute("SELECT 1")
 
     async def _write(self) -> None:
         if not self._must_write:
             return
-        assert self._sentry is not None
-        transaction = self._sentry.transaction()
+        assert self._probe is not None
+        transaction = self._probe.transaction()
         await transaction.start()
         # A database without an outbox is nobody's whose writes could be waited for.
         with contextlib.suppress(asyncpg.UndefinedTableError):
-            await self._sentry.execute(_PROBE, os.urandom(_PROBE_BYTES))
+            await self._probe.execute(_PROBE, os.urandom(_PROBE_BYTES))
         await transaction.rollback()
         self._must_write = False
         if self._pool is not None:
@@ -235,9 +235,9 @@ class Postgres:
             _cut(self._busy.pop())
 
     def _forget_sentry(self) -> None:
-        if self._sentry is not None:
-            self._sentry.terminate()
-            self._sentry = None
+        if self._probe is not None:
+            self._probe.terminate()
+            self._probe = None
 
     async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
         started = time.perf_counter()

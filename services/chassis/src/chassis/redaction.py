@@ -71,7 +71,7 @@ def value(found: object, *, deepest: int = _DEEPEST) -> object:
     if isinstance(found, (Mapping, list, tuple, set, frozenset)):
         return _nested(found, deepest - 1)
     if isinstance(found, BaseException):
-        return text(told(found))
+        return text(safe_message(found))
     return text(str(found))
 
 
@@ -82,7 +82,7 @@ def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
     return value(found, deepest=deepest)
 
 
-def told(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """`error` in one line, fit for logs, spans and the record of a message.
 
     What a database or a validation says quotes rows and input, which may be somebody's letter: of those
@@ -120,7 +120,7 @@ def _is_secret(name: str) -> bool:
 
 def _frames(error: BaseException) -> str:
     lines = "".join(traceback.format_tb(error.__traceback__))
-    found = f"Traceback (most recent call last):\n{lines}{told(error)}"
+    found = f"Traceback (most recent call last):\n{lines}{safe_message(error)}"
     if isinstance(error, BaseExceptionGroup):
         found += "".join(f"\nof which\n{trace_back(part)}" for part in error.exceptions[:_MOST_CAUSES])
     return found

@@ -141,7 +141,7 @@ def _failing(recorded: Span) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        recorded.set_status(otel.StatusCode.ERROR, redaction.told(error))
+        recorded.set_status(otel.StatusCode.ERROR, redaction.safe_message(error))
         raise
 
 

@@ -15,8 +15,8 @@ def main() -> None:
     logging.configure(service=EMAIL, level=settings.log_level, style=settings.log_format)
     app, resources = create_app(settings)
     asgi.serve(
-        [asgi.Door(app, settings.host, settings.port)],
-        health=resources.foundation.health,
+        [asgi.Listener(app, settings.host, settings.port)],
+        health=resources.runtime.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

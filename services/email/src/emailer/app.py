@@ -13,7 +13,5 @@ from emailer.settings import EmailSettings
 def create_app(settings: EmailSettings) -> tuple[FastAPI, Resources]:
     """The internal HTTP application (ops routes), and the resources that its lifespan opens and closes."""
     resources = Resources(settings)
-    app = create_service_app(
-        resources.foundation, title=EMAIL, on_open=resources.open, on_close=resources.close
-    )
+    app = create_service_app(resources.runtime, title=EMAIL, on_open=resources.open, on_close=resources.close)
     return app, resources

@@ -16,7 +16,7 @@ from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import Relay as OutboxRelay
 from chassis.postgres import Postgres
-from chassis.resources import keep_going
+from chassis.supervision import keep_going
 from emailer import attempts, rendering, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
@@ -87,7 +87,7 @@ class Dispatcher:
         parts = {
             "claiming of mails": self._claim_forever,
             "recording of outcomes": self.recorder.run,
-            "leases of mails": self._keep_house,
+            "leases of mails": self._maintain,
         }
         async with asyncio.TaskGroup() as tasks:
             for name, part in parts.items():
@@ -127,7 +127,7 @@ class Dispatcher:
         try:
             jobs = await self._read_due(room)
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("due mails cannot be read", reason=redaction.told(error))
+            log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
             return 0
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
@@ -232,7 +232,7 @@ class Dispatcher:
             self._hand.pop(outcome.job.key, None)
         self._room.set()
 
-    async def _keep_house(self) -> None:
+    async def _maintain(self) -> None:
         """Renew the leases, close idle sessions, count what is due; each in its time."""
         measured_at = renewed_at = time.monotonic()
         while True:
@@ -246,7 +246,7 @@ class Dispatcher:
                     measured_at = time.monotonic()
                     await self._measure()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("leases not renewed", reason=redaction.told(error))
+                log.warning("leases not renewed", reason=redaction.safe_message(error))
 
     async def _renew(self, now: float) -> None:
         keys = list(self._hand)

@@ -85,7 +85,7 @@ class Recorder:
         while error is not None and not _lies_in_data(error):
             self._writable.clear()
             log.warning(
-                "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.told(error)
+                "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.safe_message(error)
             )
             await asyncio.sleep(_PAUSE_S)
             error = await self._try(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from chassis.foundation import Foundation
+from chassis.runtime import ServiceRuntime
 from contracts.topology import EMAIL
 from emailer import consumers
 from emailer.attempts import Patience
@@ -18,29 +18,29 @@ _PREFETCH = 2 * consumers.GROUP
 
 
 class Resources:
-    """The foundation, the route to the relay and the dispatcher between them."""
+    """The runtime, the route to the relay and the dispatcher between them."""
 
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
-        self.foundation = Foundation(settings, service=EMAIL, package="emailer")
+        self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
         self.route = _route(settings)
         self.dispatcher = Dispatcher(
-            self.foundation.postgres,
+            self.runtime.postgres,
             self.route,
-            self.foundation.relay,
+            self.runtime.relay,
             patience=Patience(settings.retry_scale, settings.on_ambiguous),
             connections=settings.smtp_connections,
             window=settings.window,
             window_bytes=settings.window_bytes,
             lease_s=settings.lease_s,
         )
-        self.foundation.consume(
+        self.runtime.consume(
             f"{EMAIL}.send",
             consumers.handlers(settings, committed=self._stored),
             prefetch=_PREFETCH,
         )
-        self.foundation.answer(consumers.answers(self.foundation.postgres))
-        self.foundation.on_database(self._start_delivery)
+        self.runtime.answer(consumers.answers(self.runtime.postgres))
+        self.runtime.on_database(self._start_delivery)
 
     async def open(self) -> None:
         """Start everything in the background; readiness tells how far it is.
@@ -48,22 +48,22 @@ class Resources:
         The relay is no part of readiness: mails are accepted and kept while it is away. Its state is in the
         metrics `tickwire_email_route_paused` and `tickwire_email_due_recipients`.
         """
-        await self.foundation.open()
+        await self.runtime.open()
 
     async def close(self) -> None:
         """Unready, finish the deliveries in hand and write them down, then the rest, then the relay."""
-        deadline = self.foundation.health.stop(self._grace_s)
+        deadline = self.runtime.health.stop(self._grace_s)
         await self.dispatcher.drain(deadline.remaining_s())
-        await self.foundation.close()
+        await self.runtime.close()
         self.route.close()
 
     async def _start_delivery(self) -> None:
-        self.foundation.tasks.start("delivery", self.dispatcher.run())
+        self.runtime.tasks.start("delivery", self.dispatcher.run())
 
     def _stored(self) -> None:
         self.dispatcher.wake()
         # A refused mail has an event already.
-        self.foundation.relay.wake()
+        self.runtime.relay.wake()
 
 
 def _route(settings: EmailSettings) -> Route:

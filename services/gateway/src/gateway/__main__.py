@@ -16,11 +16,11 @@ def main() -> None:
     settings = load_or_exit(GatewaySettings)
     logging.configure(service=GATEWAY, level=settings.log_level, style=settings.log_format)
     gateway = create_app(settings)
-    health = gateway.resources.foundation.health
+    health = gateway.resources.runtime.health
     asgi.serve(
         [
-            asgi.Door(gateway.asgi, settings.host, settings.port, websockets=WebSocketWire),
-            asgi.Door(ops_routes(health), settings.host, settings.ops_port),
+            asgi.Listener(gateway.asgi, settings.host, settings.port, websockets=WebSocketWire),
+            asgi.Listener(ops_routes(health), settings.host, settings.ops_port),
         ],
         health=health,
         delay_s=settings.shutdown_delay_s,

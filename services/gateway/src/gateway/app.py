@@ -9,14 +9,16 @@ from quart.routing import QuartMap
 from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug.routing import MapAdapter
 
-from gateway import overview, short
-from gateway.acceptance import batch_routes, email_routes
 from gateway.administration import console, parked, status
-from gateway.edge import ROUTE, Application, Edge
-from gateway.endpoint import Api, answer, scope_of
+from gateway.aliases import routes as alias_routes
+from gateway.batches import routes as batch_routes
+from gateway.emails import routes as email_routes
+from gateway.http.edge import ROUTE, Application, Edge
+from gateway.http.endpoint import Api, answer, scope_of
 from gateway.identity import routes as identity_routes
+from gateway.overview import routes as overview_routes
 from gateway.realtime import routes as realtime_routes
-from gateway.realtime.sockets import Doorman
+from gateway.realtime.sockets import ConnectionLimit
 from gateway.realtime.wire import BoundedConnection
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
@@ -75,16 +77,16 @@ def _create_quart(resources: Resources) -> Quart:
     stock_routes.register(api, resources.stocks, resources.rpc)
     email_routes.register(api, resources.emails)
     batch_routes.register(api, resources.batches, upload_limit=settings.upload_limit_bytes)
-    overview.register(api, resources.stocks, resources.rpc)
+    overview_routes.register(api, resources.stocks, resources.rpc)
     realtime_routes.register(
         app,
         api,
         resources.channels,
         resources.batches,
-        doorman=Doorman(settings.most_sockets),
+        limit=ConnectionLimit(settings.most_sockets),
         buffer_bytes=settings.socket_buffer_bytes,
     )
-    short.register(
+    alias_routes.register(
         api,
         stocks=resources.stocks,
         emails=resources.emails,
@@ -103,5 +105,5 @@ def _register_healthz(app: Quart, resources: Resources) -> None:
     async def healthz() -> Response:
         """Whether the gateway can work; the reasons are on the ops port, for nobody outside."""
         scope_of(request)[ROUTE] = "/healthz"
-        is_ready = not resources.foundation.health.reasons()
+        is_ready = not resources.runtime.health.reasons()
         return answer({"status": "ok" if is_ready else "unavailable"}, 200 if is_ready else 503)

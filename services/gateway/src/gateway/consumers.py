@@ -23,8 +23,8 @@ from contracts.parked import ParkedChanged
 from contracts.stocks import QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.chat.service import MESSAGE_TYPE, Chat
 from gateway.realtime.hub import Hub, Publication
-from gateway.realtime.rooms import MESSAGE_TYPE, Chat
 from gateway.stocks.book import QuoteBook
 
 log = logging.get(__name__)
@@ -104,7 +104,9 @@ class LiveFeed:
             elif message_type == MESSAGE_TYPE:
                 await self._chat.heard(message.body)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            log.warning("live message not understood", type=message_type, reason=redaction.told(error))
+            log.warning(
+                "live message not understood", type=message_type, reason=redaction.safe_message(error)
+            )
         else:
             _observe_age(message)
 

@@ -6,29 +6,29 @@ from uuid import uuid4
 
 from chassis import logging, queries
 from chassis.cache import Cache
-from chassis.foundation import Foundation
+from chassis.runtime import ServiceRuntime
 from contracts.topology import GATEWAY
 from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
-from gateway.acceptance.batch_routes import BatchDesk
-from gateway.acceptance.catalogue import Catalogue
-from gateway.acceptance.email_routes import EmailDesk
 from gateway.acceptance.repository import AcceptanceRepository
-from gateway.acceptance.upload_desk import UploadDesk
-from gateway.administration.parked import ParkedDesk
+from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
-from gateway.administration.status import StatusDesk
+from gateway.administration.status import StatusService
+from gateway.batches.operations import Catalogue
+from gateway.batches.routes import BatchService
+from gateway.batches.upload_service import UploadService
+from gateway.chat.repository import RoomRepository
+from gateway.chat.service import Chat
+from gateway.emails.routes import EmailService
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import IdentityRepository
-from gateway.identity.routes import UserDesk
+from gateway.identity.routes import UserService
 from gateway.realtime.channels import Channels
 from gateway.realtime.hub import Hub
-from gateway.realtime.repository import RoomRepository
-from gateway.realtime.rooms import Chat
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
-from gateway.stocks.desk import StockDesk
+from gateway.stocks.service import StockService
 
 log = logging.get(__name__)
 
@@ -39,22 +39,22 @@ class Resources:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.pepper = settings.key_pepper.get_secret_value()
-        self.foundation = Foundation(settings, service=GATEWAY, package="gateway")
-        postgres, messaging = self.foundation.postgres, self.foundation.messaging
+        self.runtime = ServiceRuntime(settings, service=GATEWAY, package="gateway")
+        postgres, messaging = self.runtime.postgres, self.runtime.messaging
         statements = queries.load("gateway")
         self.rpc = messaging.rpc
         self.identity = IdentityRepository(postgres, statements)
         self.keyring = KeyRing(self.identity, self.pepper)
-        self.users = UserDesk(self.identity, Cache(settings.memcached_address, name="gateway-users"))
+        self.users = UserService(self.identity, Cache(settings.memcached_address, name="gateway-users"))
         acceptances = AcceptanceRepository(postgres, statements)
-        self.acceptor = Acceptor(acceptances, self.foundation.relay, retention_days=settings.retention_days)
-        self.emails = EmailDesk(self.acceptor, self.rpc)
-        uploads = UploadDesk(self.acceptor, acceptances, messaging.publisher)
-        self.batches = BatchDesk(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
-        self.parked = ParkedDesk(self.foundation.parked, self.rpc)
-        self.status = StatusDesk(_prometheus(settings))
+        self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)
+        self.emails = EmailService(self.acceptor, self.rpc)
+        uploads = UploadService(self.acceptor, acceptances, messaging.publisher)
+        self.batches = BatchService(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
+        self.parked = ParkedService(self.runtime.parked, self.rpc)
+        self.status = StatusService(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
-        self.stocks = StockDesk(self.book, self.rpc)
+        self.stocks = StockService(self.book, self.rpc)
         self.hub = Hub()
         self.chat = Chat(RoomRepository(postgres, statements), self.hub, messaging.publisher)
         self.channels = Channels(
@@ -65,21 +65,21 @@ class Resources:
             find_quote=self.stocks.quote,
             epoch=uuid4().hex,
         )
-        self.foundation.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
+        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
         messaging.listen(consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat).attach)
-        self.foundation.on_database(self._make_bootstrap_key_known)
+        self.runtime.on_database(self._make_bootstrap_key_known)
 
     async def open(self) -> None:
         """Start in the background; readiness tells when all is there."""
-        await self.foundation.open()
-        tasks = self.foundation.tasks
-        tasks.keep("last use of keys", self.keyring.note_use)
-        tasks.keep("chat catch-up", self.chat.catch_up)
-        tasks.keep("removal of old acceptances", self.acceptor.clean)
+        await self.runtime.open()
+        tasks = self.runtime.tasks
+        tasks.supervise("last use of keys", self.keyring.note_use)
+        tasks.supervise("chat catch-up", self.chat.catch_up)
+        tasks.supervise("removal of old acceptances", self.acceptor.clean)
 
     async def close(self) -> None:
         """Stop in order."""
-        await self.foundation.close()
+        await self.runtime.close()
         await self.status.close()
 
     async def _make_bootstrap_key_known(self) -> None:

@@ -15,8 +15,8 @@ def main() -> None:
     logging.configure(service=STOCK_DATA, level=settings.log_level, style=settings.log_format)
     app = create_app(settings)
     asgi.serve(
-        [asgi.Door(app, settings.host, settings.port)],
-        health=app.state.resources.foundation.health,
+        [asgi.Listener(app, settings.host, settings.port)],
+        health=app.state.resources.runtime.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

@@ -13,7 +13,7 @@ def create_app(settings: StockDataSettings) -> FastAPI:
     """The internal HTTP application; its lifespan opens and closes the service."""
     resources = Resources(settings)
     app = create_service_app(
-        resources.foundation, title="stock-data", on_open=resources.open, on_close=resources.close
+        resources.runtime, title="stock-data", on_open=resources.open, on_close=resources.close
     )
     app.state.resources = resources
     return app

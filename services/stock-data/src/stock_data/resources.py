@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable
-from chassis.foundation import Foundation
+from chassis.runtime import ServiceRuntime
 from contracts.topology import STOCK_DATA
 from stock_data import consumers, dataset
 from stock_data.board import Board
@@ -38,31 +38,31 @@ class Resources:
 
     def __init__(self, settings: StockDataSettings) -> None:
         self._settings = settings
-        self.foundation = Foundation(settings, service=STOCK_DATA, package="stock_data")
-        self.repository = Repository(self.foundation.postgres)
+        self.runtime = ServiceRuntime(settings, service=STOCK_DATA, package="stock_data")
+        self.repository = Repository(self.runtime.postgres)
         self.catalogue = Catalogue()
         self.board = Board(stale_after_s=max(_STALE_AFTER_S, 3 / settings.replay_ticks_per_s))
         self._filled = asyncio.Event()
         self._alpaca = _alpaca(settings) if "alpaca" in settings.providers else None
         self.market = Market(Failover([self._provider(name) for name in settings.providers]))
         self.feed = self._feed()
-        self.foundation.answer(consumers.answers(self.market))
-        self.foundation.on_database(self._fill)
+        self.runtime.answer(consumers.answers(self.market))
+        self.runtime.on_database(self._fill)
         if settings.replays:
             follower = Follower(self.board, is_leading=lambda: self.feed.is_running)
-            self.foundation.messaging.listen(follower.attach)
+            self.runtime.messaging.listen(follower.attach)
 
     async def open(self) -> None:
         """Start everything in the background."""
         metrics.FEED_EXPECTED.set(self._settings.replays)
-        await self.foundation.open()
-        self.foundation.tasks.keep("catalogue", self._refresh)
+        await self.runtime.open()
+        self.runtime.tasks.supervise("catalogue", self._refresh)
         if self._settings.replays:
-            self.foundation.tasks.keep("replay", self._replay)
+            self.runtime.tasks.supervise("replay", self._replay)
 
     async def close(self) -> None:
-        """The foundation ends the feed and the answers first; then nothing asks the upstream any more."""
-        await self.foundation.close()
+        """The runtime ends the feed and the answers first; then nothing asks the upstream any more."""
+        await self.runtime.close()
         if self._alpaca is not None:
             await self._alpaca.close()
 
@@ -76,7 +76,7 @@ class Resources:
     async def _replay(self) -> None:
         await self._filled.wait()
         # A broker that is there a moment after the database must not cost the first day its opening.
-        await self.foundation.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
+        await self.runtime.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
         leadership = Leadership(self._settings.postgres_dsn.get_secret_value())
         await leadership.lead(self.feed.run)
 
@@ -101,7 +101,7 @@ class Resources:
     def _feed(self) -> Feed:
         settings = self._settings
         pace = Pace(settings.replay_speed, settings.replay_ticks_per_s, settings.replay_start_day)
-        publisher = self.foundation.messaging.publisher
+        publisher = self.runtime.messaging.publisher
         return Feed(pace, next_day=self.repository.next_day, board=self.board, send=publisher.send)
 
 

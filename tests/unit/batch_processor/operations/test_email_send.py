@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from batch_processor.operations.email_send import OPERATION, Mail
+from support.operation_world import World
 
 
 def test_a_single_address_is_taken_as_a_list() -> None:
@@ -27,7 +28,7 @@ def test_a_mail_without_recipient_or_content_is_refused(payload: dict[str, Any],
         Mail.model_validate(payload)
 
 
-async def test_an_item_sends_the_same_command_whenever_it_runs(world: Any) -> None:
+async def test_an_item_sends_the_same_command_whenever_it_runs(world: World) -> None:
     mail = Mail.model_validate(
         {"from": "shop@example.org", "to": ["ann@example.org"], "subject": "s", "text": "hi"}
     )
@@ -41,7 +42,7 @@ async def test_an_item_sends_the_same_command_whenever_it_runs(world: Any) -> No
     assert first == {"email_id": str(command.email_id)}
 
 
-async def test_two_items_of_a_batch_send_two_mails(world: Any) -> None:
+async def test_two_items_of_a_batch_send_two_mails(world: World) -> None:
     mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi"})
     assert await OPERATION.run(mail, world.context(position=1)) != await OPERATION.run(
         mail, world.context(position=2)

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chassis.deadlines import Deadline
-from doubles import prometheus as doubles
-from doubles.prometheus import Double
 from gateway.administration.prometheus import Prometheus
 from gateway.errors import MonitoringUnavailable
 from native.ports import free_port
+from support.doubles import prometheus as doubles
+from support.doubles.prometheus import Double
 
 
 @pytest.fixture

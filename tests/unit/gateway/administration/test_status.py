@@ -1,4 +1,4 @@
-"""The desk of reports: many who look cost one set of questions."""
+"""The service of reports: many who look cost one set of questions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded
-from doubles import prometheus as doubles
-from doubles.prometheus import Double
 from gateway.administration import status
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.signals import CHARTS, Window
-from gateway.administration.status import StatusDesk
+from gateway.administration.status import StatusService
 from gateway.errors import MonitoringNotConfigured
-from waiting import until
+from support.doubles import prometheus as doubles
+from support.doubles.prometheus import Double
+from support.waiting import until
 
 WINDOW = Window("15m")
 QUESTIONS = 3 + sum(len(chart.lines) for chart in CHARTS)
@@ -34,88 +34,90 @@ async def double() -> AsyncIterator[Double]:
 
 
 @pytest.fixture
-async def desk(double: Double) -> AsyncIterator[StatusDesk]:
-    made = StatusDesk(Prometheus(double.url))
+async def service(double: Double) -> AsyncIterator[StatusService]:
+    made = StatusService(Prometheus(double.url))
     yield made
     await made.close()
 
 
-async def test_many_who_look_at_the_same_time_share_one_report(desk: StatusDesk, double: Double) -> None:
-    found = await asyncio.gather(*(desk.report(WINDOW, soon()) for _ in range(30)))
+async def test_many_who_look_at_the_same_time_share_one_report(
+    service: StatusService, double: Double
+) -> None:
+    found = await asyncio.gather(*(service.report(WINDOW, soon()) for _ in range(30)))
     assert len({report.made_at for report in found}) == 1
     assert len(double.asked) == QUESTIONS
 
 
-async def test_a_report_is_good_for_a_while(desk: StatusDesk, double: Double) -> None:
-    first = await desk.report(WINDOW, soon())
-    assert await desk.report(WINDOW, soon()) is first
+async def test_a_report_is_good_for_a_while(service: StatusService, double: Double) -> None:
+    first = await service.report(WINDOW, soon())
+    assert await service.report(WINDOW, soon()) is first
     assert len(double.asked) == QUESTIONS
 
 
 async def test_nobody_waits_while_a_report_is_made_anew(
-    desk: StatusDesk, double: Double, monkeypatch: pytest.MonkeyPatch
+    service: StatusService, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await desk.report(WINDOW, soon())
+    first = await service.report(WINDOW, soon())
     monkeypatch.setattr(status, "_EVERY_S", 0.0)
     double.go.clear()
-    assert await desk.report(WINDOW, soon()) is first
+    assert await service.report(WINDOW, soon()) is first
     double.go.set()
 
     async def is_renewed() -> bool:
-        return await desk.report(WINDOW, soon()) is not first
+        return await service.report(WINDOW, soon()) is not first
 
     await until(is_renewed)
 
 
 async def test_a_report_that_nobody_asked_for_in_a_while_is_not_shown_any_more(
-    desk: StatusDesk, monkeypatch: pytest.MonkeyPatch
+    service: StatusService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await desk.report(WINDOW, soon())
+    first = await service.report(WINDOW, soon())
     monkeypatch.setattr(status, "_EVERY_S", 0.0)
     monkeypatch.setattr(status, "_USABLE_S", 0.0)
-    assert await desk.report(WINDOW, soon()) is not first
+    assert await service.report(WINDOW, soon()) is not first
 
 
-async def test_each_window_has_a_report_of_its_own(desk: StatusDesk) -> None:
-    found = [orjson.loads((await desk.report(Window(name), soon())).body) for name in ("5m", "1h")]
+async def test_each_window_has_a_report_of_its_own(service: StatusService) -> None:
+    found = [orjson.loads((await service.report(Window(name), soon())).body) for name in ("5m", "1h")]
     assert [report["step_s"] for report in found] == [5, 60]
 
 
 async def test_one_who_goes_away_does_not_take_the_report_from_the_others(
-    desk: StatusDesk, double: Double
+    service: StatusService, double: Double
 ) -> None:
     double.go.clear()
     with pytest.raises(DeadlineExceeded):
-        await desk.report(WINDOW, Deadline.after(0.05))
-    waiting = asyncio.create_task(desk.report(WINDOW, soon()))
+        await service.report(WINDOW, Deadline.after(0.05))
+    waiting = asyncio.create_task(service.report(WINDOW, soon()))
     double.go.set()
     assert orjson.loads((await waiting).body)["errors"] == []
     assert len(double.asked) == QUESTIONS
 
 
 async def test_a_prometheus_that_is_slow_gives_a_report_that_names_what_is_missing(
-    desk: StatusDesk, double: Double, monkeypatch: pytest.MonkeyPatch
+    service: StatusService, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status, "_GATHER_S", 0.1)
     double.go.clear()
-    found = orjson.loads((await desk.report(WINDOW, soon())).body)
+    found = orjson.loads((await service.report(WINDOW, soon())).body)
     assert {error["detail"] for error in found["errors"]} == {"Prometheus did not answer in time."}
     assert {service["state"] for service in found["services"]} == {"unknown"}
 
 
 async def test_without_an_address_the_answer_says_how_to_set_it() -> None:
-    desk = StatusDesk(None)
+    service = StatusService(None)
     with pytest.raises(MonitoringNotConfigured, match="set GATEWAY_PROMETHEUS_URL"):
-        await desk.report(WINDOW, soon())
-    await desk.close()
+        await service.report(WINDOW, soon())
+    await service.close()
 
 
 async def test_closing_does_not_wait_for_prometheus(double: Double) -> None:
-    desk = StatusDesk(Prometheus(double.url))
+    service = StatusService(Prometheus(double.url))
     double.go.clear()
-    waiting = asyncio.create_task(desk.report(WINDOW, soon()))
+    waiting = asyncio.create_task(service.report(WINDOW, soon()))
     await until(lambda: double.busy)
     async with asyncio.timeout(1):
-        await desk.close()
+        await service.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Forbidden, InvalidInput, NotFound, ServiceError
-from doubles.realtime import Exchange, Gateway
 from gateway.identity.keys import Principal
 from gateway.realtime.channels import MOST_RECOVERED, split
+from support.doubles.realtime import Exchange, Gateway
 
 
 def quote(symbol: str, offset: int) -> dict[str, Any]:

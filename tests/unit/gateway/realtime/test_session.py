@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import Unauthenticated
-from doubles.realtime import Exchange, Gateway, Rooms
 from gateway.identity.keys import Principal
 from gateway.realtime import session as module
 from gateway.realtime.session import CloseConnection, Session
+from support.doubles.realtime import Exchange, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({"quotes:read", "chat:write", "batches:read"}))
 

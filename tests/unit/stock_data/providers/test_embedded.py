@@ -8,13 +8,13 @@ import pytest
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from contracts.stocks import Quote
-from doubles.stock_history import daily, listing, split
 from stock_data.bars import DailyBar
 from stock_data.board import Board
 from stock_data.catalogue import Catalogue
 from stock_data.errors import UnknownSymbol, UpstreamDown
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.provider import BarsQuery
+from support.doubles.stock_history import daily, listing, split
 
 NOW = datetime(2012, 5, 25, 15, tzinfo=UTC)
 SOON = Deadline.after(3600)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from chassis.deadlines import Deadline
-from doubles.provider import Scripted
 from stock_data.errors import (
     AuthFailed,
     BadData,
@@ -18,6 +17,7 @@ from stock_data.errors import (
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import BarsQuery
+from support.doubles.provider import Scripted
 
 QUERY = BarsQuery("ACME", "raw", 10)
 

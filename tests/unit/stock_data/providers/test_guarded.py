@@ -7,11 +7,11 @@ import structlog
 
 from chassis import metrics
 from chassis.deadlines import Deadline
-from doubles.provider import Scripted
 from stock_data.errors import AuthFailed, NotOffered, QuotaExceeded, UnknownSymbol, UpstreamDown
 from stock_data.providers.circuit import Circuit
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import BarsQuery
+from support.doubles.provider import Scripted
 
 QUERY = BarsQuery("ACME", "raw", 10)
 

@@ -12,11 +12,11 @@ from chassis import metrics
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable
 from contracts.stocks import Quote, QuotesTicked
-from doubles.stock_history import daily
 from stock_data.board import Board
 from stock_data.replay.feed import Feed, Pace
 from stock_data.replay.ticks import ReplayBar
-from waiting import until
+from support.doubles.stock_history import daily
+from support.waiting import until
 
 DAYS = [
     ReplayBar("ACME", "USD", daily(f"2012-05-{number}", "11", open="10", high="12", low="9"), Decimal(10))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles.stock_history import daily
 from stock_data.bars import DailyBar
 from stock_data.replay.paths import FEWEST_TICKS, Tick, path
+from support.doubles.stock_history import daily
 
 BAR = daily("2012-05-21", "561.28", open="534.5", high="561.54", low="534.05", volume=22_526_700)
 

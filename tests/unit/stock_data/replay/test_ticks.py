@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from doubles.stock_history import daily
 from stock_data.replay.ticks import Offsets, ReplayBar, steps
+from support.doubles.stock_history import daily
 
 APPLE = ReplayBar(
     "AAPL", "USD", daily("2012-05-21", "561.28", open="534.5", high="561.54", low="534.05"), Decimal("530.38")

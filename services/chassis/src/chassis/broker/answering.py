@@ -135,7 +135,7 @@ class RpcServer:
         try:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
-            raise InvalidInput(f"{message_type}: {redaction.told(error)}"[:500]) from error
+            raise InvalidInput(f"{message_type}: {redaction.safe_message(error)}"[:500]) from error
         deadline = _deadline(headers)
         try:
             async with asyncio.timeout(deadline.remaining_s()) as running:

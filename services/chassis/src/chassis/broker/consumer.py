@@ -125,7 +125,7 @@ class Consumer:
             return "the broker has no consumer of ours on this queue"
         return self._reason
 
-    def counted(self, consumers: int) -> None:
+    def on_consumer_count(self, consumers: int) -> None:
         """What the broker counts on the queue. None, twice, although we consume: ours has died there."""
         if consumers or self._channel is None or self._stopping.is_set():
             self._missed_counts = 0
@@ -205,7 +205,7 @@ class Consumer:
             await self._handle(self._handlers[message_type][1], messages)
 
     async def _refuse(self, incoming: Incoming, error: Undecodable) -> None:
-        with incoming.in_hand():
+        with incoming.message_context():
             log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
             self._record(incoming, time.time_ns(), error)
             await self._park(incoming, "undecodable", error.detail)
@@ -233,11 +233,11 @@ class Consumer:
             await self._settler.give_back(incoming)
             return
         if error is not None:
-            with incoming.in_hand():
+            with incoming.message_context():
                 await self._fail(incoming, error)
             return
         if logging.Verbosity.is_debug:
-            with incoming.in_hand():
+            with incoming.message_context():
                 log.debug("message handled", queue=self.queue, type=incoming.message_type)
         await self._settler.acknowledge(incoming)
 
@@ -255,7 +255,7 @@ class Consumer:
                 "messaging.message.id": incoming.message_id,
                 "tickwire.attempt": incoming.attempt,
             },
-            failed=None if error is None else redaction.told(error)[:_ERROR_LENGTH],
+            failed=None if error is None else redaction.safe_message(error)[:_ERROR_LENGTH],
             is_linked=True,
         )
 
@@ -316,7 +316,7 @@ class Consumer:
             error, asyncpg.DataError
         )
         rung = None if permanent else retries.rung_after(incoming.attempt)
-        told = redaction.told(error)[:_ERROR_LENGTH]
+        told = redaction.safe_message(error)[:_ERROR_LENGTH]
         log.warning(
             "message failed",
             queue=self.queue,
@@ -358,7 +358,7 @@ class Consumer:
 
 def _in_hand(group: Sequence[Incoming]) -> AbstractContextManager[None]:
     """What happens in the block belongs to the message; of several, to none of them more than to another."""
-    return group[0].in_hand() if len(group) == 1 else _several(len(group))
+    return group[0].message_context() if len(group) == 1 else _several(len(group))
 
 
 @contextmanager

@@ -41,9 +41,9 @@ class Outgoing:
     reply_to: str | None = None
     expiration_ms: int | None = None
 
-    def in_hand(self) -> AbstractContextManager[None]:
+    def message_context(self) -> AbstractContextManager[None]:
         """What is logged in the block is about this message, and carries its ids."""
-        return in_hand(self.message_id, self.headers)
+        return message_context(self.message_id, self.headers)
 
     def properties(self) -> Basic.Properties:
         """The AMQP properties of this message."""
@@ -108,7 +108,7 @@ def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, An
 
 
 @contextmanager
-def in_hand(message_id: str, headers: Mapping[str, Any]) -> Iterator[None]:
+def message_context(message_id: str, headers: Mapping[str, Any]) -> Iterator[None]:
     """What is done and logged in the block is about this message: in its trace, under its ids."""
     trace = tracing.during(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
     with trace, logging.about(message_id=message_id):

@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pydantic import ValidationError
 
 from chassis import redaction
-from chassis.broker.envelope import Delivery, in_hand, text
+from chassis.broker.envelope import Delivery, message_context, text
 from chassis.errors import ServiceError
 from contracts import headers as names
 from contracts.message import Message
@@ -65,9 +65,9 @@ class Incoming:
         """Where the message was made; it survives retries, parking and replay."""
         return text(self.headers, names.TRACEPARENT)
 
-    def in_hand(self) -> AbstractContextManager[None]:
+    def message_context(self) -> AbstractContextManager[None]:
         """What is done and logged in the block is about this message: in its trace, under its ids."""
-        return in_hand(self.message_id, self.headers)
+        return message_context(self.message_id, self.headers)
 
     def fit(self, contract: type[Message] | None) -> Incoming:
         """This message with its delivery. Raises `Undecodable`, without quoting what does not fit."""
@@ -77,7 +77,9 @@ class Incoming:
             message = contract.model_validate_json(self.body)
             message_id = UUID(self.message_id)
         except (ValidationError, ValueError) as error:
-            raise Undecodable(f"{self.message_type}: {redaction.told(error)}"[:_DETAIL_LENGTH]) from error
+            raise Undecodable(
+                f"{self.message_type}: {redaction.safe_message(error)}"[:_DETAIL_LENGTH]
+            ) from error
         tenant = str(self.headers.get(names.TENANT, ""))
         delivery = Delivery(message, message_id, self.attempt, tenant, self.headers)
         return replace(self, delivery=delivery)

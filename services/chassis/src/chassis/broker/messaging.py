@@ -17,7 +17,7 @@ from chassis.broker.rabbitmq import AWAY, Link, Publisher, rejections_as_errors
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.health import Health
-from chassis.resources import Tasks
+from chassis.supervision import Tasks
 from contracts.topology import Topology
 
 log = logging.get(__name__)
@@ -46,7 +46,7 @@ class Messaging:
         self._listeners: list[Attached] = [self.rpc]
         self._consumers: list[Consumer] = []
         self._servers: list[RpcServer] = []
-        self._census: Channel | None = None
+        self._statistics: Channel | None = None
         self._is_counting = True
 
     def consume(self, consumer: Consumer) -> None:
@@ -70,12 +70,12 @@ class Messaging:
         for consumer in self._consumers:
             health.add(f"consumer-{consumer.queue}", consumer.check)
             health.add_vital(f"progress-{consumer.queue}", consumer.stuck)
-            tasks.keep(f"consumer {consumer.queue}", partial(self._run, consumer))
+            tasks.supervise(f"consumer {consumer.queue}", partial(self._run, consumer))
         for server in self._servers:
             health.add("rpc", server.check)
-        tasks.keep("queue census", self._count_queues)
-        tasks.keep("link publish", self.publisher.link.run)
-        tasks.keep("link consume", self.link.run)
+        tasks.supervise("queue statistics", self._count_queues)
+        tasks.supervise("link publish", self.publisher.link.run)
+        tasks.supervise("link consume", self.link.run)
 
     async def drain(self, deadline: Deadline) -> None:
         """Take no more messages and requests; settle and answer those in hand."""
@@ -95,7 +95,7 @@ class Messaging:
         for listener in self._listeners:
             await listener.attach(link)
         # Last: counting a queue that is not declared yet would close the channel.
-        self._census = channel
+        self._statistics = channel
 
     async def _run(self, consumer: Consumer) -> None:
         try:
@@ -115,7 +115,7 @@ class Messaging:
                     await self._count(queue.name)
 
     async def _count(self, queue: str) -> None:
-        channel = self._census
+        channel = self._statistics
         if channel is None or not self._is_counting:
             return
         try:
@@ -128,11 +128,11 @@ class Messaging:
         metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
         for consumer in self._consumers:
             if consumer.queue == queue:
-                consumer.counted(consumers)
+                consumer.on_consumer_count(consumers)
         metrics.QUEUE_MESSAGES.labels(queue).set(found.message_count or 0)
 
     def _lost(self) -> None:
-        self._census = None
+        self._statistics = None
         for listener in self._listeners:
             listener.lost()
 

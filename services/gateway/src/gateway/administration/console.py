@@ -8,8 +8,8 @@ from pathlib import Path
 
 from quart import Quart, Response, request
 
-from gateway.edge import POLICY, ROUTE
-from gateway.endpoint import is_known, scope_of
+from gateway.http.edge import POLICY, ROUTE
+from gateway.http.endpoint import is_known, scope_of
 
 _ASSETS = Path(__file__).parent / "assets"
 _FILES = {

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from quart import Response
 
 from chassis import logging
-from chassis.broker.parked import Parked
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError
+from chassis.parked import Parked
 from contracts.parked import (
     DiscardParked,
     InspectParked,
@@ -25,7 +25,7 @@ from contracts.parked import (
     ReplayParked,
 )
 from contracts.topology import GATEWAY, SERVICES
-from gateway.endpoint import Api, answer, read_json, read_query
+from gateway.http.endpoint import Api, answer, read_json, read_query
 from gateway.identity.keys import Principal
 
 log = logging.get(__name__)
@@ -84,7 +84,7 @@ class ReplayInput(ChoiceInput):
     rate_per_s: float = Field(default=50, gt=0, le=1000)
 
 
-class ParkedDesk:
+class ParkedService:
     """Asks each service for its own parked messages; the gateway's are at hand."""
 
     def __init__(self, own: Parked, rpc: RpcClient) -> None:
@@ -132,15 +132,15 @@ class ParkedDesk:
         return {"data": data, "next_cursor": None, "errors": errors}
 
 
-def register(api: Api, desk: ParkedDesk) -> None:
+def register(api: Api, parked: ParkedService) -> None:
     """Serve the routes."""
 
     @api.route("/v1/admin/parked", scope="admin")
     async def list_parked(_: Principal) -> Response:
         query = read_query(ParkedQuery)
         if query.service is None:
-            return answer(await desk.everywhere(query.request(), api.deadline()))
-        page = await desk.page(query.service, query.request(), api.deadline())
+            return answer(await parked.everywhere(query.request(), api.deadline()))
+        page = await parked.page(query.service, query.request(), api.deadline())
         following = None if page.next_after is None else str(page.next_after)
         return answer({"data": _rows(query.service, page), "next_cursor": following})
 
@@ -148,7 +148,7 @@ def register(api: Api, desk: ParkedDesk) -> None:
     async def inspect_parked(_: Principal, service: str, number: int) -> Response:
         if service not in SERVICES or number >= 2**63:
             raise NotFound(f"There is no parked message {service}/{number}.")
-        detail = await desk.inspect(service, InspectParked(id=number), api.deadline())
+        detail = await parked.inspect(service, InspectParked(id=number), api.deadline())
         document = detail.model_dump(mode="json")
         return answer({"service": service, **document.pop("message"), **document})
 
@@ -156,14 +156,14 @@ def register(api: Api, desk: ParkedDesk) -> None:
     async def replay_parked(principal: Principal) -> Response:
         wanted = await read_json(ReplayInput)
         request = ReplayParked(wanted=wanted.wanted(), rate_per_s=wanted.rate_per_s, actor=_actor(principal))
-        decided = await desk.replay(wanted.service, request, api.deadline())
+        decided = await parked.replay(wanted.service, request, api.deadline())
         return answer({"replayed": decided.count, "skipped": decided.skipped}, 202)
 
     @api.route("/v1/admin/parked/discard", methods=("POST",), scope="admin")
     async def discard_parked(principal: Principal) -> Response:
         wanted = await read_json(ChoiceInput)
         request = DiscardParked(wanted=wanted.wanted(), actor=_actor(principal))
-        decided = await desk.discard(wanted.service, request, api.deadline())
+        decided = await parked.discard(wanted.service, request, api.deadline())
         return answer({"discarded": decided.count})
 
 

@@ -19,8 +19,8 @@ from gateway.administration.measurements import Series
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.report import Findings
 from gateway.administration.signals import CHARTS, READY, UP, Window, WindowName
-from gateway.endpoint import Api, answer, read_query
 from gateway.errors import MonitoringNotConfigured
+from gateway.http.endpoint import Api, answer, read_query
 from gateway.identity.keys import Principal
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Report:
         return time.monotonic() - self.made_at
 
 
-class StatusDesk:
+class StatusService:
     """Keeps one report for each window, for all who ask.
 
     A request that finds it older than 5 seconds has it made anew and does not wait for that: the page that
@@ -137,12 +137,12 @@ async def _or_error(question: Awaitable[T]) -> T | ServiceError:
         return error
 
 
-def register(api: Api, desk: StatusDesk) -> None:
+def register(api: Api, service: StatusService) -> None:
     """Serve the route."""
 
     @api.route("/v1/admin/status", scope="admin")
     async def status(_: Principal) -> Response:
         query = read_query(StatusQuery)
-        found = await desk.report(Window(query.window), api.deadline())
+        found = await service.report(Window(query.window), api.deadline())
         headers = {"age": str(int(found.age_s)), "cache-control": "no-store"}
         return answer(found.body, headers=headers)

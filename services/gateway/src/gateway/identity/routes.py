@@ -11,9 +11,9 @@ from quart import Response
 
 from chassis.cache import Cache
 from chassis.errors import Conflict, Forbidden, NotFound
-from gateway.acceptance.emails import address
-from gateway.documents import MOST_ID, Instant
-from gateway.endpoint import Api, answer, invalid, read_json, read_query
+from gateway.emails.inputs import address
+from gateway.http.documents import MOST_ID, Instant
+from gateway.http.endpoint import Api, answer, invalid, read_json, read_query
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import Principal
@@ -81,7 +81,7 @@ class UsersQuery(BaseModel):
     cursor: int = Field(default=0, ge=0, le=MOST_ID)
 
 
-class UserDesk:
+class UserService:
     """Users, read through memcached and forgotten there on every change."""
 
     def __init__(self, repository: IdentityRepository, cache: Cache) -> None:
@@ -127,7 +127,7 @@ class UserDesk:
         return {"data": page, "next_cursor": str(page[-1]["id"]) if len(users) > query.limit else None}
 
 
-def register(api: Api, desk: UserDesk, repository: IdentityRepository, pepper: str) -> None:
+def register(api: Api, service: UserService, repository: IdentityRepository, pepper: str) -> None:
     """Serve the routes."""
 
     @api.route("/v1/me", scope=None)
@@ -139,27 +139,27 @@ def register(api: Api, desk: UserDesk, repository: IdentityRepository, pepper: s
             }
         )
 
-    _register_users(api, desk)
+    _register_users(api, service)
     _register_keys(api, repository, api.keyring, pepper)
 
 
-def _register_users(api: Api, desk: UserDesk) -> None:
+def _register_users(api: Api, service: UserService) -> None:
     @api.route("/v1/users", scope="admin")
     async def list_users(_: Principal) -> Response:
-        return answer(await desk.page(read_query(UsersQuery)))
+        return answer(await service.page(read_query(UsersQuery)))
 
     @api.route("/v1/users", methods=("POST",), scope="admin")
     async def post_user(_: Principal) -> Response:
-        user = await desk.create(await read_json(UserInput))
+        user = await service.create(await read_json(UserInput))
         return answer(dict(user), 201, {"location": f"/v1/users/{user['id']}"})
 
     @api.route("/v1/users/<int:user_id>", scope=None)
     async def get_user(principal: Principal, user_id: int) -> Response:
-        return answer(await desk.get(principal, user_id))
+        return answer(await service.get(principal, user_id))
 
     @api.route("/v1/users/<int:user_id>", methods=("PATCH",), scope="admin")
     async def patch_user(_: Principal, user_id: int) -> Response:
-        return answer(dict(await desk.change(user_id, await read_json(UserChange))))
+        return answer(dict(await service.change(user_id, await read_json(UserChange))))
 
 
 def _register_keys(api: Api, repository: IdentityRepository, keyring: KeyRing, pepper: str) -> None:

@@ -13,13 +13,13 @@ import orjson
 
 from chassis.deadlines import Deadline
 from chassis.errors import Forbidden, InvalidInput, NotFound
-from gateway.documents import MOST_ID
+from gateway.chat.repository import ChatMessage
+from gateway.chat.service import Chat, publication
+from gateway.http.documents import MOST_ID
 from gateway.identity.keys import Principal
 from gateway.realtime.hub import Hub, Publication
-from gateway.realtime.repository import ChatMessage
-from gateway.realtime.rooms import Chat, publication
 from gateway.stocks.book import Entry, QuoteBook
-from gateway.stocks.desk import symbol_of
+from gateway.stocks.service import symbol_of
 
 MOST_RECOVERED = 300
 

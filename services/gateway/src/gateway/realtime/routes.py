@@ -14,15 +14,15 @@ from quart import Quart, Response
 from chassis import logging
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound, ServiceError
-from gateway.acceptance.batch_routes import BatchDesk
-from gateway.documents import MOST_ID
-from gateway.endpoint import Api, answer, is_head, read_json, read_query
+from gateway.batches.routes import BatchService
+from gateway.chat.repository import Room
+from gateway.http.documents import MOST_ID
+from gateway.http.endpoint import Api, answer, is_head, read_json, read_query
 from gateway.identity.keys import Principal
 from gateway.realtime import sockets
 from gateway.realtime.channels import Channels, is_room
 from gateway.realtime.hub import Publication
-from gateway.realtime.repository import Room
-from gateway.realtime.sockets import Doorman
+from gateway.realtime.sockets import ConnectionLimit
 
 log = logging.get(__name__)
 
@@ -64,18 +64,24 @@ class MessageInput(BaseModel):
 
 
 def register(
-    app: Quart, api: Api, channels: Channels, batches: BatchDesk, *, doorman: Doorman, buffer_bytes: int
+    app: Quart,
+    api: Api,
+    channels: Channels,
+    batches: BatchService,
+    *,
+    limit: ConnectionLimit,
+    buffer_bytes: int,
 ) -> None:
     """Serve the routes."""
     _register_rooms(api, channels)
 
-    sockets.register(app, api, channels, doorman=doorman, buffer_bytes=buffer_bytes)
+    sockets.register(app, api, channels, limit=limit, buffer_bytes=buffer_bytes)
 
     @api.route("/v1/batches/<uuid:batch_id>/events", scope="batches:read")
     async def batch_events(principal: Principal, batch_id: UUID) -> Response:
-        doorman.require_room()
+        limit.require_room()
         first = await batches.get(principal, batch_id, "batch", api.deadline())
-        events = _batch_events(channels, batches, principal, batch_id, first, doorman)
+        events = _batch_events(channels, batches, principal, batch_id, first, limit)
         response = Response(b"" if is_head() else events, content_type=EVENT_STREAM)
         response.headers["cache-control"] = "no-store"
         response.timeout = None
@@ -119,11 +125,11 @@ def _register_rooms(api: Api, channels: Channels) -> None:
 
 async def _batch_events(
     channels: Channels,
-    batches: BatchDesk,
+    batches: BatchService,
     principal: Principal,
     batch_id: UUID,
     first: dict[str, Any],
-    doorman: Doorman,
+    limit: ConnectionLimit,
 ) -> AsyncIterator[bytes]:
     # Progress replaces progress: a slow reader skips, it never piles up.
     latest: asyncio.Queue[Publication] = asyncio.Queue(maxsize=1)
@@ -135,7 +141,7 @@ async def _batch_events(
 
     stop = channels.hub.listen(f"batch:{batch_id}", show)
     try:
-        with doorman.admit("sse"):
+        with limit.admit("sse"):
             offset, batch, patience_s = 0, first, _FIRST_LOOK_S
             yield _event(offset, batch)
             while batch["status"] not in _ENDED:
@@ -156,7 +162,7 @@ async def _next_push(pushes: asyncio.Queue[Publication], patience_s: float) -> P
         return None
 
 
-async def _batch_now(batches: BatchDesk, principal: Principal, batch_id: UUID) -> dict[str, Any] | None:
+async def _batch_now(batches: BatchService, principal: Principal, batch_id: UUID) -> dict[str, Any] | None:
     try:
         return await batches.get(principal, batch_id, "batch", Deadline.after(5))
     except ServiceError as error:

@@ -14,8 +14,8 @@ import orjson
 
 from chassis import metrics
 from chassis.errors import Conflict, InvalidInput, ServiceError, Unauthenticated
-from gateway import documents
-from gateway.documents import MOST_ID
+from gateway.http import documents
+from gateway.http.documents import MOST_ID
 from gateway.identity.keys import Principal
 from gateway.realtime.channels import Channels, Joined, split
 from gateway.realtime.hub import Publication

@@ -11,7 +11,7 @@ from quart import Quart, websocket
 
 from chassis import logging, metrics
 from chassis.errors import Overloaded, ServiceError, Unauthenticated
-from gateway.endpoint import Api, token
+from gateway.http.endpoint import Api, token
 from gateway.identity.keys import Principal
 from gateway.realtime.channels import Channels
 from gateway.realtime.hub import Publication
@@ -27,7 +27,7 @@ _LONGEST_REASON = 120
 _MOST_LINES = 1000
 
 
-class Doorman:
+class ConnectionLimit:
     """Counts WebSocket and SSE connections and lets no more in than fit."""
 
     def __init__(self, most: int) -> None:
@@ -54,17 +54,17 @@ class Doorman:
             metrics.SOCKETS.labels(transport).dec()
 
 
-def register(app: Quart, api: Api, channels: Channels, *, doorman: Doorman, buffer_bytes: int) -> None:
+def register(app: Quart, api: Api, channels: Channels, *, limit: ConnectionLimit, buffer_bytes: int) -> None:
     """Serve the routes."""
 
     @app.websocket("/v1/realtime")
     async def realtime() -> None:
-        with doorman.admit("websocket"):
+        with limit.admit("websocket"):
             await _serve(api, channels, buffer_bytes)
 
     @app.websocket("/ws")
     async def lobby() -> None:
-        with doorman.admit("websocket"):
+        with limit.admit("websocket"):
             await _serve_lobby(api, channels)
 
 

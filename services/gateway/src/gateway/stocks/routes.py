@@ -15,10 +15,10 @@ from quart import Response, request
 from chassis import metrics
 from chassis.broker.rpc import RpcClient
 from contracts.stocks import Adjustment, GetBars, SearchSymbols, Timeframe
-from gateway.endpoint import JSON, Api, accepted_type, answer, invalid, is_known, read_query
+from gateway.http.endpoint import JSON, Api, accepted_type, answer, invalid, is_known, read_query
 from gateway.identity.keys import Principal
 from gateway.stocks.book import Entry
-from gateway.stocks.desk import StockDesk, symbol_of, symbols_of
+from gateway.stocks.service import StockService, symbol_of, symbols_of
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
@@ -56,12 +56,12 @@ class SearchQuery(BaseModel):
     limit: int = Field(default=20, ge=1, le=100)
 
 
-def register(api: Api, desk: StockDesk, rpc: RpcClient) -> None:
+def register(api: Api, service: StockService, rpc: RpcClient) -> None:
     """Serve the routes."""
 
     @api.route("/v1/stocks/<symbol>", scope="quotes:read")
     async def get_quote(_: Principal, symbol: str) -> Response:
-        return await quote_answer(api, desk, symbol)
+        return await quote_answer(api, service, symbol)
 
     @api.route("/v1/stocks", scope="quotes:read")
     async def get_quotes(_: Principal) -> Response:
@@ -69,7 +69,7 @@ def register(api: Api, desk: StockDesk, rpc: RpcClient) -> None:
         if not asked:
             raise invalid("/symbols", "Name the symbols: ?symbols=AAPL,MSFT")
         return answer(
-            await desk.quotes(symbols_of(asked), api.deadline()), headers={"cache-control": _BRIEFLY}
+            await service.quotes(symbols_of(asked), api.deadline()), headers={"cache-control": _BRIEFLY}
         )
 
     @api.route("/v1/stocks/<symbol>/bars", scope="quotes:read")
@@ -85,13 +85,13 @@ def register(api: Api, desk: StockDesk, rpc: RpcClient) -> None:
         return answer(await rpc.ask(SearchSymbols(q=query.q, limit=query.limit), api.deadline()))
 
 
-async def quote_answer(api: Api, desk: StockDesk, symbol: str) -> Response:
+async def quote_answer(api: Api, service: StockService, symbol: str) -> Response:
     """The quote of one symbol: pushed when fresh, with an entity tag; else asked for."""
     # The pushed quotes are under their upper-case symbols: a hit needs no check of the text.
-    entry = desk.pushed(symbol) or desk.pushed(symbol_of(symbol))
+    entry = service.pushed(symbol) or service.pushed(symbol_of(symbol))
     if entry is None:
         return answer(
-            await desk.quote(symbol_of(symbol), api.deadline()), headers={"cache-control": _BRIEFLY}
+            await service.quote(symbol_of(symbol), api.deadline()), headers={"cache-control": _BRIEFLY}
         )
     _PUSHED.inc()
     return _pushed_answer(entry)

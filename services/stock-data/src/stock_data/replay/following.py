@@ -43,6 +43,6 @@ class Follower:
         try:
             ticked = QuotesTicked.model_validate_json(message.body)
         except ValidationError as error:
-            log.warning("a tick that cannot be read", reason=redaction.told(error)[:300])
+            log.warning("a tick that cannot be read", reason=redaction.safe_message(error)[:300])
             return
         self._board.put(ticked.quotes)

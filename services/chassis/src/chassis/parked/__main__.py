@@ -1,0 +1,116 @@
+"""The command line for parked messages, for when the gateway is not there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from chassis import logging
+from chassis.deadlines import Deadline
+from chassis.errors import ServiceError
+from chassis.parked.messages import Parked
+from chassis.postgres import Postgres
+from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFilter, ReplayParked
+
+_EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service whose messages are meant."
+_TIMEOUT_S = 30
+_AWAY = "The database does not answer; is POSTGRES_DSN right, and does PostgreSQL run?"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 when it was done, 1 when it was refused, 2 when it was misspelt."""
+    options = _parser().parse_args(arguments)
+    dsn = _dsn()
+    # To standard error: what is asked for goes to standard output, and to a program that reads it.
+    logging.configure(service="parked", level="WARNING", style="auto")
+    try:
+        sys.stdout.write(asyncio.run(_run(options, dsn)) + "\n")
+    except (ServiceError, TimeoutError) as error:
+        sys.stderr.write(f"{str(error) or _AWAY}\n")
+        raise SystemExit(1) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        sys.stderr.write(f"{problem['loc'][-1]}: {problem['msg'].lower()}\n")
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m chassis.parked", description="Parked messages of a service.", epilog=_EPILOG
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("list", "list messages, oldest first"),
+        ("replay", "send messages to their queues again"),
+        ("discard", "give messages up"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument(
+            "--id", type=int, action="append", default=[], help="only this message; repeatable"
+        )
+        command.add_argument("--queue", help="only messages of this queue")
+        command.add_argument("--type", dest="message_type", help="only messages of this type")
+        command.add_argument("--reason", help="only messages parked for this reason")
+    commands.choices["list"].add_argument("--limit", type=int, default=50, help="at most so many (50)")
+    commands.choices["list"].add_argument(
+        "--state", default="parked", choices=["parked", "replayed", "discarded"]
+    )
+    commands.choices["replay"].add_argument("--rate", type=float, default=50, help="messages a second (50)")
+    inspect = commands.add_parser("inspect", help="show one message whole")
+    inspect.add_argument("id", type=int)
+    return parser
+
+
+def _dsn() -> str:
+    if os.environ.get("POSTGRES_DSN_FILE"):
+        return Path(os.environ["POSTGRES_DSN_FILE"]).read_text(encoding="utf-8").strip()
+    if os.environ.get("POSTGRES_DSN"):
+        return os.environ["POSTGRES_DSN"]
+    sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
+    raise SystemExit(2)
+
+
+async def _run(options: argparse.Namespace, dsn: str) -> str:
+    postgres = Postgres(dsn, size=2)
+    async with asyncio.timeout(_TIMEOUT_S):
+        await postgres.open()
+        try:
+            return await _answer(options, Parked(postgres))
+        finally:
+            await postgres.close()
+
+
+async def _answer(options: argparse.Namespace, parked: Parked) -> str:
+    deadline = Deadline.after(20)
+    if options.command == "inspect":
+        return (await parked.inspect(InspectParked(id=options.id), deadline)).model_dump_json(indent=2)
+    wanted = ParkedFilter(
+        ids=options.id, queue=options.queue, message_type=options.message_type, reason=options.reason
+    )
+    if options.command == "list":
+        request = ListParked(wanted=wanted, limit=options.limit, state=options.state)
+        return (await parked.page(request, deadline)).model_dump_json(indent=2)
+    actor = f"{_person()} (command line)"
+    if options.command == "replay":
+        replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
+        return (await parked.replay(replay, deadline)).model_dump_json()
+    return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container the user has a number only.
+        return f"user {os.getuid()}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Parked messages in the service's database: stored, listed, looked into, replayed, discarded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from chassis import logging, metrics, tracing
+from chassis.broker.answering import Answer
+from chassis.broker.envelope import text
+from chassis.broker.rabbitmq import AWAY, Link
+from chassis.broker.retries import without_broker_headers
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
+from chassis.parked import news
+from chassis.postgres import Postgres
+from contracts import headers as names
+from contracts.message import Request
+from contracts.parked import (
+    DiscardParked,
+    InspectParked,
+    ListParked,
+    ParkedChanged,
+    ParkedDecided,
+    ParkedDetail,
+    ParkedFilter,
+    ParkedMessage,
+    ParkedPage,
+    ReplayParked,
+)
+from contracts.topology import parked_queue
+
+log = logging.get(__name__)
+
+_PAUSE_S = 1
+_DELIVERY_LIMIT = "delivery-limit"
+_DIED = "the consumer died with this message each time"
+_MOST_ATTEMPTS = 1_000_000
+_LATEST_MS = 253_402_300_800_000
+
+_STORE = """
+INSERT INTO parked (message_id, message_type, queue, reason, attempts, first_error, last_error,
+                    headers, body, first_sent_at, parked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT DO NOTHING
+"""
+_COLUMNS = """id, message_id, message_type, queue, reason, attempts, first_error, last_error,
+    first_sent_at, parked_at, state, decided_at, decided_by, request_id"""
+_FITS = """(cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
+    AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)"""
+_LIST = f"SELECT {_COLUMNS} FROM parked WHERE {_FITS} AND state = $5 AND id > $6 ORDER BY id LIMIT $7"  # noqa: S608 - only constants
+_GET = f"SELECT {_COLUMNS}, headers, body FROM parked WHERE id = $1"  # noqa: S608 - only constants
+_DECIDE = f"""
+UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
+WHERE {_FITS} AND state = 'parked'
+"""  # noqa: S608 - only constants
+# What only the parking said. A message that kept it would be taken for the same parking when its consumer
+# dies with it: the broker parks what it gets.
+_OF_PARKING = [names.PARKED_AT, names.REASON, names.QUEUE, names.ERROR, names.FIRST_ERROR]
+# Without such an id a message is undecodable wherever it goes: to send it again helps nobody.
+_HAS_PROPER_ID = "message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'"
+# Through the default exchange a routing key is a queue's name. The rate is kept by due times, and the age of
+# a message counts from there: one that is not due is not late.
+_REPLAY = f"""
+WITH chosen AS (
+    {_DECIDE} AND {_HAS_PROPER_ID} RETURNING id, message_id, message_type, queue, headers, body
+),
+timed AS (
+    SELECT *, now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second' AS due_at
+    FROM chosen
+),
+sent AS (
+    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at, created_at)
+    SELECT message_id::uuid, '', queue, message_type, (headers - $9::text[]) || $10::jsonb, body,
+        due_at, due_at
+    FROM timed
+)
+SELECT (SELECT coalesce(array_agg(message_id), '{{}}') FROM chosen) AS ids,
+    (SELECT count(*) FROM parked WHERE {_FITS} AND state = 'parked' AND NOT {_HAS_PROPER_ID}) AS skipped
+"""  # noqa: S608 - only constants
+_DISCARD = f"{_DECIDE} RETURNING message_id"
+_COUNT = "SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue"
+_CLEAN = """
+DELETE FROM parked WHERE id IN (
+    SELECT id FROM parked WHERE state <> 'parked' AND decided_at < now() - interval '30 days' LIMIT 1000
+)
+"""
+
+
+class Parked:
+    """The parked messages of one service."""
+
+    def __init__(self, postgres: Postgres, *, replayed: Any = lambda: None) -> None:
+        self._postgres = postgres
+        self._replayed = replayed
+        self._queues: set[str] = set()
+
+    def expect(self, queue: str) -> None:
+        """Count `queue` also while nothing of it is parked."""
+        self._queues.add(queue)
+
+    def answers(self) -> Mapping[type[Request], Answer]:
+        """The requests about parked messages that every service answers."""
+        return {
+            ListParked: self.page,
+            InspectParked: self.inspect,
+            ReplayParked: self.replay,
+            DiscardParked: self.discard,
+        }
+
+    async def store(self, message: DeliveredMessage) -> None:
+        """Keep a message that came out of the parked queue."""
+        properties = message.header.properties
+        headers = {**(properties.headers or {}), **_death(properties.headers or {})}
+        reason = _storable(text(headers, names.REASON)) or _DELIVERY_LIMIT
+        async with self._postgres.transaction() as connection:
+            stored = await connection.execute(
+                _STORE,
+                _storable(properties.message_id),
+                _storable(properties.message_type),
+                _storable(text(headers, names.QUEUE)),
+                reason,
+                _count(headers.get(names.ATTEMPT)),
+                _storable(text(headers, names.FIRST_ERROR)) or _DIED,
+                _storable(text(headers, names.ERROR)) or _DIED,
+                orjson.dumps(without_broker_headers(headers), default=str)
+                .decode()
+                .replace("\\u0000", "\ufffd"),
+                message.body,
+                _moment(headers.get(names.SENT_AT)),
+                _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
+            )
+            # News of news that nobody can take would be parked news again.
+            if stored == "INSERT 0 1" and properties.message_type != ParkedChanged.message_type:
+                await news.tell(connection, "parked", [properties.message_id or ""], reason=reason)
+
+    async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
+        """A page of parked messages."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(
+                _LIST, *_arguments(request.wanted), request.state, request.after, request.limit + 1
+            )
+        page = [_message(row) for row in rows[: request.limit]]
+        return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
+
+    async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
+        """One parked message whole; raises `NotFound`."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_GET, request.id)
+        if row is None:
+            raise NotFound(f"There is no parked message {request.id}.")
+        return ParkedDetail(
+            message=_message(row), headers=orjson.loads(row["headers"]), body=_readable(row["body"])
+        )
+
+    async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
+        """Send messages to their queues again under their old ids, as a first try.
+
+        Those without a proper id are skipped and stay parked: they can only be discarded.
+        """
+        _require_choice(request.wanted)
+        now = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
+        decision = _decision(request, "replayed")
+        async with self._postgres.transaction() as connection:
+            row = await connection.fetchrow(
+                _REPLAY, *decision, request.rate_per_s, _OF_PARKING, orjson.dumps(now).decode()
+            )
+            assert row is not None
+            await news.tell(connection, "replayed", row["ids"])
+        decided = ParkedDecided(count=len(row["ids"]), skipped=row["skipped"])
+        self._replayed()
+        log.info(
+            "parked messages replayed",
+            **decided.model_dump(),
+            actor=request.actor,
+            wanted=str(request.wanted),
+        )
+        return decided
+
+    async def discard(self, request: DiscardParked, _: Deadline) -> ParkedDecided:
+        """Give messages up; the record of them stays for 30 days."""
+        _require_choice(request.wanted)
+        async with self._postgres.transaction() as connection:
+            rows = await connection.fetch(_DISCARD, *_decision(request, "discarded"))
+            await news.tell(connection, "discarded", [row["message_id"] for row in rows])
+        count = len(rows)
+        log.info("parked messages discarded", count=count, actor=request.actor, wanted=str(request.wanted))
+        return ParkedDecided(count=count)
+
+    async def measure_and_clean(self) -> None:
+        """Set the gauge of what is parked, and forget decided messages after 30 days."""
+        async with self._postgres.connection() as connection:
+            counts = await connection.fetch(_COUNT)
+            await connection.execute(_CLEAN)
+        found = {row["queue"]: row["count"] for row in counts}
+        self._queues |= found.keys()
+        for queue in self._queues:
+            metrics.PARKED.labels(queue).set(found.get(queue, 0))
+
+
+class ParkedKeeper:
+    """Brings what lands in the service's parked queue into its database, one message at a time."""
+
+    def __init__(self, service: str, parked: Parked) -> None:
+        self._queue = parked_queue(service)
+        self._parked = parked
+
+    async def attach(self, link: Link) -> None:
+        """Start over a fresh connection."""
+        channel = await link.channel(confirms=False)
+        await channel.basic_qos(prefetch_count=10)
+        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+        await channel.basic_consume(self._queue, self._take)
+
+    async def _take(self, message: DeliveredMessage) -> None:
+        assert message.delivery_tag is not None
+        assert isinstance(message.channel, Channel)
+        while not await self._is_stored(message):
+            await asyncio.sleep(_PAUSE_S)
+        try:
+            await message.channel.basic_ack(message.delivery_tag, wait=False)
+        except AWAY as error:
+            log.debug("parked message will come again", reason=repr(error))
+
+    async def _is_stored(self, message: DeliveredMessage) -> bool:
+        try:
+            await self._parked.store(message)
+        except (DatabaseUnavailable, TimeoutError) as error:
+            log.warning("parked message stays in its queue", reason=str(error))
+            return False
+        return True
+
+
+def _require_choice(wanted: ParkedFilter) -> None:
+    if wanted.is_empty:
+        raise InvalidInput("Say which messages: ids, queue, message_type or reason.")
+
+
+def _decision(request: ReplayParked | DiscardParked, state: str) -> tuple[object, ...]:
+    trace = tracing.current()
+    return (*_arguments(request.wanted), state, request.actor, trace.request_id if trace else None)
+
+
+def _arguments(wanted: ParkedFilter) -> tuple[object, ...]:
+    return wanted.ids, wanted.queue, wanted.message_type, wanted.reason
+
+
+def _message(row: asyncpg.Record) -> ParkedMessage:
+    return ParkedMessage.model_validate({name: row[name] for name in ParkedMessage.model_fields})
+
+
+def _readable(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
+
+
+# What was parked may be anything: nothing in it may keep it from being stored, or it would come for ever.
+def _storable(value: str | None) -> str:
+    return (value or "").replace("\0", "\ufffd")
+
+
+def _count(attempts: object) -> int:
+    return attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1
+
+
+def _moment(epoch_ms: object) -> datetime | None:
+    if not (isinstance(epoch_ms, int) and 0 <= epoch_ms < _LATEST_MS):
+        return None
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
+
+
+def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """What parking would have said, of a message that the broker has parked itself.
+
+    Its moment is the same each time that the broker delivers it. The broker tells it in whole seconds: a
+    message that was sent later than that has died later.
+    """
+    deaths = headers.get("x-death")
+    if not (isinstance(deaths, list) and deaths and isinstance(deaths[0], dict)):
+        return {}
+    told: dict[str, Any] = {
+        names.QUEUE: str(deaths[0].get("queue", "")),
+        names.REASON: _DELIVERY_LIMIT,
+        names.ERROR: _DIED,
+    }
+    died_at, sent_at = deaths[0].get("time"), headers.get(names.SENT_AT)
+    if isinstance(died_at, datetime):
+        died_ms = int(died_at.timestamp() * 1000)
+        told[names.PARKED_AT] = max(died_ms, sent_at) if isinstance(sent_at, int) else died_ms
+    return told

@@ -1,0 +1,173 @@
+"""What every service stands on: database, broker, outbox relay, health; opened and closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+
+from chassis import inbox, logging, metrics, migrations, redaction, spans
+from chassis.broker.answering import Answer, RpcServer
+from chassis.broker.consumer import Consumer, Handler
+from chassis.broker.messaging import Messaging
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable
+from chassis.health import Health
+from chassis.outbox import Relay
+from chassis.parked import Parked, ParkedKeeper
+from chassis.postgres import Postgres
+from chassis.settings import Settings
+from chassis.supervision import Tasks
+from chassis.watchdog import Watchdog
+from contracts.message import Message, Request
+from contracts.topology import TOPOLOGIES, rpc_queue
+
+log = logging.get(__name__)
+
+_LOOK_EVERY_S = 5
+_CLEAN_EVERY_S = 600
+_CLOSE_S = 5
+_MOMENT_S = 1
+
+
+class ServiceRuntime:
+    """The parts shared by all services. `package` names the folder of migrations.
+
+    Opening never waits: a service without its database or broker is alive, not ready, and says why.
+    """
+
+    def __init__(self, settings: Settings, *, service: str, package: str) -> None:
+        self.settings = settings
+        self.service = service
+        self._package = package
+        self.health = Health()
+        self.tasks = Tasks()
+        self.postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=settings.postgres_pool_size)
+        self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
+        self.relay = Relay(self.postgres, self.messaging.publisher)
+        self.parked = Parked(self.postgres, replayed=self.relay.wake)
+        self.messaging.listen(ParkedKeeper(service, self.parked).attach)
+        self._watchdog = Watchdog()
+        metrics.describe_build(f"tickwire-{service}")
+        self._starting: str | None = "starting"
+        self._on_database: list[Callable[[], Awaitable[None]]] = []
+
+    def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Run `hook` when the database is there and migrated, before any message is consumed."""
+        self._on_database.append(hook)
+
+    def consume(
+        self,
+        queue: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        concurrency: int = 1,
+        prefetch: int = 200,
+        deadline_s: float = 60,
+    ) -> None:
+        """Handle the messages of `queue`; before `open`."""
+        self.parked.expect(queue)
+        self.messaging.consume(
+            Consumer(
+                queue,
+                handlers,
+                service=self.service,
+                postgres=self.postgres,
+                publisher=self.messaging.publisher,
+                concurrency=concurrency,
+                prefetch=prefetch,
+                deadline_s=deadline_s,
+            )
+        )
+
+    def answer(self, handlers: Mapping[type[Request], Answer]) -> None:
+        """Answer requests to this service; before `open`."""
+        name = rpc_queue(self.service)
+        queue = next(queue for queue in self.messaging.topology.queues if queue.name == name)
+        self.messaging.answer(
+            RpcServer(queue, {**handlers, **self.parked.answers()}, publisher=self.messaging.publisher)
+        )
+
+    async def open(self) -> None:
+        """Start everything in the background."""
+        spans.configure(
+            service=self.service, endpoint=self.settings.otlp_endpoint, ratio=self.settings.trace_ratio
+        )
+        self.health.add("startup", lambda: self._starting)
+        self.health.add("database", self.postgres.check)
+        self.health.add_vital("tasks", self.tasks.check)
+        metrics.READY.set_function(lambda: not self.health.reasons())
+        self.tasks.start("startup", self._start())
+        self.tasks.start("drain", self._drain_at_stop())
+        self.tasks.supervise("loop watchdog", self._watchdog.run)
+
+    async def close(self) -> None:
+        """Unready, stop consuming, settle what is in hand, empty the outbox, close.
+
+        All of it within one grace, which began when the process was asked to stop. Each of the last steps
+        gets a moment even when the grace is over.
+        """
+        deadline = self.health.stop(self.settings.shutdown_grace_s)
+        await self.messaging.drain(deadline)
+        await self._flush(deadline)
+        await self.tasks.close()
+        await self.messaging.close()
+        await self.postgres.close(_at_most(_CLOSE_S, deadline))
+        await asyncio.to_thread(spans.close)
+
+    async def _drain_at_stop(self) -> None:
+        # Beside the requests that are still being answered: the doors close only after them.
+        await self.messaging.drain(await self.health.stopping())
+
+    async def _start(self) -> None:
+        await self.postgres.open()
+        while not await self._prepare_database():
+            await asyncio.sleep(1)
+        self.tasks.supervise("database watch", self.postgres.watch)
+        self.tasks.supervise("outbox relay", self.relay.run)
+        self.tasks.supervise("inbox cleaning", self._clean_inbox)
+        self.tasks.supervise("parked messages", self._look_after_parked)
+        self.messaging.start(self.tasks, self.health)
+        self._starting = None
+        log.info("started")
+
+    async def _prepare_database(self) -> bool:
+        try:
+            async with self.postgres.connection() as connection:
+                await migrations.migrate(connection, self._package)
+            for hook in self._on_database:
+                await hook()
+        except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
+            self._starting = f"preparing the database: {redaction.safe_message(error)}"
+            log.warning("waiting for the database", reason=redaction.safe_message(error))
+            return False
+        return True
+
+    async def _flush(self, deadline: Deadline) -> None:
+        try:
+            async with asyncio.timeout(_at_most(_CLOSE_S, deadline)):
+                await self.relay.flush()
+        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            # The rows are committed: the next start, or another replica, brings them to the broker.
+            log.warning("outbox not emptied", reason=redaction.safe_message(error))
+
+    async def _clean_inbox(self) -> None:
+        while True:
+            try:
+                await inbox.clean(self.postgres)
+            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("inbox not cleaned", reason=redaction.safe_message(error))
+            await asyncio.sleep(_CLEAN_EVERY_S)
+
+    async def _look_after_parked(self) -> None:
+        while True:
+            try:
+                await self.parked.measure_and_clean()
+            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning("parked messages not counted", reason=redaction.safe_message(error))
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _at_most(seconds: float, deadline: Deadline) -> float:
+    return max(_MOMENT_S, min(seconds, deadline.remaining_s()))

@@ -1,0 +1,92 @@
+"""Background tasks that belong to a service: named, kept going, watched, and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from chassis import logging, metrics, redaction
+
+log = logging.get(__name__)
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+# Who ran for so long begins with the short pause again.
+_STABLE_AFTER_S = 60.0
+
+
+class Tasks:
+    """The long-lived tasks of one process.
+
+    What is kept outlives every error; a task that dies all the same fails the liveness of the process.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._died: dict[str, str] = {}
+        self._closing = False
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine` until it ends or `close` is called; an error ends it, and with it the process."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(self._ended)
+
+    def supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run `loop`, which has no end of its own, until `close` is called."""
+        self.start(name, keep_going(name, loop))
+
+    def check(self) -> str | None:
+        """The liveness check: which task has died, and why."""
+        return "; ".join(f"{name} died: {why}" for name, why in self._died.items()) or None
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        self._closing = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._closing:
+            return
+        # Cancelled by nobody of us is dead too, and would be so without a word.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self._died[task.get_name()] = redaction.safe_message(error)
+        log.error("background task died", task=task.get_name(), exc_info=error)
+
+
+async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run `loop`, and begin it again after an error that it does not expect, or an end that it has not.
+
+    Each time is logged and counted, and followed by a longer pause, up to 30 s. `loop` keeps what must
+    outlive an error outside of itself. A cancellation of the task ends it.
+    """
+    pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
+    while True:
+        began = time.monotonic()
+        error = await _failure_of(loop)
+        if time.monotonic() - began > _STABLE_AFTER_S:
+            pause_s = _FIRST_PAUSE_S
+        failures.inc()
+        log.error("background task failed, beginning it again", task=name, pause_s=pause_s, exc_info=error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _failure_of(loop: Callable[[], Awaitable[None]]) -> BaseException:
+    try:
+        await loop()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # A library has rejected what was waited for with it: nobody has asked this task to end.
+        return error
+    except Exception as error:
+        return error
+    return RuntimeError("ended although it has no end")

@@ -1,0 +1,1 @@
+"""Short routes: thin aliases of `/v1` routes."""

@@ -1,0 +1,1 @@
+"""Batches and tasks at the gateway: accept, upload, report."""

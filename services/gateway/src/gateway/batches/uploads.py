@@ -1,0 +1,159 @@
+"""NDJSON uploads: lines are checked and cut into messages while they arrive; nothing is held as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import orjson
+
+from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.errors import InvalidInput, PayloadTooLarge
+from contracts.batches import AppendItems
+from contracts.message import FieldError
+from contracts.topology import COMMANDS
+from gateway.errors import UploadStalled
+from gateway.http import documents
+
+CHUNK_ITEMS = 500
+_CHUNK_BYTES = 512 * 1024
+_LONGEST_LINE = 256 * 1024
+_MOST_ITEMS = 5_000_000
+_MOST_CUSTOM_ID = 255
+
+
+@dataclass
+class Cutter:
+    """Turns the bytes of an upload into runs of items.
+
+    `feed` takes what arrives and gives the runs that are complete; `finish` gives the last one. Raises
+    `InvalidInput` with the line's number for a line that is not an item, or repeats a custom_id.
+    """
+
+    total: int = 0
+    _rest: bytes = b""
+    _lines: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _line_number: int = 0
+    # 8 bytes an id: a million custom ids stay below 100 MB. A clash of hashes is one in 10^13 then.
+    _custom_ids: set[int] = field(default_factory=set)
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Take more bytes; gives runs of at most 500 items, each item in JSON."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            raise PayloadTooLarge(f"Line {self._line_number + 1} is longer than {_LONGEST_LINE} bytes.")
+        runs = []
+        for line in lines:
+            run = self._take(line)
+            if run:
+                runs.append(run)
+        return runs
+
+    def finish(self) -> list[bytes]:
+        """The last run, maybe empty. Raises `InvalidInput` when the upload held no item at all."""
+        run = self._take(self._rest) or []
+        self._rest = b""
+        if not self.total:
+            raise InvalidInput("The upload has no items: send one JSON object a line.")
+        return run + self._cut()
+
+    def _take(self, line: bytes) -> list[bytes] | None:
+        self._line_number += 1
+        line = line.strip()
+        if not line:
+            return None
+        self._lines.append(self._item(line))
+        self._size += len(line)
+        self.total += 1
+        if self.total > _MOST_ITEMS:
+            raise PayloadTooLarge(f"A batch has at most {_MOST_ITEMS} items.")
+        return self._cut() if len(self._lines) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES else None
+
+    def _cut(self) -> list[bytes]:
+        run, self._lines, self._size = self._lines, [], 0
+        return run
+
+    def _item(self, line: bytes) -> bytes:
+        if len(line) > _LONGEST_LINE:
+            raise PayloadTooLarge(f"Line {self._line_number} is longer than {_LONGEST_LINE} bytes.")
+        try:
+            item = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise self._wrong(f"is not JSON: {error.msg}") from None
+        if not isinstance(item, dict) or "payload" not in item or not item.keys() <= {"custom_id", "payload"}:
+            raise self._wrong("must be an object with 'payload' and maybe 'custom_id'")
+        refused = documents.refusal(line, item)
+        if refused is not None:
+            raise self._wrong(f"cannot be taken: {refused.detail[:-1]}")
+        custom_id = item.get("custom_id")
+        if custom_id is not None:
+            self._require_new(custom_id)
+        return line
+
+    def _require_new(self, custom_id: object) -> None:
+        if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= _MOST_CUSTOM_ID:
+            raise self._wrong(f"has a custom_id that is not a text of 1 to {_MOST_CUSTOM_ID} characters")
+        known = len(self._custom_ids)
+        self._custom_ids.add(hash(custom_id))
+        if len(self._custom_ids) == known:
+            raise self._wrong(f"repeats the custom_id {custom_id!r}")
+
+    def _wrong(self, what: str) -> InvalidInput:
+        detail = f"Line {self._line_number} {what}."
+        return InvalidInput(detail, errors=[FieldError(pointer=f"/{self._line_number - 1}", detail=detail)])
+
+
+def message(batch_id: UUID, owner_id: str, offset: int, run: list[bytes]) -> Outgoing:
+    """An `AppendItems` command built around lines that are JSON already."""
+    head = orjson.dumps({"batch_id": str(batch_id), "owner_id": owner_id, "offset": offset})
+    return Outgoing(
+        exchange=COMMANDS,
+        routing_key=AppendItems.queue,
+        body=head[:-1] + b',"items":[' + b",".join(run) + b"]}",
+        message_type=AppendItems.message_type,
+        message_id=str(new_id()),
+        headers=stamp(tenant=owner_id),
+    )
+
+
+@dataclass
+class Source:
+    """The parts of an upload as they come from the network, each within `patience_s` seconds.
+
+    `has_read` hears how many bytes were dealt with, which lets more come; `digest` sees all of them.
+    Raises `UploadStalled` when no part comes.
+    """
+
+    parts: AsyncIterator[bytes]
+    has_read: Callable[[int], None]
+    digest: hashlib._Hash
+    patience_s: float = 60
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (part := await self._next()) is not None:
+            self.digest.update(part)
+            yield part
+            self.has_read(len(part))
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await anext(self.parts, None)
+        except TimeoutError:
+            raise UploadStalled(f"Nothing came for {self.patience_s:.0f} s; send the upload again.") from None
+
+
+async def cut(source: AsyncIterable[bytes], cutter: Cutter) -> AsyncIterator[list[bytes]]:
+    """The runs of an upload as they are complete."""
+    async for part in source:
+        for run in cutter.feed(part):
+            yield run
+            # A fast client must not starve the rest of the gateway.
+            await asyncio.sleep(0)
+    last = cutter.finish()
+    if last:
+        yield last

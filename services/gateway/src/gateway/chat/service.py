@@ -1,0 +1,167 @@
+"""Chat: a message is in PostgreSQL before anybody sees it, and every gateway shows all of them in order."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from chassis import logging
+from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.broker.rabbitmq import Publisher
+from chassis.errors import DatabaseUnavailable, InvalidInput, Unavailable
+from contracts.topology import LIVE
+from gateway.chat.repository import ChatMessage, RoomRepository
+from gateway.identity.keys import Principal
+from gateway.realtime.hub import Hub, Publication
+
+log = logging.get(__name__)
+
+MESSAGE_TYPE = "gateway.chat-posted.v1"
+_CATCH_UP = 300
+_CATCH_UP_EVERY_S = 5.0
+_LONGEST_TEXT = 4000
+_LARGEST_DATA = 16 * 1024
+
+
+@dataclass
+class _Shown:
+    """Up to which offset a room was shown here, and the lock that keeps its messages in order."""
+
+    offset: int
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Chat:
+    """Posts to rooms and shows what is posted, here or through another gateway.
+
+    The broker only says that there is something new. What is shown comes in the order of the offsets; a
+    gap, or silence, is filled from the database.
+    """
+
+    def __init__(self, repository: RoomRepository, hub: Hub, publisher: Publisher) -> None:
+        self.repository = repository
+        self._hub = hub
+        self._publisher = publisher
+        self._gateway = uuid4().hex
+        self._shown: dict[str, _Shown] = {}
+
+    async def post(self, room: str, principal: Principal, data: Any) -> ChatMessage:
+        """Append to a room and show it to everybody; raises `NotFound` or `InvalidInput`."""
+        _check(data)
+        message = await self.repository.add(room, principal.owner_id, principal.user_name, data)
+        await self._try_to_show(room, message)
+        await self._tell_others(message)
+        return message
+
+    async def follow(self, room: str, *, at_least: int = 0) -> int:
+        """Begin to show a room here; gives the offset up to which it was shown.
+
+        Who has seen `at_least` somewhere else may be ahead of what this gateway has heard: it looks then.
+        """
+        shown = self._shown.get(room)
+        if shown is None:
+            found = await self.repository.get(room)
+            shown = self._shown.setdefault(room, _Shown(found.last_offset))
+        if shown.offset < at_least:
+            await self._show(room, None)
+        return shown.offset
+
+    async def heard(self, body: bytes) -> None:
+        """Another gateway said that a message was posted."""
+        news = orjson.loads(body)
+        if news["gateway"] == self._gateway or news["room"] not in self._shown:
+            return
+        created_at = datetime.fromisoformat(news["created_at"])
+        message = ChatMessage(
+            news["room"], news["offset"], news["user_id"], news["user_name"], news["data"], created_at
+        )
+        await self._try_to_show(message.room, message)
+
+    async def catch_up(self) -> None:
+        """Look every few seconds for messages whose announcement was lost, for ever."""
+        while True:
+            await asyncio.sleep(_CATCH_UP_EVERY_S)
+            for room in list(self._shown):
+                if not self._hub.has_listeners(f"chat:{room}"):
+                    del self._shown[room]
+                    continue
+                await self._try_to_show(room, None)
+
+    async def _try_to_show(self, room: str, news: ChatMessage | None) -> None:
+        try:
+            await self._show(room, news)
+        except DatabaseUnavailable as error:
+            # What is posted is stored: it is shown when the room is caught up.
+            log.warning("room not caught up", room=room, reason=error.detail)
+
+    async def _show(self, room: str, news: ChatMessage | None) -> None:
+        shown = self._shown.get(room)
+        if shown is None:
+            return
+        async with shown.lock:
+            if news is None or news.offset > shown.offset + 1:
+                await self._fill_gap(room, shown)
+            if news is not None:
+                self._publish(shown, [news])
+
+    async def _fill_gap(self, room: str, shown: _Shown) -> None:
+        page = await self.repository.after(room, shown.offset, _CATCH_UP)
+        while page:
+            self._publish(shown, page)
+            is_last = len(page) < _CATCH_UP
+            page = [] if is_last else await self.repository.after(room, shown.offset, _CATCH_UP)
+
+    def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
+        for message in messages:
+            if message.offset > shown.offset:
+                shown.offset = message.offset
+                self._hub.publish(publication(message))
+
+    async def _tell_others(self, message: ChatMessage) -> None:
+        news = {
+            "gateway": self._gateway,
+            "room": message.room,
+            "offset": message.offset,
+            "user_id": message.user_id,
+            "user_name": message.user_name,
+            "data": message.data,
+            "created_at": message.created_at,
+        }
+        outgoing = Outgoing(
+            exchange=LIVE,
+            routing_key="chat",
+            body=orjson.dumps(news),
+            message_type=MESSAGE_TYPE,
+            message_id=str(new_id()),
+            headers=stamp(),
+            persistent=False,
+        )
+        try:
+            await self._publisher.send(outgoing)
+        except Unavailable as error:
+            # The message is stored: the other gateways find it when they catch up.
+            log.debug("other gateways not told", reason=error.detail)
+
+
+def publication(message: ChatMessage) -> Publication:
+    """A message as its channel shows it."""
+    # What the sender wrote comes first: it cannot change who the sender is.
+    data = {**_as_object(message.data), "user_id": message.user_id, "user": message.user_name}
+    ts = message.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return Publication(f"chat:{message.room}", message.offset, ts, data)
+
+
+def _as_object(data: Any) -> dict[str, Any]:
+    return data if isinstance(data, dict) else {"text": data}
+
+
+def _check(data: Any) -> None:
+    if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
+        raise InvalidInput("A chat message is an object with a 'text' that is not empty.")
+    if len(data["text"]) > _LONGEST_TEXT or len(orjson.dumps(data)) > _LARGEST_DATA:
+        raise InvalidInput(f"A chat message has at most {_LONGEST_TEXT} characters of text.")

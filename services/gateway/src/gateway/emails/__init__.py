@@ -1,0 +1,1 @@
+"""E-mails at the gateway: accept, report."""

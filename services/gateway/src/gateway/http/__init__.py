@@ -1,0 +1,1 @@
+"""The HTTP edge that every feature uses and that knows none of them."""

@@ -1,0 +1,1 @@
+"""One answer gathered from several services."""

@@ -1,0 +1,46 @@
+"""A small service of two: one end consumes and answers, the other publishes and asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from chassis.runtime import ServiceRuntime
+from chassis.settings import Settings
+from support.databases import FreshDatabase
+from support.waiting import until
+
+
+@asynccontextmanager
+async def running(runtime: ServiceRuntime) -> AsyncIterator[ServiceRuntime]:
+    """Open `runtime`, wait until it is ready, and close it."""
+    await runtime.open()
+    try:
+        await until(lambda: runtime.health.reasons() == {}, what=lambda: str(runtime.health.reasons()))
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+class Bench:
+    """Builds runtimes on the test's servers and closes them in the end."""
+
+    def __init__(self, broker_url: str, fresh_database: FreshDatabase, stack: AsyncExitStack) -> None:
+        self._broker_url = broker_url
+        self._fresh_database = fresh_database
+        self._stack = stack
+
+    async def build(self, service: str, *, dsn: str | None = None) -> ServiceRuntime:
+        """A runtime of `service`, not opened yet."""
+        settings = Settings.model_validate(
+            {
+                "rabbitmq_url": self._broker_url,
+                "postgres_dsn": dsn or await self._fresh_database(),
+                "shutdown_grace_s": 5,
+            }
+        )
+        return ServiceRuntime(settings, service=service, package="support.sample_service")
+
+    async def run(self, runtime: ServiceRuntime) -> ServiceRuntime:
+        """Open `runtime` until the end of the test."""
+        return await self._stack.enter_async_context(running(runtime))

@@ -1,0 +1,156 @@
+"""A post office for the tests: the email service's own parts on a real database and a scripted relay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from chassis import outbox
+from chassis.broker.envelope import new_id
+from chassis.broker.rabbitmq import Publisher
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Postgres
+from contracts.emails import Email, SendEmail
+from emailer import intake, repository
+from emailer.attempts import Patience
+from emailer.dispatcher import Dispatcher
+from emailer.route import Route
+from emailer.smtp import Relay
+from support.doubles import smtp as double
+from support.waiting import until
+
+OWNER = "owner-1"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a dispatcher of the tests works: quick, and one minute of the schedule is 30 ms."""
+
+    patience: Patience = field(default_factory=lambda: Patience(scale=0.0005))
+    connections: int = 3
+    window: int = 50
+    lease_s: float = 30
+    deliveries: int = 100
+    timeout_s: float = 5
+    pause_s: float = 0.05
+    relay: Callable[[Relay], Relay] = lambda relay: relay
+
+
+def mail(**fields: Any) -> SendEmail:
+    """A command to send a mail to `reader@example.com`."""
+    usual = {
+        "email_id": new_id(),
+        "owner_id": OWNER,
+        "to": ["reader@example.com"],
+        "subject": "Hello",
+        "text": "Hello reader\n",
+        "accepted_at": datetime.now(UTC),
+    }
+    return SendEmail.model_validate(usual | fields)
+
+
+class PostOffice:
+    """Stores mails, runs dispatchers, and reads what the record says."""
+
+    def __init__(self, postgres: Postgres, server: double.SmtpServer, *, dsn: str) -> None:
+        self.dsn = dsn
+        self.postgres = postgres
+        self.server = server
+
+    async def accept(self, *commands: SendEmail) -> None:
+        """Store the mails of `commands`."""
+        accepted = [
+            intake.accept(
+                command, default_sender="Tickwire <no-reply@tickwire.example>", expires_after_s=86_400
+            )
+            for command in commands
+        ]
+        async with self.postgres.transaction() as connection:
+            await repository.store(connection, accepted, traces=[(None, None)] * len(accepted))
+
+    async def read(self, command: SendEmail) -> Email:
+        """The mail as its owner sees it."""
+        async with self.postgres.connection() as connection, repository.snapshot(connection):
+            found = await repository.find(connection, command.email_id, owner_id=command.owner_id)
+        assert found is not None
+        return found
+
+    async def reaches(self, command: SendEmail, status: str) -> Email:
+        """Wait until the mail's status is `status`, and recorded as such."""
+        seen: list[Email] = []
+
+        async def reached() -> bool:
+            # A test may have cut this very connection.
+            with contextlib.suppress(DatabaseUnavailable):
+                seen.append(await self.read(command))
+            return bool(seen) and seen[-1].status == status
+
+        await until(reached, what=lambda: f"{status}: {seen[-1:]}")
+        return seen[-1]
+
+    async def events(self) -> list[dict[str, Any]]:
+        """The events in the outbox, oldest first."""
+        async with self.postgres.connection() as connection:
+            rows = await connection.fetch("SELECT body FROM outbox ORDER BY id")
+        return [orjson.loads(row["body"]) for row in rows]
+
+    async def cut_database_connections(self) -> None:
+        """Break every connection to the database but the one that asks for it."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        finally:
+            await connection.close()
+
+    def dispatcher(self, terms: Terms = Terms()) -> tuple[Dispatcher, Route]:
+        """A dispatcher on this database that hands over to the scripted relay."""
+        relay = Relay("127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s)
+        route = Route(
+            terms.relay(relay),
+            deliveries=terms.deliveries,
+            idle_s=30,
+            pause_s=terms.pause_s,
+            authentication_pause_s=terms.pause_s,
+        )
+        dispatcher = Dispatcher(
+            self.postgres,
+            route,
+            outbox.Relay(self.postgres, Publisher("amqp://127.0.0.1:1/")),
+            patience=terms.patience,
+            connections=terms.connections,
+            window=terms.window,
+            window_bytes=1 << 20,
+            lease_s=terms.lease_s,
+            poll_s=0.05,
+        )
+        return dispatcher, route
+
+    @asynccontextmanager
+    async def delivering(self, terms: Terms = Terms()) -> AsyncIterator[Dispatcher]:
+        """Run a dispatcher for the length of the block, and stop it as the service does."""
+        dispatcher, route = self.dispatcher(terms)
+        task = asyncio.create_task(dispatcher.run())
+        try:
+            yield dispatcher
+            await dispatcher.drain(5)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            route.close()
+
+
+def with_relay(**fields: Any) -> Terms:
+    """Terms with another relay."""
+    return Terms(relay=lambda relay: replace(relay, **fields))

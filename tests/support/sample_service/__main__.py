@@ -1,0 +1,60 @@
+"""A service of its own process: stores what it is told to cancel, and streams for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from chassis import asgi, logging
+from chassis.broker.consumer import InTransaction
+from chassis.broker.envelope import Delivery
+from chassis.http import add_ops_routes
+from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
+from chassis.settings import Settings, load
+from contracts.batches import INTAKE, CancelBatch
+from contracts.topology import BATCH_PROCESSOR
+
+
+async def store(connection: Connection, deliveries: Sequence[Delivery[Any]]) -> None:
+    await connection.executemany(
+        "INSERT INTO effects (name) VALUES ($1)", [(d.message.owner_id,) for d in deliveries]
+    )
+
+
+async def stream() -> AsyncIterator[bytes]:
+    while True:
+        yield b"still here\n"
+        await asyncio.sleep(0.1)
+
+
+def create_app(runtime: ServiceRuntime) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await runtime.open()
+        yield
+        await runtime.close()
+
+    app = FastAPI(lifespan=lifespan)
+    add_ops_routes(app, runtime.health)
+    app.add_api_route("/stream", lambda: StreamingResponse(stream()))
+    return app
+
+
+def main() -> None:
+    settings = load(Settings)
+    logging.configure(service=BATCH_PROCESSOR, level="INFO", style="json")
+    runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="support.sample_service")
+    runtime.consume(INTAKE, {CancelBatch: InTransaction(store)})
+    door = asgi.Listener(create_app(runtime), "127.0.0.1", int(os.environ["PORT"]))
+    asgi.serve([door], health=runtime.health, delay_s=0, grace_s=settings.shutdown_grace_s)
+
+
+if __name__ == "__main__":
+    main()

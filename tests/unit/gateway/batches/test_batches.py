@@ -1,0 +1,85 @@
+"""Batches and tasks as JSON: what is an item, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.batches.inputs import BatchInput, ResultsQuery, TaskInput, to_item
+
+
+@pytest.mark.parametrize(
+    ("value", "custom_id", "payload"),
+    [
+        (7, None, 7),
+        (None, None, None),
+        ([1, {"payload": 2}], None, [1, {"payload": 2}]),
+        ({"a": 1}, None, {"a": 1}),
+        ({"payload": 3}, None, 3),
+        ({"custom_id": "x", "payload": {"payload": 1}}, "x", {"payload": 1}),
+        ({"custom_id": None, "payload": 1}, None, 1),
+        ({"custom_id": "x"}, None, {"custom_id": "x"}),
+        ({"custom_id": "x", "payload": 1, "more": 2}, None, {"custom_id": "x", "payload": 1, "more": 2}),
+    ],
+)
+def test_only_custom_id_and_payload_together_are_unwrapped(
+    value: Any, custom_id: str | None, payload: Any
+) -> None:
+    item = to_item(value)
+    assert (item.custom_id, item.payload) == (custom_id, payload)
+
+
+@pytest.mark.parametrize("custom_id", [1, "", "x" * 256, [], {}])
+def test_a_custom_id_is_a_short_text(custom_id: object) -> None:
+    with pytest.raises(ValueError, match="custom_id"):
+        to_item({"custom_id": custom_id, "payload": 1})
+
+
+def test_the_same_custom_id_twice_is_refused() -> None:
+    items = [{"custom_id": "a", "payload": 1}, 5, {"custom_id": "a", "payload": 2}]
+    with pytest.raises(ValidationError, match="'a' is used twice"):
+        BatchInput(operation="echo", items=items)
+
+
+def test_a_repetition_at_the_end_of_a_large_batch_is_found_at_once() -> None:
+    items = [{"custom_id": str(number), "payload": 1} for number in range(50_000)]
+    started = time.process_time()
+    with pytest.raises(ValidationError):
+        BatchInput(operation="echo", items=[*items, {"custom_id": "49999", "payload": 1}])
+    # Linear work is a fraction of a second; comparing each with each took minutes of the event loop.
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("operation", ["", "Echo", "a b", "9a", "a\0", "x" * 101, "é"])
+def test_an_operation_has_a_plain_name(operation: str) -> None:
+    with pytest.raises(ValidationError):
+        BatchInput(operation=operation, items=[1])
+
+
+@pytest.mark.parametrize("items", [[], {}, "text", None])
+def test_items_are_a_list_of_at_least_one(items: Any) -> None:
+    with pytest.raises(ValidationError):
+        BatchInput(operation="echo", items=items)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"delay_s": -1}, {"delay_s": 31 * 86_400}, {"priority": 10}, {"unique_key": ""}, {"surprise": 1}],
+)
+def test_a_task_refuses_what_is_out_of_bounds(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TaskInput.model_validate({"operation": "echo", **change})
+
+
+def test_a_task_has_defaults() -> None:
+    task = TaskInput.model_validate({"operation": "echo"})
+    assert (task.payload, task.delay_s, task.priority, task.unique_key) == (None, 0, 5, None)
+
+
+def test_results_are_asked_for_in_pages_of_up_to_5000() -> None:
+    assert ResultsQuery().limit == 1000
+    with pytest.raises(ValidationError):
+        ResultsQuery(limit=5001)

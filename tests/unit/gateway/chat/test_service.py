@@ -1,0 +1,192 @@
+"""Chat: stored before it is shown, shown in order, gaps filled, on every gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import InvalidInput, NotFound
+from gateway.identity.keys import Principal
+from support.doubles.realtime import Exchange, Gateway, Rooms
+
+ANN = Principal(7, "Ann", "member", "k7", frozenset({"chat:write"}))
+
+
+def listen(gateway: Gateway, room: str = "lobby") -> list[tuple[int, str]]:
+    heard: list[tuple[int, str]] = []
+    gateway.hub.listen(f"chat:{room}", lambda p: heard.append((p.offset, p.data["text"])))
+    return heard
+
+
+async def say(gateway: Gateway, *texts: str) -> None:
+    for text in texts:
+        await gateway.chat.post("lobby", ANN, {"text": text})
+
+
+async def test_a_message_is_shown_here_and_on_the_other_gateway_once(
+    gateway: Gateway, other_gateway: Gateway
+) -> None:
+    here, there = listen(gateway), listen(other_gateway)
+    await gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby")
+    await say(gateway, "one", "two")
+    await say(other_gateway, "three")
+    assert here == there == [(1, "one"), (2, "two"), (3, "three")]
+
+
+async def test_a_room_that_nobody_follows_here_is_not_shown(gateway: Gateway, other_gateway: Gateway) -> None:
+    there = listen(other_gateway)
+    await say(gateway, "one")
+    assert there == []
+
+
+async def test_a_lost_announcement_is_made_good_by_the_next(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    there = listen(other_gateway)
+    await other_gateway.chat.follow("lobby")
+    exchange.loses = True
+    await say(gateway, "one", "two")
+    assert there == []
+    exchange.loses = False
+    await say(gateway, "three")
+    assert there == [(1, "one"), (2, "two"), (3, "three")]
+
+
+async def test_a_gap_of_many_pages_is_filled(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
+) -> None:
+    there = listen(other_gateway)
+    await other_gateway.chat.follow("lobby")
+    exchange.loses = True
+    await say(gateway, *[str(number) for number in range(1, 701)])
+    exchange.loses = False
+    await say(gateway, "701")
+    assert there == [(number, str(number)) for number in range(1, 702)]
+
+
+async def test_announcements_in_the_wrong_order_are_shown_in_the_right_one(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    there = listen(other_gateway)
+    await other_gateway.chat.follow("lobby")
+    exchange.loses = True
+    await say(gateway, "one", "two", "three")
+    for body in reversed(exchange.sent):
+        await other_gateway.chat.heard(body)
+    assert there == [(1, "one"), (2, "two"), (3, "three")]
+
+
+async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(gateway: Gateway) -> None:
+    heard = listen(gateway)
+    await gateway.chat.follow("lobby")
+    await asyncio.gather(*(say(gateway, f"m{number}") for number in range(50)))
+    assert [offset for offset, _ in heard] == list(range(1, 51))
+
+
+async def test_following_begins_where_the_room_stands(gateway: Gateway) -> None:
+    await say(gateway, "old")
+    heard = listen(gateway)
+    assert await gateway.chat.follow("lobby") == 1
+    await say(gateway, "new")
+    assert heard == [(2, "new")]
+
+
+async def test_who_has_seen_more_elsewhere_makes_this_gateway_look(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    there = listen(other_gateway)
+    await other_gateway.chat.follow("lobby")
+    exchange.loses = True
+    await say(gateway, "one", "two")
+    assert await other_gateway.chat.follow("lobby") == 0
+    assert await other_gateway.chat.follow("lobby", at_least=2) == 2
+    assert there == [(1, "one"), (2, "two")]
+
+
+async def test_a_room_that_does_not_exist_is_not_found(gateway: Gateway) -> None:
+    with pytest.raises(NotFound):
+        await gateway.chat.follow("nowhere")
+    with pytest.raises(NotFound):
+        await gateway.chat.post("nowhere", ANN, {"text": "x"})
+
+
+async def test_without_the_broker_a_message_is_stored_and_shown_here(
+    gateway: Gateway, exchange: Exchange, rooms: Rooms
+) -> None:
+    heard = listen(gateway)
+    await gateway.chat.follow("lobby")
+    exchange.is_away = True
+    await say(gateway, "one")
+    assert heard == [(1, "one")]
+    assert len(rooms.messages) == 1
+
+
+async def test_an_announcement_is_no_failure_while_the_database_is_away(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
+) -> None:
+    there = listen(other_gateway)
+    await other_gateway.chat.follow("lobby")
+    exchange.loses = True
+    await say(gateway, "one", "two")
+    rooms.is_away = True
+    await other_gateway.chat.heard(exchange.sent[-1])
+    assert there == []
+    rooms.is_away = False
+    await other_gateway.chat.heard(exchange.sent[-1])
+    assert there == [(1, "one"), (2, "two")]
+
+
+async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:
+    seen: list[Any] = []
+    gateway.hub.listen("chat:lobby", seen.append)
+    await gateway.chat.follow("lobby")
+    await gateway.chat.post("lobby", ANN, {"text": "x", "user": "Root", "user_id": "1", "colour": "red"})
+    assert seen[0].data == {"text": "x", "user": "Ann", "user_id": "7", "colour": "red"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "text",
+        [],
+        {},
+        {"text": 7},
+        {"text": "  \n"},
+        {"text": "x" * 4001},
+        {"text": "x", "more": "y" * 17_000},
+    ],
+)
+async def test_a_message_is_an_object_with_a_text_of_some_length(gateway: Gateway, data: Any) -> None:
+    with pytest.raises(InvalidInput):
+        await gateway.chat.post("lobby", ANN, data)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{}", b'{"gateway":"x"}', b'{"gateway":"x","room":"lobby","offset":1}']
+)
+async def test_an_announcement_that_is_none_raises_what_the_feed_catches(
+    gateway: Gateway, body: bytes
+) -> None:
+    await gateway.chat.follow("lobby")
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        await gateway.chat.heard(body)
+
+
+@given(st.data())
+async def test_whatever_is_lost_or_late_each_message_is_shown_once_and_in_order(data: st.DataObject) -> None:
+    rooms, exchange = Rooms(), Exchange()
+    here, there = Gateway(rooms, exchange), Gateway(rooms, exchange)
+    heard = listen(there)
+    await there.chat.follow("lobby")
+    exchange.loses = True
+    count = data.draw(st.integers(1, 8))
+    await say(here, *[str(number) for number in range(1, count + 1)])
+    for body in [*data.draw(st.lists(st.sampled_from(exchange.sent), max_size=12)), exchange.sent[-1]]:
+        await there.chat.heard(body)
+    assert heard == [(number, str(number)) for number in range(1, count + 1)]

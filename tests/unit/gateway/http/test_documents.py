@@ -1,0 +1,100 @@
+"""JSON that may come in: strict, keepable, and never a surprise for those behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import InvalidInput, MalformedInput
+from contracts.batches import Item
+from gateway.http import documents
+from gateway.http.documents import DEEPEST
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
+    ),
+)
+
+
+@given(JSON)
+def test_json_without_nul_comes_back_as_it_is(value: Any) -> None:
+    data = orjson.dumps(value)
+    if "\0" in repr(value).replace("\\x00", "\0"):
+        with pytest.raises(InvalidInput):
+            documents.load(data)
+    else:
+        assert documents.load(data) == value
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_json_or_refused_and_never_another_error(data: bytes) -> None:
+    try:
+        documents.load(data)
+    except (MalformedInput, InvalidInput):
+        return
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[1,]",
+        b"NaN",
+        b"[Infinity]",
+        b"1e999",
+        b'"\\ud800"',
+        b'"\xff"',
+        b"1,2",
+        b"'a'",
+        b"9" * 5000,
+    ],
+)
+def test_what_is_not_json_to_the_letter_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedInput):
+        documents.load(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "pointer"),
+    [
+        (b'"\\u0000"', ""),
+        (b'{"a":{"b":["x","y\\u0000"]}}', "/a/b/1"),
+        (b'{"a/b~c":"\\u0000"}', "/a~1b~0c"),
+        (b'{"a":{"k\\u0000":1}}', "/a"),
+        (b'"\\\\\\u0000"', ""),
+    ],
+)
+def test_a_nul_character_is_found_and_its_place_named(data: bytes, pointer: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        documents.load(data)
+    assert [error.pointer for error in refused.value.errors] == [pointer]
+
+
+@pytest.mark.parametrize("data", [b'"\\\\u0000"', b'"\\\\\\\\u0000"', b'"u0000"'])
+def test_a_backslash_and_u0000_as_text_are_no_nul(data: bytes) -> None:
+    assert "u0000" in documents.load(data)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("depth", [DEEPEST, DEEPEST + 1, 150, 300, 1000])
+def test_nesting_is_bounded_wherever_it_is(opening: bytes, depth: int) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+    data = opening * depth + b"1" + closing * depth
+    if depth <= DEEPEST:
+        assert Item.model_validate_json(b'{"payload":[[[' + data + b"]]]}")
+        documents.load(data)
+    else:
+        with pytest.raises(InvalidInput, match="nested"):
+            documents.load(data)
+
+
+def test_brackets_in_texts_and_side_by_side_are_not_nesting() -> None:
+    documents.load(b'["' + b"[" * 500 + b'"]')
+    documents.load(b"[" + b",".join([b"[]"] * 500) + b"]")

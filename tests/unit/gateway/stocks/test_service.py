@@ -1,0 +1,153 @@
+"""Quotes from the book when fresh, else one question for many who ask at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.deadlines import Deadline
+from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, ServiceError
+from contracts.stocks import GetQuotes
+from gateway.stocks.book import QuoteBook
+from gateway.stocks.service import StockService, symbol_of, symbols_of
+
+
+def quote(symbol: str, offset: int = 1) -> dict[str, Any]:
+    return {"symbol": symbol, "price": 1.0, "as_of": "x", "stream": {"epoch": "e", "offset": offset}}
+
+
+class Rpc:
+    """Stock-data in memory: knows every symbol but NOPE; counts the questions."""
+
+    def __init__(self) -> None:
+        self.questions: list[list[str]] = []
+        self.error: ServiceError | None = None
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def ask(self, request: GetQuotes, deadline: Deadline) -> bytes:
+        self.questions.append(list(request.symbols))
+        await self.go.wait()
+        if self.error:
+            raise self.error
+        known = [quote(symbol) for symbol in request.symbols if symbol not in ("NOPE", "LOST")]
+        errors = [{"symbol": "NOPE", "code": "unknown-symbol", "status": 404, "detail": "No such symbol."}]
+        return orjson.dumps({"quotes": known, "errors": errors if "NOPE" in request.symbols else []})
+
+
+@pytest.fixture
+def rpc() -> Rpc:
+    return Rpc()
+
+
+@pytest.fixture
+def book() -> QuoteBook:
+    return QuoteBook(fresh_s=60)
+
+
+@pytest.fixture
+def service(book: QuoteBook, rpc: Rpc) -> StockService:
+    untyped: Any = rpc
+    return StockService(book, untyped)
+
+
+async def ask(service: StockService, symbol: str, timeout_s: float = 5) -> Any:
+    return orjson.loads(await service.quote(symbol, Deadline.after(timeout_s)))
+
+
+async def test_a_hundred_who_ask_for_one_symbol_share_a_question(service: StockService, rpc: Rpc) -> None:
+    answers = await asyncio.gather(*(ask(service, "AAPL") for _ in range(100)))
+    assert rpc.questions == [["AAPL"]]
+    assert all(answer == quote("AAPL") for answer in answers)
+
+
+async def test_symbols_asked_for_at_the_same_moment_share_a_message(service: StockService, rpc: Rpc) -> None:
+    symbols = [f"S{number}" for number in range(250)]
+    await asyncio.gather(*(ask(service, symbol) for symbol in symbols))
+    assert [len(question) for question in rpc.questions] == [200, 50]
+
+
+async def test_an_unknown_symbol_does_not_spoil_its_neighbours(service: StockService) -> None:
+    answers: list[Any] = await asyncio.gather(
+        *(ask(service, symbol) for symbol in ("AAPL", "NOPE", "LOST")), return_exceptions=True
+    )
+    good, bad, lost = answers
+    assert good == quote("AAPL")
+    assert isinstance(bad, ServiceError)
+    assert (bad.code, bad.status) == ("unknown-symbol", 404)
+    assert isinstance(lost, ServiceError)
+    assert lost.status == 404
+
+
+async def test_everybody_who_waits_gets_the_error(service: StockService, rpc: Rpc) -> None:
+    rpc.error = BrokerUnavailable("away")
+    answers = await asyncio.gather(*(ask(service, "AAPL") for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, BrokerUnavailable) for answer in answers)
+    rpc.error = None
+    assert await ask(service, "AAPL") == quote("AAPL")
+
+
+async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(
+    service: StockService, rpc: Rpc
+) -> None:
+    rpc.go.clear()
+    patient = asyncio.create_task(ask(service, "AAPL"))
+    leaving = asyncio.create_task(ask(service, "AAPL"))
+    with pytest.raises(DeadlineExceeded):
+        await ask(service, "AAPL", timeout_s=0.01)
+    leaving.cancel()
+    rpc.go.set()
+    assert await patient == quote("AAPL")
+    assert len(rpc.questions) == 1
+
+
+async def test_only_what_is_not_fresh_is_asked_for(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
+    book.push([quote("AAPL", 9)])
+    found = await service.quotes(["MSFT", "AAPL", "NOPE"], Deadline.after(5))
+    assert rpc.questions == [["MSFT", "NOPE"]]
+    assert [q["symbol"] for q in found["quotes"]] == ["MSFT", "AAPL"]
+    assert found["quotes"][1]["stream"]["offset"] == 9
+    assert found["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
+
+
+async def test_fresh_quotes_need_nobody(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
+    book.push([quote("AAPL"), quote("MSFT")])
+    found = await service.quotes(["MSFT", "AAPL"], Deadline.after(5))
+    assert rpc.questions == []
+    assert found["errors"] == []
+
+
+@pytest.mark.parametrize("text", ["AAPL", "aapl", "BRK.B", "^GSPC", "EURUSD=X", "BF-B"])
+def test_a_symbol_is_in_upper_case(text: str) -> None:
+    assert symbol_of(text) == text.upper()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "AAPL\n", "A B", "A" * 16, "ÄPL", "A/B", "A\0", "\uff21\uff21", "\u0131"]
+)
+def test_what_is_no_symbol_is_invalid(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        symbol_of(text)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_symbol_or_invalid(text: str) -> None:
+    try:
+        symbol = symbol_of(text)
+    except InvalidInput:
+        return
+    assert symbol.isascii()
+    assert 1 <= len(symbol) <= 15
+
+
+def test_a_list_of_symbols_names_each_once() -> None:
+    assert symbols_of(" aapl, MSFT,,AAPL ") == ["AAPL", "MSFT"]
+    assert len(symbols_of(",".join(f"S{n}" for n in range(200)))) == 200
+    for wrong in ("", ",", ",".join(f"S{n}" for n in range(201)), "AAPL;MSFT"):
+        with pytest.raises(InvalidInput):
+            symbols_of(wrong)
