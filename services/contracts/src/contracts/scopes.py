@@ -1,0 +1,61 @@
+"""The rights that a key can carry: one name each, used by every door and by operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """A right of an API key; what a key may really do is also limited by the role of its user."""
+
+    QUOTES_READ = "quotes:read"
+    ALERTS_READ = "alerts:read"
+    ALERTS_WRITE = "alerts:write"
+    EMAILS_SEND = "emails:send"
+    EMAILS_READ = "emails:read"
+    TEMPLATES_WRITE = "templates:write"
+    DOMAINS_WRITE = "domains:write"
+    BATCHES_READ = "batches:read"
+    BATCHES_WRITE = "batches:write"
+    SCHEDULES_WRITE = "schedules:write"
+    CHAT_READ = "chat:read"
+    CHAT_WRITE = "chat:write"
+    WEBHOOKS_WRITE = "webhooks:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    ADMIN = "admin"
+
+
+MEANINGS: Mapping[Scope, str] = {
+    Scope.QUOTES_READ: "Read quotes, bars, indicators and the market calendar.",
+    Scope.ALERTS_READ: "Read your own price alerts.",
+    Scope.ALERTS_WRITE: "Create and delete your own price alerts.",
+    Scope.EMAILS_SEND: "Send e-mails.",
+    Scope.EMAILS_READ: "Read your own e-mails and their delivery.",
+    Scope.TEMPLATES_WRITE: "Create and change mail templates.",
+    Scope.DOMAINS_WRITE: "Create and verify sender domains.",
+    Scope.BATCHES_READ: "Read your own batches and tasks, and the list of operations.",
+    Scope.BATCHES_WRITE: "Create and cancel batches and tasks.",
+    Scope.SCHEDULES_WRITE: "Create and change schedules.",
+    Scope.CHAT_READ: "Read chat rooms, their messages and who is present.",
+    Scope.CHAT_WRITE: "Create chat rooms and post messages.",
+    Scope.WEBHOOKS_WRITE: "Create and change webhooks.",
+    Scope.KEYS_READ: "List your own API keys.",
+    Scope.KEYS_WRITE: "Create and revoke your own API keys.",
+    Scope.USERS_READ: "Read all users.",
+    Scope.USERS_WRITE: "Create and change users.",
+    Scope.ADMIN: "Administer the installation: everything, for every owner. Only for administrators.",
+}
+
+# A member can hold these; the rest is for administrators, whatever the key says.
+FOR_MEMBERS: frozenset[Scope] = frozenset(Scope) - {Scope.ADMIN, Scope.USERS_READ, Scope.USERS_WRITE}
+
+
+def allowed(scopes: frozenset[Scope], *, is_administrator: bool) -> frozenset[Scope]:
+    """Return the effective rights of a key: its scopes within what the role of its user allows now."""
+    if not is_administrator:
+        return scopes & FOR_MEMBERS
+    return frozenset(Scope) if Scope.ADMIN in scopes else scopes
