@@ -40,7 +40,7 @@ class Backlog:
 
 async def try_lock(connection: Connection) -> bool:
     """Whether this transaction is the only one that dispatches now."""
-    return bool(await connection.fetchval(_SQL["lead"]))
+    return bool(await connection.fetchval(_SQL["try_lock"]))
 
 
 async def promote(connection: Connection) -> None:

@@ -1,4 +1,4 @@
--- name: lead
+-- name: try_lock
 SELECT pg_try_advisory_xact_lock(5840130411726)
 
 -- name: dispatch_chunks

@@ -1,4 +1,4 @@
--- name: make_room
+-- name: ensure_rows
 INSERT INTO batches (id, owner_id)
 SELECT id, owner_id FROM unnest($1::uuid[], $2::text[]) AS new (id, owner_id)
 ON CONFLICT DO NOTHING
