@@ -25,6 +25,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import Conflict, Unavailable
 from contracts import batches
 from contracts.message import Command
+from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from support.waiting import until
 
@@ -43,13 +44,16 @@ class Stage:
     @property
     def operations(self) -> Mapping[str, Operation]:
         """By name: `gated` waits for `go` from item `free` on, `flaky` fails as often as its payload says,
-        `grumpy` refuses every third item.
+        `grumpy` refuses every third item, `guarded` needs a scope.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         return {
             "echo": ECHO,
             "email.send": EMAIL_SEND,
             "counted": self._operation("counted", self._count),
+            "guarded": self._operation(
+                "guarded", self._count, required_scopes=frozenset({Scope.QUOTES_READ})
+            ),
             "gated": self._operation("gated", self._wait, concurrency=2, chunk_size=10),
             "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),

@@ -76,6 +76,33 @@ async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, ca
     assert len(await caller.finished_events()) == 1
 
 
+async def test_a_batch_whose_owner_lacks_a_scope_of_the_operation_fails_and_runs_nothing(
+    service: Any, caller: Caller
+) -> None:
+    mail = {"to": ["a@example.org"], "text": "hello"}
+    batch = await caller.reach(await caller.submit("email.send", [mail], scopes=["batches:write"]))
+    assert (batch.status, batch.counts.skipped) == ("failed", 1)
+    assert batch.error["code"] == "insufficient-scope"
+    assert "emails:send" in batch.error["detail"]
+
+
+@pytest.mark.parametrize("scopes", [["batches:write", "quotes:read"], None])
+async def test_a_batch_runs_with_the_scope_of_its_operation_or_from_a_sender_that_tells_none(
+    service: Any, caller: Caller, scopes: list[str] | None
+) -> None:
+    batch = await caller.reach(await caller.submit("guarded", [1], scopes=scopes))
+    assert (batch.status, batch.counts.succeeded) == ("completed", 1)
+
+
+async def test_an_upload_is_refused_by_the_scopes_that_its_seal_tells(service: Any, caller: Caller) -> None:
+    id_ = new_id()
+    await caller.send(caller.append(id_, 0, [1, 2]))
+    seal = caller.seal(id_, 2, operation="guarded").model_copy(update={"scopes": ["batches:write"]})
+    await caller.send(seal)
+    batch = await caller.reach(id_)
+    assert (batch.status, batch.error["code"]) == ("failed", "insufficient-scope")
+
+
 async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None).model_copy(
         update={"items": [Item(custom_id="a", payload=1), Item(custom_id="a", payload=2)]}

@@ -59,3 +59,5 @@ async def test_the_operations_are_announced_at_the_start(
     await connection.close()
     announced = OperationsAnnounced.model_validate_json(message.body)
     assert {"echo", "email.send"} <= {operation.name for operation in announced.operations}
+    scopes = {operation.name: operation.required_scopes for operation in announced.operations}
+    assert (scopes["email.send"], scopes["echo"]) == (["emails:send"], [])

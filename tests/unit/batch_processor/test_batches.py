@@ -114,6 +114,22 @@ def test_a_second_description_does_not_change_the_first() -> None:
     assert batches.describe(known, replace(DESCRIPTION, operation="other")) == known
 
 
+@pytest.mark.parametrize(
+    ("scopes", "missing"),
+    [
+        (("batches:write",), ["emails:send"]),
+        ((), ["emails:send"]),
+        (("batches:write", "emails:send"), []),
+        (None, []),
+    ],
+)
+def test_scopes_are_missing_when_the_sender_told_them_and_they_do_not_cover_the_operation(
+    scopes: tuple[str, ...] | None, missing: list[str]
+) -> None:
+    batch = batches.describe(NEW, replace(DESCRIPTION, scopes=scopes))
+    assert batches.missing_scopes(batch, {"emails:send"}) == missing
+
+
 def test_running_items_are_never_more_than_what_is_left() -> None:
     batch = batches.record(started(10), Tally(succeeded=8), now=NOW)
     counts = batches.counts(batch, running=5)

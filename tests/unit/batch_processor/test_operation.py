@@ -8,6 +8,7 @@ import pytest
 
 from batch_processor import operations
 from batch_processor.operation import RetryPolicy
+from contracts.scopes import Scope
 
 
 def test_the_delay_grows_up_to_its_limit_and_ends_with_the_attempts() -> None:
@@ -28,3 +29,10 @@ def test_an_entry_point_that_leads_elsewhere_ends_the_start(monkeypatch: pytest.
     monkeypatch.setattr(operations, "entry_points", lambda group: [wrong])
     with pytest.raises(operations.InvalidOperation, match="not-echo"):
         operations.discover()
+
+
+def test_an_operation_needs_the_scope_of_the_route_that_has_the_same_effect() -> None:
+    found = operations.discover()
+    assert found["email.send"].required_scopes == {Scope.EMAILS_SEND}
+    assert found["stock.indicators"].required_scopes == {Scope.QUOTES_READ}
+    assert found["echo"].required_scopes == set()

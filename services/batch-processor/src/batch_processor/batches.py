@@ -6,6 +6,7 @@ that comes too late, twice or before its time changes nothing that it must not: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -21,7 +22,10 @@ FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "ex
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What `CreateBatch` and `SealBatch` both say of a batch; `options` is JSON text."""
+    """What `CreateBatch` and `SealBatch` both say of a batch; `options` is JSON text.
+
+    `scopes` are the owner's rights when the batch was accepted; None when the sender did not tell them.
+    """
 
     kind: Kind
     operation: str
@@ -29,6 +33,7 @@ class Description:
     not_before: datetime | None = None
     priority: int = 5
     options: str = "{}"
+    scopes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Batch:
     finished_at: datetime | None = None
     error_code: str | None = None
     error_detail: str | None = None
+    scopes: tuple[str, ...] | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -101,6 +107,7 @@ def describe(batch: Batch, description: Description) -> Batch:
         not_before=description.not_before,
         priority=description.priority,
         options=description.options,
+        scopes=description.scopes,
     )
 
 
@@ -188,6 +195,11 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
     if counted.done < (counted.total or 0):
         return counted
     return _end(counted, _final_status(counted), now=now)
+
+
+def missing_scopes(batch: Batch, required: Iterable[str]) -> list[str]:
+    """Return the scopes of `required` that the owner did not have; none when they are not known."""
+    return [] if batch.scopes is None else sorted(set(required) - set(batch.scopes))
 
 
 def counts(batch: Batch, *, running: int) -> Counts:

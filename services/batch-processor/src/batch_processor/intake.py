@@ -125,8 +125,13 @@ class Intake:
         return batches.start(batch, chunk_size=self._size(batch), now=now)
 
     async def _find_problem(self, connection: Connection, batch: Batch) -> tuple[str, str] | None:
-        if batch.operation not in self._operations:
+        operation = self._operations.get(batch.operation or "")
+        if operation is None:
             return "unknown-operation", f"There is no operation named {batch.operation!r}."
+        missing = batches.missing_scopes(batch, operation.required_scopes)
+        if missing:
+            detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which its owner lacks."
+            return "insufficient-scope", detail
         if batch.kind == "task":
             # Its only item came with it.
             return None
@@ -184,6 +189,7 @@ def _creation(message: CreateBatch) -> Change:
         not_before=message.not_before,
         priority=message.priority,
         options=_text(message.options),
+        scopes=None if message.scopes is None else tuple(message.scopes),
     )
     total = None if message.items is None else len(message.items)
     step = partial(_described, description=description, total=total)
@@ -196,6 +202,7 @@ def _sealing(message: SealBatch) -> Change:
         operation=message.operation,
         accepted_at=message.accepted_at,
         options=_text(message.options),
+        scopes=None if message.scopes is None else tuple(message.scopes),
     )
     return Change(
         message.batch_id, message.owner_id, partial(_described, description=description, total=message.total)

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from contracts.message import Command, Json, Request
+from contracts.scopes import Scope
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -74,11 +75,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Operation:
-    """A named function on an item. `run` gets a validated `payload` and gives a JSON value.
+    """A named function on an item. `run` takes a validated `payload` and returns a JSON value.
 
-    An item that is not done after `timeout_s` fails and is tried again. `run_texts` is for functions that
-    cost next to nothing: it gets the payloads of a whole chunk as JSON texts, unread, and gives the results
-    as JSON texts in the same order.
+    The owner of a batch needs all of `required_scopes`. An item that is not done after `timeout_s` fails
+    and is tried again. `run_texts` is for functions that cost next to nothing: it takes the payloads of a
+    whole chunk as JSON texts, unread, and returns the results as JSON texts in the same order.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Operation:
     payload: type[BaseModel] | None
     run: Callable[[Any, Context], Awaitable[Json]]
     run_texts: Callable[[Sequence[str]], Sequence[str]] | None = None
+    required_scopes: frozenset[Scope] = frozenset()
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     chunk_size: int = 100
     concurrency: int = 20

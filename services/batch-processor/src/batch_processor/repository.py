@@ -289,7 +289,9 @@ async def create_retry(
 
 
 def _batch(row: asyncpg.Record) -> Batch:
-    return Batch(**{name: row[name] for name in _BATCH_FIELDS})
+    values = {name: row[name] for name in _BATCH_FIELDS}
+    scopes = values.pop("scopes")
+    return Batch(**values, scopes=None if scopes is None else tuple(scopes))
 
 
 async def _by_batch(

@@ -112,7 +112,12 @@ class Resources:
 
     async def _announce(self) -> None:
         offered = [
-            batches.Operation(name=o.name, description=o.description, item_schema=o.item_schema)
+            batches.Operation(
+                name=o.name,
+                description=o.description,
+                item_schema=o.item_schema,
+                required_scopes=sorted(o.required_scopes),
+            )
             for o in self.operations.values()
         ]
         async with self.runtime.postgres.transaction() as connection:

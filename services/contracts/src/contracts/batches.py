@@ -19,6 +19,8 @@ Kind = Literal["batch", "task"]
 INTAKE = "batch-processor.intake"
 CHUNK = "batch-processor.chunk"
 
+_SCOPES = "effective scopes of the owner at acceptance; null from a sender that does not tell them"
+
 
 class Item(Contract):
     """One unit of work: what the operation gets, and the caller's own name for it."""
@@ -41,6 +43,7 @@ class CreateBatch(Command):
     priority: int = Field(default=5, ge=0, le=9)
     options: dict[str, Json] = Field(default_factory=dict)
     items: list[Item] | None = None
+    scopes: list[str] | None = Field(default=None, description=_SCOPES)
 
 
 class AppendItems(Command):
@@ -66,6 +69,7 @@ class SealBatch(Command):
     accepted_at: Moment
     options: dict[str, Json] = Field(default_factory=dict)
     total: int
+    scopes: list[str] | None = Field(default=None, description=_SCOPES)
 
 
 class AbandonBatch(Command):
@@ -223,11 +227,16 @@ class BatchFinished(Event):
 
 
 class Operation(Contract):
-    """A named function that batches and tasks run on each item; `item_schema` is a JSON Schema."""
+    """A named function that batches and tasks run on each item; `item_schema` is a JSON Schema.
+
+    A caller needs all of `required_scopes` to name it. They are texts here, so that a reader takes an
+    announcement with a scope that it does not know yet: nobody has such a scope.
+    """
 
     name: str
     description: str
     item_schema: dict[str, Json]
+    required_scopes: list[str] = Field(default_factory=list)
 
 
 class OperationsAnnounced(Event):

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from batch_processor.operation import Context, Operation
 from contracts.emails import Attachment, SendEmail
 from contracts.message import Json
+from contracts.scopes import Scope
 
 
 class Mail(BaseModel):
@@ -67,5 +68,6 @@ OPERATION = Operation(
     description="Sends one mail per item; the result names the mail, whose delivery is followed by its id.",
     payload=Mail,
     run=_send,
+    required_scopes=frozenset({Scope.EMAILS_SEND}),
     chunk_size=100,
 )

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from batch_processor import indicators
 from batch_processor.operation import Context, Operation
 from contracts.message import Json
+from contracts.scopes import Scope
 from contracts.stocks import Adjustment, Bar, Bars, GetBars
 
 _NAME = re.compile(rf"^({'|'.join(indicators.KINDS)}):([1-9]\d{{0,2}})$")
@@ -109,5 +110,6 @@ OPERATION = Operation(
     description="Simple moving averages and Wilder's relative strength index of a symbol's daily closes.",
     payload=Wish,
     run=_run,
+    required_scopes=frozenset({Scope.QUOTES_READ}),
     chunk_size=100,
 )

@@ -2,7 +2,7 @@
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail
+    error_code, error_detail, scopes
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -26,12 +26,13 @@ UPDATE batches AS batch SET
     started_at = new.started_at,
     finished_at = new.finished_at,
     error_code = new.error_code,
-    error_detail = new.error_detail
+    error_detail = new.error_detail,
+    scopes = new.scopes
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
-    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text
+    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[]
 )
 WHERE batch.id = new.id
 
@@ -45,14 +46,14 @@ WHERE id = $1
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail
+    error_code, error_detail, scopes
 FROM batches WHERE id = $1
 
 -- name: list_batches
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail
+    error_code, error_detail, scopes
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::uuid IS NULL OR id < $3)
