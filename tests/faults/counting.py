@@ -27,9 +27,8 @@ async def _run() -> None:
     runtime.consume(INTAKE, {CancelBatch: InTransaction(_count, group=200)}, prefetch=400)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await runtime.open()
-    await stop.wait()
-    await runtime.close()
+    async with runtime:
+        await stop.wait()
 
 
 if __name__ == "__main__":

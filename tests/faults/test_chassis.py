@@ -270,12 +270,9 @@ async def test_a_message_that_never_finds_the_database_does_not_block_its_neighb
         Settings.model_validate(values), service=BATCH_PROCESSOR, package="support.sample_service"
     )
     runtime.consume(INTAKE, {CancelBatch: InTransaction(handle, group=10)})
-    await runtime.open()
-    try:
+    async with runtime:
         await until(lambda: runtime.health.reasons() == {}, timeout_s=30)
         publisher = runtime.messaging.publisher
         for owner in ("first", "poison", "second", "third"):
             await publisher.publish(command(cancel(owner)))
         await until(lambda: sorted(set(handled)) == ["first", "second", "third"], timeout_s=30)
-    finally:
-        await runtime.close()

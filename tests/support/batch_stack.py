@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -180,12 +180,15 @@ class House:
         self._stack = stack
 
     async def start(self, **changes: Any) -> Resources:
-        """A service that is ready."""
-        resources = Resources(
-            BatchProcessorSettings.model_validate({**self._needed, **changes}), self._stage.operations
-        )
-        await resources.open()
-        self._stack.push_async_callback(resources.close)
+        """A service that is ready, until the end of the test."""
+        return await self._stack.enter_async_context(self.running(**changes))
+
+    @asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[Resources]:
+        """A service that is ready, until the end of the block."""
+        settings = BatchProcessorSettings.model_validate({**self._needed, **changes})
+        resources = Resources(settings, self._stage.operations)
         health = resources.runtime.health
-        await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
-        return resources
+        async with resources.open():
+            await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
+            yield resources

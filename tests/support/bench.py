@@ -14,12 +14,9 @@ from support.waiting import until
 @asynccontextmanager
 async def running(runtime: ServiceRuntime) -> AsyncIterator[ServiceRuntime]:
     """Open `runtime`, wait until it is ready, and close it."""
-    await runtime.open()
-    try:
+    async with runtime:
         await until(lambda: runtime.health.reasons() == {}, what=lambda: str(runtime.health.reasons()))
         yield runtime
-    finally:
-        await runtime.close()
 
 
 class Bench:

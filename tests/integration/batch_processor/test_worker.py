@@ -121,10 +121,9 @@ async def test_results_are_stored_while_a_chunk_still_runs(
 async def test_a_stopping_worker_gives_its_chunk_to_another(
     house: House, caller: Caller, stage: Stage
 ) -> None:
-    first = await house.start()
-    batch_id = await caller.submit("gated", list(range(10)))
-    await stage.begun.wait()
-    await first.close()
+    async with house.running():
+        batch_id = await caller.submit("gated", list(range(10)))
+        await stage.begun.wait()
     stage.go.set()
     await house.start()
     batch = await caller.reach(batch_id)

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -189,16 +189,19 @@ async def test_every_loop_of_a_service_outlives_an_unexpected_error(
         {"rabbitmq_url": broker_url, "postgres_dsn": await fresh_database(), "shutdown_grace_s": 2}
     )
     health = running.runtime.health
-    await running.open()
-    try:
+    async with AsyncExitStack() as stack:
+        opening = running.open()
+        if isinstance(opening, AbstractAsyncContextManager):
+            await stack.enter_async_context(opening)
+        else:
+            await opening
+            stack.push_async_callback(running.close)
         await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
         await until(lambda: all(failures(name) > before[name] for name in names))
         assert health.failures() == {}
         # What is not kept has an end of its own.
         ending = {"startup", "drain", "delivery"} if service == "email" else {"startup", "drain"}
         assert started - _SHARED - own == ending
-    finally:
-        await running.close()
 
 
 async def test_what_a_failed_consumer_had_in_hand_comes_again(

@@ -21,10 +21,11 @@ from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, Unavailable
 from chassis.health import Health
+from chassis.http import ops_routes
 from chassis.supervision import Tasks
 from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
 from contracts.topology import GATEWAY, TOPOLOGIES
-from emailer.app import create_app
+from emailer.resources import Resources
 from emailer.settings import EmailSettings
 from native.ports import free_ports
 from support.doubles.post_office import OWNER, mail
@@ -37,13 +38,13 @@ class Stack:
 
     def __init__(self, settings: EmailSettings, gateway: Messaging, broker_url: str) -> None:
         self.settings = settings
-        self.app, self.resources = create_app(settings)
+        self.resources = Resources(settings)
         self.gateway = gateway
         self.broker_url = broker_url
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with self.app.router.lifespan_context(self.app):
+        async with self.resources.open():
             health = self.resources.runtime.health
             await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
             yield
@@ -231,7 +232,7 @@ async def test_mails_accepted_while_the_relay_is_away_arrive_later(stack: Stack,
         await stack.send(message)
         await until(lambda: stack.resources.route.is_paused)
         # Not the service's fault: it is ready, and takes what comes.
-        transport = httpx.ASGITransport(app=stack.app)
+        transport = httpx.ASGITransport(app=ops_routes(stack.resources.runtime.health))
         async with httpx.AsyncClient(transport=transport, base_url="http://email") as client:
             assert (await client.get("/readyz")).status_code == 200
         await server.start()

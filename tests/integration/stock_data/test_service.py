@@ -106,15 +106,10 @@ class Bench:
 
 @asynccontextmanager
 async def running(resources: Resources) -> AsyncIterator[None]:
-    await resources.open()
-    try:
-        await until(
-            lambda: not resources.runtime.health.reasons(),
-            what=lambda: str(resources.runtime.health.reasons()),
-        )
+    health = resources.runtime.health
+    async with resources.open():
+        await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
         yield
-    finally:
-        await resources.close()
 
 
 @pytest.fixture
@@ -288,10 +283,10 @@ async def test_a_tick_that_cannot_be_read_is_passed_over(bench: Bench, broker_ur
 
 
 async def test_another_replica_takes_the_feed_over(bench: Bench, ticks: list[Quote]) -> None:
-    other = await bench.run(replay_enabled=True, **_KEPT_BUSY)
-    await until(lambda: other.feed.is_running)
-    waiting = await bench.run(replay_enabled=True, **_KEPT_BUSY)
-    await other.close()
+    other = Resources(bench.settings(replay_enabled=True, **_KEPT_BUSY))
+    async with running(other):
+        await until(lambda: other.feed.is_running)
+        waiting = await bench.run(replay_enabled=True, **_KEPT_BUSY)
     await until(lambda: waiting.feed.is_running)
     await until(lambda: len({quote.stream.epoch for quote in ticks if quote.stream}) == 2)
 
@@ -357,7 +352,7 @@ async def test_further_pages_stay_with_their_provider(bench: Bench) -> None:
 
 
 async def test_the_application_tells_its_health(bench: Bench) -> None:
-    app = create_app(bench.settings(replay_enabled=True))
+    app = create_app(bench.settings(replay_enabled=True)).asgi
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),

@@ -37,9 +37,8 @@ async def stream() -> AsyncIterator[bytes]:
 def create_app(runtime: ServiceRuntime) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await runtime.open()
-        yield
-        await runtime.close()
+        async with runtime:
+            yield
 
     app = FastAPI(lifespan=lifespan)
     add_ops_routes(app, runtime.health)

@@ -1,4 +1,4 @@
-"""Starts batch-processor: `python -m batch_processor`."""
+"""Runs batch-processor: `python -m batch_processor`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contracts.topology import BATCH_PROCESSOR
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until the process is asked to stop."""
     settings = load_or_exit(BatchProcessorSettings)
     logging.configure(service=BATCH_PROCESSOR, level=settings.log_level, style=settings.log_format)
     app = create_app(settings)
     asgi.serve(
-        [asgi.Listener(app, settings.host, settings.port)],
-        health=app.state.resources.runtime.health,
+        [asgi.Listener(app.asgi, settings.host, settings.port)],
+        health=app.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

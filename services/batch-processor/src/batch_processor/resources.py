@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from batch_processor import consumers
 from batch_processor.answers import Answers
@@ -44,17 +45,17 @@ class Resources:
         if "worker" in settings.roles:
             self._work()
 
-    async def open(self) -> None:
-        """Start everything in the background."""
-        await self.runtime.open()
-        self.runtime.tasks.supervise("progress", self.progress.run)
-
-    async def close(self) -> None:
-        """Begin no more chunks and give back those in hand, then close the rest, the processes last."""
-        self.runtime.health.stop(self.settings.shutdown_grace_s)
-        self.worker.stop()
-        await self.runtime.close()
-        await self.processes.close()
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Start everything in the background; close it in reverse order when the block ends."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.processes.close)
+            await stack.enter_async_context(self.runtime)
+            self.runtime.tasks.supervise("progress", self.progress.run)
+            # First at a stop: begin no more chunks and give back those in hand.
+            stack.callback(self.worker.stop)
+            stack.callback(self.runtime.health.stop, self.settings.shutdown_grace_s)
+            yield
 
     def _coordinator(self) -> Coordinator:
         settings = self.settings

@@ -25,6 +25,14 @@ _FOR_REQUESTS = 0.75
 
 
 @dataclass(frozen=True)
+class Application:
+    """A wired service, not opened yet: `asgi` opens and closes it in its lifespan, `health` reports on it."""
+
+    asgi: Any
+    health: Health
+
+
+@dataclass(frozen=True)
 class Listener:
     """An ASGI application and where it listens. The first door's lifespan opens and closes the service.
 

@@ -1,66 +1,25 @@
-"""The HTTP edge that all services share: problem documents and the ops routes."""
+"""The FastAPI side that services share: the ops routes, and errors answered as problem documents."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from chassis import logging, metrics, tracing
+from chassis import logging, metrics
 from chassis.errors import InvalidInput, ServiceError
 from chassis.health import Health
-from chassis.runtime import ServiceRuntime
-from contracts.message import FieldError
+from chassis.problems import PROBLEM, field_errors, problem, problem_headers
 
 log = logging.get(__name__)
 
-PROBLEM = "application/problem+json"
-
-
-def problem(error: ServiceError) -> dict[str, Any]:
-    """`error` as a problem document (RFC 9457); `instance` is the request's id."""
-    trace = tracing.current()
-    document: dict[str, Any] = {
-        "type": f"/problems/{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-    }
-    if trace is not None:
-        document["instance"] = trace.request_id
-    if error.errors:
-        document["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-    return document
-
-
-def problem_headers(error: ServiceError) -> dict[str, str]:
-    """The headers that go with a problem."""
-    headers = {"content-type": PROBLEM, **error.headers}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return headers
-
-
-def pointer(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901) to where pydantic found a problem."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
-
-
-def field_errors(problems: list[Any]) -> list[FieldError]:
-    """pydantic's errors as pointers and sentences; values are left out, they may be secret or huge."""
-    return [
-        FieldError(pointer=pointer(p["loc"]), detail=p["msg"].removeprefix("Value error, "))
-        for p in problems[:20]
-    ]
-
 
 def ops_routes(health: Health) -> FastAPI:
-    """An application with `/livez`, `/readyz` and `/metrics` only."""
+    """Return an application with `/livez`, `/readyz` and `/metrics` only."""
     app = FastAPI(title="ops", openapi_url=None)
     add_ops_routes(app, health)
     return app
@@ -88,20 +47,11 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
 
 
 def create_service_app(
-    runtime: ServiceRuntime, *, title: str, on_open: Callable[[], Any], on_close: Callable[[], Any]
+    health: Health, *, title: str, lifespan: Callable[[], AbstractAsyncContextManager[None]]
 ) -> FastAPI:
-    """A service's internal application: ops routes, problems, a lifespan that opens and closes it."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await on_open()
-        try:
-            yield
-        finally:
-            await on_close()
-
-    app = FastAPI(title=title, lifespan=lifespan, openapi_url=None)
-    add_ops_routes(app, runtime.health)
+    """Return a service's internal application: ops routes, problem documents, and its `lifespan`."""
+    app = FastAPI(title=title, lifespan=lambda _: lifespan(), openapi_url=None)
+    add_ops_routes(app, health)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -121,7 +71,7 @@ async def _on_service_error(_: Request, error: Exception) -> Response:
 async def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return _answer(
-        InvalidInput("The request does not fit its description.", errors=field_errors(list(error.errors())))
+        InvalidInput("The request does not fit its description.", errors=field_errors(error.errors()))
     )
 
 

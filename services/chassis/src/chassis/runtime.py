@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Self
 
 import asyncpg
 
@@ -103,18 +105,26 @@ class ServiceRuntime:
         self.tasks.supervise("loop watchdog", self._watchdog.run)
 
     async def close(self) -> None:
-        """Unready, stop consuming, settle what is in hand, empty the outbox, close.
+        """Report not ready, stop consuming, settle the messages in hand, empty the outbox, close.
 
-        All of it within one grace, which began when the process was asked to stop. Each of the last steps
-        gets a moment even when the grace is over.
+        All steps share one grace period, which began when the process was asked to stop; each of the last
+        ones gets a second even when it is over. A step that fails keeps none of the others from running.
         """
         deadline = self.health.stop(self.settings.shutdown_grace_s)
-        await self.messaging.drain(deadline)
-        await self._flush(deadline)
-        await self.tasks.close()
-        await self.messaging.close()
-        await self.postgres.close(_at_most(_CLOSE_S, deadline))
-        await asyncio.to_thread(spans.close)
+        async with AsyncExitStack() as last_first:
+            last_first.push_async_callback(asyncio.to_thread, spans.close)
+            last_first.push_async_callback(lambda: self.postgres.close(_at_most(_CLOSE_S, deadline)))
+            last_first.push_async_callback(self.messaging.close)
+            last_first.push_async_callback(self.tasks.close)
+            last_first.push_async_callback(self._flush, deadline)
+            await self.messaging.drain(deadline)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def _drain_at_stop(self) -> None:
         # Beside the requests that are still being answered: the doors close only after them.

@@ -1,4 +1,4 @@
-"""Entry: `python -m emailer`."""
+"""Runs email: `python -m emailer`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from emailer.settings import EmailSettings
 
 
 def main() -> None:
-    """Read the settings, then serve until SIGTERM."""
+    """Serve until the process is asked to stop."""
     settings = load_or_exit(EmailSettings)
     logging.configure(service=EMAIL, level=settings.log_level, style=settings.log_format)
-    app, resources = create_app(settings)
+    app = create_app(settings)
     asgi.serve(
-        [asgi.Listener(app, settings.host, settings.port)],
-        health=resources.runtime.health,
+        [asgi.Listener(app.asgi, settings.host, settings.port)],
+        health=app.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from chassis.runtime import ServiceRuntime
 from contracts.topology import EMAIL
@@ -42,20 +44,23 @@ class Resources:
         self.runtime.answer(consumers.answers(self.runtime.postgres))
         self.runtime.on_database(self._start_delivery)
 
-    async def open(self) -> None:
-        """Start everything in the background; readiness tells how far it is.
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Start everything in the background; close it in reverse order when the block ends.
 
         The relay is no part of readiness: mails are accepted and kept while it is away. Its state is in the
         metrics `tickwire_email_route_paused` and `tickwire_email_due_recipients`.
         """
-        await self.runtime.open()
+        async with AsyncExitStack() as stack:
+            stack.callback(self.route.close)
+            await stack.enter_async_context(self.runtime)
+            # First at a stop: the runtime's database must still be there to record what was delivered.
+            stack.push_async_callback(self._finish_deliveries)
+            yield
 
-    async def close(self) -> None:
-        """Unready, finish the deliveries in hand and write them down, then the rest, then the relay."""
+    async def _finish_deliveries(self) -> None:
         deadline = self.runtime.health.stop(self._grace_s)
         await self.dispatcher.drain(deadline.remaining_s())
-        await self.runtime.close()
-        self.route.close()
 
     async def _start_delivery(self) -> None:
         self.runtime.tasks.start("delivery", self.dispatcher.run())

@@ -1,4 +1,4 @@
-"""Runs the service: `python -m stock_data`."""
+"""Runs stock-data: `python -m stock_data`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def main() -> None:
     logging.configure(service=STOCK_DATA, level=settings.log_level, style=settings.log_format)
     app = create_app(settings)
     asgi.serve(
-        [asgi.Listener(app, settings.host, settings.port)],
-        health=app.state.resources.runtime.health,
+        [asgi.Listener(app.asgi, settings.host, settings.port)],
+        health=app.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

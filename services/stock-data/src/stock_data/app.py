@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
-
+from chassis.asgi import Application
 from chassis.http import create_service_app
+from contracts.topology import STOCK_DATA
 from stock_data.resources import Resources
 from stock_data.settings import StockDataSettings
 
 
-def create_app(settings: StockDataSettings) -> FastAPI:
-    """The internal HTTP application; its lifespan opens and closes the service."""
+def create_app(settings: StockDataSettings) -> Application:
+    """Return the service, wired; its lifespan opens and closes it."""
     resources = Resources(settings)
-    app = create_service_app(
-        resources.runtime, title="stock-data", on_open=resources.open, on_close=resources.close
-    )
-    app.state.resources = resources
-    return app
+    health = resources.runtime.health
+    return Application(create_service_app(health, title=STOCK_DATA, lifespan=resources.open), health)

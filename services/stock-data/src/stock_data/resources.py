@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
@@ -52,19 +54,19 @@ class Resources:
             follower = Follower(self.board, is_leading=lambda: self.feed.is_running)
             self.runtime.messaging.listen(follower.attach)
 
-    async def open(self) -> None:
-        """Start everything in the background."""
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Start everything in the background; close it in reverse order when the block ends."""
         metrics.FEED_EXPECTED.set(self._settings.replays)
-        await self.runtime.open()
-        self.runtime.tasks.supervise("catalogue", self._refresh)
-        if self._settings.replays:
-            self.runtime.tasks.supervise("replay", self._replay)
-
-    async def close(self) -> None:
-        """The runtime ends the feed and the answers first; then nothing asks the upstream any more."""
-        await self.runtime.close()
-        if self._alpaca is not None:
-            await self._alpaca.close()
+        async with AsyncExitStack() as stack:
+            if self._alpaca is not None:
+                # Closed last: the runtime ends the feed and the answers, which ask it.
+                stack.push_async_callback(self._alpaca.close)
+            await stack.enter_async_context(self.runtime)
+            self.runtime.tasks.supervise("catalogue", self._refresh)
+            if self._settings.replays:
+                self.runtime.tasks.supervise("replay", self._replay)
+            yield
 
     async def _fill(self) -> None:
         """Before the first request: history is in the database, its newest bars are in memory."""

@@ -87,7 +87,12 @@ class Messaging:
 
     async def close(self) -> None:
         """Close both connections; their tasks must have been cancelled before."""
-        await asyncio.gather(self.publisher.link.close(), self.link.close())
+        outcomes = await asyncio.gather(
+            self.publisher.link.close(), self.link.close(), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _attach(self, link: Link) -> None:
         channel = await link.channel(confirms=False)

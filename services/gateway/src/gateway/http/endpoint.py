@@ -28,7 +28,7 @@ from chassis.errors import (
     ServiceError,
     UnsupportedMediaType,
 )
-from chassis.http import field_errors, problem, problem_headers
+from chassis.problems import field_errors, problem, problem_headers
 from contracts.message import FieldError
 from gateway.http import documents
 from gateway.http.edge import BODY, ROUTE, Body

@@ -1,0 +1,49 @@
+"""Problem documents (RFC 9457): what a client reads of an error. No web framework is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chassis import tracing
+from chassis.errors import ServiceError
+from contracts.message import FieldError
+
+PROBLEM = "application/problem+json"
+
+
+def problem(error: ServiceError) -> dict[str, Any]:
+    """Return `error` as a problem document; `instance` is the request's id."""
+    trace = tracing.current()
+    document: dict[str, Any] = {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if trace is not None:
+        document["instance"] = trace.request_id
+    if error.errors:
+        document["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+    return document
+
+
+def problem_headers(error: ServiceError) -> dict[str, str]:
+    """Return the headers that go with the problem document of `error`."""
+    headers = {"content-type": PROBLEM, **error.headers}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return headers
+
+
+def pointer(location: tuple[int | str, ...]) -> str:
+    """Return a pydantic location as a JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def field_errors(problems: Sequence[Any]) -> list[FieldError]:
+    """Return pydantic's first 20 errors without the values, which may be secret or huge."""
+    return [
+        FieldError(pointer=pointer(p["loc"]), detail=p["msg"].removeprefix("Value error, "))
+        for p in problems[:20]
+    ]

@@ -1,0 +1,47 @@
+"""What a service stands on is closed whole, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.runtime import ServiceRuntime
+from contracts.topology import BATCH_PROCESSOR
+from support.bench import Bench, running
+
+
+async def _break() -> None:
+    raise KeyError("a step that nobody expects to fail")
+
+
+async def test_a_closing_step_that_fails_keeps_none_of_the_others_from_running(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = await bench.build(BATCH_PROCESSOR)
+
+    async def open_and_break() -> None:
+        async with running(runtime):
+            monkeypatch.setattr(runtime.messaging, "drain", lambda _: _break())
+            monkeypatch.setattr(runtime.relay, "flush", _break)
+            monkeypatch.setattr(runtime.messaging.publisher.link, "close", _break)
+
+    with pytest.raises(KeyError):
+        await open_and_break()
+    assert runtime.postgres._pool is not None
+    assert runtime.postgres._pool.is_closing()
+    assert not runtime.messaging.link.is_connected
+    assert not _tasks_of(runtime)
+
+
+async def test_a_block_that_fails_is_closed_like_one_that_ends_well(bench: Bench) -> None:
+    runtime = await bench.build(BATCH_PROCESSOR)
+    with pytest.raises(ValueError, match="the block"):
+        async with running(runtime):
+            raise ValueError("the block")
+    assert runtime.health.reasons()["shutdown"] == "shutting down"
+    assert not _tasks_of(runtime)
+
+
+def _tasks_of(runtime: ServiceRuntime) -> list[asyncio.Task[None]]:
+    return [task for task in runtime.tasks._tasks.values() if not task.done()]
