@@ -18,13 +18,14 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from contracts import batches, stocks
+from contracts.scopes import Scope
 from contracts.topology import BATCH_PROCESSOR
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.realtime.wire import WebSocketWire
 from support.gateway_stack import Connect, House, Listener
 from support.waiting import until
 
-ROOT = Principal(1, "Root", "admin", "k", frozenset({"admin"}))
+ROOT = Principal(1, "Root", "admin", "k", frozenset({Scope("admin")}))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
 NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
 

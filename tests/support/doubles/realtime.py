@@ -16,7 +16,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound
 from gateway.chat.repository import ChatMessage, Room
 from gateway.chat.service import Chat
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.realtime.channels import Channels
 from gateway.realtime.hub import Hub
 from gateway.stocks.book import QuoteBook

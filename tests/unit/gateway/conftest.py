@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.identity.keys import Principal
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
 
@@ -30,7 +31,13 @@ def other_gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
 
 @pytest.fixture
 def ann() -> Principal:
-    return Principal(7, "Ann", "member", "k7", frozenset({"quotes:read", "chat:write", "batches:read"}))
+    return Principal(
+        7,
+        "Ann",
+        "member",
+        "k7",
+        frozenset({Scope("quotes:read"), Scope("chat:write"), Scope("batches:read")}),
+    )
 
 
 @pytest.fixture

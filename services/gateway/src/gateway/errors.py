@@ -52,3 +52,35 @@ class MonitoringUnavailable(Unavailable):
 
     code = "monitoring-unavailable"
     title = "Monitoring unavailable"
+
+
+class IdempotencyNotSupported(ServiceError):
+    """The route does not honour an idempotency key."""
+
+    code = "idempotency-not-supported"
+    status = 400
+    title = "Idempotency-Key is not supported here"
+
+
+class PreconditionFailed(ServiceError):
+    """The thing has changed since the caller read it."""
+
+    code = "precondition-failed"
+    status = 412
+    title = "The thing has changed"
+
+
+class PreconditionRequired(ServiceError):
+    """The route changes what several people may edit, and wants to know which version the caller saw."""
+
+    code = "precondition-required"
+    status = 428
+    title = "If-Match is required"
+
+
+class NotImplementedMethod(ServiceError):
+    """No route of the gateway knows this method."""
+
+    code = "method-not-implemented"
+    status = 501
+    title = "Method not implemented"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, NotFound
-from gateway.identity.keys import Principal
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
-ANN = Principal(7, "Ann", "member", "k7", frozenset({"chat:write"}))
+ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
 
 
 def listen(gateway: Gateway, room: str = "lobby") -> list[tuple[int, str]]:

@@ -12,12 +12,13 @@ from quart import Quart, Response
 from werkzeug.datastructures import Headers
 
 from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, Unauthenticated
+from contracts.scopes import Scope
 from gateway.http.edge import Application, Edge
 from gateway.http.endpoint import Api, accepted_type, answer, build, is_known, read_json, read_query, token
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from support.problems import assert_problem
 
-MEMBER = Principal(7, "Ann", "member", "k", frozenset({"quotes:read"}))
+MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope("quotes:read")}))
 
 
 class Ring:

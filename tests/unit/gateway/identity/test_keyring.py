@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from chassis.errors import DatabaseUnavailable, Unauthenticated
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
 from gateway.identity import keyring, keys
 from gateway.identity.keyring import KeyRing
-from gateway.identity.keys import ApiKey, Principal
+from gateway.identity.keys import ApiKey
 
 PEPPER = "a pepper of the tests"
 
@@ -23,7 +25,7 @@ class Repository:
         self.is_away = False
 
     def add(self, key: ApiKey) -> Principal:
-        principal = Principal(7, "Ann", "member", key.id, frozenset({"quotes:read"}))
+        principal = Principal(7, "Ann", "member", key.id, frozenset({Scope("quotes:read")}))
         self.rows[key.id] = (keys.digest(PEPPER, key), principal)
         return principal
 

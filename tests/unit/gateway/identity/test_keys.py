@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.identity import keys
-from gateway.identity.keys import ApiKey, Principal
+from gateway.identity.keys import ApiKey
 
 PEPPER = "a pepper of the tests"
 
@@ -66,12 +66,3 @@ def test_the_digest_depends_on_pepper_id_and_secret() -> None:
 )
 def test_only_sixteen_hex_digits_are_the_id_of_a_key(text: str, is_id: bool) -> None:
     assert keys.is_id(text) is is_id
-
-
-def test_admin_may_do_everything_and_others_what_their_scopes_say() -> None:
-    member = Principal(2, "Ann", "member", "k", frozenset({"quotes:read"}))
-    admin = Principal(1, "Root", "admin", "k", frozenset({"admin"}))
-    assert member.may("quotes:read")
-    assert not member.may("emails:send")
-    assert all(admin.may(scope) for scope in keys.SCOPES)
-    assert (member.owner_id, member.is_admin) == ("2", False)

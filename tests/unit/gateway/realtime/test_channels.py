@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Forbidden, InvalidInput, NotFound, ServiceError
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.realtime.channels import MOST_RECOVERED, split
 from support.doubles.realtime import Exchange, Gateway
 

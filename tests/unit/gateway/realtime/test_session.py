@@ -11,12 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import Unauthenticated
-from gateway.identity.keys import Principal
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
 from gateway.realtime import session as module
 from gateway.realtime.session import CloseConnection, Session
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
-ANN = Principal(7, "Ann", "member", "k7", frozenset({"quotes:read", "chat:write", "batches:read"}))
+ANN = Principal(
+    7, "Ann", "member", "k7", frozenset({Scope("quotes:read"), Scope("chat:write"), Scope("batches:read")})
+)
 
 
 async def authenticate(text: str | None) -> Principal:

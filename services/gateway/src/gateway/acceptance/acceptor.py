@@ -17,7 +17,7 @@ from chassis.outbox import Relay
 from gateway.acceptance.idempotency import IdempotencyKey
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Answered
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 
 log = logging.get(__name__)
 

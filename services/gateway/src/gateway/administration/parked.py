@@ -26,7 +26,7 @@ from contracts.parked import (
 )
 from contracts.topology import GATEWAY, SERVICES
 from gateway.http.endpoint import Api, answer, read_json, read_query
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 
 log = logging.get(__name__)
 

@@ -21,7 +21,7 @@ from gateway.administration.report import Findings
 from gateway.administration.signals import CHARTS, READY, UP, Window, WindowName
 from gateway.errors import MonitoringNotConfigured
 from gateway.http.endpoint import Api, answer, read_query
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from gateway.http.endpoint import (
     read_body,
     require_media_type,
 )
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.identity.routes import UserService
 from gateway.stocks.routes import quote_answer
 from gateway.stocks.service import StockService

@@ -25,7 +25,7 @@ from gateway.batches.inputs import BatchInput, PageQuery, ResultsQuery, TaskInpu
 from gateway.batches.operations import Catalogue
 from gateway.batches.upload_service import UploadService
 from gateway.emails.routes import accepted_answer, why
-from gateway.http.edge import BODY, Body
+from gateway.http.bodies import BODY, Body
 from gateway.http.endpoint import (
     JSON,
     Api,
@@ -38,7 +38,7 @@ from gateway.http.endpoint import (
     require_media_type,
     scope_of,
 )
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 
 NDJSON = "application/x-ndjson"
 _RUN_ITEMS = 1000

@@ -16,8 +16,8 @@ from gateway.acceptance.acceptor import Accepted, Acceptor, batch_answer, new_ac
 from gateway.acceptance.idempotency import IdempotencyKey
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository
 from gateway.batches import uploads
-from gateway.http.edge import Body
-from gateway.identity.keys import Principal
+from gateway.http.bodies import Body
+from gateway.http.principal import Principal
 
 log = logging.get(__name__)
 

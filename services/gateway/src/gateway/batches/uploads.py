@@ -16,7 +16,7 @@ from contracts.batches import AppendItems
 from contracts.message import FieldError
 from contracts.topology import COMMANDS
 from gateway.errors import UploadStalled
-from gateway.http import documents
+from gateway.http import strict_json as documents
 
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024

@@ -16,7 +16,7 @@ from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, InvalidInput, Unavailable
 from contracts.topology import LIVE
 from gateway.chat.repository import ChatMessage, RoomRepository
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.realtime.hub import Hub, Publication
 
 log = logging.get(__name__)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.http.documents import Instant
+from gateway.http.strict_json import Instant
 
 _MOST_RECIPIENTS = 50
 # What email writes itself, or relays on the way do: it would refuse these after they were accepted here.

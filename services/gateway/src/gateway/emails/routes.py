@@ -18,7 +18,7 @@ from gateway.acceptance.acceptor import Accepted, Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance
 from gateway.emails.inputs import EmailInput
 from gateway.http.endpoint import JSON, Api, answer, parse, read_body, require_media_type
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 
 
 class EmailService:

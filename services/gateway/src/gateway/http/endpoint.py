@@ -30,10 +30,12 @@ from chassis.errors import (
 )
 from chassis.problems import field_errors, problem, problem_headers
 from contracts.message import FieldError
-from gateway.http import documents
-from gateway.http.edge import BODY, ROUTE, Body
+from contracts.scopes import Scope
+from gateway.http import strict_json as documents
+from gateway.http.bodies import BODY, Body
+from gateway.http.edge import ROUTE
+from gateway.http.principal import Principal
 from gateway.identity.keyring import KeyRing
-from gateway.identity.keys import Principal
 
 log = logging.get(__name__)
 
@@ -71,7 +73,7 @@ class Api:
                 current = request._get_current_object()  # type: ignore[attr-defined]  # werkzeug's proxy has it
                 current.scope[ROUTE] = rule
                 principal = await self.authenticate(current)
-                if scope is not None and not principal.may(scope):
+                if scope is not None and not principal.may(Scope(scope)):
                     raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
                 return await handler(principal, **arguments)
 

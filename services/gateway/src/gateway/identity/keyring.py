@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable, Unauthenticated
+from gateway.http.principal import Principal
 from gateway.identity import keys
-from gateway.identity.keys import Principal
 from gateway.identity.repository import IdentityRepository
 
 log = logging.get(__name__)

@@ -11,17 +11,6 @@ from dataclasses import dataclass
 _ID = r"[0-9a-f]{16}"
 _KEY = re.compile(rf"tw_live_({_ID})_([A-Za-z0-9_-]{{43}})")
 
-SCOPES = (
-    "quotes:read",
-    "alerts:write",
-    "emails:send",
-    "emails:read",
-    "batches:write",
-    "batches:read",
-    "chat:write",
-    "admin",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
@@ -32,31 +21,6 @@ class ApiKey:
 
     def __str__(self) -> str:
         return f"tw_live_{self.id}_{self.secret}"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who makes a request, and what the key allows."""
-
-    user_id: int
-    user_name: str
-    role: str
-    key_id: str
-    scopes: frozenset[str]
-
-    @property
-    def owner_id(self) -> str:
-        """The name under which other services keep this user's things."""
-        return str(self.user_id)
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the key may do everything."""
-        return "admin" in self.scopes
-
-    def may(self, scope: str) -> bool:
-        """Whether the key has `scope`."""
-        return scope in self.scopes or self.is_admin
 
 
 def new_key() -> ApiKey:

@@ -10,9 +10,11 @@ import asyncpg
 
 from chassis.errors import Conflict
 from chassis.postgres import Postgres
-from gateway.identity.keys import Principal
+from contracts.scopes import Scope, allowed
+from gateway.http.principal import Principal
 
 User = Mapping[str, Any]
+_SCOPES = frozenset(map(str, Scope))
 
 
 class IdentityRepository:
@@ -28,7 +30,11 @@ class IdentityRepository:
             row = await connection.fetchrow(self._queries["find_key"], key_id)
         if row is None:
             return None
-        principal = Principal(row["user_id"], row["user_name"], row["role"], key_id, frozenset(row["scopes"]))
+        known = frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES)
+        rights = allowed(known, is_administrator=row["role"] == "admin")
+        principal = Principal(
+            row["user_id"], row["user_name"], row["role"], key_id, rights, row["expires_at"]
+        )
         return row["digest"], principal
 
     async def touch_keys(self, used: Mapping[str, datetime]) -> None:

@@ -11,12 +11,13 @@ from quart import Response
 
 from chassis.cache import Cache
 from chassis.errors import Conflict, Forbidden, NotFound
+from contracts.scopes import Scope
 from gateway.emails.inputs import address
-from gateway.http.documents import MOST_ID, Instant
 from gateway.http.endpoint import Api, answer, invalid, read_json, read_query
+from gateway.http.principal import Principal
+from gateway.http.strict_json import MOST_ID, Instant
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
-from gateway.identity.keys import Principal
 from gateway.identity.repository import IdentityRepository, User
 
 _CACHE_S = 60
@@ -33,16 +34,6 @@ Expiry = Annotated[Instant, AfterValidator(in_future)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Email = Annotated[str, Field(max_length=320), AfterValidator(address)]
 Role = Literal["admin", "member"]
-Scope = Literal[
-    "quotes:read",
-    "alerts:write",
-    "emails:send",
-    "emails:read",
-    "batches:write",
-    "batches:read",
-    "chat:write",
-    "admin",
-]
 
 
 class UserInput(BaseModel):

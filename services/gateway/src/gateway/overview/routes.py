@@ -15,8 +15,9 @@ from chassis.errors import ServiceError
 from contracts.batches import CountBatches
 from contracts.emails import CountEmails
 from contracts.message import Request
+from contracts.scopes import Scope
 from gateway.http.endpoint import Api, answer
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.stocks.service import StockService, symbols_of
 
 log = logging.get(__name__)
@@ -30,15 +31,15 @@ def register(api: Api, stocks: StockService, rpc: RpcClient) -> None:
         deadline = api.deadline()
         parts: dict[str, Awaitable[Any]] = {}
         symbols = request.args.get("symbols")
-        if symbols and principal.may("quotes:read"):
+        if symbols and principal.may(Scope.QUOTES_READ):
             parts["stocks"] = stocks.quotes(symbols_of(symbols), deadline)
 
         async def count(question: Request) -> Any:
             return orjson.loads(await rpc.ask(question, deadline))["counts"]
 
-        if principal.may("batches:read"):
+        if principal.may(Scope.BATCHES_READ):
             parts["batches"] = count(CountBatches(owner_id=principal.owner_id))
-        if principal.may("emails:read"):
+        if principal.may(Scope.EMAILS_READ):
             parts["emails"] = count(CountEmails(owner_id=principal.owner_id))
         return answer(await _gather(parts))
 

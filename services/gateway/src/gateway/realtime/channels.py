@@ -13,10 +13,11 @@ import orjson
 
 from chassis.deadlines import Deadline
 from chassis.errors import Forbidden, InvalidInput, NotFound
+from contracts.scopes import Scope
 from gateway.chat.repository import ChatMessage
 from gateway.chat.service import Chat, publication
-from gateway.http.documents import MOST_ID
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
+from gateway.http.strict_json import MOST_ID
 from gateway.realtime.hub import Hub, Publication
 from gateway.stocks.book import Entry, QuoteBook
 from gateway.stocks.service import symbol_of
@@ -79,7 +80,7 @@ class Channels:
         kind, name = split(channel)
         if kind != "chat":
             raise Forbidden("Only chat channels take messages from clients.")
-        _require(principal, "chat:write")
+        _require(principal, Scope.CHAT_WRITE)
         message: ChatMessage = await self.chat.post(name, principal, data)
         return message.offset
 
@@ -92,7 +93,7 @@ class Channels:
         return [_document(message) for message in reversed(found)]
 
     async def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
-        _require(principal, "quotes:read")
+        _require(principal, Scope.QUOTES_READ)
         entry = self._book.last(symbol)
         if entry is not None:
             stream = entry.quote["stream"]
@@ -105,7 +106,7 @@ class Channels:
         return Joined(stream["epoch"], stream["offset"], False, [now], True)
 
     async def _join_batch(self, principal: Principal, name: str) -> Joined:
-        _require(principal, "batches:read")
+        _require(principal, Scope.BATCHES_READ)
         batch_id = UUID(name)
         batch = await self._find_batch(principal, batch_id, Deadline.after(5))
         now = Publication(f"batch:{batch_id}", 0, _now(), dict(batch))
@@ -172,7 +173,7 @@ def _document(message: ChatMessage) -> dict[str, Any]:
     return publication(message).document()
 
 
-def _require(principal: Principal, scope: str) -> None:
+def _require(principal: Principal, scope: Scope) -> None:
     if not principal.may(scope):
         raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
 

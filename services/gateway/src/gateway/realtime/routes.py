@@ -16,9 +16,9 @@ from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound, ServiceError
 from gateway.batches.routes import BatchService
 from gateway.chat.repository import Room
-from gateway.http.documents import MOST_ID
 from gateway.http.endpoint import Api, answer, is_head, read_json, read_query
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
+from gateway.http.strict_json import MOST_ID
 from gateway.realtime import sockets
 from gateway.realtime.channels import Channels, is_room
 from gateway.realtime.hub import Publication

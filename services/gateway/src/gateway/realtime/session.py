@@ -14,9 +14,9 @@ import orjson
 
 from chassis import metrics
 from chassis.errors import Conflict, InvalidInput, ServiceError, Unauthenticated
-from gateway.http import documents
-from gateway.http.documents import MOST_ID
-from gateway.identity.keys import Principal
+from gateway.http import strict_json as documents
+from gateway.http.principal import Principal
+from gateway.http.strict_json import MOST_ID
 from gateway.realtime.channels import Channels, Joined, split
 from gateway.realtime.hub import Publication
 from gateway.realtime.mailbox import Mailbox

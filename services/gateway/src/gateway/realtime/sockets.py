@@ -12,7 +12,7 @@ from quart import Quart, websocket
 from chassis import logging, metrics
 from chassis.errors import Overloaded, ServiceError, Unauthenticated
 from gateway.http.endpoint import Api, token
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.realtime.channels import Channels
 from gateway.realtime.hub import Publication
 from gateway.realtime.session import PING_S, SLOW, UNAUTHENTICATED, CloseConnection, Pace, Session

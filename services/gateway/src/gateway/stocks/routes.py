@@ -16,7 +16,7 @@ from chassis import metrics
 from chassis.broker.rpc import RpcClient
 from contracts.stocks import Adjustment, GetBars, SearchSymbols, Timeframe
 from gateway.http.endpoint import JSON, Api, accepted_type, answer, invalid, is_known, read_query
-from gateway.identity.keys import Principal
+from gateway.http.principal import Principal
 from gateway.stocks.book import Entry
 from gateway.stocks.service import StockService, symbol_of, symbols_of
 

@@ -1,0 +1,67 @@
+"""One call of an endpoint, as its handler sees it: typed values, and nothing of the framework."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from werkzeug.datastructures import ETags
+
+from chassis.deadlines import Deadline
+from chassis.postgres import Connection
+from gateway.errors import PreconditionFailed
+from gateway.http.principal import Principal
+
+AfterCommit = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's name for one request, and the hash of what it asked for."""
+
+    key: str
+    body_hash: bytes
+
+
+@dataclass(slots=True)
+class Upload:
+    """A body that is taken as a stream, no faster than it is read.
+
+    `has_read` is told how many bytes were dealt with, which lets more come. `digest` starts with the method
+    and the path and sees every byte, so that a repeated upload can be recognised.
+    """
+
+    parts: AsyncIterator[bytes]
+    has_read: Callable[[int], None]
+    require_within_limit: Callable[[], None]
+    digest: hashlib._Hash
+
+
+@dataclass(slots=True)
+class Call:
+    """The context of one call: who makes it, until when it waits, and what its headers asked for."""
+
+    principal: Principal
+    deadline: Deadline
+    media_type: str
+    idempotency_key: IdempotencyKey | None = None
+    if_match: ETags | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_head: bool = False
+    transaction: Connection | None = None
+    after_commit: list[AfterCommit] = field(default_factory=list)
+
+    @property
+    def connection(self) -> Connection:
+        """The transaction that the server has opened for this call; only where the route declares it."""
+        assert self.transaction is not None, "the route does not declare a transaction"
+        return self.transaction
+
+    def require_match(self, etag: str) -> None:
+        """Raise `PreconditionFailed` when `If-Match` names other versions than `etag` (quoted)."""
+        if self.if_match is None or self.if_match.star_tag or self.if_match.contains(etag.strip('"')):
+            return
+        raise PreconditionFailed(
+            f"The current version is {etag}; read it again and repeat the change with its entity tag."
+        )

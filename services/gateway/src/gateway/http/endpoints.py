@@ -1,0 +1,183 @@
+"""Declarations of endpoints: everything that a caller, a document, a test or a limiter must know of a route.
+
+The types of a handler's parameters are part of the declaration: `query` and `body` are models, the other
+parameters after the `Call` are parts of the path.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter
+
+from chassis.errors import ServiceError
+from contracts.scopes import Scope
+from gateway.http.calls import Call, Upload
+from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
+
+Handler = Callable[..., Awaitable[Any]]
+AfterReplay = Callable[[Call, Reply], Reply]
+
+_PART = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
+
+
+class Idempotency(StrEnum):
+    """How a repeated request with the same `Idempotency-Key` gets the same answer."""
+
+    NONE = "none"  # there is nothing to repeat: the header is refused
+    TRANSACTION = "transaction"  # the effect and its answer are one transaction, which the server opens
+    ACCEPTANCE = "acceptance"  # the handler records the answer together with the accepted work
+
+
+class Precondition(StrEnum):
+    """What `If-Match` means to a route."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of an endpoint: its model, the media types it can be had in, and its own headers.
+
+    `item` is the model of each element where the answer is a stream.
+    """
+
+    model: Any = None
+    media_types: tuple[str, ...] = (JSON,)
+    item: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One declared route; see `get`, `post`, `patch` and `delete`."""
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    summary: str
+    scope: Scope | None
+    tag: str
+    answers: Mapping[int, Answer]
+    errors: tuple[type[ServiceError], ...] = ()
+    is_public: bool = False
+    upload: str | None = None
+    idempotency: Idempotency = Idempotency.NONE
+    after_replay: AfterReplay | None = None
+    precondition: Precondition = Precondition.NONE
+    cache: str = "no-store"
+    rate: str = "read"
+    cost: Callable[[Any], int] | None = None
+    has_deadline: bool = True
+    is_alias: bool = False
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(self.handler, include_extras=True)
+        names = list(inspect.signature(self.handler).parameters)
+        # The first parameter is the call itself.
+        parameters = {name: hints[name] for name in names[1:]}
+        object.__setattr__(self, "parameters", parameters)
+
+    @property
+    def query(self) -> type[BaseModel] | None:
+        """The model of the query string."""
+        return self.parameters.get("query")
+
+    @property
+    def body(self) -> Any:
+        """The type of the body: a model, anything that pydantic can validate, or None."""
+        return self.parameters.get("body")
+
+    @property
+    def takes_json(self) -> bool:
+        """Whether the body can be a JSON document."""
+        return self.body is not None and self.body is not Upload
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI and the metrics write it: `/v1/emails/{email_id}`."""
+        return _PART.sub(lambda part: "{" + part["name"] + "}", self.path)
+
+    @property
+    def path_parameters(self) -> Mapping[str, tuple[str | None, TypeAdapter[Any]]]:
+        """The parts of the path by name: the router's converter, and the type that the handler takes."""
+        return {
+            part["name"]: (part["converter"], TypeAdapter(self.parameters[part["name"]]))
+            for part in _PART.finditer(self.path)
+        }
+
+    @property
+    def status(self) -> int:
+        """The status of a successful answer."""
+        return next(status for status in self.answers if 200 <= status < 300)
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """The media types of a successful answer, the default first."""
+        return self.answers[self.status].media_types
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer has no end that is known in advance."""
+        return self.answers[self.status].item is not None and self.media_types == (EVENT_STREAM,)
+
+
+def json(model: Any = None, *, description: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+    """Declare a JSON answer of `model`."""
+    return Answer(model, description=description, headers=headers or {})
+
+
+def rows(model: Any, *, item: Any) -> Answer:
+    """Declare pages of `model` that can also be had as CSV or one JSON document a line."""
+    return Answer(model, media_types=(JSON, NDJSON, CSV), item=item)
+
+
+def lines(model: Any, *, item: Any) -> Answer:
+    """Declare pages of `model` that can also be had as one JSON document a line."""
+    return Answer(model, media_types=(JSON, NDJSON), item=item)
+
+
+def events(*, item: Any) -> Answer:
+    """Declare a stream of server-sent events whose data are `item`."""
+    return Answer(None, media_types=(EVENT_STREAM,), item=item)
+
+
+def nothing() -> Answer:
+    """Declare an answer without a body."""
+    return Answer(None, media_types=())
+
+
+def get(path: str, handler: Handler, **declared: Any) -> Endpoint:
+    """Declare a route that reads; HEAD is served with it."""
+    return Endpoint(method="GET", path=path, handler=handler, **declared)
+
+
+def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
+    """Declare a route that creates something or has an effect; it honours `Idempotency-Key`."""
+    return Endpoint(
+        method="POST",
+        path=path,
+        handler=handler,
+        **{"idempotency": Idempotency.TRANSACTION, "rate": "write", **declared},
+    )
+
+
+def patch(path: str, handler: Handler, **declared: Any) -> Endpoint:
+    """Declare a route that changes something."""
+    return Endpoint(method="PATCH", path=path, handler=handler, **{"rate": "write", **declared})
+
+
+def delete(path: str, handler: Handler, **declared: Any) -> Endpoint:
+    """Declare a route that ends something."""
+    return Endpoint(method="DELETE", path=path, handler=handler, **{"rate": "write", **declared})

@@ -1,0 +1,48 @@
+"""The caller of a request or a socket, and what it may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from chassis.errors import Forbidden
+from contracts.scopes import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller with its effective rights: the scopes of the key within what the user's role allows now."""
+
+    user_id: int
+    user_name: str
+    role: str
+    key_id: str
+    scopes: frozenset[Scope]
+    expires_at: datetime | None = None
+
+    @property
+    def owner_id(self) -> str:
+        """The name under which other services keep this user's things."""
+        return str(self.user_id)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may administer the installation."""
+        return Scope.ADMIN in self.scopes
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether the caller has `scope`."""
+        return scope in self.scopes
+
+    def require(self, *scopes: Scope) -> None:
+        """Raise `Forbidden`, with the challenge of RFC 6750, when the caller lacks any of `scopes`."""
+        missing = [scope for scope in scopes if scope not in self.scopes]
+        if not missing:
+            return
+        needed = " ".join(missing)
+        raise Forbidden(
+            f"This needs the scope {needed}; the key, or the role of its user, does not have it.",
+            headers={
+                "www-authenticate": f'Bearer realm="tickwire", error="insufficient_scope", scope="{needed}"'
+            },
+        )

@@ -1,0 +1,32 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from chassis.errors import InvalidInput, ServiceError
+from chassis.http import PROBLEM, field_errors, problem, problem_headers
+from contracts.message import FieldError
+from gateway.http.replies import Reply
+
+
+def reply(error: ServiceError) -> Reply:
+    """Return `error` as an answer."""
+    body = orjson.dumps(problem(error), option=orjson.OPT_APPEND_NEWLINE)
+    headers = problem_headers(error)
+    headers.pop("content-type", None)
+    return Reply(body, error.status, PROBLEM, cache="no-store", headers=headers)
+
+
+def invalid(pointer: str, detail: str) -> InvalidInput:
+    """Return the error of one field."""
+    return InvalidInput(detail, errors=[FieldError(pointer=pointer, detail=detail)])
+
+
+def misfit(detail: str, error: ValidationError) -> InvalidInput:
+    """Return what pydantic found, with a JSON pointer for each field."""
+    found: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
+    return InvalidInput(detail, errors=field_errors(found))

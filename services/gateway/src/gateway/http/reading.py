@@ -1,0 +1,259 @@
+"""Reading a request strictly: headers, query, path and body become the typed values of a declaration."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import TypeAdapter, ValidationError
+from werkzeug.datastructures import ETags, MIMEAccept
+from werkzeug.http import parse_accept_header, parse_etags
+
+from chassis.deadlines import Deadline
+from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, UnsupportedMediaType
+from gateway.errors import IdempotencyNotSupported, PreconditionRequired
+from gateway.http import strict_json
+from gateway.http.bodies import BODY, Body
+from gateway.http.calls import IdempotencyKey, Upload
+from gateway.http.endpoints import Endpoint, Idempotency, Precondition
+from gateway.http.problems import invalid, misfit
+from gateway.http.replies import CSV, JSON, NDJSON
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+_LEAST_S, _MOST_S = 0.05, 30.0
+_LARGE_BYTES = 64 * 1024
+_LONGEST_KEY = 255
+_QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
+# RFC 7240: a preference that is not understood, or not well-formed, is passed over.
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
+_SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
+_FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV}
+
+
+class Incoming:
+    """A request as the server handed it over: its ASGI scope, and the body still to come."""
+
+    __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+        self.headers = headers
+        # Set when all of the body has come, which is at once where none is announced.
+        self.is_complete = asyncio.Event()
+        self.is_abandoned = False
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            self.is_complete.set()
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header by its lower-case name; repeated ones are joined with commas."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+def token(request: Incoming) -> str | None:
+    """Return the credential of a request: `Authorization: Bearer …` or `X-API-Key`."""
+    authorization = request.headers.get(b"authorization")
+    if authorization is None:
+        return request.header(b"x-api-key")
+    kind, _, value = authorization.partition(b" ")
+    return value.strip().decode("latin-1") if kind.lower() == b"bearer" else None
+
+
+def deadline(request: Incoming, default_s: float) -> Deadline:
+    """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds."""
+    asked = request.header(b"request-timeout")
+    if asked is None:
+        prefer = request.header(b"prefer")
+        match = _WAIT.search(prefer) if prefer else None
+        wanted_s = float(match[1]) if match else 0.0
+        return Deadline.after(min(max(wanted_s, _LEAST_S), _MOST_S) if wanted_s else default_s)
+    if not _SECONDS.fullmatch(asked) or float(asked) < _LEAST_S:
+        raise InvalidInput(f"Request-Timeout must be a number of seconds from {_LEAST_S} to {_MOST_S:g}.")
+    return Deadline.after(min(float(asked), _MOST_S))
+
+
+def query(endpoint: Endpoint, request: Incoming) -> Any:
+    """Return the query string as the model that is declared; every parameter at most once, and known."""
+    text = request.scope["query_string"].decode("ascii", "replace")
+    model = endpoint.query
+    if model is None and not text:
+        return None
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
+        if name in values:
+            raise invalid(f"/{strict_json.escaped(name)}", "The parameter may be given once.")
+        if "\0" in value:
+            raise invalid(f"/{strict_json.escaped(name)}", "The character U+0000 is not allowed.")
+        values[name] = value
+    if model is None:
+        if values:
+            name = next(iter(values))
+            raise invalid(f"/{strict_json.escaped(name)}", "This route takes no parameters.")
+        return None
+    try:
+        return model.model_validate_strings(values)
+    except ValidationError as error:
+        raise misfit("The query does not fit its description; see errors.", error) from None
+
+
+def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of the path as the handler takes them."""
+    values = dict(found)
+    for name, adapter in adapters.items():
+        try:
+            values[name] = adapter.validate_python(found[name])
+        except ValidationError as error:
+            raise misfit(f"The {name} in the path is not valid; see errors.", error) from None
+    return values
+
+
+def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
+    """Return the media type of the answer: by `format=`, else by `Accept`. Raise `NotAcceptable`."""
+    offered = endpoint.media_types
+    if len(offered) > 1 and (wanted := getattr(query, "format", None)) is not None:
+        return _FORMATS[wanted]
+    accept = request.header(b"accept")
+    if not offered:
+        return JSON
+    if not accept or accept == "*/*":
+        return offered[0]
+    best = _negotiate(accept, offered)
+    if best is None:
+        raise NotAcceptable(f"The answer can be had as {', '.join(offered)}.")
+    return best
+
+
+@lru_cache(maxsize=256)
+def _negotiate(accept: str, offered: tuple[str, ...]) -> str | None:
+    return parse_accept_header(accept, MIMEAccept).best_match(offered)
+
+
+def idempotency_key(endpoint: Endpoint, request: Incoming) -> str | None:
+    """Return the key of a request, unquoted. Raise when it is malformed or the route does not honour it."""
+    header = request.header(b"idempotency-key")
+    if header is None:
+        return None
+    if endpoint.idempotency is Idempotency.NONE:
+        raise IdempotencyNotSupported(
+            f"{endpoint.method} {endpoint.template} can be repeated as it is: leave Idempotency-Key out."
+        )
+    quoted = _QUOTED_KEY.fullmatch(header.strip())
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header.strip()
+    if not key or len(key) > _LONGEST_KEY or not (quoted or _BARE_KEY.fullmatch(key)):
+        raise InvalidInput(
+            f"Idempotency-Key must be a quoted string of 1 to {_LONGEST_KEY} printable characters."
+        )
+    return key
+
+
+def request_digest(request: Incoming) -> hashlib._Hash:
+    """Return the beginning of a request's hash: its method, path and query."""
+    scope = request.scope
+    target = f"{scope['method']} {scope['path']}".encode()
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return hashlib.sha256(target + b"\n")
+
+
+def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
+    """Return the versions that the caller has seen. Raise `PreconditionRequired` when they must be named."""
+    header = request.header(b"if-match")
+    if header is None and endpoint.precondition is Precondition.REQUIRED:
+        raise PreconditionRequired(
+            "Several people may edit this: send the ETag that you read as If-Match; * overwrites."
+        )
+    return None if header is None else parse_etags(header)
+
+
+def knows(request: Incoming, etag: str) -> bool:
+    """Return whether the caller has the version `etag` (quoted) already."""
+    header = request.headers.get(b"if-none-match")
+    if header is None:
+        return False
+    return header == etag.encode() or parse_etags(header.decode("latin-1")).contains_weak(etag[1:-1])
+
+
+async def json_body(adapter: TypeAdapter[Any], request: Incoming) -> tuple[Any, bytes]:
+    """Return the body as the declared type, and its bytes. Raise the error that says what is wrong."""
+    require_media_type(request, JSON)
+    data = await read_all(request)
+    # Large documents are parsed in a thread: the loop has other requests to serve.
+    if len(data) < _LARGE_BYTES:
+        return parse(adapter, data), data
+    return await asyncio.to_thread(parse, adapter, data), data
+
+
+def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
+    """Return `data`, a JSON document, as the type of `adapter`."""
+    strict_json.load(data)
+    try:
+        return adapter.validate_json(data, strict=True)
+    except ValidationError as error:
+        raise misfit("The body does not fit its description; see errors.", error) from None
+
+
+def require_media_type(request: Incoming, *accepted: str) -> str:
+    """Return the media type of the body. Raise `UnsupportedMediaType` when it is none of `accepted`."""
+    coding = request.header(b"content-encoding")
+    if coding is not None and coding.strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            f"The content coding {coding[:50]!r} is not taken here: send the body as it is.",
+            headers={"accept-encoding": "identity"},
+        )
+    given = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if given not in accepted:
+        raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
+    return given
+
+
+async def read_all(request: Incoming) -> bytes:
+    """Return the whole body. Raise `PayloadTooLarge` without reading on when it is over the limit."""
+    limits: Body = request.scope[BODY]
+    limits.require_within(request.header(b"content-length"))
+    parts = [part async for part in arriving(request)]
+    limits.require_within(None)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def arriving(request: Incoming) -> AsyncIterator[bytes]:
+    """Yield the parts of the body as they come. Raise `MalformedInput` when the client goes away first."""
+    while not request.is_complete.is_set():
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise MalformedInput("The connection was closed before the body had ended.")
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body", False):
+            request.is_complete.set()
+
+
+def upload(request: Incoming, limit: int) -> Upload:
+    """Return the body as a stream of up to `limit` bytes."""
+    limits: Body = request.scope[BODY]
+    limits.open_stream(limit)
+    limits.require_within(request.header(b"content-length"))
+    return Upload(
+        arriving(request), limits.has_read, lambda: limits.require_within(None), request_digest(request)
+    )
+
+
+def key_of(request: Incoming, key: str | None, data: bytes) -> IdempotencyKey | None:
+    """Return the key together with the hash of the whole request."""
+    if key is None:
+        return None
+    digest = request_digest(request)
+    digest.update(data)
+    return IdempotencyKey(key, digest.digest())

@@ -1,0 +1,55 @@
+"""What a handler returns, and how it becomes an answer on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from pydantic import BaseModel
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+EVENT_STREAM = "text/event-stream"
+
+Body = bytes | AsyncIterator[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: a body ready to be sent, and what is not the same for every answer of the route.
+
+    `etag` is quoted. `cache` replaces the route's own `Cache-Control`.
+    """
+
+    body: Body
+    status: int | None = None
+    media_type: str = JSON
+    etag: str | None = None
+    location: str | None = None
+    is_replay: bool = False
+    cache: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def document(value: object) -> bytes:
+    """Return `value` as JSON with a final newline: a model, plain data, or bytes that are JSON already."""
+    if isinstance(value, bytes):
+        return value if value.endswith(b"\n") else value + b"\n"
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(by_alias=True).encode() + b"\n"
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+
+
+def of(value: object) -> Reply:
+    """Return `value`, as a handler gave it, as a reply."""
+    if isinstance(value, Reply):
+        return value
+    return Reply(None if value is None else document(value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

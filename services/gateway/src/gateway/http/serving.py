@@ -1,0 +1,329 @@
+"""Serving declared endpoints: from an ASGI request to the handler's typed values, and back.
+
+Quart offers `asgi_http_class` as the place to decide how a request is served. Here it is served in the task
+that the server made for it, without the framework's request and response objects: they cost more than all
+the rest of a short answer. Quart still routes, opens and closes the application and serves the WebSockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    MutableMapping,
+)
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from pydantic import TypeAdapter
+from quart import Quart
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import MapAdapter
+
+from chassis import logging
+from chassis.deadlines import Deadline
+from chassis.errors import DeadlineExceeded, NotFound, ServiceError
+from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
+from gateway.errors import NotImplementedMethod
+from gateway.http import problems, reading, replies
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint, Idempotency
+from gateway.http.principal import Principal
+from gateway.http.reading import Incoming
+from gateway.http.replies import CSV, JSON, Reply
+
+log = logging.get(__name__)
+
+ROUTE = "tickwire.route"
+POLICY = "tickwire.content-security-policy"
+CONNECTION = "tickwire.connection"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# An upload has limits of its own: it may take as long as its parts keep coming.
+_UNLIMITED = Deadline(float("inf"))
+_CONTENT_TYPES = {JSON: b"application/json", CSV: b"text/csv; charset=utf-8"}
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Authenticate = Callable[[str | None], Awaitable[Principal]]
+Effect = Callable[[], Awaitable[Reply]]
+Once = Callable[[Call, Endpoint, Effect], Awaitable[Reply]]
+
+NOBODY = Principal(0, "", "", "", frozenset())
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A declared endpoint with everything that can be prepared before the first request."""
+
+    endpoint: Endpoint
+    path: dict[str, TypeAdapter[Any]] = field(init=False)
+    body: TypeAdapter[Any] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        path = {
+            name: adapter
+            for name, (converter, adapter) in self.endpoint.path_parameters.items()
+            if converter is None
+        }
+        object.__setattr__(self, "path", path)
+        is_document = self.endpoint.takes_json
+        object.__setattr__(self, "body", TypeAdapter(self.endpoint.body) if is_document else None)
+
+    @cached_property
+    def allowed_types(self) -> tuple[str, ...]:
+        """The media types that the body may have."""
+        document = (JSON,) if self.endpoint.takes_json else ()
+        return document if self.endpoint.upload is None else (*document, self.endpoint.upload)
+
+
+class Server:
+    """Serves declared endpoints to those who may use them.
+
+    `once` runs an effect in a transaction and makes a repeated request harmless; `timeout_s` is how long a
+    caller waits who does not say so.
+    """
+
+    def __init__(
+        self, authenticate: Authenticate, once: Once, *, timeout_s: float, upload_limit: int
+    ) -> None:
+        self._authenticate = authenticate
+        self._once = once
+        self._timeout_s = timeout_s
+        self._upload_limit = upload_limit
+        self._bound: dict[str, Bound] = {}
+        self.endpoints: list[Endpoint] = []
+
+    def register(self, app: Quart, endpoints: Iterable[Endpoint]) -> None:
+        """Serve `endpoints` as routes of `app`."""
+        for endpoint in endpoints:
+            rule = f"{endpoint.method} {endpoint.path}"
+            app.add_url_rule(endpoint.path, rule, methods=[endpoint.method])
+            self._bound[rule] = Bound(endpoint)
+            self.endpoints.append(endpoint)
+
+    async def reply(self, request: Incoming, routes: MapAdapter) -> Reply:
+        """Return the answer to a request; every error becomes a problem document."""
+        try:
+            if request.scope["method"] == "OPTIONS":
+                return _options(request.scope["path"], routes)
+            rule, found = _match(request.scope, routes)
+            return await self._call(self._bound[rule], request, found)
+        except ServiceError as error:
+            return problems.reply(error)
+        except Exception as error:
+            log.error("request failed", path=request.scope["path"], exc_info=error)
+            return problems.reply(ServiceError("The gateway failed; its log has the id of this request."))
+
+    async def _call(self, bound: Bound, request: Incoming, found: dict[str, Any]) -> Reply:
+        endpoint = bound.endpoint
+        request.scope[ROUTE] = endpoint.template
+        # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
+        principal = NOBODY if endpoint.is_public else await self._authenticate(reading.token(request))
+        if not endpoint.is_public and CONNECTION in request.scope:
+            request.scope[CONNECTION].authenticated()
+        if endpoint.scope is not None:
+            principal.require(endpoint.scope)
+        key = reading.idempotency_key(endpoint, request)
+        query = reading.query(endpoint, request)
+        arguments = reading.path(bound.path, found) if found else {}
+        if query is not None:
+            arguments["query"] = query
+        call = Call(
+            principal,
+            reading.deadline(request, self._timeout_s) if endpoint.has_deadline else _UNLIMITED,
+            reading.media_type(endpoint, request, query),
+            if_match=reading.if_match(endpoint, request),
+            is_head=request.scope["method"] == "HEAD",
+        )
+        if endpoint.body is not None:
+            await self._read_body(bound, request, call, key, arguments)
+        reply = await self._run(endpoint, call, arguments)
+        return self._finished(endpoint, request, reply)
+
+    async def _read_body(
+        self, bound: Bound, request: Incoming, call: Call, key: str | None, arguments: dict[str, Any]
+    ) -> None:
+        given = reading.require_media_type(request, *bound.allowed_types)
+        if given == bound.endpoint.upload:
+            call.idempotency_key = reading.key_of(request, key, b"")
+            call.deadline = _UNLIMITED
+            arguments["body"] = reading.upload(request, self._upload_limit)
+            return
+        assert bound.body is not None
+        arguments["body"], data = await reading.json_body(bound.body, request)
+        call.idempotency_key = reading.key_of(request, key, data)
+
+    async def _run(self, endpoint: Endpoint, call: Call, arguments: dict[str, Any]) -> Reply:
+        async def handle() -> Reply:
+            return replies.of(await endpoint.handler(call, **arguments))
+
+        in_transaction = endpoint.idempotency is Idempotency.TRANSACTION
+        effect = partial(self._once, call, endpoint, handle) if in_transaction else handle
+        if call.deadline is _UNLIMITED:
+            return await effect()
+        try:
+            async with asyncio.timeout(call.deadline.remaining_s()) as waiting:
+                return await effect()
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise
+            raise DeadlineExceeded(_too_late(endpoint), retry_after_s=2) from error
+
+    def _finished(self, endpoint: Endpoint, request: Incoming, reply: Reply) -> Reply:
+        headers = dict(reply.headers)
+        if len(endpoint.media_types) > 1:
+            headers["vary"] = "accept"
+        if reply.is_replay:
+            headers["idempotent-replayed"] = "true"
+        if reply.location:
+            headers["location"] = reply.location
+        cache = reply.cache or endpoint.cache
+        is_known = reply.etag is not None and endpoint.method == "GET" and reading.knows(request, reply.etag)
+        status = 304 if is_known else reply.status or endpoint.status
+        return Reply(
+            None if is_known else reply.body,
+            status,
+            reply.media_type,
+            etag=reply.etag,
+            cache=cache,
+            headers=headers,
+        )
+
+
+def _too_late(endpoint: Endpoint) -> str:
+    if endpoint.idempotency is Idempotency.NONE:
+        return "The answer did not come within the time that the request allows."
+    return "The request did not finish in time; repeat it with the same Idempotency-Key to learn its outcome."
+
+
+def _options(path: str, routes: MapAdapter) -> Reply:
+    """Return the methods of a path; `*` stands for the server as a whole."""
+    allowed = set(_METHODS) if path == "*" else set(routes.allowed_methods(path))
+    if not allowed:
+        raise NotFound("There is nothing at this address.")
+    return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
+
+
+def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
+    """Return the rule that fits a request, and the parts of its path."""
+    method = scope["method"]
+    if b"%2f" in scope.get("raw_path", b"").lower():
+        # A proxy in front sees another path than the router would: what it forbids must not come by here.
+        raise NotFound("A path must not hold an encoded slash.")
+    if method not in _METHODS:
+        known = ", ".join(_METHODS)
+        raise NotImplementedMethod(f"The method {method[:20]!r} is not known here; use one of {known}.")
+    try:
+        rule, found = routes.match(scope["path"], method)
+    except MethodNotAllowed as error:
+        allow = ", ".join(sorted(error.valid_methods or ()))
+        raise MethodNotAllowedProblem(f"Use one of: {allow}.", headers={"allow": allow}) from None
+    except HTTPException:
+        raise NotFound("There is nothing at this address.") from None
+    return str(rule), dict(found)
+
+
+class EndpointConnection:
+    """Quart's seam for HTTP: one request, served in the task of the server."""
+
+    def __init__(self, app: Any, scope: Scope) -> None:
+        self._server: Server = app.server
+        self._routes: MapAdapter = app.routes
+        self._scope = scope
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        """Serve the request. A client that goes away cancels it."""
+        request = Incoming(self._scope, receive)
+        work = self._serve(request, send)
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            # Nothing had to be waited for: no second task was needed to look after the client.
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        watcher = asyncio.create_task(_watch(request, task))
+        try:
+            await _Resumed(work, waits_for)
+        except asyncio.CancelledError:
+            if not request.is_abandoned or task.uncancel() > 0:
+                raise
+        finally:
+            watcher.cancel()
+
+    async def _serve(self, request: Incoming, send: Send) -> None:
+        reply = await self._server.reply(request, self._routes)
+        body = reply.body
+        await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
+        if request.scope["method"] == "HEAD" or body is None:
+            await send({"type": "http.response.body", "body": b""})
+        elif isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await _send_stream(body, send)
+
+
+class _Resumed:
+    """The rest of a coroutine that was begun by hand and waits for `waits_for`."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                step = partial(self._work.throw, error)
+            else:
+                step = partial(self._work.send, value)
+            try:
+                waits_for = step()
+            except StopIteration:
+                return
+
+
+async def _watch(request: Incoming, task: asyncio.Task[Any]) -> None:
+    """Cancel `task` when the client goes away."""
+    await request.is_complete.wait()
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    request.is_abandoned = True
+    task.cancel()
+
+
+async def _send_stream(body: AsyncIterator[bytes], send: Send) -> None:
+    try:
+        async for part in body:
+            if part:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
+
+
+def _wire_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
+    if reply.cache:
+        headers.append((b"cache-control", reply.cache.encode("latin-1")))
+    if reply.etag:
+        headers.append((b"etag", reply.etag.encode("latin-1")))
+    if reply.status in (204, 304):
+        return headers
+    if isinstance(reply.body, bytes) or reply.body is None:
+        headers.append((b"content-length", str(len(reply.body or b"")).encode()))
+    if reply.body is not None:
+        headers.append((b"content-type", _CONTENT_TYPES.get(reply.media_type) or reply.media_type.encode()))
+    return headers

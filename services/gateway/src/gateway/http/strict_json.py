@@ -1,0 +1,170 @@
+"""What JSON may come in: RFC 8259 to the letter, and nothing that a store or a service behind must refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, AwareDatetime
+from pydantic_core import from_json
+
+from chassis.errors import InvalidInput, MalformedInput
+from contracts.message import FieldError
+
+DEEPEST = 64
+MOST_ID = 2**63 - 1
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+# The parser's own limit: with so many levels around it, a document of DEEPEST levels just fits.
+_PARSER_DEEPEST = 200
+_AROUND = _PARSER_DEEPEST - DEEPEST
+
+LARGEST_INTEGER = 2**53
+_MOST_DIGITS = 20
+_LONG_NUMBER = re.compile(rb"[0-9.]{16}|[0-9][eE]")
+_SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
+
+
+def load(data: bytes) -> Any:
+    """Return `data` as JSON that can be kept. Raise `MalformedInput` or `InvalidInput`."""
+    document = read(data)
+    require_keepable(data, document)
+    return document
+
+
+def read(data: bytes) -> Any:
+    """Return `data` as JSON: no NaN, no Infinity, no number beyond a double. Raise `MalformedInput`."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MalformedInput(f"Not JSON: {error}.") from None
+
+
+def require_keepable(data: bytes, document: Any) -> None:
+    """Raise `InvalidInput` when `document`, read from `data`, cannot be kept.
+
+    Databases keep no U+0000, and every reader behind has its own limit of nesting: better refused here
+    than accepted and stuck there.
+    """
+    refused = refusal(data, document)
+    if refused is not None:
+        raise InvalidInput(refused.detail, errors=[refused])
+
+
+def refusal(data: bytes, document: Any) -> FieldError | None:
+    """Return why `document`, read from `data`, cannot be kept or given back exactly; None when it can."""
+    if data.count(b"[") + data.count(b"{") > DEEPEST and _is_deep(data):
+        return FieldError(pointer="", detail=f"JSON may be nested {DEEPEST} levels deep at most.")
+    if b"\\u0000" in data and _NUL.search(data):
+        return FieldError(
+            pointer=next(_with_nul(document), ""), detail="The character U+0000 cannot be kept."
+        )
+    if _may_differ(data, document):
+        return next(_differences(json.loads(data, **_MARKING)), None)
+    return None
+
+
+def _may_differ(data: bytes, document: Any) -> bool:
+    """Return whether `data` may hold a repeated name or an inexact number; cheap, and never wrongly False."""
+    if _LONG_NUMBER.search(data) or _SPACE_BEFORE_COLON.search(data):
+        return True
+    return data.count(b'":') != _count_names(document)
+
+
+def _count_names(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_count_names(child) for child in value.values())
+    if isinstance(value, list):
+        return sum(_count_names(child) for child in value)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """Stands in a parsed document for what would not come back as it was sent."""
+
+    detail: str
+
+
+def _mark_repeated_names(pairs: list[tuple[str, Any]]) -> Any:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    repeated = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+    return {**found, repeated: _Marker("The name occurs twice in one object.")}
+
+
+def _mark_large_integer(text: str) -> Any:
+    if len(text) <= _MOST_DIGITS and abs(int(text)) <= LARGEST_INTEGER:
+        return 0
+    return _Marker(f"A whole number must be within ±{LARGEST_INTEGER} (2^53): send it as a text.")
+
+
+def _mark_inexact_fraction(text: str) -> Any:
+    number = float(text)
+    if math.isfinite(number) and Decimal(text) == Decimal(repr(number)):
+        return 0
+    return _Marker("The number has more digits than a double keeps: send it as a text.")
+
+
+_MARKING: Mapping[str, Any] = {
+    "object_pairs_hook": _mark_repeated_names,
+    "parse_int": _mark_large_integer,
+    "parse_float": _mark_inexact_fraction,
+}
+
+
+def _differences(value: Any, pointer: str = "") -> Iterator[FieldError]:
+    if isinstance(value, _Marker):
+        yield FieldError(pointer=pointer, detail=value.detail)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _differences(child, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            yield from _differences(child, f"{pointer}/{escaped(name)}")
+
+
+def escaped(name: str) -> str:
+    """Return `name` as a part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC, if the calendar has it there."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(in_utc)]
+
+
+def _is_deep(data: bytes) -> bool:
+    try:
+        from_json(b"[" * _AROUND + data + b"]" * _AROUND)
+    except ValueError:
+        return True
+    return False
+
+
+def _with_nul(value: Any, pointer: str = "") -> Iterator[str]:
+    if isinstance(value, str):
+        if "\0" in value:
+            yield pointer
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _with_nul(child, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            if "\0" in name:
+                yield pointer
+            yield from _with_nul(child, f"{pointer}/{escaped(name)}")
