@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from chassis.errors import InvalidInput, ServiceError
-from chassis.http import PROBLEM, field_errors, problem, problem_headers
+from chassis.problems import PROBLEM, field_errors, problem, problem_headers
 from contracts.message import FieldError
 from gateway.http.replies import Reply
 
