@@ -1,10 +1,11 @@
-"""The tree of errors. Every error knows its code, its HTTP status and whether trying again can help."""
+"""The tree of errors: a class names its problem type by code; `contracts.problems` has the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from contracts import problems
 from contracts.message import Failure, FieldError
 
 _RETRY_AFTER_S = 2.0
@@ -17,6 +18,12 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Take status, title and whether a repetition can help from the problem type of the class."""
+        super().__init_subclass__()
+        found = problems.of(cls.code)
+        cls.status, cls.title, cls.retryable = found.status, found.title, found.retryable
 
     def __init__(
         self,
@@ -49,119 +56,90 @@ class InvalidInput(ServiceError):
     """The input does not fit its description; `errors` point at the parts."""
 
     code = "invalid-input"
-    status = 422
-    title = "Invalid input"
 
 
 class MalformedInput(ServiceError):
     """The input could not be parsed at all."""
 
     code = "malformed-input"
-    status = 400
-    title = "Malformed input"
 
 
 class Unauthenticated(ServiceError):
     """No key, or one that is not known, expired or revoked."""
 
     code = "unauthenticated"
-    status = 401
-    title = "Not authenticated"
 
 
 class Forbidden(ServiceError):
     """The key is good but lacks a scope."""
 
     code = "forbidden"
-    status = 403
-    title = "Forbidden"
 
 
 class NotFound(ServiceError):
     """No such thing, or it belongs to somebody else."""
 
     code = "not-found"
-    status = 404
-    title = "Not found"
 
 
 class MethodNotAllowed(ServiceError):
     """The route exists, but not with this method."""
 
     code = "method-not-allowed"
-    status = 405
-    title = "Method not allowed"
 
 
 class NotAcceptable(ServiceError):
     """None of the media types that the caller accepts can be made."""
 
     code = "not-acceptable"
-    status = 406
-    title = "Not acceptable"
 
 
 class Conflict(ServiceError):
     """The state of the thing does not allow this now."""
 
     code = "conflict"
-    status = 409
-    title = "Conflict"
 
 
 class PayloadTooLarge(ServiceError):
     """The body is over its limit."""
 
     code = "payload-too-large"
-    status = 413
-    title = "Payload too large"
 
 
 class UnsupportedMediaType(ServiceError):
     """The body's media type is not one that this route reads."""
 
     code = "unsupported-media-type"
-    status = 415
-    title = "Unsupported media type"
 
 
 class Unavailable(ServiceError):
     """Something that is needed is away at the moment; nothing was done."""
 
     code = "service-unavailable"
-    status = 503
-    title = "Service unavailable"
-    retryable = True
 
 
 class BrokerUnavailable(Unavailable):
     """The message broker cannot be reached, or did not confirm in time."""
 
     code = "broker-unavailable"
-    title = "Message broker unavailable"
 
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached."""
 
     code = "database-unavailable"
-    title = "Database unavailable"
 
 
 class Overloaded(Unavailable):
     """A bound was reached; later there is room again."""
 
     code = "overloaded"
-    title = "Overloaded"
 
 
 class DeadlineExceeded(ServiceError):
     """The answer did not come before the caller's deadline."""
 
     code = "deadline-exceeded"
-    status = 504
-    title = "Deadline exceeded"
-    retryable = True
 
 
 class RemoteFailure(ServiceError):

@@ -1,0 +1,38 @@
+"""The catalogue of problem types: what every error code means, for callers, documents and error classes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ProblemType(BaseModel):
+    """One kind of error: its HTTP status, what it means, and what the caller does about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+    action: str
+    retryable: bool = False
+
+
+def _read() -> dict[str, ProblemType]:
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return {code: ProblemType(code=code, **entry) for code, entry in tomllib.loads(text).items()}
+
+
+CATALOGUE: Mapping[str, ProblemType] = _read()
+
+
+def of(code: str) -> ProblemType:
+    """Return the problem type of `code`. Raise `LookupError` when the catalogue does not have it."""
+    found = CATALOGUE.get(code)
+    if found is None:
+        raise LookupError(f"The problem type {code!r} is not in contracts/problems.toml; describe it there.")
+    return found
