@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import aiormq
 import asyncpg
+import pytest
 from prometheus_client import REGISTRY
 
 from chassis import outbox
+from chassis.broker import parking
 from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
 from chassis.deadlines import Deadline
@@ -117,6 +121,87 @@ async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: B
     assert message.reason == "permanent"
     assert "bad owner" in message.last_error
     assert sorted(await effects(worker)) == ["a", "b"]
+
+
+class Mute(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RecursionError
+
+    __repr__ = __str__
+
+
+async def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+async def fail_with(error: BaseException) -> None:
+    raise error
+
+
+DEATHS: list[Callable[[], Awaitable[None]]] = [
+    partial(fail_with, ValueError("bad \ud800 name")),
+    partial(fail_with, ValueError("a NUL \0, and " + "long " * 100_000)),
+    partial(fail_with, Mute()),
+    partial(fail_with, asyncio.CancelledError()),
+    partial(fail_with, SystemExit(3)),
+    partial(fail_with, KeyboardInterrupt()),
+    partial(fail_with, BaseExceptionGroup("several", [Mute(), asyncio.CancelledError()])),
+    cancel_itself,
+]
+
+
+@pytest.mark.parametrize("group", [1, 10])
+async def test_whatever_a_handler_dies_of_its_message_is_alone_with_it(bench: Bench, group: int) -> None:
+    async def die(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        for delivery in deliveries:
+            if delivery.message.owner_id.isdigit():
+                await DEATHS[int(delivery.message.owner_id)]()
+        await store(connection, deliveries)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(die, group=group)})
+    await bench.run(worker)
+    before = failures_of_the_consumer()
+    await worker.messaging.publisher.publish(cancel("before"))
+    for number in range(len(DEATHS)):
+        message = cancel(str(number))
+        last_try = replace(message, headers={**message.headers, names.ATTEMPT: 6})
+        await worker.messaging.publisher.publish(last_try)
+    await worker.messaging.publisher.publish(cancel("after"))
+    await until(lambda: _has(worker, 2))
+    assert sorted(await effects(worker)) == ["after", "before"]
+    found = await until(lambda: parked_all(worker, len(DEATHS)))
+    assert {(message.reason, message.attempts) for message in found} == {("attempts-exhausted", 6)}
+    assert failures_of_the_consumer() == before
+    assert worker.health.reasons() == {}
+
+
+async def test_a_message_that_cannot_even_be_moved_leaves_its_neighbours_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
+        if any(d.message.owner_id == "bad" for d in deliveries):
+            raise InvalidInput("bad owner")
+        await store(connection, deliveries)
+
+    def break_down(*_: object, **__: object) -> Outgoing:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(parking, "copy_for", break_down)
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(refuse_bad, group=10)})
+    await bench.run(worker)
+    before = failures_of_the_consumer()
+    for owner in ("a", "bad", "b"):
+        await worker.messaging.publisher.publish(cancel(owner))
+    await until(lambda: _has(worker, 2))
+    message = await until(lambda: parked(worker))
+    assert message.reason == "delivery-limit"
+    assert failures_of_the_consumer() == before
 
 
 async def test_after_the_last_rung_a_message_is_parked(bench: Bench) -> None:
@@ -240,6 +325,16 @@ async def test_a_database_that_takes_no_writes_is_waited_for(bench: Bench) -> No
     await until(lambda: worker.health.reasons() == {})
     assert await parked(worker) is None
     await admin.close()
+
+
+async def parked_all(runtime: ServiceRuntime, count: int) -> list[ParkedMessage] | None:
+    page = await runtime.parked.page(ListParked(), Deadline.after(5))
+    return page.data if len(page.data) >= count else None
+
+
+def failures_of_the_consumer() -> float:
+    labels = {"task": f"consumer {QUEUE}"}
+    return REGISTRY.get_sample_value("tickwire_background_task_failures_total", labels) or 0
 
 
 def paused() -> float | None:

@@ -257,6 +257,28 @@ async def test_a_replayed_message_with_which_its_consumers_die_is_parked_again(
         known.add(again.id)
 
 
+async def test_a_message_with_any_headers_is_parked_and_can_be_replayed(
+    worker: ServiceRuntime, picky: Picky
+) -> None:
+    odd = {
+        "written": "\\u0000",
+        "nul": "a\0b",
+        "nested": {"a": [{"b": datetime(2026, 1, 2, tzinfo=UTC)}]},
+        "bytes": bytearray(b"\xff"),
+        "x-original-queue": "q" * 5_000,
+        "x-attempt": 10**12,
+    }
+    message = cancel("ann")
+    await worker.messaging.publisher.publish(replace(message, headers={**message.headers, **odd}))
+    (stored,) = await until(lambda: open_messages(worker))
+    assert await header(worker, stored.id, "written") == "\\u0000"
+    assert await header(worker, stored.id, "nul") == "a\ufffdb"
+    picky.is_mended = True
+    replay = ReplayParked(wanted=ParkedFilter(ids=[stored.id]), actor="test")
+    assert (await worker.parked.replay(replay, SOON)).count == 1
+    await until(lambda: _has(worker, ["ann"]))
+
+
 async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: ServiceRuntime) -> None:
     died = {"queue": QUEUE, "reason": "delivery_limit", "time": datetime(2026, 1, 2, tzinfo=UTC)}
     message = cancel("ann")

@@ -28,14 +28,23 @@ from contracts.topology import EMAIL, GATEWAY, STOCK_DATA, rpc_queue
 from support.bench import Bench, running
 from support.waiting import until
 
+FAILURES: dict[str, BaseException] = {
+    "broken": RuntimeError("a bug"),
+    "bad name": RuntimeError("bad \ud800 name"),
+    "cancelled": asyncio.CancelledError(),
+    "exit": SystemExit(3),
+}
+
 
 async def answer_search(request: SearchSymbols, _: Deadline) -> Instruments:
     if request.q == "missing":
-        raise NotFound("no such thing")
+        raise NotFound("no such thing: \ud800")
     if request.q == "slow":
         await asyncio.sleep(30)
-    if request.q == "broken":
-        raise RuntimeError("a bug")
+    if request.q == "unsayable":
+        return Instruments.model_construct(data=[object()])
+    if request.q in FAILURES:
+        raise FAILURES[request.q]
     return Instruments(data=[Instrument(symbol=request.q, name="n", exchange="x")])
 
 
@@ -63,13 +72,23 @@ async def test_a_service_error_keeps_its_code_and_status(asker: Any, answerer: A
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(SearchSymbols(q="missing"), Deadline.after(5))
     assert (caught.value.code, caught.value.status) == ("not-found", 404)
-    assert caught.value.detail == "no such thing"
 
 
-async def test_a_bug_in_a_handler_is_an_internal_error_not_a_silence(asker: Any, answerer: Any) -> None:
+@pytest.mark.parametrize("q", [*FAILURES, "unsayable"])
+async def test_a_bug_in_a_handler_is_an_internal_error_not_a_silence(
+    q: str, asker: Any, answerer: Any
+) -> None:
     with pytest.raises(RemoteFailure) as caught:
-        await asker.messaging.rpc.ask(SearchSymbols(q="broken"), Deadline.after(5))
+        await asker.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(20))
     assert caught.value.status == 500
+    found = await asker.messaging.rpc.call(SearchSymbols(q="next"), Instruments, Deadline.after(20))
+    assert found.data[0].symbol == "next"
+
+
+async def test_an_error_that_quotes_any_input_is_answered(asker: Any, answerer: Any) -> None:
+    with pytest.raises(RemoteFailure) as caught:
+        await asker.messaging.rpc.ask(SearchSymbols(q="missing"), Deadline.after(20))
+    assert caught.value.detail == "no such thing: \\ud800"
 
 
 async def test_a_request_type_without_handler_is_refused(asker: Any, answerer: Any) -> None:

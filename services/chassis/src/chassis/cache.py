@@ -8,7 +8,7 @@ import time
 import memcachio
 from memcachio.errors import MemcachedError
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 
 log = logging.get(__name__)
 
@@ -74,5 +74,5 @@ class Cache:
     def _fail(self, error: BaseException) -> None:
         metrics.CACHE_READS.labels(self._name, "error").inc()
         if not self._is_away():
-            log.warning("cache is away", cache=self._name, reason=repr(error))
+            log.warning("cache is away", cache=self._name, reason=redaction.safe_message(error))
         self._away_until = time.monotonic() + self._pause_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from chassis import plain
 from contracts import problems
 from contracts.message import Failure, FieldError
 
@@ -33,8 +34,9 @@ class ServiceError(Exception):
         retry_after_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        # Fit to be answered, logged and stored, whatever input it quotes.
+        self.detail = plain.text(detail or self.title)
+        super().__init__(self.detail)
         self.errors = list(errors)
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})

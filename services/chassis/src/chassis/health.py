@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from chassis import plain, redaction
 from chassis.deadlines import Deadline
 
 Check = Callable[[], str | None]
@@ -47,13 +48,23 @@ class Health:
 
     def failures(self) -> dict[str, str]:
         """What a restart would mend, by check; no dependency can cause it."""
-        found = {name: check() for name, check in self._vital.items()}
-        return {name: reason for name, reason in found.items() if reason is not None}
+        return _reasons(self._vital)
 
     def reasons(self) -> dict[str, str]:
         """What keeps the service from being ready, by check."""
-        found = {name: check() for name, check in self._checks.items()}
-        reasons = {name: reason for name, reason in found.items() if reason is not None}
+        reasons = _reasons(self._checks)
         if self.draining:
             reasons["shutdown"] = "shutting down"
         return reasons
+
+
+def _reasons(checks: Mapping[str, Check]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, check in checks.items():
+        try:
+            reason = check()
+        except Exception as error:  # a check that fails says nothing good, and keeps no other from speaking
+            reason = f"the check failed: {redaction.safe_message(error)}"
+        if reason is not None:
+            found[name] = plain.text(reason)
+    return found

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
-import orjson
 import structlog
 
-from chassis import redaction, tracing
+from chassis import plain, redaction, tracing
 
 # These report each lost connection of their own; the broker's link already says it once.
 _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
 # These tell at DEBUG what goes over their wires, word by word.
 _TALKATIVE = ("websockets", "wsproto", "urllib3", "asyncpg", "hpack")
+# A traceback of several causes; what is longer tells nothing more.
+_LONGEST_TEXT = 100_000
+
+
+class _Lines(structlog.PrintLogger):
+    """Writes lines; what reads them may have gone, and nobody could be told."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes what libraries log; a record that cannot be formatted is named by where it was logged."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        error = sys.exception()
+        failure = type(error).__name__ if error else "unknown"
+        get(record.name).error("log record cannot be written", line=record.lineno, failure=failure)
 
 
 class Verbosity:
@@ -39,8 +61,9 @@ def about(**ids: object) -> AbstractContextManager[None]:
 
 def configure(*, service: str, level: str, style: Literal["auto", "json", "pretty"]) -> None:
     """Send the logs of this process, libraries included, to standard error."""
+    output = sys.stderr
     Verbosity.is_debug = level == "DEBUG"
-    pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
+    pretty = style == "pretty" or (style == "auto" and output.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_trace,
@@ -54,10 +77,10 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(output),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -103,12 +126,11 @@ def _trace_back(
 
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, found in event.items():
-        # What begins so is the logging library's own.
-        if not name.startswith("_"):
-            event[name] = redaction.named(name, found)
-    return event
+    # What begins with an underscore is the logging library's own.
+    own = {name: found for name, found in event.items() if name.startswith("_")}
+    said = {name: found for name, found in event.items() if name not in own}
+    return {**{plain.text(name): redaction.named(name, found) for name, found in said.items()}, **own}
 
 
 def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return plain.json(event, most_characters=_LONGEST_TEXT)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis import logging, migrations
+from chassis import logging, migrations, redaction
 from chassis.postgres import AWAY
 
 log = logging.get(__name__)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     try:
         applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
     except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
-        log.error("not migrated", package=options.package, reason=_told(error))
+        log.error("not migrated", package=options.package, reason=redaction.safe_message(error))
         return 1
     log.info("migrated", package=options.package, applied=applied)
     return 0
@@ -60,7 +60,7 @@ async def _connect(dsn: str, wait_s: float) -> asyncpg.Connection[asyncpg.Record
         except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("waiting for the database", reason=_told(error))
+            log.warning("waiting for the database", reason=redaction.safe_message(error))
             await asyncio.sleep(_PAUSE_S)
 
 
@@ -85,10 +85,6 @@ def _dsn(environ: Mapping[str, str]) -> str:
     if environ.get("POSTGRES_DSN_FILE"):
         return Path(environ["POSTGRES_DSN_FILE"]).read_text(encoding="utf-8").strip()
     return environ["POSTGRES_DSN"]
-
-
-def _told(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 if __name__ == "__main__":

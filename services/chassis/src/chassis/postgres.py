@@ -14,7 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.errors import DatabaseUnavailable
 
 log = logging.get(__name__)
@@ -88,7 +88,7 @@ class Postgres:
                 asyncpg.InvalidCatalogNameError,
                 TimeoutError,
             ) as error:
-                self._reason = f"cannot connect: {error or type(error).__name__}"
+                self._reason = f"cannot connect: {redaction.safe_message(error)}"
                 log.warning("waiting for the database", reason=self._reason)
                 await asyncio.sleep(_PAUSE_S[min(attempt, len(_PAUSE_S) - 1)])
             else:
@@ -273,7 +273,7 @@ class Postgres:
         )
 
     def _fail(self, error: BaseException) -> None:
-        self._reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self._reason = redaction.safe_message(error)
 
 
 async def _roll_back(transaction: Transaction, connection: Connection) -> None:
@@ -282,7 +282,7 @@ async def _roll_back(transaction: Transaction, connection: Connection) -> None:
         async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
             await transaction.rollback()
     except (*AWAY, asyncpg.PostgresError) as error:
-        log.debug("connection cut instead of rolled back", reason=repr(error))
+        log.debug("connection cut instead of rolled back", reason=redaction.safe_message(error))
         _cut(connection)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chassis import tracing
+from chassis import plain, tracing
 from chassis.errors import ServiceError
 from contracts.message import FieldError
 
@@ -38,12 +38,13 @@ def problem_headers(error: ServiceError) -> dict[str, str]:
 
 def pointer(location: tuple[int | str, ...]) -> str:
     """Return a pydantic location as a JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    parts = [plain.text(part).replace("~", "~0").replace("/", "~1") for part in location]
+    return "".join(f"/{part}" for part in parts)
 
 
 def field_errors(problems: Sequence[Any]) -> list[FieldError]:
     """Return pydantic's first 20 errors without the values, which may be secret or huge."""
     return [
-        FieldError(pointer=pointer(p["loc"]), detail=p["msg"].removeprefix("Value error, "))
+        FieldError(pointer=pointer(p["loc"]), detail=plain.text(p["msg"]).removeprefix("Value error, "))
         for p in problems[:20]
     ]

@@ -1,11 +1,11 @@
-"""What must not be said: secrets taken out of texts, and errors told without the values they quote."""
+"""Secrets taken out of texts, and errors written without the values that they quote. Nothing here raises."""
 
 from __future__ import annotations
 
 import base64
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -13,10 +13,14 @@ from urllib.parse import quote, quote_plus
 import asyncpg
 from pydantic import ValidationError
 
+from chassis import plain
+
 REDACTED = "[redacted]"
 
 _DEEPEST = 6
-_MOST_WORDS = 20
+_MOST_PARTS = 1_000
+_MOST_PROBLEMS = 20
+_MOST_FRAMES = 30
 _MOST_CAUSES = 8
 # What is shorter is found inside words that mean nothing.
 _SHORTEST = 6
@@ -54,63 +58,59 @@ def remember(secrets: Iterable[str]) -> None:
 
 
 def text(words: str) -> str:
-    """`words` without secrets."""
+    """Return `words` without secrets."""
     if Known.pattern is not None:
         words = Known.pattern.sub(REDACTED, words)
     return _VALUE.sub(_without_value, words) if _MARK.search(words) else words
 
 
 def value(found: object, *, deepest: int = _DEEPEST) -> object:
-    """`found` without secrets, as plain data; what is nested deeper than `deepest` is left out."""
-    if found is None or isinstance(found, (bool, int, float)):
+    """Return `found` without secrets, as plain data; what is nested deeper than `deepest` is left out."""
+    if found is None or isinstance(found, bool):
         return found
-    if isinstance(found, str):
-        return text(found)
-    if isinstance(found, (bytes, bytearray, memoryview)):
-        return text(bytes(found).decode("utf-8", "replace"))
-    if isinstance(found, (Mapping, list, tuple, set, frozenset)):
-        return _nested(found, deepest - 1)
-    if isinstance(found, BaseException):
-        return text(safe_message(found))
-    return text(str(found))
+    return _redacted(plain.data(found, deepest=deepest, most_parts=_MOST_PARTS, words=_words))
 
 
 def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
-    """`found` without secrets; all of it is one when its `name` says so."""
-    if found is not None and _is_secret(str(name)):
+    """Return `found` without secrets, or nothing of it when its `name` says that it is one."""
+    if found is not None and _is_secret(plain.text(name)):
         return REDACTED
     return value(found, deepest=deepest)
 
 
 def safe_message(error: BaseException) -> str:
-    """`error` in one line, fit for logs, spans and the record of a message.
+    """Return `error` in one text for logs, spans, answers and tables, whatever the error is.
 
-    What a database or a validation says quotes rows and input, which may be somebody's letter: of those
-    only the kind is told, and where it happened.
+    The text of a database or validation error quotes rows and input, which may be somebody's letter: of
+    those only the kind is given, and where it happened.
     """
+    try:
+        return text(plain.text(_message(error)))
+    except BaseException as failure:  # the error's own code has failed: its report must not
+        return f"{type(error).__name__} without a text: {type(failure).__name__}"
+
+
+def trace_back(error: BaseException) -> str:
+    """Return the traceback of `error` and of its causes, the first cause first, each by `safe_message`."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and len(chain) < _MOST_CAUSES and all(following is not one for one in chain):
+        chain.append(following)
+        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+    return "\nwhich led to\n".join(_frames(one) for one in reversed(chain))
+
+
+def _message(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_QUOTING):
         about = [f"{word[:-5]} {found}" for word in _ABOUT if (found := getattr(error, word, None))]
         return ", ".join([f"{name} (SQLSTATE {error.sqlstate})", *about])
-    words = misfit(error) if isinstance(error, ValidationError) else text(str(error))
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        shown = "; ".join(_problem(problem["loc"], problem["msg"]) for problem in problems[:_MOST_PROBLEMS])
+        return f"{name}: {error.error_count()} problems in {error.title}: {shown}"
+    words = plain.text(error)
     return f"{name}: {words}" if words else name
-
-
-def misfit(error: ValidationError) -> str:
-    """What does not fit, and where, without the input."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = [_problem(problem["loc"], problem["msg"]) for problem in problems[:_MOST_WORDS]]
-    return f"{error.error_count()} misfits in {error.title}: " + "; ".join(shown)
-
-
-def trace_back(error: BaseException) -> str:
-    """The traceback of `error` and of what led to it, the first first; each error as `told`."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain and len(chain) < _MOST_CAUSES:
-        chain.append(following)
-        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
-    return "\nwhich led to\n".join(_frames(one) for one in reversed(chain))
 
 
 @lru_cache(maxsize=1024)
@@ -119,10 +119,14 @@ def _is_secret(name: str) -> bool:
 
 
 def _frames(error: BaseException) -> str:
-    lines = "".join(traceback.format_tb(error.__traceback__))
+    try:
+        lines = plain.text("".join(traceback.format_tb(error.__traceback__)[-_MOST_FRAMES:]))
+    except BaseException as failure:  # a source file that cannot be read, for example
+        lines = f"  (no frames: {type(failure).__name__})\n"
     found = f"Traceback (most recent call last):\n{lines}{safe_message(error)}"
     if isinstance(error, BaseExceptionGroup):
-        found += "".join(f"\nof which\n{trace_back(part)}" for part in error.exceptions[:_MOST_CAUSES])
+        parts = error.exceptions[:_MOST_CAUSES]
+        found += "".join(f"\nof which\n{_frames(part)}" for part in parts)
     return found
 
 
@@ -130,15 +134,25 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(map(str, location))}: {message}" if location else message
 
 
-def _nested(found: Any, deepest: int) -> object:
-    if deepest < 0:
-        return "…"
-    if isinstance(found, Mapping):
-        return {text(str(name)): named(name, part, deepest=deepest) for name, part in found.items()}
-    if len(found) == 2 and isinstance(found, (tuple, list)) and isinstance(found[0], (str, bytes)):
+def _words(found: object) -> str:
+    return safe_message(found) if isinstance(found, BaseException) else plain.text(found)
+
+
+def _redacted(found: Any) -> object:
+    if isinstance(found, str):
+        return text(found)
+    if isinstance(found, dict):
+        return {text(name): _redacted_as(name, part) for name, part in found.items()}
+    if not isinstance(found, list):
+        return found
+    if len(found) == 2 and isinstance(found[0], str):
         # A header, as most libraries keep it.
-        return [value(found[0]), named(value(found[0]), found[1], deepest=deepest)]
-    return [value(part, deepest=deepest) for part in found]
+        return [text(found[0]), _redacted_as(found[0], found[1])]
+    return [_redacted(part) for part in found]
+
+
+def _redacted_as(name: str, found: object) -> object:
+    return REDACTED if found is not None and _is_secret(name) else _redacted(found)
 
 
 def _forms(secret: str) -> set[str]:

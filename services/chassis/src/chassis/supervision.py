@@ -69,7 +69,7 @@ async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
     pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
     while True:
         began = time.monotonic()
-        error = await _failure_of(loop)
+        error = await failure_of(loop) or RuntimeError("it ended although it has no end")
         if time.monotonic() - began > _STABLE_AFTER_S:
             pause_s = _FIRST_PAUSE_S
         failures.inc()
@@ -78,15 +78,31 @@ async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def _failure_of(loop: Callable[[], Awaitable[None]]) -> BaseException:
+async def failure_of(
+    work: Callable[[], Awaitable[None]], *, timeout_s: float | None = None
+) -> BaseException | None:
+    """Run `work` in a task of its own and return why it failed; raise only when the caller is cancelled.
+
+    A cancellation that nobody asked the caller for is a failure of the work: a library has rejected with it
+    what was waited for, or the work has raised it. So is the end of the process that the work asks for.
+    """
     try:
-        await loop()
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.create_task(_caught(work))
+    except TimeoutError as error:
+        return error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # A library has rejected what was waited for with it: nobody has asked this task to end.
         return error
-    except Exception as error:
+
+
+async def _caught(work: Callable[[], Awaitable[None]]) -> BaseException | None:
+    try:
+        await work()
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # SystemExit would leave the loop from a task, and with it everything
         return error
-    return RuntimeError("ended although it has no end")
+    return None

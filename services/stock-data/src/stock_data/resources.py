@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.errors import DatabaseUnavailable
 from chassis.runtime import ServiceRuntime
 from contracts.topology import STOCK_DATA
@@ -88,7 +88,7 @@ class Resources:
             try:
                 self.catalogue.fill(await self.repository.listings())
             except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("the catalogue stays as it is", reason=str(error))
+                log.warning("the catalogue stays as it is", reason=redaction.safe_message(error))
 
     def _provider(self, name: str) -> Provider:
         if name == "alpaca":

@@ -117,13 +117,17 @@ class RpcServer:
     ) -> tuple[str, bytes, str]:
         try:
             answer = await self._call(message_type, body, headers)
+            # Here, as what was stored may have a value that JSON cannot say.
+            return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
         except ServiceError as error:
-            return names.REPLY_FAILED, error.failure().model_dump_json().encode(), error.code
-        except Exception:
-            log.exception("request failed", type=message_type)
-            unexpected = ServiceError("The service failed; the log has the request id.")
-            return names.REPLY_FAILED, unexpected.failure().model_dump_json().encode(), unexpected.code
-        return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
+            failed = error
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            log.error("request failed", type=message_type, exc_info=error)
+            failed = ServiceError("The service failed; the log has the request id.")
+        return names.REPLY_FAILED, failed.failure().model_dump_json().encode(), failed.code
 
     async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel:
         found = self._handlers.get(message_type)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -23,6 +24,7 @@ from chassis.broker.settling import Settler
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, ServiceError
 from chassis.postgres import Connection, Postgres
+from chassis.supervision import failure_of
 from contracts import headers as names
 from contracts.message import Message
 
@@ -226,22 +228,26 @@ class Consumer:
             return
         for incoming in group:
             self._record(incoming, started_ns, error)
-            await self._end(incoming, error)
+            with incoming.message_context():
+                await self._end(incoming, error)
 
-    async def _end(self, incoming: Incoming, error: Exception | None) -> None:
+    async def _end(self, incoming: Incoming, error: BaseException | None) -> None:
         if isinstance(error, DatabaseUnavailable) and self._stopping.is_set():
             await self._settler.give_back(incoming)
             return
-        if error is not None:
-            with incoming.message_context():
-                await self._fail(incoming, error)
-            return
-        if logging.Verbosity.is_debug:
-            with incoming.message_context():
+        if error is None:
+            if logging.Verbosity.is_debug:
                 log.debug("message handled", queue=self.queue, type=incoming.message_type)
-        await self._settler.acknowledge(incoming)
+            await self._settler.acknowledge(incoming)
+            return
+        try:
+            await self._fail(incoming, error)
+        except Exception:
+            # Its neighbours go on; the broker parks what comes back too often.
+            log.exception("failed message could not be moved", queue=self.queue)
+            await self._settler.give_back(incoming, has_failed=True)
 
-    def _record(self, incoming: Incoming, started_ns: int, error: Exception | None) -> None:
+    def _record(self, incoming: Incoming, started_ns: int, error: BaseException | None) -> None:
         # The link to where the message was made survives retries, parking and replay, like the header.
         spans.record(
             f"process {incoming.message_type}",
@@ -259,28 +265,24 @@ class Consumer:
             is_linked=True,
         )
 
-    async def _try(self, handler: Handler, group: list[Incoming]) -> Exception | None:
-        """Call the handler; gives why it failed.
+    async def _try(self, handler: Handler, group: list[Incoming]) -> BaseException | None:
+        """Call the handler; return why it failed.
 
         An outage of the database is waited for, until a stop. What finds no database while the database is
         there, several times in a row, has failed: its statement may be the trouble.
         """
-        doubts = 0
+        doubts, deliveries = 0, [m.delivery for m in group if m.delivery is not None]
         while True:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    await self._call(handler, [m.delivery for m in group if m.delivery is not None])
-            except DatabaseUnavailable as error:
-                doubts = 0 if await self._wait_for_database(error) else doubts + 1
-                if doubts == _MOST_DOUBTS or self._stopping.is_set():
-                    return error
-                await asyncio.sleep(doubts * _DOUBT_PAUSE_S)
-            except Exception as error:
+            # In a task of its own: a handler that cancels itself, or the like, ends alone.
+            error = await failure_of(partial(self._call, handler, deliveries), timeout_s=self._deadline_s)
+            self._progress.made()
+            if not isinstance(error, DatabaseUnavailable):
                 return error
-            else:
-                return None
-            finally:
-                self._progress.made()
+            doubts = 0 if await self._wait_for_database(error) else doubts + 1
+            self._progress.made()
+            if doubts == _MOST_DOUBTS or self._stopping.is_set():
+                return error
+            await asyncio.sleep(doubts * _DOUBT_PAUSE_S)
 
     async def _call(self, handler: Handler, deliveries: list[Delivery[Any]]) -> None:
         if isinstance(handler, Direct):
@@ -311,7 +313,7 @@ class Consumer:
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 
-    async def _fail(self, incoming: Incoming, error: Exception) -> None:
+    async def _fail(self, incoming: Incoming, error: BaseException) -> None:
         permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
             error, asyncpg.DataError
         )

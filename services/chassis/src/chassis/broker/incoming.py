@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from pydantic import ValidationError
 
 from chassis import redaction
 from chassis.broker.envelope import Delivery, message_context, text
@@ -76,7 +75,7 @@ class Incoming:
         try:
             message = contract.model_validate_json(self.body)
             message_id = UUID(self.message_id)
-        except (ValidationError, ValueError) as error:
+        except Exception as error:  # a validator of the contract may raise anything
             raise Undecodable(
                 f"{self.message_type}: {redaction.safe_message(error)}"[:_DETAIL_LENGTH]
             ) from error

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiormq.channel import Channel
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
@@ -127,7 +127,7 @@ class Messaging:
             with rejections_as_errors():
                 found = await channel.queue_declare(queue, passive=True, timeout=5)
         except AWAY as error:
-            log.warning("queue not counted", queue=queue, reason=repr(error))
+            log.warning("queue not counted", queue=queue, reason=redaction.safe_message(error))
             return
         consumers = found.consumer_count or 0
         metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)

@@ -14,7 +14,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 from yarl import URL
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 
@@ -66,7 +66,7 @@ async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
         with rejections_as_errors():
             await channel.basic_cancel(tag, timeout=_CLOSE_TIMEOUT_S)
     except AWAY as error:
-        log.debug("cancelling a consumer", reason=repr(error))
+        log.debug("cancelling a consumer", reason=redaction.safe_message(error))
 
 
 class Link:
@@ -122,7 +122,7 @@ class Link:
             try:
                 await self._hold()
             except Exception as error:
-                self._reason = f"cannot connect: {error!r}"
+                self._reason = f"cannot connect: {redaction.safe_message(error)}"
                 await self._drop()
                 raise
             await self._drop()
@@ -134,7 +134,7 @@ class Link:
         try:
             await self._connect()
         except AWAY as error:
-            self._reason = f"cannot connect: {error or type(error).__name__}"
+            self._reason = f"cannot connect: {redaction.safe_message(error)}"
             log.warning("waiting for the broker", link=self._name, reason=self._reason)
             return
         await self._broken.wait()
@@ -179,7 +179,7 @@ class Link:
     def _closed(self, closing: asyncio.Future[None]) -> None:
         error = None if closing.cancelled() else closing.exception()
         if error is not None:
-            log.debug("closing a broken connection", link=self._name, reason=repr(error))
+            log.debug("closing a broken connection", link=self._name, reason=redaction.safe_message(error))
 
 
 class Publisher:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from aiormq.channel import Channel
 
-from chassis import logging, metrics
+from chassis import logging, metrics, redaction
 from chassis.broker.envelope import Outgoing
 from chassis.broker.incoming import Incoming
 from chassis.broker.rabbitmq import AWAY, Link, Publisher
@@ -63,7 +63,7 @@ class Settler:
                 await incoming.channel.basic_ack(incoming.tag, wait=False)
         except AWAY as error:
             # The broker will deliver it again, and the inbox knows it.
-            log.debug("could not acknowledge", queue=self._queue, reason=repr(error))
+            log.debug("could not acknowledge", queue=self._queue, reason=redaction.safe_message(error))
             outcome = "lost-channel"
             self._break(incoming)
         self._count(incoming, outcome)
@@ -80,13 +80,16 @@ class Settler:
         self._moving.add(task)
         task.add_done_callback(self._moved)
 
-    async def give_back(self, incoming: Incoming) -> None:
-        """Put the message back into its queue: somebody else handles it."""
+    async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
+        """Put the message back into its queue; one that `has_failed` the broker parks after some times."""
         try:
             async with asyncio.timeout(_ACK_TIMEOUT_S):
-                await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+                if has_failed:
+                    await incoming.channel.basic_reject(incoming.tag, requeue=True, wait=False)
+                else:
+                    await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
         except AWAY as error:
-            log.debug("could not give back", queue=self._queue, reason=repr(error))
+            log.debug("could not give back", queue=self._queue, reason=redaction.safe_message(error))
             self._break(incoming)
         self._count(incoming, "requeue")
 

@@ -13,7 +13,7 @@ import orjson
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from chassis import logging, metrics, tracing
+from chassis import logging, metrics, plain, redaction, tracing
 from chassis.broker.answering import Answer
 from chassis.broker.envelope import text
 from chassis.broker.rabbitmq import AWAY, Link
@@ -44,6 +44,9 @@ _PAUSE_S = 1
 _DELIVERY_LIMIT = "delivery-limit"
 _DIED = "the consumer died with this message each time"
 _MOST_ATTEMPTS = 1_000_000
+# What AMQP allows for a name; a longer one would not fit into an index.
+_LONGEST_NAME = 255
+_LONGEST_HEADER = 1_000_000
 _LATEST_MS = 253_402_300_800_000
 
 _STORE = """
@@ -120,20 +123,18 @@ class Parked:
         """Keep a message that came out of the parked queue."""
         properties = message.header.properties
         headers = {**(properties.headers or {}), **_death(properties.headers or {})}
-        reason = _storable(text(headers, names.REASON)) or _DELIVERY_LIMIT
+        reason = plain.text(text(headers, names.REASON) or "", most=_LONGEST_NAME) or _DELIVERY_LIMIT
         async with self._postgres.transaction() as connection:
             stored = await connection.execute(
                 _STORE,
-                _storable(properties.message_id),
-                _storable(properties.message_type),
-                _storable(text(headers, names.QUEUE)),
+                plain.text(properties.message_id or "", most=_LONGEST_NAME),
+                plain.text(properties.message_type or "", most=_LONGEST_NAME),
+                plain.text(text(headers, names.QUEUE) or "", most=_LONGEST_NAME),
                 reason,
                 _count(headers.get(names.ATTEMPT)),
-                _storable(text(headers, names.FIRST_ERROR)) or _DIED,
-                _storable(text(headers, names.ERROR)) or _DIED,
-                orjson.dumps(without_broker_headers(headers), default=str)
-                .decode()
-                .replace("\\u0000", "\ufffd"),
+                plain.text(text(headers, names.FIRST_ERROR) or "") or _DIED,
+                plain.text(text(headers, names.ERROR) or "") or _DIED,
+                plain.json(without_broker_headers(headers), most_characters=_LONGEST_HEADER),
                 message.body,
                 _moment(headers.get(names.SENT_AT)),
                 _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
@@ -228,13 +229,17 @@ class ParkedKeeper:
         try:
             await message.channel.basic_ack(message.delivery_tag, wait=False)
         except AWAY as error:
-            log.debug("parked message will come again", reason=repr(error))
+            log.debug("parked message will come again", reason=redaction.safe_message(error))
 
     async def _is_stored(self, message: DeliveredMessage) -> bool:
         try:
             await self._parked.store(message)
         except (DatabaseUnavailable, TimeoutError) as error:
-            log.warning("parked message stays in its queue", reason=str(error))
+            log.warning("parked message stays in its queue", reason=redaction.safe_message(error))
+            return False
+        except Exception:
+            # Its neighbours are stored beside it; without this it would wait for the next connection.
+            log.exception("parked message cannot be stored, trying again")
             return False
         return True
 
@@ -262,11 +267,6 @@ def _readable(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return body.decode("utf-8", "replace")
-
-
-# What was parked may be anything: nothing in it may keep it from being stored, or it would come for ever.
-def _storable(value: str | None) -> str:
-    return (value or "").replace("\0", "\ufffd")
 
 
 def _count(attempts: object) -> int:

@@ -1,0 +1,159 @@
+"""Whatever a log line, an error or a header holds, it becomes text and JSON that every store takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging as stdlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis import logging, plain, redaction
+from chassis.errors import ServiceError
+from chassis.problems import problem
+
+
+class Mute(Exception):
+    """Its text cannot be made, for a reason of its own."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self._failure = failure
+
+    def __str__(self) -> str:
+        raise self._failure
+
+    __repr__ = __str__
+
+
+class Endless(Mapping[Any, Any]):
+    """Has names without an end and no values."""
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield self
+
+    def __getitem__(self, name: Any) -> Any:
+        raise KeyError(name)
+
+    def __len__(self) -> int:
+        return 2**60
+
+
+def itself() -> list[Any]:
+    found: list[Any] = ["begin"]
+    found.append({"again": found})
+    return found
+
+
+FAILURES = [ValueError("\ud800"), RecursionError(), asyncio.CancelledError(), SystemExit(3), MemoryError()]
+mute = st.sampled_from(FAILURES).map(Mute)
+texts = st.text(st.characters(codec=None, exclude_categories=())) | st.sampled_from(["\ud800", "a\0b"])
+odd = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=10**5000, max_value=10**5001),
+    st.floats(),
+    texts,
+    st.binary(),
+    mute,
+    st.builds(object),
+    st.builds(Endless),
+    st.builds(itself),
+)
+nested = st.recursive(
+    odd, lambda part: st.lists(part) | st.dictionaries(texts, part) | st.tuples(part, part), max_leaves=20
+)
+errors = st.one_of(
+    mute,
+    st.builds(ValueError, nested),
+    st.builds(KeyError, texts),
+    st.builds(OSError, st.integers(), texts),
+    st.builds(ServiceError, texts),
+    st.builds(lambda text, error: ExceptionGroup("several", [ValueError(text), error]), texts, mute),
+)
+
+
+@given(nested)
+def test_any_value_becomes_text_that_a_database_takes(found: object) -> None:
+    told = plain.text(found)
+    assert "\0" not in told.encode().decode()
+    assert len(told) <= 10_000 * len("\\U0010ffff")
+
+
+@given(nested)
+def test_any_value_becomes_json_that_a_database_takes(found: object) -> None:
+    told = plain.json({"found": found})
+    assert "\\u0000" not in told
+    assert list(orjson.loads(told)) == ["found"]
+
+
+@given(errors)
+def test_any_error_has_a_message_and_a_traceback(error: BaseException) -> None:
+    error.__cause__ = Mute(error)
+    for told in (redaction.safe_message(error), redaction.trace_back(error)):
+        assert type(error).__name__ in told
+        assert "\0" not in told.encode().decode()
+
+
+@given(errors, nested, texts)
+def test_any_error_and_value_can_be_logged(error: BaseException, found: object, name: str) -> None:
+    event = {"event": "failed", "found": found, name: found, "error": error, "reason": str}
+    line = logging._render_json(None, "", logging._redact(None, "", event))
+    assert {"event", "found", "error"} <= orjson.loads(line).keys()
+
+
+@given(texts)
+def test_any_detail_can_be_answered(detail: str) -> None:
+    error = ServiceError(detail)
+    assert orjson.loads(orjson.dumps(problem(error)))["status"] == 500
+    assert error.failure().model_dump_json()
+
+
+def test_what_is_plain_already_stays_as_it_is() -> None:
+    found = {"a": [1, 2.5, None, True, "ü"], "largest": 2**64 - 1, "backslash": "\\u0000"}
+    assert plain.data(found) == found
+    assert orjson.loads(plain.json(found)) == found
+
+
+def test_a_wide_value_is_cut_in_all_and_not_only_at_each_level() -> None:
+    wide: list[Any] = ["leaf"]
+    for _ in range(12):
+        wide = [wide] * 12
+    assert len(plain.json(wide)) < 500_000
+    assert len(plain.json(["x" * 10_000] * 1_000)) < 2_000_000
+
+
+def test_an_integer_over_64_bits_is_told_by_its_digits() -> None:
+    assert plain.data(10**20) == "100000000000000000000"
+
+
+def test_a_record_that_cannot_be_formatted_is_named_without_its_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = stdlib.getLogger()
+    before = root.handlers[:], root.level
+    logging.configure(service="gateway", level="INFO", style="json")
+    try:
+        stdlib.getLogger("a.library").warning("%d of them", "secret words")
+    finally:
+        root.handlers[:], root.level = before
+    said = capsys.readouterr().err
+    assert "secret words" not in said
+    assert "log record cannot be written" in said
+
+
+def test_a_reader_of_the_log_that_has_gone_is_nobodys_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    lines: Any = logging._Lines(Gone())  # type: ignore[arg-type]  # as much of a stream as is used
+    lines.info("nobody reads this")
