@@ -44,7 +44,7 @@ class Stage:
     @property
     def operations(self) -> Mapping[str, Operation]:
         """By name: `gated` waits for `go` from item `free` on, `flaky` fails as often as its payload says,
-        `grumpy` refuses every third item, `guarded` needs a scope.
+        `poisonous` does its worst for four items, `grumpy` refuses every third item, `guarded` needs a scope.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         return {
@@ -56,6 +56,7 @@ class Stage:
             ),
             "gated": self._operation("gated", self._wait, concurrency=2, chunk_size=10),
             "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
+            "poisonous": self._operation("poisonous", self._poison),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
         }
 
@@ -78,6 +79,12 @@ class Stage:
         if context.attempt <= failures:
             raise Unavailable(f"attempt {context.attempt}")
         return context.attempt
+
+    async def _poison(self, payload: int, _: Context) -> Any:
+        poisons = (ValueError("bad \ud800 name"), asyncio.CancelledError(), SystemExit(1))
+        if payload < len(poisons):
+            raise poisons[payload]
+        return {1, 2} if payload == len(poisons) else payload
 
     async def _refuse_thirds(self, payload: int, _: Context) -> int:
         if payload % 3 == 0:

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from batch_processor.operation import Context
+from chassis.broker.envelope import Outgoing, command
 from contracts.message import Command, Request
 
 R = TypeVar("R", bound=BaseModel)
@@ -27,7 +28,12 @@ class World:
     asked: list[Any] = field(default_factory=list)
     sent: list[tuple[Any, UUID]] = field(default_factory=list)
 
-    def context(self, position: int = 0, send: Callable[[Command, UUID], None] | None = None) -> Context:
+    def context(self, position: int = 0, post: Callable[[Outgoing], None] | None = None) -> Context:
+        def send(message: Command, key: UUID) -> None:
+            self.sent.append((message, key))
+            if post is not None:
+                post(command(message, message_id=key))
+
         return Context(
             batch_id=UUID(int=7),
             position=position,
@@ -37,7 +43,7 @@ class World:
             ask=self._ask,
             compute=self._compute,
             share=self._share,
-            send=send or (lambda command, key: self.sent.append((command, key))),
+            send=send,
         )
 
     async def _ask(self, request: Request, reply: type[R], *, timeout_s: float) -> R:

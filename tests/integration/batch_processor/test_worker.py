@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import aiormq
+import pytest
 
-from batch_processor.worker import Pace
+from batch_processor import repository
+from batch_processor.worker import ChunkTiming
 from chassis.broker.envelope import new_id
 from chassis.broker.topology import declare
+from chassis.errors import DatabaseUnavailable
 from contracts.batches import CancelBatch, RunChunk
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, TOPOLOGIES
@@ -74,7 +77,7 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=2)
-    service.worker._pace = Pace(checkpoint_s=0.05)
+    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
     batch_id = await caller.submit("gated", list(range(1000)))
     await stage.begun.wait()
     await caller.send(CancelBatch(batch_id=batch_id, owner_id="ann"))
@@ -92,7 +95,7 @@ async def test_what_had_finished_before_the_cancel_is_kept(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=1)
-    service.worker._pace = Pace(checkpoint_s=0.05)
+    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
     stage.free = 12
     batch_id = await caller.submit("gated", list(range(25)))
     await stage.begun.wait()
@@ -107,7 +110,7 @@ async def test_results_are_stored_while_a_chunk_still_runs(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start()
-    service.worker._pace = Pace(checkpoint_s=0.05)
+    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
     stage.free = 2
     batch_id = await caller.submit("gated", list(range(4)))
     await until(lambda: _results(caller, batch_id, 2))
@@ -159,6 +162,65 @@ async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: 
     assert len(await caller.finished_events()) == 1
 
 
+async def test_a_poisoned_item_of_a_real_worker_fails_and_its_neighbours_go_on(
+    house: House, caller: Caller
+) -> None:
+    service = await house.start()
+    batch_id = await caller.submit("poisonous", list(range(8)))
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded, batch.counts.failed) == ("completed", 4, 4)
+    failed = await caller.results(batch_id, status="failed")
+    assert [(r.position, r.attempts) for r in failed] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert "bad ? name" in str(failed[0].error)
+    assert not service.runtime.health.reasons()
+
+
+async def test_a_chunk_that_lost_its_worker_goes_on_in_halves(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    coordinator = await house.start(roles=("coordinator",))
+    batch_id = await caller.submit("counted", list(range(7)))
+    await _lose_worker(coordinator, caller)
+    await house.start(roles=("worker",))
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 7)
+    assert set(stage.runs.values()) == {1}
+    assert await caller.database.fetchval("SELECT chunk_count FROM batches") == 3
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_an_item_that_lost_three_workers_fails_without_a_fourth(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    coordinator = await house.start(roles=("coordinator",))
+    batch_id = await caller.submit("counted", [1])
+    for _ in range(3):
+        await _lose_worker(coordinator, caller)
+    await house.start(roles=("worker",))
+    batch = await caller.reach(batch_id)
+    assert (batch.counts.failed, batch.errors) == (1, {"worker-died": 1})
+    assert not stage.runs
+    assert await caller.database.fetchval("SELECT count(*) FROM chunks") == 0
+
+
+async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
+    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await house.start()
+    load, failures = repository.load_items, iter([DatabaseUnavailable("away")] * 4)
+
+    async def fail_at_first(*arguments: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return await load(*arguments)
+
+    monkeypatch.setattr(repository, "load_items", fail_at_first)
+    batch_id = await caller.submit("counted", [1])
+    batch = await caller.reach(batch_id)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 1)
+    assert service.worker._broken_off == {}
+
+
 async def test_a_small_batch_does_not_wait_for_a_large_one(
     house: House, caller: Caller, stage: Stage
 ) -> None:
@@ -184,6 +246,23 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
     results = await caller.results(batch_id, status="succeeded")
     sent = await _take_all(caller, "email.send")
     assert sorted(sent) == sorted(result.result["email_id"] for result in results)
+
+
+async def _lose_worker(coordinator: Any, caller: Caller) -> None:
+    """Let the chunk be dispatched, claimed by a worker that dies, and its lease end."""
+    await until(lambda: _chunk_state(caller, "dispatched"))
+    await until(caller._outbox_is_empty)
+    await _purge(caller, "batch-processor.chunk")
+    lost = await caller.database.fetchval("SELECT lost FROM chunks")
+    await caller.database.execute(
+        "UPDATE chunks SET state = 'running', run = run + 1, leased_until = now() - interval '1 s'"
+    )
+    coordinator.coordinator.wake_keeping()
+    await until(lambda: _lost_more(caller, lost))
+
+
+async def _lost_more(caller: Caller, lost: int) -> bool:
+    return bool(await caller.database.fetchval("SELECT lost > $1 FROM chunks", lost))
 
 
 async def _results(caller: Caller, batch_id: Any, least: int) -> bool:

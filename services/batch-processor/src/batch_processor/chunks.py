@@ -1,26 +1,28 @@
-"""Running the items of one chunk: side by side, each with its time limit, each outcome kept apart."""
+"""Running the items of one chunk: side by side, each with its deadline, each outcome kept apart."""
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
+from itertools import islice
 
-import orjson
-from pydantic import ValidationError
-
-from batch_processor.errors import InvalidItem, ResultTooLarge
+from batch_processor import item_values
+from batch_processor.errors import BadResult
+from batch_processor.failures import Cause, cause_of
 from batch_processor.operation import Context, Operation
 from chassis import logging
+from chassis.broker.envelope import Outgoing
 from chassis.errors import ServiceError
-from contracts.message import Command, Json
 
 log = logging.get(__name__)
 
-_DETAIL_LENGTH = 1000
-_MOST_RESULT_BYTES = 256 * 1024
+# For an item that was cancelled to leave its `finally` blocks; after that nobody waits for it.
+_UNWIND_S = 1
+
+Texts = Callable[[Sequence[str]], Sequence[str]]
+Post = Callable[[Outgoing], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,17 @@ class Outcomes:
     positions: list[int] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    commands: list[tuple[Command, UUID]] = field(default_factory=list)
+    commands: list[Outgoing] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.failures)
 
 
-Send = Callable[[Command, UUID], None]
-
-
 class ChunkRun:
-    """One claim of a chunk at work. `take` gives what has ended since it was last called.
+    """One claim of a chunk at work. `take` returns what has ended since it was last called.
 
     `context` makes an item's context from its position and the place where its commands are collected.
+    Whatever an item raises, returns or cancels is that item's failure; `execute` itself does not raise.
     """
 
     def __init__(
@@ -69,16 +69,17 @@ class ChunkRun:
         items: Sequence[Item],
         *,
         attempt: int,
-        context: Callable[[int, Send], Context],
+        context: Callable[[int, Post], Context],
     ) -> None:
+        self.retry_delay_s = operation.retry.delay_s(attempt)
+        self.retries: list[int] = []
         self._operation = operation
-        self._attempt = attempt
         self._context = context
         self._items = items
         self._waiting: Iterator[Item] = iter(items)
         self._ended: set[int] = set()
         self._outcomes = Outcomes()
-        self.retries: list[Failure] = []
+        self._logged: set[str] = set()
 
     @property
     def unfinished(self) -> list[int]:
@@ -86,81 +87,92 @@ class ChunkRun:
         return [item.position for item in self._items if item.position not in self._ended]
 
     def take(self) -> Outcomes:
-        """What has ended since the last call."""
+        """Return what has ended since the last call."""
         taken, self._outcomes = self._outcomes, Outcomes()
         return taken
 
     async def execute(self) -> None:
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
         if self._operation.run_texts is not None:
-            self._execute_texts(self._operation.run_texts)
+            self._run_texts(self._operation.run_texts, self._items)
             return
         async with asyncio.TaskGroup() as lanes:
             for _ in range(min(self._operation.concurrency, len(self._items))):
                 lanes.create_task(self._lane())
 
-    def _execute_texts(self, run_texts: Callable[[Sequence[str]], Sequence[str]]) -> None:
-        results = run_texts([item.payload for item in self._items])
-        positions = [item.position for item in self._items]
-        self._outcomes.positions.extend(positions)
-        self._outcomes.results.extend(results)
-        self._ended.update(positions)
+    def _run_texts(self, run_texts: Texts, items: Sequence[Item]) -> None:
+        try:
+            # One more than can be right shows that there are too many, however many there are.
+            results = list(islice(run_texts([item.payload for item in items]), len(items) + 1))
+            if len(results) != len(items):
+                raise BadResult(f"{len(items)} items have {len(results)} or more results.")
+        except BaseException as error:
+            if len(items) == 1:
+                self._end(items[0], self._explain(error))
+                return
+            # One of them may be to blame: run alone, each answers for itself.
+            for item in items:
+                self._run_texts(run_texts, [item])
+            return
+        for item, result in zip(items, results, strict=True):
+            self._end(item, self._checked(item, result))
+
+    def _checked(self, item: Item, result: object) -> str | Cause:
+        if result is item.payload:
+            return item.payload
+        try:
+            return item_values.require_json_text(result)
+        except ServiceError as error:
+            return cause_of(error)
 
     async def _lane(self) -> None:
         for item in self._waiting:
             await self._run(item)
-            # An operation that never waits must not keep the loop from everything else.
-            await asyncio.sleep(0)
 
     async def _run(self, item: Item) -> None:
-        commands: list[tuple[Command, UUID]] = []
-        context = self._context(item.position, lambda command, key: commands.append((command, key)))
+        """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""
+        commands: list[Outgoing] = []
+        running = asyncio.create_task(self._call(item, commands))
         try:
-            payload = _read(self._operation, item.payload)
-            async with asyncio.timeout(self._operation.timeout_s):
-                result = await self._operation.run(payload, context)
-            text = _write(result)
-        except ServiceError as error:
-            self._failed(item, error.code, error.detail, retryable=error.retryable)
-        except TimeoutError:
-            detail = f"not done after {self._operation.timeout_s:g} s"
-            self._failed(item, "timeout", detail, retryable=True)
-        except Exception as error:
-            log.warning("operation failed", operation=self._operation.name, exc_info=True)
-            self._failed(item, "operation-failed", f"{type(error).__name__}: {error}", retryable=False)
+            await asyncio.wait((running,), timeout=self._operation.timeout_s)
+            if not running.done():
+                detail = f"not done after {self._operation.timeout_s:g} s"
+                self._end(item, Cause("timeout", detail, retryable=True))
+            elif running.cancelled():
+                self._end(item, Cause("operation-failed", "the operation cancelled its own task"))
+            else:
+                self._end(item, running.result(), commands)
+        finally:
+            if running.cancel():
+                await asyncio.wait((running,), timeout=_UNWIND_S)
+
+    async def _call(self, item: Item, commands: list[Outgoing]) -> str | Cause:
+        try:
+            payload = item_values.read_payload(self._operation.payload, item.payload)
+            result = await self._operation.run(payload, self._context(item.position, commands.append))
+            return item_values.write_result(result)
+        except BaseException as error:
+            # Also SystemExit, which would end the process, and a CancelledError of the item's own.
+            return self._explain(error)
+
+    def _explain(self, error: BaseException) -> Cause:
+        cause = cause_of(error)
+        if cause.code == "operation-failed" and type(error).__name__ not in self._logged:
+            # Once a chunk, for what goes wrong for one item often does for all; and without the exception's
+            # own text, which only `cause` holds in a form that can be written.
+            self._logged.add(type(error).__name__)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.warning("operation failed", operation=self._operation.name, error=cause.detail, frames=frames)
+        return cause
+
+    def _end(self, item: Item, outcome: str | Cause, commands: Sequence[Outgoing] = ()) -> None:
+        if isinstance(outcome, Cause):
+            if outcome.retryable and self.retry_delay_s is not None:
+                self.retries.append(item.position)
+                return
+            self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
         else:
-            self._ended.add(item.position)
             self._outcomes.positions.append(item.position)
-            self._outcomes.results.append(text)
+            self._outcomes.results.append(outcome)
             self._outcomes.commands.extend(commands)
-
-    def _failed(self, item: Item, code: str, detail: str, *, retryable: bool) -> None:
-        # PostgreSQL's text cannot hold a NUL.
-        failure = Failure(item.position, code, detail[:_DETAIL_LENGTH].replace("\x00", "\ufffd"))
-        if retryable and self._operation.retry.delay_s(self._attempt) is not None:
-            self.retries.append(failure)
-            return
         self._ended.add(item.position)
-        self._outcomes.failures.append(failure)
-
-
-def _write(result: Json) -> str:
-    text = orjson.dumps(result)
-    if len(text) > _MOST_RESULT_BYTES:
-        raise ResultTooLarge(f"The result has {len(text)} bytes; at most {_MOST_RESULT_BYTES} are kept.")
-    return text.decode()
-
-
-def _read(operation: Operation, text: str) -> Any:
-    if operation.payload is None:
-        return orjson.loads(text)
-    try:
-        return operation.payload.model_validate_json(text)
-    except ValidationError as error:
-        # The values are left out: they may be secret or huge.
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        raise InvalidItem("; ".join(_problem(p["loc"], p["msg"]) for p in problems[:10])) from error
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location))}: {message}" if location else message

@@ -16,7 +16,7 @@ from batch_processor import batches, coordination, repository
 from batch_processor.batches import Tally
 from batch_processor.coordination import Dispatched
 from batch_processor.intake import Intake, announce_finished
-from batch_processor.progress import Progress
+from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics, outbox, redaction, tracing
 from chassis.broker.envelope import Outgoing, command
 from chassis.errors import DatabaseUnavailable
@@ -51,7 +51,13 @@ class Coordinator:
     """Several may run: of those that dispatch at a time one leads, everything else is safe side by side."""
 
     def __init__(
-        self, postgres: Postgres, relay: Relay, intake: Intake, *, progress: Progress, windows: Windows
+        self,
+        postgres: Postgres,
+        relay: Relay,
+        intake: Intake,
+        *,
+        progress: ProgressPublisher,
+        windows: Windows,
     ) -> None:
         self._postgres = postgres
         self._relay = relay

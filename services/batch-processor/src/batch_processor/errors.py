@@ -28,6 +28,14 @@ class InvalidItem(ServiceError):
     title = "Invalid item"
 
 
+class BadResult(ServiceError):
+    """What an operation returned for an item cannot be stored as its result."""
+
+    code = "bad-result"
+    status = 422
+    title = "Bad result"
+
+
 class ResultTooLarge(ServiceError):
     """An item's result does not fit into a message with which it could be asked for."""
 

@@ -13,6 +13,10 @@ from pydantic import BaseModel
 from contracts.message import Command, Json, Request
 from contracts.scopes import Scope
 
+_MOST_ATTEMPTS = 1000
+_LONGEST_WAIT_S = 30 * 86_400
+_LARGEST_POWER = 40
+
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
@@ -66,11 +70,21 @@ class RetryPolicy:
     factor: float = 4
     most_s: float = 300
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a policy that would repeat for ever, or wait for a time that is none."""
+        if not 1 <= self.max_attempts <= _MOST_ATTEMPTS:
+            raise ValueError(f"max_attempts is {self.max_attempts}; it must be 1 to {_MOST_ATTEMPTS}")
+        waits = {"first_s": self.first_s, "factor": self.factor, "most_s": self.most_s}
+        for name, value in waits.items():
+            if not 0 <= value <= _LONGEST_WAIT_S:
+                raise ValueError(f"{name} is {value}; it must be 0 to {_LONGEST_WAIT_S}")
+
     def delay_s(self, attempt: int) -> float | None:
-        """Seconds to wait after the failed `attempt` (from 1); None when it was the last."""
+        """Return the seconds to wait after the failed `attempt` (from 1); None when it was the last."""
         if attempt >= self.max_attempts:
             return None
-        return min(self.most_s, self.first_s * self.factor ** (attempt - 1))
+        # The power of a thousandth attempt is more than a float holds.
+        return min(self.most_s, self.first_s * self.factor ** min(attempt - 1, _LARGEST_POWER))
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,14 @@ class Operation:
     chunk_size: int = 100
     concurrency: int = 20
     timeout_s: float = 30
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for limits with which no item could run."""
+        for name in ("chunk_size", "concurrency", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"{name} of the operation {self.name!r} is {getattr(self, name)}; it must be over 0"
+                )
 
     @property
     def item_schema(self) -> dict[str, Json]:

@@ -33,11 +33,15 @@ ItemRow: TypeAlias = tuple[UUID, int, str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A chunk that this worker may run; `run` is what lets it store results."""
+    """A chunk that this worker may run; `run` is what lets it store results.
+
+    `lost` counts the claims before this one whose workers were not heard of again.
+    """
 
     batch_id: UUID
     number: int
     run: int
+    lost: int
     attempt: int
     first_position: int
     last_position: int
@@ -203,9 +207,14 @@ async def list_results(
     return [_result(row) for row in rows[:limit]], more
 
 
-async def claim_chunk(connection: Connection, batch_id: UUID, number: int, *, lease_s: float) -> Claim | None:
-    """Take a chunk to run it; None when it is done, not due, or its batch does not run."""
-    row = await connection.fetchrow(_SQL["claim_chunk"], batch_id, number, lease_s)
+async def claim_chunk(
+    connection: Connection, batch_id: UUID, number: int, *, lease_s: float, broken_off: int | None = None
+) -> Claim | None:
+    """Take a chunk to run it; None when it is done, not due, or its batch does not run.
+
+    `broken_off` is the `run` of an earlier claim by the same worker, which therefore was not lost.
+    """
+    row = await connection.fetchrow(_SQL["claim_chunk"], batch_id, number, lease_s, broken_off)
     if row is None:
         return None
     return Claim(batch_id=batch_id, number=number, **{name: row[name] for name in _CLAIM_FIELDS})
@@ -271,15 +280,21 @@ async def store_outcomes(
     return Tally(succeeded, failed, gone)
 
 
-async def create_retry(
-    connection: Connection, claim: Claim, *, number: int, positions: Sequence[int], delay_s: float
+async def create_chunk(
+    connection: Connection,
+    claim: Claim,
+    *,
+    number: int,
+    attempt: int,
+    positions: Sequence[int],
+    delay_s: float = 0,
 ) -> None:
-    """Make a chunk of items that are tried again after `delay_s` seconds."""
+    """Make a chunk of some items of a claimed one, to be run in `delay_s` seconds."""
     await connection.execute(
-        _SQL["create_retry"],
+        _SQL["create_chunk"],
         claim.batch_id,
         number,
-        claim.attempt + 1,
+        attempt,
         min(positions),
         max(positions),
         positions,

@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from batch_processor import consumers
 from batch_processor.answers import Answers
+from batch_processor.contexts import ContextFactory
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.intake import Intake
 from batch_processor.operation import Operation
 from batch_processor.processes import Processes
-from batch_processor.progress import Progress
+from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.settings import BatchProcessorSettings
-from batch_processor.sharing import Tools
-from batch_processor.worker import Pace, Worker
+from batch_processor.worker import ChunkTiming, Worker
 from chassis import outbox
 from chassis.broker.envelope import event
 from chassis.runtime import ServiceRuntime
@@ -35,7 +35,7 @@ class Resources:
         self.runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations
         self.processes = Processes(settings.process_pool_size)
-        self.progress = Progress(self.runtime.postgres, self.runtime.messaging.publisher)
+        self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
         self.coordinator = self._coordinator()
         self.worker = self._worker()
@@ -79,10 +79,10 @@ class Resources:
             self.runtime.postgres,
             self.runtime.relay,
             self.operations,
-            tools=Tools(self.runtime.messaging.rpc, self.processes.compute),
+            contexts=ContextFactory(self.runtime.messaging.rpc, self.processes.compute),
             progress=self.progress,
             finished=self.coordinator.wake,
-            pace=Pace(lease_s=self.settings.lease_s),
+            timing=ChunkTiming(lease_s=self.settings.lease_s),
         )
 
     def _coordinate(self) -> None:

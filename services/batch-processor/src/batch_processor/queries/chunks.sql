@@ -1,12 +1,16 @@
 -- name: claim_chunk
--- The commit need not wait for the disk: a claim that a crash takes back only lets the chunk run again.
+-- Whoever had claimed it before and did not give it back is lost. The commit need not wait for the disk: a
+-- claim that a crash takes back only lets the chunk run again.
 UPDATE chunks AS c SET
-    state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $3)
+    state = 'running',
+    run = c.run + 1,
+    lost = least(1000, c.lost + (c.state = 'running' AND c.run IS DISTINCT FROM $4)::int),
+    leased_until = now() + make_interval(secs => $3)
 FROM batches AS b
 WHERE c.batch_id = $1 AND c.number = $2 AND c.due_at <= now()
     AND b.id = $1 AND b.status IN ('queued', 'running')
 RETURNING
-    c.run, c.attempt, c.first_position, c.last_position, c.positions,
+    c.run, c.lost, c.attempt, c.first_position, c.last_position, c.positions,
     b.owner_id, b.operation, b.status, b.accepted_at,
     now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit
 
@@ -61,7 +65,7 @@ INSERT INTO results (batch_id, position, status, attempts)
 SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
 ON CONFLICT DO NOTHING
 
--- name: create_retry
+-- name: create_chunk
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at
 )

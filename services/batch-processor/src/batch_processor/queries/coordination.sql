@@ -52,7 +52,7 @@ FROM (
 WHERE c.batch_id = due.batch_id AND c.number = due.number
 
 -- name: sweep_chunks
-UPDATE chunks AS c SET state = 'ready'
+UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + (c.state = 'running')::int)
 FROM (
     SELECT batch_id, number FROM chunks WHERE state IN ('dispatched', 'running') AND leased_until < now()
     LIMIT 1000 FOR UPDATE SKIP LOCKED

@@ -26,7 +26,7 @@ log = logging.get(__name__)
 _REMEMBERED = 10_000
 
 
-class Progress:
+class ProgressPublisher:
     """Takes every change of a batch (`note`) and pushes the newest, not more often than `interval_s`.
 
     `offset` of a push is the batch's revision: it rises by itself, whichever process pushes.

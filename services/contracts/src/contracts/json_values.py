@@ -1,0 +1,41 @@
+"""Which JSON comes back from every service and store as it was sent: how deep, and with which numbers."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+from pydantic_core import from_json
+
+DEEPEST = 64
+LARGEST_INTEGER = 2**53
+
+# The parser's own limit: with so many levels around it, a document of DEEPEST levels just fits.
+_AROUND = 200 - DEEPEST
+# More digits than any double needs: longer literals are not worth the time that exact arithmetic takes.
+_MOST_DIGITS = 800
+
+
+def is_too_deep(document: bytes) -> bool:
+    """Return whether a JSON document is nested deeper than `DEEPEST` levels."""
+    if document.count(b"[") + document.count(b"{") <= DEEPEST:
+        return False
+    try:
+        from_json(b"[" * _AROUND + document + b"]" * _AROUND)
+    except ValueError:
+        return True
+    return False
+
+
+def is_exact_number(literal: str) -> bool:
+    """Return whether a number, written as in a JSON document, comes back as the same number.
+
+    Whole numbers do within ±2^53, which every reader of JSON keeps; fractions and powers when a double has
+    enough digits for them.
+    """
+    if len(literal) > _MOST_DIGITS:
+        return False
+    if literal.lstrip("-").isdecimal():
+        return abs(int(literal)) <= LARGEST_INTEGER
+    number = float(literal)
+    return math.isfinite(number) and Decimal(literal) == Decimal(repr(number))
