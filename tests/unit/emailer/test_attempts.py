@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientStatus
 from emailer import attempts
-from emailer.addresses import Mailbox
 from emailer.attempts import Attempt, Job, Mail, Patience
 from emailer.letters import Letter
 from emailer.outcomes import Reply
@@ -21,7 +21,7 @@ PATIENCE = Patience()
 
 
 def job(*, tries: int = 0, was: RecipientStatus = "queued") -> Job:
-    letter = Letter(Mailbox("", "a@example.com"), "Hello", text="Hi")
+    letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Hi")
     return Job(Mail(uuid4(), "o", letter, NOW, None, END, 1, None, None), 0, "b@example.com", tries, was)
 
 

@@ -60,28 +60,24 @@ def test_a_wrong_address_is_kept_for_the_record_and_left_out_of_the_letter() -> 
     assert [accepted.status_of(a) for a in accepted.addressees] == ["queued", "failed"]
     assert accepted.addressees[1].shown == "nobody\ufffdBcc: x"
     assert accepted.letter is not None
-    assert [mailbox.address for mailbox in accepted.letter.to] == ["a@example.com"]
+    assert [address.address for address in accepted.letter.to] == ["a@example.com"]
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"to": []}, "no recipient"),
-        ({"bcc": [f"r{n}@example.com" for n in range(500)]}, "more than 500 recipients"),
-        ({"text": None}, "neither text nor html"),
-        ({"text": "a\0b"}, "text contains a NUL character"),
-        ({"html": "a\0b"}, "html contains a NUL character"),
-        ({"subject": "a\nb"}, "subject contains a line separator or a control character"),
-        ({"subject": "a" * 901}, "subject is longer than 900 characters"),
-        ({"sender": "nobody"}, "sender: not an e-mail address"),
-        ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to: address contains a line separator"),
-        ({"headers": {"Bcc": "b@example.com"}}, "header Bcc is written by the service"),
-        ({"headers": {"X-A": "b\u2028c"}}, "header X-A contains a line separator"),
-        ({"headers": {f"X-{n}": "v" for n in range(51)}}, "more than 50 headers"),
-        ({"attachments": [attachment(filename="a\r\nb")]}, "attachment name contains a line separator"),
-        ({"attachments": [attachment(content="?")]}, "attachment a.txt: content is not base64"),
-        ({"attachments": [attachment(content_type="multipart/mixed")]}, "not a plain type/subtype"),
-        ({"attachments": [attachment(content_id="a b")]}, "content_id is not made of printable ASCII"),
+        ({"to": []}, "1 to 50 recipients"),
+        ({"bcc": [f"r{n}@example.com" for n in range(50)]}, "more than 50 recipients"),
+        ({"text": None}, "text, html or both must be given"),
+        ({"text": "a\0b"}, "text: must not contain U+0000"),
+        ({"subject": "a\nb"}, "subject: must be one line"),
+        ({"subject": "a" * 901}, "subject: String should have at most 900 characters"),
+        ({"sender": "nobody"}, "sender: must be an e-mail address"),
+        ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to: must be one line"),
+        ({"headers": {"Bcc": "b@example.com"}}, "headers: the header Bcc is reserved"),
+        ({"attachments": [attachment(content="?")]}, "attachments.0.content: must be base64"),
+        ({"metadata": {"n": 10**20}}, "metadata: must not contain integers beyond"),
+        ({"send_at": datetime.max.replace(tzinfo=UTC)}, "send_at: must be at most 366 days ahead"),
     ],
 )
 def test_what_cannot_be_sent_safely_is_failed_with_its_reason(fields: dict[str, Any], reason: str) -> None:

@@ -13,15 +13,15 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emailer import addresses, rendering
-from emailer.addresses import Mailbox
+from contracts.addresses import ParsedAddress
+from emailer import rendering
 from emailer.letters import File, Letter
 
 AT = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
-SENDER = Mailbox("Tickwire", "no-reply@example.com")
-READER = Mailbox("", "reader@example.com")
+SENDER = ParsedAddress("Tickwire", "no-reply@example.com")
+READER = ParsedAddress("", "reader@example.com")
 
-safe_text = st.text(max_size=200).filter(addresses.is_safe)
+safe_text = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=200)
 
 
 def read(letter: Letter) -> EmailMessage:
@@ -54,7 +54,7 @@ def test_a_message_id_is_the_same_at_every_attempt_and_differs_by_recipient() ->
 
 def test_the_usual_headers_are_there() -> None:
     letter = Letter(
-        SENDER, "Hello", (READER,), cc=(Mailbox("B", "b@example.com"),), reply_to=READER, text="Hi"
+        SENDER, "Hello", (READER,), cc=(ParsedAddress("B", "b@example.com"),), reply_to=READER, text="Hi"
     )
     message = read(letter)
     assert message["from"] == "Tickwire <no-reply@example.com>"
@@ -100,7 +100,7 @@ def test_an_inline_file_without_html_is_an_ordinary_attachment() -> None:
 
 
 def test_a_long_list_of_readers_is_folded_and_complete() -> None:
-    readers = tuple(Mailbox(f"Reader {n}", f"reader-{n}@example.com") for n in range(300))
+    readers = tuple(ParsedAddress(f"Reader {n}", f"reader-{n}@example.com") for n in range(300))
     message = read(Letter(SENDER, "Hello", readers, text="Hi"))
     found = message["to"].addresses
     assert [(a.display_name, a.addr_spec) for a in found] == [(m.name, m.address) for m in readers]
@@ -114,7 +114,7 @@ def test_any_safe_subject_arrives(subject: str) -> None:
 
 @given(safe_text)
 def test_any_safe_name_arrives(name: str) -> None:
-    letter = Letter(SENDER, "Hello", (Mailbox(name, "reader@example.com"),), text="Hi")
+    letter = Letter(SENDER, "Hello", (ParsedAddress(name, "reader@example.com"),), text="Hi")
     read(letter)
     # The newer parser of the standard library keeps the space between two encoded words; this one is right.
     written = email.message_from_bytes(rendering.render(letter, identity="<1@example.com>", at=AT))

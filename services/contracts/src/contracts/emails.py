@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from datetime import datetime
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import Field
 
+from contracts.mail import Mail
 from contracts.message import Command, Contract, Event, Json, Moment, Reply, Request
 from contracts.topology import EMAIL
 
@@ -29,7 +31,11 @@ class Attachment(Contract):
 
 
 class SendEmail(Command):
-    """Send one mail. Addresses are bare or `Name <address>`; at least one of `text` and `html` is given."""
+    """Send one mail. Addresses are bare or `Name <address>`; at least one of `text` and `html` is given.
+
+    The fields are those of `Mail`, unchecked: a mail that was promised and cannot be sent is recorded as
+    failed with the reason, not parked as unreadable.
+    """
 
     message_type: ClassVar[str] = "email.send.v1"
     queue: ClassVar[str] = "email.send"
@@ -50,6 +56,11 @@ class SendEmail(Command):
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None
+
+    @classmethod
+    def of(cls, mail: Mail, *, email_id: UUID, owner_id: str, accepted_at: datetime) -> Self:
+        """Return the command to send `mail`."""
+        return cls(email_id=email_id, owner_id=owner_id, accepted_at=accepted_at, **mail.model_dump())
 
 
 class Attempt(Contract):

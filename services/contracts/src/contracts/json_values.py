@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from pydantic_core import from_json
 
+from contracts.message import Json
+
 DEEPEST = 64
 LARGEST_INTEGER = 2**53
 
@@ -39,3 +41,36 @@ def is_exact_number(literal: str) -> bool:
         return abs(int(literal)) <= LARGEST_INTEGER
     number = float(literal)
     return math.isfinite(number) and Decimal(literal) == Decimal(repr(number))
+
+
+def exact(value: Json) -> Json:
+    """Return `value`, which was read from JSON, if it can be stored and read back as it is.
+
+    Raises `ValueError` for nesting beyond `DEEPEST`, integers beyond ±2^53, U+0000 and what is not JSON.
+    """
+    pending: list[tuple[Json, int]] = [(value, 1)]
+    while pending:
+        item, level = pending.pop()
+        if not isinstance(item, dict | list):
+            _require_exact(item)
+            continue
+        if level > DEEPEST:
+            raise ValueError(f"must be nested at most {DEEPEST} levels deep")
+        pending.extend((child, level + 1) for child in item)
+        if isinstance(item, dict):
+            pending.extend((child, level + 1) for child in item.values())
+    return value
+
+
+def _require_exact(item: Json) -> None:
+    if isinstance(item, str):
+        if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+            raise ValueError("must not contain U+0000 or surrogates")
+    elif isinstance(item, float):
+        if not math.isfinite(item):
+            raise ValueError("must not contain NaN or Infinity")
+    elif isinstance(item, int):
+        if abs(item) > LARGEST_INTEGER:
+            raise ValueError("must not contain integers beyond ±2^53")
+    elif item is not None:
+        raise ValueError("must be JSON")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class Refused(ValueError):
-    """A mail, or one of its recipients, cannot be sent as it is; the text says why."""
+class UnsendableMail(ValueError):
+    """A mail cannot be sent as it is; the text says why."""
 
 
 class SmtpError(Exception):

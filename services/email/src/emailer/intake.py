@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
-from emailer import addresses, letters, states
-from emailer.errors import Refused
+from contracts.mail import FURTHEST
+from contracts.mail_headers import replace_unsafe
+from emailer import letters, states
+from emailer.errors import UnsendableMail
 from emailer.letters import Addressee, Letter
-
-REFUSED_HERE = "not sent: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,21 @@ class Accepted:
 
 
 def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> Accepted:
-    """Never raises for what a command says.
+    """Return `command` as it is stored; never raises for what a command says.
 
     A mail that was answered with 202 must not vanish into the parked messages: what cannot be sent is
     stored as failed, with the reason as each recipient's only attempt, so that asking for it tells the truth.
     """
     recipients = letters.addressees(command)
     due_at = max(command.accepted_at, command.send_at or command.accepted_at)
-    letter, refusal = _write(command, default_sender, recipients)
+    letter = refusal = None
+    try:
+        if due_at - command.accepted_at > FURTHEST:
+            raise UnsendableMail(f"send_at: must be at most {FURTHEST.days} days ahead")
+        letter = letters.write(command, default_sender=default_sender, recipients=recipients)
+    except UnsendableMail as error:
+        due_at = command.accepted_at
+        refusal = replace_unsafe(f"not sent: {error}")
     return Accepted(
         command=command,
         letter=letter,
@@ -55,12 +62,3 @@ def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -
         due_at=due_at,
         expires_at=command.expires_at or due_at + timedelta(seconds=expires_after_s),
     )
-
-
-def _write(
-    command: SendEmail, default_sender: str, recipients: list[Addressee]
-) -> tuple[Letter | None, str | None]:
-    try:
-        return letters.write(command, default_sender=default_sender, recipients=recipients), None
-    except Refused as error:
-        return None, addresses.without_unsafe(f"{REFUSED_HERE}{error}")

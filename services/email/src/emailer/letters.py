@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from contracts.emails import Attachment, RecipientKind, SendEmail
-from emailer import addresses
-from emailer.addresses import Mailbox
-from emailer.errors import Refused
+from pydantic import ValidationError
 
-MOST_RECIPIENTS = 500
-MOST_HEADERS = 50
+from contracts import addresses
+from contracts.addresses import ParsedAddress
+from contracts.emails import RecipientKind, SendEmail
+from contracts.mail import MOST_RECIPIENTS, MailAttachment, MailContent
+from contracts.mail_headers import replace_unsafe
+from emailer.errors import UnsendableMail
+
+_MOST_SHOWN = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,11 @@ class File:
 class Letter:
     """Everything that a reader sees. `bcc` is not part of it."""
 
-    sender: Mailbox
+    sender: ParsedAddress
     subject: str
-    to: tuple[Mailbox, ...] = ()
-    cc: tuple[Mailbox, ...] = ()
-    reply_to: Mailbox | None = None
+    to: tuple[ParsedAddress, ...] = ()
+    cc: tuple[ParsedAddress, ...] = ()
+    reply_to: ParsedAddress | None = None
     headers: tuple[tuple[str, str], ...] = ()
     text: str | None = None
     html: str | None = None
@@ -44,7 +46,7 @@ class Letter:
     def needs_utf8(self) -> bool:
         """Whether one of the addresses in the headers can only be written as UTF-8 (SMTPUTF8)."""
         written = (self.sender, *self.to, *self.cc, *((self.reply_to,) if self.reply_to else ()))
-        return any(mailbox.needs_utf8 for mailbox in written)
+        return any(address.needs_utf8 for address in written)
 
     @property
     def size_bytes(self) -> int:
@@ -60,102 +62,81 @@ class Addressee:
 
     kind: RecipientKind
     asked: str
-    mailbox: Mailbox | None
+    parsed: ParsedAddress | None
     refusal: str | None = None
 
     @property
     def shown(self) -> str:
         """The address for the record: as understood, or as asked when it was not."""
-        return self.mailbox.address if self.mailbox else addresses.without_unsafe(self.asked, longest=320)
+        return self.parsed.address if self.parsed else replace_unsafe(self.asked, most=_MOST_SHOWN)
 
 
 def addressees(command: SendEmail) -> list[Addressee]:
-    """The envelope recipients of `command`, each address once: to comes before cc, cc before bcc."""
+    """Return the envelope recipients of `command`, each address once: to before cc, cc before bcc.
+
+    Of more than a mail may have, some are kept for the record; the mail is refused then.
+    """
     lists: dict[RecipientKind, list[str]] = {"to": command.to, "cc": command.cc, "bcc": command.bcc}
     asked = [(kind, text) for kind, texts in lists.items() for text in texts]
-    found: list[Addressee] = []
-    seen: set[str] = set()
+    found: dict[str, Addressee] = {}
     for kind, text in asked[:MOST_RECIPIENTS]:
         addressee = _addressee(kind, text)
-        if addressee.shown not in seen:
-            found.append(addressee)
-        seen.add(addressee.shown)
-    return found
-
-
-def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addressee]) -> Letter:
-    """The letter that `command` asks for. Raises `Refused` when it cannot be written safely."""
-    _require_recipients(command, recipients)
-    _require_bodies(command)
-    return Letter(
-        sender=_named("sender", command.sender or default_sender),
-        subject=addresses.require_safe("subject", command.subject),
-        to=_visible(recipients, "to"),
-        cc=_visible(recipients, "cc"),
-        reply_to=_named("reply_to", command.reply_to) if command.reply_to else None,
-        headers=_headers(command.headers),
-        text=command.text,
-        html=command.html,
-        files=tuple(_file(attachment) for attachment in command.attachments),
-    )
+        found.setdefault(addressee.shown, addressee)
+    return list(found.values())
 
 
 def _addressee(kind: RecipientKind, text: str) -> Addressee:
     try:
         return Addressee(kind, text, addresses.parse(text))
-    except Refused as error:
+    except ValueError as error:
         return Addressee(kind, text, None, str(error))
 
 
-def _named(what: str, text: str) -> Mailbox:
-    try:
-        return addresses.parse(text)
-    except Refused as error:
-        raise Refused(f"{what}: {error}") from error
+def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addressee]) -> Letter:
+    """Return the letter that `command` asks for. Raises `UnsendableMail` when it cannot be sent.
+
+    `recipients` are its addressees; those whose address is wrong fail alone and are left out here.
+    """
+    content = _content(command, recipients)
+    return Letter(
+        sender=addresses.parse(content.sender or default_sender),
+        subject=content.subject,
+        to=_visible(recipients, "to"),
+        cc=_visible(recipients, "cc"),
+        reply_to=addresses.parse(content.reply_to) if content.reply_to else None,
+        headers=tuple(content.headers.items()),
+        text=content.text,
+        html=content.html,
+        files=tuple(_file(attachment) for attachment in content.attachments),
+    )
 
 
-def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[Mailbox, ...]:
-    return tuple(r.mailbox for r in recipients if r.kind == kind and r.mailbox)
-
-
-def _require_recipients(command: SendEmail, recipients: Sequence[Addressee]) -> None:
+def _content(command: SendEmail, recipients: Sequence[Addressee]) -> MailContent:
     if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
-        raise Refused(f"more than {MOST_RECIPIENTS} recipients")
-    if not recipients:
-        raise Refused("no recipient")
-
-
-def _require_bodies(command: SendEmail) -> None:
-    if command.text is None and command.html is None:
-        raise Refused("neither text nor html")
-    for name, body in (("text", command.text), ("html", command.html)):
-        if body and "\x00" in body:
-            raise Refused(f"{name} contains a NUL character")
-
-
-def _headers(headers: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    if len(headers) > MOST_HEADERS:
-        raise Refused(f"more than {MOST_HEADERS} headers")
-    for name, value in headers.items():
-        addresses.require_header(name, value)
-    return tuple(headers.items())
-
-
-def _file(attachment: Attachment) -> File:
-    addresses.require_safe("attachment name", attachment.filename, longest=addresses.LONGEST_FILENAME)
-    addresses.require_content_type(attachment.content_type)
-    content_id = attachment.content_id
-    if content_id is not None:
-        content_id = _content_id(content_id)
+        raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
+    fields = {name: getattr(command, name) for name in MailContent.model_fields}
+    wrong = {recipient.asked for recipient in recipients if recipient.refusal}
+    for kind in ("to", "cc", "bcc"):
+        fields[kind] = [text for text in fields[kind] if text not in wrong]
+    fields["attachments"] = [attachment.model_dump() for attachment in command.attachments]
     try:
-        content = base64.b64decode(attachment.content, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Refused(f"attachment {attachment.filename}: content is not base64") from error
-    return File(attachment.filename, attachment.content_type, content, content_id)
+        return MailContent.model_validate(fields, by_name=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
 
 
-def _content_id(value: str) -> str:
-    value = addresses.require_safe("content_id", value.removeprefix("<").removesuffix(">"), longest=200)
-    if not value.isascii() or any(character in "<> " for character in value):
-        raise Refused("content_id is not made of printable ASCII without <, > and space")
-    return value
+def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:
+    return tuple(r.parsed for r in recipients if r.kind == kind and r.parsed)
+
+
+def _file(attachment: MailAttachment) -> File:
+    content_id = attachment.content_id
+    return File(
+        attachment.filename,
+        attachment.content_type,
+        base64.b64decode(attachment.content),
+        content_id.removeprefix("<").removesuffix(">") if content_id else None,
+    )

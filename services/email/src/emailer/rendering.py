@@ -11,8 +11,8 @@ from email.utils import format_datetime, formataddr, quote
 from typing import Any
 from uuid import UUID
 
+from contracts.addresses import ParsedAddress
 from emailer import plain_text
-from emailer.addresses import Mailbox
 from emailer.letters import File, Letter
 
 _LINE = 78
@@ -81,7 +81,7 @@ def words(value: str, *, used: int) -> str:
     return Header(value, charset, maxlinelen=_LINE - 2, header_name="x" * (used - 2)).encode(linesep="\r\n")
 
 
-def mailboxes(found: list[Mailbox] | tuple[Mailbox, ...], *, used: int) -> str:
+def mailboxes(found: list[ParsedAddress] | tuple[ParsedAddress, ...], *, used: int) -> str:
     """An address list, folded between its members."""
     lines = [""]
     for index, mailbox in enumerate(found):
@@ -93,7 +93,7 @@ def mailboxes(found: list[Mailbox] | tuple[Mailbox, ...], *, used: int) -> str:
     return "\r\n ".join(lines)
 
 
-def _written(mailbox: Mailbox) -> str:
+def _written(mailbox: ParsedAddress) -> str:
     name = mailbox.name
     if not name:
         return mailbox.address

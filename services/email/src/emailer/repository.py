@@ -12,10 +12,11 @@ from pydantic_core import from_json, to_json
 
 from chassis import queries
 from chassis.postgres import Connection
+from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus, Recipient
+from contracts.mail_headers import replace_unsafe
 from emailer import states
-from emailer.addresses import Mailbox, without_unsafe
 from emailer.attempts import Attempt, Job, Mail, Outcome
 from emailer.intake import Accepted
 from emailer.letters import File, Letter
@@ -148,8 +149,8 @@ def _email_row(one: Accepted, traceparent: str | None, request_id: str | None) -
         command.email_id,
         command.owner_id,
         one.status,
-        _shown(letter.sender) if letter else without_unsafe(command.sender or ""),
-        without_unsafe(command.subject),
+        _shown(letter.sender) if letter else replace_unsafe(command.sender or ""),
+        replace_unsafe(command.subject),
         _letter_json(letter) if letter else "{}",
         letter.text if letter else None,
         letter.html if letter else None,
@@ -219,7 +220,7 @@ def _json(value: object) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
 
-def _shown(mailbox: Mailbox) -> str:
+def _shown(mailbox: ParsedAddress) -> str:
     return f"{mailbox.name} <{mailbox.address}>" if mailbox.name else mailbox.address
 
 
@@ -262,11 +263,11 @@ def _read_letter(row: asyncpg.Record, files: Sequence[File]) -> tuple[Letter | N
 def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
     parts = from_json(row["letter"])
     return Letter(
-        sender=Mailbox(**parts["sender"]),
+        sender=ParsedAddress(**parts["sender"]),
         subject=row["subject"],
-        to=tuple(Mailbox(**mailbox) for mailbox in parts["to"]),
-        cc=tuple(Mailbox(**mailbox) for mailbox in parts["cc"]),
-        reply_to=Mailbox(**parts["reply_to"]) if parts["reply_to"] else None,
+        to=tuple(ParsedAddress(**mailbox) for mailbox in parts["to"]),
+        cc=tuple(ParsedAddress(**mailbox) for mailbox in parts["cc"]),
+        reply_to=ParsedAddress(**parts["reply_to"]) if parts["reply_to"] else None,
         headers=tuple((name, value) for name, value in parts["headers"]),
         text=row["text_body"],
         html=row["html_body"],

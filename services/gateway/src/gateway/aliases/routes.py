@@ -8,11 +8,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from quart import Response, request
 
+from contracts.mail import Body, Mail, Recipients, Subject
 from gateway.acceptance import idempotency
 from gateway.acceptance.acceptor import Accepted
 from gateway.batches.inputs import BatchInput, TaskInput
 from gateway.batches.routes import BatchService
-from gateway.emails.inputs import Address, Addresses, EmailInput
 from gateway.emails.routes import EmailService
 from gateway.http.endpoint import (
     JSON,
@@ -31,12 +31,12 @@ from gateway.stocks.service import StockService
 
 
 class MailInput(BaseModel):
-    """The body of `POST /send-email`."""
+    """The body of `POST /send-email`: a mail of plain text. `to` is one address or a list."""
 
     model_config = ConfigDict(extra="forbid")
-    to: Address | Addresses
-    subject: str = ""
-    body: str
+    to: Recipients
+    subject: Subject = ""
+    body: Body
 
 
 class BatchesInput(BaseModel):
@@ -74,8 +74,7 @@ def register(
     async def send_email(principal: Principal) -> Response:
         body, key = await _read("/send-email")
         wanted = parse(MailInput, body)
-        to = [wanted.to] if isinstance(wanted.to, str) else wanted.to
-        mail = build(EmailInput, to=to, subject=wanted.subject, text=wanted.body)
+        mail = build(Mail, to=wanted.to, subject=wanted.subject, text=wanted.body)
         async with api.within_deadline():
             return _taken("Email accepted", await emails.accept(principal, mail, key))
 

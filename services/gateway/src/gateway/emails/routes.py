@@ -12,11 +12,11 @@ from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
-from contracts.emails import Attachment, Email, GetEmail, SendEmail
+from contracts.emails import Email, GetEmail, SendEmail
+from contracts.mail import Mail
 from gateway.acceptance import idempotency
 from gateway.acceptance.acceptor import Accepted, Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance
-from gateway.emails.inputs import EmailInput
 from gateway.http.endpoint import JSON, Api, answer, parse, read_body, require_media_type
 from gateway.http.principal import Principal
 
@@ -29,13 +29,17 @@ class EmailService:
         self._rpc = rpc
 
     async def accept(
-        self, principal: Principal, mail: EmailInput, key: idempotency.IdempotencyKey | None
+        self, principal: Principal, mail: Mail, key: idempotency.IdempotencyKey | None
     ) -> Accepted:
         """Promise to send `mail`; the answer names its id and where to ask about it."""
         acceptance = new_acceptance(envelope.new_id(), principal, "email")
-        message = envelope.command(
-            _command(acceptance, mail), message_id=acceptance.id, tenant=principal.owner_id
+        command = SendEmail.of(
+            mail,
+            email_id=acceptance.id,
+            owner_id=acceptance.owner_id,
+            accepted_at=acceptance.accepted_at,
         )
+        message = envelope.command(command, message_id=acceptance.id, tenant=principal.owner_id)
         body = orjson.dumps({"id": str(acceptance.id), "status": "queued"})
         location = f"/v1/emails/{acceptance.id}"
         return await self._acceptor.accept(acceptance, [message], key=key, answer=Accepted(body, location))
@@ -65,7 +69,7 @@ def register(api: Api, service: EmailService) -> None:
         require_media_type(JSON)
         body = await read_body()
         key = idempotency.read(request.headers.get("idempotency-key"), "POST /v1/emails", body)
-        mail = parse(EmailInput, body)
+        mail = parse(Mail, body)
         async with api.within_deadline():
             return accepted_answer(await service.accept(principal, mail, key))
 
@@ -85,16 +89,6 @@ def accepted_answer(accepted: Accepted) -> Response:
 def why(accepted: Acceptance) -> dict[str, Any]:
     """Why accepted work waits, or was given up, before its owner had a word of it; else nothing."""
     return {"reason": accepted.reason} if accepted.reason else {}
-
-
-def _command(acceptance: Acceptance, mail: EmailInput) -> SendEmail:
-    return SendEmail(
-        email_id=acceptance.id,
-        owner_id=acceptance.owner_id,
-        accepted_at=acceptance.accepted_at,
-        attachments=[Attachment(**attachment.model_dump()) for attachment in mail.attachments],
-        **mail.model_dump(exclude={"attachments"}),
-    )
 
 
 def _not_found(email_id: UUID) -> NotFound:

@@ -11,8 +11,8 @@ from quart import Response
 
 from chassis.cache import Cache
 from chassis.errors import Conflict, Forbidden, NotFound
+from contracts.addresses import BareAddress
 from contracts.scopes import Scope
-from gateway.emails.inputs import address
 from gateway.http.endpoint import Api, answer, invalid, read_json, read_query
 from gateway.http.principal import Principal
 from gateway.http.strict_json import MOST_ID, Instant
@@ -32,7 +32,6 @@ def in_future(moment: datetime) -> datetime:
 
 Expiry = Annotated[Instant, AfterValidator(in_future)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Email = Annotated[str, Field(max_length=320), AfterValidator(address)]
 Role = Literal["admin", "member"]
 
 
@@ -41,7 +40,7 @@ class UserInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name
-    email: Email
+    email: BareAddress
     role: Role = "member"
 
 
@@ -50,7 +49,7 @@ class UserChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name | None = None
-    email: Email | None = None
+    email: BareAddress | None = None
     role: Role | None = None
 
 

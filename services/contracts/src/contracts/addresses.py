@@ -1,0 +1,95 @@
+"""E-mail addresses: one parser for everything that takes one, so that every door has the same verdict.
+
+The syntax alone decides; no name is looked up. Domains that are reserved for tests and private networks
+(`.test`, `.example`, `.local`, `.internal`) are addresses like any other, because a relay may serve them.
+`.arpa`, `.invalid`, `.localhost` and `.onion`, which no relay serves, and domains without a dot are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+import email_validator
+from pydantic import AfterValidator, Field
+
+from contracts.mail_headers import one_line
+
+# Enough for the longest name with every character escaped, and the longest address (254 octets).
+MOST_CHARACTERS = 1000
+# Quoted, with every character escaped, and beside the longest address, it still fits a line of 998 octets.
+MOST_NAME_OCTETS = 320
+
+_NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^<>]*))\s*<(?P<address>[^<>]*)>')
+_ESCAPED = re.compile(r"\\(.)")
+
+# The library's documented way to choose which special-use domains are refused.
+email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = ["arpa", "invalid", "localhost", "onion"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAddress:
+    """A display name (may be empty) and an address, which is ASCII unless its local part cannot be."""
+
+    name: str
+    address: str
+
+    @property
+    def domain(self) -> str:
+        """The part after the @."""
+        return self.address.rpartition("@")[2]
+
+    @property
+    def needs_utf8(self) -> bool:
+        """Whether only a relay with SMTPUTF8 can take this address."""
+        return not self.address.isascii()
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> ParsedAddress:
+    """Parse `Name <address>` or a bare address. Raises `ValueError` with what is wrong.
+
+    The name may be written as people do, without the quotes that RFC 5322 wants around dots, commas and
+    umlauts; a quoted name may contain anything. IDNA 2008 turns the domain into ASCII.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"must have at most {MOST_CHARACTERS} characters")
+    one_line(text)
+    named = _NAMED.fullmatch(text.strip())
+    name = _display_name(named) if named else ""
+    try:
+        found = email_validator.validate_email(
+            named["address"] if named else text.strip(), check_deliverability=False
+        )
+    except email_validator.EmailNotValidError as error:
+        raise ValueError(f"must be an e-mail address: {error}") from None
+    return ParsedAddress(name, found.ascii_email or found.normalized)
+
+
+def named_address(text: str) -> str:
+    """Return `text` as it is written, if it is an address with or without a name."""
+    parse(text)
+    return text
+
+
+def bare_address(text: str) -> str:
+    """Return `text` if it is an address without a name."""
+    if "<" in text:
+        raise ValueError("must be an e-mail address without a name")
+    return named_address(text)
+
+
+def _display_name(named: re.Match[str]) -> str:
+    plain = named["plain"]
+    if plain is not None and "@" in plain and ("," in plain or ";" in plain):
+        raise ValueError("must be one address; give several as several elements of the list")
+    name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
+    if len(name.encode()) > MOST_NAME_OCTETS:
+        raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
+    return name
+
+
+Address = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(named_address)]
+BareAddress = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(bare_address)]

@@ -1,0 +1,147 @@
+"""The one description of a mail: every door that takes one, and the email service, validate with it.
+
+Fields are called as in the public API; `from` is `sender` in Python. The times are apart (`Mail`), because
+they are judged by the clock of the moment in which a mail is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from contracts.addresses import Address
+from contracts.json_values import exact
+from contracts.mail_headers import Headers, OneLine, one_line
+from contracts.message import Json
+
+MOST_RECIPIENTS = 50
+MOST_ATTACHMENTS = 20
+MOST_TAGS = 20
+MOST_METADATA = 50
+# A time further away than this is a mistake.
+FURTHEST = timedelta(days=366)
+
+_CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}$"
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+_WHITE_SPACE = re.compile(r"\s+")
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain U+0000")
+    return value
+
+
+def _single_part(value: str) -> str:
+    if value.lower().startswith(("multipart/", "message/")):
+        raise ValueError("must be the media type of a single part")
+    return value
+
+
+def _base64(value: str) -> str:
+    # Many programs wrap base64 into lines.
+    joined = _WHITE_SPACE.sub("", value)
+    try:
+        base64.b64decode(joined, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    return joined
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _timestamp(value: Any) -> Any:
+    # Numbers, also as text, would be taken for seconds since 1970.
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.match(value)):
+        return value
+    raise ValueError("must be an RFC 3339 timestamp with a time zone")
+
+
+def _within_a_year(moment: datetime) -> datetime:
+    # Not moment.astimezone(UTC) first: the calendar may not have it there.
+    if moment - datetime.now(UTC) > FURTHEST:
+        raise ValueError(f"must be at most {FURTHEST.days} days ahead")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time that UTC has") from None
+
+
+Recipients = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_as_list)]
+Subject = OneLine
+Body = Annotated[str, AfterValidator(_without_nul)]
+Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
+Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
+PlannedTime = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_within_a_year)]
+
+
+class MailAttachment(BaseModel):
+    """A file: `content` is base64; with `content_id` it is shown inline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    filename: Annotated[OneLine, Field(min_length=1, max_length=100)]
+    content: Annotated[str, AfterValidator(_base64)]
+    content_type: Annotated[str, Field(pattern=_CONTENT_TYPE), AfterValidator(_single_part)] = (
+        "application/octet-stream"
+    )
+    content_id: Annotated[str, Field(pattern=r"^<?[!-;=?-~]{1,200}>?$")] | None = None
+
+
+class MailContent(BaseModel):
+    """What a mail says and to whom. Addresses are bare or `Name <address>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sender: Address | None = Field(default=None, alias="from")
+    to: Recipients = Field(default_factory=list)
+    cc: Recipients = Field(default_factory=list)
+    bcc: Recipients = Field(default_factory=list)
+    reply_to: Address | None = None
+    subject: Subject = ""
+    text: Body | None = None
+    html: Body | None = None
+    headers: Headers = Field(default_factory=dict)
+    attachments: list[MailAttachment] = Field(default_factory=list, max_length=MOST_ATTACHMENTS)
+    tags: list[Tag] = Field(default_factory=list, max_length=MOST_TAGS)
+    metadata: Metadata = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if not 1 <= len(self.to) + len(self.cc) + len(self.bcc) <= MOST_RECIPIENTS:
+            raise ValueError(f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients")
+        if self.text is None and self.html is None:
+            raise ValueError("text, html or both must be given")
+        return self
+
+
+class Mail(MailContent):
+    """A mail as a caller asks for it: its content, and when it is sent and given up."""
+
+    send_at: PlannedTime | None = None
+    expires_at: PlannedTime | None = None
+
+    @model_validator(mode="after")
+    def _times_are_in_order(self) -> Self:
+        if self.expires_at is None:
+            return self
+        if self.expires_at <= datetime.now(UTC):
+            raise ValueError("expires_at must be in the future")
+        if self.send_at is not None and self.expires_at <= self.send_at:
+            raise ValueError("expires_at must be later than send_at")
+        return self

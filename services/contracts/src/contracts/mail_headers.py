@@ -1,0 +1,67 @@
+"""What may stand in a mail's headers: one line of text, and the names that a sender may set."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+# With the longest name, the colon and a space this stays below the 998 octets that a line may have.
+MOST_VALUE = 900
+MOST_HEADERS = 50
+
+# Every separator of str.splitlines(), every other control character, and what UTF-8 cannot encode.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NAME = re.compile(r"[!-9;-~]{1,76}")
+# The email service writes these itself, or mail servers add them on the way.
+_RESERVED = frozenset(
+    (
+        *("from", "to", "cc", "bcc", "subject", "date", "message-id", "reply-to", "sender", "mime-version"),
+        *("received", "return-path", "dkim-signature"),
+    )
+)
+_RESERVED_PREFIXES = ("content-", "resent-", "arc-")
+# Programs read these; RFC 2047 forbids encoded words in them.
+STRUCTURED = frozenset(
+    (
+        *("auto-submitted", "disposition-notification-to", "in-reply-to", "precedence", "references"),
+        *("list-archive", "list-help", "list-owner", "list-post", "list-subscribe"),
+        *("list-unsubscribe", "list-unsubscribe-post"),
+    )
+)
+
+
+def one_line(value: str) -> str:
+    """Return `value` if it cannot end a header line: no separator, no control character."""
+    if _UNSAFE.search(value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+def replace_unsafe(value: str, *, most: int = MOST_VALUE) -> str:
+    """Return `value` fit to be stored and shown: unsafe characters become U+FFFD, the rest is cut off."""
+    return _UNSAFE.sub("\ufffd", value[:most])
+
+
+def sender_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Return `headers` if a sender may set each of them, each once whatever its case."""
+    seen: set[str] = set()
+    for name, value in headers.items():
+        lower = name.lower()
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"the header name {name!r} must be 1 to 76 printable ASCII characters without ':'"
+            )
+        if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
+            raise ValueError(f"the header {name} is reserved and cannot be set")
+        if lower in seen:
+            raise ValueError(f"the header {name} is given twice")
+        if lower in STRUCTURED and not value.isascii():
+            raise ValueError(f"the header {name} must be ASCII")
+        seen.add(lower)
+    return headers
+
+
+OneLine = Annotated[str, Field(max_length=MOST_VALUE), AfterValidator(one_line)]
+Headers = Annotated[dict[str, OneLine], Field(max_length=MOST_HEADERS), AfterValidator(sender_headers)]

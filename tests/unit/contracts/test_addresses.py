@@ -1,0 +1,132 @@
+"""Addresses are understood as people write them, and every door has the same verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from batch_processor.operations import email_send
+from contracts import addresses
+from contracts.addresses import ParsedAddress
+from contracts.mail import Mail
+from gateway.aliases.routes import MailInput
+
+WRITTEN = {
+    "reader@example.com": ParsedAddress("", "reader@example.com"),
+    " <reader@example.com> ": ParsedAddress("", "reader@example.com"),
+    "A Reader <reader@Example.COM>": ParsedAddress("A Reader", "reader@example.com"),
+    "Acme Inc. <a@x.com>": ParsedAddress("Acme Inc.", "a@x.com"),
+    "Dr. A. Reader, Esq. <reader@example.com>": ParsedAddress("Dr. A. Reader, Esq.", "reader@example.com"),
+    "Jürgen Müller <j@x.com>": ParsedAddress("Jürgen Müller", "j@x.com"),
+    "山田 太郎<j@x.com>": ParsedAddress("山田 太郎", "j@x.com"),
+    "Jane O'Neil (Sales) <j@x.com>": ParsedAddress("Jane O'Neil (Sales)", "j@x.com"),
+    'Bob "The Builder" Smith <b@x.com>': ParsedAddress('Bob "The Builder" Smith', "b@x.com"),
+    "bob@x.com <bob@x.com>": ParsedAddress("bob@x.com", "bob@x.com"),
+    '"Reader, A." <reader@example.com>': ParsedAddress("Reader, A.", "reader@example.com"),
+    '"A <b@c.de>" <a@x.com>': ParsedAddress("A <b@c.de>", "a@x.com"),
+    r'"A \"B\" \\ C" <reader@example.com>': ParsedAddress('A "B" \\ C', "reader@example.com"),
+    '"=?utf-8?q?Bank?=" <a@x.com>': ParsedAddress("=?utf-8?q?Bank?=", "a@x.com"),
+    '"A <a@x.com>': ParsedAddress('"A', "a@x.com"),
+    "ann+tag@sub.example.com": ParsedAddress("", "ann+tag@sub.example.com"),
+    "reader@exämple.com": ParsedAddress("", "reader@xn--exmple-cua.com"),
+    "Jörg <jörg@example.com>": ParsedAddress("Jörg", "jörg@example.com"),
+    "ann@shop.test": ParsedAddress("", "ann@shop.test"),
+    "ann@office.local": ParsedAddress("", "ann@office.local"),
+    "ann@mail.internal": ParsedAddress("", "ann@mail.internal"),
+}
+WRONG = [
+    *("", " ", "nobody", "@example.com", "a@", "a b@example.com", "a@b@example.com", "a@-example.com", "<>"),
+    *("ann@example", "ann@test", "ann@localhost", "ann@a.invalid", "ann@a.onion", "ann@[127.0.0.1]"),
+    *("a@x.com, b@x.com", "a@x.com; b@x.com", "A <a@x.com>, B <b@x.com>", "a@x.com, B <b@x.com>"),
+    *("A <a@x.com> b", "A <<a@x.com>>", "A <a@x.com", "a@x.com (A)", "ann@-x-.com"),
+    *('"a"@x.com', f"{'n' * 321} <a@x.com>", f"{'ü' * 161} <a@x.com>", f"a@{'x' * 64}.com", "a" * 1001),
+]
+SEPARATORS = [
+    "\n",
+    "\r",
+    "\r\n",
+    "\v",
+    "\f",
+    "\x1c",
+    "\x1d",
+    "\x1e",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\0",
+    "\x7f",
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_an_address_is_understood_as_people_write_it(text: str) -> None:
+    assert addresses.parse(text) == WRITTEN[text]
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_not_one_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        addresses.parse(text)
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("place", ["a@example.com{}", "{}a@example.com", "A{}B <a@x.com>", '"{}" <a@x.com>'])
+def test_an_address_is_one_line(separator: str, place: str) -> None:
+    with pytest.raises(ValueError, match="one line without control characters"):
+        addresses.parse(place.format(separator))
+
+
+def test_only_a_local_part_beyond_ascii_needs_utf8() -> None:
+    assert addresses.parse("jörg@example.com").needs_utf8
+    assert not addresses.parse("Jörg <reader@exämple.com>").needs_utf8
+
+
+def test_the_domain_is_the_part_after_the_at_sign() -> None:
+    assert addresses.parse("A <a@exämple.com>").domain == "xn--exmple-cua.com"
+
+
+@given(st.text(max_size=100))
+def test_any_text_is_an_address_or_refused_and_never_another_error(text: str) -> None:
+    try:
+        parsed = addresses.parse(text)
+    except ValueError:
+        return
+    assert addresses.parse(parsed.address).address == parsed.address
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), max_size=80))
+def test_any_quoted_name_is_understood(name: str) -> None:
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    assert addresses.parse(f'"{quoted}" <a@example.com>').name == name
+
+
+@pytest.mark.parametrize("text", ["A <a@example.com>", "<a@example.com>", "nobody"])
+def test_where_an_address_stands_alone_a_name_is_refused(text: str) -> None:
+    adapter: TypeAdapter[str] = TypeAdapter(addresses.BareAddress)
+    assert adapter.validate_python("a@example.com") == "a@example.com"
+    with pytest.raises(ValidationError):
+        adapter.validate_python(text)
+
+
+def is_taken(model: type[BaseModel], values: dict[str, Any]) -> bool:
+    try:
+        model.model_validate(values)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("text", [*WRITTEN, *WRONG])
+def test_every_door_has_the_same_verdict(text: str) -> None:
+    expected = text in WRITTEN
+    assert email_send.OPERATION.payload is Mail
+    for field in ("to", "cc", "bcc"):
+        assert is_taken(Mail, {"to": ["a@b.example"], "text": "", field: [text]}) == expected
+    for field in ("from", "reply_to"):
+        assert is_taken(Mail, {"to": ["a@b.example"], "text": "", field: text}) == expected
+    assert is_taken(MailInput, {"to": text, "body": ""}) == expected
+    assert is_taken(MailInput, {"to": [text], "body": ""}) == expected
