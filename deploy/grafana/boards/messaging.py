@@ -18,6 +18,12 @@ BOARD = Board(
             "short",
             highest("tickwire_broker_connected", "service", "link"),
         ),
+        panel(
+            "Broker blocked",
+            "1 while the broker takes no messages from a process, for an alarm of memory or disk.",
+            "short",
+            highest("tickwire_broker_blocked", "service", "link"),
+        ),
         stack(
             "Published",
             "Messages a second, by exchange and confirm outcome.",

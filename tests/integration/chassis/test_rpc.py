@@ -131,7 +131,7 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
     with pytest.raises(Overloaded) as caught:
         await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
     assert (caught.value.status, caught.value.retryable) == (503, True)
-    with pytest.raises(Unavailable, match="Nobody takes"):
+    with pytest.raises(Unavailable, match="No queue takes"):
         await rpc.ask(ListParked(), Deadline.after(5), service=EMAIL)
     await asyncio.gather(*waiting, return_exceptions=True)
     assert await rpc.ask(SearchSymbols(q="again"), Deadline.after(5))

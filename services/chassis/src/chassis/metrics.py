@@ -47,6 +47,11 @@ PUBLISH_SECONDS = Histogram(
 )
 UNCONFIRMED = Gauge("tickwire_messages_unconfirmed", "Publishes waiting for their confirm.")
 BROKER_CONNECTED = Gauge("tickwire_broker_connected", "1 while the connection is up.", ("link",))
+BROKER_BLOCKED = Gauge(
+    "tickwire_broker_blocked",
+    "1 while the broker takes no messages over the connection, for an alarm of memory or disk.",
+    ("link",),
+)
 
 CONSUMED = Counter(
     "tickwire_messages_consumed", "Messages settled, by outcome.", ("queue", "type", "outcome")

@@ -114,6 +114,7 @@ class Messaging:
         """Ask the broker for ever how many consumers and messages the service's own queues have."""
         while True:
             await asyncio.sleep(_CENSUS_EVERY_S)
+            await self.publisher.probe()
             for queue in self.topology.queues:
                 # A request queue is there only while somebody answers.
                 if self._servers or not queue.auto_delete:

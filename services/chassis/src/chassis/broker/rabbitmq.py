@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import aio_pika
 import aiormq
@@ -17,6 +17,7 @@ from yarl import URL
 from chassis import logging, metrics, redaction
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+from contracts.topology import RPC
 
 log = logging.get(__name__)
 
@@ -26,6 +27,9 @@ _CONNECT_TIMEOUT_S = 5
 # Some thirty declarations, one after the other: a broker that is far away is no broker that is away.
 _SET_UP_TIMEOUT_S = 30
 _CLOSE_TIMEOUT_S = 2
+# How late a process that only waits for confirms hears of an alarm; one that publishes hears at once.
+_LOOK_EVERY_S = 0.1
+_BLOCKED = "RabbitMQ takes no messages now: its memory or disk alarm is on"
 
 AWAY = (
     OSError,
@@ -77,13 +81,21 @@ class Link:
     """
 
     def __init__(
-        self, url: str, *, name: str, on_open: Opened, on_lost: Callable[[], None] = lambda: None
+        self,
+        url: str,
+        *,
+        name: str,
+        on_open: Opened,
+        on_lost: Callable[[], None] = lambda: None,
+        on_blocked: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = URL(url).update_query(heartbeat=HEARTBEAT_S)
         self._name = name
         self._on_open = on_open
         self._on_lost = on_lost
-        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._on_blocked = on_blocked
+        self._connection: aio_pika.Connection | None = None
+        self._was_blocked = False
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
         self._reason: str | None = "not connected yet"
@@ -92,6 +104,21 @@ class Link:
     def is_connected(self) -> bool:
         """Whether the connection and its channels are up."""
         return self._connected.is_set()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker reads nothing from this connection, for an alarm of memory or disk."""
+        transport = self._connection.transport if self._connection is not None else None
+        if transport is None or not self.is_connected:
+            return False
+        # `ready` waits while the connection is blocked: it either ends with its first step or would wait.
+        asking = transport.connection.ready()
+        try:
+            asking.send(None)
+        except StopIteration:
+            return False
+        asking.close()
+        return True
 
     async def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the link is up; False when it is not after `timeout_s` seconds."""
@@ -104,8 +131,8 @@ class Link:
         return True
 
     def check(self) -> str | None:
-        """The readiness check: why the link is down."""
-        return self._reason
+        """Return why the link cannot be used, for readiness."""
+        return self._reason or (_BLOCKED if self.is_blocked else None)
 
     async def channel(self, *, confirms: bool) -> Channel:
         """A new channel; its closing breaks the link."""
@@ -137,9 +164,27 @@ class Link:
             self._reason = f"cannot connect: {redaction.safe_message(error)}"
             log.warning("waiting for the broker", link=self._name, reason=self._reason)
             return
-        await self._broken.wait()
+        broken = asyncio.ensure_future(self._broken.wait())
+        try:
+            while not broken.done():
+                await asyncio.wait({broken}, timeout=_LOOK_EVERY_S)
+                self._look_whether_blocked()
+        finally:
+            broken.cancel()
         self._reason = "connection lost, connecting again"
         log.warning("lost the broker", link=self._name)
+
+    def _look_whether_blocked(self) -> None:
+        is_blocked = self.is_blocked
+        if is_blocked == self._was_blocked:
+            return
+        self._was_blocked = is_blocked
+        metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
+        if not is_blocked:
+            log.info("the broker takes messages again", link=self._name)
+            return
+        log.warning("the broker has blocked publishing", link=self._name, reason=_BLOCKED)
+        self._on_blocked()
 
     def interrupt(self) -> None:
         """Break the link on purpose, so that it is made anew."""
@@ -153,7 +198,9 @@ class Link:
         self._broken.clear()
         with rejections_as_errors():
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                self._connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+                connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+            assert isinstance(connection, aio_pika.Connection)
+            self._connection = connection
             self._connection.close_callbacks.add(lambda *_: self._broken.set())
             async with asyncio.timeout(_SET_UP_TIMEOUT_S):
                 await self._on_open(self)
@@ -166,6 +213,8 @@ class Link:
         was_connected = self._connected.is_set()
         self._connected.clear()
         metrics.BROKER_CONNECTED.labels(self._name).set(0)
+        metrics.BROKER_BLOCKED.labels(self._name).set(0)
+        self._was_blocked = False
         if was_connected:
             self._on_lost()
         if self._connection is None:
@@ -186,36 +235,60 @@ class Publisher:
     """Publishes over one link: confirmed (`publish`) or transient (`send`)."""
 
     def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
-        self.link = Link(url, name="publish", on_open=self._open, on_lost=self._lost)
+        self.link = Link(
+            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self._blocked
+        )
         self._timeout_s = timeout_s
+        self._waiting: set[asyncio.Timeout] = set()
         self._unconfirmed = asyncio.Semaphore(max_unconfirmed)
         self._confirmed: Channel | None = None
         self._transient: Channel | None = None
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_unusable: Callable[[BrokerUnavailable], None] = lambda _: None
 
     async def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until publishing is possible."""
-        return await self.link.wait_connected(timeout_s)
+        """Wait until publishing is possible; False when it is not after `timeout_s`, or is blocked."""
+        return await self.link.wait_connected(timeout_s) and not self.link.is_blocked
 
     async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
         """Publish and wait until the broker has it for good.
 
         Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
-        `BrokerUnavailable` when there is no broker or no word in time. In the last case the message may
-        have arrived: publishing it again with the same id is harmless, the inbox drops the second.
+        `BrokerUnavailable` when there is no broker, it takes no messages, or it says nothing in time. In the
+        last case the message may have arrived: publishing it again with the same id is harmless, the inbox
+        drops the second.
         """
         started = time.perf_counter()
+        self._require_unblocked(message)
+        waiting = asyncio.timeout(timeout_s or self._timeout_s)
         try:
-            async with asyncio.timeout(timeout_s or self._timeout_s), self._unconfirmed:
+            async with waiting, self._unconfirmed:
+                self._waiting.add(waiting)
                 await self._publish_confirmed(message)
         except TimeoutError as error:
+            self._require_unblocked(message)
             metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
-            raise BrokerUnavailable("The broker did not confirm in time.", retry_after_s=2) from error
+            raise BrokerUnavailable(
+                "The message broker did not confirm the message in time.", retry_after_s=2
+            ) from error
+        finally:
+            self._waiting.discard(waiting)
         metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
         metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
 
     async def send(self, message: Outgoing) -> None:
         """Hand a transient message over without waiting for a word; nobody is told when it is lost."""
+        self._require_unblocked(message)
+        await self._hand_over(message)
+        # Replies go through the default exchange, whose name is empty: that would be no label at all.
+        metrics.PUBLISHED.labels(message.exchange or "default", "sent").inc()
+
+    async def probe(self) -> None:
+        """Hand over a message that no queue takes: only a connection that publishes hears of an alarm."""
+        if self.link.is_connected and not self.link.is_blocked:
+            with suppress(Unavailable):
+                await self._hand_over(Outgoing(RPC, "probe", b"", "probe", "", persistent=False))
+
+    async def _hand_over(self, message: Outgoing) -> None:
         channel = self._transient
         if channel is None:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
@@ -232,8 +305,6 @@ class Publisher:
                     )
         except AWAY as error:
             raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
-        # Replies go through the default exchange, whose name is empty: that would be no label at all.
-        metrics.PUBLISHED.labels(message.exchange or "default", "sent").inc()
 
     async def _publish_confirmed(self, message: Outgoing) -> None:
         channel = self._confirmed
@@ -252,7 +323,7 @@ class Publisher:
         except aiormq.exceptions.PublishError as error:
             metrics.PUBLISHED.labels(message.exchange, "returned").inc()
             raise Unavailable(
-                f"Nobody takes {message.message_type} at the moment.", retry_after_s=5
+                f"No queue takes {message.message_type} now; its service does not run.", retry_after_s=5
             ) from error
         except aiormq.exceptions.DeliveryError as error:
             metrics.PUBLISHED.labels(message.exchange, "refused").inc()
@@ -273,4 +344,19 @@ class Publisher:
 
     def _lost(self) -> None:
         self._confirmed = self._transient = None
-        self.on_lost()
+        self.on_unusable(
+            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+        )
+
+    def _blocked(self) -> None:
+        # What waits for its confirm would wait for the whole of its time-out.
+        now = asyncio.get_running_loop().time()
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(now)
+        self.on_unusable(BrokerUnavailable(f"{_BLOCKED}; try again later.", retry_after_s=5))
+
+    def _require_unblocked(self, message: Outgoing) -> None:
+        if self.link.is_blocked:
+            metrics.PUBLISHED.labels(message.exchange or "default", "blocked").inc()
+            raise BrokerUnavailable(f"{_BLOCKED}; try again later.", retry_after_s=5)

@@ -53,7 +53,7 @@ class RpcClient:
         self._numbers = itertools.count(1)
         self._reply_queue: str | None = None
         self._publishing: set[asyncio.Task[None]] = set()
-        publisher.on_lost = self._fail_pending
+        publisher.on_unusable = self._fail_pending
 
     async def attach(self, link: Link) -> None:
         """Open the reply queue over a fresh connection."""
@@ -66,11 +66,12 @@ class RpcClient:
     def lost(self) -> None:
         """The consuming connection is gone, and the reply queue with it."""
         self._reply_queue = None
-        self._fail_pending()
+        self._fail_pending(
+            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+        )
 
-    def _fail_pending(self) -> None:
+    def _fail_pending(self, error: BrokerUnavailable) -> None:
         # Every question fails now, not at its deadline.
-        error = BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
         for future in list(self._pending.values()):
             _fail(future, error)
 
