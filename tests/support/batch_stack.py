@@ -40,11 +40,13 @@ class Stage:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     free: int = 0
+    held: set[int] = field(default_factory=set)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """By name: `gated` waits for `go` from item `free` on, `flaky` fails as often as its payload says,
-        `poisonous` does its worst for four items, `grumpy` refuses every third item, `guarded` needs a scope.
+        """By name: `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
+        fails as often as its payload says, `poisonous` does its worst for four items, `grumpy` refuses every
+        third item, `guarded` needs a scope.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         return {
@@ -55,6 +57,7 @@ class Stage:
                 "guarded", self._count, required_scopes=frozenset({Scope.QUOTES_READ})
             ),
             "gated": self._operation("gated", self._wait, concurrency=2, chunk_size=10),
+            "held": self._operation("held", self._hold, concurrency=40, chunk_size=10),
             "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
             "poisonous": self._operation("poisonous", self._poison),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
@@ -71,6 +74,11 @@ class Stage:
         self.runs[context.batch_id, context.position] += 1
         if context.position >= self.free:
             self.begun.set()
+            await self.go.wait()
+        return payload
+
+    async def _hold(self, payload: Any, context: Context) -> Any:
+        if context.position in self.held:
             await self.go.wait()
         return payload
 

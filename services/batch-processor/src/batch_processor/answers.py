@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from batch_processor import batches, repository
+from batch_processor import batches, repository, results
 from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.views import show
 from chassis.deadlines import Deadline
@@ -17,7 +17,6 @@ from contracts.batches import (
     GetBatch,
     ListBatches,
     ListResults,
-    Results,
 )
 
 
@@ -48,16 +47,18 @@ class Answers:
         cursor = str(page[-1].id) if len(found) > request.limit else None
         return Batches(data=[show(batch, around[batch.id]) for batch in page], next_cursor=cursor)
 
-    async def results(self, request: ListResults, _: Deadline) -> Results:
-        """A page of results in input order."""
-        after = _read_position(request.cursor)
+    async def results(self, request: ListResults, _: Deadline) -> bytes:
+        """Return a page of results in input order, as the JSON of `Results`."""
+        after, limit, status = _read_position(request.cursor), request.limit, request.status
         async with self._postgres.connection() as connection:
-            await _own(connection, request.batch_id, request.owner_id)
-            page, more = await repository.list_results(
-                connection, request.batch_id, status=request.status, after=after, limit=request.limit
-            )
-        cursor = str(page[-1].position) if more else None
-        return Results(data=page, next_cursor=cursor)
+            batch = await _own(connection, request.batch_id, request.owner_id)
+            if status == "pending" or status == "running":
+                page = await results.list_unfinished(
+                    connection, batch, status=status, after=after, limit=limit
+                )
+            else:
+                page = await results.list_ended(connection, batch, status=status, after=after, limit=limit)
+        return page.to_json()
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         """How many batches and tasks the owner has in each status."""

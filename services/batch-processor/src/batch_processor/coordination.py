@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from chassis import queries
 from chassis.postgres import Connection
 
 _SQL = queries.load("batch_processor")
-
-Table = Literal["items", "results"]
-TABLES: tuple[Table, ...] = ("items", "results")
 
 Range: TypeAlias = tuple[int, int]
 
@@ -94,29 +91,38 @@ async def expired_uploads(connection: Connection, *, after_s: float) -> Mapping[
     return {row["id"]: row["owner_id"] for row in rows}
 
 
-async def unused(connection: Connection) -> list[UUID]:
-    """Batches that never ran and whose items are still there."""
-    return [row["id"] for row in await connection.fetch(_SQL["find_unused"])]
+async def lock_removal(connection: Connection) -> bool:
+    """Whether this transaction is the only one that removes now."""
+    return bool(await connection.fetchval(_SQL["lock_removal"]))
 
 
-async def outdated(connection: Connection, *, days: int) -> list[UUID]:
-    """Batches that finished more than `days` days ago."""
-    return [row["id"] for row in await connection.fetch(_SQL["find_outdated"], days)]
+async def unused(connection: Connection, *, most: int) -> list[UUID]:
+    """Return batches that never ran and whose items are still there."""
+    return [row["id"] for row in await connection.fetch(_SQL["find_unused"], most)]
 
 
-async def remove_rows(connection: Connection, table: Table, batch_id: UUID, *, most: int) -> int:
-    """Remove up to `most` rows of a batch; gives how many went."""
-    return _affected(await connection.execute(_SQL[f"remove_{table}"], batch_id, most))
+async def outdated(connection: Connection, *, days: int, most: int) -> list[UUID]:
+    """Return batches that finished more than `days` days ago, the oldest first."""
+    return [row["id"] for row in await connection.fetch(_SQL["find_outdated"], most, days)]
 
 
-async def mark_purged(connection: Connection, batch_id: UUID) -> None:
-    """Remember that the batch's items are gone."""
-    await connection.execute(_SQL["mark_purged"], batch_id)
+async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:
+    """Remove up to `most` items and `most` results of batches; return whether that was all of them."""
+    removed = [
+        _affected(await connection.execute(_SQL[statement], ids, most))
+        for statement in ("remove_items", "remove_results")
+    ]
+    return max(removed) < most
 
 
-async def remove_batch(connection: Connection, batch_id: UUID) -> None:
-    """Remove the batch itself."""
-    await connection.execute(_SQL["remove_batch"], batch_id)
+async def mark_purged(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Remember that the batches' items are gone."""
+    await connection.execute(_SQL["mark_purged"], ids)
+
+
+async def remove_batches(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Remove the batches themselves."""
+    await connection.execute(_SQL["remove_batches"], ids)
 
 
 def _affected(tag: str) -> int:

@@ -32,7 +32,9 @@ _POLL_BUSY_S = 0.1
 _POLL_IDLE_S = 1.0
 _BUSY_FOR_S = 5.0
 _CANCEL_STEP = 20
-_REMOVE_STEP = 5_000
+# What one transaction removes: short enough to stay out of everybody's way.
+_REMOVE_BATCHES = 500
+_REMOVE_ROWS = 5_000
 _REMOVE_EVERY_S = 60
 
 
@@ -162,24 +164,22 @@ class Coordinator:
             self._relay.wake()
 
     async def _remove(self) -> None:
-        async with self._postgres.connection() as connection:
-            unused = await coordination.unused(connection)
-            outdated = await coordination.outdated(connection, days=self._windows.retention_days)
-        for batch_id in unused:
-            await self._remove_rows(batch_id)
-            async with self._postgres.connection() as connection:
-                await coordination.mark_purged(connection, batch_id)
-        for batch_id in outdated:
-            await self._remove_rows(batch_id)
-            async with self._postgres.connection() as connection:
-                await coordination.remove_batch(connection, batch_id)
+        """Remove all that is due, in transactions of bounded size."""
+        while await self._remove_step():
+            pass
 
-    async def _remove_rows(self, batch_id: UUID) -> None:
-        for table in coordination.TABLES:
-            removed = _REMOVE_STEP
-            while removed == _REMOVE_STEP:
-                async with self._postgres.connection() as connection:
-                    removed = await coordination.remove_rows(connection, table, batch_id, most=_REMOVE_STEP)
+    async def _remove_step(self) -> bool:
+        """Remove some of what is due; False when nothing is, or another coordinator removes."""
+        async with self._postgres.transaction() as connection:
+            if not await coordination.lock_removal(connection):
+                return False
+            unused = await coordination.unused(connection, most=_REMOVE_BATCHES)
+            days = self._windows.retention_days
+            outdated = await coordination.outdated(connection, days=days, most=_REMOVE_BATCHES)
+            if await coordination.remove_rows(connection, [*unused, *outdated], most=_REMOVE_ROWS):
+                await coordination.mark_purged(connection, unused)
+                await coordination.remove_batches(connection, outdated)
+            return bool(unused or outdated)
 
 
 async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:

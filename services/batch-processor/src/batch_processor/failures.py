@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chassis import plain
 from chassis.errors import ServiceError
 
 _MOST_CODE = 100
@@ -24,19 +25,14 @@ def cause_of(error: BaseException) -> Cause:
     name = type(error).__name__
     try:
         if isinstance(error, ServiceError):
-            code, detail = str(error.code)[:_MOST_CODE], str(error.detail)
-            return Cause(storable(code), storable(detail), bool(error.retryable))
-        text = str(error)
-        detail = storable(f"{name}: {text}" if text else name)
-        if isinstance(error, TimeoutError):
-            return Cause("timeout", detail, retryable=True)
-        return Cause("operation-failed", detail)
-    except BaseException:
-        # The text of an exception is code of the operation, too: it may raise whatever it likes.
-        return Cause("operation-failed", storable(f"{name}, which could not be described"))
-
-
-def storable(text: str) -> str:
-    """Return the beginning of `text` without what PostgreSQL and JSON refuse: lone surrogates and NUL."""
-    short = str.encode(text[:_MOST_DETAIL], "utf-8", "replace").decode()
-    return short.replace("\x00", "\ufffd")
+            code, detail = (
+                plain.text(error.code, most=_MOST_CODE),
+                plain.text(error.detail, most=_MOST_DETAIL),
+            )
+            return Cause(code, detail, bool(error.retryable))
+    except BaseException as worse:
+        # Attributes may be code of the operation, too.
+        return Cause("operation-failed", f"{name} without a detail: {type(worse).__name__}")
+    text = plain.text(error, most=_MOST_DETAIL)
+    code = "timeout" if isinstance(error, TimeoutError) else "operation-failed"
+    return Cause(code, f"{name}: {text}" if text else name, isinstance(error, TimeoutError))

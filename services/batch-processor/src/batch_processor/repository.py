@@ -11,20 +11,19 @@ from uuid import UUID
 
 import asyncpg
 import orjson
+from pydantic_core import from_json
 
-from batch_processor.batches import Batch, Tally
-from batch_processor.chunks import Item, Outcomes
+from batch_processor.batches import Batch
+from batch_processor.chunks import Item
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection
 from contracts import headers
-from contracts.batches import CreateBatch, ItemError, Result, SealBatch
+from contracts.batches import CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
-# A reply is one message, and no message is larger than 1 MiB.
-_PAGE_BYTES = 700_000
 _DUPLICATES_TIMEOUT_S = 240
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
@@ -192,21 +191,6 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     return {b.id: _around(running.get(b.id), failures.get(b.id), results.get(b.id)) for b in batches}
 
 
-async def list_results(
-    connection: Connection, batch_id: UUID, *, status: str | None, after: int, limit: int
-) -> tuple[list[Result], bool]:
-    """Results in input order behind the position `after`, and whether there are more.
-
-    At most `limit`, fewer when they are large. `pending` and `running` give items without a result.
-    """
-    if status in ("pending", "running"):
-        rows = await connection.fetch(_SQL["list_unfinished"], batch_id, after, status, limit + 1)
-    else:
-        rows = await connection.fetch(_SQL["list_results"], batch_id, after, status, limit + 1, _PAGE_BYTES)
-    more = len(rows) > limit or (bool(rows) and rows[0]["found"] > len(rows))
-    return [_result(row) for row in rows[:limit]], more
-
-
 async def claim_chunk(
     connection: Connection, batch_id: UUID, number: int, *, lease_s: float, broken_off: int | None = None
 ) -> Claim | None:
@@ -249,35 +233,6 @@ async def keep_chunk(
         _SQL["keep_chunk"], claim.batch_id, claim.number, claim.run, state, done, lease_s
     )
     return status
-
-
-async def store_outcomes(
-    connection: Connection, claim: Claim, outcomes: Outcomes, *, cancelled: Sequence[int]
-) -> Tally:
-    """Store results; gives how many were new: what is stored once is never counted again."""
-    succeeded = failed = gone = 0
-    if outcomes.positions:
-        succeeded = _affected(
-            await connection.execute(
-                _SQL["store_successes"],
-                claim.batch_id,
-                claim.attempt,
-                outcomes.positions,
-                outcomes.results,
-            )
-        )
-    if outcomes.failures:
-        failed = await connection.fetchval(
-            _SQL["store_failures"],
-            claim.batch_id,
-            claim.attempt,
-            [failure.position for failure in outcomes.failures],
-            [failure.code for failure in outcomes.failures],
-            [failure.detail for failure in outcomes.failures],
-        )
-    if cancelled:
-        gone = _affected(await connection.execute(_SQL["store_cancelled"], claim.batch_id, cancelled))
-    return Tally(succeeded, failed, gone)
 
 
 async def create_chunk(
@@ -327,26 +282,11 @@ def _around(
     return Surroundings(
         running=running[0]["items"] if running else 0,
         failures={row["code"]: row["items"] for row in failures or ()},
-        result=orjson.loads(only["result"]) if only is not None and only["result"] is not None else None,
+        result=from_json(only["result"]) if only is not None and only["result"] is not None else None,
         error=_item_error(only) if only is not None else None,
-    )
-
-
-def _result(row: asyncpg.Record) -> Result:
-    return Result(
-        position=row["position"],
-        custom_id=row["custom_id"],
-        status=row["status"],
-        result=orjson.loads(row["result"]) if row["result"] is not None else None,
-        error=_item_error(row),
-        attempts=row["attempts"],
     )
 
 
 def _item_error(row: asyncpg.Record) -> ItemError | None:
     code = row["error_code"]
     return ItemError(code=code, detail=row["error_detail"] or "") if code is not None else None
-
-
-def _affected(tag: str) -> int:
-    return int(tag.rsplit(" ", 1)[-1])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from batch_processor import batches, repository
+from batch_processor import batches, repository, results
 from batch_processor.batches import Batch
 from batch_processor.chunks import ChunkRun, Failure, Item, Outcomes
 from batch_processor.contexts import ContextFactory
@@ -217,7 +217,9 @@ class Worker:
         cancelled: Sequence[int] = (),
         rests: Sequence[Rest] = (),
     ) -> tuple[Batch, View | None]:
-        tally = await repository.store_outcomes(connection, claim, outcomes, cancelled=cancelled)
+        tally = await results.store(
+            connection, claim.batch_id, outcomes, attempt=claim.attempt, cancelled=cancelled
+        )
         if outcomes.commands:
             await outbox.add(connection, outcomes.commands)
         # Last, because every chunk of the batch waits for this row.

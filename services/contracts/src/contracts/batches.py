@@ -188,10 +188,12 @@ class Result(Contract):
 
 
 class Results(Reply):
-    """A page of results."""
+    """A page of results. While the batch runs, `complete` is false: results of items behind the first that
+    has not ended come later, and `next_cursor` is null where they begin."""
 
     data: list[Result]
     next_cursor: str | None = None
+    complete: bool = True
 
 
 class CountBatches(Request):

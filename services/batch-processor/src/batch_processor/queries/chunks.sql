@@ -41,30 +41,6 @@ UPDATE chunks SET
 WHERE batch_id = $1 AND number = $2 AND run = $3
 RETURNING (SELECT status FROM batches WHERE id = $1)
 
--- name: store_successes
-INSERT INTO results (batch_id, position, status, attempts, result)
-SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
-ON CONFLICT DO NOTHING
-
--- name: store_failures
-WITH stored AS (
-    INSERT INTO results (batch_id, position, status, attempts, error_code, error_detail)
-    SELECT $1, position, 'failed', $2, code, detail
-    FROM unnest($3::int[], $4::text[], $5::text[]) AS new (position, code, detail)
-    ON CONFLICT DO NOTHING
-    RETURNING error_code
-), counted AS (
-    INSERT INTO failures AS f (batch_id, code, items)
-    SELECT $1, error_code, count(*) FROM stored GROUP BY error_code ORDER BY error_code
-    ON CONFLICT (batch_id, code) DO UPDATE SET items = f.items + excluded.items
-)
-SELECT count(*) FROM stored
-
--- name: store_cancelled
-INSERT INTO results (batch_id, position, status, attempts)
-SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
-ON CONFLICT DO NOTHING
-
 -- name: create_chunk
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at

@@ -85,27 +85,27 @@ FROM unnest($2::int[], $3::int[]) AS gap (low, high)
 CROSS JOIN LATERAL generate_series(gap.low, gap.high) AS position
 ON CONFLICT DO NOTHING
 
--- name: find_unused
-SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged ORDER BY id LIMIT 20
+-- name: lock_removal
+SELECT pg_try_advisory_xact_lock(5840130411727)
 
--- name: mark_purged
-UPDATE batches SET purged = true WHERE id = $1
+-- name: find_unused
+SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged ORDER BY id LIMIT $1
 
 -- name: find_outdated
 SELECT id FROM batches
-WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $1)
-ORDER BY finished_at LIMIT 20
+WHERE finished_at IS NOT NULL AND finished_at < now() - make_interval(days => $2)
+ORDER BY finished_at LIMIT $1
+
+-- name: mark_purged
+UPDATE batches SET purged = true WHERE id = ANY($1::uuid[])
 
 -- name: remove_items
-DELETE FROM items WHERE batch_id = $1 AND position IN (
-    SELECT position FROM items WHERE batch_id = $1 ORDER BY position LIMIT $2
-)
+DELETE FROM items WHERE ctid = ANY(ARRAY(SELECT ctid FROM items WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
 -- name: remove_results
-DELETE FROM results WHERE batch_id = $1 AND position IN (
-    SELECT position FROM results WHERE batch_id = $1 ORDER BY position LIMIT $2
-)
+DELETE FROM results
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM results WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
--- name: remove_batch
-WITH gone AS (DELETE FROM failures WHERE batch_id = $1)
-DELETE FROM batches WHERE id = $1
+-- name: remove_batches
+WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[]))
+DELETE FROM batches WHERE id = ANY($1::uuid[])

@@ -23,7 +23,7 @@ from contracts.topology import Queue
 
 log = logging.get(__name__)
 
-Answer = Callable[[Any, Deadline], Awaitable[BaseModel]]
+Answer = Callable[[Any, Deadline], Awaitable[BaseModel | bytes]]
 
 _DEFAULT_DEADLINE_S = 30.0
 _LAST_WORDS_S = 1
@@ -117,6 +117,9 @@ class RpcServer:
     ) -> tuple[str, bytes, str]:
         try:
             answer = await self._call(message_type, body, headers)
+            if isinstance(answer, bytes):
+                # JSON already: what was stored as JSON is passed on unread.
+                return names.REPLY_OK, answer, "ok"
             # Here, as what was stored may have a value that JSON cannot say.
             return names.REPLY_OK, answer.model_dump_json(by_alias=True).encode(), "ok"
         except ServiceError as error:
@@ -129,7 +132,7 @@ class RpcServer:
             failed = ServiceError("The service failed; the log has the request id.")
         return names.REPLY_FAILED, failed.failure().model_dump_json().encode(), failed.code
 
-    async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel:
+    async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel | bytes:
         found = self._handlers.get(message_type)
         if found is None:
             raise InvalidInput(f"Requests of type {message_type!r} are not answered here.")
@@ -149,7 +152,9 @@ class RpcServer:
                 raise Unavailable("The service is stopping; ask again.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
 
-    async def _while_running(self, running: asyncio.Timeout, answer: Awaitable[BaseModel]) -> BaseModel:
+    async def _while_running(
+        self, running: asyncio.Timeout, answer: Awaitable[BaseModel | bytes]
+    ) -> BaseModel | bytes:
         self._running.add(running)
         try:
             return await answer

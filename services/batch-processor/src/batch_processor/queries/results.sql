@@ -1,0 +1,94 @@
+-- name: last_gapless
+-- The last position behind $2, up to $3, before which every item has ended.
+SELECT coalesce(max(position), $2::int) FROM (
+    SELECT position, row_number() OVER (ORDER BY position) AS nth FROM results
+    WHERE batch_id = $1 AND position > $2::int AND position <= $3
+) AS ended
+WHERE position = $2::int + nth
+
+-- name: list_results
+-- Both tables are bounded by position: no statistics, however old, lead to a plan that reads more.
+-- A page ends with its rows ($5) or with its size in bytes ($6), but never before its first row.
+WITH page AS (
+    SELECT
+        r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
+        200 + coalesce(octet_length(r.result), 0) + coalesce(octet_length(r.error_detail), 0)
+            + coalesce(octet_length(i.custom_id), 0) AS size
+    FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
+    WHERE r.batch_id = $1 AND r.position > $2 AND r.position <= $3
+        AND i.batch_id = $1 AND i.position > $2 AND i.position <= $3
+        AND ($4::text IS NULL OR r.status = $4::item_status)
+    ORDER BY r.position LIMIT $5
+), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+)
+SELECT position, custom_id, status, result, error_code, error_detail, attempts, found FROM sized
+WHERE before < $6 ORDER BY position
+
+-- name: list_pending
+-- Items before the first chunk that is left have ended.
+WITH page AS (
+    SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
+    FROM items AS i
+    WHERE i.batch_id = $1 AND i.position > $2
+        AND i.position >= coalesce((SELECT min(first_position) FROM chunks WHERE batch_id = $1), 0)
+        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+        AND NOT EXISTS (
+            SELECT FROM chunks AS c
+            WHERE c.batch_id = $1 AND c.state = 'running'
+                AND i.position BETWEEN c.first_position AND c.last_position
+                AND (c.positions IS NULL OR i.position = ANY(c.positions))
+        )
+    ORDER BY i.position LIMIT $3
+), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+)
+SELECT
+    position, custom_id, 'pending' AS status, NULL AS result, NULL AS error_code, NULL AS error_detail,
+    0 AS attempts, found
+FROM sized WHERE before < $4 ORDER BY position
+
+-- name: list_running
+-- From the chunks at work, of which there are few, to their items.
+WITH page AS (
+    SELECT i.position, i.custom_id, 200 + coalesce(octet_length(i.custom_id), 0) AS size
+    FROM chunks AS c
+    CROSS JOIN LATERAL (
+        SELECT position, custom_id FROM items
+        WHERE batch_id = $1 AND position BETWEEN c.first_position AND c.last_position AND position > $2
+            AND (c.positions IS NULL OR position = ANY(c.positions))
+    ) AS i
+    WHERE c.batch_id = $1 AND c.state = 'running'
+        AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+    ORDER BY i.position LIMIT $3
+), sized AS (
+    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+)
+SELECT
+    position, custom_id, 'running' AS status, NULL AS result, NULL AS error_code, NULL AS error_detail,
+    0 AS attempts, found
+FROM sized WHERE before < $4 ORDER BY position
+
+-- name: store_successes
+INSERT INTO results (batch_id, position, status, attempts, result)
+SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
+ON CONFLICT DO NOTHING
+
+-- name: store_failures
+WITH stored AS (
+    INSERT INTO results (batch_id, position, status, attempts, error_code, error_detail)
+    SELECT $1, position, 'failed', $2, code, detail
+    FROM unnest($3::int[], $4::text[], $5::text[]) AS new (position, code, detail)
+    ON CONFLICT DO NOTHING
+    RETURNING error_code
+), counted AS (
+    INSERT INTO failures AS f (batch_id, code, items)
+    SELECT $1, error_code, count(*) FROM stored GROUP BY error_code ORDER BY error_code
+    ON CONFLICT (batch_id, code) DO UPDATE SET items = f.items + excluded.items
+)
+SELECT count(*) FROM stored
+
+-- name: store_cancelled
+INSERT INTO results (batch_id, position, status, attempts)
+SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
+ON CONFLICT DO NOTHING

@@ -1,0 +1,131 @@
+"""Results of items: stored once, and listed in input order in pages that cost the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from batch_processor.batches import Batch, Tally
+from batch_processor.chunks import Outcomes
+from chassis import queries
+from chassis.postgres import Connection
+
+_SQL = queries.load("batch_processor")
+# A reply is one message, and no message is larger than 1 MiB.
+_PAGE_BYTES = 700_000
+# Positions that are looked at for results of one status, at a time and for one page.
+_SPAN = 50_000
+_MOST_SPANS = 20
+
+EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
+UnfinishedStatus = Literal["pending", "running"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some results. The next page begins behind `last_position`; None when there is nothing more now.
+
+    `complete` is false while the batch runs: the results of items behind one that has not ended are not
+    listed yet, so that no page skips them.
+    """
+
+    rows: Sequence[asyncpg.Record]
+    last_position: int | None
+    complete: bool
+
+    def to_json(self) -> bytes:
+        """Return the page as a `contracts.batches.Results`; payloads are passed on as they were stored."""
+        cursor = "null" if self.last_position is None else f'"{self.last_position}"'
+        rows = ",".join(map(_row_json, self.rows))
+        complete = "true" if self.complete else "false"
+        return f'{{"data":[{rows}],"next_cursor":{cursor},"complete":{complete}}}'.encode()
+
+
+async def list_ended(
+    connection: Connection, batch: Batch, *, status: EndStatus | None, after: int, limit: int
+) -> Page:
+    """Return results behind the position `after`, at most `limit` of them, fewer when they are large.
+
+    Each statement reads a bounded run of positions, whatever the planner believes about the tables.
+    """
+    # Without chunks nothing was run: the items of a batch that was refused have no results.
+    last = (batch.total or 0) - 1 if batch.chunk_count else -1
+    span = limit if status is None else _SPAN
+    rows: list[asyncpg.Record] = []
+    for _ in range(_MOST_SPANS):
+        wanted = end = min(after + span, last)
+        if not batch.is_finished:
+            end = await connection.fetchval(_SQL["last_gapless"], batch.id, after, wanted)
+        rows = await connection.fetch(
+            _SQL["list_results"], batch.id, after, end, status, limit + 1, _PAGE_BYTES
+        )
+        if rows or end < wanted or end >= last:
+            break
+        after = end
+    more = end if end == wanted and end < last else None
+    return _page(rows, limit, more=more, complete=batch.is_finished)
+
+
+async def list_unfinished(
+    connection: Connection, batch: Batch, *, status: UnfinishedStatus, after: int, limit: int
+) -> Page:
+    """Return the items that wait or run behind the position `after`; they have no result yet."""
+    if batch.is_finished:
+        return Page([], None, complete=True)
+    rows = await connection.fetch(_SQL[f"list_{status}"], batch.id, after, limit + 1, _PAGE_BYTES)
+    return _page(rows, limit, more=None, complete=False)
+
+
+async def store(
+    connection: Connection,
+    batch_id: UUID,
+    outcomes: Outcomes,
+    *,
+    attempt: int,
+    cancelled: Sequence[int] = (),
+) -> Tally:
+    """Store results; return how many were new: what is stored once is never counted again."""
+    succeeded = failed = gone = 0
+    if outcomes.positions:
+        tag = await connection.execute(
+            _SQL["store_successes"], batch_id, attempt, outcomes.positions, outcomes.results
+        )
+        succeeded = _affected(tag)
+    if outcomes.failures:
+        failed = await connection.fetchval(
+            _SQL["store_failures"],
+            batch_id,
+            attempt,
+            [failure.position for failure in outcomes.failures],
+            [failure.code for failure in outcomes.failures],
+            [failure.detail for failure in outcomes.failures],
+        )
+    if cancelled:
+        gone = _affected(await connection.execute(_SQL["store_cancelled"], batch_id, cancelled))
+    return Tally(succeeded, failed, gone)
+
+
+def _page(rows: list[asyncpg.Record], limit: int, *, more: int | None, complete: bool) -> Page:
+    shown = rows[:limit]
+    if rows and rows[0]["found"] > len(shown):
+        more = shown[-1]["position"]
+    return Page(shown, more, complete)
+
+
+def _row_json(row: asyncpg.Record) -> str:
+    position, custom_id, status, result, code, detail, attempts, _ = row
+    name = "null" if custom_id is None else orjson.dumps(custom_id).decode()
+    error = "null" if code is None else orjson.dumps({"code": code, "detail": detail or ""}).decode()
+    return (
+        f'{{"position":{position},"custom_id":{name},"status":"{status}",'
+        f'"result":{"null" if result is None else result},"error":{error},"attempts":{attempts}}}'
+    )
+
+
+def _affected(tag: str) -> int:
+    return int(tag.rsplit(" ", 1)[-1])

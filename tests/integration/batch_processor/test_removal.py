@@ -1,0 +1,75 @@
+"""Batches are removed after the retention, however many and however large they are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from batch_processor import coordinator
+from support.batch_stack import Caller, House
+
+_TASKS = """
+    INSERT INTO batches (id, owner_id, kind, operation, status, total, received, succeeded, chunk_count,
+        finished_at)
+    SELECT gen_random_uuid(), 'ann', 'task', 'echo', 'completed', 1, 1, 1, 1, now() - interval '40 days'
+    FROM generate_series(1, $1)
+"""
+_ITEMS = """
+    INSERT INTO items (batch_id, position, payload)
+    SELECT id, n, '1' FROM batches, generate_series(0, $1 - 1) AS n
+"""
+_RESULTS = """
+    INSERT INTO results (batch_id, position, status, attempts, result)
+    SELECT batch_id, position, 'succeeded', 1, '1' FROM items
+"""
+
+
+async def test_what_finished_long_ago_is_removed_and_what_is_newer_is_kept(
+    house: House, caller: Caller
+) -> None:
+    service = await house.start(retention_days=7)
+    old, new = [await caller.submit("grumpy", list(range(30))) for _ in range(2)]
+    await caller.reach(old)
+    await caller.reach(new)
+    moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
+    await caller.database.execute(moved, old)
+    await service.coordinator._remove()
+    for table in ("items", "results", "failures"):
+        rows = await caller.database.fetch(f"SELECT DISTINCT batch_id FROM {table}")
+        assert [row["batch_id"] for row in rows] == [new]
+    assert await caller.database.fetchval("SELECT array_agg(id) FROM batches") == [new]
+
+
+async def test_one_pass_removes_all_that_is_due_however_many_batches(house: House, caller: Caller) -> None:
+    service = await house.start(roles=("worker",))
+    await _fill(caller, tasks=3_000, items=1)
+    await service.coordinator._remove()
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House, caller: Caller) -> None:
+    service = await house.start(roles=("worker",))
+    await _fill(caller, tasks=2, items=2 * coordinator._REMOVE_ROWS + 1)
+    await service.coordinator._remove_step()
+    left = await _rows(caller)
+    assert (left["batches"], left["items"]) == (2, 3 * coordinator._REMOVE_ROWS + 2)
+    await service.coordinator._remove()
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller) -> None:
+    services = [await house.start(roles=("worker",)) for _ in range(2)]
+    await _fill(caller, tasks=2_000, items=1)
+    await asyncio.gather(*(service.coordinator._remove() for service in services))
+    assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
+
+
+async def _fill(caller: Caller, *, tasks: int, items: int) -> None:
+    async with caller.database.acquire() as connection:
+        await connection.execute(_TASKS, tasks)
+        await connection.execute(_ITEMS, items)
+        await connection.execute(_RESULTS)
+
+
+async def _rows(caller: Caller) -> dict[str, int]:
+    tables = ("batches", "items", "results")
+    return {table: await caller.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
