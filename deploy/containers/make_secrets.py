@@ -21,7 +21,9 @@ import base64
 import hashlib
 import json
 import secrets
+import string
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,18 @@ def user(name: str, password: str) -> dict[str, Any]:
 
 
 def new_api_key() -> str:
-    """A new API key: `tw_live_<16 hex digits>_<32 random bytes in URL-safe base64>`."""
-    return f"tw_live_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
+    """Return a new API key: `tw_live_<16 hex digits>_<43 random digits><checksum of what is before it>`."""
+    text = f"tw_live_{secrets.token_hex(8)}_{base62(secrets.randbits(256), 43)}"
+    return text + base62(zlib.crc32(text.encode()), 6)
+
+
+def base62(number: int, digits: int) -> str:
+    """Return `number` in that many digits of 0-9, A-Z, a-z."""
+    found = ""
+    for _ in range(digits):
+        number, digit = divmod(number, 62)
+        found = (string.digits + string.ascii_uppercase + string.ascii_lowercase)[digit] + found
+    return found
 
 
 if __name__ == "__main__":

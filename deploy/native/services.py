@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from containers import make_secrets
 from native import probes
 from native.directories import MARKER, kept
 from native.memcached import Memcached
@@ -38,8 +38,9 @@ class Service:
         return ports.numbered()[name]
 
 
+GATEWAY = Service("gateway", "gateway")
 SERVICES = (
-    Service("gateway", "gateway"),
+    GATEWAY,
     Service("stock-data", "stock_data"),
     Service("email", "emailer"),
     Service("batch-processor", "batch_processor"),
@@ -95,7 +96,7 @@ class Backing:
         run = self.rabbitmq.run
         pepper = run.secrets / "gateway-pepper"
         kept(pepper, secrets.token_urlsafe(32))
-        kept(run.api_key, new_api_key())
+        kept(run.api_key, make_secrets.new_api_key())
         return {"GATEWAY_KEY_PEPPER_FILE": str(pepper), "GATEWAY_BOOTSTRAP_KEY_FILE": str(run.api_key)}
 
     @staticmethod
@@ -103,9 +104,3 @@ class Backing:
         if service.name == "gateway":
             return {"GATEWAY_PORT": str(ports.gateway), "GATEWAY_OPS_PORT": str(ports.gateway_ops)}
         return {f"{service.prefix}_PORT": str(service.ops_port(ports))}
-
-
-def new_api_key() -> str:
-    """Return a new API key: `tw_live_<16 hex digits>_<32 random bytes in URL-safe base64>`."""
-    secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-    return f"tw_live_{secrets.token_hex(8)}_{secret}"

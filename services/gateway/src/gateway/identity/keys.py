@@ -1,4 +1,9 @@
-"""API keys: `tw_live_<id>_<secret>`; only a keyed hash of the secret is ever stored."""
+"""API keys: `tw_live_<id>_<secret><checksum>`; only a keyed hash of the secret is ever stored.
+
+The checksum is the CRC-32 of everything before it: a secret scanner, and the gateway before any look-up, can
+tell a key from a text that only looks like one. Keys of the form without a checksum, which earlier releases
+made, work until they are rotated.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,15 @@ import hashlib
 import hmac
 import re
 import secrets
+import zlib
 from dataclasses import dataclass
 
 _ID = r"[0-9a-f]{16}"
-_KEY = re.compile(rf"tw_live_({_ID})_([A-Za-z0-9_-]{{43}})")
+_SECRET_DIGITS = 43
+_CHECKSUM_DIGITS = 6
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_KEY = re.compile(rf"tw_live_({_ID})_([0-9A-Za-z]{{{_SECRET_DIGITS}}})([0-9A-Za-z]{{{_CHECKSUM_DIGITS}}})")
+_WITHOUT_CHECKSUM = re.compile(rf"tw_live_({_ID})_([A-Za-z0-9_-]{{43}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +28,66 @@ class ApiKey:
 
     id: str
     secret: str
+    has_checksum: bool = True
 
     def __str__(self) -> str:
-        return f"tw_live_{self.id}_{self.secret}"
+        text = f"tw_live_{self.id}_{self.secret}"
+        return text + checksum(text) if self.has_checksum else text
 
 
 def new_key() -> ApiKey:
-    """A key that nobody has."""
-    return ApiKey(secrets.token_hex(8), secrets.token_urlsafe(32))
+    """Return a key that nobody has."""
+    return ApiKey(new_id(), new_secret())
+
+
+def new_id() -> str:
+    """Return an id for a key."""
+    return secrets.token_hex(8)
+
+
+def new_secret() -> str:
+    """Return 256 random bits as the secret of a key."""
+    return _base62(secrets.randbits(256), _SECRET_DIGITS)
+
+
+def derive_secret(pepper: str, *context: str) -> str:
+    """Return the secret that belongs to `context`, so that it can be shown again without being stored.
+
+    `context` holds the id of the key and the idempotency key of the request that asked for it.
+    """
+    message = "".join(f"{len(part)}:{part}" for part in ("secret of an API key", *context))
+    found = hmac.new(pepper.encode(), message.encode(), hashlib.sha256).digest()
+    return _base62(int.from_bytes(found, "big"), _SECRET_DIGITS)
 
 
 def parse(text: str) -> ApiKey | None:
-    """The parts of a key, or None when `text` is not one."""
+    """Return the parts of a key, or None when `text` is not one."""
     match = _KEY.fullmatch(text)
-    return ApiKey(match[1], match[2]) if match else None
+    if match is not None:
+        is_key = hmac.compare_digest(checksum(text[:-_CHECKSUM_DIGITS]), match[3])
+        return ApiKey(match[1], match[2]) if is_key else None
+    match = _WITHOUT_CHECKSUM.fullmatch(text)
+    return ApiKey(match[1], match[2], has_checksum=False) if match else None
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` can be the id of a key."""
+    """Return whether `text` can be the id of a key."""
     return re.fullmatch(_ID, text) is not None
 
 
 def digest(pepper: str, key: ApiKey) -> bytes:
-    """What is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
+    """Return what is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
     return hmac.new(pepper.encode(), f"{key.id}:{key.secret}".encode(), hashlib.sha256).digest()
+
+
+def checksum(text: str) -> str:
+    """Return the CRC-32 of `text` in base 62."""
+    return _base62(zlib.crc32(text.encode()), _CHECKSUM_DIGITS)
+
+
+def _base62(number: int, digits: int) -> str:
+    found = ""
+    for _ in range(digits):
+        number, digit = divmod(number, 62)
+        found = _DIGITS[digit] + found
+    return found
