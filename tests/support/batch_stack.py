@@ -29,8 +29,6 @@ from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from support.waiting import until
 
-FINISHED = {"completed", "failed", "cancelled", "expired"}
-
 
 @dataclass
 class Stage:
@@ -143,7 +141,7 @@ class Caller:
 
     async def reach(self, batch_id: UUID, *statuses: str, timeout_s: float = 20) -> batches.Batch:
         """The batch, once it has one of `statuses` (without any: once it is finished)."""
-        wanted = set(statuses) or FINISHED
+        wanted = set(statuses) or batches.FINISHED
 
         async def reached() -> bool:
             row = "SELECT status, operation FROM batches WHERE id = $1"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from batch_processor import operations
 from batch_processor.operation import RetryPolicy
+from batch_processor.operations.echo import OPERATION as ECHO
 from contracts.scopes import Scope
 
 
@@ -36,3 +38,9 @@ def test_an_operation_needs_the_scope_of_the_route_that_has_the_same_effect() ->
     assert found["email.send"].required_scopes == {Scope.EMAILS_SEND}
     assert found["stock.indicators"].required_scopes == {Scope.QUOTES_READ}
     assert found["echo"].required_scopes == set()
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a b", "x" * 101, "ä", "a\n"])
+def test_an_operation_that_no_caller_could_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="named"):
+        replace(ECHO, name=name)

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from contracts import batches as contract
 from contracts.batches import BatchStatus, Counts, Kind
 
 # `abandoned` is a tombstone: to the world the batch does not exist, and what still arrives is dropped.
 Status = BatchStatus | Literal["abandoned"]
 
-FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "expired", "abandoned"})
+FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from contracts.items import OPERATION_NAME
 from contracts.message import Command, Json, Request
 from contracts.scopes import Scope
 
@@ -108,7 +110,9 @@ class Operation:
     timeout_s: float = 30
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for limits with which no item could run."""
+        """Raise `ValueError` for a name that no caller could send, or limits with which no item could run."""
+        if not re.fullmatch(OPERATION_NAME, self.name):
+            raise ValueError(f"an operation cannot be named {self.name!r}: it must match {OPERATION_NAME}")
         for name in ("chunk_size", "concurrency", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(

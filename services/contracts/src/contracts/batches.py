@@ -7,12 +7,15 @@ from uuid import UUID
 
 from pydantic import Field
 
+from contracts.items import Item as Item
 from contracts.message import Command, Contract, Event, Json, Message, Moment, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
 
 BatchStatus = Literal[
-    "open", "queued", "running", "finalizing", "completed", "failed", "cancelling", "cancelled", "expired"
+    "open", "queued", "running", "completed", "failed", "cancelling", "cancelled", "expired"
 ]
+# In these nothing changes any more.
+FINISHED: frozenset[BatchStatus] = frozenset({"completed", "failed", "cancelled", "expired"})
 ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "skipped"]
 Kind = Literal["batch", "task"]
 
@@ -20,13 +23,6 @@ INTAKE = "batch-processor.intake"
 CHUNK = "batch-processor.chunk"
 
 _SCOPES = "effective scopes of the owner at acceptance; null from a sender that does not tell them"
-
-
-class Item(Contract):
-    """One unit of work: what the operation gets, and the caller's own name for it."""
-
-    custom_id: str | None = None
-    payload: Json = None
 
 
 class CreateBatch(Command):

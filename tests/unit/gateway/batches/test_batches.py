@@ -8,34 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.batches.inputs import BatchInput, ResultsQuery, TaskInput, to_item
-
-
-@pytest.mark.parametrize(
-    ("value", "custom_id", "payload"),
-    [
-        (7, None, 7),
-        (None, None, None),
-        ([1, {"payload": 2}], None, [1, {"payload": 2}]),
-        ({"a": 1}, None, {"a": 1}),
-        ({"payload": 3}, None, 3),
-        ({"custom_id": "x", "payload": {"payload": 1}}, "x", {"payload": 1}),
-        ({"custom_id": None, "payload": 1}, None, 1),
-        ({"custom_id": "x"}, None, {"custom_id": "x"}),
-        ({"custom_id": "x", "payload": 1, "more": 2}, None, {"custom_id": "x", "payload": 1, "more": 2}),
-    ],
-)
-def test_only_custom_id_and_payload_together_are_unwrapped(
-    value: Any, custom_id: str | None, payload: Any
-) -> None:
-    item = to_item(value)
-    assert (item.custom_id, item.payload) == (custom_id, payload)
-
-
-@pytest.mark.parametrize("custom_id", [1, "", "x" * 256, [], {}])
-def test_a_custom_id_is_a_short_text(custom_id: object) -> None:
-    with pytest.raises(ValueError, match="custom_id"):
-        to_item({"custom_id": custom_id, "payload": 1})
+from gateway.batches.inputs import BatchInput, ResultsQuery, TaskInput
 
 
 def test_the_same_custom_id_twice_is_refused() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chassis.errors import InvalidInput, MalformedInput
 from contracts.batches import Item
+from contracts.json_values import DEEPEST
 from gateway.http import strict_json as documents
-from gateway.http.strict_json import DEEPEST
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),

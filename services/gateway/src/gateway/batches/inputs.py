@@ -6,10 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from contracts.batches import Item, ItemStatus
-
-OperationName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-z][a-z0-9_.-]*$")]
-CustomId = Annotated[str, Field(min_length=1, max_length=255)]
+from contracts.batches import ItemStatus
+from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, item_of
 
 
 class BatchInput(BaseModel):
@@ -17,14 +15,14 @@ class BatchInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName
-    items: list[Any] = Field(min_length=1, max_length=100_000)
+    items: list[Any] = Field(min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
     # Made once: a hundred thousand of them take a fifth of a second.
     _contract_items: list[Item] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _custom_ids_differ(self) -> BatchInput:
-        self._contract_items = [to_item(item) for item in self.items]
+        self._contract_items = [item_of(item) for item in self.items]
         known: set[str] = set()
         for item in self._contract_items:
             if item.custom_id in known:
@@ -36,16 +34,6 @@ class BatchInput(BaseModel):
     def contract_items(self) -> list[Item]:
         """The items as the contract has them."""
         return self._contract_items
-
-
-def to_item(value: Any) -> Item:
-    """An item from what a caller sent: only an object of exactly `custom_id` and `payload` is unwrapped."""
-    if isinstance(value, dict) and "payload" in value and value.keys() <= {"custom_id", "payload"}:
-        custom_id = value.get("custom_id")
-        if custom_id is not None and not (isinstance(custom_id, str) and 1 <= len(custom_id) <= 255):
-            raise ValueError("custom_id is a text of 1 to 255 characters")
-        return Item(custom_id=custom_id, payload=value["payload"])
-    return Item(payload=value)
 
 
 class TaskInput(BaseModel):

@@ -13,6 +13,7 @@ import orjson
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.batches import AppendItems
+from contracts.items import MOST_ITEMS, MOST_LINE_BYTES, is_wrapped, require_custom_id
 from contracts.message import FieldError
 from contracts.topology import COMMANDS
 from gateway.errors import UploadStalled
@@ -20,9 +21,6 @@ from gateway.http import strict_json as documents
 
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
-_LONGEST_LINE = 256 * 1024
-_MOST_ITEMS = 5_000_000
-_MOST_CUSTOM_ID = 255
 
 
 @dataclass
@@ -44,8 +42,8 @@ class Cutter:
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take more bytes; gives runs of at most 500 items, each item in JSON."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _LONGEST_LINE:
-            raise PayloadTooLarge(f"Line {self._line_number + 1} is longer than {_LONGEST_LINE} bytes.")
+        if len(self._rest) > MOST_LINE_BYTES:
+            raise PayloadTooLarge(f"Line {self._line_number + 1} is longer than {MOST_LINE_BYTES} bytes.")
         runs = []
         for line in lines:
             run = self._take(line)
@@ -69,8 +67,8 @@ class Cutter:
         self._lines.append(self._item(line))
         self._size += len(line)
         self.total += 1
-        if self.total > _MOST_ITEMS:
-            raise PayloadTooLarge(f"A batch has at most {_MOST_ITEMS} items.")
+        if self.total > MOST_ITEMS:
+            raise PayloadTooLarge(f"A batch has at most {MOST_ITEMS} items.")
         return self._cut() if len(self._lines) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES else None
 
     def _cut(self) -> list[bytes]:
@@ -78,13 +76,13 @@ class Cutter:
         return run
 
     def _item(self, line: bytes) -> bytes:
-        if len(line) > _LONGEST_LINE:
-            raise PayloadTooLarge(f"Line {self._line_number} is longer than {_LONGEST_LINE} bytes.")
+        if len(line) > MOST_LINE_BYTES:
+            raise PayloadTooLarge(f"Line {self._line_number} is longer than {MOST_LINE_BYTES} bytes.")
         try:
             item = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise self._wrong(f"is not JSON: {error.msg}") from None
-        if not isinstance(item, dict) or "payload" not in item or not item.keys() <= {"custom_id", "payload"}:
+        if not is_wrapped(item):
             raise self._wrong("must be an object with 'payload' and maybe 'custom_id'")
         refused = documents.refusal(line, item)
         if refused is not None:
@@ -95,8 +93,10 @@ class Cutter:
         return line
 
     def _require_new(self, custom_id: object) -> None:
-        if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= _MOST_CUSTOM_ID:
-            raise self._wrong(f"has a custom_id that is not a text of 1 to {_MOST_CUSTOM_ID} characters")
+        try:
+            require_custom_id(custom_id)
+        except ValueError as error:
+            raise self._wrong(f"cannot be taken: {error}") from None
         known = len(self._custom_ids)
         self._custom_ids.add(hash(custom_id))
         if len(self._custom_ids) == known:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, AwareDatetime
-from pydantic_core import from_json
 
 from chassis.errors import InvalidInput, MalformedInput
+from contracts.json_values import DEEPEST, is_exact_number, is_too_deep
 from contracts.message import FieldError
 
-DEEPEST = 64
 MOST_ID = 2**63 - 1
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-# The parser's own limit: with so many levels around it, a document of DEEPEST levels just fits.
-_PARSER_DEEPEST = 200
-_AROUND = _PARSER_DEEPEST - DEEPEST
-
-LARGEST_INTEGER = 2**53
-_MOST_DIGITS = 20
 _LONG_NUMBER = re.compile(rb"[0-9.]{16}|[0-9][eE]")
 _SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
 
@@ -60,7 +51,7 @@ def require_keepable(data: bytes, document: Any) -> None:
 
 def refusal(data: bytes, document: Any) -> FieldError | None:
     """Return why `document`, read from `data`, cannot be kept or given back exactly; None when it can."""
-    if data.count(b"[") + data.count(b"{") > DEEPEST and _is_deep(data):
+    if is_too_deep(data):
         return FieldError(pointer="", detail=f"JSON may be nested {DEEPEST} levels deep at most.")
     if b"\\u0000" in data and _NUL.search(data):
         return FieldError(
@@ -101,23 +92,16 @@ def _mark_repeated_names(pairs: list[tuple[str, Any]]) -> Any:
     return {**found, repeated: _Marker("The name occurs twice in one object.")}
 
 
-def _mark_large_integer(text: str) -> Any:
-    if len(text) <= _MOST_DIGITS and abs(int(text)) <= LARGEST_INTEGER:
+def _mark_inexact(text: str) -> Any:
+    if is_exact_number(text):
         return 0
-    return _Marker(f"A whole number must be within ±{LARGEST_INTEGER} (2^53): send it as a text.")
-
-
-def _mark_inexact_fraction(text: str) -> Any:
-    number = float(text)
-    if math.isfinite(number) and Decimal(text) == Decimal(repr(number)):
-        return 0
-    return _Marker("The number has more digits than a double keeps: send it as a text.")
+    return _Marker("The number is beyond ±2^53 or has more digits than a double keeps: send it as a text.")
 
 
 _MARKING: Mapping[str, Any] = {
     "object_pairs_hook": _mark_repeated_names,
-    "parse_int": _mark_large_integer,
-    "parse_float": _mark_inexact_fraction,
+    "parse_int": _mark_inexact,
+    "parse_float": _mark_inexact,
 }
 
 
@@ -146,14 +130,6 @@ def in_utc(moment: datetime) -> datetime:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(in_utc)]
-
-
-def _is_deep(data: bytes) -> bool:
-    try:
-        from_json(b"[" * _AROUND + data + b"]" * _AROUND)
-    except ValueError:
-        return True
-    return False
 
 
 def _with_nul(value: Any, pointer: str = "") -> Iterator[str]:

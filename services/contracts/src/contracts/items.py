@@ -1,0 +1,48 @@
+"""What an item of a batch may be, and how many of them: the same for every door that takes batches."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from contracts.message import Contract, Json
+
+MOST_ITEMS = 5_000_000
+# What fits into one JSON document that is checked as a whole.
+MOST_ITEMS_OF_DOCUMENT = 100_000
+MOST_LINE_BYTES = 256 * 1024
+MOST_CUSTOM_ID = 255
+OPERATION_NAME = r"^[a-z][a-z0-9_.-]{0,99}$"
+
+OperationName = Annotated[str, Field(pattern=OPERATION_NAME)]
+
+_FIELDS = frozenset({"custom_id", "payload"})
+
+
+class Item(Contract):
+    """One unit of work: what the operation gets, and the caller's own name for it."""
+
+    custom_id: str | None = None
+    payload: Json = None
+
+
+def require_custom_id(value: object) -> str | None:
+    """Return `value` if it can name an item; None names none. Raise `ValueError`."""
+    if value is None:
+        return None
+    if isinstance(value, str) and 1 <= len(value) <= MOST_CUSTOM_ID:
+        return value
+    raise ValueError(f"custom_id must be a text of 1 to {MOST_CUSTOM_ID} characters")
+
+
+def is_wrapped(value: Json) -> bool:
+    """Return whether `value` is an item in full: an object of `payload` and perhaps `custom_id`."""
+    return isinstance(value, dict) and "payload" in value and value.keys() <= _FIELDS
+
+
+def item_of(value: Json) -> Item:
+    """Return the item that a caller means: one in full, or the payload alone. Raise `ValueError`."""
+    if not is_wrapped(value):
+        return Item(payload=value)
+    return Item(custom_id=require_custom_id(value.get("custom_id")), payload=value["payload"])
