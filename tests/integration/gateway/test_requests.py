@@ -51,7 +51,7 @@ class StockData:
         if request.start and request.start > date(2030, 1, 1):
             raise InvalidInput("start lies in the future.")
         p = Decimal("1.5")
-        bar = stocks.Bar(t=NOW, o=p, h=p, l=p, c=p, v=100, factor=Decimal(1))
+        bar = stocks.Bar(t=NOW, o=p, h=p, l=p, c=p, v=Decimal(100), factor=Decimal(1))
         return stocks.Bars(
             symbol=request.symbol,
             timeframe="1d",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import ClassVar, Literal
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from contracts.message import Contract, Message, Moment, Price, Reply, Request
 from contracts.topology import STOCK_DATA
@@ -14,16 +16,103 @@ Adjustment = Literal["raw", "split", "dividend", "all"]
 Timeframe = Literal["1d"]
 Session = Literal["pre", "regular", "post", "closed"]
 
+_DATE_LENGTH = 10
+_DAY = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?"
+)
+# No more digits than a bigint of PostgreSQL always holds.
+_EPOCH_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def _shares(volume: Decimal) -> int | float:
+    whole = int(volume)
+    return whole if whole == volume else float(volume)
+
+
+def _day(value: object) -> date:
+    try:
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            if len(value) == _DATE_LENGTH:
+                return date.fromisoformat(value)
+            value = datetime.fromisoformat(value.upper())
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC).date()
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999") from error
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be a date (2005-02-25) or an RFC 3339 time (2005-02-25T14:30:00Z)")
+
+
+# A number of shares, possibly a fraction. A whole number is written as an integer, so that a reader of the
+# release before, which knows integers only, reads it.
+Volume = Annotated[Decimal, PlainSerializer(_shares, return_type=int | float, when_used="json")]
+
+# A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
+# are refused: nobody who sends one means seconds since 1970.
+Day = Annotated[date, BeforeValidator(_day)]
+
 
 class StreamPosition(Contract):
-    """Where in the feed a quote stands; a new epoch starts the offsets again."""
+    """Where a quote stands in the feed.
+
+    Within an epoch, offsets count the ticks of a symbol from 1. Each leader of the feed begins a new epoch.
+    Its name is a decimal number that PostgreSQL raises with each leader, so epochs are ordered by number:
+    see `is_later`.
+    """
 
     epoch: str
     offset: int
 
 
+def epoch_number(epoch: str) -> int | None:
+    """Return the number by which `epoch` is ordered, or None when it has none."""
+    return int(epoch) if _EPOCH_NUMBER.fullmatch(epoch) else None
+
+
+def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> bool:
+    """Return whether a position of a symbol follows a known one, so that its quote replaces the known quote.
+
+    A late tick of an old leader has a lower epoch and never does. Epochs that are no numbers come from a
+    release that did not order them: there any other epoch counts as later.
+    """
+    if epoch == than_epoch:
+        return offset > than_offset
+    number, than_number = epoch_number(epoch), epoch_number(than_epoch)
+    return number is None or than_number is None or number > than_number
+
+
+class Freshness(NamedTuple):
+    """How old a quote is at the moment it is told: its age and its delay in seconds, and whether it is
+    stale."""
+
+    age_s: float
+    delayed_by_s: float
+    stale: bool
+
+
+def freshness(as_of: datetime, *, now: datetime, stale_after_s: float, delay_s: float = 0.0) -> Freshness:
+    """Return the freshness at `now` of a feed's quote; compute it whenever the quote is told, and never
+    store it.
+
+    Up to `stale_after_s` seconds the quote is as late as its source always is (`delay_s`, 0 for a live
+    feed). An older one is stale and late by its whole age. A clock that is behind the sender's makes no
+    negative age.
+    """
+    age_s = max(0.0, round((now - as_of).total_seconds(), 3))
+    if age_s <= stale_after_s:
+        return Freshness(age_s, delay_s, stale=False)
+    return Freshness(age_s, max(age_s, delay_s), stale=True)
+
+
 class Quote(Contract):
-    """The newest price of a symbol, where it comes from and how old it is."""
+    """The newest price of a symbol, where it comes from and how old it is.
+
+    `previous_close` is the close of the session before the day of the last trade, in the shares of that day,
+    and `change` is counted from it. `open`, `high`, `low` and `volume` belong to the day of the last trade.
+    What is not known of exactly these days is null.
+    """
 
     symbol: str
     price: Price
@@ -35,7 +124,7 @@ class Quote(Contract):
     previous_close: Price | None = None
     change: Price | None = None
     change_percent: Price | None = None
-    volume: int | None = None
+    volume: Volume | None = None
     currency: str = "USD"
     as_of: Moment
     delayed_by_s: float = 0
@@ -50,12 +139,16 @@ class Quote(Contract):
 
 
 class SymbolError(Contract):
-    """Why one symbol of several has no answer: `code` is the problem type's last word."""
+    """Why one symbol of several has no answer: `code` is the problem type's last word.
+
+    `suggestions` are known symbols that are written almost like an unknown one.
+    """
 
     symbol: str
     code: str
     status: int
     detail: str
+    suggestions: list[str] = Field(default_factory=list)
 
 
 class GetQuotes(Request):
@@ -81,7 +174,7 @@ class Bar(Contract):
     h: Price
     l: Price  # noqa: E741 - OHLCV's own name
     c: Price
-    v: int
+    v: Volume
     factor: Price | None = None
 
 
@@ -92,17 +185,27 @@ class GetBars(Request):
     service: ClassVar[str] = STOCK_DATA
     symbol: str
     timeframe: Timeframe = "1d"
-    start: date | None = None
-    end: date | None = None
+    start: Day | None = None
+    end: Day | None = None
     adjustment: Adjustment = "raw"
     limit: int = Field(default=1000, ge=1, le=10_000)
     cursor: str | None = None
 
 
+class Coverage(Contract):
+    """The days that a provider's history of a symbol reaches from and to; null where the provider does not
+    say."""
+
+    first: date | None = None
+    last: date | None = None
+
+
 class Bars(Reply):
     """A page of bars; `next_cursor` asks for the following page and is null on the last one.
 
-    Each bar's `factor` is what its raw prices were multiplied with (1 for raw).
+    Each bar's `factor` is what its raw prices were multiplied with (1 for raw). `repeated` are the times of
+    bars whose four raw prices all equal those of the bar before, which is rarely true of a market.
+    `coverage` tells why a range is empty or ends early; a page without bars also says so in `warnings`.
     """
 
     symbol: str
@@ -113,6 +216,8 @@ class Bars(Reply):
     as_of: Moment
     stale: bool = False
     data: list[Bar]
+    repeated: list[Moment] = Field(default_factory=list)
+    coverage: Coverage | None = None
     next_cursor: str | None = None
     warnings: list[str] = Field(default_factory=list)
 
@@ -143,6 +248,22 @@ class Instruments(Reply):
     data: list[Instrument]
 
 
+class ListInstruments(Request):
+    """Ask for a page of all instruments, in the order of their symbols."""
+
+    message_type: ClassVar[str] = "stocks.list-instruments.v1"
+    service: ClassVar[str] = STOCK_DATA
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = None
+
+
+class InstrumentsPage(Reply):
+    """A page of instruments; `next_cursor` asks for the following page and is null on the last one."""
+
+    data: list[Instrument]
+    next_cursor: str | None = None
+
+
 class QuotesTicked(Message):
     """New quotes of the feed, pushed to every gateway (exchange `live`, routing key `quotes`)."""
 
@@ -155,10 +276,15 @@ __all__ = [
     "Adjustment",
     "Bar",
     "Bars",
+    "Coverage",
+    "Day",
+    "Freshness",
     "GetBars",
     "GetQuotes",
     "Instrument",
     "Instruments",
+    "InstrumentsPage",
+    "ListInstruments",
     "Quote",
     "Quotes",
     "QuotesTicked",
@@ -167,4 +293,8 @@ __all__ = [
     "StreamPosition",
     "SymbolError",
     "Timeframe",
+    "Volume",
+    "epoch_number",
+    "freshness",
+    "is_later",
 ]

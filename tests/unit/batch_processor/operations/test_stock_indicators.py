@@ -17,7 +17,14 @@ FIRST = datetime(2010, 1, 4, tzinfo=UTC)
 
 def page(closes: list[int], *, cursor: str | None = None, skip: int = 0) -> Bars:
     bars = [
-        Bar(t=FIRST + timedelta(days=skip + i), o=Decimal(c), h=Decimal(c), l=Decimal(c), c=Decimal(c), v=1)
+        Bar(
+            t=FIRST + timedelta(days=skip + i),
+            o=Decimal(c),
+            h=Decimal(c),
+            l=Decimal(c),
+            c=Decimal(c),
+            v=Decimal(1),
+        )
         for i, c in enumerate(closes)
     ]
     return Bars(

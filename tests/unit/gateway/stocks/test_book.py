@@ -67,6 +67,21 @@ def test_a_new_epoch_starts_again() -> None:
     assert entry.etag == '"f-1"'
 
 
+@given(st.permutations([("9", 1), ("9", 2), ("10", 1), ("10", 2)]))
+def test_a_late_tick_of_an_old_leader_never_wins(positions: list[tuple[str, int]]) -> None:
+    book = QuoteBook(fresh_s=5)
+    heard: list[tuple[int, int]] = []
+
+    def note(_: str, entry: Entry) -> None:
+        heard.append((int(entry.quote["stream"]["epoch"]), entry.quote["stream"]["offset"]))
+
+    book.on_quote(note)
+    for epoch, offset in positions:
+        book.push([quote(epoch=epoch, offset=offset)])
+    assert heard == sorted(heard)
+    assert heard[-1] == (10, 2)
+
+
 def test_a_quote_is_fresh_for_its_time_and_then_only_the_last(clock: Clock) -> None:
     book = QuoteBook(fresh_s=5)
     book.push([quote()])

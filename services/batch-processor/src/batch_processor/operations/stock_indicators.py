@@ -12,7 +12,7 @@ from batch_processor import indicators
 from batch_processor.operation import Context, Operation
 from contracts.message import Json
 from contracts.scopes import Scope
-from contracts.stocks import Adjustment, Bar, Bars, GetBars
+from contracts.stocks import Adjustment, Bar, Bars, Day, GetBars
 
 _NAME = re.compile(rf"^({'|'.join(indicators.KINDS)}):([1-9]\d{{0,2}})$")
 _PAGE = 10_000
@@ -34,8 +34,8 @@ class Wish(BaseModel):
 
     symbol: str = Field(pattern=r"^[A-Za-z0-9.^=-]{1,20}$")
     indicators: list[Annotated[str, AfterValidator(_known)]] = Field(min_length=1, max_length=20)
-    start: date | None = None
-    end: date | None = None
+    start: Day | None = None
+    end: Day | None = None
     adjustment: Adjustment = "split"
     series: bool = Field(default=False, description="give every day's value, not only the last")
 

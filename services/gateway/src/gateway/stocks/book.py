@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 from werkzeug.datastructures import Headers
 
+from contracts.stocks import is_later
+
 _MOST_SYMBOLS = 20_000
 
 
@@ -80,4 +82,4 @@ def _headers(body: bytes, etag: str) -> Headers:
 
 def _is_newer(quote: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     new, old = quote["stream"], known["stream"]
-    return bool(new["epoch"] != old["epoch"] or new["offset"] > old["offset"])
+    return is_later(new["epoch"], new["offset"], than_epoch=old["epoch"], than_offset=old["offset"])

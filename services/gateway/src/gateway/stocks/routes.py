@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from datetime import date
 from typing import Any, Literal
 
 import orjson
@@ -14,7 +13,7 @@ from quart import Response, request
 
 from chassis import metrics
 from chassis.broker.rpc import RpcClient
-from contracts.stocks import Adjustment, GetBars, SearchSymbols, Timeframe
+from contracts.stocks import Adjustment, Day, GetBars, SearchSymbols, Timeframe
 from gateway.http.endpoint import JSON, Api, accepted_type, answer, invalid, is_known, read_query
 from gateway.http.principal import Principal
 from gateway.stocks.book import Entry
@@ -34,8 +33,8 @@ class BarsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     timeframe: Timeframe = "1d"
-    start: date | None = None
-    end: date | None = None
+    start: Day | None = None
+    end: Day | None = None
     adjustment: Adjustment = "raw"
     limit: int = Field(default=1000, ge=1, le=10_000)
     cursor: str | None = Field(default=None, max_length=500)
