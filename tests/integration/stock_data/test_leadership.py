@@ -1,32 +1,41 @@
+"""The election of the one feed on a real PostgreSQL, and what a leader leaves to the next one."""
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import asyncpg
 import pytest
 
-from chassis.errors import DatabaseUnavailable
+from chassis import migrations
+from contracts.stocks import Quote, StreamPosition
 from native.postgres import Postgres
-from stock_data.replay.leadership import Leadership
+from stock_data.board import Board, ReplayPosition
+from stock_data.replay.leadership import Leadership, Term
 from support.databases import FreshDatabase
 from support.waiting import until
 
+START = date(2012, 5, 21)
+NOON = datetime(2012, 5, 21, 16, tzinfo=UTC)
 _PIDS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
 
 
 class Replica:
-    """Counts how often it was made leader, and knows whether it is."""
+    """Notes the terms it is given, and shows a moment of history on its board as long as it leads."""
 
-    def __init__(self, dsn: str) -> None:
-        self.leadership = Leadership(dsn, check_s=0.05)
-        self.terms = 0
+    def __init__(self, dsn: str, *, start_day: date = START) -> None:
+        self.board = Board(stale_after_s=10)
+        self.leadership = Leadership(dsn, board=self.board, start_day=start_day, save_s=0.05)
+        self.terms: list[Term] = []
         self.leads = False
         self.error: Exception | None = None
 
-    async def work(self) -> None:
-        self.terms += 1
+    async def work(self, term: Term) -> None:
+        self.terms.append(term)
         self.leads = True
         try:
             if self.error is not None:
@@ -35,10 +44,16 @@ class Replica:
         finally:
             self.leads = False
 
+    def show(self, replayed: datetime, *, epoch: int | None = None, offset: int = 1) -> None:
+        """Put a tick on the board, of this replica's term or of another leader."""
+        position = StreamPosition(epoch=str(epoch or self.terms[-1].number), offset=offset)
+        values = {"symbol": "A", "price": Decimal(1), "source": "replay", "stream": position}
+        self.board.put([Quote.model_validate(values | {"as_of": datetime.now(UTC), "replayed": replayed})])
+
 
 @asynccontextmanager
 async def running(replica: Replica) -> AsyncIterator[None]:
-    task = asyncio.create_task(replica.leadership.lead(replica.work))
+    task = asyncio.create_task(replica.leadership.run_while_leader(replica.work))
     try:
         yield
         assert not task.done(), task
@@ -49,7 +64,22 @@ async def running(replica: Replica) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
-    return str(await fresh_database())
+    made = str(await fresh_database())
+    connection = await asyncpg.connect(made)
+    await migrations.migrate(connection, "stock_data")
+    await connection.close()
+    return made
+
+
+@pytest.fixture
+async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+async def saved(admin: asyncpg.Connection[asyncpg.Record]) -> datetime | None:
+    return await admin.fetchval("SELECT replayed FROM replay")  # type: ignore[no-any-return]
 
 
 async def test_one_of_two_leads_and_the_other_follows_when_it_ends(dsn: str) -> None:
@@ -66,33 +96,138 @@ async def test_one_of_two_leads_and_the_other_follows_when_it_ends(dsn: str) -> 
         assert not first.leads
 
 
-async def test_a_lost_connection_ends_the_work_and_the_lock_is_taken_again(dsn: str) -> None:
-    replica = Replica(dsn)
-    admin = await asyncpg.connect(dsn)
-    async with running(replica):
-        for term in (1, 2, 3):
-            await until(lambda term=term: replica.leads and replica.terms == term)
-            pid = await admin.fetchval(_PIDS)
-            await admin.execute("SELECT pg_terminate_backend($1)", pid)
-            await until(lambda term=term: not replica.leads or replica.terms > term)
-        await until(lambda: replica.terms == 4)
-    await admin.close()
+async def test_each_term_has_a_higher_number(dsn: str) -> None:
+    numbers = []
+    for _ in range(4):
+        replica = Replica(dsn)
+        async with running(replica):
+            await until(lambda replica=replica: replica.leads)
+        numbers.append(replica.terms[0].number)
+    assert numbers == sorted(set(numbers))
 
 
-async def test_work_that_loses_the_database_is_started_again(dsn: str) -> None:
+async def test_a_term_follows_what_was_heard_also_after_the_loss_of_the_database(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    future = int(datetime.now(UTC).timestamp() * 1000) + 10**9
     replica = Replica(dsn)
-    replica.error = DatabaseUnavailable("away")
+    replica.show(NOON, epoch=future)
     async with running(replica):
-        await until(lambda: replica.terms >= 2)
-        replica.error = None
         await until(lambda: replica.leads)
+    assert replica.terms[0].number == future + 1
+    await admin.execute("DELETE FROM replay")
+    fresh = Replica(dsn)
+    async with running(fresh):
+        await until(lambda: fresh.leads)
+    assert fresh.terms[0].number > datetime.now(UTC).timestamp() * 1000 - 60_000
+
+
+async def test_the_next_leader_is_told_where_the_last_one_was(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    first = Replica(dsn)
+    async with running(first):
+        await until(lambda: first.leads)
+        assert first.terms[0].position is None
+        first.show(NOON)
+
+        async def is_saved() -> bool:
+            return await saved(admin) == NOON
+
+        await until(is_saved)
+    second = Replica(dsn)
+    async with running(second):
+        await until(lambda: second.leads)
+    position = second.terms[0].position
+    assert position is not None
+    assert position == first.board.position
+
+
+async def test_what_the_next_leader_has_heard_counts_when_it_is_newer_than_what_was_saved(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await admin.execute(
+        "INSERT INTO replay (term, start_day, replayed, shown_at) VALUES (1, $1, $2, now() - interval '8 s')",
+        START,
+        NOON,
+    )
+    replica = Replica(dsn)
+    replica.show(NOON + timedelta(minutes=8), epoch=1)
+    async with running(replica):
+        await until(lambda: replica.leads)
+    assert replica.terms[0].position == replica.board.position
+
+
+async def test_another_start_day_begins_anew(dsn: str, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+    await admin.execute(
+        "INSERT INTO replay (term, start_day, replayed, shown_at) VALUES (1, $1, $2, now())", START, NOON
+    )
+    replica = Replica(dsn, start_day=date(2000, 3, 1))
+    replica.show(NOON, epoch=1)
+    async with running(replica):
+        await until(lambda: replica.leads)
+    assert replica.terms[0].position is None
+    again = Replica(dsn, start_day=date(2000, 3, 1))
+    async with running(again):
+        await until(lambda: again.leads)
+        again.show(NOON)
+
+        async def is_saved() -> bool:
+            return await saved(admin) == NOON
+
+        await until(is_saved)
+    last = Replica(dsn, start_day=date(2000, 3, 1))
+    async with running(last):
+        await until(lambda: last.leads)
+    assert isinstance(last.terms[0].position, ReplayPosition)
+
+
+async def test_a_lost_connection_does_not_interrupt_the_work(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    replica = Replica(dsn)
+    async with running(replica):
+        await until(lambda: replica.leads)
+        for _ in range(3):
+            pid = await until(lambda: admin.fetchval(_PIDS))
+            await admin.execute("SELECT pg_terminate_backend($1)", pid)
+
+            async def has_another(pid: int = pid) -> bool:
+                return await admin.fetchval(_PIDS) not in (None, pid)
+
+            await until(has_another)
+        assert replica.leads
+    assert len(replica.terms) == 1
+
+
+async def test_a_leader_that_finds_a_later_term_steps_down(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    replica = Replica(dsn)
+    async with running(replica):
+        await until(lambda: replica.leads)
+        await admin.execute("UPDATE replay SET term = term + 1")
+        await until(lambda: len(replica.terms) == 2)
+        assert replica.terms[1].number > replica.terms[0].number + 1
+
+
+async def test_work_that_ends_is_begun_again_in_another_term(dsn: str) -> None:
+    replica = Replica(dsn)
+
+    async def give_up(term: Term) -> None:
+        replica.terms.append(term)
+
+    task = asyncio.create_task(replica.leadership.run_while_leader(give_up))
+    await until(lambda: len(replica.terms) == 2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_mistake_in_the_work_is_not_hidden(dsn: str) -> None:
     replica = Replica(dsn)
     replica.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        await replica.leadership.lead(replica.work)
+        await replica.leadership.run_while_leader(replica.work)
 
 
 async def test_a_server_that_is_away_is_waited_for(postgres_server: Postgres, dsn: str) -> None:
@@ -100,17 +235,17 @@ async def test_a_server_that_is_away_is_waited_for(postgres_server: Postgres, ds
     replica = Replica(dsn.replace(f":{port}/", ":1/"))
     async with running(replica):
         await asyncio.sleep(0.2)
-        assert replica.terms == 0
+        assert replica.terms == []
 
 
-async def test_nothing_holds_the_lock_after_the_end(dsn: str) -> None:
+async def test_nothing_holds_the_lock_after_the_end(
+    dsn: str, admin: asyncpg.Connection[asyncpg.Record]
+) -> None:
     replica = Replica(dsn)
     async with running(replica):
         await until(lambda: replica.leads)
-    admin = await asyncpg.connect(dsn)
-    await until(lambda: _is_free(admin))
-    await admin.close()
 
+    async def is_free() -> bool:
+        return await admin.fetchval(_PIDS) is None
 
-async def _is_free(admin: asyncpg.Connection[asyncpg.Record]) -> bool:
-    return await admin.fetchval(_PIDS) is None
+    await until(is_free)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,130 +14,45 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.broker.messaging import Messaging
-from chassis.deadlines import Deadline
-from chassis.errors import RemoteFailure
-from chassis.health import Health
-from chassis.supervision import Tasks
-from contracts.message import Reply, Request
 from contracts.stocks import (
-    Bars,
     GetBars,
-    GetQuotes,
-    Instruments,
     Quote,
-    Quotes,
     QuotesTicked,
-    SearchSymbols,
+    StreamPosition,
 )
-from contracts.topology import GATEWAY, TOPOLOGIES
 from native.rabbitmq import RabbitMQ
 from stock_data.app import create_app
 from stock_data.replay import leadership
 from stock_data.resources import Resources
-from stock_data.settings import StockDataSettings
 from support.databases import FreshDatabase
 from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble
+from support.stock_stack import (
+    DAYS_OF_A_SECOND,
+    Client,
+    StockStack,
+    epochs,
+    hearing_ticks,
+    replayed_days,
+    replayed_moment,
+)
 from support.waiting import until
-
-_KEPT_BUSY = {"replay_speed": 23_400.0, "replay_ticks_per_s": 40.0}
-
-
-class Client:
-    """Asks as the gateway does."""
-
-    def __init__(self, url: str) -> None:
-        self.messaging = Messaging(url, TOPOLOGIES[GATEWAY])
-        self._tasks, self._health = Tasks(), Health()
-
-    async def open(self) -> None:
-        self.messaging.start(self._tasks, self._health)
-        await until(lambda: not self._health.reasons())
-
-    async def close(self) -> None:
-        await self._tasks.close()
-        await self.messaging.close()
-
-    async def quotes(self, *symbols: str) -> Quotes:
-        return await self.messaging.rpc.call(GetQuotes(symbols=list(symbols)), Quotes, Deadline.after(5))
-
-    async def bars(self, symbol: str, **question: Any) -> Bars:
-        asked = GetBars.model_validate({"symbol": symbol, **question})
-        return await self.messaging.rpc.call(asked, Bars, Deadline.after(5))
-
-    async def search(self, q: str) -> Instruments:
-        return await self.messaging.rpc.call(SearchSymbols(q=q), Instruments, Deadline.after(5))
-
-    async def failure(self, request: Request) -> RemoteFailure:
-        with pytest.raises(RemoteFailure) as caught:
-            await self.messaging.rpc.call(request, Reply, Deadline.after(5))
-        return caught.value
-
-
-class Bench:
-    """Runs services on the test's servers; all of one test share a database."""
-
-    def __init__(self, broker_url: str, dsn: str, stack: AsyncExitStack) -> None:
-        self.broker_url = broker_url
-        self.dsn = dsn
-        self._stack = stack
-
-    async def run(self, **changes: Any) -> Resources:
-        resources = Resources(self.settings(**changes))
-        await self._stack.enter_async_context(running(resources))
-        return resources
-
-    async def client(self) -> Client:
-        client = Client(self.broker_url)
-        self._stack.push_async_callback(client.close)
-        await client.open()
-        return client
-
-    def settings(self, **changes: Any) -> StockDataSettings:
-        values = {
-            "rabbitmq_url": self.broker_url,
-            "postgres_dsn": self.dsn,
-            "replay_enabled": False,
-            **changes,
-        }
-        return StockDataSettings.model_validate(values)
-
-
-@asynccontextmanager
-async def running(resources: Resources) -> AsyncIterator[None]:
-    health = resources.runtime.health
-    async with resources.open():
-        await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
-        yield
 
 
 @pytest.fixture
-async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[Bench]:
+async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
     dsn = await fresh_database()
     async with AsyncExitStack() as stack:
-        yield Bench(broker_url, dsn, stack)
+        yield StockStack(broker_url, dsn, stack)
 
 
 @pytest.fixture
 async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
-    """Every quote that is published on the live exchange, as a gateway hears it."""
-    heard: list[Quote] = []
-
-    async def take(message: aiormq.abc.DeliveredMessage) -> None:
-        heard.extend(QuotesTicked.model_validate_json(message.body).quotes)
-
-    connection = await aiormq.connect(broker_url)
-    channel = await connection.channel()
-    queue = (await channel.queue_declare("", exclusive=True)).queue or ""
-    await channel.exchange_declare("live", exchange_type="topic", durable=True)
-    await channel.queue_bind(queue, "live", routing_key="quotes")
-    await channel.basic_consume(queue, take, no_ack=True)
-    yield heard
-    await connection.close()
+    async with hearing_ticks(broker_url) as heard:
+        yield heard
 
 
-async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: Bench) -> None:
+async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: StockStack) -> None:
     await bench.run()
     reply = await (await bench.client()).quotes("aapl", "NOPE", "fb", "n@pe")
     assert [quote.symbol for quote in reply.quotes] == ["AAPL", "FB"]
@@ -155,7 +70,7 @@ async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: Bench) -> 
     ]
 
 
-async def test_quotes_need_no_database_once_the_service_runs(bench: Bench) -> None:
+async def test_quotes_need_no_database_once_the_service_runs(bench: StockStack) -> None:
     resources = await bench.run()
     client = await bench.client()
     await resources.runtime.postgres.close()
@@ -163,7 +78,7 @@ async def test_quotes_need_no_database_once_the_service_runs(bench: Bench) -> No
     assert [each.symbol for each in (await client.search("apple")).data] == ["AAPL"]
 
 
-async def test_the_whole_history_comes_in_pages(bench: Bench) -> None:
+async def test_the_whole_history_comes_in_pages(bench: StockStack) -> None:
     await bench.run()
     client = await bench.client()
     days, cursor, pages = [], None, 0
@@ -176,7 +91,7 @@ async def test_the_whole_history_comes_in_pages(bench: Bench) -> None:
     assert (days[0], days[-1]) == (datetime(2000, 3, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC))
 
 
-async def test_bars_can_be_had_raw_and_in_the_shares_after_a_split(bench: Bench) -> None:
+async def test_bars_can_be_had_raw_and_in_the_shares_after_a_split(bench: StockStack) -> None:
     await bench.run()
     client = await bench.client()
     days = {"start": date(2005, 2, 25), "end": date(2005, 2, 28)}
@@ -190,7 +105,7 @@ async def test_bars_can_be_had_raw_and_in_the_shares_after_a_split(bench: Bench)
     assert (adjusted.source, adjusted.adjustment, adjusted.next_cursor) == ("embedded", "split", None)
 
 
-async def test_fully_adjusted_closes_move_as_the_sources_own(bench: Bench) -> None:
+async def test_fully_adjusted_closes_move_as_the_sources_own(bench: StockStack) -> None:
     await bench.run()
     page = await (await bench.client()).bars(
         "MSFT", adjustment="all", start=date(2003, 2, 14), end=date(2003, 2, 18)
@@ -199,7 +114,7 @@ async def test_fully_adjusted_closes_move_as_the_sources_own(bench: Bench) -> No
     assert change == pytest.approx(Decimal("24.96") / (Decimal("48.3") / 2), rel=Decimal("0.01"))
 
 
-async def test_errors_keep_their_code_and_status(bench: Bench) -> None:
+async def test_errors_keep_their_code_and_status(bench: StockStack) -> None:
     await bench.run()
     client = await bench.client()
     asked = {
@@ -213,8 +128,8 @@ async def test_errors_keep_their_code_and_status(bench: Bench) -> None:
         assert (failure.code, failure.status) == (code, 404 if code == "unknown-symbol" else 422)
 
 
-async def test_the_feed_is_heard_and_answered_from(bench: Bench, ticks: list[Quote]) -> None:
-    await bench.run(replay_enabled=True, **_KEPT_BUSY)
+async def test_the_feed_is_heard_and_answered_from(bench: StockStack, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     client = await bench.client()
     await until(lambda: len({quote.symbol for quote in ticks}) == 5)
     asked = {quote.symbol: quote for quote in (await client.quotes("AAPL", "FB")).quotes}
@@ -226,13 +141,13 @@ async def test_the_feed_is_heard_and_answered_from(bench: Bench, ticks: list[Quo
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])
-async def test_quotes_are_expected_only_where_a_feed_is_set_up(bench: Bench, is_enabled: bool) -> None:
+async def test_quotes_are_expected_only_where_a_feed_is_set_up(bench: StockStack, is_enabled: bool) -> None:
     await bench.run(replay_enabled=is_enabled)
     assert REGISTRY.get_sample_value("tickwire_feed_expected") == is_enabled
 
 
-async def test_a_replayed_day_is_the_real_one(bench: Bench, ticks: list[Quote]) -> None:
-    await bench.run(replay_enabled=True, replay_start_day=date(2005, 2, 28), **_KEPT_BUSY)
+async def test_a_replayed_day_is_the_real_one(bench: StockStack, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, replay_start_day=date(2005, 2, 28), **DAYS_OF_A_SECOND)
     await until(lambda: any(quote.replayed and quote.replayed.day == 1 for quote in ticks))
     day = [q for q in ticks if q.symbol == "AAPL" and q.replayed and q.replayed.day == 28]
     assert [day[-1].price, day[-1].high, day[-1].low] == [
@@ -240,13 +155,13 @@ async def test_a_replayed_day_is_the_real_one(bench: Bench, ticks: list[Quote]) 
         Decimal("45.14"),
         Decimal("43.96"),
     ]
-    assert (day[-1].volume, day[0].price) == (11_635_900, Decimal("44.68"))
+    assert [day[-1].volume, day[0].price] == [11_635_900, Decimal("44.68")]
     assert {q.previous_close for q in day} == {Decimal("44.495")}
     assert "FB" not in {quote.symbol for quote in ticks}
 
 
 async def test_a_symbol_that_is_not_replayed_yet_answers_with_its_newest_bar(
-    bench: Bench, ticks: list[Quote]
+    bench: StockStack, ticks: list[Quote]
 ) -> None:
     await bench.run(replay_enabled=True, replay_start_day=date(2001, 1, 1))
     await until(lambda: ticks)
@@ -256,8 +171,10 @@ async def test_a_symbol_that_is_not_replayed_yet_answers_with_its_newest_bar(
     assert found == {"AAPL": "replay", "FB": "embedded"}
 
 
-async def test_one_of_two_replicas_feeds_and_both_answer_from_it(bench: Bench, ticks: list[Quote]) -> None:
-    replicas = [await bench.run(replay_enabled=True, **_KEPT_BUSY) for _ in range(2)]
+async def test_one_of_two_replicas_feeds_and_both_answer_from_it(
+    bench: StockStack, ticks: list[Quote]
+) -> None:
+    replicas = [await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND) for _ in range(2)]
     await until(lambda: any(each.feed.is_running for each in replicas))
     await until(lambda: all(_board_price(each) for each in replicas))
     assert sum(each.feed.is_running for each in replicas) == 1
@@ -266,13 +183,19 @@ async def test_one_of_two_replicas_feeds_and_both_answer_from_it(bench: Bench, t
     assert {quote.stream.epoch for quote in ticks if quote.stream} == epochs
 
 
-async def test_a_tick_that_cannot_be_read_is_passed_over(bench: Bench, broker_url: str) -> None:
+async def test_a_tick_that_cannot_be_read_is_passed_over(bench: StockStack, broker_url: str) -> None:
     leader = await asyncpg.connect(bench.dsn)
     await leader.execute(f"SELECT pg_advisory_lock({leadership.LOCK})")
     follower = await bench.run(replay_enabled=True)
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
-    tick = Quote(symbol="ACME", price=Decimal(7), as_of=datetime.now(UTC), source="replay")
+    tick = Quote(
+        symbol="ACME",
+        price=Decimal(7),
+        as_of=datetime.now(UTC),
+        source="replay",
+        stream=StreamPosition(epoch="1", offset=1),
+    )
     ticked = QuotesTicked(quotes=[tick]).model_dump_json().encode()
     for body in (b"{", b"[]", b'{"quotes":[{"symbol":"ACME"}]}', ticked):
         await channel.basic_publish(body, exchange="live", routing_key="quotes")
@@ -282,30 +205,58 @@ async def test_a_tick_that_cannot_be_read_is_passed_over(bench: Bench, broker_ur
     await leader.close()
 
 
-async def test_another_replica_takes_the_feed_over(bench: Bench, ticks: list[Quote]) -> None:
-    other = Resources(bench.settings(replay_enabled=True, **_KEPT_BUSY))
-    async with running(other):
-        await until(lambda: other.feed.is_running)
-        waiting = await bench.run(replay_enabled=True, **_KEPT_BUSY)
+async def test_another_replica_takes_the_feed_over_and_goes_on_from_there(
+    bench: StockStack, ticks: list[Quote]
+) -> None:
+    async with bench.running(replay_enabled=True, **DAYS_OF_A_SECOND) as first:
+        await until(lambda: first.feed.is_running)
+        waiting = await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
+        await until(lambda: len(replayed_days(ticks)) >= 3)
     await until(lambda: waiting.feed.is_running)
-    await until(lambda: len({quote.stream.epoch for quote in ticks if quote.stream}) == 2)
+    await until(lambda: len(epochs(ticks)) == 2)
+    before, after = ([q for q in ticks if q.stream and q.stream.epoch == epoch] for epoch in epochs(ticks))
+    await until(lambda: len(replayed_days(ticks)) >= 5)
+    assert timedelta(0) < replayed_moment(after[0]) - replayed_moment(before[0])
+    assert abs(replayed_moment(after[0]) - replayed_moment(before[-1])) <= timedelta(days=4)
 
 
-async def test_the_feed_goes_on_after_a_restart_of_its_lock(bench: Bench, ticks: list[Quote]) -> None:
-    await bench.run(replay_enabled=True, **_KEPT_BUSY)
+async def test_a_restart_goes_on_from_the_position_that_was_saved(
+    bench: StockStack, ticks: list[Quote]
+) -> None:
+    async with bench.running(replay_enabled=True, **DAYS_OF_A_SECOND):
+        await until(lambda: len(replayed_days(ticks)) >= 4)
+    last, ticks[:] = replayed_moment(ticks[-1]), []
+    await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
+    await until(lambda: ticks)
+    # A second of this replay is a day of history.
+    assert timedelta(days=-4) <= replayed_moment(ticks[0]) - last <= timedelta(days=4)
+
+
+async def test_the_feed_outlives_the_loss_of_its_lock(bench: StockStack, ticks: list[Quote]) -> None:
+    await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     await until(lambda: ticks)
     admin = await asyncpg.connect(bench.dsn)
-    await admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stock-data feed'"
+    lost = await admin.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE application_name = 'stock-data feed'"
     )
+    assert lost == 1
+
+    async def is_connected_again() -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stock-data feed'"
+        return bool(await admin.fetchval(query))
+
+    await until(is_connected_again)
     await admin.close()
-    await until(lambda: len({quote.stream.epoch for quote in ticks if quote.stream}) == 2)
+    heard = len(ticks)
+    await until(lambda: len(ticks) > heard)
+    assert len(epochs(ticks)) == 1
 
 
 async def test_ticks_come_again_after_the_broker_cut_every_connection(
-    bench: Bench, rabbitmq_server: RabbitMQ, broker_url: str
+    bench: StockStack, rabbitmq_server: RabbitMQ, broker_url: str
 ) -> None:
-    resources = await bench.run(replay_enabled=True, **_KEPT_BUSY)
+    resources = await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     await rabbitmq_server.control("close_all_connections", "--global", "test")
     await until(lambda: resources.runtime.health.reasons())
     await until(lambda: not resources.runtime.health.reasons())
@@ -314,7 +265,7 @@ async def test_ticks_come_again_after_the_broker_cut_every_connection(
     assert heard.quotes
 
 
-async def test_alpaca_answers_first_and_history_when_it_fails(bench: Bench) -> None:
+async def test_alpaca_answers_first_and_history_when_it_fails(bench: StockStack) -> None:
     async with double.running() as upstream:
         upstream.snapshots["AAPL"] = double.snapshot(11)
         await bench.run(**_alpaca(upstream))
@@ -331,14 +282,14 @@ async def test_alpaca_answers_first_and_history_when_it_fails(bench: Bench) -> N
         assert [each.symbol for each in (await client.search("apple")).data] == ["AAPL"]
 
 
-async def test_a_symbol_that_alpaca_does_not_know_is_not_looked_for_elsewhere(bench: Bench) -> None:
+async def test_a_symbol_that_alpaca_does_not_know_is_not_looked_for_elsewhere(bench: StockStack) -> None:
     async with double.running() as upstream:
         await bench.run(**_alpaca(upstream))
         reply = await (await bench.client()).quotes("IBM")
         assert [(error.symbol, error.code) for error in reply.errors] == [("IBM", "unknown-symbol")]
 
 
-async def test_further_pages_stay_with_their_provider(bench: Bench) -> None:
+async def test_further_pages_stay_with_their_provider(bench: StockStack) -> None:
     async with double.running() as upstream:
         upstream.bars["AAPL"] = [double.bar(f"2024-01-{day:02}", v=day) for day in range(2, 6)]
         await bench.run(**_alpaca(upstream))
@@ -351,7 +302,7 @@ async def test_further_pages_stay_with_their_provider(bench: Bench) -> None:
         assert (failure.code, failure.status, failure.retryable) == ("provider-down", 503, True)
 
 
-async def test_the_application_tells_its_health(bench: Bench) -> None:
+async def test_the_application_tells_its_health(bench: StockStack) -> None:
     app = create_app(bench.settings(replay_enabled=True)).asgi
     transport = httpx.ASGITransport(app=app)
     async with (

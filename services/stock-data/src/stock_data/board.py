@@ -1,28 +1,59 @@
-"""The board: the feed's last quote of each symbol, kept in memory to answer from."""
+"""The feed's last quote of each symbol, kept in memory to answer from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
-from contracts.stocks import Quote
+from contracts.stocks import Quote, StreamPosition, freshness, is_later
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPosition:
+    """How far the replay has come: the moment in history that was shown last, and when it was shown."""
+
+    replayed: datetime
+    shown_at: datetime
 
 
 class Board:
-    """The newest quote by symbol. One older than `stale_after_s` seconds says so: the feed has stopped."""
+    """The latest quote by symbol, in the order of the feed. One older than `stale_after_s` seconds says so.
+
+    `epoch` is the one of the latest leader whose quotes were taken, and `position` tells how far its replay
+    is.
+    """
 
     def __init__(self, *, stale_after_s: float) -> None:
-        self._stale_after = timedelta(seconds=stale_after_s)
+        self._stale_after_s = stale_after_s
         self._quotes: dict[str, Quote] = {}
+        self.epoch: str | None = None
+        self.position: ReplayPosition | None = None
 
     def put(self, quotes: Iterable[Quote]) -> None:
-        """Replace the quotes of these symbols."""
-        self._quotes.update((quote.symbol, quote) for quote in quotes)
+        """Take the quotes that follow those kept here; a late one of an old leader changes nothing."""
+        for quote in quotes:
+            at = quote.stream
+            if at is None or not self._follows(quote.symbol, at):
+                continue
+            self._quotes[quote.symbol], self.epoch = quote, at.epoch
+            if quote.replayed is not None:
+                self.position = ReplayPosition(quote.replayed, quote.as_of)
 
     def get(self, symbol: str, now: datetime) -> Quote | None:
-        """The last quote of `symbol`, marked when it is old."""
+        """Return the last quote of `symbol` with its freshness at `now`."""
         quote = self._quotes.get(symbol)
-        if quote is None or now - quote.as_of <= self._stale_after:
-            return quote
-        age_s = round((now - quote.as_of).total_seconds(), 3)
-        return quote.model_copy(update={"stale": True, "delayed_by_s": age_s})
+        if quote is None:
+            return None
+        fresh = freshness(quote.as_of, now=now, stale_after_s=self._stale_after_s)
+        return quote.model_copy(update={"stale": fresh.stale, "delayed_by_s": fresh.delayed_by_s})
+
+    def _follows(self, symbol: str, at: StreamPosition) -> bool:
+        """Return whether `at` comes after all leaders before its own, and after the last quote of
+        `symbol`."""
+        if self.epoch is not None and at.epoch != self.epoch:
+            return is_later(at.epoch, at.offset, than_epoch=self.epoch, than_offset=0)
+        known = self._quotes.get(symbol)
+        if known is None or known.stream is None:
+            return True
+        return is_later(at.epoch, at.offset, than_epoch=known.stream.epoch, than_offset=known.stream.offset)

@@ -11,10 +11,11 @@ import pytest
 from chassis import metrics
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable
-from contracts.stocks import Quote, QuotesTicked
-from stock_data.board import Board
-from stock_data.replay.feed import Feed, Pace
-from stock_data.replay.ticks import ReplayBar
+from contracts.stocks import Quote, QuotesTicked, StreamPosition
+from stock_data.board import Board, ReplayPosition
+from stock_data.replay.feed import Feed
+from stock_data.replay.leadership import Term
+from stock_data.replay.ticks import ReplayBar, ReplaySpeed
 from support.doubles.stock_history import daily
 from support.waiting import until
 
@@ -22,7 +23,10 @@ DAYS = [
     ReplayBar("ACME", "USD", daily(f"2012-05-{number}", "11", open="10", high="12", low="9"), Decimal(10))
     for number in (21, 22, 23)
 ]
-QUICK = Pace(speed=23_400 * 50, ticks_per_s=500, start_day=date(2012, 5, 21))
+QUICK = ReplaySpeed(23_400 * 50, ticks_per_s=500)
+TICKS_PER_DAY = 10
+LATER = StreamPosition(epoch="8", offset=1)
+START = date(2012, 5, 21)
 
 
 class Wire:
@@ -46,8 +50,8 @@ class Wire:
         return [quote for each in ticked for quote in each.quotes]
 
 
-async def next_day(day: date) -> Sequence[ReplayBar]:
-    return [each for each in DAYS if each.bar.day >= day][:1]
+async def read_days(day: date, count: int) -> Sequence[Sequence[ReplayBar]]:
+    return [[each] for each in DAYS if each.bar.day >= day][:count]
 
 
 @pytest.fixture
@@ -61,8 +65,8 @@ def board() -> Board:
 
 
 @asynccontextmanager
-async def playing(feed: Feed) -> AsyncIterator[None]:
-    task = asyncio.create_task(feed.run())
+async def playing(feed: Feed, term: Term = Term(7, None)) -> AsyncIterator[None]:  # noqa: B008 - frozen
+    task = asyncio.create_task(feed.run(term))
     try:
         yield
         assert not task.done(), task
@@ -71,8 +75,8 @@ async def playing(feed: Feed) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def feed_of(wire: Wire, board: Board, pace: Pace = QUICK) -> Feed:
-    return Feed(pace, next_day=next_day, board=board, send=wire.send)
+def feed_of(wire: Wire, board: Board, speed: ReplaySpeed = QUICK, *, start_day: date = START) -> Feed:
+    return Feed(speed, start_day=start_day, read_days=read_days, board=board, send=wire.send)
 
 
 def replayed_days(wire: Wire) -> list[int]:
@@ -87,8 +91,7 @@ async def test_days_are_played_over_and_over(wire: Wire, board: Board) -> None:
 
 
 async def test_the_replay_starts_at_the_chosen_day(wire: Wire, board: Board) -> None:
-    pace = Pace(QUICK.speed, QUICK.ticks_per_s, date(2012, 5, 22))
-    async with playing(feed_of(wire, board, pace)):
+    async with playing(feed_of(wire, board, start_day=date(2012, 5, 22))):
         await until(lambda: len(replayed_days(wire)) >= 3)
     assert replayed_days(wire)[:3] == [22, 23, 22]
 
@@ -98,10 +101,8 @@ async def test_every_tick_of_a_day_is_sent_in_order(wire: Wire, board: Board) ->
         await until(lambda: len(replayed_days(wire)) >= 2)
     offsets = [quote.stream.offset for quote in wire.quotes if quote.stream]
     assert offsets == list(range(1, len(offsets) + 1))
-    day = [quote for quote in wire.quotes if quote.replayed and quote.replayed.day == 21][
-        : QUICK.ticks_per_day
-    ]
-    assert len(day) == QUICK.ticks_per_day
+    day = [quote for quote in wire.quotes if quote.replayed and quote.replayed.day == 21][:TICKS_PER_DAY]
+    assert len(day) == TICKS_PER_DAY
     assert (day[0].price, day[-1].price) == (Decimal(10), Decimal(11))
     assert day[-1].volume == 1000
 
@@ -115,7 +116,7 @@ async def test_ticks_go_to_the_live_exchange_and_are_transient(wire: Wire, board
 
 
 async def test_the_board_has_the_last_tick(wire: Wire, board: Board) -> None:
-    feed = feed_of(wire, board, Pace(speed=60, ticks_per_s=1, start_day=date(2012, 5, 21)))
+    feed = feed_of(wire, board, ReplaySpeed(60, ticks_per_s=1))
     async with playing(feed):
         await until(lambda: wire.messages)
         assert feed.is_running
@@ -149,32 +150,42 @@ async def test_a_broker_that_takes_nothing_does_not_stop_the_feed(
         )
 
 
-async def test_each_run_is_a_new_epoch(wire: Wire, board: Board) -> None:
+async def test_the_epoch_is_the_number_of_the_term(wire: Wire, board: Board) -> None:
+    async with playing(feed_of(wire, board), Term(41, None)):
+        await until(lambda: wire.quotes)
+    assert {quote.stream.epoch for quote in wire.quotes if quote.stream} == {"41"}
+
+
+async def test_a_new_term_goes_on_where_the_last_one_was(wire: Wire, board: Board) -> None:
     feed = feed_of(wire, board)
-    for wanted in (1, 2):
-        async with playing(feed):
-            await until(
-                lambda wanted=wanted: len({q.stream.epoch for q in wire.quotes if q.stream}) == wanted
-            )
+    async with playing(feed, Term(1, None)):
+        await until(lambda: len(wire.quotes) >= 2 * TICKS_PER_DAY)
+    ticked, wire.messages = wire.quotes, []
+    last = ticked[-1].replayed
+    assert last is not None
+    async with playing(feed, Term(2, ReplayPosition(last, datetime.now(UTC)))):
+        await until(lambda: len(wire.quotes) >= TICKS_PER_DAY)
+    whole = len(DAYS) * TICKS_PER_DAY
+    shown = [quote.replayed for quote in [*ticked, *wire.quotes]]
+    assert shown[whole:] == shown[: len(shown) - whole]
+    assert len(set(shown[:whole])) == whole
 
 
-async def test_a_history_without_days_is_waited_for(
-    wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stock_data.replay.feed._PAUSE_WITHOUT_DAYS_S", 0.01)
-    asked: list[date] = []
-
-    async def later(day: date) -> Sequence[ReplayBar]:
-        asked.append(day)
-        return await next_day(day) if len(asked) > 3 else []
-
-    async with playing(Feed(QUICK, next_day=later, board=board, send=wire.send)):
-        await until(lambda: wire.messages)
-    assert asked[:4] == [QUICK.start_day] * 4
+async def test_the_feed_ends_when_it_hears_a_later_leader(wire: Wire, board: Board) -> None:
+    feed = feed_of(wire, board)
+    task = asyncio.create_task(feed.run(Term(7, None)))
+    await until(lambda: wire.quotes)
+    board.put([wire.quotes[0].model_copy(update={"stream": LATER, "price": Decimal(99)})])
+    await asyncio.wait_for(task, 5)
+    quote = board.get("ACME", datetime.now(UTC))
+    assert quote is not None
+    assert (quote.stream, quote.price) == (LATER, Decimal(99))
+    assert not feed.is_running
 
 
-@pytest.mark.parametrize(
-    ("speed", "ticks_per_s", "count"), [(60, 1, 390), (1, 1, 23_400), (23_400, 1, 4), (60, 100, 39_000)]
-)
-def test_a_day_has_as_many_ticks_as_its_length_allows(speed: float, ticks_per_s: float, count: int) -> None:
-    assert Pace(speed, ticks_per_s, date(2012, 5, 21)).ticks_per_day == count
+async def test_a_feed_of_an_old_term_does_not_even_begin(wire: Wire, board: Board) -> None:
+    board.put(
+        [Quote(symbol="ACME", price=Decimal(1), as_of=datetime.now(UTC), source="replay", stream=LATER)]
+    )
+    await asyncio.wait_for(feed_of(wire, board).run(Term(7, None)), 5)
+    assert wire.quotes == []

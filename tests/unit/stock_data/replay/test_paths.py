@@ -23,7 +23,7 @@ def days(draw: st.DrawFn) -> DailyBar:
     low, first, second, high = sorted(draw(st.lists(PRICES, min_size=4, max_size=4)))
     opening, close = draw(st.permutations([first, second]))
     day = draw(st.dates())
-    return DailyBar(day, opening, high, low, close, draw(st.integers(0, 10**10)))
+    return DailyBar(day, opening, high, low, close, Decimal(draw(st.integers(0, 10**10))))
 
 
 @given(days(), st.integers(FEWEST_TICKS, 300))
@@ -74,7 +74,7 @@ def test_a_day_without_movement_stands_still() -> None:
 
 
 def test_more_is_traded_at_the_open_and_the_close_than_at_noon() -> None:
-    volumes = [0, *(tick.volume for tick in path("AAPL", BAR, 300))]
+    volumes = [Decimal(0), *(tick.volume for tick in path("AAPL", BAR, 300))]
     first, noon, last = (volumes[n + 30] - volumes[n] for n in (0, 135, 270))
     assert min(first, last) > 2 * noon
 

@@ -1,21 +1,33 @@
-"""One feed among replicas: whoever holds an advisory lock of PostgreSQL leads."""
+"""One feed among replicas, elected by PostgreSQL, and what must outlive it: its fencing number and its
+position.
+
+An advisory lock elects the leader. The winner raises the number of the term in the database; that number is
+the epoch of its ticks, so that late ticks of an old leader can be told from those of its successor. A leader
+that loses its connection goes on: it is deposed only by a later term, which it finds in the database or
+hears in the ticks of its successor.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeAlias
 
 import asyncpg
 
-from chassis import logging
+from chassis import logging, queries, redaction
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
+from contracts.stocks import epoch_number
+from stock_data.board import Board, ReplayPosition
 
 log = logging.get(__name__)
 
-_Dedicated: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+SQL = queries.load("stock_data")
+
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # Any number that all replicas share.
 LOCK = 7_214_803_552
@@ -30,60 +42,107 @@ _SERVER_SETTINGS = {
 _LOST = (*AWAY, asyncpg.PostgresError, DatabaseUnavailable, TimeoutError)
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """The time of one leader: its number, higher than that of all before, and how far the replay had come."""
+
+    number: int
+    position: ReplayPosition | None
+
+
 class Leadership:
-    """Runs a piece of work while this process holds the lock, on a connection kept for nothing else."""
+    """Competes for the feed on a connection of its own, and saves the board's position every `save_s`
+    seconds."""
 
-    def __init__(self, dsn: str, *, check_s: float = 1.0) -> None:
+    def __init__(self, dsn: str, *, board: Board, start_day: date, save_s: float = 0.5) -> None:
         self._dsn = dsn
-        self._check_s = check_s
-        self._said = ""
+        self._board = board
+        self._start_day = start_day
+        self._save_s = save_s
+        self._connection: _Connection | None = None
+        self._has_lock = False
+        self._is_away = False
 
-    async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Try for the lock for ever; hold it as long as the connection lives, and run `work` meanwhile."""
-        while True:
-            try:
-                async with self._connected() as connection:
-                    await self._wait_for_lock(connection)
-                    await self._work(connection, work)
-            except _LOST as error:
-                self._say(str(error) or type(error).__name__)
-            await asyncio.sleep(self._check_s)
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[_Dedicated]:
-        connection = await asyncpg.connect(
-            self._dsn, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S, server_settings=_SERVER_SETTINGS
-        )
+    async def run_while_leader(self, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
+        """Compete for ever; run `work` from each election until a later term or its own end."""
         try:
-            yield connection
+            while True:
+                term = await self._try_win()
+                if term is not None:
+                    await self._lead(term, work)
+                    self._disconnect()
+                await asyncio.sleep(self._save_s)
         finally:
-            # Ending the session is what gives the lock back; a server that is away needs no goodbye.
-            connection.terminate()
+            self._disconnect()
 
-    async def _wait_for_lock(self, connection: _Dedicated) -> None:
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            await asyncio.sleep(self._check_s)
-        self._said = ""
-
-    async def _work(self, connection: _Dedicated, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` and watch the lock; the end of either ends both."""
-        tasks = [asyncio.create_task(work()), asyncio.create_task(self._watch(connection))]
+    async def _try_win(self) -> Term | None:
+        """Return a new term if the lock is free."""
+        heard = epoch_number(self._board.epoch or "") or 0
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
+            connection = await self._locked()
+            if not self._has_lock:
+                return None
+            row = await connection.fetchrow(SQL["claim_term"], heard, self._start_day)
+        except _LOST as error:
+            self._lose(error)
+            return None
+        assert row is not None
+        positions = [self._board.position] if row["is_same_replay"] else []
+        if row["replayed"] is not None:
+            positions.append(ReplayPosition(row["replayed"], row["shown_at"]))
+        known = [position for position in positions if position is not None]
+        return Term(row["term"], max(known, key=lambda each: each.shown_at, default=None))
+
+    async def _lead(self, term: Term, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
+        """Run `work`, and save the position meanwhile; the end of `work` or a later term ends both."""
+        task = asyncio.create_task(work(term))
+        try:
+            while not (await asyncio.wait([task], timeout=self._save_s))[0]:
+                if not await self._save(term):
+                    log.warning("another replica has taken the feed over", term=term.number)
+                    return
             task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-    def _say(self, reason: str) -> None:
-        """Log why there is no lock, once for as long as the reason stays the same."""
-        if reason != self._said:
-            log.warning("the feed has no lock", reason=reason)
-        self._said = reason
+    async def _save(self, term: Term) -> bool:
+        """Save the position; return False when the database knows a later term."""
+        position = self._board.position
+        try:
+            connection = await self._locked()
+            return bool(
+                await connection.fetchval(
+                    SQL["save_position"],
+                    term.number,
+                    position.replayed if position else None,
+                    position.shown_at if position else None,
+                )
+            )
+        except _LOST as error:
+            self._lose(error)
+            return True
 
-    async def _watch(self, connection: _Dedicated) -> None:
-        while True:
-            await asyncio.sleep(self._check_s)
-            await connection.fetchval("SELECT 1")
+    async def _locked(self) -> _Connection:
+        """Return the connection, made anew after a loss, with the lock if it is free."""
+        if self._connection is None:
+            self._connection = await asyncpg.connect(
+                self._dsn, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S, server_settings=_SERVER_SETTINGS
+            )
+            self._is_away = False
+        if not self._has_lock:
+            self._has_lock = await self._connection.fetchval(SQL["try_lock_feed"], LOCK)
+        return self._connection
+
+    def _lose(self, error: BaseException) -> None:
+        """Drop a connection that failed, and log it once for as long as the database is away."""
+        if not self._is_away:
+            log.warning("the feed has no connection to its database", reason=redaction.safe_message(error))
+        self._is_away = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """End the session at once, which is what gives the lock back."""
+        if self._connection is not None:
+            self._connection.terminate()
+        self._connection, self._has_lock = None, False

@@ -6,23 +6,66 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 
 from contracts.stocks import Quote, StreamPosition
 from stock_data import quotes, sessions
 from stock_data.bars import DailyBar
-from stock_data.replay.paths import Tick, path
+from stock_data.replay.paths import FEWEST_TICKS, Tick, path
 
 SOURCE = "replay"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayBar:
-    """What a symbol did on the replayed day, and its close before (in the shares of the day)."""
+    """A symbol's bar of the replayed day, and its previous close (in the shares of the day)."""
 
     symbol: str
     currency: str
     bar: DailyBar
     previous_close: Decimal | None
+
+
+@dataclass(frozen=True)
+class ReplaySpeed:
+    """How fast history is replayed: market seconds in one second, and ticks a second of each symbol."""
+
+    market_s_per_s: float
+    ticks_per_s: float
+
+
+class ReplayedDay:
+    """One day in `count` steps over `seconds`, each with the next quote of every symbol in the order of
+    `bars`."""
+
+    def __init__(self, bars: Sequence[ReplayBar], speed: ReplaySpeed) -> None:
+        day = bars[0].bar.day
+        self._bars = bars
+        self._opening = sessions.opening(day)
+        self._length = sessions.closing(day) - self._opening
+        self.seconds = self._length.total_seconds() / speed.market_s_per_s
+        self.count = max(FEWEST_TICKS, round(self.seconds * speed.ticks_per_s))
+        self._ticks = zip(*(path(each.symbol, each.bar, self.count) for each in bars), strict=True)
+
+    def steps_until(self, moment: datetime) -> int:
+        """Return how many steps of this day do not come after `moment`."""
+        part = (moment - self._opening) / self._length
+        return max(0, min(self.count, round(part * (self.count - 1)) + 1))
+
+    def skip(self, steps: int) -> None:
+        """Pass over the next `steps` steps. It takes some microseconds for each symbol and step."""
+        for _ in islice(self._ticks, steps):
+            pass
+
+    def quotes(self, offsets: Offsets) -> Iterator[list[Quote]]:
+        """Yield the quotes of each step that is left."""
+        for ticks in self._ticks:
+            now = datetime.now(UTC)
+            replayed = self._opening + ticks[0].part * self._length
+            yield [
+                _quote(of, tick, offsets.next(of.symbol), now, replayed)
+                for of, tick in zip(self._bars, ticks, strict=True)
+            ]
 
 
 class Offsets:
@@ -33,21 +76,13 @@ class Offsets:
         self._last: dict[str, int] = {}
 
     def next(self, symbol: str) -> StreamPosition:
-        """The position of the next tick of `symbol`."""
+        """Return the position of the next tick of `symbol`."""
         offset = self._last.get(symbol, 0) + 1
         self._last[symbol] = offset
         return StreamPosition(epoch=self.epoch, offset=offset)
 
 
-def steps(day: Sequence[ReplayBar], count: int, offsets: Offsets) -> Iterator[list[Quote]]:
-    """The day in `count` steps: the next quote of each symbol, in the order of `day`."""
-    paths = [path(of.symbol, of.bar, count) for of in day]
-    for ticks in zip(*paths, strict=True):
-        now = datetime.now(UTC)
-        yield [_quote(of, tick, offsets.next(of.symbol), now) for of, tick in zip(day, ticks, strict=True)]
-
-
-def _quote(of: ReplayBar, tick: Tick, position: StreamPosition, now: datetime) -> Quote:
+def _quote(of: ReplayBar, tick: Tick, at: StreamPosition, now: datetime, replayed: datetime) -> Quote:
     difference, percent = quotes.change(tick.price, of.previous_close)
     return Quote(
         symbol=of.symbol,
@@ -64,6 +99,6 @@ def _quote(of: ReplayBar, tick: Tick, position: StreamPosition, now: datetime) -
         source=SOURCE,
         simulated=True,
         session="regular",
-        stream=position,
-        replayed=sessions.opening(of.bar.day) + tick.part * sessions.REGULAR,
+        stream=at,
+        replayed=replayed,
     )
