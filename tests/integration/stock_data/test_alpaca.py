@@ -29,9 +29,12 @@ from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble, Answer, answer_json
 
 QUERY = BarsQuery("AAPL", "raw", 100, date(2024, 1, 1), date(2024, 1, 31))
+SNAPSHOTS = "/v2/stocks/snapshots"
 TRADED_AT = "2024-01-03T19:59:59.123456789Z"
 EMPTY_WITH_MORE = answer_json({"bars": None, "symbol": "AAPL", "next_page_token": "MjAyNC0wMS0wNQ=="})
-NOT_A_NUMBER = Answer(b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"A"}')
+NOT_A_NUMBER = Answer(
+    b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"AAPL"}'
+)
 
 
 def bars_of(*bars: dict[str, Any]) -> Answer:
@@ -83,7 +86,8 @@ async def test_many_symbols_are_one_call(provider: AlpacaProvider, upstream: Alp
     found = await provider.quotes(["IBM", "AAPL"], soon())
     assert set(found.quotes) == {"IBM", "AAPL"}
     assert found.quotes["IBM"].change == Decimal("2.25")
-    assert len(upstream.seen) == 1
+    await provider.quotes(["AAPL", "IBM"], soon())
+    assert [seen.path for seen in upstream.seen] == [SNAPSHOTS, "/v1/corporate-actions", SNAPSHOTS]
 
 
 async def test_prices_come_without_any_drift(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
@@ -156,7 +160,8 @@ async def test_alpacas_pages_are_put_together(provider: AlpacaProvider, upstream
 async def test_the_limit_ends_the_paging(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.page_size = 3
     page = await provider.bars(BarsQuery("AAPL", "split", 5), soon())
-    assert ([bar.v for bar in page.data], page.has_more) == ([2, 3, 4, 5, 6], True)
+    assert [bar.v for bar in page.data] == [2, 3, 4, 5, 6]
+    assert page.has_more
     assert [seen.query["limit"] for seen in upstream.seen] == ["5", "2"]
     assert upstream.seen[0].query["adjustment"] == "split"
 
@@ -224,7 +229,9 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (bars_of(double.bar("2024-01-02", h=1)), BadData),
         (bars_of(double.bar("2024-13-02")), BadData),
         (
-            Answer(b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"A"}'),
+            Answer(
+                b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"AAPL"}'
+            ),
             BadData,
         ),
         (
@@ -334,12 +341,143 @@ async def test_pages_that_never_end_are_bad_data(provider: AlpacaProvider, upstr
         "AAPL",
     ],
 )
-async def test_a_snapshot_of_another_shape_is_bad_data(
+async def test_a_snapshot_of_another_shape_is_bad_data_of_that_symbol_alone(
     provider: AlpacaProvider, upstream: AlpacaDouble, snapshot: Any
 ) -> None:
     upstream.snapshots["AAPL"] = snapshot
+    found = await provider.quotes(["AAPL", "IBM"], soon())
+    assert set(found.quotes) == {"IBM"}
+    assert {symbol: type(error) for symbol, error in found.errors.items()} == {"AAPL": BadData}
+
+
+@pytest.mark.parametrize("answer", [[], "AAPL", 1, None])
+async def test_snapshots_that_are_no_object_are_bad_data_of_all(
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Any
+) -> None:
+    upstream.always = answer_json(answer)
     with pytest.raises(BadData):
-        await provider.quotes(["AAPL"], soon())
+        await provider.quotes(["AAPL", "IBM"], soon())
+
+
+async def test_a_quote_of_another_symbol_than_asked_for_is_bad_data(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    answer = answer_json({"IBM": double.snapshot(11), "MSFT": double.snapshot(12)})
+    upstream.script.append(answer)
+    found = await provider.quotes(["AAPL", "IBM"], soon())
+    assert set(found.quotes) == {"IBM"}
+    assert found.errors["AAPL"].detail == "Alpaca answers with 'MSFT' instead of AAPL."
+
+
+async def test_bars_of_another_symbol_than_asked_for_are_bad_data(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.always = answer_json({"bars": [double.bar("2024-01-02")], "symbol": "IBM"})
+    with pytest.raises(BadData, match="'IBM' instead of AAPL"):
+        await provider.bars(QUERY, soon())
+
+
+async def test_volumes_keep_their_fractions(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+    upstream.bars["AAPL"] = [double.bar("2024-01-02", v=1000.125)]
+    upstream.snapshots["AAPL"] = {**double.snapshot(11), "dailyBar": double.bar("2024-01-03", v=0.5)}
+    assert (await provider.bars(QUERY, soon())).data[0].v == Decimal("1000.125")
+    assert (await provider.quotes(["AAPL"], soon())).quotes["AAPL"].volume == Decimal("0.5")
+
+
+async def test_a_bar_that_equals_the_one_before_is_marked(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.bars["AAPL"] = [
+        double.bar(f"2024-01-{day:02}", v=day, h=12 if day < 5 else 13) for day in (3, 4, 5)
+    ]
+    page = await provider.bars(QUERY, soon())
+    assert page.repeated == [datetime(2024, 1, 4, tzinfo=UTC)]
+
+
+MONDAY_BEFORE_OPEN = "2024-06-10T08:15:00-04:00"
+THURSDAY, FRIDAY, MONDAY = "2024-06-06", "2024-06-07", "2024-06-10"
+
+
+def flat(day: str, price: Any) -> dict[str, Any]:
+    return double.bar(day, o=price, h=price, l=price, c=price)
+
+
+async def test_before_the_open_the_change_is_counted_from_the_last_close_and_the_day_is_empty(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 100), "prevDailyBar": flat(THURSDAY, 90)}
+    upstream.snapshots["AAPL"] = double.snapshot(101, at=MONDAY_BEFORE_OPEN) | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [100, 1, 1]
+    assert [quote.open, quote.high, quote.low, quote.volume] == [None] * 4
+
+
+async def test_on_a_sunday_the_change_is_the_one_of_friday(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 99), "prevDailyBar": flat(THURSDAY, 90)}
+    upstream.snapshots["AAPL"] = double.snapshot(99, at="2024-06-07T18:00:00-04:00") | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change_percent, quote.open, quote.volume] == [90, 10, 99, 1000]
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "IBM"])
+async def test_a_split_overnight_is_no_change(
+    provider: AlpacaProvider, upstream: AlpacaDouble, symbol: str
+) -> None:
+    bars = {"dailyBar": flat(MONDAY, 121.79), "prevDailyBar": flat(FRIDAY, 1208.88)}
+    upstream.snapshots["AAPL"] = upstream.snapshots["IBM"] = (
+        double.snapshot(121.79, at="2024-06-10T15:59:59-04:00") | bars
+    )
+    upstream.splits = [
+        double.split("IBM", "2024-06-06", 4),
+        double.split("AAPL", MONDAY, 10),
+        double.split("IBM", MONDAY, 20, 2),
+    ]
+    upstream.page_size = 1
+    quote = (await provider.quotes(["IBM", "AAPL"], soon())).quotes[symbol]
+    assert [quote.previous_close, quote.change] == [Decimal("120.888"), Decimal("0.902")]
+    assert quote.change_percent == Decimal("0.7461")
+
+
+async def test_a_reverse_split_is_no_change_either(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 2), "prevDailyBar": flat(THURSDAY, 2)}
+    upstream.snapshots["AAPL"] = double.snapshot(19, at=MONDAY_BEFORE_OPEN) | bars
+    upstream.splits = [double.split("AAPL", MONDAY, 1, 10)]
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [20, -1, -5]
+
+
+@pytest.mark.parametrize(
+    "answer", [double.BROKEN, double.NO_SUBSCRIPTION, answer_json({}), answer_json({"message": "no"}, 404)]
+)
+async def test_without_the_splits_a_quote_has_no_change_and_says_why(
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+) -> None:
+    upstream.actions_answer = answer
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.price, quote.previous_close, quote.change] == [11, None, None]
+    assert quote.warnings == ["alpaca: the splits of the last days are not known, so there is no change"]
+    asked = len(upstream.seen)
+    await provider.quotes(["AAPL"], soon())
+    assert len(upstream.seen) == asked + 1
+
+
+async def test_a_close_that_is_not_of_the_session_before_is_not_compared_with(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(THURSDAY, 90), "prevDailyBar": flat("2024-06-05", 80)}
+    upstream.snapshots["AAPL"] = double.snapshot(101, at=MONDAY_BEFORE_OPEN) | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [None] * 3
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_a_time_at_the_end_of_the_calendar_is_bad_data(
+    provider: AlpacaProvider, upstream: AlpacaDouble, at: str
+) -> None:
+    upstream.snapshots["AAPL"] = double.snapshot(11, at=at)
+    assert isinstance((await provider.quotes(["AAPL"], soon())).errors["AAPL"], BadData)
 
 
 @pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0)])

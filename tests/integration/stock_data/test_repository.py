@@ -83,7 +83,7 @@ async def test_an_import_that_breaks_off_leaves_nothing(empty: Postgres) -> None
 async def test_prices_are_exact(repository: Repository) -> None:
     bars = await repository.bars("AAPL", date(2003, 4, 2), date(2003, 4, 2), limit=10)
     assert [str(bars[0].low), str(bars[0].adjusted_close)] == ["14.2675", "0.93815174484906"]
-    assert (bars[0].open, bars[0].volume) == (Decimal("14.36"), 3_060_200)
+    assert [bars[0].open, bars[0].volume] == [Decimal("14.36"), 3_060_200]
 
 
 async def test_bars_come_in_order_within_their_range(repository: Repository) -> None:
@@ -114,22 +114,54 @@ async def test_listings_know_names_splits_and_newest_bars(repository: Repository
     assert listings["FB"].first_day == date(2012, 5, 18)
 
 
-async def test_the_next_day_skips_the_days_without_trading(repository: Repository) -> None:
-    found = await repository.next_day(date(2012, 5, 26))
-    assert {each.bar.day for each in found} == {date(2012, 5, 29)}
-    assert [each.symbol for each in found] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+async def test_the_next_days_skip_those_without_trading(repository: Repository) -> None:
+    found = await repository.days(date(2012, 5, 26), 3)
+    assert [{each.bar.day for each in day} for day in found] == [
+        {date(2012, 5, 29)},
+        {date(2012, 5, 30)},
+        {date(2012, 5, 31)},
+    ]
+    assert [each.symbol for each in found[0]] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 
 
 async def test_a_replayed_day_knows_the_close_before_in_its_own_shares(repository: Repository) -> None:
-    found = {each.symbol: each for each in await repository.next_day(date(2005, 2, 28))}
+    found = {each.symbol: each for each in (await repository.days(date(2005, 2, 28), 1))[0]}
     assert found["AAPL"].previous_close == Decimal("44.495")
     assert found["MSFT"].previous_close == Decimal("25.25")
-    first = await repository.next_day(date(2000, 1, 1))
+    first = (await repository.days(date(2000, 1, 1), 1))[0]
     assert {each.previous_close for each in first} == {None}
 
 
 async def test_after_the_last_day_there_is_none(repository: Repository) -> None:
-    assert await repository.next_day(date(2013, 3, 2)) == []
+    assert await repository.days(date(2013, 3, 2), 40) == []
+
+
+async def test_a_bar_that_equals_the_one_before_is_marked_also_at_the_start_of_a_page(
+    repository: Repository,
+) -> None:
+    bars = await repository.bars("AAPL", date(2003, 1, 27), date(2003, 1, 30), limit=10)
+    assert [(bar.day.day, bar.is_repeated) for bar in bars] == [
+        (27, False),
+        (28, False),
+        (29, True),
+        (30, False),
+    ]
+    alone = await repository.bars("AAPL", date(2003, 1, 29), date(2003, 1, 29), limit=10)
+    assert [bar.is_repeated for bar in alone] == [True]
+    first = await repository.bars("AAPL", date.min, date.max, limit=1)
+    assert [bar.is_repeated for bar in first] == [False]
+
+
+async def test_a_volume_keeps_its_fraction(empty: Postgres) -> None:
+    repository = Repository(empty)
+    await repository.import_dataset(dataset.read())
+    async with empty.connection() as connection:
+        await connection.execute(
+            "INSERT INTO bars (symbol, day, open, high, low, close, volume, volume_fraction) "
+            "VALUES ('AAPL', '2013-03-04', 10, 10, 10, 10, 1000, 0.125)"
+        )
+    bars = await repository.bars("AAPL", date(2013, 3, 4), date(2013, 3, 4), limit=1)
+    assert bars[0].volume == Decimal("1000.125")
 
 
 async def test_the_database_refuses_a_bar_that_contradicts_itself(filled: Postgres) -> None:

@@ -65,6 +65,17 @@ def bar(day: str, *, o: Any = 10, h: Any = 12, l: Any = 9, c: Any = 11, v: Any =
     return {"t": f"{day}T05:00:00Z", "o": o, "h": h, "l": l, "c": c, "v": v, "n": 12, "vw": 10.5}
 
 
+def split(symbol: str, ex_date: str, new_rate: Any, old_rate: Any = 1) -> dict[str, Any]:
+    return {
+        "id": f"{symbol}-{ex_date}",
+        "symbol": symbol,
+        "ex_date": ex_date,
+        "process_date": ex_date,
+        "new_rate": new_rate,
+        "old_rate": old_rate,
+    }
+
+
 def snapshot(
     price: Any, *, previous_close: Any = 10, at: str = "2024-01-03T19:59:59.123456789Z"
 ) -> dict[str, Any]:
@@ -99,7 +110,7 @@ class Seen:
 
 
 class AlpacaDouble:
-    """Answers `/v2/stocks/{symbol}/bars` and `/v2/stocks/snapshots` from `bars` and `snapshots`.
+    """Answers `/v2/stocks/{symbol}/bars`, `/v2/stocks/snapshots` and `/v1/corporate-actions` from its fields.
 
     Answers put into `script` are given first, one a request; `always` is given to every request after them.
     """
@@ -113,6 +124,8 @@ class AlpacaDouble:
         """Be as new: no data, no script, nothing seen."""
         self.bars: dict[str, list[dict[str, Any]]] = {}
         self.snapshots: dict[str, dict[str, Any] | None] = {}
+        self.splits: list[dict[str, Any]] = []
+        self.actions_answer: Answer | None = None
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
         self.page_size = 10_000
@@ -142,6 +155,8 @@ class AlpacaDouble:
             return FORBIDDEN
         if seen.path == "/v2/stocks/snapshots":
             return self._answer_snapshots(seen)
+        if seen.path == "/v1/corporate-actions":
+            return self.actions_answer or self._answer_actions(seen)
         found = re.fullmatch(r"/v2/stocks/([^/]+)/bars", seen.path)
         return self._answer_bars(found[1], seen) if found else answer_json({"message": "not found"}, 404)
 
@@ -151,6 +166,18 @@ class AlpacaDouble:
             if not _SYMBOL.match(symbol):
                 return answer_json({"message": f"invalid symbol: {symbol}"}, 400)
         return answer_json({s: self.snapshots[s] for s in symbols if s in self.snapshots})
+
+    def _answer_actions(self, seen: Seen) -> Answer:
+        symbols, (start, end) = seen.query["symbols"].split(","), (seen.query["start"], seen.query["end"])
+        found = [s for s in self.splits if s["symbol"] in symbols and start <= s["ex_date"] <= end]
+        at = int(seen.query.get("page_token", "0"))
+        page = found[at : at + self.page_size]
+        actions: dict[str, list[dict[str, Any]]] = {}
+        for each in page:
+            kind = "forward_splits" if each["new_rate"] > each["old_rate"] else "reverse_splits"
+            actions.setdefault(kind, []).append(each)
+        token = str(at + len(page)) if at + len(page) < len(found) else None
+        return answer_json({"corporate_actions": actions, "next_page_token": token})
 
     def _answer_bars(self, symbol: str, seen: Seen) -> Answer:
         if not _SYMBOL.match(symbol):

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from chassis.deadlines import Deadline
 from contracts.stocks import Instrument, Quote
-from stock_data.providers.provider import BarsPage, BarsQuery, Found
+from stock_data.errors import ProviderFailure, UnknownSymbol
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 
 
 class Scripted:
-    """A provider that answers, or fails with `error`, or hangs."""
+    """A provider that answers, or fails with `error`, or hangs.
 
-    def __init__(self, name: str, error: Exception | None = None, *, hangs: bool = False) -> None:
+    It knows the symbols `knows` (all without it), and fails for those of `bad`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        error: ProviderFailure | UnknownSymbol | None = None,
+        *,
+        hangs: bool = False,
+        knows: Sequence[str] | None = None,
+        bad: Mapping[str, ProviderFailure] | None = None,
+    ) -> None:
         self.name = name
         self.error = error
         self.hangs = hangs
+        self.knows = knows
+        self.bad = bad or {}
         self.asked = 0
+        self.symbols: list[str] = []
 
     async def _decide(self) -> None:
         self.asked += 1
@@ -30,9 +45,12 @@ class Scripted:
         if self.error is not None:
             raise self.error
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        self.symbols = list(symbols)
         await self._decide()
-        return Found({s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in symbols})
+        known = [s for s in symbols if (self.knows is None or s in self.knows) and s not in self.bad]
+        quotes = {s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known}
+        return FoundQuotes(quotes, {s: error for s, error in self.bad.items() if s in symbols})
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         await self._decide()

@@ -16,7 +16,7 @@ def daily(
     open: str | None = None,  # noqa: A002
     high: str | None = None,
     low: str | None = None,
-    volume: int = 1000,
+    volume: Decimal | int = 1000,
     adjusted: str | None = None,
 ) -> DailyBar:
     """A bar; what is not given makes a day without movement."""
@@ -27,7 +27,7 @@ def daily(
         Decimal(high) if high else max(opening, Decimal(close)),
         Decimal(low) if low else min(opening, Decimal(close)),
         Decimal(close),
-        volume,
+        Decimal(volume),
         Decimal(adjusted) if adjusted else None,
     )
 

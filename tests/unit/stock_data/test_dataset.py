@@ -26,7 +26,7 @@ def history() -> History:
     assert next(rows) == ["Ticker", "Date", "Open", "High", "Low", "Close", "Volume", "Adj Close"]
     for symbol, day, opening, high, low, close, volume, adjusted in rows:
         prices = (Decimal(opening), Decimal(high), Decimal(low), Decimal(close))
-        found[symbol].append(DailyBar(date.fromisoformat(day), *prices, int(volume), Decimal(adjusted)))
+        found[symbol].append(DailyBar(date.fromisoformat(day), *prices, Decimal(volume), Decimal(adjusted)))
     return found
 
 

@@ -7,14 +7,26 @@ from decimal import Decimal
 import pytest
 
 from chassis.deadlines import Deadline
-from contracts.stocks import Bar, GetBars, GetQuotes, Instrument, Quote, SearchSymbols
+from contracts.stocks import (
+    Bar,
+    Coverage,
+    GetBars,
+    GetQuotes,
+    Instrument,
+    ListInstruments,
+    Quote,
+    SearchSymbols,
+)
 from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, UnknownSymbol, UpstreamDown
+from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
 from stock_data.providers.failover import Failover
-from stock_data.providers.provider import BarsPage, BarsQuery, Found
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
+from support.doubles.stock_history import listing
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 FIRST = date(2012, 5, 1)
+HISTORY = Coverage(first=FIRST, last=FIRST + timedelta(days=19))
 SOON = Deadline.after(3600)
 
 
@@ -24,19 +36,20 @@ class Upstream:
     def __init__(self, name: str = "upstream") -> None:
         self.name = name
         self.is_down = False
+        self.is_empty = False
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         self._require_up()
         known = [symbol for symbol in symbols if symbol in ("AAPL", "IBM")]
-        return Found({s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known})
+        return FoundQuotes({s: Quote(symbol=s, price=Decimal(1), as_of=NOW, source=self.name) for s in known})
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         self._require_up()
         if query.symbol not in ("AAPL", "IBM"):
             raise UnknownSymbol(query.symbol)
         days = [FIRST + timedelta(days=number) for number in range(20)]
-        found = [_bar(day) for day in days if query.start <= day <= query.end]
-        return BarsPage(found[: query.limit], has_more=len(found) > query.limit, as_of=NOW)
+        found = [_bar(day) for day in days if query.start <= day <= query.end and not self.is_empty]
+        return BarsPage(found[: query.limit], has_more=len(found) > query.limit, as_of=NOW, coverage=HISTORY)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
         return [Instrument(symbol="AAPL", name="Apple Inc.", exchange="NASDAQ")][:limit]
@@ -48,7 +61,15 @@ class Upstream:
 
 def _bar(day: date) -> Bar:
     one = Decimal(1)
-    return Bar(t=datetime(day.year, day.month, day.day, tzinfo=UTC), o=one, h=one, l=one, c=one, v=day.day)
+    return Bar(
+        t=datetime(day.year, day.month, day.day, tzinfo=UTC), o=one, h=one, l=one, c=one, v=Decimal(day.day)
+    )
+
+
+def index() -> InstrumentIndex:
+    found = InstrumentIndex()
+    found.fill(listing(symbol) for symbol in ("MSFT", "AAPL", "FB", "IBM"))
+    return found
 
 
 @pytest.fixture
@@ -58,7 +79,7 @@ def upstream() -> Upstream:
 
 @pytest.fixture
 def market(upstream: Upstream) -> Market:
-    return Market(Failover([upstream]))
+    return Market(Failover([upstream]), index())
 
 
 async def test_quotes_come_in_the_order_asked_for_each_once(market: Market) -> None:
@@ -88,7 +109,7 @@ async def test_when_no_provider_answers_each_symbol_says_so(market: Market, upst
 async def test_the_answer_names_the_providers_that_failed() -> None:
     broken = Upstream("broken")
     broken.is_down = True
-    market = Market(Failover([broken, Upstream("spare")]))
+    market = Market(Failover([broken, Upstream("spare")]), index())
     quotes = await market.quotes(GetQuotes(symbols=["AAPL"]), SOON)
     bars = await market.bars(GetBars(symbol="AAPL"), SOON)
     assert quotes.quotes[0].source == bars.source == "spare"
@@ -98,18 +119,20 @@ async def test_the_answer_names_the_providers_that_failed() -> None:
 async def test_a_symbol_that_only_the_broken_provider_may_know_is_not_called_unknown() -> None:
     broken = Upstream("broken")
     broken.is_down = True
-    market = Market(Failover([broken, Upstream("spare")]))
+    market = Market(Failover([broken, Upstream("spare")]), index())
     reply = await market.quotes(GetQuotes(symbols=["TSLA"]), SOON)
     assert [(error.code, error.status) for error in reply.errors] == [("provider-down", 503)]
 
 
 async def test_pages_make_up_the_whole(market: Market) -> None:
-    volumes, cursor, pages = [], None, 0
+    volumes: list[Decimal] = []
+    cursor, pages = None, 0
     while pages == 0 or cursor:
         page = await market.bars(GetBars(symbol="aapl", limit=6, cursor=cursor), SOON)
         volumes += [bar.v for bar in page.data]
         cursor, pages = page.next_cursor, pages + 1
-    assert (volumes, pages) == (list(range(1, 21)), 4)
+    assert volumes == list(map(Decimal, range(1, 21)))
+    assert pages == 4
 
 
 async def test_a_range_keeps_both_its_ends(market: Market) -> None:
@@ -122,7 +145,8 @@ async def test_a_cursor_stays_inside_its_range(market: Market) -> None:
     question = {"symbol": "AAPL", "start": date(2012, 5, 3), "end": date(2012, 5, 6), "limit": 2}
     first = await market.bars(GetBars.model_validate(question), SOON)
     second = await market.bars(GetBars.model_validate(question | {"cursor": first.next_cursor}), SOON)
-    assert ([bar.v for bar in second.data], second.next_cursor) == ([5, 6], None)
+    assert [bar.v for bar in second.data] == [5, 6]
+    assert second.next_cursor is None
 
 
 async def test_what_cannot_be_asked_is_refused(market: Market) -> None:
@@ -139,3 +163,40 @@ async def test_what_cannot_be_asked_is_refused(market: Market) -> None:
 async def test_search_finds_instruments(market: Market) -> None:
     reply = await market.search(SearchSymbols(q="apple"), SOON)
     assert [each.symbol for each in reply.data] == ["AAPL"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        (date(2026, 1, 1), None, "There are no bars of AAPL after 2012-05-20: the history ends there."),
+        (None, date(2000, 1, 1), "There are no bars of AAPL before 2012-05-01: the history begins there."),
+    ],
+)
+async def test_a_range_outside_of_the_history_says_so(
+    market: Market, start: date | None, end: date | None, said: str
+) -> None:
+    page = await market.bars(GetBars(symbol="AAPL", start=start, end=end), SOON)
+    assert (page.data, page.warnings, page.coverage) == ([], [said], HISTORY)
+
+
+async def test_a_range_without_a_day_of_trading_says_so(market: Market, upstream: Upstream) -> None:
+    upstream.is_empty = True
+    page = await market.bars(GetBars(symbol="AAPL", start=FIRST, end=FIRST), SOON)
+    assert page.warnings == ["There are no bars of AAPL in this range."]
+
+
+async def test_an_unknown_symbol_comes_with_known_ones_that_look_like_it(market: Market) -> None:
+    reply = await market.quotes(GetQuotes(symbols=["APPL", "ZZZZ"]), SOON)
+    assert [(error.symbol, error.suggestions) for error in reply.errors] == [("APPL", ["AAPL"]), ("ZZZZ", [])]
+    assert reply.errors[0].detail == "The symbol APPL is not known. Did you mean AAPL?"
+    with pytest.raises(UnknownSymbol, match="Did you mean AAPL"):
+        await market.bars(GetBars(symbol="APPL"), SOON)
+
+
+async def test_all_instruments_are_listed_in_pages(market: Market) -> None:
+    first = await market.instruments(ListInstruments(limit=3), SOON)
+    second = await market.instruments(ListInstruments(limit=3, cursor=first.next_cursor), SOON)
+    assert [each.symbol for each in first.data] == ["AAPL", "FB", "IBM"]
+    assert ([each.symbol for each in second.data], second.next_cursor) == (["MSFT"], None)
+    with pytest.raises(InvalidCursor):
+        await market.instruments(ListInstruments(cursor="../"), SOON)

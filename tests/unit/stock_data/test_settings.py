@@ -55,6 +55,7 @@ def test_credentials_are_not_shown() -> None:
         ("STOCK_DATA_REPLAY_SPEED", "0"),
         ("STOCK_DATA_REPLAY_TICKS_PER_S", "-1"),
         ("STOCK_DATA_REPLAY_START_DAY", "yesterday"),
+        ("STOCK_DATA_REPLAY_START_DAY", "0"),
         ("STOCK_DATA_ALPACA_URL", "data.alpaca.markets"),
         ("STOCK_DATA_PORT", "http"),
     ],

@@ -1,4 +1,4 @@
-"""Adjusted prices: what history looks like in today's shares, with or without the dividends paid since.
+"""Adjusted prices: history in today's shares, with or without the dividends that were paid since.
 
 Factors are relative to the newest bar, whose factor is 1 for every adjustment. `all` is the source's adjusted
 close over its close, `split` comes from the corporate actions, and `dividend` is what remains between them.
@@ -19,10 +19,11 @@ _ONE = Decimal(1)
 # The source's adjusted closes carry noise from the 13th digit on.
 _FACTOR_STEP = Decimal("1e-10")
 _PRICE_STEP = Decimal("1e-6")
+_SHARE_STEP = Decimal("1e-6")
 
 
 def factor_for(adjustment: Adjustment, listing: Listing) -> Factor:
-    """The function that gives the factor of each bar of `listing` under `adjustment`."""
+    """Return the function that computes the factor of each bar of `listing` under `adjustment`."""
     anchor = _closes_ratio(listing.newest)
     if adjustment == "split":
         return lambda bar: split_factor(bar.day, listing.splits).quantize(_FACTOR_STEP)
@@ -36,7 +37,7 @@ def factor_for(adjustment: Adjustment, listing: Listing) -> Factor:
 
 
 def split_factor(day: date, splits: tuple[Split, ...]) -> Decimal:
-    """What a price of `day` is multiplied with to be in the shares after all `splits`."""
+    """Return the factor that restates a price of `day` in the shares after all `splits`."""
     factor = _ONE
     for split in splits:
         if split.day > day:
@@ -45,13 +46,15 @@ def split_factor(day: date, splits: tuple[Split, ...]) -> Decimal:
 
 
 def apply(bar: DailyBar, factor: Decimal, *, shares: Decimal) -> DailyBar:
-    """`bar` with its prices times `factor` and its volume over `shares` (the split factor of its day)."""
+    """Return `bar` with its prices times `factor` and its volume over `shares` (the split factor of its
+    day)."""
     if factor == _ONE and shares == _ONE:
         return bar
     opening, high, low, close = (
         (price * factor).quantize(_PRICE_STEP) for price in (bar.open, bar.high, bar.low, bar.close)
     )
-    return DailyBar(bar.day, opening, high, low, close, int(bar.volume / shares), bar.adjusted_close)
+    volume = (bar.volume / shares).quantize(_SHARE_STEP)
+    return DailyBar(bar.day, opening, high, low, close, volume, bar.adjusted_close, bar.is_repeated)
 
 
 def _closes_ratio(bar: DailyBar) -> Decimal:

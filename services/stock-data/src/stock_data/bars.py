@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-_PRICE_STEP = Decimal("1e-6")
-
 
 @dataclass(frozen=True, slots=True)
 class DailyBar:
-    """One day's prices as traded, in the instrument's currency, and the number of shares.
+    """One day's prices as traded, in the instrument's currency, and the number of shares, possibly a
+    fraction.
 
-    `adjusted_close` is the source's own close after all splits and dividends, where it gives one.
+    `adjusted_close` is the source's own close after all splits and dividends, where it has one. `is_repeated`
+    says that all four prices equal those of the bar before.
     """
 
     day: date
@@ -21,8 +21,9 @@ class DailyBar:
     high: Decimal
     low: Decimal
     close: Decimal
-    volume: int
+    volume: Decimal
     adjusted_close: Decimal | None = None
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is known of one symbol: names, splits, its first day and its two newest bars."""
+    """One symbol's names, splits, first day and two newest bars."""
 
     symbol: str
     name: str
@@ -46,11 +47,3 @@ class Listing:
     newest: DailyBar
     previous: DailyBar | None = None
     splits: tuple[Split, ...] = field(default=())
-
-
-def restated(close: Decimal, *, of: date, on: date, splits: tuple[Split, ...]) -> Decimal:
-    """The close of day `of` in the shares of day `on`: a split over night is no fall of the price."""
-    for split in splits:
-        if of < split.day <= on:
-            close = (close / split.ratio).quantize(_PRICE_STEP)
-    return close

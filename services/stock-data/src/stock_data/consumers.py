@@ -1,4 +1,4 @@
-"""The message edge: which request is answered by what."""
+"""The message edge: the handler of each request."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 from chassis.broker.answering import Answer
 from contracts.message import Request
-from contracts.stocks import GetBars, GetQuotes, SearchSymbols
+from contracts.stocks import GetBars, GetQuotes, ListInstruments, SearchSymbols
 from stock_data.market import Market
 
 
 def answers(market: Market) -> Mapping[type[Request], Answer]:
-    """The table of requests."""
-    return {GetQuotes: market.quotes, GetBars: market.bars, SearchSymbols: market.search}
+    """Return the table of requests and their handlers."""
+    return {
+        GetQuotes: market.quotes,
+        GetBars: market.bars,
+        SearchSymbols: market.search,
+        ListInstruments: market.instruments,
+    }

@@ -12,7 +12,8 @@ from stock_data.errors import InvalidCursor
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last day of a page, and what it was a page of: pages of two providers are never mixed."""
+    """The last day of a page, and its provider, symbol and adjustment: pages of two providers are never
+    mixed."""
 
     provider: str
     symbol: str
@@ -20,13 +21,13 @@ class Cursor:
     day: date
 
     def encode(self) -> str:
-        """The cursor as opaque text that is safe in a URL."""
+        """Return the cursor as opaque text that is safe in a URL."""
         text = "|".join((self.provider, self.symbol, self.adjustment, self.day.isoformat()))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def decode(text: str, *, symbol: str, adjustment: str) -> Cursor:
-    """The cursor that `text` stands for. Raises `InvalidCursor` when it is not one for this question."""
+    """Return the cursor that `text` stands for. Raise `InvalidCursor` when it is not one of this request."""
     try:
         padded = text + "=" * (-len(text) % 4)
         raw = base64.b64decode(padded.encode(), altchars=b"-_", validate=True).decode()

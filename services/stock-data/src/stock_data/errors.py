@@ -1,7 +1,8 @@
-"""What can go wrong with market data: the caller's symbols, and the providers' one vocabulary."""
+"""Errors of market data: of the caller's input, and of the providers, in one vocabulary for all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from chassis.errors import InvalidInput, NotFound, ServiceError
@@ -14,20 +15,18 @@ class InvalidSymbol(InvalidInput):
     """The text cannot be a ticker symbol."""
 
     code = "invalid-symbol"
-    title = "Invalid symbol"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, errors=[FieldError(pointer="/symbol", detail=detail)])
 
 
 class InvalidCursor(InvalidInput):
-    """The cursor was not made by this service for this question."""
+    """The cursor was not made by this service for this request."""
 
     code = "invalid-cursor"
-    title = "Invalid cursor"
 
     def __init__(self) -> None:
-        detail = "The cursor does not belong to this question; leave it out to start from the first page."
+        detail = "The cursor does not belong to this request; leave it out to start from the first page."
         super().__init__(detail, errors=[FieldError(pointer="/cursor", detail=detail)])
 
 
@@ -40,77 +39,65 @@ class InvalidRange(InvalidInput):
 
 
 class UnknownSymbol(NotFound):
-    """No provider that was asked knows the symbol; the others are not asked, the answer is final."""
+    """The provider does not know the symbol. The next one is not asked: the answer is final."""
 
     code = "unknown-symbol"
-    title = "Unknown symbol"
     kind: ClassVar[Kind] = "not_found"
 
-    def __init__(self, symbol: str) -> None:
-        super().__init__(f"The symbol {symbol} is not known here; search finds those that are.")
+    def __init__(self, symbol: str, *, suggestions: Sequence[str] = ()) -> None:
+        hint = f"Did you mean {' or '.join(suggestions)}?" if suggestions else "Search finds known symbols."
+        super().__init__(f"The symbol {symbol} is not known. {hint}")
+        self.suggestions = list(suggestions)
 
 
 class ProviderFailure(ServiceError):
-    """A provider gave no usable answer; the next one is asked instead."""
+    """A provider gave no usable answer; the next provider is asked instead."""
 
-    status = 503
     kind: ClassVar[Kind]
 
 
 class AuthFailed(ProviderFailure):
-    """The provider refuses our key: somebody has to look at the settings."""
+    """The provider rejects the credentials in the settings; an operator has to correct them."""
 
     code = "provider-auth"
-    status = 502
-    title = "The provider refuses the credentials"
     kind = "auth"
 
 
 class QuotaExceeded(ProviderFailure):
-    """The provider's limit is used up until `retry_after_s` seconds from now."""
+    """The provider's rate limit is reached; it resets in `retry_after_s` seconds."""
 
     code = "provider-quota"
-    title = "The provider's quota is used up"
-    retryable = True
     kind = "quota"
 
 
 class NotEntitled(ProviderFailure):
-    """The plan of our key does not include what was asked for."""
+    """The plan of the configured key does not include the requested data."""
 
     code = "provider-entitlement"
-    status = 502
-    title = "The provider's plan does not include this"
     kind = "entitlement"
 
 
 class NotOffered(NotEntitled):
-    """The provider never has what was asked for; nobody can do anything about it."""
-
-    title = "The provider does not offer this"
+    """The provider does not offer this kind of data on any plan, so there is nothing to correct."""
 
 
 class Blocked(ProviderFailure):
-    """Something between us and the provider answers with a page for people."""
+    """Something between this service and the provider answers with an HTML page or a redirect."""
 
     code = "provider-blocked"
-    title = "The provider blocks requests"
     kind = "blocked"
 
 
 class UpstreamDown(ProviderFailure):
-    """The provider cannot be reached, is too slow, or fails by itself."""
+    """The provider cannot be reached, does not answer in time, or reports an error of its own."""
 
     code = "provider-down"
-    title = "The provider is down"
-    retryable = True
     kind = "upstream_down"
 
 
 class BadData(ProviderFailure):
-    """The provider's answer does not have the documented shape, or contradicts itself."""
+    """The provider's answer, or the part of one symbol in it, does not have the documented shape or
+    contradicts itself."""
 
     code = "provider-bad-data"
-    status = 502
-    title = "The provider's answer makes no sense"
     kind = "bad_data"

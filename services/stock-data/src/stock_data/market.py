@@ -1,4 +1,4 @@
-"""The market: answers what other services ask, from the providers, in the words of the contracts."""
+"""Answers to the requests of other services, from the providers, in the words of the contracts."""
 
 from __future__ import annotations
 
@@ -11,109 +11,114 @@ from contracts.stocks import (
     GetBars,
     GetQuotes,
     Instruments,
-    Quote,
+    InstrumentsPage,
+    ListInstruments,
     Quotes,
     SearchSymbols,
     SymbolError,
 )
-from stock_data import cursors, symbols
+from stock_data import cursors, instruments, symbols
 from stock_data.cursors import Cursor
-from stock_data.errors import InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
-from stock_data.providers.failover import Answered, Failover
-from stock_data.providers.provider import BarsPage, BarsQuery, Found
+from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, UnknownSymbol
+from stock_data.instruments import InstrumentIndex
+from stock_data.providers.failover import Failover
+from stock_data.providers.provider import BarsQuery
 
 
 class Market:
-    """Quotes, bars and search over the providers."""
+    """Quotes, bars, search and the list of instruments."""
 
-    def __init__(self, providers: Failover) -> None:
+    def __init__(self, providers: Failover, index: InstrumentIndex) -> None:
         self._providers = providers
+        self._index = index
 
     async def quotes(self, request: GetQuotes, deadline: Deadline) -> Quotes:
-        """A quote for each symbol, in the order asked for; what has none is named in `errors`."""
-        wanted, errors = _parsed(request.symbols)
-        found: dict[str, Quote] = {}
-        if wanted:
+        """Return a quote for each symbol, in the order asked for; `errors` names each symbol that has
+        none."""
+        wanted: dict[str, None] = {}
+        errors: list[SymbolError] = []
+        for text in request.symbols:
             try:
-                answered = await self._providers.quotes(wanted, deadline)
-            except ProviderFailure as error:
-                errors += [_symbol_error(symbol, error) for symbol in wanted]
-            else:
-                found = _with_warnings(answered)
-                missing = (symbol for symbol in wanted if symbol not in found)
-                # What a stand-in does not know, the provider that failed may know.
-                errors += [_symbol_error(s, answered.failure or UnknownSymbol(s)) for s in missing]
-        quotes = [found[symbol] for symbol in wanted if symbol in found]
-        return Quotes(quotes=quotes, errors=errors)
+                wanted[symbols.parse(text)] = None
+            except InvalidSymbol as error:
+                errors.append(_symbol_error(text, error))
+        found = await self._providers.quotes(list(wanted), deadline)
+        for symbol in wanted:
+            if symbol not in found.quotes:
+                failure = found.errors.get(symbol) or self._unknown(symbol)
+                errors.append(_symbol_error(symbol, failure))
+        return Quotes(quotes=[found.quotes[s] for s in wanted if s in found.quotes], errors=errors)
 
     async def bars(self, request: GetBars, deadline: Deadline) -> Bars:
-        """A page of bars. Raises an `InvalidInput`, `UnknownSymbol` or a `ProviderFailure`."""
+        """Return a page of bars. Raise an `InvalidInput`, `UnknownSymbol` or a `ProviderFailure`."""
         symbol = symbols.parse(request.symbol)
-        _require_range(request)
+        start, end = request.start or date.min, request.end or date.max
+        if end < start:
+            raise InvalidRange
         cursor = None
         if request.cursor:
             cursor = cursors.decode(request.cursor, symbol=symbol, adjustment=request.adjustment)
-        query = _query(request, symbol, cursor)
-        answered = await self._providers.bars(query, deadline, provider=cursor.provider if cursor else None)
-        return _bars(request, symbol, answered)
+            start = max(start, min(cursor.day, date.max - timedelta(days=1)) + timedelta(days=1))
+        query = BarsQuery(symbol, request.adjustment, request.limit, start, end)
+        try:
+            answered = await self._providers.bars(
+                query, deadline, provider=cursor.provider if cursor else None
+            )
+        except UnknownSymbol as error:
+            raise self._unknown(symbol) from error
+        page, warnings, next_cursor = answered.value, list(answered.warnings), None
+        if page.has_more and page.data:
+            next_cursor = Cursor(answered.source, symbol, request.adjustment, page.data[-1].t.date()).encode()
+        if not page.data:
+            warnings.append(_no_bars(query, page.coverage.first, page.coverage.last))
+        return Bars(
+            symbol=symbol,
+            timeframe=request.timeframe,
+            adjustment=request.adjustment,
+            currency=page.currency,
+            source=answered.source,
+            as_of=page.as_of,
+            stale=page.stale,
+            data=page.data,
+            repeated=page.repeated,
+            coverage=page.coverage,
+            next_cursor=next_cursor,
+            warnings=warnings,
+        )
 
     async def search(self, request: SearchSymbols, deadline: Deadline) -> Instruments:
-        """Instruments that match, best first."""
+        """Return instruments that match, best first."""
         answered = await self._providers.search(request.q, request.limit, deadline)
         return Instruments(data=answered.value)
 
+    async def instruments(self, request: ListInstruments, deadline: Deadline) -> InstrumentsPage:  # noqa: ARG002
+        """Return a page of all instruments that history is kept of."""
+        after = ""
+        if request.cursor:
+            try:
+                after = symbols.parse(request.cursor)
+            except InvalidSymbol as error:
+                raise InvalidCursor from error
+        found = self._index.page(after=after, limit=request.limit + 1)
+        page = [instruments.describe(listing) for listing in found[: request.limit]]
+        return InstrumentsPage(data=page, next_cursor=page[-1].symbol if len(found) > len(page) else None)
 
-def _parsed(texts: list[str]) -> tuple[list[str], list[SymbolError]]:
-    """The symbols among `texts`, each once, and an error for each text that is none."""
-    wanted: dict[str, None] = {}
-    errors: list[SymbolError] = []
-    for text in texts:
-        try:
-            wanted[symbols.parse(text)] = None
-        except InvalidSymbol as error:
-            errors.append(_symbol_error(text, error))
-    return list(wanted), errors
+    def _unknown(self, symbol: str) -> UnknownSymbol:
+        return UnknownSymbol(symbol, suggestions=self._index.similar(symbol))
 
 
 def _symbol_error(symbol: str, error: ServiceError) -> SymbolError:
-    return SymbolError(symbol=symbol, code=error.code, status=error.status, detail=error.detail)
-
-
-def _with_warnings(answered: Answered[Found]) -> dict[str, Quote]:
-    found = dict(answered.value.quotes)
-    if answered.warnings:
-        update = {"warnings": answered.warnings}
-        return {symbol: quote.model_copy(update=update) for symbol, quote in found.items()}
-    return found
-
-
-def _require_range(request: GetBars) -> None:
-    if request.start and request.end and request.end < request.start:
-        raise InvalidRange
-
-
-def _query(request: GetBars, symbol: str, cursor: Cursor | None) -> BarsQuery:
-    start = request.start or date.min
-    if cursor is not None and cursor.day < date.max:
-        start = max(start, cursor.day + timedelta(days=1))
-    return BarsQuery(symbol, request.adjustment, request.limit, start, request.end or date.max)
-
-
-def _bars(request: GetBars, symbol: str, answered: Answered[BarsPage]) -> Bars:
-    page = answered.value
-    next_cursor = None
-    if page.has_more and page.data:
-        last = page.data[-1].t.date()
-        next_cursor = Cursor(answered.source, symbol, request.adjustment, last).encode()
-    return Bars(
-        symbol=symbol,
-        timeframe=request.timeframe,
-        adjustment=request.adjustment,
-        currency=page.currency,
-        source=answered.source,
-        as_of=page.as_of,
-        stale=page.stale,
-        data=page.data,
-        next_cursor=next_cursor,
-        warnings=answered.warnings,
+    suggestions = error.suggestions if isinstance(error, UnknownSymbol) else []
+    return SymbolError(
+        symbol=symbol, code=error.code, status=error.status, detail=error.detail, suggestions=suggestions
     )
+
+
+def _no_bars(query: BarsQuery, first: date | None, last: date | None) -> str:
+    """Return the warning of a page without bars: whether the range lies outside of the history, or in a
+    gap."""
+    if first and query.end < first:
+        return f"There are no bars of {query.symbol} before {first}: the history begins there."
+    if last and query.start > last:
+        return f"There are no bars of {query.symbol} after {last}: the history ends there."
+    return f"There are no bars of {query.symbol} in this range."

@@ -1,41 +1,63 @@
-"""Quotes: the newest price of a symbol with its change, made without any rounding drift."""
+"""What is computed of every quote in one way, whatever its provider: previous close, change and freshness."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from decimal import Decimal
 
 from contracts.stocks import Quote
 from stock_data import sessions
-from stock_data.bars import Listing, restated
-
-# A long weekend: what is older than this misses a trading day.
-STALE_AFTER = timedelta(days=4)
+from stock_data.bars import Listing, Split
 
 _PERCENT_STEP = Decimal("0.0001")
+_PRICE_STEP = Decimal("1e-6")
+
+
+def previous_close(
+    traded_on: date, closes: Mapping[date, Decimal], splits: Iterable[Split]
+) -> Decimal | None:
+    """Return the close of the session before `traded_on`, in the shares of `traded_on`.
+
+    `closes` are raw closes by day. Return None when the close of exactly that session is not among them: an
+    older one would make a change of two days look like one of a day.
+    """
+    before = sessions.session_before(traded_on)
+    close = closes.get(before)
+    if close is None:
+        return None
+    for split in splits:
+        if before < split.day <= traded_on:
+            close = (close / split.ratio).quantize(_PRICE_STEP)
+    return close
 
 
 def change(price: Decimal, before: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
-    """The change since `before`, exact, and the same in percent to four places."""
+    """Return the change since `before`, exact, and the same in percent to four places."""
     if not before:
         return None, None
     difference = price - before
     return difference, (difference * 100 / before).quantize(_PERCENT_STEP)
 
 
+def is_stale(as_of: datetime, now: datetime) -> bool:
+    """Return whether a whole day of trading has passed without a newer price than the one of `as_of`."""
+    return sessions.trading_day(as_of) < sessions.session_before(sessions.trading_day(now))
+
+
 def from_newest_bar(listing: Listing, now: datetime) -> Quote:
-    """The close of the newest bar as a quote; it says how long ago that was."""
-    bar = listing.newest
+    """Return the close of the newest bar as a quote that tells how long ago that was."""
+    bar, before = listing.newest, listing.previous
     as_of = sessions.closing(bar.day)
-    before = _previous_close(listing)
-    difference, percent = change(bar.close, before)
+    closed_at = previous_close(bar.day, {before.day: before.close} if before else {}, listing.splits)
+    difference, percent = change(bar.close, closed_at)
     return Quote(
         symbol=listing.symbol,
         price=bar.close,
         open=bar.open,
         high=bar.high,
         low=bar.low,
-        previous_close=before,
+        previous_close=closed_at,
         change=difference,
         change_percent=percent,
         volume=bar.volume,
@@ -43,13 +65,16 @@ def from_newest_bar(listing: Listing, now: datetime) -> Quote:
         as_of=as_of,
         delayed_by_s=max(0.0, round((now - as_of).total_seconds(), 3)),
         source=listing.source,
-        stale=now - as_of > STALE_AFTER,
+        stale=is_stale(as_of, now),
         session="closed",
     )
 
 
-def _previous_close(listing: Listing) -> Decimal | None:
-    before = listing.previous
-    if before is None:
-        return None
-    return restated(before.close, of=before.day, on=listing.newest.day, splits=listing.splits)
+def retold(quote: Quote, *, fetched_at: datetime, now: datetime) -> Quote:
+    """Return a quote that was fetched at `fetched_at` as it has to be told at `now`."""
+    update = {
+        "delayed_by_s": round(quote.delayed_by_s + max(0.0, (now - fetched_at).total_seconds()), 3),
+        "stale": is_stale(quote.as_of, now),
+        "session": sessions.session_at(now),
+    }
+    return quote.model_copy(update=update)

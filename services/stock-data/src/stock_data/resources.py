@@ -14,7 +14,7 @@ from chassis.runtime import ServiceRuntime
 from contracts.topology import STOCK_DATA
 from stock_data import consumers, dataset
 from stock_data.board import Board
-from stock_data.catalogue import Catalogue
+from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.cached import CachedQuotes
@@ -22,9 +22,10 @@ from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import Provider
-from stock_data.replay.feed import Feed, Pace
+from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
 from stock_data.replay.leadership import Leadership
+from stock_data.replay.ticks import ReplaySpeed
 from stock_data.repository import Repository
 from stock_data.settings import StockDataSettings
 
@@ -42,16 +43,28 @@ class Resources:
         self._settings = settings
         self.runtime = ServiceRuntime(settings, service=STOCK_DATA, package="stock_data")
         self.repository = Repository(self.runtime.postgres)
-        self.catalogue = Catalogue()
+        self.index = InstrumentIndex()
         self.board = Board(stale_after_s=max(_STALE_AFTER_S, 3 / settings.replay_ticks_per_s))
         self._filled = asyncio.Event()
         self._alpaca = _alpaca(settings) if "alpaca" in settings.providers else None
-        self.market = Market(Failover([self._provider(name) for name in settings.providers]))
-        self.feed = self._feed()
+        embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.repository.bars)
+        available: dict[str, Provider] = {embedded.name: embedded}
+        if self._alpaca is not None:
+            available[self._alpaca.name] = CachedQuotes(
+                Guarded(self._alpaca), ttl_s=settings.quote_ttl_s, timeout_s=settings.alpaca_timeout_s
+            )
+        self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
+        self.feed = Feed(
+            ReplaySpeed(settings.replay_speed, settings.replay_ticks_per_s),
+            start_day=settings.replay_start_day,
+            read_days=self.repository.days,
+            board=self.board,
+            send=self.runtime.messaging.publisher.send,
+        )
         self.runtime.answer(consumers.answers(self.market))
         self.runtime.on_database(self._fill)
         if settings.replays:
-            follower = Follower(self.board, is_leading=lambda: self.feed.is_running)
+            follower = Follower(self.board, feed=self.feed)
             self.runtime.messaging.listen(follower.attach)
 
     @asynccontextmanager
@@ -63,7 +76,7 @@ class Resources:
                 # Closed last: the runtime ends the feed and the answers, which ask it.
                 stack.push_async_callback(self._alpaca.close)
             await stack.enter_async_context(self.runtime)
-            self.runtime.tasks.supervise("catalogue", self._refresh)
+            self.runtime.tasks.supervise("instrument index", self._refresh)
             if self._settings.replays:
                 self.runtime.tasks.supervise("replay", self._replay)
             yield
@@ -72,39 +85,27 @@ class Resources:
         """Before the first request: history is in the database, its newest bars are in memory."""
         data = await asyncio.to_thread(dataset.read)
         await self.repository.import_dataset(data)
-        self.catalogue.fill(await self.repository.listings())
+        self.index.fill(await self.repository.listings())
         self._filled.set()
 
     async def _replay(self) -> None:
         await self._filled.wait()
         # A broker that is there a moment after the database must not cost the first day its opening.
         await self.runtime.messaging.publisher.wait_connected(_BROKER_PATIENCE_S)
-        leadership = Leadership(self._settings.postgres_dsn.get_secret_value())
-        await leadership.lead(self.feed.run)
+        leadership = Leadership(
+            self._settings.postgres_dsn.get_secret_value(),
+            board=self.board,
+            start_day=self._settings.replay_start_day,
+        )
+        await leadership.run_while_leader(self.feed.run)
 
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(_REFRESH_EVERY_S)
             try:
-                self.catalogue.fill(await self.repository.listings())
+                self.index.fill(await self.repository.listings())
             except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("the catalogue stays as it is", reason=redaction.safe_message(error))
-
-    def _provider(self, name: str) -> Provider:
-        if name == "alpaca":
-            assert self._alpaca is not None
-            return CachedQuotes(
-                Guarded(self._alpaca),
-                ttl_s=self._settings.quote_ttl_s,
-                timeout_s=self._settings.alpaca_timeout_s,
-            )
-        return EmbeddedProvider(catalogue=self.catalogue, board=self.board, history=self.repository.bars)
-
-    def _feed(self) -> Feed:
-        settings = self._settings
-        pace = Pace(settings.replay_speed, settings.replay_ticks_per_s, settings.replay_start_day)
-        publisher = self.runtime.messaging.publisher
-        return Feed(pace, next_day=self.repository.next_day, board=self.board, send=publisher.send)
+                log.warning("the instruments could not be read again", reason=redaction.safe_message(error))
 
 
 def _alpaca(settings: StockDataSettings) -> AlpacaProvider:

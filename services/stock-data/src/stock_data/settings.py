@@ -8,12 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from chassis.settings import Settings
+from contracts.stocks import Day
 
 ProviderName = Literal["embedded", "alpaca"]
-
-
-def _split(text: object) -> object:
-    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
 
 
 def _needed_by_alpaca(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
@@ -22,7 +19,13 @@ def _needed_by_alpaca(value: SecretStr | None, info: ValidationInfo) -> SecretSt
     return value
 
 
-Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split), Field(min_length=1)]
+Providers = Annotated[
+    tuple[ProviderName, ...],
+    BeforeValidator(
+        lambda text: [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+    ),
+    Field(min_length=1),
+]
 AlpacaSecret = Annotated[SecretStr | None, AfterValidator(_needed_by_alpaca), Field(validate_default=True)]
 
 
@@ -33,11 +36,11 @@ class StockDataSettings(Settings):
 
     host: str = Field(
         default="127.0.0.1",
-        description="address of the internal HTTP door",
+        description="address of the internal HTTP listener",
         examples=["0.0.0.0"],  # noqa: S104
     )
     port: int = Field(
-        default=8081, ge=0, le=65535, description="port of the internal HTTP door", examples=["8081"]
+        default=8081, ge=0, le=65535, description="port of the internal HTTP listener", examples=["8081"]
     )
     providers: Providers = Field(
         default=("embedded",),
@@ -82,7 +85,7 @@ class StockDataSettings(Settings):
     replay_ticks_per_s: float = Field(
         default=1.0, gt=0, le=5_000, description="ticks a second of each replayed symbol", examples=["1"]
     )
-    replay_start_day: date = Field(
+    replay_start_day: Day = Field(
         default=date(2012, 5, 21),
         description="first day that is replayed; on the default one all five companies have a previous close",
         examples=["2000-03-01"],

@@ -1,4 +1,4 @@
-"""Ticker symbols: how they are written."""
+"""Ticker symbols and their spelling."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ _SYMBOL = re.compile(r"[A-Z0-9.^=-]{1,15}")
 
 
 def parse(text: str) -> str:
-    """`text` as a symbol in upper case. Raises `InvalidSymbol` when it cannot be one."""
+    """Return `text` as a symbol in upper case. Raise `InvalidSymbol` when it cannot be one."""
     symbol = text.upper()
     # Upper-casing may lengthen or change exotic letters, so the ASCII check comes first.
     if not text.isascii() or not _SYMBOL.fullmatch(symbol):
-        raise InvalidSymbol(
-            f"{text[:20]!r} is not a symbol: it has 1 to 15 letters, digits or the signs . ^ = -"
-        )
+        raise InvalidSymbol(f"{text[:20]!r} is not a symbol: use 1 to 15 ASCII letters, digits or . ^ = -")
     return symbol

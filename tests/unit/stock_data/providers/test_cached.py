@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from chassis.deadlines import Deadline
 from contracts.stocks import Instrument, Quote
-from stock_data.errors import QuotaExceeded, UpstreamDown
+from stock_data.errors import BadData, ProviderFailure, QuotaExceeded, UpstreamDown
 from stock_data.providers.cached import CachedQuotes
-from stock_data.providers.provider import BarsPage, BarsQuery, Found
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 
@@ -25,16 +25,18 @@ class Counting:
         self.asked: list[list[str]] = []
         self.error: Exception | None = None
         self.hangs = False
+        self.bad: dict[str, ProviderFailure] = {}
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         self.asked.append(list(symbols))
         if self.hangs:
             await asyncio.sleep(0.1)
         if self.error is not None:
             raise self.error
         price = Decimal(len(self.asked))
-        known = [symbol for symbol in symbols if symbol != "NOPE"]
-        return Found({s: Quote(symbol=s, price=price, as_of=NOW, source=self.name) for s in known})
+        known = [symbol for symbol in symbols if symbol not in {"NOPE", *self.bad}]
+        quotes = {s: Quote(symbol=s, price=price, as_of=NOW, source=self.name) for s in known}
+        return FoundQuotes(quotes, {s: error for s, error in self.bad.items() if s in symbols})
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         return BarsPage([], has_more=False, as_of=NOW)
@@ -44,10 +46,13 @@ class Counting:
 
 
 class Clock:
-    now = 1000.0
+    now = NOW
 
-    def __call__(self) -> float:
+    def __call__(self) -> datetime:
         return self.now
+
+    def pass_s(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ async def test_a_quote_is_asked_once_while_it_is_fresh(
     for _ in range(3):
         await cached.quotes(["A", "B"], Deadline.after(5))
     assert provider.asked == [["A", "B"]]
-    clock.now += 2.1
+    clock.pass_s(2.1)
     await cached.quotes(["A"], Deadline.after(5))
     assert provider.asked == [["A", "B"], ["A"]]
 
@@ -94,20 +99,43 @@ async def test_an_unknown_symbol_is_left_out(cached: CachedQuotes) -> None:
     assert set((await cached.quotes(["A", "NOPE"], Deadline.after(5))).quotes) == {"A"}
 
 
-async def test_a_failure_is_raised_and_not_kept(cached: CachedQuotes, provider: Counting) -> None:
+async def test_a_failure_is_told_for_each_symbol_and_not_kept(
+    cached: CachedQuotes, provider: Counting
+) -> None:
+    await cached.quotes(["B"], Deadline.after(5))
     provider.error = QuotaExceeded("used up")
-    with pytest.raises(QuotaExceeded):
-        await cached.quotes(["A"], Deadline.after(5))
+    found = await cached.quotes(["A", "B"], Deadline.after(5))
+    assert (set(found.quotes), found.errors) == ({"B"}, {"A": provider.error})
     provider.error = None
     assert (await cached.quotes(["A"], Deadline.after(5))).quotes
+
+
+async def test_a_bad_answer_of_one_symbol_leaves_the_others_alone(
+    cached: CachedQuotes, provider: Counting
+) -> None:
+    provider.bad["B"] = BadData("open and close must lie between low and high")
+    found = await cached.quotes(["A", "B", "NOPE"], Deadline.after(5))
+    assert (set(found.quotes), found.errors) == ({"A"}, provider.bad)
+
+
+async def test_a_kept_quote_tells_its_delay_and_staleness_of_now(provider: Counting, clock: Clock) -> None:
+    cached = CachedQuotes(provider, ttl_s=10**6, timeout_s=5, clock=clock)
+    first = (await cached.quotes(["A"], Deadline.after(5))).quotes["A"]
+    clock.pass_s(7.5)
+    later = (await cached.quotes(["A"], Deadline.after(5))).quotes["A"]
+    assert (first.delayed_by_s, later.delayed_by_s, later.stale) == (0, 7.5, False)
+    clock.pass_s(3 * 86_400)
+    assert (await cached.quotes(["A"], Deadline.after(5))).quotes["A"].stale
+    assert len(provider.asked) == 1
 
 
 async def test_a_shared_call_that_takes_too_long_is_an_outage(
     cached: CachedQuotes, provider: Counting
 ) -> None:
     provider.hangs = True
-    with pytest.raises(UpstreamDown, match="in time"):
-        await cached.quotes(["A"], Deadline.after(0.02))
+    found = await cached.quotes(["A"], Deadline.after(0.02))
+    assert isinstance(found.errors["A"], UpstreamDown)
+    assert "in time" in found.errors["A"].detail
 
 
 async def test_the_memory_is_bounded(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -7,11 +8,11 @@ import pytest
 
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
-from contracts.stocks import Quote
+from contracts.stocks import Quote, StreamPosition
 from stock_data.bars import DailyBar
 from stock_data.board import Board
-from stock_data.catalogue import Catalogue
 from stock_data.errors import UnknownSymbol, UpstreamDown
+from stock_data.instruments import InstrumentIndex
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.provider import BarsQuery
 from support.doubles.stock_history import daily, listing, split
@@ -41,8 +42,8 @@ class Bench:
             first_day=date(2012, 5, 15),
         )
         self.board = Board(stale_after_s=10)
-        self.catalogue = Catalogue()
-        self.catalogue.fill([acme])
+        self.index = InstrumentIndex()
+        self.index.fill([acme])
         self.history = History(
             daily("2012-05-15", "20", volume=100, adjusted="9.5"),
             daily("2012-05-16", "20", volume=100, adjusted="10"),
@@ -50,7 +51,7 @@ class Bench:
             acme.newest,
         )
         self.provider = EmbeddedProvider(
-            catalogue=self.catalogue, board=self.board, history=self.history, clock=lambda: NOW
+            index=self.index, board=self.board, history=self.history, clock=lambda: NOW
         )
 
 
@@ -60,7 +61,14 @@ def bench() -> Bench:
 
 
 async def test_the_feeds_last_value_is_the_quote(bench: Bench) -> None:
-    tick = Quote(symbol="ACME", price=Decimal("10.50"), as_of=NOW, source="replay", simulated=True)
+    tick = Quote(
+        symbol="ACME",
+        price=Decimal("10.50"),
+        as_of=NOW,
+        source="replay",
+        simulated=True,
+        stream=StreamPosition(epoch="1", offset=1),
+    )
     bench.board.put([tick])
     found = await bench.provider.quotes(["ACME"], SOON)
     assert found.quotes == {"ACME": tick}
@@ -103,6 +111,21 @@ async def test_a_full_page_says_that_there_is_more(bench: Bench) -> None:
     rest = await bench.provider.bars(BarsQuery("ACME", "raw", 1, start=date(2012, 5, 18)), SOON)
     assert [bar.c for bar in rest.data] == [11]
     assert not rest.has_more
+
+
+async def test_a_page_tells_the_days_of_the_history_and_the_bars_that_repeat_the_one_before(
+    bench: Bench,
+) -> None:
+    bench.history.bars = (bench.history.bars[0], replace(bench.history.bars[1], is_repeated=True))
+    page = await bench.provider.bars(BarsQuery("ACME", "all", 10), SOON)
+    assert page.repeated == [datetime(2012, 5, 16, tzinfo=UTC)]
+    assert (page.coverage.first, page.coverage.last) == (date(2012, 5, 15), date(2012, 5, 18))
+
+
+async def test_a_volume_keeps_its_fraction_through_a_split(bench: Bench) -> None:
+    bench.history.bars = (daily("2012-05-15", "20", volume=Decimal("100.25"), adjusted="9.5"),)
+    page = await bench.provider.bars(BarsQuery("ACME", "split", 10), SOON)
+    assert page.data[0].v == Decimal("200.5")
 
 
 async def test_history_is_stale_only_for_days_after_its_end(bench: Bench) -> None:

@@ -28,8 +28,8 @@ def soon() -> Deadline:
 
 async def test_the_first_provider_that_answers_counts() -> None:
     first, second = Scripted("first"), Scripted("second")
-    answered = await Failover([first, second]).quotes(["A"], soon())
-    assert (answered.source, answered.warnings) == ("first", [])
+    found = await Failover([first, second]).quotes(["A"], soon())
+    assert (found.quotes["A"].source, found.quotes["A"].warnings) == ("first", [])
     assert second.asked == 0
 
 
@@ -60,9 +60,24 @@ async def test_what_a_stand_in_does_not_know_the_provider_that_failed_may_know()
     first, second = Scripted("first", UpstreamDown("x")), Scripted("second", UnknownSymbol("ACME"))
     with pytest.raises(UpstreamDown):
         await Failover([first, second]).bars(QUERY, soon())
-    second.error = None
-    answered = await Failover([first, second]).quotes(["ACME"], soon())
-    assert isinstance(answered.failure, UpstreamDown)
+    found = await Failover([first, Scripted("second", knows=["IBM"])]).quotes(["ACME", "IBM"], soon())
+    assert (set(found.quotes), found.errors) == ({"IBM"}, {"ACME": first.error})
+
+
+async def test_only_the_symbols_that_failed_go_to_the_next_provider() -> None:
+    bad = BadData("x")
+    first, second = (
+        Scripted("first", knows=["A", "B"], bad={"C": bad, "D": bad}),
+        Scripted("second", knows=["C"]),
+    )
+    found = await Failover([first, second]).quotes(["A", "B", "C", "D", "E"], soon())
+    assert {s: (q.source, q.warnings) for s, q in found.quotes.items()} == {
+        "A": ("first", []),
+        "B": ("first", []),
+        "C": ("second", ["first: bad_data: x"]),
+    }
+    assert found.errors == {"D": bad}
+    assert second.symbols == ["C", "D"]
 
 
 async def test_when_all_fail_the_last_failure_is_the_answer() -> None:

@@ -1,4 +1,4 @@
-"""Counts what providers are asked and how it ended."""
+"""The metrics of calls to providers: how many, how they ended and how long they took."""
 
 from __future__ import annotations
 

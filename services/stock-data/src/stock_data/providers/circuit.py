@@ -1,4 +1,4 @@
-"""A provider's circuit: after certain failures it is left alone for a while instead of asked in vain."""
+"""A provider's circuit breaker: after certain failures the provider is not asked for a while."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PAUSES_S = {"auth": 60.0, "blocked": 60.0, "quota": 60.0}
 
 
 class Circuit:
-    """Remembers why a provider is left alone, and until when.
+    """Opens after a failure for a pause in which the provider is not asked.
 
-    A used-up quota closes it until the provider's own reset (a minute at most), a refused key or a block page
-    for a minute, and `threshold` failures to be reached in a row for five seconds.
+    A used-up quota opens it until the provider's own reset (a minute at most), a rejected key or a block
+    page for a minute, and `threshold` outages in a row for five seconds.
     """
 
     def __init__(self, *, threshold: int = 3, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,12 +33,12 @@ class Circuit:
             raise type(self._error)(self._error.detail, retry_after_s=left_s)
 
     def succeeded(self) -> None:
-        """The provider gave an answer."""
+        """Close the circuit after an answer."""
         self._downs = 0
         self._error = None
 
     def failed(self, error: ProviderFailure) -> None:
-        """The provider failed; the kind of failure says for how long it is left alone."""
+        """Open the circuit for as long as the kind of failure demands."""
         pause_s = _PAUSES_S.get(error.kind, 0.0)
         if error.kind == "quota" and error.retry_after_s is not None:
             pause_s = min(error.retry_after_s, _LONGEST_S)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from chassis.deadlines import Deadline
-from contracts.stocks import Instrument
+from contracts.stocks import Instrument, Quote
 from stock_data.errors import InvalidCursor, ProviderFailure, UnknownSymbol
-from stock_data.providers.provider import BarsPage, BarsQuery, Found, Provider
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
 
 A = TypeVar("A")
 
@@ -19,44 +20,64 @@ _SHARE_OF_DEADLINE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Answered(Generic[A]):
-    """An answer, the provider it came from, and a warning for each one that failed before it.
-
-    `failure` is the first of those: what a later provider does not know, it may have known.
-    """
+    """An answer, the provider it came from, and a warning for each provider that failed before it."""
 
     value: A
     source: str
     warnings: list[str] = field(default_factory=list)
-    failure: ProviderFailure | None = None
 
 
 class Failover:
     """Asks the first provider that can answer.
 
-    Every failure but an unknown symbol leads to the next provider. That includes refused credentials and
-    missing entitlement: callers get an answer with a warning, and the log says that somebody has to act.
+    Every failure but an unknown symbol leads to the next provider. That includes rejected credentials and
+    missing entitlement: callers get an answer with a warning, and the log asks the operator to act.
     """
 
     def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = providers
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Answered[Found]:
-        """The quotes of one provider for all `symbols`; raises the last failure when none answers."""
-        return await self._ask(lambda provider, until: provider.quotes(symbols, until), deadline)
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        """Return a quote or a failure for each known symbol; only symbols that failed go to the next
+        provider.
+
+        The quotes carry a warning for each provider that failed for them. A symbol that a later provider does
+        not know keeps its failure, because the provider that failed may know it.
+        """
+        quotes: dict[str, Quote] = {}
+        failures: dict[str, ProviderFailure] = {}
+        warnings: defaultdict[str, list[str]] = defaultdict(list)
+        left = list(symbols)
+        for number, provider in enumerate(self._providers, start=1):
+            if not left:
+                break
+            until = _until(deadline, is_last=number == len(self._providers))
+            try:
+                found = await provider.quotes(left, until)
+            except ProviderFailure as error:
+                found = FoundQuotes(errors=dict.fromkeys(left, error))
+            for symbol, quote in found.quotes.items():
+                update = {"warnings": [*warnings[symbol], *quote.warnings]}
+                quotes[symbol] = quote.model_copy(update=update) if warnings[symbol] else quote
+            for symbol, failure in found.errors.items():
+                failures[symbol] = failure
+                warnings[symbol].append(_warning(provider, failure))
+            left = [symbol for symbol in left if symbol in found.errors]
+        return FoundQuotes(quotes, {s: error for s, error in failures.items() if s not in quotes})
 
     async def bars(
         self, query: BarsQuery, deadline: Deadline, *, provider: str | None = None
     ) -> Answered[BarsPage]:
-        """A page of bars; with `provider` from that one alone, so that a series never mixes two sources."""
+        """Return a page of bars; with `provider`, from that one alone, so that a series has one source."""
         return await self._ask(lambda of, until: of.bars(query, until), deadline, only=provider)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> Answered[list[Instrument]]:
-        """Instruments of the first provider that answers."""
+        """Return the instruments of the first provider that answers."""
         return await self._ask(lambda provider, until: provider.search(q, limit, until), deadline)
 
     async def _ask(
         self,
-        question: Callable[[Provider, Deadline], Awaitable[A]],
+        request: Callable[[Provider, Deadline], Awaitable[A]],
         deadline: Deadline,
         *,
         only: str | None = None,
@@ -69,8 +90,8 @@ class Failover:
         for provider in chosen:
             is_last = provider is chosen[-1]
             try:
-                value = await question(provider, _until(deadline, is_last=is_last))
-                return Answered(value, provider.name, warnings, failure)
+                value = await request(provider, _until(deadline, is_last=is_last))
+                return Answered(value, provider.name, warnings)
             except UnknownSymbol:
                 if failure is not None:
                     raise failure from None
@@ -79,9 +100,13 @@ class Failover:
                 if is_last:
                     raise
                 failure = failure or error
-                warnings.append(f"{provider.name}: {error.kind}: {error.detail}")
+                warnings.append(_warning(provider, error))
         raise AssertionError("the last provider answers or raises")
 
 
 def _until(deadline: Deadline, *, is_last: bool) -> Deadline:
     return deadline if is_last else Deadline.after(deadline.remaining_s() * _SHARE_OF_DEADLINE)
+
+
+def _warning(provider: Provider, error: ProviderFailure) -> str:
+    return f"{provider.name}: {error.kind}: {error.detail}"

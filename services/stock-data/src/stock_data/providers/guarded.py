@@ -1,4 +1,4 @@
-"""The guard of an upstream: its circuit, the deadline of each call, and the log of its failures."""
+"""The guard of an upstream: its circuit breaker, the deadline of each call, and the log of its failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.stocks import Instrument
 from stock_data.errors import NotOffered, ProviderFailure, UnknownSymbol, UpstreamDown
 from stock_data.providers.calls import counted
 from stock_data.providers.circuit import Circuit
-from stock_data.providers.provider import BarsPage, BarsQuery, Found, Provider
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
 
 log = logging.get(__name__)
 
@@ -31,50 +31,54 @@ class Guarded:
         """The provider's own name."""
         return self._provider.name
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
-        """The provider's quotes."""
-        return await self._call("quotes", lambda: self._provider.quotes(symbols, deadline), deadline)
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        """Return the provider's quotes; failures of single symbols are logged and do not open the circuit."""
+        found = await self._call("quotes", lambda: self._provider.quotes(symbols, deadline), deadline)
+        if found.errors:
+            symbol, error = next(iter(found.errors.items()))
+            log.warning(
+                "the provider's answer for some symbols cannot be used",
+                provider=self.name,
+                symbols=sorted(found.errors)[:10],
+                first=f"{symbol}: {error.detail}",
+            )
+        return found
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
-        """The provider's bars."""
+        """Return the provider's bars."""
         return await self._call("bars", lambda: self._provider.bars(query, deadline), deadline)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
-        """The provider's search."""
+        """Return the provider's matches."""
         return await self._call("search", lambda: self._provider.search(q, limit, deadline), deadline)
 
     async def _call(self, call: str, ask: Callable[[], Awaitable[A]], deadline: Deadline) -> A:
-        self._require_closed(call)
-        try:
-            with counted(self.name, call):
-                value = await self._in_time(ask(), deadline)
-        except UnknownSymbol:
-            self._circuit.succeeded()
-            raise
-        except ProviderFailure as error:
-            self._circuit.failed(error)
-            self._report(call, error)
-            raise
-        self._circuit.succeeded()
-        return value
-
-    def _require_closed(self, call: str) -> None:
         try:
             self._circuit.require_closed()
         except ProviderFailure:
             metrics.PROVIDER_CALLS.labels(self.name, call, "skipped").inc()
             raise
+        try:
+            with counted(self.name, call):
+                value = await self._ask_in_time(ask, deadline)
+        except UnknownSymbol:
+            self._circuit.succeeded()
+            raise
+        except ProviderFailure as error:
+            self._circuit.failed(error)
+            if not isinstance(error, NotOffered):
+                # An operator has to correct the key or the plan; the other failures pass by themselves.
+                say = log.error if error.kind in ("auth", "entitlement") else log.warning
+                say("provider failed", provider=self.name, call=call, kind=error.kind, detail=error.detail)
+            raise
+        self._circuit.succeeded()
+        return value
 
-    async def _in_time(self, answer: Awaitable[A], deadline: Deadline) -> A:
+    async def _ask_in_time(self, ask: Callable[[], Awaitable[A]], deadline: Deadline) -> A:
+        """Return the answer, or raise `UpstreamDown` at the deadline, so that slowness is counted as a
+        failure."""
         try:
             async with asyncio.timeout(deadline.remaining_s()):
-                return await answer
+                return await ask()
         except TimeoutError as error:
             raise UpstreamDown(f"{self.name} did not answer in time.") from error
-
-    def _report(self, call: str, error: ProviderFailure) -> None:
-        if isinstance(error, NotOffered):
-            return
-        needs_somebody = error.kind in ("auth", "entitlement")
-        say = log.error if needs_somebody else log.warning
-        say("provider failed", provider=self.name, call=call, kind=error.kind, detail=error.detail)

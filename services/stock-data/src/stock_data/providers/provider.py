@@ -1,4 +1,4 @@
-"""What every provider can do, and what it gives back."""
+"""The protocol of a provider, and the shapes of its answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import date, datetime
 from typing import Protocol
 
 from chassis.deadlines import Deadline
-from contracts.stocks import Adjustment, Bar, Instrument, Quote
+from contracts.stocks import Adjustment, Bar, Coverage, Instrument, Quote
+from stock_data.errors import ProviderFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class BarsPage:
     """The bars found; `has_more` when the days after the last one hold further bars of the range.
 
     `as_of` is how far the provider's history goes; `stale` when the range asks for days after that.
+    `repeated` are the times of bars whose prices equal those of the one before.
     """
 
     data: list[Bar]
@@ -34,13 +36,19 @@ class BarsPage:
     as_of: datetime
     currency: str = "USD"
     stale: bool = False
+    repeated: list[datetime] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Quotes by symbol; what was asked for and is not here is not known to the provider."""
+class FoundQuotes:
+    """Quotes by symbol, and the failure of each symbol whose part of the answer could not be used.
+
+    A symbol that was asked for and is in neither is not known to the provider.
+    """
 
     quotes: Mapping[str, Quote] = field(default_factory=dict)
+    errors: Mapping[str, ProviderFailure] = field(default_factory=dict)
 
 
 class Provider(Protocol):
@@ -53,11 +61,11 @@ class Provider(Protocol):
     def name(self) -> str:
         """The word for `source`, metrics and warnings."""
 
-    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> Found:
-        """The newest quotes of `symbols`."""
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        """Return the newest quotes of `symbols`."""
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
-        """A page of bars. Raises `UnknownSymbol`."""
+        """Return a page of bars. Raise `UnknownSymbol`."""
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
-        """Instruments that match `q`, best first."""
+        """Return instruments that match `q`, best first."""

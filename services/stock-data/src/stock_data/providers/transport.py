@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from stock_data.errors import (
     BadData,
     Blocked,
     NotEntitled,
-    ProviderFailure,
     QuotaExceeded,
     UpstreamDown,
 )
 
 _MOST_BYTES = 8 << 20
+_MOST_ERROR_BYTES = 16 << 10
 _ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
@@ -31,11 +32,12 @@ _TEXT_LENGTH = 200
 _DEFAULT_RESET_S = 30.0
 
 
-class Refused(BadData):
-    """The upstream refuses this very question (400, 404, 422); the provider knows what that means."""
+class RequestRejected(BadData):
+    """The upstream rejects this request (400, 404, 422); only the provider's own code knows what that
+    means."""
 
     code = "provider-refused"
-    title = "The provider refuses the question"
+    title = "The provider rejects the request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +47,40 @@ class _Response:
     body: bytes
 
     @property
-    def is_page(self) -> bool:
-        """Whether this is a page for people instead of an answer."""
-        content_type = self.headers.get("content-type", "")
-        return "html" in content_type or self.body.lstrip()[:1] == b"<"
-
-    @property
     def message(self) -> str:
-        """What the upstream says of the error."""
+        """The upstream's own description of the error."""
         try:
-            found = json.loads(self.body)
-        except ValueError:
+            found = json.loads(self.body[:_MOST_ERROR_BYTES])
+        except (ValueError, RecursionError):
             return f"status {self.status}"
         text = found.get("message") if isinstance(found, dict) else None
-        # Some repeat the key that they refuse.
+        # Some repeat the key that they reject.
         return redaction.text(str(text or f"status {self.status}"))[:_TEXT_LENGTH]
+
+    @property
+    def reset_s(self) -> float:
+        """Seconds until the rate limit resets, as the upstream tells it where it tells a number."""
+        try:
+            left_s = float(self.headers["x-ratelimit-reset"]) - time.time()
+        except (KeyError, ValueError):
+            return _DEFAULT_RESET_S
+        return max(1.0, left_s) if math.isfinite(left_s) else _DEFAULT_RESET_S
+
+    def require_success(self, name: str) -> None:
+        """Raise the `ProviderFailure` that any status but 200 and any body but JSON stands for."""
+        if self.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise UpstreamDown(f"{name} fails with status {self.status}.")
+        is_page = "html" in self.headers.get("content-type", "") or self.body.lstrip()[:1] == b"<"
+        if is_page or httpx.codes.is_redirect(self.status):
+            raise Blocked(f"{name} answers with an HTML page or a redirect (status {self.status}).")
+        if self.status == httpx.codes.OK:
+            return
+        said = f"{name} says: {self.message}"
+        if self.status == httpx.codes.TOO_MANY_REQUESTS:
+            raise QuotaExceeded(said, retry_after_s=self.reset_s)
+        if self.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise (NotEntitled if "subscription" in self.message.lower() else AuthFailed)(said)
+        raise RequestRejected(said)
 
 
 class Transport:
@@ -84,9 +105,9 @@ class Transport:
         await self._client.aclose()
 
     async def get(self, path: str, query: Mapping[str, str], deadline: Deadline) -> bytes:
-        """The body of a good answer.
+        """Return the body of a successful answer.
 
-        Raises a `ProviderFailure`; those of the kind `upstream_down` come after up to three attempts.
+        Raise a `ProviderFailure`; one of the kind `upstream_down` comes after up to three attempts.
         """
         attempts = stamina.retry_context(
             on=UpstreamDown,
@@ -99,7 +120,8 @@ class Transport:
         async for attempt in attempts:
             with attempt:
                 response = await self._attempt(path, query, deadline)
-                return self._body(response)
+                response.require_success(self._name)
+                return response.body
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(self, path: str, query: Mapping[str, str], deadline: Deadline) -> _Response:
@@ -120,37 +142,8 @@ class Transport:
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > _MOST_BYTES:
-                    raise BadData(f"{self._name} answers with more than {_MOST_BYTES} bytes.")
-        self._note_quota(response.headers)
-        return _Response(response.status_code, response.headers, bytes(body))
-
-    def _note_quota(self, headers: Mapping[str, str]) -> None:
-        remaining = headers.get("x-ratelimit-remaining", "")
+                    raise BadData(f"The answer of {self._name} is longer than {_MOST_BYTES} bytes.")
+        remaining = response.headers.get("x-ratelimit-remaining", "")
         if remaining.isascii() and remaining.isdigit():
             metrics.PROVIDER_QUOTA.labels(self._name).set(int(remaining))
-
-    def _body(self, response: _Response) -> bytes:
-        status = response.status
-        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise UpstreamDown(f"{self._name} fails with status {status}.")
-        if response.is_page or httpx.codes.is_redirect(status):
-            raise Blocked(f"{self._name} answers with a page for people (status {status}).")
-        if status != httpx.codes.OK:
-            raise self._refusal(response)
-        return response.body
-
-    def _refusal(self, response: _Response) -> ProviderFailure:
-        said = f"{self._name} says: {response.message}"
-        if response.status == httpx.codes.TOO_MANY_REQUESTS:
-            return QuotaExceeded(said, retry_after_s=_until_reset_s(response.headers))
-        if response.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            return (NotEntitled if "subscription" in response.message.lower() else AuthFailed)(said)
-        return Refused(said)
-
-
-def _until_reset_s(headers: Mapping[str, str]) -> float:
-    """Seconds until the quota is filled again, by the upstream's own word where it makes sense."""
-    try:
-        return max(1.0, float(headers["x-ratelimit-reset"]) - time.time())
-    except (KeyError, ValueError):
-        return _DEFAULT_RESET_S
+        return _Response(response.status_code, response.headers, bytes(body))

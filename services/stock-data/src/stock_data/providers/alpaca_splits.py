@@ -1,0 +1,91 @@
+"""Splits from Alpaca's corporate actions, without which a close of the day before says nothing of a
+change."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from chassis import logging
+from chassis.deadlines import Deadline
+from stock_data import sessions
+from stock_data.bars import Split
+from stock_data.errors import BadData, ProviderFailure
+from stock_data.providers import alpaca_payloads
+from stock_data.providers.transport import Transport
+
+log = logging.get(__name__)
+
+# A split may be entered on its own day only.
+_KEPT_S = 3600.0
+_PAUSE_AFTER_FAILURE_S = 30.0
+_MOST_SYMBOLS = 20_000
+_MOST_PAGES = 10
+_SHARE_OF_DEADLINE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    day: date
+    until: float
+    splits: tuple[Split, ...]
+
+
+class AlpacaSplits:
+    """Splits by symbol and day of trading, each asked once an hour at most."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._paused_until = 0.0
+
+    async def between_sessions(
+        self, days: Mapping[str, date], deadline: Deadline
+    ) -> Mapping[str, tuple[Split, ...]]:
+        """Return, for each symbol of `days`, the splits since the session before its day.
+
+        A symbol is left out when Alpaca does not tell: its quote goes on, but without a change.
+        """
+        now = time.monotonic()
+        missing = {s: day for s, day in days.items() if self._fresh(s, day, now) is None}
+        if missing and now >= self._paused_until:
+            try:
+                found = await self._ask(missing, Deadline.after(deadline.remaining_s() * _SHARE_OF_DEADLINE))
+            except ProviderFailure as error:
+                self._paused_until = now + _PAUSE_AFTER_FAILURE_S
+                log.warning("quotes have no change: no splits", kind=error.kind, detail=error.detail)
+            else:
+                for symbol, day in missing.items():
+                    self._kept[symbol] = _Kept(day, now + _KEPT_S, tuple(found[symbol]))
+                    self._kept.move_to_end(symbol)
+            while len(self._kept) > _MOST_SYMBOLS:
+                self._kept.popitem(last=False)
+        kept = {symbol: self._fresh(symbol, day, now) for symbol, day in days.items()}
+        return {symbol: each.splits for symbol, each in kept.items() if each is not None}
+
+    def _fresh(self, symbol: str, day: date, now: float) -> _Kept | None:
+        kept = self._kept.get(symbol)
+        return kept if kept is not None and kept.day == day and now < kept.until else None
+
+    async def _ask(self, days: Mapping[str, date], deadline: Deadline) -> defaultdict[str, list[Split]]:
+        query = {
+            "symbols": ",".join(days),
+            "types": "forward_split,reverse_split",
+            "start": sessions.session_before(min(days.values())).isoformat(),
+            "end": max(days.values()).isoformat(),
+            "limit": "1000",
+        }
+        found: defaultdict[str, list[Split]] = defaultdict(list)
+        for _ in range(_MOST_PAGES):
+            body = await self._transport.get("/v1/corporate-actions", query, deadline)
+            page = alpaca_payloads.parse(alpaca_payloads.ACTIONS, body)
+            actions = page.corporate_actions
+            for each in (*actions.forward_splits, *actions.reverse_splits):
+                found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))
+            if page.next_page_token is None:
+                return found
+            query["page_token"] = page.next_page_token
+        raise BadData("Alpaca's pages of corporate actions do not come to an end.")
