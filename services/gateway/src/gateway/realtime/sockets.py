@@ -11,6 +11,7 @@ from quart import Quart, websocket
 
 from chassis import logging, metrics
 from chassis.errors import Overloaded, ServiceError, Unauthenticated
+from chassis.http1.admission import mark_authenticated
 from gateway.http.endpoint import Api, token
 from gateway.http.principal import Principal
 from gateway.realtime.channels import Channels
@@ -71,7 +72,14 @@ def register(app: Quart, api: Api, channels: Channels, *, limit: ConnectionLimit
 async def _serve(api: Api, channels: Channels, buffer_bytes: int) -> None:
     principal = await _principal_of_upgrade(api)
     await websocket.accept()
-    session = Session(channels, api.keyring.authenticate, principal=principal, buffer_bytes=buffer_bytes)
+    scope = websocket.scope
+
+    async def authenticate(key: str | None) -> Principal:
+        found = await api.keyring.authenticate(key)
+        mark_authenticated(scope)
+        return found
+
+    session = Session(channels, authenticate, principal=principal, buffer_bytes=buffer_bytes)
     parts = (_read(session), _write(session), _guard(session), _watch(session, api))
     await _run(*parts, release=session.close)
 
