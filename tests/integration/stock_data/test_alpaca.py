@@ -463,6 +463,23 @@ async def test_without_the_splits_a_quote_has_no_change_and_says_why(
     assert len(upstream.seen) == asked + 1
 
 
+@pytest.mark.parametrize(
+    ("broken", "known"),
+    [
+        ({"symbol": "IBM", "ex_date": "2024-01-03", "new_rate": 0, "old_rate": 1}, {"AAPL"}),
+        ({"new_rate": 2}, set()),
+    ],
+)
+async def test_a_split_that_cannot_be_read_costs_the_change_of_its_symbol(
+    provider: AlpacaProvider, upstream: AlpacaDouble, broken: dict[str, Any], known: set[str]
+) -> None:
+    splits = [broken, double.split("AAPL", "2024-01-03", 2)]
+    upstream.actions_answer = answer_json({"corporate_actions": {"forward_splits": splits}})
+    quotes = (await provider.quotes(["AAPL", "IBM"], soon())).quotes
+    assert {symbol for symbol, quote in quotes.items() if quote.change is not None} == known
+    assert len(quotes) == 2
+
+
 async def test_a_close_that_is_not_of_the_session_before_is_not_compared_with(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:

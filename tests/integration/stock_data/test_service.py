@@ -232,6 +232,21 @@ async def test_a_restart_goes_on_from_the_position_that_was_saved(
     assert timedelta(days=-4) <= replayed_moment(ticks[0]) - last <= timedelta(days=4)
 
 
+async def test_a_restarted_service_tells_the_last_quotes_of_the_replay_before_its_first_tick(
+    bench: StockStack, ticks: list[Quote]
+) -> None:
+    async with bench.running(replay_enabled=True, **DAYS_OF_A_SECOND):
+        await until(lambda: len(replayed_days(ticks)) >= 2)
+    last = replayed_moment(ticks[-1])
+    leader = await asyncpg.connect(bench.dsn)
+    await leader.execute(f"SELECT pg_advisory_lock({leadership.LOCK})")
+    await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
+    quote = (await (await bench.client()).quotes("AAPL")).quotes[0]
+    assert (quote.source, quote.stream and quote.stream.offset) == ("replay", 0)
+    assert timedelta(0) <= last - replayed_moment(quote) <= timedelta(days=4)
+    await leader.close()
+
+
 async def test_the_feed_outlives_the_loss_of_its_lock(bench: StockStack, ticks: list[Quote]) -> None:
     await bench.run(replay_enabled=True, **DAYS_OF_A_SECOND)
     await until(lambda: ticks)

@@ -12,7 +12,9 @@ from chassis import logging, metrics, queries
 from chassis.postgres import Connection, Postgres
 from stock_data import dataset, quotes
 from stock_data.bars import DailyBar, Listing, Split
+from stock_data.board import ReplayPosition
 from stock_data.dataset import Dataset
+from stock_data.replay.leadership import Term
 from stock_data.replay.ticks import ReplayBar
 
 log = logging.get(__name__)
@@ -68,6 +70,14 @@ class Repository:
             before = quotes.previous_close(row["day"], closes, splits.get(row["symbol"], ()))
             bars.append(ReplayBar(row["symbol"], row["currency"], _bar(row), before))
         return [list(group) for _, group in groupby(bars, key=lambda each: each.bar.day)]
+
+    async def last_term(self, start_day: date) -> Term | None:
+        """Return the last leader's number and position, if it replayed from `start_day`."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(SQL["select_replay"], start_day)
+        if row is None:
+            return None
+        return Term(row["term"], ReplayPosition(row["replayed"], row["shown_at"]))
 
     async def import_dataset(self, data: Dataset) -> int:
         """Bring the embedded history into the database once, and return how many bars were written."""

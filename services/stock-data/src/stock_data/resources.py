@@ -86,6 +86,10 @@ class Resources:
         data = await asyncio.to_thread(dataset.read)
         await self.repository.import_dataset(data)
         self.index.fill(await self.repository.listings())
+        if self._settings.replays:
+            last = await self.repository.last_term(self._settings.replay_start_day)
+            if last is not None:
+                await self.feed.restore(last)
         self._filled.set()
 
     async def _replay(self) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -77,6 +77,11 @@ async def playing(feed: Feed, term: Term = Term(7, None)) -> AsyncIterator[None]
 
 def feed_of(wire: Wire, board: Board, speed: ReplaySpeed = QUICK, *, start_day: date = START) -> Feed:
     return Feed(speed, start_day=start_day, read_days=read_days, board=board, send=wire.send)
+
+
+def positions(board: Board) -> list[int]:
+    quote = board.get("ACME", datetime.now(UTC))
+    return [quote.stream.offset] if quote and quote.stream else []
 
 
 def replayed_days(wire: Wire) -> list[int]:
@@ -169,6 +174,36 @@ async def test_a_new_term_goes_on_where_the_last_one_was(wire: Wire, board: Boar
     shown = [quote.replayed for quote in [*ticked, *wire.quotes]]
     assert shown[whole:] == shown[: len(shown) - whole]
     assert len(set(shown[:whole])) == whole
+
+
+async def test_until_the_first_tick_the_last_quotes_that_were_shown_are_told(
+    wire: Wire, board: Board
+) -> None:
+    async with playing(feed_of(wire, board)):
+        await until(lambda: len(wire.quotes) >= TICKS_PER_DAY + 5)
+    last, fresh = wire.quotes[-1], Board(stale_after_s=10)
+    assert last.replayed is not None
+    shown_at = datetime(2026, 1, 5, 15, tzinfo=UTC)
+    await feed_of(wire, fresh).restore(Term(7, ReplayPosition(last.replayed, shown_at)))
+    told = fresh.get("ACME", shown_at + timedelta(hours=1))
+    assert told is not None
+    assert (told.price, told.replayed, told.stale) == (last.price, last.replayed, True)
+    assert fresh.position == ReplayPosition(last.replayed, shown_at)
+    fresh.put([last.model_copy(update={"stream": StreamPosition(epoch="7", offset=1)})])
+    assert positions(fresh) == [1]
+
+
+async def test_a_place_that_takes_too_long_to_find_is_left_for_the_next_day(
+    wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stock_data.replay.feed._MOST_SKIPPED", 3)
+    noon = ReplayPosition(datetime(2012, 5, 21, 16, tzinfo=UTC), datetime.now(UTC))
+    feed = feed_of(wire, board)
+    await feed.restore(Term(6, noon))
+    assert board.position is None
+    async with playing(feed, Term(7, noon)):
+        await until(lambda: wire.quotes)
+    assert replayed_days(wire)[0] == 22
 
 
 async def test_the_feed_ends_when_it_hears_a_later_leader(wire: Wire, board: Board) -> None:

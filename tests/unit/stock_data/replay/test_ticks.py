@@ -54,13 +54,13 @@ def test_the_last_quote_of_the_day_is_its_bar() -> None:
 
 
 @pytest.mark.parametrize("shown", range(1, 15))
-def test_a_day_goes_on_after_the_moment_that_was_shown_last(shown: int) -> None:
+async def test_a_day_goes_on_after_the_moment_that_was_shown_last(shown: int) -> None:
     whole = [step[0] for step in day(APPLE, count=14).quotes(Offsets("7"))]
     moment = whole[shown - 1].replayed
     assert moment is not None
     rest = day(APPLE, count=14)
     assert rest.steps_until(moment) == shown
-    rest.skip(rest.steps_until(moment))
+    await rest.skip(rest.steps_until(moment))
     found = [step[0] for step in rest.quotes(Offsets("8"))]
     assert [each.price for each in found] == [each.price for each in whole[shown:]]
     assert [each.replayed for each in found] == [each.replayed for each in whole[shown:]]

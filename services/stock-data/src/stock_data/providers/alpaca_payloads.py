@@ -33,9 +33,10 @@ Time = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An element of an answer that does not have the documented shape, and what is wrong with it."""
+    """An element of an answer without the documented shape: what is wrong, and the symbol that it names."""
 
     reason: str
+    symbol: str | None = None
 
 
 def _describe(error: ValidationError) -> str:
@@ -49,7 +50,8 @@ def _judge(value: Any, validate: Callable[[Any], Any]) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        return Malformed(_describe(error))
+        named = value.get("symbol") if isinstance(value, dict) else None
+        return Malformed(_describe(error), named if isinstance(named, str) else None)
 
 
 def parse(adapter: TypeAdapter[P], body: bytes) -> P:
@@ -121,11 +123,15 @@ class AlpacaSplit(_Payload):
     old_rate: Positive
 
 
+# The validator stands for every type of the union, so the members beside the payload are for readers only.
+JudgedSplit = Annotated[AlpacaSplit | Malformed, WrapValidator(_judge)]
+
+
 class AlpacaActions(_Payload):
     """The splits of a page of corporate actions; other kinds are not asked for."""
 
-    forward_splits: list[AlpacaSplit] = Field(default_factory=list)
-    reverse_splits: list[AlpacaSplit] = Field(default_factory=list)
+    forward_splits: list[JudgedSplit] = Field(default_factory=list)
+    reverse_splits: list[JudgedSplit] = Field(default_factory=list)
 
 
 class AlpacaActionsPage(_Payload):
@@ -135,7 +141,6 @@ class AlpacaActionsPage(_Payload):
     next_page_token: str | None = None
 
 
-# The validator stands for every type of the union, so the members beside the snapshot are for readers only.
 SNAPSHOTS = TypeAdapter(dict[str, Annotated[AlpacaSnapshot | Malformed | None, WrapValidator(_judge)]])
 BARS = TypeAdapter(AlpacaBars)
 ACTIONS = TypeAdapter(AlpacaActionsPage)

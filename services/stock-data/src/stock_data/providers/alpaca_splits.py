@@ -4,7 +4,7 @@ change."""
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +15,7 @@ from stock_data import sessions
 from stock_data.bars import Split
 from stock_data.errors import BadData, ProviderFailure
 from stock_data.providers import alpaca_payloads
+from stock_data.providers.alpaca_payloads import Malformed
 from stock_data.providers.transport import Transport
 
 log = logging.get(__name__)
@@ -58,8 +59,8 @@ class AlpacaSplits:
                 self._paused_until = now + _PAUSE_AFTER_FAILURE_S
                 log.warning("quotes have no change: no splits", kind=error.kind, detail=error.detail)
             else:
-                for symbol, day in missing.items():
-                    self._kept[symbol] = _Kept(day, now + _KEPT_S, tuple(found[symbol]))
+                for symbol, splits in found.items():
+                    self._kept[symbol] = _Kept(missing[symbol], now + _KEPT_S, tuple(splits))
                     self._kept.move_to_end(symbol)
             while len(self._kept) > _MOST_SYMBOLS:
                 self._kept.popitem(last=False)
@@ -70,7 +71,7 @@ class AlpacaSplits:
         kept = self._kept.get(symbol)
         return kept if kept is not None and kept.day == day and now < kept.until else None
 
-    async def _ask(self, days: Mapping[str, date], deadline: Deadline) -> defaultdict[str, list[Split]]:
+    async def _ask(self, days: Mapping[str, date], deadline: Deadline) -> dict[str, list[Split]]:
         query = {
             "symbols": ",".join(days),
             "types": "forward_split,reverse_split",
@@ -78,13 +79,18 @@ class AlpacaSplits:
             "end": max(days.values()).isoformat(),
             "limit": "1000",
         }
-        found: defaultdict[str, list[Split]] = defaultdict(list)
+        found: dict[str, list[Split]] = {symbol: [] for symbol in days}
         for _ in range(_MOST_PAGES):
             body = await self._transport.get("/v1/corporate-actions", query, deadline)
             page = alpaca_payloads.parse(alpaca_payloads.ACTIONS, body)
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
-                found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))
+                if isinstance(each, Malformed):
+                    if each.symbol is None:
+                        raise BadData(each.reason)
+                    found.pop(each.symbol, None)
+                elif each.symbol in found:
+                    found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))
             if page.next_page_token is None:
                 return found
             query["page_token"] = page.next_page_token

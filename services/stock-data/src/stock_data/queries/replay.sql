@@ -17,3 +17,6 @@ RETURNING term, replayed, shown_at, is_same_replay;
 -- How far the leader of a term has come; nothing when a later term has begun.
 UPDATE replay SET replayed = coalesce($2, replayed), shown_at = coalesce($3, shown_at) WHERE term = $1
 RETURNING true;
+
+-- name: select_replay
+SELECT term, replayed, shown_at FROM replay WHERE start_day = $1 AND replayed IS NOT NULL;

@@ -11,7 +11,7 @@ from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.errors import Unavailable
 from contracts import topology
-from contracts.stocks import Quote, QuotesTicked
+from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data import sessions
 from stock_data.board import Board
 from stock_data.replay.coming_days import ComingDays, ReadDays
@@ -27,7 +27,8 @@ _SHORTEST_SLEEP_S = 0.01
 _MOST_BEHIND_S = 1.0
 _SEND_TIMEOUT_S = 1.0
 _MESSAGE_QUOTES = 500
-_SKIPPED_AT_ONCE = 5_000
+# To find the place in a day with more steps before it would take too long: the rest of that day is left out.
+_MOST_SKIPPED = 100_000
 
 
 class Feed:
@@ -63,14 +64,33 @@ class Feed:
                 day = ReplayedDay(await days.next(), self._speed)
                 shown = day.steps_until(position.replayed) if position else 0
                 position = None
-                for start in range(0, shown, _SKIPPED_AT_ONCE):
-                    await asyncio.to_thread(day.skip, min(_SKIPPED_AT_ONCE, shown - start))
-                leads = await self._play(day, offsets)
+                if shown <= _MOST_SKIPPED:
+                    await day.skip(shown)
+                    leads = await self._play(day, offsets)
             log.warning("another replica feeds now", epoch=self._board.epoch)
         finally:
             self.epoch = None
             metrics.FEED_RUNNING.set(0)
             await days.close()
+
+    async def restore(self, term: Term) -> None:
+        """Put the quotes that the last leader showed on the board, to answer from until the first tick.
+
+        Without them, quotes would come from the newest bars for that moment, which may be years later. Their
+        offset is 0, so that every tick follows them.
+        """
+        position = term.position
+        if position is None:
+            return
+        days = await self._read_days(sessions.day_of(position.replayed), 1)
+        day = ReplayedDay(days[0], self._speed) if days else None
+        shown = day.steps_until(position.replayed) if day else 0
+        if day is None or not 0 < shown <= _MOST_SKIPPED:
+            return
+        await day.skip(shown - 1)
+        update = {"as_of": position.shown_at, "stream": StreamPosition(epoch=str(term.number), offset=0)}
+        last_shown = next(day.quotes(Offsets(str(term.number))))
+        self._board.put(quote.model_copy(update=update) for quote in last_shown)
 
     async def _play(self, day: ReplayedDay, offsets: Offsets) -> bool:
         """Play the steps of `day` that are left; return False as soon as a later leader has been heard."""

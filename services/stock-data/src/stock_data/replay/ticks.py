@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,8 @@ from stock_data.bars import DailyBar
 from stock_data.replay.paths import FEWEST_TICKS, Tick, path
 
 SOURCE = "replay"
+
+_SKIPPED_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,12 @@ class ReplayedDay:
         part = (moment - self._opening) / self._length
         return max(0, min(self.count, round(part * (self.count - 1)) + 1))
 
-    def skip(self, steps: int) -> None:
-        """Pass over the next `steps` steps. It takes some microseconds for each symbol and step."""
-        for _ in islice(self._ticks, steps):
-            pass
+    async def skip(self, steps: int) -> None:
+        """Pass over the next `steps` steps, off the loop: each takes some microseconds for each symbol."""
+        while steps > 0:
+            part = islice(self._ticks, min(steps, _SKIPPED_AT_ONCE))
+            await asyncio.to_thread(deque, part, maxlen=0)
+            steps -= _SKIPPED_AT_ONCE
 
     def quotes(self, offsets: Offsets) -> Iterator[list[Quote]]:
         """Yield the quotes of each step that is left."""
