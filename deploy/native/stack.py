@@ -11,7 +11,7 @@ from pathlib import Path
 
 from native import supervisor
 from native.directories import RunDirectory
-from native.mailbox import Mailbox
+from native.mailbox import MailboxServer
 from native.memcached import Memcached
 from native.ports import HOST, Ports
 from native.postgres import Postgres
@@ -50,9 +50,9 @@ class Blueprint:
         return Memcached(self.run, self.ports)
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> MailboxServer:
         """Where the mail of the stack arrives."""
-        return Mailbox(self.run, self.ports)
+        return MailboxServer(self.run, self.ports)
 
     @property
     def prometheus(self) -> Prometheus:
@@ -123,7 +123,7 @@ class Stack:
         return self.blueprint.memcached
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> MailboxServer:
         """The mailbox: `url`, `smtp`."""
         return self.blueprint.mailbox
 

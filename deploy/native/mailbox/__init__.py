@@ -3,6 +3,6 @@
 It answers the part of Mailpit's REST API that tests and the demo use, so both run against either.
 """
 
-from native.mailbox.server import Mailbox, start
+from native.mailbox.server import MailboxServer, start
 
-__all__ = ["Mailbox", "start"]
+__all__ = ["MailboxServer", "start"]

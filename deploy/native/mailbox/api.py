@@ -45,15 +45,15 @@ def _routes(store: Store) -> list[Route]:
         ("/api/v1/info", api.info),
         ("/api/v1/messages", api.messages),
         ("/api/v1/search", api.search),
-        ("/api/v1/message/{id}", api.message),
-        ("/api/v1/message/{id}/headers", api.headers),
         ("/api/v1/message/{id}/raw", api.raw),
-        ("/api/v1/message/{id}/part/{part:int}", api.part),
     ]
     routes = [Route(path, _asynchronous(answer)) for path, answer in get]
     return [
         Route("/api/v1/messages", api.delete, methods=["DELETE"]),
         Route("/api/v1/search", _asynchronous(api.delete_found), methods=["DELETE"]),
+        Route("/api/v1/message/{id}", api.message),
+        Route("/api/v1/message/{id}/headers", api.headers),
+        Route("/api/v1/message/{id}/part/{part:int}", api.part),
         *routes,
     ]
 
@@ -76,24 +76,26 @@ class Api:
         """Answer a page of what matches `query`."""
         return self._listing(request, self._store.search(_query(request)))
 
-    def message(self, request: Request) -> Response:
+    async def message(self, request: Request) -> Response:
         """Answer one message."""
-        return JSONResponse(self._wanted(request).detail())
+        # Reading a mail may take long, and needs nothing of the store.
+        return JSONResponse(await asyncio.to_thread(self._wanted(request).detail))
 
-    def headers(self, request: Request) -> Response:
+    async def headers(self, request: Request) -> Response:
         """Answer the headers of one message."""
-        return JSONResponse(self._wanted(request).headers())
+        return JSONResponse(await asyncio.to_thread(self._wanted(request).headers))
 
     def raw(self, request: Request) -> Response:
         """Answer one message as it came in."""
         return Response(self._wanted(request).raw, media_type="text/plain; charset=utf-8", headers=_INERT)
 
-    def part(self, request: Request) -> Response:
-        """Answer one attachment."""
-        found = self._wanted(request).attachment(request.path_params["part"])
+    async def part(self, request: Request) -> Response:
+        """Answer one attachment or inline part, with its original bytes."""
+        found = await asyncio.to_thread(self._wanted(request).file, request.path_params["part"])
         if found is None:
             raise HTTPException(404, "part not found")
-        return Response(found[1], media_type=found[0], headers=_INERT | {"Content-Disposition": "attachment"})
+        headers = _INERT | {"Content-Disposition": "attachment"}
+        return Response(found.content, media_type=found.content_type, headers=headers)
 
     async def delete(self, request: Request) -> Response:
         """Forget the messages named in the body, or all without a body."""

@@ -1,4 +1,4 @@
-"""Received messages, read lazily and kept within bounds, in the shapes of Mailpit's API."""
+"""Received messages in the shapes of Mailpit's API, and the store that keeps them within bounds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email import message_from_bytes
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import default
 from functools import cached_property
 from typing import Any
+
+from native.mailbox.reading import File, ReadMail, decoded
 
 Json = dict[str, Any]
 
@@ -35,57 +33,56 @@ class Received:
     @cached_property
     def summary(self) -> Json:
         """The entry of the list, as Mailpit's `MessageSummary`."""
-        mail = self.parsed()
-        snippet = " ".join(_body(mail, "plain").split())
+        mail = ReadMail(self.raw)
         return self._heads(mail) | {
             "Read": False,
             "Created": self.created.isoformat().replace("+00:00", "Z"),
-            "Attachments": sum(1 for _ in mail.iter_attachments()),
-            "Snippet": snippet[:_SNIPPET_LENGTH],
+            "Attachments": sum(not file.is_inline for file in mail.files()),
+            "Snippet": " ".join(mail.text()[: 4 * _SNIPPET_LENGTH].split())[:_SNIPPET_LENGTH],
         }
 
     def detail(self) -> Json:
         """Return the whole message, as Mailpit's `Message`."""
-        mail = self.parsed()
+        mail = ReadMail(self.raw)
+        files = list(mail.files())
+        unsubscribe = mail.header("List-Unsubscribe")
         return self._heads(mail) | {
-            "Date": _date(mail, self.created),
-            "ReturnPath": self.sender,
-            "Text": _body(mail, "plain"),
-            "HTML": _body(mail, "html"),
-            "ListUnsubscribe": _unsubscribe(mail),
-            "Inline": [],
-            "Attachments": [_attachment(part, number) for number, part in enumerate(mail.iter_attachments())],
+            "Date": (mail.date() or self.created).isoformat().replace("+00:00", "Z"),
+            "ReturnPath": _shown(self.sender),
+            "Text": mail.text(),
+            "HTML": mail.html(),
+            "ListUnsubscribe": {
+                "Header": unsubscribe,
+                "HeaderPost": mail.header("List-Unsubscribe-Post"),
+                "Links": [part.strip(" <>") for part in unsubscribe.split(",") if part.strip()],
+                "Errors": "",
+            },
+            "Inline": [_attachment(file) for file in files if file.is_inline],
+            "Attachments": [_attachment(file) for file in files if not file.is_inline],
         }
 
     def headers(self) -> dict[str, list[str]]:
         """Return every header with all its values."""
-        mail = self.parsed()
-        return {name: [str(value) for value in mail.get_all(name, [])] for name in mail}
+        return ReadMail(self.raw).headers()
 
-    def attachment(self, number: int) -> tuple[str, bytes] | None:
-        """Return content type and content of one attachment."""
-        for index, part in enumerate(self.parsed().iter_attachments()):
-            if index == number and isinstance(part, EmailMessage):
-                return part.get_content_type(), _content(part)
-        return None
+    def file(self, number: int) -> File | None:
+        """Return the attachment or inline part with that number."""
+        return next((file for file in ReadMail(self.raw).files() if file.number == number), None)
 
-    def parsed(self) -> EmailMessage:
-        """Return the message as an object; reading is left to whoever looks, not to the receiver."""
-        return message_from_bytes(self.raw, _class=EmailMessage, policy=default)
-
-    def _heads(self, mail: EmailMessage) -> Json:
+    def _heads(self, mail: ReadMail) -> Json:
         to, cc = _people(mail, "To"), _people(mail, "Cc")
         named = {person["Address"].lower() for person in (*to, *cc)}
-        senders = _people(mail, "From") or [{"Name": "", "Address": self.sender}]
+        hidden = [address for address in map(_shown, self.recipients) if address.lower() not in named]
+        senders = _people(mail, "From") or [{"Name": "", "Address": _shown(self.sender)}]
         return {
             "ID": self.id,
-            "MessageID": str(mail.get("Message-ID", "")).strip("<> "),
+            "MessageID": mail.header("Message-ID").strip("<> "),
             "From": senders[0],
             "To": to,
             "Cc": cc,
-            "Bcc": [{"Name": "", "Address": a} for a in self.recipients if a.lower() not in named],
+            "Bcc": [{"Name": "", "Address": address} for address in hidden],
             "ReplyTo": _people(mail, "Reply-To"),
-            "Subject": str(mail.get("Subject", "")),
+            "Subject": mail.header("Subject"),
             "Size": len(self.raw),
             "Tags": [],
             "Username": "",
@@ -164,47 +161,20 @@ def _addresses(people: list[dict[str, str]]) -> tuple[str, ...]:
     return tuple(f"{person['Name']} {person['Address']}" for person in people)
 
 
-def _people(mail: EmailMessage, header: str) -> list[dict[str, str]]:
-    found: list[Address] = [a for value in mail.get_all(header, []) for a in getattr(value, "addresses", ())]
-    return [{"Name": person.display_name, "Address": person.addr_spec} for person in found]
+def _people(mail: ReadMail, header: str) -> list[dict[str, str]]:
+    return [{"Name": name, "Address": address} for name, address in mail.people(header)]
 
 
-def _body(mail: EmailMessage, kind: str) -> str:
-    part = mail.get_body((kind,))
-    return _content(part).decode("utf-8", "replace") if isinstance(part, EmailMessage) else ""
+def _shown(address: str) -> str:
+    # The SMTP server hands undecodable octets over as surrogates, which JSON cannot carry.
+    return decoded(address.encode("utf-8", "surrogateescape"))
 
 
-def _content(part: EmailMessage) -> bytes:
-    try:
-        content = part.get_content()
-    except (KeyError, LookupError):  # an unknown type or character set: the bytes as they are
-        content = part.get_payload(decode=True)
-    if isinstance(content, EmailMessage):
-        return content.as_bytes()
-    return content if isinstance(content, bytes) else str(content).encode("utf-8", "replace")
-
-
-def _date(mail: EmailMessage, created: datetime) -> str:
-    stamp = getattr(mail.get("Date"), "datetime", None) or created
-    return str(stamp.isoformat()).replace("+00:00", "Z")
-
-
-def _unsubscribe(mail: EmailMessage) -> Json:
-    header = str(mail.get("List-Unsubscribe", ""))
-    links = [part.strip(" <>") for part in header.split(",") if part.strip()]
+def _attachment(file: File) -> Json:
     return {
-        "Header": header,
-        "HeaderPost": str(mail.get("List-Unsubscribe-Post", "")),
-        "Links": links,
-        "Errors": "",
-    }
-
-
-def _attachment(part: Any, number: int) -> Json:
-    return {
-        "PartID": str(number),
-        "FileName": part.get_filename() or "",
-        "ContentType": part.get_content_type(),
-        "ContentID": str(part.get("Content-ID", "")).strip("<> "),
-        "Size": len(_content(part)),
+        "PartID": str(file.number),
+        "FileName": file.filename,
+        "ContentType": file.content_type,
+        "ContentID": file.content_id,
+        "Size": len(file.content),
     }

@@ -22,7 +22,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from native.mailbox.messages import Received, Store
 
-_SCRIPT = re.compile(r"(reject|defer|datareject|datadefer|slow)(\d{1,3})$|(greylist|dropbefore|dropafter)$")
+_SCRIPT = re.compile(
+    r"(reject|defer|datareject|datadefer)([45]\d\d)$|(slow)(\d{1,3})$|(greylist|dropbefore|dropafter)$",
+    re.ASCII,
+)
 _LARGEST_MESSAGE = 35 * 1024 * 1024
 _LONGEST_WAIT_S = 60
 
@@ -45,7 +48,7 @@ class Receiver:
         match = _SCRIPT.match(address.partition("@")[0].partition("+")[0].lower())
         if not self._scripted or match is None:
             return "", 0
-        return match[1] or match[3], int(match[2] or 0)
+        return match[1] or match[3] or match[5], int(match[2] or match[4] or 0)
 
     async def handle_RCPT(  # noqa: N802  the library looks methods up by these names
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
@@ -72,6 +75,8 @@ class Receiver:
                 return _reply(asked[action])
         content = envelope.original_content or b""
         message = Received(content, envelope.mail_from or "", tuple(envelope.rcpt_tos))
+        # Read now, in a thread, so that the list has nothing left to do.
+        await asyncio.to_thread(lambda: message.summary)
         self._store.add(message)
         if "dropafter" in asked:
             _cut(server)

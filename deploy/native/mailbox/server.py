@@ -17,7 +17,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Mailbox:
+class MailboxServer:
     """One mailbox; it keeps mail in memory only."""
 
     run: RunDirectory
@@ -52,8 +52,8 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[Mailbox]:
+async def start(directory: Path, ports: Ports | None = None) -> AsyncIterator[MailboxServer]:
     """Run a private mailbox with its log in `directory` for the length of the block."""
-    server = Mailbox(RunDirectory.at(directory), ports or Ports.free())
+    server = MailboxServer(RunDirectory.at(directory), ports or Ports.free())
     async with supervisor.running(server.run.root, server.stages):
         yield server

@@ -30,8 +30,11 @@ def test_the_detail_has_the_parts_of_the_message() -> None:
 
 
 def test_an_attachment_comes_back_as_it_was() -> None:
-    assert mail().attachment(0) == ("application/pdf", b"%PDF")
-    assert mail().attachment(1) is None
+    (attached,) = mail().detail()["Attachments"]
+    file = mail().file(int(attached["PartID"]))
+    assert file is not None
+    assert (file.content_type, file.content) == ("application/pdf", b"%PDF")
+    assert mail().file(99) is None
 
 
 def test_a_recipient_of_the_envelope_alone_is_a_blind_copy() -> None:

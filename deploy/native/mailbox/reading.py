@@ -1,0 +1,227 @@
+"""Mails read as far as they can be: each question is guarded by itself, and its fallback is the raw text.
+
+The older half of the standard library's parser (`compat32`) is used, because it keeps what it does not
+understand; the newer one raises on short broken headers, and takes quadratic time for long ones.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email import message_from_bytes
+from email.message import Message
+from email.policy import compat32
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# What is longer is not read but shown as it is.
+_LONGEST_HEADER = 16 * 1024
+# The parser compares every line with every boundary that is open.
+_MOST_COMPARISONS = 3_000_000
+_MOST_PARTS = 1000
+_DEEPEST = 100
+
+_ENCODED_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\s]*)\?=")
+_BETWEEN_WORDS = re.compile(r"(\?=)\s+(?==\?)")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
+# Codecs of Python that are no character sets of mails: quadratic, or made to fail.
+_NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A part that is not shown as the body; `number` is its place among the parts."""
+
+    number: int
+    filename: str
+    content_type: str
+    content_id: str
+    is_inline: bool
+    content: bytes
+
+
+class ReadMail:
+    """A mail as read from `raw`. No method raises, whatever the bytes are."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._mail = attempted(lambda: _parse(raw), None)
+        self.is_readable = self._mail is not None
+        self._headers = attempted(lambda: list(_raw_headers(self._mail)), list[tuple[str, str]]())
+        self._parts = attempted(lambda: list(_leaves(self._mail)), list[Message]())
+        self._text = self._first_body("text/plain")
+        self._html = self._first_body("text/html")
+
+    def header(self, name: str) -> str:
+        """Return the first header of that name, decoded, or an empty text."""
+        return next(iter(self.headers_named(name)), "")
+
+    def headers_named(self, name: str) -> list[str]:
+        """Return all headers of that name, decoded."""
+        return [decoded_words(value) for value in self._raw_headers(name)]
+
+    def headers(self) -> dict[str, list[str]]:
+        """Return every header with all its values."""
+        found: dict[str, list[str]] = {}
+        for name, value in self._headers:
+            found.setdefault(name, []).append(decoded_words(value))
+        return found
+
+    def people(self, name: str) -> list[tuple[str, str]]:
+        """Return the (name, address) pairs of an address header; what is none is an address as it stands."""
+        return [person for value in self._raw_headers(name) for person in _people(value)]
+
+    def date(self) -> datetime | None:
+        """Return the Date header."""
+        return attempted(lambda: parsedate_to_datetime(self.header("date")), None)
+
+    def text(self) -> str:
+        """Return the plain text; of a mail that cannot be read, all of it."""
+        if not self.is_readable:
+            return decoded(self._raw)
+        return "" if self._text is None else _text(self._text)
+
+    def html(self) -> str:
+        """Return the HTML body, or an empty text."""
+        return "" if self._html is None else _text(self._html)
+
+    def files(self) -> Iterator[File]:
+        """Yield the attachments and inline parts, with their original bytes."""
+        for number, part in enumerate(self._parts):
+            if part is not self._text and part is not self._html:
+                yield _file(number, part)
+
+    def _raw_headers(self, name: str) -> list[str]:
+        return [value for found, value in self._headers if found.lower() == name.lower()]
+
+    def _first_body(self, content_type: str) -> Message | None:
+        for part in self._parts:
+            if _content_type(part) == content_type and not _is_file(part):
+                return part
+        return None
+
+
+def attempted(function: Callable[[], T], fallback: T) -> T:
+    """Return what `function` returns, or `fallback` when it raises."""
+    try:
+        return function()
+    # Parsers of the standard library raise almost anything for broken mails, RecursionError included.
+    except Exception:
+        return fallback
+
+
+def decoded(octets: bytes, charset: str = "") -> str:
+    """Return `octets` as text that JSON can carry: by `charset` if it is one, else as UTF-8 or Latin-1."""
+    text = attempted(lambda: _decode(octets, charset), None) if charset else None
+    if text is None:
+        text = attempted(octets.decode, None)
+    return _SURROGATES.sub("\ufffd", octets.decode("latin-1") if text is None else text)
+
+
+def decoded_words(value: str) -> str:
+    """Return a header's text with its encoded words (RFC 2047) decoded."""
+    value = value.replace("\r", "").replace("\n", "")
+    if len(value) > _LONGEST_HEADER:
+        return value
+    return _ENCODED_WORD.sub(_decoded_word, _BETWEEN_WORDS.sub(r"\1", value)).strip()
+
+
+def _decoded_word(word: re.Match[str]) -> str:
+    charset, encoding, text = word.groups()
+    octets = attempted(lambda: _octets(encoding.lower(), text), None)
+    return word[0] if octets is None else decoded(octets, charset.partition("*")[0])
+
+
+def _octets(encoding: str, text: str) -> bytes:
+    if encoding == "b":
+        return codecs.decode(text.encode(), "base64")
+    return codecs.decode(text.replace("_", "=20").encode(), "quopri")
+
+
+def _decode(octets: bytes, charset: str) -> str:
+    if codecs.lookup(charset).name.replace("_", "-") in _NO_CHARSETS:
+        raise LookupError(charset)
+    return octets.decode(charset, "replace")
+
+
+def _parse(raw: bytes) -> Message:
+    if raw.lower().count(b"multipart/") * raw.count(b"\n") > _MOST_COMPARISONS:
+        raise ValueError("too many parts in too many lines")
+    mail: Message = message_from_bytes(raw, policy=compat32)
+    return mail
+
+
+def _leaves(mail: Message | None) -> Iterator[Message]:
+    """Yield the parts that contain no others, in their order; an attached mail is a part of its own."""
+    pending = [(mail, 0)] if mail is not None else []
+    count = 0
+    while pending and count < _MOST_PARTS:
+        part, depth = pending.pop()
+        payload = part.get_payload()
+        if isinstance(payload, list) and part.get_content_maintype() != "message" and depth < _DEEPEST:
+            pending.extend((child, depth + 1) for child in reversed(payload) if isinstance(child, Message))
+        else:
+            count += 1
+            yield part
+
+
+def _raw_headers(mail: Message | None) -> Iterator[tuple[str, str]]:
+    for name, value in mail.raw_items() if mail is not None else ():
+        octets = str(value).encode("utf-8", "surrogateescape")
+        yield decoded(name.encode("utf-8", "surrogateescape")), decoded(octets)
+
+
+def _people(value: str) -> list[tuple[str, str]]:
+    line = value.replace("\r", "").replace("\n", "").strip()
+    if len(line) > _LONGEST_HEADER:
+        return [("", line)]
+    found = attempted(lambda: getaddresses([line]), list[tuple[str, str]]())
+    people = [(decoded_words(name), address) for name, address in found if name or address]
+    return people or ([("", line)] if line else [])
+
+
+def _content_type(part: Message) -> str:
+    found = attempted(lambda: str(part.get_content_type()), "")
+    return found if _CONTENT_TYPE.fullmatch(found) else "application/octet-stream"
+
+
+def _filename(part: Message) -> str:
+    name = attempted(lambda: part.get_filename() or "", "")
+    return decoded_words(decoded(str(name).encode("utf-8", "surrogateescape")))
+
+
+def _is_file(part: Message) -> bool:
+    return attempted(part.get_content_disposition, None) == "attachment" or bool(_filename(part))
+
+
+def _text(part: Message) -> str:
+    charset = attempted(lambda: str(part.get_content_charset() or ""), "")
+    return decoded(_content(part), charset)
+
+
+def _content(part: Message) -> bytes:
+    payload = part.get_payload()
+    if isinstance(payload, list):
+        return attempted(
+            lambda: b"\r\n".join(child.as_bytes() for child in payload if isinstance(child, Message)), b""
+        )
+    octets = attempted(lambda: part.get_payload(decode=True), None)
+    return octets if isinstance(octets, bytes) else str(payload).encode("utf-8", "surrogateescape")
+
+
+def _file(number: int, part: Message) -> File:
+    headers = {name.lower(): value for name, value in _raw_headers(part)}
+    return File(
+        number=number,
+        filename=_filename(part),
+        content_type=_content_type(part),
+        content_id=headers.get("content-id", "").strip("<> "),
+        is_inline=attempted(part.get_content_disposition, None) == "inline",
+        content=_content(part),
+    )
