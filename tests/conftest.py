@@ -10,7 +10,7 @@ import aiormq
 import asyncpg
 import pytest
 
-from contracts.topology import LADDER, TOPOLOGIES
+from contracts.topology import TOPOLOGIES
 from native import memcached, postgres, rabbitmq
 from support.databases import FreshDatabase, drop
 
@@ -39,9 +39,10 @@ async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
     connection = await aiormq.connect(rabbitmq_server.url)
     try:
         channel = await connection.channel()
-        names = [q.name for t in TOPOLOGIES.values() for q in t.queues if not q.auto_delete]
-        for name in (*names, *(rung.queue for rung in LADDER)):
-            await channel.queue_purge(name)
+        for topology in TOPOLOGIES.values():
+            rungs = [rung.queue for rung in topology.rungs]
+            for name in [queue.name for queue in topology.durable_queues] + rungs:
+                await channel.queue_purge(name)
     finally:
         await connection.close()
     return rabbitmq_server.url

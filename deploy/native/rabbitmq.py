@@ -186,10 +186,12 @@ def with_users(definitions: Mapping[str, Any], passwords: Mapping[str, str]) -> 
     """
     allowed = [entry for entry in definitions.get("permissions", []) if entry["user"] in passwords]
     missing = passwords.keys() - {entry["user"] for entry in allowed}
+    topics = [entry for entry in definitions.get("topic_permissions", []) if entry["user"] in passwords]
     return dict(definitions) | {
         "vhosts": definitions.get("vhosts") or [{"name": VHOST}],
         "users": [_user(name, password) for name, password in passwords.items()],
         "permissions": [*allowed, *(_everything(user) for user in sorted(missing))],
+        "topic_permissions": topics,
     }
 
 

@@ -11,7 +11,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from contracts.topology import EXCHANGES, LADDER, RETRY, SERVICES, TOPOLOGIES, Queue, parked_queue
+from contracts.topology import (
+    EVENTS,
+    SERVICES,
+    SHARED_EXCHANGES,
+    TOPOLOGIES,
+    Rung,
+    Topology,
+    own_exchange,
+    parked_queue,
+    retry_exchange,
+)
 
 VHOST = "tickwire"
 FILE = Path(__file__).with_name("definitions.json")
@@ -23,14 +33,19 @@ DELIVERY_LIMIT = 20
 
 
 def build() -> dict[str, Any]:
-    """The definitions as RabbitMQ imports them."""
+    """Return the definitions as RabbitMQ imports them."""
+    topologies = [TOPOLOGIES[service] for service in SERVICES]
+    exchanges = [*SHARED_EXCHANGES, *(exchange for t in topologies for exchange in t.exchanges)]
+    queues = [_queue(q.name, q.arguments) for t in topologies for q in t.durable_queues]
+    rungs = [_queue(rung.queue, {"x-queue-type": "quorum"}) for t in topologies for rung in t.rungs]
     return {
         "vhosts": [{"name": VHOST}],
-        "permissions": [_permissions(service) for service in SERVICES],
-        "exchanges": [_exchange(exchange.name, exchange.kind) for exchange in EXCHANGES],
-        "queues": [_queue(queue.name, queue.arguments) for queue in _durable_queues()] + _rung_queues(),
-        "bindings": _bindings(),
-        "policies": _rung_policies() + _queue_policies(),
+        "permissions": [_permissions(topology) for topology in topologies],
+        "topic_permissions": [_topic_permissions(topology) for topology in topologies],
+        "exchanges": [_exchange(exchange.name, exchange.kind) for exchange in exchanges],
+        "queues": queues + rungs,
+        "bindings": _bindings(topologies),
+        "policies": [_rung_policy(t, rung) for t in topologies for rung in t.rungs] + _queue_policies(),
     }
 
 
@@ -39,22 +54,31 @@ def render() -> str:
     return json.dumps(build(), indent=2) + "\n"
 
 
-def _durable_queues() -> list[Queue]:
-    return [q for service in SERVICES for q in TOPOLOGIES[service].queues if not q.auto_delete]
-
-
-def _permissions(service: str) -> dict[str, str]:
-    # A service declares the shared exchanges and ladder and its own queues; it reads its own queues and
-    # writes to exchanges, never straight into another's queue. Replies go through the default exchange.
-    own = rf"{re.escape(service)}\..+"
-    names = "|".join(re.escape(exchange.name) for exchange in EXCHANGES)
-    shared = rf"{names}|retry\..+"
+def _permissions(topology: Topology) -> dict[str, str]:
+    # A service configures, reads and writes what is its own, and server-named queues, which are exclusive.
+    # It never writes to the default exchange, which leads to every queue: replies have an exchange.
+    names = f"{re.escape(topology.service)}|{re.escape(retry_exchange(topology.service))}"
+    own = rf"({names})(\..+)?|amq\.gen.*"
+    writes = "|".join(map(re.escape, topology.writes))
+    reads = "|".join(re.escape(exchange.name) for exchange in SHARED_EXCHANGES)
     return {
-        "user": service,
+        "user": topology.service,
         "vhost": VHOST,
-        "configure": rf"^({shared}|{own}|amq\.gen.*)$",
-        "write": rf"^({shared}|{own}|amq\.gen.*|amq\.default)$",
-        "read": rf"^({names}|{own}|amq\.gen.*)$",
+        "configure": f"^({own})$",
+        "write": f"^({own}|{writes})$",
+        "read": f"^({own}|{reads})$",
+    }
+
+
+def _topic_permissions(topology: Topology) -> dict[str, str]:
+    # Nobody tells events in the name of another service.
+    words = "|".join(map(re.escape, topology.events))
+    return {
+        "user": topology.service,
+        "vhost": VHOST,
+        "exchange": EVENTS,
+        "write": rf"^({words})\..+$",
+        "read": ".*",
     }
 
 
@@ -73,23 +97,18 @@ def _queue(name: str, arguments: dict[str, str | bool]) -> dict[str, Any]:
     return {"name": name, "vhost": VHOST, "durable": True, "auto_delete": False, "arguments": arguments}
 
 
-def _rung_queues() -> list[dict[str, Any]]:
-    return [_queue(rung.queue, {"x-queue-type": "quorum"}) for rung in LADDER]
-
-
-def _bindings() -> list[dict[str, Any]]:
-    pairs = [(q.exchange, q.name, key) for q in _durable_queues() for key in q.keys]
-    pairs += [(RETRY, rung.queue, rung.key) for rung in LADDER]
+def _bindings(topologies: list[Topology]) -> list[dict[str, Any]]:
     return [
         {
-            "source": source,
+            "source": binding.exchange,
             "vhost": VHOST,
-            "destination": destination,
+            "destination": binding.queue,
             "destination_type": "queue",
-            "routing_key": key,
+            "routing_key": binding.key,
             "arguments": {},
         }
-        for source, destination, key in pairs
+        for topology in topologies
+        for binding in topology.bindings
     ]
 
 
@@ -104,22 +123,19 @@ def _policy(name: str, pattern: str, definition: dict[str, Any]) -> dict[str, An
     }
 
 
-def _rung_policies() -> list[dict[str, Any]]:
-    # The empty dead-letter exchange is the default one: the CC header of each copy names its own queue.
-    return [
-        _policy(
-            rung.queue,
-            f"^{re.escape(rung.queue)}$",
-            {
-                "message-ttl": rung.delay_s * 1000,
-                "dead-letter-exchange": "",
-                "dead-letter-strategy": "at-least-once",
-                "overflow": "reject-publish",
-                "max-length": _MOST_MESSAGES,
-            },
-        )
-        for rung in LADDER
-    ]
+def _rung_policy(topology: Topology, rung: Rung) -> dict[str, Any]:
+    # The CC header of each copy names its queue, which the service's own exchange leads to by that name.
+    return _policy(
+        rung.queue,
+        f"^{re.escape(rung.queue)}$",
+        {
+            "message-ttl": rung.delay_s * 1000,
+            "dead-letter-exchange": own_exchange(topology.service),
+            "dead-letter-strategy": "at-least-once",
+            "overflow": "reject-publish",
+            "max-length": _MOST_MESSAGES,
+        },
+    )
 
 
 def _queue_policies() -> list[dict[str, Any]]:
@@ -128,14 +144,14 @@ def _queue_policies() -> list[dict[str, Any]]:
         parked = parked_queue(service)
         limits = {"overflow": "reject-publish", "max-length": _MOST_MESSAGES, "max-length-bytes": _MOST_BYTES}
         policies.append(_policy(parked, f"^{re.escape(parked)}$", limits))
-        names = [q.name for q in TOPOLOGIES[service].queues if not q.auto_delete and q.name != parked]
+        names = [q.name for q in TOPOLOGIES[service].durable_queues if q.name != parked]
         if not names:
             continue
         # Only a message that kills its consumer again and again gets here: the consumer parks the rest.
         limited = {
             **limits,
             "delivery-limit": DELIVERY_LIMIT,
-            "dead-letter-exchange": "parked",
+            "dead-letter-exchange": own_exchange(service),
             "dead-letter-routing-key": parked,
             "dead-letter-strategy": "at-least-once",
         }

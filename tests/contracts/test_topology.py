@@ -8,7 +8,15 @@ import re
 import pytest
 
 from contracts import batches, emails, message, parked, stocks
-from contracts.topology import EXCHANGES, LADDER, SERVICES, TOPOLOGIES
+from contracts.topology import (
+    COMMANDS,
+    EVENTS,
+    RPC,
+    SERVICES,
+    SHARED_EXCHANGES,
+    TOPOLOGIES,
+    ladder,
+)
 from rabbitmq import definitions
 
 MODULES = (batches, emails, parked, stocks)
@@ -67,13 +75,45 @@ def test_a_service_may_touch_its_own_queues_only(service: str) -> None:
         for queue in TOPOLOGIES[other].queues:
             for right in ("configure", "write", "read"):
                 assert _fits(permission[right], queue.name) == (other == service), (right, queue.name)
-    for name in (*(e.name for e in EXCHANGES), *(rung.queue for rung in LADDER)):
-        assert _fits(permission["configure"], name)
+        topology = TOPOLOGIES[other]
+        for name in (*(e.name for e in topology.exchanges), *(rung.queue for rung in topology.rungs)):
+            for right in ("configure", "write", "read"):
+                assert _fits(permission[right], name) == (other == service), (right, name)
 
 
-def test_the_ladder_rises() -> None:
-    delays = [rung.delay_s for rung in LADDER]
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_configures_nothing_that_is_shared_and_never_writes_to_the_default_exchange(
+    service: str,
+) -> None:
+    permission = next(p for p in definitions.build()["permissions"] if p["user"] == service)
+    for exchange in SHARED_EXCHANGES:
+        assert not _fits(permission["configure"], exchange.name)
+        assert _fits(permission["write"], exchange.name) == (exchange.name in TOPOLOGIES[service].writes)
+    for name in ("amq.default", "amq.topic", "", "retry"):
+        assert not _fits(permission["write"], name)
+
+
+@pytest.mark.parametrize("service", ["stock-data", "email"])
+def test_a_service_that_only_answers_commands_nobody_and_asks_nobody(service: str) -> None:
+    assert not {COMMANDS, RPC} & set(TOPOLOGIES[service].writes)
+
+
+def test_every_event_may_be_told_by_somebody_and_only_by_its_owner() -> None:
+    rights = {p["user"]: p for p in definitions.build()["topic_permissions"]}
+    assert all(right["exchange"] == EVENTS for right in rights.values())
+    events = {m.routing_key: m for m in messages() if issubclass(m, message.Event)}
+    owners = {key: [u for u, right in rights.items() if _fits(right["write"], key)] for key in events}
+    assert owners.pop("parked.changed") == list(SERVICES)
+    assert all(len(users) == 1 for users in owners.values()), owners
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_ladder_rises_and_leads_back_to_its_own_service(service: str) -> None:
+    delays = [rung.delay_s for rung in ladder(service)]
     assert delays == sorted(delays)
+    policies = {policy["name"]: policy["definition"] for policy in definitions.build()["policies"]}
+    for rung in TOPOLOGIES[service].rungs:
+        assert policies[rung.queue]["dead-letter-exchange"] == service
 
 
 def test_the_file_holds_no_user_and_no_password() -> None:

@@ -206,9 +206,11 @@ async def main():
     async def take(message):
         await channel.basic_ack(message.delivery.delivery_tag)
         came.set_result(message.header.properties.headers)
+    await channel.queue_bind(queue, 'batch-processor', routing_key=queue)
     consumer = await channel.basic_consume(queue, take)
     properties = aiormq.spec.Basic.Properties(delivery_mode=2, headers={'CC': [queue], 'x-attempt': 2})
-    await channel.basic_publish(b'{}', exchange='retry', routing_key='2s', properties=properties)
+    ladder = 'retry.batch-processor'
+    await channel.basic_publish(b'{}', exchange=ladder, routing_key='2s', properties=properties)
     headers = await asyncio.wait_for(came, 20)
     print(headers['x-attempt'], headers['x-first-death-queue'])
     await channel.basic_cancel(consumer.consumer_tag)
@@ -219,7 +221,7 @@ asyncio.run(main())
 
 
 def test_the_ladder_brings_a_message_back_on_this_broker(stack: Composed) -> None:
-    assert stack.python("batch-processor", RETRY).split() == ["2", "retry.2s"]
+    assert stack.python("batch-processor", RETRY).split() == ["2", "retry.batch-processor.2s"]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import aiormq
 import asyncpg
 from pamqp.commands import Basic
 
-from contracts.topology import LADDER, SERVICES
+from contracts.topology import SERVICES, TOPOLOGIES
 from faults.rig import Rig
 from native.rabbitmq import VHOST
 from support.waiting import until
+
+_RUNGS = [rung.queue for topology in TOPOLOGIES.values() for rung in topology.rungs]
 
 Harm = Callable[[Rig, random.Random], Awaitable[None]]
 
@@ -290,7 +292,7 @@ async def broken_table(rig: Rig, database: str, table: str) -> AsyncIterator[Non
 
 
 async def _somebody_waits(rig: Rig) -> bool:
-    return any((await rig.depths(*(rung.queue for rung in LADDER))).values())
+    return any((await rig.depths(*_RUNGS)).values())
 
 
 async def climb_the_ladder(rig: Rig, _: random.Random) -> None:

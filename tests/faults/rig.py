@@ -14,7 +14,7 @@ import aiormq
 import asyncpg
 import httpx
 
-from contracts.topology import LADDER, SERVICES, TOPOLOGIES, parked_queue
+from contracts.topology import SERVICES, TOPOLOGIES, parked_queue
 from faults import proxy as proxies
 from faults.proxy import FaultProxy
 from native import stack as native_stack
@@ -88,7 +88,10 @@ class Rig:
         connection = await aiormq.connect(self.stack.rabbitmq.url)
         try:
             channel = await connection.channel()
-            wanted = names or (*_QUEUES, *(rung.queue for rung in LADDER))
+            wanted = names or (
+                *_QUEUES,
+                *(rung.queue for topology in TOPOLOGIES.values() for rung in topology.rungs),
+            )
             counts = {
                 name: (await channel.queue_declare(name, passive=True)).message_count for name in wanted
             }

@@ -26,7 +26,7 @@ from chassis.runtime import ServiceRuntime
 from contracts import headers as names
 from contracts.batches import AbandonBatch, CancelBatch
 from contracts.parked import ListParked, ParkedMessage
-from contracts.topology import BATCH_PROCESSOR, GATEWAY, LADDER, RETRY
+from contracts.topology import BATCH_PROCESSOR, GATEWAY, ladder, retry_exchange
 from support.bench import Bench, running
 from support.waiting import until
 
@@ -344,18 +344,19 @@ def paused() -> float | None:
 @asynccontextmanager
 async def without_first_rung(broker_url: str) -> AsyncIterator[None]:
     """What is put on the first rung of the ladder is returned."""
+    rung = ladder(BATCH_PROCESSOR)[0]
     admin = await aiormq.connect(broker_url)
     channel = await admin.channel()
-    await channel.queue_unbind(LADDER[0].queue, RETRY, routing_key=LADDER[0].key)
+    await channel.queue_unbind(rung.queue, rung.exchange, routing_key=rung.key)
     try:
         yield
     finally:
-        await channel.queue_bind(LADDER[0].queue, RETRY, routing_key=LADDER[0].key)
+        await channel.queue_bind(rung.queue, rung.exchange, routing_key=rung.key)
         await admin.close()
 
 
 def copies_returned() -> float:
-    labels = {"exchange": RETRY, "outcome": "returned"}
+    labels = {"exchange": retry_exchange(BATCH_PROCESSOR), "outcome": "returned"}
     return REGISTRY.get_sample_value("tickwire_messages_published_total", labels) or 0
 
 

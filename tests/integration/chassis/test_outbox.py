@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pytest
 from prometheus_client import REGISTRY
 
 from chassis import migrations, outbox
-from chassis.broker.envelope import Outgoing, command
+from chassis.broker.consumer import Direct
+from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
-from chassis.outbox import Relay
+from chassis.outbox import OutboxRelay
+from chassis.parked import park_unpublishable
 from chassis.postgres import Connection, Postgres
 from chassis.runtime import ServiceRuntime
 from contracts.batches import INTAKE, CancelBatch
-from contracts.parked import ParkedFilter, ReplayParked
+from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ReplayParked
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench
 from support.databases import FreshDatabase
@@ -39,7 +43,7 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
         await migrations.migrate(connection, "support.sample_service")
         await outbox.add(connection, [cancel() for _ in range(_MANY)])
     # A row at a time is slow enough to look on, and every step is a full one.
-    relay = Relay(postgres, worker.messaging.publisher, bound=10, step=1)
+    relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, bound=10, step=1)
     relaying = asyncio.create_task(relay.run())
     try:
         await until(lambda: _refuses(relay))
@@ -79,7 +83,66 @@ async def test_a_message_that_cannot_be_published_is_late_although_it_waits_for_
     await until(lambda: _oldest_told() > 60)
 
 
-def _refuses(relay: Relay) -> bool:
+async def send(worker: ServiceRuntime, *messages: Outgoing, attempts: int = 0) -> None:
+    async with worker.postgres.transaction() as connection:
+        await outbox.add(connection, messages)
+        await connection.execute("UPDATE outbox SET attempts = $1", attempts)
+    worker.relay.wake()
+
+
+NO_EXCHANGE = replace(cancel(), exchange="no-such-exchange")
+NO_FRAME = replace(cancel(), headers={"x-long": "x" * 400_000})
+NO_AMQP = replace(cancel(), headers={"x-huge": 2**64 - 1})
+
+
+@pytest.mark.parametrize("poison", [NO_EXCHANGE, NO_FRAME, NO_AMQP], ids=["exchange", "frame", "encoding"])
+async def test_a_message_that_cannot_be_published_is_parked_and_its_neighbours_go_on(
+    bench: Bench, poison: Outgoing
+) -> None:
+    handled: set[str] = set()
+
+    async def handle(delivery: Delivery[CancelBatch]) -> None:
+        handled.add(str(delivery.message_id))
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(INTAKE, {CancelBatch: Direct(handle)}, concurrency=10)
+    await bench.run(worker)
+    neighbours = [cancel() for _ in range(200)]
+    await send(worker, *neighbours[:100], poison, *neighbours[100:])
+    await until(lambda: handled == {message.message_id for message in neighbours})
+    (message,) = await until(lambda: _parked(worker))
+    assert (message.message_id, message.reason) == (poison.message_id, "unpublishable")
+    assert message.attempts == 5
+    assert message.last_error
+    # It broke nothing while it was alone.
+    later = cancel()
+    await send(worker, later)
+    await until(lambda: later.message_id in handled)
+    await until(lambda: worker.health.reasons() == {})
+
+
+async def test_a_message_that_no_queue_takes_is_parked_in_the_end_and_can_be_replayed(bench: Bench) -> None:
+    worker = await bench.run(await bench.build(BATCH_PROCESSOR))
+    nowhere = replace(cancel(), routing_key="nobody.takes.it")
+    await send(worker, nowhere, attempts=119)
+    (message,) = await until(lambda: _parked(worker))
+    assert (message.message_id, message.attempts) == (nowhere.message_id, 120)
+    assert message.reason == "unpublishable"
+    replay = ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test")
+    assert (await worker.parked.replay(replay, Deadline.after(5))).count == 1
+    async with worker.postgres.connection() as connection:
+        row = await connection.fetchrow(
+            "SELECT exchange, routing_key FROM outbox WHERE message_id = $1", UUID(nowhere.message_id)
+        )
+    assert row is not None
+    assert tuple(row) == ("commands", "nobody.takes.it")
+
+
+async def _parked(worker: ServiceRuntime) -> list[ParkedMessage]:
+    return (await worker.parked.page(ListParked(), Deadline.after(5))).data
+
+
+def _refuses(relay: OutboxRelay) -> bool:
     try:
         relay.require_room()
     except Overloaded:

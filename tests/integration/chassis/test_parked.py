@@ -36,7 +36,7 @@ from contracts.parked import (
     ParkedPage,
     ReplayParked,
 )
-from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, parked_queue
+from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, own_exchange, parked_queue
 from rabbitmq.definitions import DELIVERY_LIMIT
 from support.bench import Bench, running
 from support.databases import FreshDatabase
@@ -284,7 +284,7 @@ async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: S
     message = cancel("ann")
     dead = replace(
         message,
-        exchange="parked",
+        exchange=own_exchange(BATCH_PROCESSOR),
         routing_key=parked_queue(BATCH_PROCESSOR),
         headers={**message.headers, "x-sent-at": 1, "x-death": [died]},
     )
@@ -310,7 +310,9 @@ async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same
     worker: ServiceRuntime,
 ) -> None:
     headers = {"x-attempt": "many", "x-queue": "a\0b", "x-sent-at": 2**62, "x-other": "c\0d"}
-    strange = Outgoing("parked", parked_queue(BATCH_PROCESSOR), b"\0", "no\0type", "no\0id", headers)
+    strange = Outgoing(
+        own_exchange(BATCH_PROCESSOR), parked_queue(BATCH_PROCESSOR), b"\0", "no\0type", "no\0id", headers
+    )
     await worker.messaging.publisher.publish(strange)
 
     async def found() -> Any:

@@ -44,6 +44,7 @@ _SHARED = {
     "link publish",
     "loop watchdog",
     "outbox relay",
+    "outbox retries",
     "parked messages",
     "queue statistics",
 }

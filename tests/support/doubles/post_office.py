@@ -17,6 +17,7 @@ from chassis import outbox
 from chassis.broker.envelope import new_id
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable
+from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
 from contracts.emails import Email, SendEmail
 from emailer import intake, repository
@@ -126,7 +127,7 @@ class PostOffice:
         dispatcher = Dispatcher(
             self.postgres,
             route,
-            outbox.Relay(self.postgres, Publisher("amqp://127.0.0.1:1/")),
+            outbox.OutboxRelay(self.postgres, Publisher("amqp://127.0.0.1:1/"), park=park_unpublishable),
             patience=terms.patience,
             connections=terms.connections,
             window=terms.window,

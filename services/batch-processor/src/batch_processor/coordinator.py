@@ -20,7 +20,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics, outbox, redaction, tracing
 from chassis.broker.envelope import Outgoing, command
 from chassis.errors import DatabaseUnavailable
-from chassis.outbox import Relay
+from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from contracts.batches import RunChunk
 
@@ -55,7 +55,7 @@ class Coordinator:
     def __init__(
         self,
         postgres: Postgres,
-        relay: Relay,
+        relay: OutboxRelay,
         intake: Intake,
         *,
         progress: ProgressPublisher,

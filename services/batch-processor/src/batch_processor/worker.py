@@ -21,7 +21,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.repository import Claim
 from chassis import logging, metrics, outbox
 from chassis.broker.envelope import Delivery
-from chassis.outbox import Relay
+from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Batch as View
 from contracts.batches import RunChunk
@@ -62,7 +62,7 @@ class Worker:
     def __init__(
         self,
         postgres: Postgres,
-        relay: Relay,
+        relay: OutboxRelay,
         operations: Mapping[str, Operation],
         *,
         contexts: ContextFactory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 
-from chassis import logging
+from chassis import logging, queries
 from chassis.postgres import Connection
 
 log = logging.get(__name__)
@@ -13,14 +13,7 @@ log = logging.get(__name__)
 # Any number that all replicas share: one migrates, the others wait and then find nothing to do.
 _LOCK = 7_214_803_551
 
-_CREATE_LEDGER = """
-CREATE TABLE IF NOT EXISTS migrations (
-    package text NOT NULL,
-    name text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (package, name)
-)
-"""
+_SQL = queries.load("chassis")
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Migration:
 
 
 def collect(package: str, folder: str = "migrations") -> list[Migration]:
-    """The migrations of `package` in the order of their numbers."""
+    """Return the migrations of `package` in the order of their numbers."""
     files = sorted(resources.files(package).joinpath(folder).iterdir(), key=lambda file: file.name)
     return [
         Migration(package, file.name.removesuffix(".sql"), file.read_text(encoding="utf-8"))
@@ -43,18 +36,16 @@ def collect(package: str, folder: str = "migrations") -> list[Migration]:
 
 
 async def migrate(connection: Connection, package: str) -> list[str]:
-    """Bring the database up to date for the chassis and `package`; gives the names of what was applied."""
+    """Bring the database up to date for the chassis and `package`; return the names of those applied."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(_CREATE_LEDGER)
-        rows = await connection.fetch("SELECT package, name FROM migrations")
+        await connection.execute(_SQL["lock_ledger"], _LOCK)
+        await connection.execute(_SQL["create_ledger"])
+        rows = await connection.fetch(_SQL["list_applied"])
         done = {(row["package"], row["name"]) for row in rows}
         wanted = collect("chassis", "schema") + collect(package)
         missing = [m for m in wanted if (m.package, m.name) not in done]
         for migration in missing:
             await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO migrations (package, name) VALUES ($1, $2)", migration.package, migration.name
-            )
+            await connection.execute(_SQL["note_applied"], migration.package, migration.name)
             log.info("migration applied", package=migration.package, migration=migration.name)
     return [migration.name for migration in missing]

@@ -5,49 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from chassis import logging, metrics, redaction, spans
+from chassis import logging, metrics, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
-from chassis.broker.rabbitmq import Publisher
-from chassis.errors import DatabaseUnavailable, Overloaded, Unavailable
+from chassis.broker.rabbitmq import ConnectionBroken, Publisher
+from chassis.errors import BrokerUnavailable, DatabaseUnavailable, Overloaded, Unavailable
 from chassis.postgres import Connection, Postgres
 from contracts import headers as names
 
 log = logging.get(__name__)
 
-INSERT = """
-INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
-"""
-_TAKE = """
-SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
-FROM outbox WHERE due_at <= now() ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
-"""
-_DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
-_POSTPONE = """
-UPDATE outbox SET attempts = attempts + 1,
-    due_at = now() + least(30, 0.5 * 2 ^ least(attempts, 6)) * interval '1 s'
-WHERE id = ANY($1::bigint[])
-"""
-_MEASURE = """
-SELECT count(*) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s
-FROM (SELECT created_at FROM outbox ORDER BY id LIMIT $1) AS head
-"""
+_SQL = queries.load("chassis")
+# What has failed is published each alone: one that hangs holds up few others.
+_FAILED_STEP = 10
+_ALONE_TIMEOUT_S = 10
+# Tries, the first among others, of a message that the broker refuses or that cannot be encoded.
+_MOST_REFUSALS = 5
+# Tries of a message that no queue takes, half a minute apart: about an hour.
+_MOST_RETURNS = 120
+
+Park = Callable[[Connection, int, str], Awaitable[None]]
 
 
 async def add(connection: Connection, messages: Sequence[Outgoing]) -> None:
     """Write `messages` in the caller's transaction; they leave after it has committed."""
-    await connection.execute(INSERT, *columns(messages))
+    await connection.execute(_SQL["add_to_outbox"], *columns(messages))
 
 
 def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
-    """`messages` as the six arrays that `INSERT` takes, for statements that do more at once."""
+    """Return `messages` as six arrays, one per column of the outbox, for statements that do more at once."""
     return (
         [UUID(message.message_id) for message in messages],
         [message.exchange for message in messages],
@@ -61,14 +53,17 @@ def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
 @dataclass(frozen=True, slots=True)
 class _Row:
     id: int
+    attempts: int
     message: Outgoing
 
 
-class Relay:
+class OutboxRelay:
     """Publishes what is in the outbox, oldest first, and deletes what the broker has confirmed.
 
     It is woken by the process that wrote (`wake`) and looks by itself every `poll_s` seconds, which finds
     what another replica left behind. Rows are locked while they are published, so replicas never overlap.
+    A row that has failed is published over a connection of its own from then on, and in the end handed to
+    `park` with its reason: whatever is wrong with it, its neighbours go on.
     """
 
     def __init__(
@@ -76,12 +71,14 @@ class Relay:
         postgres: Postgres,
         publisher: Publisher,
         *,
+        park: Park,
         bound: int = 100_000,
         step: int = 500,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
         self._publisher = publisher
+        self._park = park
         self._bound = bound
         self._step = step
         self._poll_s = poll_s
@@ -90,7 +87,7 @@ class Relay:
         self._measured_at = 0.0
 
     def wake(self) -> None:
-        """Say that something was just committed."""
+        """Publish now what was just committed."""
         self._wake.set()
 
     def require_room(self) -> None:
@@ -101,70 +98,142 @@ class Relay:
             )
 
     async def run(self) -> None:
-        """Relay for ever."""
+        """Publish for ever what has not failed yet."""
         while True:
-            try:
-                if await self._publisher.wait_connected(self._poll_s):
-                    await self._drain()
-                await self._measure()
-            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("the outbox cannot be read", reason=redaction.safe_message(error))
-                await asyncio.sleep(1)
-            except Exception:
-                # Whatever it was, the rows are there: without a relay they would be there for ever.
-                log.exception("relaying failed")
-                await asyncio.sleep(1)
+            await self._run_once(self.flush)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._poll_s)
             self._wake.clear()
 
-    async def flush(self) -> None:
-        """Publish all that is due now; the last act before a shutdown."""
-        await self._drain()
+    async def run_failed(self) -> None:
+        """Publish for ever, each alone, what has failed before."""
+        while True:
+            await self._run_once(self._drain_failed)
+            await asyncio.sleep(self._poll_s)
 
-    async def _drain(self) -> None:
-        while await self._relay_step() == self._step:
+    async def flush(self) -> None:
+        """Publish all that is due and has not failed yet; the last act before a shutdown."""
+        while await self._publish_step() == self._step:
             # Under a load that never lets up this is the only place that sees how much waits.
             await self._measure()
 
-    async def _relay_step(self) -> int:
-        async with self._postgres.transaction() as connection:
-            rows = [_row(record) for record in await connection.fetch(_TAKE, self._step)]
-            if not rows:
-                return 0
-            outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
-            sent = [row.id for row, ok in zip(rows, outcomes, strict=True) if ok]
-            kept = [row.id for row, ok in zip(rows, outcomes, strict=True) if not ok]
-            await connection.execute(_DELETE, sent)
-            if kept:
-                await connection.execute(_POSTPONE, kept)
-            # A step that only failed must not be followed by another at once.
-            return len(rows) if sent else 0
-
-    async def _publish(self, message: Outgoing) -> bool:
+    async def _run_once(self, drain: Callable[[], Awaitable[None]]) -> None:
         try:
-            started_ns = time.time_ns()
+            if await self._publisher.wait_connected(self._poll_s):
+                await drain()
+            await self._measure()
+        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            log.warning("the outbox cannot be read", reason=redaction.safe_message(error))
+            await asyncio.sleep(1)
+
+    async def _publish_step(self) -> int:
+        async with self._postgres.transaction() as connection:
+            rows = await _take(connection, "take_fresh", self._step)
+            outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
+            await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
+            await connection.execute(_SQL["suspect"], _ids(rows, outcomes, ConnectionBroken))
+            failed = [row.id for row, error in zip(rows, outcomes, strict=True) if _has_failed(error)]
+            await connection.execute(_SQL["postpone"], failed, 1)
+        # A step that only failed must not be followed by another at once.
+        return len(rows) if None in outcomes else 0
+
+    async def _publish(self, message: Outgoing) -> Exception | None:
+        started_ns = time.time_ns()
+        try:
             await self._publisher.publish(message)
-            _record_publish(message, started_ns)
-        except Unavailable as error:
+        except Exception as error:  # whatever it is, the neighbours of the message go on
             with message.message_context():
-                log.warning("message stays in the outbox", type=message.message_type, reason=error.detail)
-            return False
+                reason = redaction.safe_message(error)
+                log.warning("message stays in the outbox", type=message.message_type, reason=reason)
+            return error
+        _record_publish(message, started_ns)
         if logging.Verbosity.is_debug:
             with message.message_context():
                 log.debug("message published", type=message.message_type)
-        return True
+        return None
+
+    async def _drain_failed(self) -> None:
+        while await self._failed_step() == _FAILED_STEP:
+            pass
+
+    async def _failed_step(self) -> int:
+        async with self._postgres.transaction() as connection:
+            rows = await _take(connection, "take_failed", _FAILED_STEP)
+            outcomes = await asyncio.gather(*(self._publish_alone(row.message) for row in rows))
+            await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
+            for row, error in zip(rows, outcomes, strict=True):
+                if error is not None:
+                    await self._postpone_or_park(connection, row, error)
+        return len(rows)
+
+    async def _publish_alone(self, message: Outgoing) -> Exception | None:
+        started_ns = time.time_ns()
+        try:
+            async with asyncio.timeout(_ALONE_TIMEOUT_S):
+                await self._publisher.publish_alone(message)
+        except Exception as error:
+            return error
+        _record_publish(message, started_ns)
+        return None
+
+    async def _postpone_or_park(self, connection: Connection, row: _Row, error: Exception) -> None:
+        reason = redaction.safe_message(error)
+        most = _most_attempts(error)
+        with row.message.message_context():
+            if most is not None and row.attempts + 1 >= most:
+                await self._park(connection, row.id, reason)
+                log.error("message parked", type=row.message.message_type, reason=reason)
+                return
+            log.warning("message stays in the outbox", type=row.message.message_type, reason=reason)
+        # Whose fault it cannot be is not counted.
+        await connection.execute(_SQL["postpone"], [row.id], int(most is not None))
 
     async def _measure(self) -> None:
         if time.monotonic() - self._measured_at < 1:
             return
         self._measured_at = time.monotonic()
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_MEASURE, self._bound)
+            row = await connection.fetchrow(_SQL["measure_outbox"], self._bound)
         assert row is not None
         self._depth = row["depth"]
         metrics.OUTBOX_DEPTH.set(row["depth"])
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
+
+
+async def _take(connection: Connection, statement: str, most: int) -> list[_Row]:
+    return [
+        _Row(
+            record["id"],
+            record["attempts"],
+            Outgoing(
+                exchange=record["exchange"],
+                routing_key=record["routing_key"],
+                message_type=record["message_type"],
+                message_id=str(record["message_id"]),
+                headers=orjson.loads(record["headers"]),
+                body=record["body"],
+            ),
+        )
+        for record in await connection.fetch(_SQL[statement], most)
+    ]
+
+
+def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[object]) -> list[int]:
+    return [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, kind)]
+
+
+def _has_failed(error: Exception | None) -> bool:
+    # What could not even be tried, for there is no broker or it takes nothing, has not failed.
+    return error is not None and type(error) not in (ConnectionBroken, BrokerUnavailable)
+
+
+def _most_attempts(error: Exception) -> int | None:
+    """Return after how many tries a message that ends with `error` alone is hopeless; None: never."""
+    if isinstance(error, (TimeoutError, Overloaded)):
+        return None
+    if isinstance(error, BrokerUnavailable) and not isinstance(error, ConnectionBroken):
+        return None
+    return _MOST_RETURNS if type(error) is Unavailable else _MOST_REFUSALS
 
 
 def _record_publish(message: Outgoing, started_ns: int) -> None:
@@ -181,15 +250,3 @@ def _record_publish(message: Outgoing, started_ns: int) -> None:
             "messaging.message.id": message.message_id,
         },
     )
-
-
-def _row(record: asyncpg.Record) -> _Row:
-    message = Outgoing(
-        exchange=record["exchange"],
-        routing_key=record["routing_key"],
-        message_type=record["message_type"],
-        message_id=str(record["message_id"]),
-        headers=orjson.loads(record["headers"]),
-        body=record["body"],
-    )
-    return _Row(record["id"], message)

@@ -14,7 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from chassis import logging, metrics, redaction
+from chassis import logging, metrics, queries, redaction
 from chassis.errors import DatabaseUnavailable
 
 log = logging.get(__name__)
@@ -35,11 +35,6 @@ AWAY = (
 )
 # What a server that can be read only looks like: a standby after a failover, or one without room left.
 _UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
-# Rolled back. Too big for the room that a page has left, so that a full disk shows.
-_PROBE = """
-INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
-VALUES (gen_random_uuid(), '', '', 'probe', '{}', $1)
-"""
 _PROBE_BYTES = 64 * 1024
 _PAUSE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 # What a client held that vanished without a word is free again when the server notices. The longest that a
@@ -209,7 +204,7 @@ class Postgres:
         await transaction.start()
         # A database without an outbox is nobody's whose writes could be waited for.
         with contextlib.suppress(asyncpg.UndefinedTableError):
-            await self._probe.execute(_PROBE, os.urandom(_PROBE_BYTES))
+            await self._probe.execute(queries.load("chassis")["probe_write"], os.urandom(_PROBE_BYTES))
         await transaction.rollback()
         self._must_write = False
         if self._pool is not None:

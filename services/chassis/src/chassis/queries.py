@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
-def load(package: str) -> dict[str, str]:
-    """The statements of `package`, by name. A name given twice is an error."""
+@cache
+def load(package: str) -> Mapping[str, str]:
+    """Return the statements of `package` by name; a name given twice is an error."""
     found: dict[str, str] = {}
     for file in sorted(resources.files(package).joinpath("queries").iterdir(), key=lambda f: f.name):
         if not file.name.endswith(".sql"):

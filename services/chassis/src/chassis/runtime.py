@@ -16,8 +16,8 @@ from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
-from chassis.outbox import Relay
-from chassis.parked import Parked, ParkedKeeper
+from chassis.outbox import OutboxRelay
+from chassis.parked import Parked, ParkedKeeper, park_unpublishable
 from chassis.postgres import Postgres
 from chassis.settings import Settings
 from chassis.supervision import Tasks
@@ -47,7 +47,7 @@ class ServiceRuntime:
         self.tasks = Tasks()
         self.postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=settings.postgres_pool_size)
         self.messaging = Messaging(settings.rabbitmq_url.get_secret_value(), TOPOLOGIES[service])
-        self.relay = Relay(self.postgres, self.messaging.publisher)
+        self.relay = OutboxRelay(self.postgres, self.messaging.publisher, park=park_unpublishable)
         self.parked = Parked(self.postgres, replayed=self.relay.wake)
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
         self._watchdog = Watchdog()
@@ -136,6 +136,7 @@ class ServiceRuntime:
             await asyncio.sleep(1)
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
+        self.tasks.supervise("outbox retries", self.relay.run_failed)
         self.tasks.supervise("inbox cleaning", self._clean_inbox)
         self.tasks.supervise("parked messages", self._look_after_parked)
         self.messaging.start(self.tasks, self.health)

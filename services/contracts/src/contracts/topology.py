@@ -1,4 +1,8 @@
-"""The broker's exchanges and queues as data: who owns which queue, and the ladder of retries."""
+"""The broker's exchanges and queues as data: who owns which, who may write where, and the ladder of retries.
+
+Every service has an exchange of its own name, which alone leads to all of its durable queues by their names:
+retries come back through it, parked messages go out and come back through it. Nobody else writes to it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,7 @@ RPC = "rpc"
 COMMANDS = "commands"
 EVENTS = "events"
 LIVE = "live"
-RETRY = "retry"
-PARKED = "parked"
+REPLIES = "replies"
 
 
 @dataclass(frozen=True)
@@ -54,37 +57,88 @@ class Queue:
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of the retry ladder: messages wait `delay_s` in `queue`, then return to their own queue."""
+    """A step of a retry ladder: messages wait `delay_s` in `queue`, then return to their own queue."""
 
+    exchange: str
     queue: str
     key: str
     delay_s: int
 
 
 @dataclass(frozen=True)
+class Binding:
+    """A way from an exchange to a queue."""
+
+    exchange: str
+    queue: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Topology:
-    """What one service declares: all exchanges and the ladder, and the queues it owns."""
+    """What one service owns, and the shared exchanges that it may write to.
+
+    `events` are the first words of the routing keys under which it may publish events.
+    """
 
     service: str
     queues: tuple[Queue, ...] = field(default=())
+    rungs: tuple[Rung, ...] = field(default=())
+    writes: tuple[str, ...] = field(default=())
+    events: tuple[str, ...] = field(default=())
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The exchanges that nobody else may write to."""
+        own = Exchange(own_exchange(self.service), "direct")
+        return (own, Exchange(retry_exchange(self.service), "direct")) if self.rungs else (own,)
+
+    @property
+    def durable_queues(self) -> tuple[Queue, ...]:
+        """The queues that are there also while the service is away."""
+        return tuple(queue for queue in self.queues if not queue.auto_delete)
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """What leads to the durable queues and to the rungs."""
+        own = own_exchange(self.service)
+        return (
+            *(
+                Binding(queue.exchange, queue.name, key)
+                for queue in self.durable_queues
+                for key in queue.keys
+            ),
+            *(Binding(own, queue.name, queue.name) for queue in self.durable_queues if queue.exchange != own),
+            *(Binding(rung.exchange, rung.queue, rung.key) for rung in self.rungs),
+        )
 
 
-EXCHANGES = (
+# Shared: declared by the definitions, as no service may configure what the others need.
+SHARED_EXCHANGES = (
     Exchange(RPC, "direct"),
     Exchange(COMMANDS, "direct"),
     Exchange(EVENTS, "topic"),
     Exchange(LIVE, "topic"),
-    Exchange(RETRY, "direct"),
-    Exchange(PARKED, "direct"),
+    Exchange(REPLIES, "direct"),
 )
 
-LADDER = (
-    Rung("retry.2s", "2s", 2),
-    Rung("retry.15s", "15s", 15),
-    Rung("retry.60s", "60s", 60),
-    Rung("retry.5m", "5m", 300),
-    Rung("retry.30m", "30m", 1800),
-)
+_STEPS = (("2s", 2), ("15s", 15), ("60s", 60), ("5m", 300), ("30m", 1800))
+
+
+def own_exchange(service: str) -> str:
+    """Return the exchange that leads to the queues of `service` by their names."""
+    return service
+
+
+def retry_exchange(service: str) -> str:
+    """Return the exchange that leads to the retry ladder of `service`."""
+    return f"retry.{service}"
+
+
+def ladder(service: str) -> tuple[Rung, ...]:
+    """Return the rungs on which failed messages of `service` wait, the shortest first."""
+    exchange = retry_exchange(service)
+    return tuple(Rung(exchange, f"{exchange}.{key}", key, delay_s) for key, delay_s in _STEPS)
 
 
 def _command(service: str, command: str) -> Queue:
@@ -97,30 +151,44 @@ def _events(service: str, *keys: str) -> Queue:
 
 
 def rpc_queue(service: str) -> str:
-    """The queue on which `service` answers requests."""
+    """Return the queue on which `service` answers requests."""
     return f"{service}.rpc"
 
 
 def parked_queue(service: str) -> str:
-    """The queue that keeps what `service` could not handle."""
+    """Return the queue that keeps what `service` could not handle."""
     return f"{service}.parked"
 
 
-def _service(service: str, *queues: Queue, answers: bool = True) -> Topology:
-    parked = Queue(parked_queue(service), PARKED, (parked_queue(service),))
+def _service(
+    service: str, *queues: Queue, writes: tuple[str, ...], events: tuple[str, ...], answers: bool = True
+) -> Topology:
+    parked = Queue(parked_queue(service), own_exchange(service), (parked_queue(service),))
     rpc = Queue(rpc_queue(service), RPC, (rpc_queue(service),), auto_delete=True)
-    return Topology(service, (*queues, parked, *((rpc,) if answers else ())))
+    return Topology(
+        service,
+        (*queues, parked, *((rpc,) if answers else ())),
+        ladder(service) if queues else (),
+        (*writes, EVENTS, *((REPLIES,) if answers else ())),
+        (*events, "parked"),
+    )
 
 
 TOPOLOGIES = {
     GATEWAY: _service(
-        GATEWAY, _events(GATEWAY, "email.*", "batch.*", "operations.*", "parked.*"), answers=False
+        GATEWAY,
+        _events(GATEWAY, "email.*", "batch.*", "operations.*", "parked.*"),
+        writes=(RPC, COMMANDS, LIVE),
+        events=(),
+        answers=False,
     ),
-    STOCK_DATA: _service(STOCK_DATA),
-    EMAIL: _service(EMAIL, _command(EMAIL, "send")),
+    STOCK_DATA: _service(STOCK_DATA, writes=(LIVE,), events=("stocks", "alert")),
+    EMAIL: _service(EMAIL, _command(EMAIL, "send"), writes=(), events=("email",)),
     BATCH_PROCESSOR: _service(
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),
         _command(BATCH_PROCESSOR, "chunk"),
+        writes=(RPC, COMMANDS, LIVE),
+        events=("batch", "operations"),
     ),
 }

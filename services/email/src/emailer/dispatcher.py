@@ -14,7 +14,7 @@ import asyncpg
 from chassis import logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
-from chassis.outbox import Relay as OutboxRelay
+from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from chassis.supervision import keep_going
 from emailer import attempts, repository

@@ -10,7 +10,7 @@ import asyncpg
 
 from chassis import logging, metrics, redaction
 from chassis.errors import Unavailable
-from chassis.outbox import Relay as OutboxRelay
+from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from contracts.emails import EmailStatus
 from emailer import announcing, repository

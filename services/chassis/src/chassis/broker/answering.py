@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 from chassis import exemplars, logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
-from chassis.broker.topology import declare_queue
+from chassis.broker.topology import declare_rpc_queue
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable
 from contracts import headers as names
 from contracts.message import Request
-from contracts.topology import Queue
+from contracts.topology import REPLIES, Queue
 
 log = logging.get(__name__)
 
@@ -56,7 +56,7 @@ class RpcServer:
         if self._stopping:
             return
         channel = await link.channel(confirms=False)
-        await declare_queue(channel, self._queue)
+        await declare_rpc_queue(channel, self._queue)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         started = await channel.basic_consume(self._queue.name, self._take, no_ack=True)
         self._channel, self._tag = channel, started.consumer_tag
@@ -163,7 +163,7 @@ class RpcServer:
 
     async def _reply(self, queue: str, correlation_id: str | None, status: str, body: bytes) -> None:
         reply = Outgoing(
-            exchange="",
+            exchange=REPLIES,
             routing_key=queue,
             body=body,
             message_type="reply",

@@ -27,6 +27,7 @@ from chassis.postgres import Connection, Postgres
 from chassis.supervision import failure_of
 from contracts import headers as names
 from contracts.message import Message
+from contracts.topology import ladder
 
 log = logging.get(__name__)
 
@@ -83,6 +84,7 @@ class Consumer:
         self.queue = queue
         self._handlers = {message.message_type: (message, handler) for message, handler in handlers.items()}
         self._service = service
+        self._rungs = ladder(service)
         self._postgres = postgres
         self._settler = Settler(queue, publisher, types=self._handlers.keys())
         self._concurrency = concurrency
@@ -317,7 +319,7 @@ class Consumer:
         permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
             error, asyncpg.DataError
         )
-        rung = None if permanent else retries.rung_after(incoming.attempt)
+        rung = None if permanent else retries.rung_after(incoming.attempt, self._rungs)
         told = redaction.safe_message(error)[:_ERROR_LENGTH]
         log.warning(
             "message failed",

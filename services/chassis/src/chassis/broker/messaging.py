@@ -18,7 +18,7 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.health import Health
 from chassis.supervision import Tasks
-from contracts.topology import Topology
+from contracts.topology import Topology, own_exchange
 
 log = logging.get(__name__)
 
@@ -114,7 +114,7 @@ class Messaging:
         """Ask the broker for ever how many consumers and messages the service's own queues have."""
         while True:
             await asyncio.sleep(_CENSUS_EVERY_S)
-            await self.publisher.probe()
+            await self.publisher.probe(own_exchange(self.topology.service))
             for queue in self.topology.queues:
                 # A request queue is there only while somebody answers.
                 if self._servers or not queue.auto_delete:

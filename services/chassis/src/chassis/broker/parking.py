@@ -9,7 +9,7 @@ from typing import Any
 from chassis.broker.envelope import Outgoing
 from chassis.broker.retries import without_broker_headers
 from contracts import headers as names
-from contracts.topology import PARKED, parked_queue
+from contracts.topology import own_exchange, parked_queue
 
 
 def copy_for(
@@ -25,7 +25,7 @@ def copy_for(
 ) -> Outgoing:
     """The message as it is parked: the same id and body, and why, when and where it failed."""
     return Outgoing(
-        exchange=PARKED,
+        exchange=own_exchange(service),
         routing_key=parked_queue(service),
         body=body,
         message_type=message_type,

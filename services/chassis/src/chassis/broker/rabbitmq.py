@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 
 import aio_pika
 import aiormq
@@ -17,7 +17,6 @@ from yarl import URL
 from chassis import logging, metrics, redaction
 from chassis.broker.envelope import Outgoing
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
-from contracts.topology import RPC
 
 log = logging.get(__name__)
 
@@ -38,6 +37,15 @@ AWAY = (
     TimeoutError,
     asyncio.InvalidStateError,
 )
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The broker said nothing of a message in time; it may have arrived."""
+
+
+class ConnectionBroken(BrokerUnavailable):
+    """The connection or channel broke while a message was on its way; it may be why, and may have arrived."""
+
 
 Opened = Callable[["Link"], Awaitable[None]]
 
@@ -89,7 +97,7 @@ class Link:
         on_lost: Callable[[], None] = lambda: None,
         on_blocked: Callable[[], None] = lambda: None,
     ) -> None:
-        self._url = URL(url).update_query(heartbeat=HEARTBEAT_S)
+        self.url = URL(url).update_query(heartbeat=HEARTBEAT_S)
         self._name = name
         self._on_open = on_open
         self._on_lost = on_lost
@@ -198,7 +206,7 @@ class Link:
         self._broken.clear()
         with rejections_as_errors():
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = await aio_pika.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+                connection = await aio_pika.connect(self.url, timeout=_CONNECT_TIMEOUT_S)
             assert isinstance(connection, aio_pika.Connection)
             self._connection = connection
             self._connection.close_callbacks.add(lambda *_: self._broken.set())
@@ -263,11 +271,11 @@ class Publisher:
         try:
             async with waiting, self._unconfirmed:
                 self._waiting.add(waiting)
-                await self._publish_confirmed(message)
+                await self._publish_confirmed(message, self._confirmed)
         except TimeoutError as error:
             self._require_unblocked(message)
             metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
-            raise BrokerUnavailable(
+            raise Unconfirmed(
                 "The message broker did not confirm the message in time.", retry_after_s=2
             ) from error
         finally:
@@ -279,14 +287,13 @@ class Publisher:
         """Hand a transient message over without waiting for a word; nobody is told when it is lost."""
         self._require_unblocked(message)
         await self._hand_over(message)
-        # Replies go through the default exchange, whose name is empty: that would be no label at all.
-        metrics.PUBLISHED.labels(message.exchange or "default", "sent").inc()
+        metrics.PUBLISHED.labels(message.exchange, "sent").inc()
 
-    async def probe(self) -> None:
-        """Hand over a message that no queue takes: only a connection that publishes hears of an alarm."""
+    async def probe(self, exchange: str) -> None:
+        """Hand `exchange` a message that no queue takes: the broker tells only publishers of an alarm."""
         if self.link.is_connected and not self.link.is_blocked:
             with suppress(Unavailable):
-                await self._hand_over(Outgoing(RPC, "probe", b"", "probe", "", persistent=False))
+                await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
 
     async def _hand_over(self, message: Outgoing) -> None:
         channel = self._transient
@@ -306,8 +313,27 @@ class Publisher:
         except AWAY as error:
             raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
 
-    async def _publish_confirmed(self, message: Outgoing) -> None:
-        channel = self._confirmed
+    async def publish_alone(self, message: Outgoing) -> None:
+        """Publish over a connection made for this message: whatever it breaks is nobody else's.
+
+        Raises as `publish` does, which see; the caller limits the time.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                with rejections_as_errors():
+                    connection = await aio_pika.connect(self.link.url, timeout=_CONNECT_TIMEOUT_S)
+                    stack.push_async_callback(_close_quietly, connection)
+                    opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                    channel = await opened.get_underlay_channel()
+            except AWAY as error:
+                raise BrokerUnavailable(
+                    "The message broker cannot be reached now.", retry_after_s=2
+                ) from error
+            assert isinstance(channel, Channel)
+            await self._publish_confirmed(message, channel)
+        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+
+    async def _publish_confirmed(self, message: Outgoing, channel: Channel | None) -> None:
         if channel is None:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
         metrics.UNCONFIRMED.inc()
@@ -332,7 +358,10 @@ class Publisher:
             raise
         except AWAY as error:
             metrics.PUBLISHED.labels(message.exchange, "lost").inc()
-            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+            raise ConnectionBroken(
+                f"The connection to the message broker broke: {redaction.safe_message(error)}",
+                retry_after_s=2,
+            ) from error
         finally:
             metrics.UNCONFIRMED.dec()
         if not isinstance(confirmation, Basic.Ack):
@@ -358,5 +387,10 @@ class Publisher:
 
     def _require_unblocked(self, message: Outgoing) -> None:
         if self.link.is_blocked:
-            metrics.PUBLISHED.labels(message.exchange or "default", "blocked").inc()
+            metrics.PUBLISHED.labels(message.exchange, "blocked").inc()
             raise BrokerUnavailable(f"{_BLOCKED}; try again later.", retry_after_s=5)
+
+
+async def _close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
+    with suppress(Exception):
+        await connection.close()

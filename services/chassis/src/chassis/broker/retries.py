@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from chassis.broker.envelope import Outgoing
 from contracts import headers as names
-from contracts.topology import LADDER, RETRY, Rung
+from contracts.topology import Rung
 
 
-def rung_after(attempt: int) -> Rung | None:
-    """Where a message waits whose `attempt`-th try failed; None when it has used all rungs."""
-    return LADDER[attempt - 1] if attempt <= len(LADDER) else None
+def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:
+    """Return where a message waits whose `attempt`-th try failed; None when it has used all rungs."""
+    return rungs[attempt - 1] if attempt <= len(rungs) else None
 
 
 def copy_for(
@@ -30,10 +30,10 @@ def copy_for(
     """The message as it is put on `rung`.
 
     The CC header carries the name of `queue`: when the rung's time is over, the broker dead-letters with
-    the original routing keys through the default exchange, where only that name leads to a queue.
+    the original routing keys through the service's own exchange, where only that name leads to a queue.
     """
     return Outgoing(
-        exchange=RETRY,
+        exchange=rung.exchange,
         routing_key=rung.key,
         body=body,
         message_type=message_type,

@@ -26,7 +26,7 @@ from chassis.errors import (
 )
 from contracts import headers as names
 from contracts.message import Failure, Request
-from contracts.topology import RPC, rpc_queue
+from contracts.topology import REPLIES, RPC, rpc_queue
 
 log = logging.get(__name__)
 
@@ -59,6 +59,8 @@ class RpcClient:
         """Open the reply queue over a fresh connection."""
         channel = await link.channel(confirms=False)
         declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+        # Not through the default exchange, which leads to every queue: nobody but `admin` may write to it.
+        await channel.queue_bind(declared.queue or "", REPLIES, routing_key=declared.queue or "")
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
         await channel.basic_consume(declared.queue or "", self._replied, no_ack=True)
         self._reply_queue = declared.queue

@@ -1,5 +1,5 @@
 """Parked messages as a feature; `python -m chassis.parked --help` is for when the gateway is away."""
 
-from chassis.parked.messages import Parked, ParkedKeeper
+from chassis.parked.messages import Parked, ParkedKeeper, park_unpublishable
 
-__all__ = ["Parked", "ParkedKeeper"]
+__all__ = ["Parked", "ParkedKeeper", "park_unpublishable"]

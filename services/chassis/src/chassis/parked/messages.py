@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import orjson
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from chassis import logging, metrics, plain, redaction, tracing
+from chassis import logging, metrics, plain, queries, redaction, tracing
 from chassis.broker.answering import Answer
 from chassis.broker.envelope import text
 from chassis.broker.rabbitmq import AWAY, Link
@@ -21,7 +21,7 @@ from chassis.broker.retries import without_broker_headers
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
 from chassis.parked import news
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 from contracts import headers as names
 from contracts.message import Request
 from contracts.parked import (
@@ -49,59 +49,25 @@ _LONGEST_NAME = 255
 _LONGEST_HEADER = 1_000_000
 _LATEST_MS = 253_402_300_800_000
 
-_STORE = """
-INSERT INTO parked (message_id, message_type, queue, reason, attempts, first_error, last_error,
-                    headers, body, first_sent_at, parked_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT DO NOTHING
-"""
-_COLUMNS = """id, message_id, message_type, queue, reason, attempts, first_error, last_error,
-    first_sent_at, parked_at, state, decided_at, decided_by, request_id"""
-_FITS = """(cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
-    AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)"""
-_LIST = f"SELECT {_COLUMNS} FROM parked WHERE {_FITS} AND state = $5 AND id > $6 ORDER BY id LIMIT $7"  # noqa: S608 - only constants
-_GET = f"SELECT {_COLUMNS}, headers, body FROM parked WHERE id = $1"  # noqa: S608 - only constants
-_DECIDE = f"""
-UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
-WHERE {_FITS} AND state = 'parked'
-"""  # noqa: S608 - only constants
+_SQL = queries.load("chassis")
+_UNPUBLISHABLE = "unpublishable"
 # What only the parking said. A message that kept it would be taken for the same parking when its consumer
 # dies with it: the broker parks what it gets.
 _OF_PARKING = [names.PARKED_AT, names.REASON, names.QUEUE, names.ERROR, names.FIRST_ERROR]
-# Without such an id a message is undecodable wherever it goes: to send it again helps nobody.
-_HAS_PROPER_ID = "message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'"
-# Through the default exchange a routing key is a queue's name. The rate is kept by due times, and the age of
-# a message counts from there: one that is not due is not late.
-_REPLAY = f"""
-WITH chosen AS (
-    {_DECIDE} AND {_HAS_PROPER_ID} RETURNING id, message_id, message_type, queue, headers, body
-),
-timed AS (
-    SELECT *, now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second' AS due_at
-    FROM chosen
-),
-sent AS (
-    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at, created_at)
-    SELECT message_id::uuid, '', queue, message_type, (headers - $9::text[]) || $10::jsonb, body,
-        due_at, due_at
-    FROM timed
-)
-SELECT (SELECT coalesce(array_agg(message_id), '{{}}') FROM chosen) AS ids,
-    (SELECT count(*) FROM parked WHERE {_FITS} AND state = 'parked' AND NOT {_HAS_PROPER_ID}) AS skipped
-"""  # noqa: S608 - only constants
-_DISCARD = f"{_DECIDE} RETURNING message_id"
-_COUNT = "SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue"
-_CLEAN = """
-DELETE FROM parked WHERE id IN (
-    SELECT id FROM parked WHERE state <> 'parked' AND decided_at < now() - interval '30 days' LIMIT 1000
-)
-"""
+
+
+async def park_unpublishable(connection: Connection, row_id: int, error: str) -> None:
+    """Move a message that cannot be published from the outbox to the parked ones, in this transaction."""
+    row = await connection.fetchrow(_SQL["park_unpublishable"], row_id, _UNPUBLISHABLE, error)
+    # News of news that nobody can take would be parked news again.
+    if row is not None and row["message_type"] != ParkedChanged.message_type:
+        await news.tell(connection, "parked", [row["message_id"]], reason=_UNPUBLISHABLE)
 
 
 class Parked:
     """The parked messages of one service."""
 
-    def __init__(self, postgres: Postgres, *, replayed: Any = lambda: None) -> None:
+    def __init__(self, postgres: Postgres, *, replayed: Callable[[], None] = lambda: None) -> None:
         self._postgres = postgres
         self._replayed = replayed
         self._queues: set[str] = set()
@@ -126,7 +92,7 @@ class Parked:
         reason = plain.text(text(headers, names.REASON) or "", most=_LONGEST_NAME) or _DELIVERY_LIMIT
         async with self._postgres.transaction() as connection:
             stored = await connection.execute(
-                _STORE,
+                _SQL["store_parked"],
                 plain.text(properties.message_id or "", most=_LONGEST_NAME),
                 plain.text(properties.message_type or "", most=_LONGEST_NAME),
                 plain.text(text(headers, names.QUEUE) or "", most=_LONGEST_NAME),
@@ -147,7 +113,11 @@ class Parked:
         """A page of parked messages."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
-                _LIST, *_arguments(request.wanted), request.state, request.after, request.limit + 1
+                _SQL["list_parked"],
+                *_arguments(request.wanted),
+                request.state,
+                request.after,
+                request.limit + 1,
             )
         page = [_message(row) for row in rows[: request.limit]]
         return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
@@ -155,7 +125,7 @@ class Parked:
     async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
         """One parked message whole; raises `NotFound`."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_GET, request.id)
+            row = await connection.fetchrow(_SQL["get_parked"], request.id)
         if row is None:
             raise NotFound(f"There is no parked message {request.id}.")
         return ParkedDetail(
@@ -172,7 +142,7 @@ class Parked:
         decision = _decision(request, "replayed")
         async with self._postgres.transaction() as connection:
             row = await connection.fetchrow(
-                _REPLAY, *decision, request.rate_per_s, _OF_PARKING, orjson.dumps(now).decode()
+                _SQL["replay_parked"], *decision, request.rate_per_s, _OF_PARKING, orjson.dumps(now).decode()
             )
             assert row is not None
             await news.tell(connection, "replayed", row["ids"])
@@ -190,7 +160,7 @@ class Parked:
         """Give messages up; the record of them stays for 30 days."""
         _require_choice(request.wanted)
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_DISCARD, *_decision(request, "discarded"))
+            rows = await connection.fetch(_SQL["discard_parked"], *_decision(request, "discarded"))
             await news.tell(connection, "discarded", [row["message_id"] for row in rows])
         count = len(rows)
         log.info("parked messages discarded", count=count, actor=request.actor, wanted=str(request.wanted))
@@ -199,8 +169,8 @@ class Parked:
     async def measure_and_clean(self) -> None:
         """Set the gauge of what is parked, and forget decided messages after 30 days."""
         async with self._postgres.connection() as connection:
-            counts = await connection.fetch(_COUNT)
-            await connection.execute(_CLEAN)
+            counts = await connection.fetch(_SQL["count_parked"])
+            await connection.execute(_SQL["clean_parked"])
         found = {row["queue"]: row["count"] for row in counts}
         self._queues |= found.keys()
         for queue in self._queues:

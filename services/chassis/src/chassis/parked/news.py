@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from chassis import outbox
+from chassis import outbox, queries
 from chassis.broker import envelope
 from chassis.postgres import Connection
 from contracts.parked import ParkedChanged, ParkedState
@@ -21,7 +21,7 @@ async def tell(
     if not ids:
         return
     # By the clock of the database, which has seen all that was decided about a message before.
-    at = await connection.fetchval("SELECT clock_timestamp()")
+    at = await connection.fetchval(queries.load("chassis")["read_clock"])
     events = [
         ParkedChanged(state=state, message_ids=run, reason=reason, at=at) for run in _runs(ids, _MOST_IDS)
     ]

@@ -13,7 +13,7 @@ import orjson
 from chassis import logging, metrics
 from chassis.broker.envelope import Outgoing
 from chassis.errors import DatabaseUnavailable, NotFound
-from chassis.outbox import Relay
+from chassis.outbox import OutboxRelay
 from gateway.acceptance.idempotency import IdempotencyKey
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Answered
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
@@ -37,7 +37,7 @@ class Accepted:
 class Acceptor:
     """Accepts work for later, whether or not the services that will do it are there now."""
 
-    def __init__(self, repository: AcceptanceRepository, relay: Relay, *, retention_days: int) -> None:
+    def __init__(self, repository: AcceptanceRepository, relay: OutboxRelay, *, retention_days: int) -> None:
         self._repository = repository
         self._relay = relay
         self._retention_days = retention_days

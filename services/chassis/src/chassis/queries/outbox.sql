@@ -1,0 +1,34 @@
+-- name: add_to_outbox
+INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
+
+-- name: take_fresh
+-- What is due and has not failed yet, locked.
+SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
+FROM outbox WHERE due_at <= now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: take_failed
+-- What is due and has failed before, locked.
+SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
+FROM outbox WHERE due_at <= now() AND attempts > 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: delete_sent
+DELETE FROM outbox WHERE id = ANY($1::bigint[])
+
+-- name: suspect
+-- One of these may have broken the connection that all of them were published over.
+UPDATE outbox SET attempts = 1 WHERE id = ANY($1::bigint[])
+
+-- name: postpone
+UPDATE outbox SET attempts = attempts + $2,
+    due_at = now() + least(30, 0.5 * 2 ^ least(attempts, 6)) * interval '1 s'
+WHERE id = ANY($1::bigint[])
+
+-- name: measure_outbox
+SELECT count(*) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s
+FROM (SELECT created_at FROM outbox ORDER BY id LIMIT $1) AS head
+
+-- name: probe_write
+-- Rolled back. Its body is too big for the room that a page has left, so that a full disk shows.
+INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
+VALUES (gen_random_uuid(), '', '', 'probe', '{}', $1)

@@ -1,0 +1,151 @@
+"""A service's user of the broker reaches its own queues and what it is meant to, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from uuid import uuid4
+
+import aiormq
+import pytest
+
+from chassis.broker.consumer import Direct
+from chassis.broker.envelope import Delivery, command, new_id
+from chassis.deadlines import Deadline
+from chassis.errors import Unavailable
+from chassis.postgres import Connection
+from chassis.runtime import ServiceRuntime
+from contracts import headers as names
+from contracts.batches import INTAKE, CancelBatch
+from contracts.parked import ListParked, ParkedPage
+from contracts.topology import BATCH_PROCESSOR, EMAIL, GATEWAY, SERVICES, STOCK_DATA, TOPOLOGIES
+from native.rabbitmq import RabbitMQ
+from support.bench import Bench
+from support.databases import FreshDatabase
+from support.waiting import until
+
+
+@pytest.fixture
+async def benches(
+    rabbitmq_server: RabbitMQ, broker_url: str, fresh_database: FreshDatabase
+) -> AsyncIterator[dict[str, Bench]]:
+    """A bench for each service, with the service's own user of the broker."""
+    async with AsyncExitStack() as stack:
+        yield {service: Bench(rabbitmq_server.url_of(service), fresh_database, stack) for service in SERVICES}
+
+
+async def test_every_service_gets_along_with_its_own_rights(benches: dict[str, Bench]) -> None:
+    """Declares, consumes, answers, retries, parks, replays, publishes events and asks."""
+    attempts: list[int] = []
+
+    async def fail_first(delivery: Delivery[CancelBatch]) -> None:
+        attempts.append(delivery.attempt)
+        if delivery.message.owner_id == "poison" or delivery.attempt == 1:
+            raise Unavailable("not yet")
+
+    runtimes: dict[str, ServiceRuntime] = {}
+    for service, bench in benches.items():
+        runtimes[service] = await bench.build(service)
+        if service == BATCH_PROCESSOR:
+            runtimes[service].consume(INTAKE, {CancelBatch: Direct(fail_first)}, concurrency=2)
+        if service != GATEWAY:
+            runtimes[service].answer({})
+        await bench.run(runtimes[service])
+    rpc = runtimes[GATEWAY].messaging.rpc
+    for service in (STOCK_DATA, EMAIL, BATCH_PROCESSOR):
+        assert await rpc.call(ListParked(), ParkedPage, Deadline.after(20), service=service)
+    publisher = runtimes[GATEWAY].messaging.publisher
+    await publisher.publish(command(CancelBatch(batch_id=uuid4(), owner_id="ann")))
+    await until(lambda: attempts == [1, 2])
+    poison = command(CancelBatch(batch_id=uuid4(), owner_id="poison"))
+    await publisher.publish(replace(poison, headers={**poison.headers, names.ATTEMPT: 6}))
+    worker = runtimes[BATCH_PROCESSOR]
+
+    async def parked() -> ParkedPage | None:
+        found = await worker.parked.page(ListParked(), Deadline.after(5))
+        return found if found.data else None
+
+    assert (await until(parked)).data[0].message_id == poison.message_id
+    # News of it left through the outbox, to the queue of the gateway's events.
+    async with worker.postgres.connection() as connection:
+        await until(lambda: _is_empty(connection))
+    await until(lambda: all(runtime.health.reasons() == {} for runtime in runtimes.values()))
+
+
+@pytest.mark.parametrize(
+    ("user", "exchange", "routing_key"),
+    [
+        (EMAIL, "", "gateway.events"),
+        (EMAIL, "", "email.send"),
+        (EMAIL, "gateway", "gateway.events"),
+        (EMAIL, "retry.gateway", "2s"),
+        (EMAIL, "batch-processor", "batch-processor.parked"),
+        (EMAIL, "commands", "batch-processor.intake"),
+        (EMAIL, "rpc", "stock-data.rpc"),
+        (EMAIL, "live", "quotes"),
+        (EMAIL, "events", "batch.finished"),
+        (STOCK_DATA, "events", "email.status-changed"),
+        (STOCK_DATA, "commands", "email.send"),
+        (BATCH_PROCESSOR, "", "email.send"),
+        (GATEWAY, "events", "email.status-changed"),
+        (GATEWAY, "replies", "x"),
+        (GATEWAY, "", "email.parked"),
+    ],
+)
+async def test_a_user_cannot_publish_where_nothing_of_it_is_expected(
+    rabbitmq_server: RabbitMQ, broker_url: str, user: str, exchange: str, routing_key: str
+) -> None:
+    connection = await aiormq.connect(rabbitmq_server.url_of(user))
+    channel = await connection.channel()
+    with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+        await channel.basic_publish(b"{}", exchange=exchange, routing_key=routing_key)
+    await connection.close()
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_a_user_cannot_take_or_delete_what_is_not_its_own(
+    rabbitmq_server: RabbitMQ, broker_url: str, user: str
+) -> None:
+    connection = await aiormq.connect(rabbitmq_server.url_of(user))
+    for other in set(SERVICES) - {user}:
+        for queue in TOPOLOGIES[other].durable_queues:
+            channel = await connection.channel()
+            with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+                await channel.basic_get(queue.name)
+            channel = await connection.channel()
+            with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+                await channel.queue_delete(queue.name)
+    for exchange in ("events", "commands", "rpc", "live", "replies"):
+        channel = await connection.channel()
+        with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+            await channel.exchange_delete(exchange)
+    await connection.close()
+
+
+async def test_a_retry_leads_only_to_queues_of_the_same_service(
+    rabbitmq_server: RabbitMQ, broker_url: str
+) -> None:
+    """The CC header of a copy names the queue that it returns to, whichever its writer likes."""
+    connection = await aiormq.connect(rabbitmq_server.url_of(EMAIL))
+    channel = await connection.channel()
+    message_id = str(new_id())
+    properties = aiormq.spec.Basic.Properties(
+        headers={"CC": ["gateway.events", "email.send"]}, message_id=message_id, delivery_mode=2
+    )
+    await channel.basic_publish(b"{}", exchange="retry.email", routing_key="2s", properties=properties)
+    await until(lambda: _message_id(channel, "email.send", message_id))
+    await connection.close()
+    admin = await aiormq.connect(broker_url)
+    channel = await admin.channel()
+    assert (await channel.queue_declare("gateway.events", passive=True)).message_count == 0
+    await admin.close()
+
+
+async def _message_id(channel: aiormq.abc.AbstractChannel, queue: str, message_id: str) -> bool:
+    found = await channel.basic_get(queue, no_ack=True)
+    return found.header is not None and found.header.properties.message_id == message_id
+
+
+async def _is_empty(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) FROM outbox") == 0)
