@@ -60,12 +60,22 @@ class RoomRepository:
         """Rooms by name."""
         return [Room(**row) for row in await self._fetch("list_rooms", after, limit)]
 
-    async def add(self, room: str, user_id: str, user_name: str, data: Any) -> ChatMessage:
-        """Append a message, which gives it its offset; raises `NotFound` when there is no such room."""
-        rows = await self._fetch("insert_message", room, user_id, user_name, orjson.dumps(data).decode())
+    async def add(
+        self, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
+    ) -> ChatMessage:
+        """Append a message, which gives it its offset. Raises `NotFound` when there is no such room.
+
+        A message that the same user has sent under the same `sender_id` before is returned instead.
+        """
+        arguments = (room, user_id, user_name, orjson.dumps(data).decode(), sender_id)
+        try:
+            rows = await self._fetch("insert_message", *arguments)
+        except asyncpg.UniqueViolationError:
+            # The same message came twice at the same time: now the first one is there to be found.
+            rows = await self._fetch("insert_message", *arguments)
         if not rows:
             raise NotFound(f"There is no room {room!r}; make it with POST /v1/rooms.")
-        return ChatMessage(room, rows[0]["offset"], user_id, user_name, data, rows[0]["created_at"])
+        return _message(room, rows[0])
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Messages with higher offsets, oldest first."""

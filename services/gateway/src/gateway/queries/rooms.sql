@@ -10,13 +10,21 @@ SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE n
 SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name > $1 ORDER BY name LIMIT $2
 
 -- name: insert_message
--- The room's row gives the next offset and, being locked, the order of the messages.
-WITH room AS (
-    UPDATE rooms SET last_offset = last_offset + 1 WHERE name = $1 RETURNING name, last_offset
+-- The room's row gives the next offset and, being locked, the order of the messages. A message that the
+-- user has sent under this id before is returned as it is.
+WITH known AS (
+    SELECT "offset", user_id, user_name, data, created_at FROM chat_messages
+    WHERE room = $1 AND user_id = $2 AND sender_id = $5
+), next AS (
+    UPDATE rooms SET last_offset = last_offset + 1
+    WHERE name = $1 AND NOT EXISTS (SELECT FROM known)
+    RETURNING name, last_offset
+), inserted AS (
+    INSERT INTO chat_messages (room, "offset", user_id, user_name, data, sender_id)
+    SELECT name, last_offset, $2, $3, $4::jsonb, $5 FROM next
+    RETURNING "offset", user_id, user_name, data, created_at
 )
-INSERT INTO chat_messages (room, "offset", user_id, user_name, data)
-SELECT name, last_offset, $2, $3, $4::jsonb FROM room
-RETURNING "offset", created_at
+SELECT * FROM inserted UNION ALL SELECT * FROM known
 
 -- name: list_messages_after
 SELECT "offset", user_id, user_name, data, created_at FROM chat_messages
