@@ -186,7 +186,8 @@ async def chat(tour: Tour) -> None:
             line = {"channel": "chat:lobby", "data": {"text": f"hello {number} from tour {tour.run}"}}
             await speaker.send(json.dumps({"id": 10 + number, "publish": line}))
         for _ in range(3):
-            tour.say(f"heard: {(await _frame(hearer, 'push'))['data']['text']}")
+            push = await _frame(hearer, "push")
+            tour.say(f"heard: {push['pub']['data']['text']}")
 
 
 STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
@@ -274,7 +275,7 @@ async def _frame(connection: websockets.ClientConnection, kind: str) -> Json:
         while True:
             frame = json.loads(await connection.recv())
             if "error" in frame:
-                raise DemoError(f"{frame['error'].get('code')}: {frame['error'].get('detail')}")
+                raise DemoError(f"{frame['error'].get('code')}: {frame['error'].get('message')}")
             if kind in frame:
                 return dict(frame[kind])
 

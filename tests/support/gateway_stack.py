@@ -52,6 +52,10 @@ class Gate:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead what comes from now on to another server."""
+        self._target = (host, port)
+
     async def shut(self) -> None:
         """Refuse what comes and cut what is there."""
         if self._server is not None:
@@ -66,7 +70,11 @@ class Gate:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, back}
         try:
             await asyncio.gather(_pump(reader, back), _pump(there, writer))
@@ -260,9 +268,7 @@ class House:
 async def running(settings: GatewaySettings, admin_key: str, *, wait: bool) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
     gateway = create_app(settings)
-    door = asgi.Listener(
-        gateway.asgi, "127.0.0.1", 0, websockets=WebSocketWire, limits=settings.connection_limits
-    )
+    door = asgi.Listener(gateway.asgi, "127.0.0.1", 0, websockets=WebSocketWire)
     server = asgi.create_server(door, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
@@ -312,26 +318,30 @@ class Talk:
     """One connection that speaks the protocol of `/v1/realtime`."""
 
     def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
+        self.socket = socket
         self._number = 0
+        self.connected: dict[str, Any] = {}
         self._pushes: list[dict[str, Any]] = []
 
     async def ask(self, **command: Any) -> Any:
-        """What is under the command's name in its answer, or its error."""
+        """What is under the command's name in its reply, or its error."""
         self._number += 1
-        await self._socket.send(orjson.dumps({"id": self._number, **command}).decode())
+        await self.socket.send(orjson.dumps({"id": self._number, **command}).decode())
         while (frame := await self._frame()).get("id") != self._number:
             self._pushes.append(frame["push"])
         ((_, content),) = ((name, content) for name, content in frame.items() if name != "id")
         return content
 
     async def push(self) -> dict[str, Any]:
-        """The next push."""
-        return self._pushes.pop(0) if self._pushes else dict((await self._frame())["push"])
+        """The next push: its channel, and the parts of its publication."""
+        push = self._pushes.pop(0) if self._pushes else dict((await self._frame())["push"])
+        return {"channel": push["channel"], **push.get("pub", push)}
 
     async def _frame(self) -> dict[str, Any]:
         async with asyncio.timeout(20):
-            return dict(orjson.loads(await self._socket.recv()))
+            while (frame := dict(orjson.loads(await self.socket.recv()))) == {}:
+                await self.socket.send("{}")
+            return frame
 
 
 Connect = Callable[..., AbstractAsyncContextManager[ClientConnection]]

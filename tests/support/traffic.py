@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,8 @@ import websockets
 
 from native.stack import Stack
 from support.waiting import until
+
+_NUMBERS = itertools.count(1)
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _ENDED = ("completed", "failed", "cancelled", "expired")
@@ -84,13 +87,13 @@ async def talk(stack: Stack, api: httpx.AsyncClient) -> None:
     await api.post("/v1/rooms", json={"name": room})
     async with _socket(stack) as socket:
         await _ask(socket, connect={"token": stack.api_key})
-        await _ask(socket, subscribe={"channel": "quotes:AAPL", "conflate_ms": 2000})
+        await _ask(socket, subscribe={"channel": "quotes:AAPL", "data": {"conflate_ms": 2000}})
         joined = await _ask(socket, subscribe={"channel": f"chat:{room}"})
         for number in range(3):
             await _ask(socket, publish={"channel": f"chat:{room}", "data": {"text": f"line {number}"}})
         await _ask(socket, unsubscribe={"channel": f"chat:{room}"})
-        recover = {"epoch": joined["subscribe"]["epoch"], "offset": 1}
-        await _ask(socket, subscribe={"channel": f"chat:{room}", "recover": recover})
+        seen = {"recover": True, "epoch": joined["subscribe"]["epoch"], "offset": 1}
+        await _ask(socket, subscribe={"channel": f"chat:{room}", **seen})
     async with _socket(stack) as socket:
         await socket.send(orjson.dumps({"id": 1, "connect": {"token": "tw_live_nonsense"}}).decode())
         await socket.wait_closed()
@@ -119,7 +122,7 @@ async def _socket(stack: Stack) -> AsyncIterator[websockets.ClientConnection]:
 
 
 async def _ask(socket: websockets.ClientConnection, **command: Any) -> Mapping[str, Any]:
-    number = str(uuid4())
+    number = next(_NUMBERS)
     await socket.send(orjson.dumps({"id": number, **command}).decode())
     async with asyncio.timeout(15):
         while True:

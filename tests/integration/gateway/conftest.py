@@ -90,6 +90,8 @@ def talk(connect: Connect) -> Callable[..., AbstractAsyncContextManager[Talk]]:
     async def open_talk(door: Listener, key: str | None = None) -> AsyncIterator[Talk]:
         headers = {"authorization": f"Bearer {key or door.admin_key}"}
         async with connect(door, "/v1/realtime", headers=headers) as socket:
-            yield Talk(socket)
+            client = Talk(socket)
+            client.connected = await client.ask(connect={})
+            yield client
 
     return open_talk

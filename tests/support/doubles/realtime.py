@@ -13,12 +13,20 @@ import orjson
 
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
-from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound
+from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated
 from gateway.chat.repository import ChatMessage, Room
-from gateway.chat.service import Chat
+from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
+from gateway.chat.service import ChatService
 from gateway.http.principal import Principal
+from gateway.realtime.access import Access
 from gateway.realtime.channels import Channels
+from gateway.realtime.codes import CloseCode
+from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.hub import Hub
+from gateway.realtime.operations import no_operations
+from gateway.realtime.presence import Presence
+from gateway.realtime.quote_feed import QuoteFeed
+from gateway.realtime.session import ClientSession, Realtime
 from gateway.stocks.book import QuoteBook
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,8 +47,14 @@ class Rooms:
             raise NotFound(f"There is no room {name!r}.")
         return Room(name, self.epochs[name], self._last(name), "1", NOW)
 
-    async def add(self, room: str, user_id: str, user_name: str, data: Any) -> ChatMessage:
+    async def add(
+        self, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
+    ) -> ChatMessage:
         await self.get(room)
+        for known in self.messages:
+            names = (known.room, known.user_id, known.data.get("id"))
+            if sender_id is not None and names == (room, user_id, sender_id):
+                return known
         message = ChatMessage(room, self._last(room) + 1, user_id, user_name, data, NOW)
         self.messages.append(message)
         return message
@@ -67,7 +81,7 @@ class Rooms:
 class Exchange:
     """The broker: every gateway hears what any of them sends, unless it is lost on the way."""
 
-    chats: list[Chat] = field(default_factory=list)
+    gateways: list[Gateway] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
     is_away: bool = False
     loses: bool = False
@@ -77,8 +91,9 @@ class Exchange:
             raise BrokerUnavailable("The broker is away.")
         self.sent.append(message.body)
         if not self.loses:
-            for chat in self.chats:
-                await chat.heard(message.body)
+            for gateway in self.gateways:
+                part = gateway.chat if message.message_type == CHAT_POSTED else gateway.presence
+                await part.heard(message.body)
 
 
 @dataclass
@@ -89,25 +104,45 @@ class Gateway:
     exchange: Exchange
     hub: Hub = field(default_factory=Hub)
     book: QuoteBook = field(default_factory=lambda: QuoteBook(fresh_s=60))
-    batches: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    work: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    callers: dict[str, Access] = field(default_factory=dict)
+    buffer_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         rooms: Any = self.rooms
         exchange: Any = self.exchange
-        self.chat = Chat(rooms, self.hub, exchange)
-        self.exchange.chats.append(self.chat)
+        self.chat = ChatService(rooms, self.hub, exchange)
+        self.presence = Presence(exchange)
+        self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
+        self.exchange.gateways.append(self)
         self.channels = Channels(
             hub=self.hub,
-            book=self.book,
+            feed=self.feed,
             chat=self.chat,
-            find_batch=self._find_batch,
+            find=dict.fromkeys(("batch", "task", "email"), self._find_work),
             find_quote=self._find_quote,
-            epoch="gateway-epoch",
         )
 
-    async def _find_batch(self, principal: Principal, id_: UUID, deadline: Deadline) -> Mapping[str, Any]:
-        found = self.batches.get(id_)
+    @property
+    def realtime(self) -> Realtime:
+        return Realtime(
+            commands=COMMANDS,
+            channels=self.channels,
+            presence=self.presence,
+            authenticate=self._authenticate,
+            call_operation=no_operations,
+            buffer_bytes=self.buffer_bytes,
+        )
+
+    async def _authenticate(self, token: str | None) -> Access:
+        found = self.callers.get(token or "")
+        if found is None:
+            raise Unauthenticated("The API key is not known, has expired or was revoked.")
+        return found
+
+    async def _find_work(self, principal: Principal, id_: UUID, deadline: Deadline) -> Mapping[str, Any]:
+        found = self.work.get(id_)
         if found is None or found["owner_id"] != principal.owner_id:
             raise NotFound(f"There is no batch {id_}.")
         return found
@@ -116,3 +151,49 @@ class Gateway:
         if symbol not in self.quotes:
             raise NotFound(f"There is no symbol {symbol}.")
         return orjson.dumps(self.quotes[symbol])
+
+
+def payload(frame: bytes) -> bytes:
+    """What an unmasked text frame carries."""
+    length = frame[1]
+    return frame[2:] if length < 126 else frame[4:] if length == 126 else frame[10:]
+
+
+class Client:
+    """A connection: what it says, and what comes back."""
+
+    def __init__(self, gateway: Gateway, access: Access | None) -> None:
+        self.frames: list[Any] = []
+        self.closed: list[tuple[CloseCode, str]] = []
+        self.session = ClientSession(
+            gateway.realtime,
+            offered=access,
+            write=lambda frame: self.frames.append(orjson.loads(payload(frame))),
+            close_connection=lambda code, reason: self.closed.append((code, reason)),
+        )
+        self._number = 0
+
+    async def ask(self, **command: Any) -> Any:
+        """What is under the command's name in its reply, or the error."""
+        self._number += 1
+        await self.session.receive(orjson.dumps({"id": self._number, **command}))
+        [reply] = [frame for frame in self.frames if frame.get("id") == self._number]
+        self.frames.remove(reply)
+        ((_, content),) = ((name, content) for name, content in reply.items() if name != "id")
+        return content
+
+    def pushes(self) -> list[Any]:
+        """The pushes that have come since the last look."""
+        found, self.frames = [frame["push"] for frame in self.frames if "push" in frame], []
+        return found
+
+    def offsets(self) -> list[int]:
+        """The offsets of the publications that have come since the last look."""
+        return [push["pub"]["offset"] for push in self.pushes()]
+
+
+async def connected(gateway: Gateway, access: Access) -> Client:
+    """A connection that is logged in."""
+    client = Client(gateway, access)
+    assert "client" in await client.ask(connect={})
+    return client

@@ -6,6 +6,7 @@ import pytest
 
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.realtime.access import Access
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
 
@@ -30,16 +31,12 @@ def other_gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
 
 
 @pytest.fixture
-def ann() -> Principal:
-    return Principal(
-        7,
-        "Ann",
-        "member",
-        "k7",
-        frozenset({Scope("quotes:read"), Scope("chat:write"), Scope("batches:read")}),
-    )
+def ann() -> Access:
+    """Somebody who may use every channel."""
+    scopes = {Scope.QUOTES_READ, Scope.CHAT_READ, Scope.CHAT_WRITE, Scope.BATCHES_READ, Scope.EMAILS_READ}
+    return Access(Principal(7, "Ann", "member", "k7", frozenset(scopes)))
 
 
 @pytest.fixture
-def nobody() -> Principal:
-    return Principal(8, "Nobody", "member", "k8", frozenset())
+def nobody() -> Access:
+    return Access(Principal(8, "Nobody", "member", "k8", frozenset()))

@@ -25,13 +25,6 @@ HTTP_SECONDS = Histogram(
 )
 HTTP_IN_FLIGHT = Gauge("tickwire_http_requests_in_flight", "HTTP requests being answered now.")
 
-HTTP_CONNECTIONS = Gauge("tickwire_http_connections", "Open connections of the HTTP listeners.")
-HTTP_REFUSED = Counter(
-    "tickwire_http_refused",
-    "Connections and requests that the server refused or cut before the application, by reason.",
-    ("reason",),
-)
-
 RPC_CALLS = Counter(
     "tickwire_rpc_client_calls", "Requests sent to other services.", ("target", "type", "outcome")
 )
@@ -111,7 +104,9 @@ QUOTES_ANSWERED = Counter(
     "tickwire_quotes_answered", "Quotes answered, by where they came from.", ("origin",)
 )
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
-PUBLICATIONS = Counter("tickwire_realtime_publications", "Publications delivered to connections.", ("kind",))
+PUBLICATIONS = Counter(
+    "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
+)
 CONFLATED = Counter("tickwire_realtime_conflated", "Publications overwritten by a newer one.")
 RECOVERIES = Counter(
     "tickwire_realtime_recoveries", "Subscriptions that asked for what they missed, by outcome.", ("outcome",)

@@ -12,14 +12,14 @@ from werkzeug.routing import MapAdapter
 from gateway.administration import console, parked, status
 from gateway.aliases import routes as alias_routes
 from gateway.batches import routes as batch_routes
+from gateway.chat import routes as chat_routes
 from gateway.emails import routes as email_routes
 from gateway.http.edge import ROUTE, Application, Edge
 from gateway.http.endpoint import Api, answer, scope_of
 from gateway.identity import routes as identity_routes
 from gateway.overview import routes as overview_routes
 from gateway.realtime import routes as realtime_routes
-from gateway.realtime.sockets import ConnectionLimit
-from gateway.realtime.wire import BoundedConnection
+from gateway.realtime.sockets import Sockets
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
@@ -47,7 +47,6 @@ class _Map(QuartMap):
 
 class _Quart(Quart):
     url_map_class = _Map
-    asgi_websocket_class = BoundedConnection
 
 
 class Gateway:
@@ -56,7 +55,13 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self.resources = Resources(settings)
         self.quart = _create_quart(self.resources)
-        self.asgi = Edge(cast(Application, self.quart), body_limit=settings.body_limit_bytes)
+        sockets = Sockets(
+            cast(Application, self.quart),
+            realtime=self.resources.realtime,
+            connections=self.resources.connections,
+            limit=self.resources.connection_limit,
+        )
+        self.asgi = Edge(sockets, body_limit=settings.body_limit_bytes)
 
 
 def create_app(settings: GatewaySettings) -> Gateway:
@@ -78,14 +83,8 @@ def _create_quart(resources: Resources) -> Quart:
     email_routes.register(api, resources.emails)
     batch_routes.register(api, resources.batches, upload_limit=settings.upload_limit_bytes)
     overview_routes.register(api, resources.stocks, resources.rpc)
-    realtime_routes.register(
-        app,
-        api,
-        resources.channels,
-        resources.batches,
-        limit=ConnectionLimit(settings.most_sockets),
-        buffer_bytes=settings.socket_buffer_bytes,
-    )
+    chat_routes.register(api, resources.chat)
+    realtime_routes.register(api, resources.hub, resources.batches, limit=resources.connection_limit)
     alias_routes.register(
         api,
         stocks=resources.stocks,

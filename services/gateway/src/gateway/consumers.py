@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from chassis.broker.envelope import Delivery
 from chassis.broker.rabbitmq import Link
 from chassis.postgres import Connection
 from contracts import headers as names
+from contracts import topology
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
@@ -23,18 +25,37 @@ from contracts.parked import ParkedChanged
 from contracts.stocks import QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
-from gateway.chat.service import MESSAGE_TYPE, Chat
-from gateway.realtime.hub import Hub, Publication
+from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
+from gateway.chat.service import ChatService
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.presence import MESSAGE_TYPE as PRESENCE
+from gateway.realtime.presence import Presence
+from gateway.realtime.publications import Publication
 from gateway.stocks.book import QuoteBook
 
 log = logging.get(__name__)
 
 EVENTS = "gateway.events"
-_LIVE_KEYS = ("quotes", "batch.*", "chat")
 _AGES = {
     kind: metrics.LIVE_AGE.labels(kind)
-    for kind in (QuotesTicked.message_type, BatchProgressed.message_type, MESSAGE_TYPE)
+    for kind in (QuotesTicked.message_type, BatchProgressed.message_type, CHAT_POSTED)
 }
+
+
+@dataclass(frozen=True)
+class _LiveQueue:
+    """A transient queue: what is bound to it, and how many messages it keeps; the oldest go first."""
+
+    bindings: tuple[tuple[str, str], ...]
+    most: int
+
+
+_LIVE_QUEUES = (
+    _LiveQueue(((LIVE, "quotes"),), 2_000),
+    _LiveQueue(((LIVE, "chat"), (LIVE, "presence")), 10_000),
+    _LiveQueue(((LIVE, "batch.*"), (topology.EVENTS, "email.*")), 10_000),
+)
 
 
 def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
@@ -72,26 +93,31 @@ def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
 
 
 class LiveFeed:
-    """Transient messages: every gateway gets all of them, on a queue of its own that ends with it."""
+    """Transient messages: every gateway gets all of them, on queues of its own that end with it.
 
-    def __init__(self, *, book: QuoteBook, hub: Hub, chat: Chat) -> None:
+    Ticks, chat and progress have a queue each: a flood of one never pushes another out.
+    """
+
+    def __init__(self, *, book: QuoteBook, hub: Hub, chat: ChatService, presence: Presence) -> None:
         self._book = book
         self._hub = hub
         self._chat = chat
+        self._presence = presence
 
     async def attach(self, link: Link) -> None:
         """Listen over a fresh connection."""
-        channel = await link.channel(confirms=False)
-        declared = await channel.queue_declare(
-            "",
-            exclusive=True,
-            auto_delete=True,
-            arguments={"x-max-length": 10_000, "x-overflow": "drop-head"},
-        )
-        for key in _LIVE_KEYS:
-            await channel.queue_bind(declared.queue or "", LIVE, routing_key=key)
-        channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
-        await channel.basic_consume(declared.queue or "", self._take, no_ack=True)
+        for queue in _LIVE_QUEUES:
+            channel = await link.channel(confirms=False)
+            declared = await channel.queue_declare(
+                "",
+                exclusive=True,
+                auto_delete=True,
+                arguments={"x-max-length": queue.most, "x-overflow": "drop-head"},
+            )
+            for exchange, key in queue.bindings:
+                await channel.queue_bind(declared.queue or "", exchange, routing_key=key)
+            channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
+            await channel.basic_consume(declared.queue or "", self._take, no_ack=True)
 
     async def _take(self, message: DeliveredMessage) -> None:
         message_type = message.header.properties.message_type
@@ -101,9 +127,13 @@ class LiveFeed:
                 metrics.LAST_PUSH.set_to_current_time()
             elif message_type == BatchProgressed.message_type:
                 self._hub.publish(_progress(orjson.loads(message.body)))
-            elif message_type == MESSAGE_TYPE:
+            elif message_type == EmailStatusChanged.message_type:
+                self._hub.publish(_email_status(orjson.loads(message.body)))
+            elif message_type == CHAT_POSTED:
                 await self._chat.heard(message.body)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            elif message_type == PRESENCE:
+                await self._presence.heard(message.body)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning(
                 "live message not understood", type=message_type, reason=redaction.safe_message(error)
             )
@@ -121,5 +151,14 @@ def _observe_age(message: DeliveredMessage) -> None:
 
 def _progress(progress: Mapping[str, Any]) -> Publication:
     batch = progress["batch"]
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return Publication(f"batch:{batch['id']}", progress["offset"], now, batch)
+    # Revisions are counted with the batch itself: they go on over every restart.
+    position = Position(batch["id"], progress["offset"])
+    return Publication(f"{batch['kind']}:{batch['id']}", position, batch)
+
+
+def _email_status(change: Mapping[str, Any]) -> Publication:
+    email_id = change["email_id"]
+    changed_at = datetime.fromisoformat(change["at"])
+    position = Position(email_id, int(changed_at.timestamp() * 1_000_000))
+    data = {"id": email_id, "status": change["status"], "at": change["at"]}
+    return Publication(f"email:{email_id}", position, data)

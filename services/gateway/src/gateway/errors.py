@@ -63,3 +63,9 @@ class NotImplementedMethod(ServiceError):
     """No route of the gateway knows this method."""
 
     code = "method-not-implemented"
+
+
+class UpgradeRequired(ServiceError):
+    """The address is that of a WebSocket, and the request does not ask for one."""
+
+    code = "upgrade-required"

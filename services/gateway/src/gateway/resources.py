@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 from chassis import logging, queries
 from chassis.cache import Cache
 from chassis.runtime import ServiceRuntime
@@ -18,14 +16,22 @@ from gateway.batches.operations import Catalogue
 from gateway.batches.routes import BatchService
 from gateway.batches.upload_service import UploadService
 from gateway.chat.repository import RoomRepository
-from gateway.chat.service import Chat
+from gateway.chat.service import ChatService
 from gateway.emails.routes import EmailService
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import IdentityRepository
 from gateway.identity.routes import UserService
 from gateway.realtime.channels import Channels
+from gateway.realtime.command_table import COMMANDS
+from gateway.realtime.connection_limit import Bounds, ConnectionLimit
+from gateway.realtime.connections import Connections
 from gateway.realtime.hub import Hub
+from gateway.realtime.operations import no_operations
+from gateway.realtime.presence import Presence
+from gateway.realtime.quote_feed import QuoteFeed
+from gateway.realtime.session import Realtime
+from gateway.realtime.tokens import TokenService
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
@@ -56,17 +62,38 @@ class Resources:
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
         self.hub = Hub()
-        self.chat = Chat(RoomRepository(postgres, statements), self.hub, messaging.publisher)
+        self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * settings.quote_fresh_s)
+        self.chat = ChatService(RoomRepository(postgres, statements), self.hub, messaging.publisher)
+        self.presence = Presence(messaging.publisher)
         self.channels = Channels(
             hub=self.hub,
-            book=self.book,
+            feed=self.feed,
             chat=self.chat,
-            find_batch=lambda principal, id_, deadline: self.batches.get(principal, id_, "batch", deadline),
+            find={
+                "batch": lambda principal, id_, deadline: self.batches.get(principal, id_, "batch", deadline),
+                "task": lambda principal, id_, deadline: self.batches.get(principal, id_, "task", deadline),
+                "email": self.emails.get,
+            },
             find_quote=self.stocks.quote,
-            epoch=uuid4().hex,
+        )
+        self.tokens = TokenService(
+            self.pepper, authenticate=self.keyring.authenticate, find=self.keyring.find_principal
+        )
+        self.connections = Connections(self.keyring.find_principal)
+        self.connection_limit = ConnectionLimit(
+            Bounds.of(settings.most_sockets, settings.most_unauthenticated_sockets)
+        )
+        self.realtime = Realtime(
+            commands=COMMANDS,
+            channels=self.channels,
+            presence=self.presence,
+            authenticate=self.tokens.authenticate,
+            call_operation=no_operations,
+            buffer_bytes=settings.socket_buffer_bytes,
         )
         self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
-        messaging.listen(consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat).attach)
+        live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
+        messaging.listen(live_feed.attach)
         self.runtime.on_database(self._make_bootstrap_key_known)
 
     async def open(self) -> None:
@@ -75,6 +102,10 @@ class Resources:
         tasks = self.runtime.tasks
         tasks.supervise("last use of keys", self.keyring.note_use)
         tasks.supervise("chat catch-up", self.chat.catch_up)
+        tasks.supervise("freshness of quotes", self.feed.watch)
+        tasks.supervise("presence", self.presence.announce)
+        tasks.supervise("clock of the connections", self.connections.keep_time)
+        tasks.supervise("keys of the connections", self.connections.watch_keys)
         tasks.supervise("removal of old acceptances", self.acceptor.clean)
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chassis.errors import InvalidInput, NotFound
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.realtime.positions import Position
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
@@ -19,7 +20,7 @@ ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))
 
 def listen(gateway: Gateway, room: str = "lobby") -> list[tuple[int, str]]:
     heard: list[tuple[int, str]] = []
-    gateway.hub.listen(f"chat:{room}", lambda p: heard.append((p.offset, p.data["text"])))
+    gateway.hub.listen(f"chat:{room}", lambda p: heard.append((p.position.offset, p.data["text"])))
     return heard
 
 
@@ -92,7 +93,7 @@ async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(ga
 async def test_following_begins_where_the_room_stands(gateway: Gateway) -> None:
     await say(gateway, "old")
     heard = listen(gateway)
-    assert await gateway.chat.follow("lobby") == 1
+    assert await gateway.chat.follow("lobby") == Position("epoch-1", 1)
     await say(gateway, "new")
     assert heard == [(2, "new")]
 
@@ -104,8 +105,8 @@ async def test_who_has_seen_more_elsewhere_makes_this_gateway_look(
     await other_gateway.chat.follow("lobby")
     exchange.loses = True
     await say(gateway, "one", "two")
-    assert await other_gateway.chat.follow("lobby") == 0
-    assert await other_gateway.chat.follow("lobby", at_least=2) == 2
+    assert (await other_gateway.chat.follow("lobby")).offset == 0
+    assert (await other_gateway.chat.follow("lobby", at_least=2)).offset == 2
     assert there == [(1, "one"), (2, "two")]
 
 
@@ -150,6 +151,16 @@ async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:
     assert seen[0].data == {"text": "x", "user": "Ann", "user_id": "7", "colour": "red"}
 
 
+async def test_a_message_sent_again_under_its_id_is_the_same_message(gateway: Gateway, rooms: Rooms) -> None:
+    heard = listen(gateway)
+    await gateway.chat.follow("lobby")
+    first = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m1"})
+    again = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m1"})
+    other = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m2"})
+    assert (first.offset, again.offset, other.offset) == (1, 1, 2)
+    assert [offset for offset, _ in heard] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -161,6 +172,10 @@ async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:
         {"text": "  \n"},
         {"text": "x" * 4001},
         {"text": "x", "more": "y" * 17_000},
+        {"text": "a\0b"},
+        {"text": "x", "id": 5},
+        {"text": "x", "id": ""},
+        {"text": "x", "id": "i" * 65},
     ],
 )
 async def test_a_message_is_an_object_with_a_text_of_some_length(gateway: Gateway, data: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -16,8 +17,11 @@ from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, InvalidInput, Unavailable
 from contracts.topology import LIVE
 from gateway.chat.repository import ChatMessage, RoomRepository
+from gateway.http import strict_json
 from gateway.http.principal import Principal
-from gateway.realtime.hub import Hub, Publication
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
 
 log = logging.get(__name__)
 
@@ -25,18 +29,21 @@ MESSAGE_TYPE = "gateway.chat-posted.v1"
 _CATCH_UP = 300
 _CATCH_UP_EVERY_S = 5.0
 _LONGEST_TEXT = 4000
+_LONGEST_ID = 64
 _LARGEST_DATA = 16 * 1024
+_ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass
 class _Shown:
-    """Up to which offset a room was shown here, and the lock that keeps its messages in order."""
+    """Up to which position a room was shown here, and the lock that keeps its messages in order."""
 
+    epoch: str
     offset: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Chat:
+class ChatService:
     """Posts to rooms and shows what is posted, here or through another gateway.
 
     The broker only says that there is something new. What is shown comes in the order of the offsets; a
@@ -51,25 +58,31 @@ class Chat:
         self._shown: dict[str, _Shown] = {}
 
     async def post(self, room: str, principal: Principal, data: Any) -> ChatMessage:
-        """Append to a room and show it to everybody; raises `NotFound` or `InvalidInput`."""
+        """Append to a room and show it to everybody. Raises `NotFound` or `InvalidInput`.
+
+        `data.id` is the sender's own name for the message: posting it again returns the first message.
+        """
         _check(data)
-        message = await self.repository.add(room, principal.owner_id, principal.user_name, data)
+        message = await self.repository.add(
+            room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
+        )
         await self._try_to_show(room, message)
         await self._tell_others(message)
         return message
 
-    async def follow(self, room: str, *, at_least: int = 0) -> int:
-        """Begin to show a room here; gives the offset up to which it was shown.
+    async def follow(self, room: str, *, at_least: int = 0) -> Position:
+        """Begin to show a room here; return the position up to which it was shown.
 
-        Who has seen `at_least` somewhere else may be ahead of what this gateway has heard: it looks then.
+        Whoever has seen the offset `at_least` on another gateway may be ahead of what this one has heard:
+        then the database is asked.
         """
         shown = self._shown.get(room)
         if shown is None:
             found = await self.repository.get(room)
-            shown = self._shown.setdefault(room, _Shown(found.last_offset))
+            shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset))
         if shown.offset < at_least:
             await self._show(room, None)
-        return shown.offset
+        return Position(shown.epoch, shown.offset)
 
     async def heard(self, body: bytes) -> None:
         """Another gateway said that a message was posted."""
@@ -120,7 +133,7 @@ class Chat:
         for message in messages:
             if message.offset > shown.offset:
                 shown.offset = message.offset
-                self._hub.publish(publication(message))
+                self._hub.publish(publication(message, shown.epoch))
 
     async def _tell_others(self, message: ChatMessage) -> None:
         news = {
@@ -148,12 +161,17 @@ class Chat:
             log.debug("other gateways not told", reason=error.detail)
 
 
-def publication(message: ChatMessage) -> Publication:
-    """A message as its channel shows it."""
+def is_room(name: str) -> bool:
+    """Return whether a room can have this name."""
+    return _ROOM.fullmatch(name) is not None
+
+
+def publication(message: ChatMessage, epoch: str) -> Publication:
+    """Return a message as its channel shows it."""
     # What the sender wrote comes first: it cannot change who the sender is.
     data = {**_as_object(message.data), "user_id": message.user_id, "user": message.user_name}
-    ts = message.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return Publication(f"chat:{message.room}", message.offset, ts, data)
+    time_ms = int(message.created_at.timestamp() * 1000)
+    return Publication(f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms)
 
 
 def _as_object(data: Any) -> dict[str, Any]:
@@ -162,6 +180,13 @@ def _as_object(data: Any) -> dict[str, Any]:
 
 def _check(data: Any) -> None:
     if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
-        raise InvalidInput("A chat message is an object with a 'text' that is not empty.")
-    if len(data["text"]) > _LONGEST_TEXT or len(orjson.dumps(data)) > _LARGEST_DATA:
-        raise InvalidInput(f"A chat message has at most {_LONGEST_TEXT} characters of text.")
+        raise InvalidInput("A chat message must be an object with a 'text' that is not empty.")
+    encoded = orjson.dumps(data)
+    if len(data["text"]) > _LONGEST_TEXT or len(encoded) > _LARGEST_DATA:
+        raise InvalidInput(
+            f"A chat message must have at most {_LONGEST_TEXT} characters of text and {_LARGEST_DATA} bytes."
+        )
+    sender_id = data.get("id")
+    if sender_id is not None and not (isinstance(sender_id, str) and 1 <= len(sender_id) <= _LONGEST_ID):
+        raise InvalidInput(f"The 'id' of a chat message must be a text of 1 to {_LONGEST_ID} characters.")
+    strict_json.require_keepable(encoded, data)

@@ -61,12 +61,10 @@ class KeyRing:
             raise self._refuse("unknown", "The API key is not known, has expired or was revoked.")
         return known.principal
 
-    async def is_still_good(self, principal: Principal) -> bool:
-        """Whether the key of a long connection may be used now; while the database is away, it may."""
-        try:
-            return await self._repository.find_key(principal.key_id) is not None
-        except DatabaseUnavailable:
-            return True
+    async def find_principal(self, key_id: str) -> Principal | None:
+        """Return the owner of a key with the rights of now; None when it may not be used any more."""
+        found = await self._repository.find_key(key_id)
+        return None if found is None else found[1]
 
     def forget(self) -> None:
         """Ask the database again for every key; after a change of keys on this gateway."""

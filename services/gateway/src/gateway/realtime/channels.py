@@ -1,182 +1,201 @@
-"""What may be subscribed to: `quotes:<symbol>`, `batch:<id>`, `chat:<room>`, and what each gives."""
+"""The channels: which there are, which scope guards each, and the state that a subscriber begins with."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from chassis.deadlines import Deadline
-from chassis.errors import Forbidden, InvalidInput, NotFound
+from chassis.errors import InvalidInput
 from contracts.scopes import Scope
 from gateway.chat.repository import ChatMessage
-from gateway.chat.service import Chat, publication
+from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
-from gateway.http.strict_json import MOST_ID
-from gateway.realtime.hub import Hub, Publication
-from gateway.stocks.book import Entry, QuoteBook
+from gateway.realtime.access import Access
+from gateway.realtime.codes import CommandError, ErrorCode
+from gateway.realtime.commands import MOST_HISTORY
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
+from gateway.realtime.quote_feed import QuoteFeed
 from gateway.stocks.service import symbol_of
 
 MOST_RECOVERED = 300
+_STATE_S = 5.0
 
-_ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-FindBatch = Callable[[Principal, UUID, Deadline], Awaitable[Mapping[str, Any]]]
+FindWork = Callable[[Principal, UUID, Deadline], Awaitable[Mapping[str, Any]]]
 FindQuote = Callable[[str, Deadline], Awaitable[bytes]]
 
 
 @dataclass(frozen=True)
+class ChannelKind:
+    """A family of channels, `<name>:<argument>`, and the scopes that guard it.
+
+    Publications of an ordered kind are never dropped and can be recovered; of the others the newest counts.
+    """
+
+    name: str
+    argument: str
+    summary: str
+    read: Scope
+    write: Scope | None = None
+    is_ordered: bool = False
+    is_served: bool = True
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        ChannelKind("quotes", "symbol", "The newest quote of a symbol.", Scope.QUOTES_READ),
+        ChannelKind("bars", "symbol", "The current bar of a symbol.", Scope.QUOTES_READ, is_served=False),
+        ChannelKind(
+            "chat",
+            "room",
+            "The messages of a chat room.",
+            Scope.CHAT_READ,
+            write=Scope.CHAT_WRITE,
+            is_ordered=True,
+        ),
+        ChannelKind("batch", "id", "The progress of a batch of yours.", Scope.BATCHES_READ),
+        ChannelKind("task", "id", "The progress of a task of yours.", Scope.BATCHES_READ),
+        ChannelKind("email", "id", "The status of a mail of yours.", Scope.EMAILS_READ),
+        ChannelKind("alerts", "", "Your price alerts that fire.", Scope.ALERTS_READ, is_served=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel in its one spelling."""
+
+    kind: ChannelKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}:{self.name}" if self.name else self.kind.name
+
+
+@dataclass(frozen=True)
 class Joined:
-    """The state of a channel at the moment of subscribing."""
+    """The state of a channel at the moment of subscribing: its position and what the subscriber gets."""
 
-    epoch: str
-    offset: int
-    recovered: bool
-    publications: list[dict[str, Any]]
-    is_conflated: bool
+    position: Position
+    publications: list[Publication] = field(default_factory=list)
+    is_recovered: bool = False
 
-    def without_recovery(self) -> Joined:
-        """The same, where what was missed cannot be given at once."""
-        return replace(self, recovered=False, publications=[])
+
+def channel_of(text: str) -> Channel:
+    """Return the channel named `text`. Raises `CommandError` when there is no such channel."""
+    name, _, argument = text.partition(":")
+    kind = KINDS.get(name)
+    if kind is None or not kind.is_served or not argument:
+        known = ", ".join(f"{one.name}:<{one.argument}>" for one in KINDS.values() if one.is_served)
+        raise CommandError(ErrorCode.UNKNOWN_CHANNEL, f"{text[:100]!r}; the channels are {known}.")
+    try:
+        return Channel(kind, _spelled(kind, argument))
+    except (InvalidInput, ValueError):
+        raise CommandError(
+            ErrorCode.UNKNOWN_CHANNEL, f"{text[:100]!r} does not name a {kind.argument}."
+        ) from None
+
+
+def _spelled(kind: ChannelKind, argument: str) -> str:
+    # A batch has one channel, however its id is written.
+    if kind.name == "quotes":
+        return symbol_of(argument)
+    if kind.name != "chat":
+        return str(UUID(argument))
+    if not is_room(argument):
+        raise ValueError(argument)
+    return argument
 
 
 class Channels:
-    """Checks who may listen and post, and gives what a subscriber has missed."""
+    """Gives subscribers the state of a channel, and takes what clients publish: the one guarded way in."""
 
     def __init__(
         self,
         *,
         hub: Hub,
-        book: QuoteBook,
-        chat: Chat,
-        find_batch: FindBatch,
+        feed: QuoteFeed,
+        chat: ChatService,
+        find: Mapping[str, FindWork],
         find_quote: FindQuote,
-        epoch: str,
     ) -> None:
         self.hub = hub
-        self.chat = chat
-        self._book = book
-        self._find_batch = find_batch
+        self.feed = feed
+        self._chat = chat
+        self._find = find
         self._find_quote = find_quote
-        self._epoch = epoch
-        book.on_quote(self._quote_pushed)
 
-    async def join(self, principal: Principal, channel: str, recover: Mapping[str, Any] | None) -> Joined:
-        """What a new subscriber gets at once. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
-        kind, name = split(channel)
-        if kind == "quotes":
-            return await self._join_quotes(principal, name)
-        if kind == "batch":
-            return await self._join_batch(principal, name)
-        return await self._join_chat(name, recover)
+    async def join(self, access: Access, channel: Channel, since: Position | None) -> Joined:
+        """Return what a new subscriber gets at once; `since` is the position that it has seen.
 
-    async def post(self, principal: Principal, channel: str, data: Any) -> int:
-        """Publish to a chat room; gives the offset."""
-        kind, name = split(channel)
-        if kind != "chat":
-            raise Forbidden("Only chat channels take messages from clients.")
-        _require(principal, Scope.CHAT_WRITE)
-        message: ChatMessage = await self.chat.post(name, principal, data)
-        return message.offset
+        Raises `Forbidden`, `NotFound` or what reading the state raises.
+        """
+        access.require(channel.kind.read, str(channel))
+        if channel.kind.name == "quotes":
+            return await self._join_quotes(channel)
+        if channel.kind.name == "chat":
+            return await self._join_chat(channel.name, since)
+        work = await self._find[channel.kind.name](
+            access.principal, UUID(channel.name), Deadline.after(_STATE_S)
+        )
+        position = Position(channel.name, 0)
+        return Joined(position, [Publication(str(channel), position, work)])
 
-    async def history(self, channel: str, *, before: int | None, limit: int) -> list[dict[str, Any]]:
-        """The last messages of a chat room before an offset, oldest first."""
-        kind, name = split(channel)
-        if kind != "chat":
-            raise InvalidInput("Only chat channels have a history.")
-        found = await self.chat.repository.before(name, MOST_ID if before is None else before, limit)
-        return [_document(message) for message in reversed(found)]
+    async def publish(self, access: Access, channel: Channel, data: Any) -> ChatMessage:
+        """Post `data` to a chat room. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
+        if channel.kind.write is None:
+            raise CommandError(ErrorCode.PERMISSION_DENIED, f"{channel} takes nothing from clients.")
+        access.require(channel.kind.write, str(channel))
+        return await self._chat.post(channel.name, access.principal, data)
 
-    async def _join_quotes(self, principal: Principal, symbol: str) -> Joined:
-        _require(principal, Scope.QUOTES_READ)
-        entry = self._book.last(symbol)
-        if entry is not None:
-            stream = entry.quote["stream"]
-            now = quote_publication(entry).document()
-            return Joined(stream["epoch"], stream["offset"], False, [now], True)
-        # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
-        quote = orjson.loads(await self._find_quote(symbol, Deadline.after(5)))
-        stream = quote["stream"] or {"epoch": self._epoch, "offset": 0}
-        now = Publication(f"quotes:{symbol}", stream["offset"], quote["as_of"], quote).document()
-        return Joined(stream["epoch"], stream["offset"], False, [now], True)
+    async def history(
+        self, access: Access, channel: Channel, *, limit: int, since: Position | None, reverse: bool
+    ) -> Joined:
+        """Return at most `limit` publications of a chat room behind `since`, or before it in `reverse`.
 
-    async def _join_batch(self, principal: Principal, name: str) -> Joined:
-        _require(principal, Scope.BATCHES_READ)
-        batch_id = UUID(name)
-        batch = await self._find_batch(principal, batch_id, Deadline.after(5))
-        now = Publication(f"batch:{batch_id}", 0, _now(), dict(batch))
-        return Joined(self._epoch, 0, False, [now.document()], True)
+        Without `since` they begin at the oldest, in `reverse` at the newest; -1 is as many as there may be.
+        """
+        access.require(channel.kind.read, str(channel))
+        if not channel.kind.is_ordered:
+            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} keeps no history.")
+        room = await self._chat.repository.get(channel.name)
+        position = Position(room.epoch, room.last_offset)
+        if since is not None and since.epoch and since.epoch != room.epoch:
+            raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, f"The epoch of {channel} is {room.epoch}.")
+        most = MOST_HISTORY if limit < 0 else min(limit, MOST_HISTORY)
+        if not most:
+            return Joined(position)
+        if reverse:
+            before = since.offset if since else room.last_offset + 1
+            found = await self._chat.repository.before(channel.name, before, most)
+        else:
+            found = await self._chat.repository.after(channel.name, since.offset if since else 0, most)
+        return Joined(position, [publication(message, room.epoch) for message in found])
 
-    async def _join_chat(self, room: str, recover: Mapping[str, Any] | None) -> Joined:
-        seen = _seen(recover)
-        offset = await self.chat.follow(room, at_least=seen[1] if seen else 0)
-        found = await self.chat.repository.get(room)
-        now = Joined(found.epoch, offset, False, [], False)
-        if seen is None or seen[0] != found.epoch or not seen[1] <= offset <= seen[1] + MOST_RECOVERED:
-            return now
-        missed = await self.chat.repository.after(room, seen[1], MOST_RECOVERED)
-        # What is newer than `offset` will come as a push: it must not come twice.
-        publications = [_document(message) for message in missed if message.offset <= offset]
-        return replace(now, recovered=True, publications=publications)
+    async def _join_quotes(self, channel: Channel) -> Joined:
+        now = self.feed.now(channel.name)
+        if now is None:
+            # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
+            quote = orjson.loads(await self._find_quote(channel.name, Deadline.after(_STATE_S)))
+            now = self.feed.now(channel.name) or self.feed.publication(quote)
+        return Joined(now.position, [now])
 
-    def _quote_pushed(self, symbol: str, entry: Entry) -> None:
-        if self.hub.has_listeners(f"quotes:{symbol}"):
-            self.hub.publish(quote_publication(entry))
-
-
-def split(channel: str) -> tuple[str, str]:
-    """Kind and name of a channel. Raises `InvalidInput` when there is no such kind."""
-    kind, _, name = channel.partition(":")
-    if kind not in ("quotes", "batch", "chat") or not name:
-        raise InvalidInput("A channel is quotes:<symbol>, batch:<id> or chat:<room>.")
-    if kind == "quotes":
-        return kind, symbol_of(name)
-    if kind == "batch":
-        return kind, _batch_name(name)
-    if not is_room(name):
-        raise InvalidInput("A room's name has 1 to 64 of a-z, 0-9, _ and -.")
-    return kind, name
-
-
-def is_room(name: str) -> bool:
-    """Whether a room can have this name."""
-    return _ROOM.fullmatch(name) is not None
-
-
-def _batch_name(text: str) -> str:
-    # One batch has one channel, however its id is written.
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise NotFound(f"There is no batch {text[:100]!r}.") from None
-
-
-def quote_publication(entry: Entry) -> Publication:
-    """A pushed quote as its channel shows it."""
-    quote = entry.quote
-    return Publication(f"quotes:{quote['symbol']}", quote["stream"]["offset"], quote["as_of"], quote)
-
-
-def _seen(recover: Mapping[str, Any] | None) -> tuple[str, int] | None:
-    """Epoch and offset up to which a subscriber has seen a room, if it says so."""
-    epoch, offset = (recover or {}).get("epoch"), (recover or {}).get("offset")
-    is_place = isinstance(epoch, str) and isinstance(offset, int) and 0 <= offset <= MOST_ID
-    return (str(epoch), int(offset)) if is_place and offset is not None else None
-
-
-def _document(message: ChatMessage) -> dict[str, Any]:
-    return publication(message).document()
-
-
-def _require(principal: Principal, scope: Scope) -> None:
-    if not principal.may(scope):
-        raise Forbidden(f"This needs the scope {scope}; the key does not have it.")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    async def _join_chat(self, room: str, since: Position | None) -> Joined:
+        position = await self._chat.follow(room, at_least=since.offset if since else 0)
+        if since is None or since.epoch != position.epoch:
+            return Joined(position)
+        if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
+            return Joined(position)
+        missed = await self._chat.repository.after(room, since.offset, MOST_RECOVERED)
+        # What is newer than the position comes as a push: it must not come twice.
+        publications = [
+            publication(message, position.epoch) for message in missed if message.offset <= position.offset
+        ]
+        return Joined(position, publications, is_recovered=True)

@@ -1,41 +1,27 @@
-"""Channels and who listens to them on this gateway."""
+"""Channels and their listeners on this gateway."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
-Listener = Callable[["Publication"], None]
+from chassis import metrics
+from gateway.realtime.publications import Publication
 
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """Something published on a channel; `ts` is an RFC 3339 time."""
-
-    channel: str
-    offset: int
-    ts: str
-    data: Any
-
-    def document(self) -> dict[str, Any]:
-        """The publication as clients see it."""
-        return {"channel": self.channel, "offset": self.offset, "ts": self.ts, "data": self.data}
+Listener = Callable[[Publication], None]
 
 
 class Hub:
-    """Hands publications to listeners, in the order they are published here."""
+    """Hands publications to listeners, in the order in which they are published here."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, dict[int, Listener]] = defaultdict(dict)
+        self._listeners: dict[str, dict[int, Listener]] = {}
         self._next = 0
 
     def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for each publication on `channel`; gives what ends it."""
+        """Call `listener` for each publication on `channel`; return the function that ends it."""
         self._next += 1
         number = self._next
-        self._listeners[channel][number] = listener
+        self._listeners.setdefault(channel, {})[number] = listener
 
         def stop() -> None:
             listeners = self._listeners.get(channel)
@@ -48,14 +34,22 @@ class Hub:
         return stop
 
     def has_listeners(self, channel: str) -> bool:
-        """Whether anybody here listens to `channel`."""
+        """Return whether anybody here listens to `channel`."""
         return channel in self._listeners
 
+    def channels(self, prefix: str) -> Iterator[str]:
+        """Return the channels with `prefix` that have listeners here."""
+        return (channel for channel in list(self._listeners) if channel.startswith(prefix))
+
     def publish(self, publication: Publication) -> None:
-        """Hand `publication` to everybody who listens to its channel."""
-        for listener in list(self._listeners.get(publication.channel, {}).values()):
-            listener(publication)
+        """Hand `publication` to every listener of its channel."""
+        listeners = self._listeners.get(publication.channel)
+        if listeners:
+            kind = publication.channel.partition(":")[0]
+            metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
+            for listener in tuple(listeners.values()):
+                listener(publication)
 
     def counts(self) -> Mapping[str, int]:
-        """Number of listeners by channel."""
+        """Return the number of listeners by channel."""
         return {channel: len(listeners) for channel, listeners in self._listeners.items()}

@@ -1,299 +1,354 @@
-"""One WebSocket connection: commands in, replies and pushes out."""
+"""One connection of `/v1/realtime`: commands in, replies and pushes out. No socket is needed for it."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
-from chassis import metrics
-from chassis.errors import Conflict, InvalidInput, ServiceError, Unauthenticated
-from gateway.http import strict_json as documents
+from chassis import logging
+from chassis.errors import MalformedInput, ServiceError, Unauthenticated
+from gateway.http import strict_json
 from gateway.http.principal import Principal
-from gateway.http.strict_json import MOST_ID
-from gateway.realtime.channels import Channels, Joined, split
-from gateway.realtime.hub import Publication
-from gateway.realtime.mailbox import Mailbox
+from gateway.realtime import commands
+from gateway.realtime.access import Access, Authenticate
+from gateway.realtime.channels import Channels, channel_of
+from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
+from gateway.realtime.command_rate import CommandRate
+from gateway.realtime.frames import text_frame
+from gateway.realtime.positions import Position
+from gateway.realtime.presence import Presence, Present
+from gateway.realtime.send_queue import SendQueue
+from gateway.realtime.subscriptions import Opened, Subscriptions
+
+log = logging.get(__name__)
 
 PING_S = 25
-SLOW = 3008
-TOO_FAST = 3502
-UNAUTHENTICATED = 3500
-_MOST_CHANNELS = 200
-_MOST_COMMANDS_PER_S = 50
-_LARGEST_FRAME = 64 * 1024
-_MOST_CONFLATE_MS = 60_000
+CONNECT_WITHIN_S = 10.0
+VERSION = "tickwire"
+_PONG_WITHIN_S = 10.0
+_MOST_COMMANDS = 512
+_PING = text_frame(b"{}")
 
-Authenticate = Callable[[str | None], Awaitable[Principal]]
-Publications = list[dict[str, Any]]
+CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
 
 
-class CloseConnection(Exception):
-    """The connection is to be closed with this code and reason."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a command answers, and the subscriptions that begin behind the answer."""
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
-class Pace:
-    """How fast commands may come on one connection."""
-
-    def __init__(self) -> None:
-        self._window = 0.0
-        self._count = 0
-
-    def count(self) -> None:
-        """One more command. Raises `CloseConnection` when there are too many in a second."""
-        now = time.monotonic()
-        if now - self._window >= 1:
-            self._window, self._count = now, 0
-        self._count += 1
-        if self._count > _MOST_COMMANDS_PER_S:
-            raise CloseConnection(TOO_FAST, f"More than {_MOST_COMMANDS_PER_S} commands a second.")
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    opened: Sequence[Opened] = ()
 
 
-@dataclass(slots=True)
-class _Subscription:
-    """A channel that this connection listens to."""
+@dataclass(frozen=True)
+class SocketCommand:
+    """One command of the protocol: everything that a client or a document must know, and its handler."""
 
-    stop: Callable[[], None]
-    interval_s: float
-    is_conflated: bool
-    shown: int
+    name: str
+    summary: str
+    arguments: type[BaseModel]
+    answer: type[BaseModel]
+    scope: str
+    handler: Callable[[ClientSession, Any], Awaitable[Outcome]]
 
 
-class Session:
-    """The protocol of `/v1/realtime`, without the socket: `receive` takes frames, `mailbox` holds answers."""
+@dataclass(frozen=True)
+class Realtime:
+    """What all connections of this gateway share."""
+
+    commands: Mapping[str, SocketCommand]
+    channels: Channels
+    presence: Presence
+    authenticate: Authenticate
+    call_operation: CallOperation
+    buffer_bytes: int
+
+
+class ClientSession:
+    """The client protocol of Centrifugo, version 2, in JSON.
+
+    `receive` takes a frame, which may hold several commands, one a line; `queue` sends what comes back.
+    `close_connection` is called with a code and a reason when the connection must end, and `admit` when it
+    is known who has connected.
+    """
 
     def __init__(
         self,
-        channels: Channels,
-        authenticate: Authenticate,
+        realtime: Realtime,
         *,
-        principal: Principal | None,
-        buffer_bytes: int,
+        offered: Access | None,
+        write: Callable[[bytes], None],
+        close_connection: Callable[[CloseCode, str], None],
+        admit: Callable[[Access], None] = lambda _: None,
     ) -> None:
-        self.mailbox = Mailbox(buffer_bytes, time.monotonic)
         self.id = uuid4().hex
-        self._channels = channels
-        self._authenticate = authenticate
-        self._principal = principal
-        self._subscriptions: dict[str, _Subscription] = {}
-        self._pace = Pace()
-        # A reply must find a place beside what waits already.
-        self._most_reply_bytes = buffer_bytes // 2
-        self._commands: dict[str, Callable[[Principal, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "publish": self._publish,
-            "presence": self._presence,
-            "history": self._history,
-        }
-
-    @property
-    def principal(self) -> Principal | None:
-        """Who speaks, once that is known."""
-        return self._principal
+        self.access: Access | None = None
+        self._realtime = realtime
+        # Who has come with the upgrade counts as connected once `connect` was sent.
+        self._offered = offered
+        self._close_connection = close_connection
+        self._admit = admit
+        self._is_closed = False
+        self._rate = CommandRate(time.monotonic)
+        self._opened_at = time.monotonic()
+        # Connections that came in one wave are not pinged in one.
+        self._ping_at = self._opened_at + random.uniform(PING_S / 3, PING_S)  # noqa: S311 - not a secret
+        self._pinged_at: float | None = None
+        self.queue = SendQueue(
+            write,
+            limit_bytes=realtime.buffer_bytes,
+            on_overflow=lambda: self.close(CloseCode.SLOW),
+            refresh=realtime.channels.feed.refreshed,
+        )
+        self.subscriptions = Subscriptions(realtime.channels, realtime.presence, self.queue, client=self.id)
 
     async def receive(self, frame: str | bytes) -> None:
-        """Take one frame; its answer, or its error, goes to the mailbox. Raises `CloseConnection`."""
-        self._pace.count()
-        number: Any = None
+        """Run the commands of one frame; a frame that is not of the protocol closes the connection."""
         try:
-            data = _bytes_of(frame)
-            command = _parse(data)
-            number = command.pop("id", None)
-            documents.require_keepable(data, command)
-            name, arguments = _only(command)
-            reply = await self._run(name, arguments)
-        except Unauthenticated as error:
-            raise CloseConnection(UNAUTHENTICATED, error.detail) from None
-        except ServiceError as error:
-            self._reply({"id": number, "error": {"code": error.code, "detail": error.detail}})
+            given = _parse(frame)
+            while given and not self._is_closed:
+                # Subscriptions that stand together are made side by side: each may wait for a service.
+                count = (
+                    next((n for n, (_, one) in enumerate(given) if "subscribe" not in one), len(given)) or 1
+                )
+                await asyncio.gather(*(self._run(line, command) for line, command in given[:count]))
+                del given[:count]
+        except CloseConnection as closing:
+            self.close(closing.code, closing.reason)
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now` (monotonic): ping, or close for a missing connect, pong or token."""
+        if self.access is None:
+            if now - self._opened_at > CONNECT_WITHIN_S:
+                self.close(CloseCode.STALE)
+        elif self.access.expires_at is not None and time.time() >= self.access.expires_at:
+            self.close(CloseCode.EXPIRED)
+        elif self._pinged_at is not None and now - self._pinged_at > _PONG_WITHIN_S:
+            self.close(CloseCode.NO_PONG)
+        elif now >= self._ping_at:
+            self._ping_at = now + PING_S
+            self._pinged_at = now
+            self.queue.put(_PING)
+
+    def change_access(self, access: Access | None) -> None:
+        """Go on with the rights of now, and end what they do not cover; None closes the connection."""
+        if access is None:
+            self.close(CloseCode.INVALID_TOKEN)
         else:
-            self._reply({"id": number, name: reply})
+            self.access = access
+            self.subscriptions.keep_within(access)
 
-    def alive(self) -> None:
-        """Say that the connection lives, on a channel where nothing happens."""
-        self.mailbox.put(orjson.dumps({"alive": {"server_time": _now()}}))
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close the connection with `code`; the reason is that of the code unless it is given."""
+        if not self._is_closed:
+            closing = CloseConnection(code, reason)
+            self.release()
+            self._close_connection(closing.code, closing.reason)
 
-    def close(self) -> None:
-        """End all subscriptions."""
-        for subscription in self._subscriptions.values():
-            subscription.stop()
-        self._subscriptions.clear()
-        self.mailbox.close()
+    def release(self) -> None:
+        """End all subscriptions: the connection is at its end."""
+        self._is_closed = True
+        self.subscriptions.end_all()
+        self.queue.close()
 
-    async def _run(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        if name == "ping":
-            return {}
-        if name == "connect":
-            return await self._connect(arguments)
-        if self._principal is None:
-            raise Unauthenticated("The first command is connect, with a token.")
-        command = self._commands.get(name)
-        if command is None:
-            raise InvalidInput(f"There is no command {name!r}.")
-        return await command(self._principal, arguments)
-
-    async def _connect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        token = arguments.get("token")
-        if token is not None and not isinstance(token, str):
-            raise InvalidInput("token is the text of an API key.")
-        if token is not None or self._principal is None:
-            self._principal = await self._authenticate(token)
-        return {
-            "client": self._principal.owner_id,
-            "session": self.id,
-            "ping_s": PING_S,
-            "server_time": _now(),
-        }
-
-    async def _subscribe(self, principal: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel = _channel(arguments)
-        if channel in self._subscriptions:
-            raise Conflict(f"{channel} is subscribed to already.")
-        if len(self._subscriptions) >= _MOST_CHANNELS:
-            raise Conflict(f"A connection has at most {_MOST_CHANNELS} subscriptions.")
-        conflate_ms = arguments.get("conflate_ms", 0)
-        if not isinstance(conflate_ms, int) or not 0 <= conflate_ms <= _MOST_CONFLATE_MS:
-            raise InvalidInput(f"conflate_ms is a whole number from 0 to {_MOST_CONFLATE_MS}.")
-        held: list[Publication] = []
-        # Listening begins before the state is read, so that nothing falls in between; it waits in `held`.
-        stop = self._channels.hub.listen(channel, held.append)
+    async def _run(self, line: bytes, command: dict[str, Any]) -> None:
+        """Run one command and queue its reply. Raises `CloseConnection`."""
+        if self._is_closed:
+            return
+        if not command:
+            self._pinged_at = None
+            return
+        number = command.pop("id", None)
+        if type(number) is not int or not 0 < number <= strict_json.MOST_ID:
+            raise CloseConnection(CloseCode.BAD_REQUEST, "A command needs an id: a whole number above 0.")
         try:
-            joined = await self._channels.join(principal, channel, _recover(arguments))
-        finally:
-            stop()
-        self._listen(channel, joined, conflate_ms / 1000, held)
-        is_whole = len(_newest(joined.publications, self._most_reply_bytes)) == len(joined.publications)
-        given = joined if is_whole else joined.without_recovery()
-        if "recover" in arguments:
-            metrics.RECOVERIES.labels("recovered" if given.recovered else "lost").inc()
-        return _joined_reply(channel, given)
+            self._rate.count()
+            strict_json.require_keepable(line, command)
+            declared, arguments = self._read(command)
+            outcome = await declared.handler(self, arguments)
+        except ServiceError as error:
+            self._reply(number, "error", CommandError.of(error).document())
+        except CommandError as error:
+            self._reply(number, "error", error.document())
+        except CloseConnection:
+            raise
+        except Exception as error:
+            log.error("command failed", command=next(iter(command), None), exc_info=error)
+            self._reply(number, "error", CommandError(ErrorCode.INTERNAL, is_temporary=True).document())
+        else:
+            self._reply(number, declared.name, outcome.answer)
+            for opened in outcome.opened:
+                self.subscriptions.begin(opened, self.caller.principal.owner_id)
 
-    def _listen(self, channel: str, joined: Joined, interval_s: float, held: list[Publication]) -> None:
-        subscription = _Subscription(lambda: None, interval_s, joined.is_conflated, joined.offset)
-        self._subscriptions[channel] = subscription
+    def _read(self, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
+        """Return the declared command and its arguments. Raises `CommandError` or `CloseConnection`."""
+        known = [name for name in command if name in self._realtime.commands]
+        if len(known) != 1:
+            name = str(next(iter(command), ""))[:50]
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{name!r} is no command of this protocol.")
+        declared = self._realtime.commands[known[0]]
+        if self.access is None and declared.name != "connect":
+            raise CloseConnection(CloseCode.BAD_REQUEST, "The first command must be connect.")
+        given = command[declared.name]
+        try:
+            return declared, declared.arguments.model_validate({} if given is None else given)
+        except ValidationError as error:
+            [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
+            where = ".".join(str(part) for part in first["loc"])[:100]
+            raise CommandError(ErrorCode.BAD_REQUEST, f"{declared.name}.{where}: {first['msg']}") from None
 
-        def show(publication: Publication) -> None:
-            self._show(subscription, publication)
+    @property
+    def caller(self) -> Access:
+        """Who speaks, after `connect`."""
+        assert self.access is not None  # commands before connect are refused
+        return self.access
 
-        subscription.stop = self._channels.hub.listen(channel, show)
-        # The reply must be first: pushes of the meantime follow it on the next turn of the loop.
-        asyncio.get_running_loop().call_soon(self._show_all, subscription, held)
+    async def connect(self, arguments: commands.ConnectArguments) -> Outcome:
+        """Log in with a token, or with what came with the upgrade. A second connect is refused."""
+        if self.access is not None:
+            raise CommandError(ErrorCode.BAD_REQUEST, "This connection is connected already.")
+        try:
+            access = await self._realtime.authenticate(arguments.token) if arguments.token else self._offered
+        except Unauthenticated as error:
+            raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
+        if access is None:
+            raise CloseConnection(CloseCode.INVALID_TOKEN, "connect needs a token.")
+        self._admit(access)
+        self.access = access
+        joining = [self._open(name, wanted) for name, wanted in arguments.subs.items()]
+        joined = await asyncio.gather(*joining, return_exceptions=True)
+        # A channel that cannot be subscribed to is missing in the answer, as in Centrifugo's.
+        opened = [one for one in joined if isinstance(one, Opened)]
+        answer = {
+            "client": self.id,
+            "version": VERSION,
+            "node": self._realtime.presence.gateway,
+            "session": self.id,
+            "ping": PING_S,
+            "pong": True,
+            **_expiry(access),
+        }
+        if opened:
+            answer["subs"] = {str(one.subscription.channel): one.answer for one in opened}
+        return Outcome(answer, opened)
 
-    def _show_all(self, subscription: _Subscription, publications: list[Publication]) -> None:
-        for publication in publications:
-            self._show(subscription, publication)
+    async def refresh(self, arguments: commands.RefreshArguments) -> Outcome:
+        """Go on with a new token of the same user."""
+        try:
+            access = await self._realtime.authenticate(arguments.token)
+        except Unauthenticated as error:
+            raise CommandError(ErrorCode.UNAUTHORIZED, error.detail) from None
+        if access.principal.user_id != self.caller.principal.user_id:
+            raise CommandError(ErrorCode.PERMISSION_DENIED, "The token is of another user.")
+        self.change_access(access)
+        return Outcome({"client": self.id, "version": VERSION, **_expiry(access)})
 
-    def _show(self, subscription: _Subscription, publication: Publication) -> None:
-        if subscription.is_conflated:
-            self.mailbox.put_latest(
-                publication.channel, publication.document(), interval_s=subscription.interval_s
-            )
-            metrics.PUBLICATIONS.labels("conflated").inc()
-        elif publication.offset > subscription.shown:
-            subscription.shown = publication.offset
-            self.mailbox.put(orjson.dumps({"push": publication.document()}))
-            metrics.PUBLICATIONS.labels("ordered").inc()
+    async def subscribe(self, arguments: commands.SubscribeArguments) -> Outcome:
+        """Listen to a channel."""
+        opened = await self._open(arguments.channel, arguments)
+        return Outcome(opened.answer, [opened])
 
-    async def _unsubscribe(self, _: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel = _channel(arguments)
-        subscription = self._subscriptions.pop(channel, None)
-        if subscription is None:
-            raise InvalidInput(f"{channel} is not subscribed to.")
-        subscription.stop()
-        self.mailbox.forget(channel)
-        return {"channel": channel}
+    async def unsubscribe(self, arguments: commands.ChannelArguments) -> Outcome:
+        """Listen to a channel no more."""
+        self.subscriptions.end(str(channel_of(arguments.channel)))
+        return Outcome()
 
-    async def _publish(self, principal: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        offset = await self._channels.post(principal, _channel(arguments), arguments.get("data"))
-        return {"offset": offset}
+    async def publish(self, arguments: commands.PublishArguments) -> Outcome:
+        """Post to a channel that takes something from clients."""
+        await self._realtime.channels.publish(self.caller, channel_of(arguments.channel), arguments.data)
+        return Outcome()
 
-    async def _presence(self, _: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel = _channel(arguments)
-        return {"channel": channel, "connections": self._channels.hub.counts().get(channel, 0)}
+    async def presence(self, arguments: commands.ChannelArguments) -> Outcome:
+        """List who listens to a channel."""
+        present = await self._present(arguments.channel)
+        listed = {client: {"user": user, "client": client} for client, user in present.users.items()}
+        return Outcome({"presence": listed, **_partial(present)})
 
-    async def _history(self, _: Principal, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        channel, limit, before = _channel(arguments), arguments.get("limit", 50), arguments.get("before")
-        if not isinstance(limit, int) or not 1 <= limit <= 300:
-            raise InvalidInput("limit is a whole number from 1 to 300.")
-        if before is not None and not (isinstance(before, int) and 0 <= before <= MOST_ID):
-            raise InvalidInput("before is an offset.")
-        publications = await self._channels.history(channel, before=before, limit=limit)
-        # Fewer than asked for, when they are long: `before` gets the rest.
-        return {"channel": channel, "publications": _newest(publications, self._most_reply_bytes)}
+    async def presence_stats(self, arguments: commands.ChannelArguments) -> Outcome:
+        """Count who listens to a channel."""
+        present = await self._present(arguments.channel)
+        counts = {"num_clients": present.num_clients, "num_users": present.num_users}
+        return Outcome({**counts, **_partial(present)})
 
-    def _reply(self, document: dict[str, Any]) -> None:
-        self.mailbox.put(orjson.dumps(document, option=orjson.OPT_UTC_Z))
+    async def history(self, arguments: commands.HistoryArguments) -> Outcome:
+        """Read what was published before."""
+        since = arguments.since
+        found = await self._realtime.channels.history(
+            self.caller,
+            channel_of(arguments.channel),
+            limit=arguments.limit,
+            since=None if since is None else Position(since.epoch, since.offset),
+            reverse=arguments.reverse,
+        )
+        documents_found = [one.document() for one in found.publications]
+        answer = {
+            # Fewer than asked for when they are long: `since` gets the rest.
+            "publications": _fitting(documents_found, self._realtime.buffer_bytes // 2),
+            "epoch": found.position.epoch,
+            "offset": found.position.offset,
+        }
+        return Outcome(answer)
+
+    async def rpc(self, arguments: commands.RpcArguments) -> Outcome:
+        """Call an operation of the HTTP API that only reads."""
+        if self.caller.scopes is not None or self.caller.channels is not None:
+            raise CommandError(ErrorCode.PERMISSION_DENIED, "A token with bounds cannot call operations.")
+        call = self._realtime.call_operation
+        return Outcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
+
+    async def _open(self, name: str, wanted: commands.RecoverArguments) -> Opened:
+        most_bytes = self._realtime.buffer_bytes // 2
+        return await self.subscriptions.open(self.caller, name, wanted, most_bytes=most_bytes)
+
+    async def _present(self, name: str) -> Present:
+        channel = channel_of(name)
+        # Whoever may not see the channel may not see who is there: of another owner's work neither.
+        await self._realtime.channels.join(self.caller, channel, None)
+        return await self._realtime.presence.of(str(channel))
+
+    def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
+        reply = orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z)
+        self.queue.put(text_frame(reply))
 
 
-def _bytes_of(frame: str | bytes) -> bytes:
+def _parse(frame: str | bytes) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the lines of a frame with their commands. Raises `CloseConnection` for what is none."""
     data = frame.encode() if isinstance(frame, str) else frame
-    if len(data) > _LARGEST_FRAME:
-        raise CloseConnection(1009, f"A frame has at most {_LARGEST_FRAME} bytes.")
-    return data
+    lines = data.strip().split(b"\n", _MOST_COMMANDS)
+    if len(lines) > _MOST_COMMANDS:
+        raise CloseConnection(CloseCode.BAD_REQUEST, f"A frame has at most {_MOST_COMMANDS} commands.")
+    try:
+        found = [(line, strict_json.read(line)) for line in lines]
+    except MalformedInput as error:
+        raise CloseConnection(CloseCode.BAD_REQUEST, error.detail) from None
+    if not all(isinstance(command, dict) for _, command in found):
+        raise CloseConnection(CloseCode.BAD_REQUEST, "A command must be a JSON object.")
+    return found
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    command = documents.read(data)
-    if not isinstance(command, dict):
-        raise InvalidInput("A frame is a JSON object.")
-    return command
+def _expiry(access: Access) -> dict[str, Any]:
+    if access.expires_at is None:
+        return {"expires": False}
+    return {"expires": True, "ttl": max(1, int(access.expires_at - time.time()))}
 
 
-def _only(command: dict[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    if len(command) != 1:
-        raise InvalidInput("A frame has an id and exactly one command.")
-    ((name, arguments),) = command.items()
-    if not isinstance(arguments, dict):
-        raise InvalidInput(f"The arguments of {name} are a JSON object.")
-    return name, arguments
+def _partial(present: Present) -> dict[str, bool]:
+    return {"partial": True} if present.is_partial else {}
 
 
-def _channel(arguments: Mapping[str, Any]) -> str:
-    channel = arguments.get("channel")
-    if not isinstance(channel, str):
-        raise InvalidInput("Name the channel.")
-    kind, name = split(channel)
-    return f"{kind}:{name}"
-
-
-def _recover(arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    recover = arguments.get("recover")
-    if recover is not None and not isinstance(recover, dict):
-        raise InvalidInput("recover is an object with epoch and offset.")
-    return recover
-
-
-def _newest(publications: Publications, most_bytes: int) -> Publications:
-    """The last of `publications`, as many as fit into a reply."""
+def _fitting(found: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
+    """Return the first of `found`, as many as fit into a reply."""
     size = 0
-    for count, publication in enumerate(reversed(publications)):
-        size += len(orjson.dumps(publication, option=orjson.OPT_UTC_Z)) + 1
+    for count, document in enumerate(found):
+        size += len(orjson.dumps(document, option=orjson.OPT_UTC_Z)) + 1
         if size > most_bytes:
-            return publications[len(publications) - count :]
-    return publications
-
-
-def _joined_reply(channel: str, joined: Joined) -> dict[str, Any]:
-    return {
-        "channel": channel,
-        "epoch": joined.epoch,
-        "offset": joined.offset,
-        "recovered": joined.recovered,
-        "publications": joined.publications,
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            return found[:count]
+    return found

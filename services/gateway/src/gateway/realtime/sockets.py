@@ -1,205 +1,154 @@
-"""`/v1/realtime` and `/ws`: WebSockets from the upgrade to the close."""
+"""The WebSockets `/v1/realtime` and `/ws`, in plain ASGI: from the upgrade to the close."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from quart import Quart, websocket
+import orjson
+from uvicorn.protocols.utils import ClientDisconnected
+from werkzeug.datastructures import Headers
 
 from chassis import logging, metrics
-from chassis.errors import Overloaded, ServiceError, Unauthenticated
-from chassis.http1.admission import mark_authenticated
-from gateway.http.endpoint import Api, token
-from gateway.http.principal import Principal
-from gateway.realtime.channels import Channels
-from gateway.realtime.hub import Publication
-from gateway.realtime.session import PING_S, SLOW, UNAUTHENTICATED, CloseConnection, Pace, Session
+from chassis.errors import NotFound, ServiceError, Unauthenticated
+from chassis.problems import problem, problem_headers
+from gateway.errors import UpgradeRequired
+from gateway.http.edge import ROUTE, Application, Message, Receive, Scope, Send
+from gateway.http.endpoint import token
+from gateway.realtime.access import Access
+from gateway.realtime.codes import CloseCode
+from gateway.realtime.connection_limit import ConnectionLimit, Place
+from gateway.realtime.connections import Connections
+from gateway.realtime.lobby import LobbySession
+from gateway.realtime.session import ClientSession, Realtime
+from gateway.realtime.wire import EXTENSION, WebSocketWire
 
 log = logging.get(__name__)
 
-FAILED = 1011
-TRY_LATER = 3000
-_CONNECT_WITHIN_S = 10
-_CLOSE_WITHIN_S = 30
-_LONGEST_REASON = 120
-_MOST_LINES = 1000
+_LOBBY = "/ws"
+_PATHS = ("/v1/realtime", _LOBBY)
+_PROTOCOL = "centrifuge-json"
+_KEY_PROTOCOL = "tickwire.key."
+_UPGRADE = UpgradeRequired(
+    "This address speaks WebSocket: send an upgrade, or use a client library of the protocol.",
+    headers={"upgrade": "websocket", "connection": "upgrade"},
+)
 
 
-class ConnectionLimit:
-    """Counts WebSocket and SSE connections and lets no more in than fit."""
+class Sockets:
+    """Serves the WebSockets in front of `app`, which serves the rest; refusals are problem documents."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open = 0
+    def __init__(
+        self, app: Application, *, realtime: Realtime, connections: Connections, limit: ConnectionLimit
+    ) -> None:
+        self._app = app
+        self._realtime = realtime
+        self._connections = connections
+        self._limit = limit
 
-    def require_room(self) -> None:
-        """Raise `Overloaded` when there is no place."""
-        if self._open >= self._most:
-            raise Overloaded(
-                "This gateway holds as many connections as it can; try another.", retry_after_s=5
-            )
-
-    @contextlib.contextmanager
-    def admit(self, transport: str) -> Iterator[None]:
-        """Hold a place for one connection; raises `Overloaded` when there is none."""
-        self.require_room()
-        self._open += 1
-        metrics.SOCKETS.labels(transport).inc()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket from its upgrade to its end, or hand the connection on."""
+        if scope["type"] == "http" and scope["path"] in _PATHS:
+            scope[ROUTE] = scope["path"]
+            await _answer(send, _UPGRADE, "http.response")
+            return
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        await receive()
+        place: Place | None = None
         try:
-            yield
-        finally:
-            self._open -= 1
-            metrics.SOCKETS.labels(transport).dec()
-
-
-def register(app: Quart, api: Api, channels: Channels, *, limit: ConnectionLimit, buffer_bytes: int) -> None:
-    """Serve the routes."""
-
-    @app.websocket("/v1/realtime")
-    async def realtime() -> None:
-        with limit.admit("websocket"):
-            await _serve(api, channels, buffer_bytes)
-
-    @app.websocket("/ws")
-    async def lobby() -> None:
-        with limit.admit("websocket"):
-            await _serve_lobby(api, channels)
-
-
-async def _serve(api: Api, channels: Channels, buffer_bytes: int) -> None:
-    principal = await _principal_of_upgrade(api)
-    await websocket.accept()
-    scope = websocket.scope
-
-    async def authenticate(key: str | None) -> Principal:
-        found = await api.keyring.authenticate(key)
-        mark_authenticated(scope)
-        return found
-
-    session = Session(channels, authenticate, principal=principal, buffer_bytes=buffer_bytes)
-    parts = (_read(session), _write(session), _guard(session), _watch(session, api))
-    await _run(*parts, release=session.close)
-
-
-async def _principal_of_upgrade(api: Api) -> Principal | None:
-    if token(websocket.headers) is None:
-        return None
-    return await api.authenticate(websocket)
-
-
-async def _run(*parts: Coroutine[Any, Any, None], release: Callable[[], None]) -> None:
-    """Run the parts of a connection until one ends, `release` what it holds, and close it."""
-    closing = None
-    try:
-        await _until_one_ends(*parts)
-    except Exception as error:
-        closing = _verdict(error)
-    finally:
-        release()
-    if closing is not None:
-        await _close(closing)
-
-
-async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-def _verdict(error: Exception) -> CloseConnection | None:
-    if isinstance(error, CloseConnection):
-        return error
-    if isinstance(error, ServiceError):
-        return CloseConnection(TRY_LATER if error.retryable else FAILED, error.detail)
-    if isinstance(error, OSError):
-        log.debug("connection lost", reason=repr(error))
-        return None
-    log.error("connection failed", path=websocket.path, exc_info=error)
-    return CloseConnection(FAILED, "The gateway failed.")
-
-
-async def _close(closing: CloseConnection) -> None:
-    metrics.SOCKETS_CLOSED.labels(str(closing.code)).inc()
-    reason = closing.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
-    try:
-        # Behind what a slow reader has still to read; the wire cuts off one that does not read at all.
-        async with asyncio.timeout(_CLOSE_WITHIN_S):
-            await websocket.close(closing.code, reason)
-    except OSError as error:
-        log.debug("connection not closed", code=closing.code, reason=repr(error))
-
-
-async def _read(session: Session) -> None:
-    while True:
-        frame: str | bytes = await websocket.receive()
-        await session.receive(frame)
-
-
-async def _write(session: Session) -> None:
-    while not session.mailbox.overflowed:
-        for frame in await session.mailbox.take():
-            await websocket.send(frame.decode())
-
-
-async def _guard(session: Session) -> None:
-    # Beside the writer, who may be stuck on a peer that does not read.
-    await session.mailbox.wait_overflow()
-    raise CloseConnection(SLOW, "This connection reads too slowly; connect again and recover.")
-
-
-async def _watch(session: Session, api: Api) -> None:
-    await asyncio.sleep(_CONNECT_WITHIN_S)
-    while True:
-        if session.principal is None:
-            raise CloseConnection(UNAUTHENTICATED, f"No connect command within {_CONNECT_WITHIN_S} s.")
-        if not await api.keyring.is_still_good(session.principal):
-            raise CloseConnection(UNAUTHENTICATED, "The API key has expired or was revoked.")
-        await asyncio.sleep(PING_S)
-        session.alive()
-
-
-async def _serve_lobby(api: Api, channels: Channels) -> None:
-    """A chat line in, `Message received: <line>` out: to the sender and to everyone in the lobby."""
-    principal = await _principal_of_upgrade(api)
-    if principal is None:
-        raise Unauthenticated("Send your API key with the upgrade.")
-    await channels.chat.follow("lobby")
-    lines: asyncio.Queue[str] = asyncio.Queue(maxsize=_MOST_LINES)
-
-    def heard(publication: Publication) -> None:
-        # A reader that is a thousand lines behind loses lines here; `/v1/realtime` recovers them.
-        if not lines.full():
-            lines.put_nowait(f"Message received: {publication.data['text']}")
-
-    stop = channels.hub.listen("chat:lobby", heard)
-    try:
-        await websocket.accept()
-        await _run(_read_lines(channels, principal, lines), _write_lines(lines), release=stop)
-    finally:
-        stop()
-
-
-async def _read_lines(channels: Channels, principal: Principal, lines: asyncio.Queue[str]) -> None:
-    pace = Pace()
-    while True:
-        frame: str | bytes = await websocket.receive()
-        pace.count()
-        text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
-        try:
-            await channels.chat.post("lobby", principal, {"text": text})
+            path = scope["path"]
+            if path not in _PATHS:
+                raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
+            scope[ROUTE] = path
+            place = self._limit.enter((scope.get("client") or ("",))[0], "websocket")
+            access = await self._identify(scope)
+            if access is not None:
+                place.admit(access.principal.owner_id)
+            wire: WebSocketWire = scope["extensions"][EXTENSION]
+            session: ClientSession | LobbySession
+            if path == _LOBBY:
+                session = await self._lobby_session(wire, access)
+            else:
+                session = self._realtime_session(wire, access, place)
+            await self._converse(session, scope, receive, send)
         except ServiceError as error:
-            await lines.put(f"Error: {error.detail}")
+            await _answer(send, error, "websocket.http.response")
+        finally:
+            if place is not None:
+                place.give_back()
+
+    async def _identify(self, scope: Scope) -> Access | None:
+        """Return who the headers say this is: a key or token, or a subprotocol that carries one."""
+        offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
+        headers = Headers([(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]])
+        text = token(headers) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
+        return None if text is None else await self._realtime.authenticate(text)
+
+    def _realtime_session(self, wire: WebSocketWire, access: Access | None, place: Place) -> ClientSession:
+        return ClientSession(
+            self._realtime,
+            offered=access,
+            write=wire.write_frame,
+            close_connection=_closing(wire),
+            admit=lambda known: place.admit(known.principal.owner_id),
+        )
+
+    async def _lobby_session(self, wire: WebSocketWire, access: Access | None) -> LobbySession:
+        if access is None:
+            raise Unauthenticated("Send your API key with the upgrade.")
+        session = LobbySession(
+            self._realtime, access, write=wire.write_frame, close_connection=_closing(wire)
+        )
+        await session.open()
+        return session
+
+    async def _converse(
+        self, session: ClientSession | LobbySession, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        wire: WebSocketWire = scope["extensions"][EXTENSION]
+        wire.on_pause, wire.on_resume = session.queue.pause, session.queue.resume
+        self._connections.add(session)
+        try:
+            await _accept(scope, send)
+            while (message := await receive())["type"] == "websocket.receive":
+                await session.receive(_frame(message))
+        except ClientDisconnected:
+            log.debug("connection lost before it was accepted")
+        except Exception as error:
+            log.error("connection failed", exc_info=error)
+            session.close(CloseCode.INTERNAL_ERROR)
+        finally:
+            self._connections.remove(session)
+            session.release()
 
 
-async def _write_lines(lines: asyncio.Queue[str]) -> None:
-    while True:
-        await websocket.send(await lines.get())
+def _closing(wire: WebSocketWire) -> Callable[[CloseCode, str], None]:
+    def close(code: CloseCode, reason: str) -> None:
+        metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
+        wire.close(int(code), reason)
+
+    return close
+
+
+def _frame(message: Message) -> str | bytes:
+    text = message.get("text")
+    frame: str | bytes = message.get("bytes") or b"" if text is None else text
+    return frame
+
+
+async def _accept(scope: Scope, send: Send) -> None:
+    offered: list[str] = scope["subprotocols"]
+    chosen = next((name for name in offered if not name.startswith(_KEY_PROTOCOL)), None)
+    await send(
+        {"type": "websocket.accept", "subprotocol": chosen if chosen == _PROTOCOL else None, "headers": []}
+    )
+
+
+async def _answer(send: Send, error: ServiceError, kind: str) -> None:
+    headers: list[Any] = [(n.encode(), v.encode()) for n, v in problem_headers(error).items()]
+    body = orjson.dumps(problem(error))
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": f"{kind}.start", "status": error.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -1,39 +1,165 @@
-"""WebSockets between uvicorn and Quart, with the limits that neither of them has."""
+"""The WebSocket server protocol under uvicorn, with the limits that it does not have by itself."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
-from quart.asgi import ASGIWebsocketConnection
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+import orjson
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
 
-_MOST_UNREAD_FRAMES = 16
+from gateway.realtime.codes import CLOSE_REASONS, CloseCode
+from gateway.realtime.frames import FrameBudget
+
+EXTENSION = "tickwire.wire"
+_LARGEST_MESSAGE = 64 * 1024
+_LINGER_S = 1.0
+_LONGEST_REASON = 120
 
 
-class WebSocketWire(WSProtocol):
-    """uvicorn's side: a peer that takes nothing for 20 seconds is cut off.
+class _Handshake(ServerProtocol):
+    """Answers a handshake that is not valid with a problem document."""
 
-    Closing in the normal way would wait, with all that is unsent, for a reader who never comes.
+    def reject(self, status: StatusLike, text: str) -> Response:
+        is_version = "Sec-WebSocket-Version" in text
+        response = super().reject(HTTPStatus.UPGRADE_REQUIRED if is_version else status, text)
+        request_id = str(uuid4())
+        problem = {
+            "type": "/problems/upgrade-required" if is_version else "/problems/malformed-input",
+            "title": response.reason_phrase,
+            "status": response.status_code,
+            "detail": text.strip() or "The WebSocket handshake is not valid.",
+            "instance": request_id,
+        }
+        response.body = orjson.dumps(problem)
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+        response.headers["Content-Type"] = "application/problem+json"
+        response.headers["Content-Length"] = str(len(response.body))
+        response.headers["X-Request-Id"] = request_id
+        if is_version:
+            response.headers["Sec-WebSocket-Version"] = "13"
+        return response
+
+
+class WebSocketWire(WebSocketsSansIOProtocol):
+    """One WebSocket: frames are counted before they are parsed, and a peer that takes nothing is cut off.
+
+    The application gets the wire in the scope's extensions and writes ready frames to it: no task and no
+    queue stands between a publication and the socket. `on_pause` and `on_resume` tell when the peer reads
+    more slowly than is written.
     """
 
     patience_s = 20.0
-    _stalled: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = _Handshake(extensions=[], max_size=_LARGEST_MESSAGE, logger=self.logger)
+        self.on_pause: Callable[[], None] = _nothing
+        self.on_resume: Callable[[], None] = _nothing
+        self._budget = FrameBudget(self.loop.time)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._is_lingering = False
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write an encoded frame; after a close, nothing."""
+        if not self.close_sent and not self.disconnected:
+            self.transport.write(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake and end the application's `receive`."""
+        if self.close_sent or self.disconnected or not self.handshake_complete:
+            return
+        short = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": short})
+        self.conn.send_close(code, short)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the network, as long as their frames are within the budget."""
+        if self._is_lingering:
+            return
+        if self.handshake_initiated and not self._budget.allows(data):
+            self._fail(CloseCode.POLICY_VIOLATION)
+            return
+        super().data_received(data)
+
+    def handle_connect(self, event: Any) -> None:
+        """Start the application, which finds this wire in its scope."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[EXTENSION] = self
+
+    def handle_cont(self, event: Frame) -> None:
+        """Keep a fragment; an empty one keeps nothing."""
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Give a whole message to the application, text only if it is valid UTF-8."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                for_check = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+                bytes(for_check).decode()
+            except UnicodeDecodeError:
+                self._fail(CloseCode.INVALID_TEXT)
+                return
+        super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """Close as the parser has decided: 1002 for a broken frame, 1009 for one that is too big."""
+        sent = self.conn.close_sent
+        if sent is None:
+            self.transport.close()
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": sent.code, "reason": sent.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self._linger()
 
     def pause_writing(self) -> None:
-        """The peer does not read as fast as is written."""
+        """Tell the application to keep its frames; cut the connection when the peer takes none for long."""
         super().pause_writing()
         self._stalled = self.loop.call_later(self.patience_s, self.transport.abort)
+        self.on_pause()
 
     def resume_writing(self) -> None:
-        """The peer has read enough."""
+        """Tell the application that the peer has read enough."""
         self._forget_stall()
         super().resume_writing()
+        self.on_resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """Stop the timers: the connection is gone."""
         self._forget_stall()
         super().connection_lost(exc)
+
+    def _fail(self, code: CloseCode) -> None:
+        self.conn.fail(int(code), CLOSE_REASONS[code])
+        self.handle_parser_exception()
+
+    def _linger(self) -> None:
+        # A socket that is closed with unread bytes is reset, and the peer would not see the close frame: it
+        # gets a moment to read it. What it sends meanwhile is left to the network and costs nothing.
+        self._is_lingering = True
+        if not self.read_paused:
+            self.transport.pause_reading()
+        self.read_paused = False
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
 
     def _forget_stall(self) -> None:
         if self._stalled is not None:
@@ -41,9 +167,5 @@ class WebSocketWire(WSProtocol):
             self._stalled = None
 
 
-class BoundedConnection(ASGIWebsocketConnection):
-    """Quart's side: few frames wait for the handler, then no more are taken from the network."""
-
-    def __init__(self, app: Any, scope: Any) -> None:
-        super().__init__(app, scope)
-        self.queue = asyncio.Queue(_MOST_UNREAD_FRAMES)
+def _nothing() -> None:
+    """Do nothing: nobody listens."""

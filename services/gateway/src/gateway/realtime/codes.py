@@ -1,0 +1,130 @@
+"""The error codes of replies and the close codes of connections, as Centrifugo's clients know them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from chassis.errors import Overloaded, ServiceError
+
+COMES_BACK_BELOW = 3500
+
+
+class ErrorCode(IntEnum):
+    """Why a command failed; clients decide by the code and by `temporary` whether to send it again."""
+
+    INTERNAL = 100
+    UNAUTHORIZED = 101
+    UNKNOWN_CHANNEL = 102
+    PERMISSION_DENIED = 103
+    METHOD_NOT_FOUND = 104
+    ALREADY_SUBSCRIBED = 105
+    LIMIT_EXCEEDED = 106
+    BAD_REQUEST = 107
+    NOT_AVAILABLE = 108
+    TOKEN_EXPIRED = 109
+    TOO_MANY_REQUESTS = 111
+    UNRECOVERABLE_POSITION = 112
+
+
+class CloseCode(IntEnum):
+    """Why the gateway closes a connection: a client comes back after 3000 to 3499, not after 3500 to 3999.
+
+    The codes below 3000 are RFC 6455's own.
+    """
+
+    INVALID_TEXT = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 3004
+    EXPIRED = 3005
+    SLOW = 3008
+    NO_PONG = 3012
+    TOO_MANY_REQUESTS = 3013
+    TOO_MANY_CONNECTIONS = 3014
+    INVALID_TOKEN = 3500
+    BAD_REQUEST = 3501
+    STALE = 3502
+    PERMISSION_DENIED = 3507
+
+
+class UnsubscribeCode(IntEnum):
+    """Why the gateway ends a subscription: from 2500 on a client subscribes again, below it does not."""
+
+    RIGHT_LOST = 2000
+    STATE_LOST = 2500
+
+
+CLOSE_REASONS = {
+    CloseCode.INVALID_TEXT: "A text frame is not valid UTF-8.",
+    CloseCode.POLICY_VIOLATION: "Too many frames came in a short time.",
+    CloseCode.MESSAGE_TOO_BIG: "A message has at most 64 KiB.",
+    CloseCode.INTERNAL_ERROR: "The gateway failed; its log says why.",
+    CloseCode.EXPIRED: "The token has expired; connect again with a new one.",
+    CloseCode.SLOW: "The client reads too slowly; connect again and recover.",
+    CloseCode.NO_PONG: "The client did not answer a ping.",
+    CloseCode.TOO_MANY_REQUESTS: "Commands come too fast.",
+    CloseCode.TOO_MANY_CONNECTIONS: "The owner of this key has too many connections.",
+    CloseCode.INVALID_TOKEN: "The key or token is not valid, has expired or was revoked.",
+    CloseCode.BAD_REQUEST: "A frame is not a command of the protocol.",
+    CloseCode.STALE: "No connect command came in time.",
+    CloseCode.PERMISSION_DENIED: "The key has lost the right to this connection.",
+}
+
+_MESSAGES = {
+    ErrorCode.INTERNAL: "internal server error",
+    ErrorCode.UNAUTHORIZED: "unauthorized",
+    ErrorCode.UNKNOWN_CHANNEL: "unknown channel",
+    ErrorCode.PERMISSION_DENIED: "permission denied",
+    ErrorCode.METHOD_NOT_FOUND: "method not found",
+    ErrorCode.ALREADY_SUBSCRIBED: "already subscribed",
+    ErrorCode.LIMIT_EXCEEDED: "limit exceeded",
+    ErrorCode.BAD_REQUEST: "bad request",
+    ErrorCode.NOT_AVAILABLE: "not available",
+    ErrorCode.TOKEN_EXPIRED: "token expired",
+    ErrorCode.TOO_MANY_REQUESTS: "too many requests",
+    ErrorCode.UNRECOVERABLE_POSITION: "unrecoverable position",
+}
+_TEMPORARY = (ErrorCode.TOO_MANY_REQUESTS,)
+_BY_STATUS = {
+    400: ErrorCode.BAD_REQUEST,
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.PERMISSION_DENIED,
+    404: ErrorCode.UNKNOWN_CHANNEL,
+    409: ErrorCode.BAD_REQUEST,
+    413: ErrorCode.BAD_REQUEST,
+    422: ErrorCode.BAD_REQUEST,
+    429: ErrorCode.TOO_MANY_REQUESTS,
+}
+
+
+class CommandError(Exception):
+    """A command failed with `code`; `detail` says to which thing and why. The connection goes on."""
+
+    def __init__(self, code: ErrorCode, detail: str = "", *, is_temporary: bool | None = None) -> None:
+        message = f"{_MESSAGES[code]}: {detail}" if detail else _MESSAGES[code]
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.is_temporary = code in _TEMPORARY if is_temporary is None else is_temporary
+
+    @classmethod
+    def of(cls, error: ServiceError) -> CommandError:
+        """Return the error of a service as the error of the command that called it."""
+        if isinstance(error, Overloaded):
+            return cls(ErrorCode.TOO_MANY_REQUESTS, error.detail)
+        if error.retryable:
+            return cls(ErrorCode.INTERNAL, error.detail, is_temporary=True)
+        return cls(_BY_STATUS.get(error.status, ErrorCode.INTERNAL), error.detail)
+
+    def document(self) -> dict[str, object]:
+        """Return the error as a reply shows it."""
+        return {"code": int(self.code), "message": self.message, "temporary": self.is_temporary}
+
+
+class CloseConnection(Exception):
+    """The connection is to be closed with this code and reason."""
+
+    def __init__(self, code: CloseCode, reason: str = "") -> None:
+        super().__init__(reason or CLOSE_REASONS[code])
+        self.code = code
+        self.reason = reason or CLOSE_REASONS[code]

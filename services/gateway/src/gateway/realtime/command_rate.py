@@ -1,0 +1,37 @@
+"""How fast commands may come on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
+
+_COMMANDS_PER_S = 50.0
+# A client that comes back subscribes to all its channels at once.
+_BURST = 400.0
+
+
+class CommandRate:
+    """Lets `_BURST` commands through at once and `_COMMANDS_PER_S` a second in the long run.
+
+    What is over the rate is refused, to be sent again later; a client that goes on as fast is closed.
+    """
+
+    __slots__ = ("_at", "_clock", "_left")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = clock()
+        self._left = _BURST
+
+    def count(self) -> None:
+        """Count one more command. Raises `CommandError` over the rate, then `CloseConnection`."""
+        now = self._clock()
+        self._left = min(_BURST, self._left + (now - self._at) * _COMMANDS_PER_S) - 1
+        self._at = now
+        if self._left < -_BURST:
+            raise CloseConnection(CloseCode.TOO_MANY_REQUESTS)
+        if self._left < 0:
+            raise CommandError(
+                ErrorCode.TOO_MANY_REQUESTS, f"A connection may send {_COMMANDS_PER_S:.0f} commands a second."
+            )

@@ -1,0 +1,89 @@
+"""The commands of `/v1/realtime`: one declaration each, for the gateway and for its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.realtime import commands
+from gateway.realtime.session import ClientSession, SocketCommand
+
+_READ = "the read scope of the channel"
+_WRITE = "the write scope of the channel"
+
+COMMANDS: Mapping[str, SocketCommand] = {
+    command.name: command
+    for command in (
+        SocketCommand(
+            "connect",
+            "Log in with a key or a token, first of all and once.",
+            commands.ConnectArguments,
+            commands.ConnectAnswer,
+            "",
+            ClientSession.connect,
+        ),
+        SocketCommand(
+            "subscribe",
+            "Listen to a channel, from a position that was seen or from now on.",
+            commands.SubscribeArguments,
+            commands.SubscribeAnswer,
+            _READ,
+            ClientSession.subscribe,
+        ),
+        SocketCommand(
+            "unsubscribe",
+            "Listen to a channel no more.",
+            commands.ChannelArguments,
+            commands.EmptyAnswer,
+            "",
+            ClientSession.unsubscribe,
+        ),
+        SocketCommand(
+            "publish",
+            "Post a message to a chat room.",
+            commands.PublishArguments,
+            commands.EmptyAnswer,
+            _WRITE,
+            ClientSession.publish,
+        ),
+        SocketCommand(
+            "presence",
+            "List the connections that listen to a channel, on all gateways.",
+            commands.ChannelArguments,
+            commands.PresenceAnswer,
+            _READ,
+            ClientSession.presence,
+        ),
+        SocketCommand(
+            "presence_stats",
+            "Count the connections and users that listen to a channel, on all gateways.",
+            commands.ChannelArguments,
+            commands.PresenceStatsAnswer,
+            _READ,
+            ClientSession.presence_stats,
+        ),
+        SocketCommand(
+            "history",
+            "Read the messages of a chat room, forwards from a position or backwards.",
+            commands.HistoryArguments,
+            commands.HistoryAnswer,
+            _READ,
+            ClientSession.history,
+        ),
+        SocketCommand(
+            "refresh",
+            "Go on with a new token before the old one expires.",
+            commands.RefreshArguments,
+            commands.RefreshAnswer,
+            "",
+            ClientSession.refresh,
+        ),
+        SocketCommand(
+            "rpc",
+            "Call an operation of the HTTP API that only reads.",
+            commands.RpcArguments,
+            commands.RpcAnswer,
+            "the scope of the operation",
+            ClientSession.rpc,
+        ),
+    )
+}

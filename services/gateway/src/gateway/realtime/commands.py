@@ -1,0 +1,186 @@
+"""The commands of `/v1/realtime` as data: their arguments and answers, for the gateway and for documents.
+
+Clients of newer versions send fields that are not known here: they are ignored, as the protocol wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.http.strict_json import MOST_ID
+
+MOST_HISTORY = 300
+MOST_CONFLATE_MS = 60_000
+
+Channel = Annotated[str, Field(min_length=1, max_length=255)]
+Offset = Annotated[int, Field(ge=0, le=MOST_ID)]
+Epoch = Annotated[str, Field(max_length=64)]
+
+
+class Arguments(BaseModel):
+    """What comes with a command; types are taken strictly, unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class Answer(BaseModel):
+    """What comes back under the command's name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Since(Arguments):
+    """A position that a client has seen."""
+
+    offset: Offset = 0
+    epoch: Epoch = ""
+
+
+class SubscribeOptions(Arguments):
+    """The `data` of a subscription."""
+
+    conflate_ms: int = Field(
+        default=0, ge=0, le=MOST_CONFLATE_MS, description="least time between two quotes, in milliseconds"
+    )
+
+
+class RecoverArguments(Arguments):
+    """From where a subscription goes on, and how."""
+
+    recover: bool = False
+    epoch: Epoch = ""
+    offset: Offset = 0
+    join_leave: bool = False
+    flag: int = 0
+    data: SubscribeOptions | None = None
+
+
+class ConnectArguments(Arguments):
+    """Log in. `subs` names channels that are subscribed to at once."""
+
+    token: str | None = Field(default=None, max_length=8192)
+    subs: dict[Channel, RecoverArguments] = Field(default_factory=dict)
+
+
+class SubscribeArguments(RecoverArguments):
+    """Listen to a channel."""
+
+    channel: Channel
+
+
+class ChannelArguments(Arguments):
+    """A command that needs the channel only."""
+
+    channel: Channel
+
+
+class PublishArguments(ChannelArguments):
+    """Post to a channel."""
+
+    data: Any = None
+
+
+class HistoryArguments(ChannelArguments):
+    """Read publications; without `limit` only the position is answered."""
+
+    limit: int = Field(default=0, ge=-1)
+    since: Since | None = None
+    reverse: bool = False
+
+
+class RefreshArguments(Arguments):
+    """Go on with a new token of the same user."""
+
+    token: str = Field(max_length=8192)
+
+
+class RpcArguments(Arguments):
+    """Call an operation of the HTTP API that only reads."""
+
+    method: str = Field(max_length=100)
+    data: Any = None
+
+
+class PublicationAnswer(Answer):
+    """A publication in an answer."""
+
+    data: Any
+    offset: int
+    time: int | None = None
+
+
+class SubscribeAnswer(Answer):
+    """The channel's position, and what was missed."""
+
+    recoverable: bool
+    positioned: bool
+    epoch: str
+    offset: int
+    was_recovering: bool = False
+    recovered: bool = False
+    publications: list[PublicationAnswer] = Field(default_factory=list)
+
+
+class ConnectAnswer(Answer):
+    """The connection, how often it is pinged, and when its token expires."""
+
+    client: str
+    version: str
+    node: str
+    session: str
+    ping: int
+    pong: bool
+    expires: bool = False
+    ttl: int | None = None
+    subs: dict[str, SubscribeAnswer] | None = None
+
+
+class EmptyAnswer(Answer):
+    """Nothing: it is done."""
+
+
+class PresentClient(Answer):
+    """A connection that listens."""
+
+    user: str
+    client: str
+
+
+class PresenceAnswer(Answer):
+    """Who listens to the channel, over all gateways; `partial` when one of them did not answer."""
+
+    presence: dict[str, PresentClient]
+    partial: bool | None = None
+
+
+class PresenceStatsAnswer(Answer):
+    """How many connections and users listen to the channel, over all gateways."""
+
+    num_clients: int
+    num_users: int
+    partial: bool | None = None
+
+
+class HistoryAnswer(Answer):
+    """Publications of a channel and its newest position."""
+
+    publications: list[PublicationAnswer]
+    epoch: str
+    offset: int
+
+
+class RefreshAnswer(Answer):
+    """The connection with its new token."""
+
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int | None = None
+
+
+class RpcAnswer(Answer):
+    """What the operation has answered."""
+
+    data: Any

@@ -1,0 +1,90 @@
+"""All open connections of this gateway: one clock for their pings, one look at each key for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from dataclasses import replace
+from typing import Protocol
+
+from chassis import logging
+from chassis.errors import DatabaseUnavailable
+from gateway.realtime.access import Access, FindPrincipal
+
+log = logging.get(__name__)
+
+_TICK_S = 1.0
+_CHECK_EVERY_S = 20.0
+_CHECKS_AT_ONCE = 8
+
+
+class Connection(Protocol):
+    """A connection as it is looked after."""
+
+    access: Access | None
+
+    def tick(self, now: float) -> None:
+        """Do what is due at `now` (monotonic)."""
+
+    def change_access(self, access: Access | None) -> None:
+        """Go on with the rights of now; None closes."""
+
+
+class Connections:
+    """Keeps the open connections; a key or user that lost a right loses it here within 30 seconds."""
+
+    def __init__(self, find: FindPrincipal) -> None:
+        self._find = find
+        self._open: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        """Look after `connection` from now on."""
+        self._open.add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Forget `connection`."""
+        self._open.discard(connection)
+
+    async def keep_time(self) -> None:
+        """Let each connection do what is due, every second, for ever."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            for connection in tuple(self._open):
+                connection.tick(now)
+
+    async def watch_keys(self) -> None:
+        """Look at every key in use again, every 20 seconds, for ever."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await self.check_keys()
+
+    async def check_keys(self) -> None:
+        """Look once at each distinct key, and tell its connections what it may do now."""
+        by_key: dict[str, list[Connection]] = defaultdict(list)
+        for connection in self._open:
+            if connection.access is not None:
+                by_key[connection.access.principal.key_id].append(connection)
+        waiting = list(by_key.items())
+
+        async def check() -> None:
+            while waiting:
+                await self._check(*waiting.pop())
+
+        await asyncio.gather(*(check() for _ in range(min(_CHECKS_AT_ONCE, len(waiting)))))
+
+    async def _check(self, key_id: str, connections: list[Connection]) -> None:
+        try:
+            principal = await self._find(key_id)
+        except (DatabaseUnavailable, TimeoutError) as error:
+            # Nothing is known of the key now: the connections live on until it is.
+            log.debug("key not looked at", key_id=key_id, reason=str(error))
+            return
+        for connection in connections:
+            access = connection.access
+            if access is not None:
+                connection.change_access(None if principal is None else replace(access, principal=principal))

@@ -1,0 +1,65 @@
+"""WebSocket frames (RFC 6455): making a server's text frame, and counting a client's before they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_TEXT = 0x81
+_MASKED = 0x80
+_FRAMES_PER_S = 100.0
+_BURST = 500.0
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return `payload` as one unmasked text frame: the same bytes for every connection."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_TEXT, size)) + payload
+    if size < 65_536:
+        return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
+
+
+class FrameBudget:
+    """Counts the frames that a client sends, of every kind, by their headers alone.
+
+    A connection may send `_BURST` frames at once and `_FRAMES_PER_S` a second in the long run. Counting
+    stops at the end of the budget: a flood costs no more than its first frames.
+    """
+
+    __slots__ = ("_at", "_clock", "_head", "_left", "_skip")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = clock()
+        self._left = _BURST
+        self._skip = 0
+        self._head = b""
+
+    def allows(self, data: bytes) -> bool:
+        """Return whether the frames that begin in `data` are within the budget."""
+        now = self._clock()
+        self._left = min(_BURST, self._left + (now - self._at) * _FRAMES_PER_S)
+        self._at = now
+        self._left -= self._count(data, int(self._left) + 1)
+        return self._left >= 0
+
+    def _count(self, data: bytes, most: int) -> int:
+        """Return how many frames begin in `data`, `most` at the highest."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        position, size, count = self._skip, len(data), 0
+        while position < size and count < most:
+            length = data[position + 1] & 0x7F if position + 1 < size else 0
+            header = 2 + (0, 2, 8)[max(0, length - 125)]
+            if position + header > size:
+                self._head = data[position:]
+                position = size
+                break
+            if length > 125:
+                length = int.from_bytes(data[position + 2 : position + header], "big")
+            masked = data[position + 1] & _MASKED
+            position += header + length + (4 if masked else 0)
+            count += 1
+        self._skip = position - size if position > size else 0
+        return count

@@ -1,0 +1,102 @@
+"""One connection of `/ws`: a chat line in, `Message received: <line>` out, to everybody in the lobby."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from chassis.errors import ServiceError
+from gateway.realtime.access import Access
+from gateway.realtime.channels import channel_of
+from gateway.realtime.codes import CloseCode, CloseConnection, CommandError
+from gateway.realtime.command_rate import CommandRate
+from gateway.realtime.frames import text_frame
+from gateway.realtime.positions import Handover
+from gateway.realtime.publications import Publication
+from gateway.realtime.send_queue import SendQueue
+from gateway.realtime.session import Realtime
+
+_LOBBY = channel_of("chat:lobby")
+
+
+class LobbySession:
+    """Posts and hears through the functions that guard `chat:lobby` for every other way in."""
+
+    def __init__(
+        self,
+        realtime: Realtime,
+        access: Access,
+        *,
+        write: Callable[[bytes], None],
+        close_connection: Callable[[CloseCode, str], None],
+    ) -> None:
+        self.access: Access | None = access
+        self._realtime = realtime
+        self._caller = access
+        self._close_connection = close_connection
+        self._is_closed = False
+        self._rate = CommandRate(time.monotonic)
+        self._handover: Handover[Publication] = Handover(is_ordered=True)
+        self._stop: Callable[[], None] = lambda: None
+        self.queue = SendQueue(
+            write, limit_bytes=realtime.buffer_bytes, on_overflow=lambda: self.close(CloseCode.SLOW)
+        )
+
+    async def open(self) -> None:
+        """Begin to hear the lobby. Raises `Forbidden` without the right to read it."""
+        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), self._show)
+        try:
+            joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
+        except BaseException:
+            self._stop()
+            raise
+        for publication in self._handover.begin(joined.position):
+            self._say(publication)
+
+    async def receive(self, frame: str | bytes) -> None:
+        """Post one line; what is wrong with it comes back as `Error: <reason>`."""
+        text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+        try:
+            self._rate.count()
+            await self._realtime.channels.publish(self._caller, _LOBBY, {"text": text})
+        except CloseConnection as closing:
+            self.close(closing.code, closing.reason)
+        except CommandError as error:
+            self.queue.put(text_frame(f"Error: {error.message}".encode()))
+        except ServiceError as error:
+            self.queue.put(text_frame(f"Error: {error.detail}".encode()))
+
+    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
+        """Close when the token has expired."""
+        expires_at = self._caller.expires_at
+        if expires_at is not None and time.time() >= expires_at:
+            self.close(CloseCode.EXPIRED)
+
+    def change_access(self, access: Access | None) -> None:
+        """Go on with the rights of now; without the right to read the lobby the connection closes."""
+        if access is None:
+            self.close(CloseCode.INVALID_TOKEN)
+        elif not access.may(_LOBBY.kind.read, str(_LOBBY)):
+            self.close(CloseCode.PERMISSION_DENIED)
+        else:
+            self.access = self._caller = access
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close the connection with `code`."""
+        if not self._is_closed:
+            closing = CloseConnection(code, reason)
+            self.release()
+            self._close_connection(closing.code, closing.reason)
+
+    def release(self) -> None:
+        """Hear nothing any more: the connection is at its end."""
+        self._is_closed = True
+        self._stop()
+        self.queue.close()
+
+    def _show(self, publication: Publication) -> None:
+        if self._handover.offer(publication):
+            self._say(publication)
+
+    def _say(self, publication: Publication) -> None:
+        self.queue.put(text_frame(f"Message received: {publication.data['text']}".encode()))

@@ -1,0 +1,109 @@
+"""Positions in a channel, and the one rule by which what was held and what comes reach a subscriber."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from contracts.stocks import is_later
+
+_MOST_LEFT = 8
+
+
+class Position(NamedTuple):
+    """A place in a channel: offsets count within an epoch; a new epoch starts them again."""
+
+    epoch: str
+    offset: int
+
+
+class Positioned(Protocol):
+    """Anything that stands at a position."""
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+
+
+P = TypeVar("P", bound=Positioned)
+
+
+class HandoverOverflow(Exception):
+    """More was published while the state was read than can be held."""
+
+
+class Progression:
+    """The newest position that was seen. It only moves forward.
+
+    Epochs with a number are ordered by it, wherever they come from. Of the others, the one that is there is
+    the newest, and one that was left never comes back.
+    """
+
+    __slots__ = ("_left", "at")
+
+    def __init__(self, at: Position) -> None:
+        self.at = at
+        self._left: tuple[str, ...] = ()
+
+    def advance(self, position: Position) -> bool:
+        """Move to `position` and return True if it is newer than all that were seen."""
+        if position.epoch in self._left:
+            return False
+        if not is_later(*position, than_epoch=self.at.epoch, than_offset=self.at.offset):
+            return False
+        if position.epoch != self.at.epoch:
+            self.leave(self.at.epoch)
+        self.at = position
+        return True
+
+    def leave(self, epoch: str) -> None:
+        """Refuse `epoch` from now on."""
+        self._left = (*self._left, epoch)[-_MOST_LEFT:]
+
+
+class Handover(Generic[P]):
+    """Hands the publications of one channel to one subscriber: each position exactly once, in order.
+
+    The source publishes along one line of positions, and the state that a subscriber begins with is a point
+    of that line. Listening starts before the state is read; until `begin`, publications are held. Of those,
+    `begin` returns the ones behind the state's position: they are sent before anything that comes later.
+    """
+
+    __slots__ = ("_held", "_is_ordered", "_most_held", "_progression")
+
+    def __init__(self, *, is_ordered: bool, most_held: int = 1000) -> None:
+        self._is_ordered = is_ordered
+        self._most_held = most_held
+        self._held: deque[P] | None = deque()
+        self._progression: Progression | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which the subscriber has everything; None before `begin`."""
+        return self._progression.at if self._progression else None
+
+    def offer(self, publication: P) -> bool:
+        """Return whether to send `publication` now; before `begin` it is held."""
+        if self._progression is not None:
+            return self._progression.advance(publication.position)
+        assert self._held is not None
+        self._held.append(publication)
+        if not self._is_ordered and len(self._held) > self._most_held:
+            # The newest value replaces the older ones.
+            self._held.popleft()
+        return False
+
+    def begin(self, position: Position) -> list[P]:
+        """Begin behind `position`; return what was held and follows it. Raises `HandoverOverflow`."""
+        assert self._held is not None
+        held, self._held = list(self._held), None
+        if len(held) > self._most_held:
+            raise HandoverOverflow
+        self._progression = Progression(position)
+        same = [index for index, one in enumerate(held) if one.position.epoch == position.epoch]
+        if same:
+            # What came before the state's epoch began is older than the state.
+            for older in held[: same[0]]:
+                self._progression.leave(older.position.epoch)
+            held = held[same[0] :]
+        return [one for one in held if self._progression.advance(one.position)]

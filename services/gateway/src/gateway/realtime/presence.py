@@ -1,0 +1,166 @@
+"""Who listens to a channel, over all gateways: asked for when somebody wants to know, never stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from chassis import logging
+from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.broker.rabbitmq import Publisher
+from chassis.errors import Unavailable
+from contracts.topology import LIVE
+
+log = logging.get(__name__)
+
+MESSAGE_TYPE = "gateway.presence.v1"
+ROUTING_KEY = "presence"
+MOST_LISTED = 1000
+_ALIVE_EVERY_S = 5.0
+_ALIVE_FOR_S = 16.0
+_ANSWER_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Present:
+    """The connections that listen to a channel, by their id, with their user; and how many there are.
+
+    At most `MOST_LISTED` are listed per gateway; the counts are of all. `is_partial` when a gateway that
+    should have answered did not.
+    """
+
+    users: Mapping[str, str]
+    num_clients: int
+    num_users: int
+    is_partial: bool = False
+
+
+@dataclass
+class _Question:
+    """A question to the other gateways, and what they have answered so far."""
+
+    waiting_for: set[str]
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, gateway: str, answer: dict[str, Any]) -> None:
+        """Take the answer of `gateway`, if it is waited for."""
+        if gateway in self.waiting_for:
+            self.waiting_for.discard(gateway)
+            self.answers.append(answer)
+        if not self.waiting_for:
+            self.complete.set()
+
+
+class Presence:
+    """Knows the listeners of this gateway, and asks the others over the `live` exchange.
+
+    Gateways say every few seconds that they are alive, so that a question knows whom it waits for. A
+    question costs one message a gateway; questions about the same channel at the same time share one.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.gateway = uuid4().hex
+        self._publisher = publisher
+        self._here: dict[str, dict[str, str]] = {}
+        self._alive_at: dict[str, float] = {}
+        self._questions: dict[str, _Question] = {}
+        self._asking: dict[str, asyncio.Future[Present]] = {}
+
+    def join(self, channel: str, client: str, user: str) -> None:
+        """Note that the connection `client` of `user` listens to `channel` here."""
+        self._here.setdefault(channel, {})[client] = user
+
+    def leave(self, channel: str, client: str) -> None:
+        """Note that a connection does not listen any more."""
+        clients = self._here.get(channel)
+        if clients is not None:
+            clients.pop(client, None)
+            if not clients:
+                del self._here[channel]
+
+    async def of(self, channel: str) -> Present:
+        """Return who listens to `channel` now, on all gateways."""
+        asking = self._asking.get(channel)
+        if asking is None:
+            asking = asyncio.ensure_future(self._ask(channel))
+            self._asking[channel] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(channel, None))
+        return await asyncio.shield(asking)
+
+    async def announce(self) -> None:
+        """Say every few seconds that this gateway is alive, for ever."""
+        while True:
+            await self._send({"alive": True})
+            await asyncio.sleep(_ALIVE_EVERY_S)
+
+    async def heard(self, body: bytes) -> None:
+        """Take what another gateway says: that it is alive, a question, or an answer."""
+        news = orjson.loads(body)
+        gateway = news["gateway"]
+        if gateway == self.gateway:
+            return
+        self._alive_at[gateway] = time.monotonic()
+        if "question" in news:
+            await self._send({"answer": news["question"], **self._local(news["channel"])})
+        elif "answer" in news:
+            question = self._questions.get(news["answer"])
+            if question is not None:
+                question.take(gateway, news)
+
+    async def _ask(self, channel: str) -> Present:
+        now = time.monotonic()
+        self._alive_at = {name: at for name, at in self._alive_at.items() if now - at < _ALIVE_FOR_S}
+        question = _Question(set(self._alive_at))
+        if not question.waiting_for:
+            return _merged([self._local(channel)])
+        number = str(new_id())
+        self._questions[number] = question
+        try:
+            await self._send({"question": number, "channel": channel})
+            await asyncio.wait_for(question.complete.wait(), _ANSWER_WITHIN_S)
+        except TimeoutError:
+            log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
+        finally:
+            del self._questions[number]
+        answers = [self._local(channel), *question.answers]
+        return _merged(answers, is_partial=bool(question.waiting_for))
+
+    def _local(self, channel: str) -> dict[str, Any]:
+        clients = self._here.get(channel, {})
+        listed = dict(list(clients.items())[:MOST_LISTED])
+        return {
+            "clients": listed,
+            "num_clients": len(clients),
+            "users": sorted(set(clients.values()))[:MOST_LISTED],
+        }
+
+    async def _send(self, news: Mapping[str, Any]) -> None:
+        outgoing = Outgoing(
+            exchange=LIVE,
+            routing_key=ROUTING_KEY,
+            body=orjson.dumps({"gateway": self.gateway, **news}),
+            message_type=MESSAGE_TYPE,
+            message_id=str(new_id()),
+            headers=stamp(),
+            persistent=False,
+        )
+        try:
+            await self._publisher.send(outgoing)
+        except Unavailable as error:
+            log.debug("other gateways not told", reason=error.detail)
+
+
+def _merged(answers: list[dict[str, Any]], *, is_partial: bool = False) -> Present:
+    clients: dict[str, str] = {}
+    users: set[str] = set()
+    for answer in answers:
+        clients |= answer["clients"]
+        users.update(answer["users"])
+    return Present(clients, sum(answer["num_clients"] for answer in answers), len(users), is_partial)

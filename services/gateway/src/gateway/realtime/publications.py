@@ -1,0 +1,63 @@
+"""Publications: what channels carry, encoded once for all who get them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.realtime.frames import text_frame
+from gateway.realtime.positions import Position
+
+
+class Publication:
+    """Data published on a channel at a position; `time_ms` is Unix time in milliseconds.
+
+    `is_state` marks a change of the channel's state (its feed stopped): it stands at the position of the
+    last publication and is sent although that position was sent before.
+    """
+
+    __slots__ = ("_frame", "_head", "channel", "data", "is_state", "position", "time_ms")
+
+    def __init__(
+        self,
+        channel: str,
+        position: Position,
+        data: Mapping[str, Any],
+        *,
+        time_ms: int | None = None,
+        is_state: bool = False,
+    ) -> None:
+        self.channel = channel
+        self.position = position
+        self.data = data
+        self.time_ms = int(time.time() * 1000) if time_ms is None else time_ms
+        self.is_state = is_state
+        self._head: bytes | None = None
+        self._frame: bytes | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the publication as replies show it."""
+        return {"data": self.data, "offset": self.position.offset, "time": self.time_ms}
+
+    def frame(self) -> bytes:
+        """Return the push as a frame; every subscriber gets the same bytes."""
+        if self._frame is None:
+            self._frame = text_frame(self._encoded() + b"}}}")
+        return self._frame
+
+    def frame_after(self, skipped: int) -> bytes:
+        """Return the push as a frame that says how many publications it replaced."""
+        if not skipped:
+            return self.frame()
+        return text_frame(self._encoded() + b',"tags":{"skipped":"%d"}}}}' % skipped)
+
+    def _encoded(self) -> bytes:
+        # All but the closing braces, so that a subscriber's own tags can follow.
+        if self._head is None:
+            document = {**self.document(), "epoch": self.position.epoch}
+            push = {"push": {"channel": self.channel, "pub": document}}
+            self._head = orjson.dumps(push, option=orjson.OPT_UTC_Z)[:-3]
+        return self._head

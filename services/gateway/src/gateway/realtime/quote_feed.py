@@ -1,0 +1,101 @@
+"""The channels `quotes:<symbol>`: pushed quotes with the freshness of the moment in which they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts.stocks import freshness
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
+from gateway.stocks.book import Entry, QuoteBook
+
+_PREFIX = "quotes:"
+_LOOK_EVERY_S = 1.0
+_NO_EPOCH = "unpublished"
+
+
+class QuoteFeed:
+    """Publishes what the book gets, and says when the feed stops, goes on or begins anew.
+
+    `data.state` of each quote is `live`, `stale` (the feed is silent for `silent_after_s`) or `restarted`
+    (the first quote of a new epoch). A quote of a closed market is not stale: nothing is expected then.
+    """
+
+    def __init__(self, book: QuoteBook, hub: Hub, *, silent_after_s: float) -> None:
+        self._book = book
+        self._hub = hub
+        self._silent_after_s = silent_after_s
+        self._heard_at = time.monotonic()
+        self._is_silent = False
+        self._epochs: dict[str, str] = {}
+        book.on_quote(self._pushed)
+
+    def now(self, symbol: str) -> Publication | None:
+        """Return the newest quote of `symbol` with its freshness of now; None when none was pushed."""
+        entry = self._book.last(symbol)
+        if entry is None:
+            return None
+        return self.publication(entry.quote, is_pushed=True)
+
+    def publication(
+        self, quote: Mapping[str, Any], *, is_pushed: bool = False, is_state: bool = False
+    ) -> Publication:
+        """Return `quote`, pushed or asked for, as its channel shows it now."""
+        stream = quote.get("stream")
+        position = Position(stream["epoch"], stream["offset"]) if stream else Position(_NO_EPOCH, 0)
+        data = dict(quote)
+        if is_pushed and self._is_silent_now() and quote.get("session") != "closed":
+            found = freshness(
+                datetime.fromisoformat(quote["as_of"]),
+                now=datetime.now(UTC),
+                stale_after_s=self._silent_after_s,
+                delay_s=float(quote.get("delayed_by_s") or 0),
+            )
+            data["stale"], data["delayed_by_s"] = found.stale, found.delayed_by_s
+        data["state"] = "stale" if data.get("stale") else "live"
+        return Publication(_PREFIX + quote["symbol"], position, data, is_state=is_state)
+
+    def refreshed(self, publication: Publication) -> Publication:
+        """Return a publication that has waited, with its freshness of now."""
+        if not publication.channel.startswith(_PREFIX) or not self._is_silent_now():
+            return publication
+        entry = self._book.last(publication.data["symbol"])
+        if entry is None or publication.data["state"] != "live":
+            return publication
+        return self.publication(entry.quote, is_pushed=True)
+
+    async def watch(self) -> None:
+        """Tell subscribers once when the feed has fallen silent, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Publish the state of every quote that is listened to, if the feed has just fallen silent."""
+        is_silent = self._is_silent_now()
+        if is_silent and not self._is_silent:
+            for channel in self._hub.channels(_PREFIX):
+                entry = self._book.last(channel.removeprefix(_PREFIX))
+                if entry is not None:
+                    self._hub.publish(self.publication(entry.quote, is_pushed=True, is_state=True))
+        self._is_silent = is_silent
+
+    def _is_silent_now(self) -> bool:
+        return time.monotonic() - self._heard_at > self._silent_after_s
+
+    def _pushed(self, symbol: str, entry: Entry) -> None:
+        self._heard_at = entry.received_at
+        self._is_silent = False
+        epoch = entry.quote["stream"]["epoch"]
+        last, self._epochs[symbol] = self._epochs.get(symbol, epoch), epoch
+        channel = _PREFIX + symbol
+        if not self._hub.has_listeners(channel):
+            return
+        state = "live" if last == epoch else "restarted"
+        position = Position(epoch, entry.quote["stream"]["offset"])
+        self._hub.publish(Publication(channel, position, {**entry.quote, "state": state}))

@@ -1,0 +1,161 @@
+"""Frames on their way to one connection: bounded, in order, and of conflated channels only the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chassis import metrics
+from gateway.realtime.publications import Publication
+
+
+@dataclass(slots=True)
+class _Latest:
+    """The newest publication of a conflated channel, and how many it replaced."""
+
+    publication: Publication
+    skipped: int
+    due_at: float
+
+
+class SendQueue:
+    """Writes frames at once while the peer reads, and keeps them while it does not.
+
+    Ordered frames (replies, chat) are never dropped: when more than `limit_bytes` of them wait,
+    `on_overflow` is called and nothing is taken any more. A conflated channel has one place of its own; a
+    newer publication takes it, and says in its tags how many it replaced. So ticks never push chat out.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_is_closed",
+        "_is_paused",
+        "_latest",
+        "_limit_bytes",
+        "_loop",
+        "_on_overflow",
+        "_ordered",
+        "_refresh",
+        "_sent_at",
+        "_timer",
+        "_waiting_since",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        *,
+        limit_bytes: int,
+        on_overflow: Callable[[], None],
+        refresh: Callable[[Publication], Publication] = lambda publication: publication,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._write = write
+        self._limit_bytes = limit_bytes
+        self._on_overflow = on_overflow
+        # What has waited may have become stale: its freshness is computed when it is sent.
+        self._refresh = refresh
+        self._loop = loop or asyncio.get_running_loop()
+        self._is_paused = False
+        self._is_closed = False
+        self._ordered: deque[bytes] = deque()
+        self._bytes = 0
+        self._waiting_since = 0.0
+        self._latest: dict[str, _Latest] = {}
+        self._sent_at: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, frame: bytes) -> None:
+        """Send an ordered frame, behind those that wait."""
+        if not self._is_paused and not self._ordered:
+            if not self._is_closed:
+                self._write(frame)
+            return
+        if self._is_closed:
+            return
+        if self._bytes + len(frame) > self._limit_bytes:
+            self.close()
+            self._on_overflow()
+            return
+        if not self._ordered:
+            self._waiting_since = self._loop.time()
+        self._ordered.append(frame)
+        self._bytes += len(frame)
+        metrics.QUEUED_BYTES.inc(len(frame))
+
+    def put_latest(self, publication: Publication, *, interval_s: float) -> None:
+        """Send the newest publication of a conflated channel, at most one every `interval_s` seconds."""
+        if self._is_closed:
+            return
+        channel = publication.channel
+        waiting = self._latest.get(channel)
+        if waiting is not None:
+            waiting.publication = publication
+            waiting.skipped += 1
+            metrics.CONFLATED.inc()
+            return
+        now = self._loop.time() if interval_s else 0.0
+        due_at = self._sent_at.get(channel, 0.0) + interval_s if interval_s else 0.0
+        if due_at <= now and not self._is_paused:
+            if interval_s:
+                self._sent_at[channel] = now
+            self._write(publication.frame())
+            return
+        self._latest[channel] = _Latest(publication, 0, due_at)
+        self._schedule()
+
+    def pause(self) -> None:
+        """Keep what comes: the peer does not read as fast as is written."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Send what was kept: the peer reads again."""
+        self._is_paused = False
+        if self._ordered:
+            metrics.QUEUE_SECONDS.observe(max(0.0, self._loop.time() - self._waiting_since))
+        while self._ordered and not self._is_paused:
+            frame = self._ordered.popleft()
+            self._bytes -= len(frame)
+            metrics.QUEUED_BYTES.dec(len(frame))
+            self._write(frame)
+        self._send_due()
+
+    def forget(self, channel: str) -> None:
+        """Drop what waits of a conflated channel."""
+        self._latest.pop(channel, None)
+        self._sent_at.pop(channel, None)
+
+    def close(self) -> None:
+        """Take nothing any more and drop what waits: the connection is at its end."""
+        self._is_closed = True
+        self._ordered.clear()
+        metrics.QUEUED_BYTES.dec(self._bytes)
+        self._bytes = 0
+        self._latest.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        if self._timer is not None or self._is_paused or not self._latest:
+            return
+        next_due = min(latest.due_at for latest in self._latest.values())
+        self._timer = self._loop.call_at(next_due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._send_due()
+
+    def _send_due(self) -> None:
+        now = self._loop.time()
+        due = [channel for channel, latest in self._latest.items() if latest.due_at <= now]
+        for channel in due:
+            if self._is_paused:
+                return
+            latest = self._latest.pop(channel)
+            self._sent_at[channel] = now
+            self._write(self._refresh(latest.publication).frame_after(latest.skipped))
+        self._schedule()

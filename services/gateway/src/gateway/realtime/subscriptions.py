@@ -1,0 +1,156 @@
+"""The channels that one connection listens to: state first, then what was held, then what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from chassis import metrics
+from gateway.realtime.access import Access
+from gateway.realtime.channels import Channel, Channels, Joined, channel_of
+from gateway.realtime.codes import CommandError, ErrorCode, UnsubscribeCode
+from gateway.realtime.commands import RecoverArguments
+from gateway.realtime.frames import text_frame
+from gateway.realtime.positions import Handover, HandoverOverflow, Position
+from gateway.realtime.presence import Presence
+from gateway.realtime.publications import Publication
+from gateway.realtime.send_queue import SendQueue
+
+MOST_CHANNELS = 200
+_REJECT_UNRECOVERED = 2
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One channel of one connection."""
+
+    channel: Channel
+    handover: Handover[Publication]
+    interval_s: float
+    stop: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A subscription whose `answer` must go out before its publications: then `Subscriptions.begin`."""
+
+    subscription: Subscription
+    position: Position
+    answer: dict[str, Any]
+
+
+class Subscriptions:
+    """Subscribes, hands publications over to the queue, and ends what the rights do not cover any more."""
+
+    def __init__(self, channels: Channels, presence: Presence, queue: SendQueue, *, client: str) -> None:
+        self._channels = channels
+        self._presence = presence
+        self._queue = queue
+        self._client = client
+        self._open: dict[str, Subscription] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._open
+
+    async def open(self, access: Access, name: str, wanted: RecoverArguments, *, most_bytes: int) -> Opened:
+        """Hold what comes on a channel, then read its state. Raises `CommandError` or `ServiceError`."""
+        channel = channel_of(name)
+        name = str(channel)
+        if name in self._open:
+            raise CommandError(ErrorCode.ALREADY_SUBSCRIBED, name)
+        if len(self._open) >= MOST_CHANNELS:
+            raise CommandError(
+                ErrorCode.LIMIT_EXCEEDED, f"A connection has at most {MOST_CHANNELS} channels."
+            )
+        interval_s = wanted.data.conflate_ms / 1000 if wanted.data else 0.0
+        subscription = Subscription(channel, Handover(is_ordered=channel.kind.is_ordered), interval_s)
+        self._open[name] = subscription
+        subscription.stop = self._channels.hub.listen(name, lambda one: self._show(subscription, one))
+        since = Position(wanted.epoch, wanted.offset) if wanted.recover else None
+        try:
+            joined = await self._channels.join(access, channel, since)
+            answer = _answer(channel, joined, wanted, most_bytes=most_bytes)
+        except BaseException:
+            self.end(name)
+            raise
+        return Opened(subscription, joined.position, answer)
+
+    def begin(self, opened: Opened, user: str) -> None:
+        """Send what was held behind the answer, and from now on what comes."""
+        subscription = opened.subscription
+        name = str(subscription.channel)
+        if self._open.get(name) is not subscription:
+            return
+        self._presence.join(name, self._client, user)
+        try:
+            held = subscription.handover.begin(opened.position)
+        except HandoverOverflow:
+            self._take_away(
+                name, UnsubscribeCode.STATE_LOST, "Too much was published; subscribe and recover."
+            )
+            return
+        for publication in held:
+            self._send(subscription, publication)
+
+    def end(self, name: str) -> None:
+        """Listen to a channel no more."""
+        subscription = self._open.pop(name, None)
+        if subscription is not None:
+            subscription.stop()
+            self._queue.forget(name)
+            self._presence.leave(name, self._client)
+
+    def end_all(self) -> None:
+        """Listen to nothing any more."""
+        for name in list(self._open):
+            self.end(name)
+
+    def keep_within(self, access: Access) -> None:
+        """End the subscriptions that `access` does not cover, and tell the client of each."""
+        for name, subscription in list(self._open.items()):
+            if not access.may(subscription.channel.kind.read, name):
+                self._take_away(name, UnsubscribeCode.RIGHT_LOST, f"The right to {name} was lost.")
+
+    def _take_away(self, name: str, code: UnsubscribeCode, reason: str) -> None:
+        self.end(name)
+        push = {"channel": name, "unsubscribe": {"code": int(code), "reason": reason}}
+        self._queue.put(text_frame(orjson.dumps({"push": push})))
+
+    def _show(self, subscription: Subscription, publication: Publication) -> None:
+        if publication.is_state:
+            at = subscription.handover.position
+            is_due = at is not None and at.epoch == publication.position.epoch
+        else:
+            is_due = subscription.handover.offer(publication)
+        if is_due:
+            self._send(subscription, publication)
+
+    def _send(self, subscription: Subscription, publication: Publication) -> None:
+        if subscription.channel.kind.is_ordered:
+            self._queue.put(publication.frame())
+        else:
+            self._queue.put_latest(publication, interval_s=subscription.interval_s)
+
+
+def _answer(channel: Channel, joined: Joined, wanted: RecoverArguments, *, most_bytes: int) -> dict[str, Any]:
+    publications = [one.document() for one in joined.publications]
+    is_recovered = joined.is_recovered
+    if is_recovered and len(orjson.dumps(publications)) > most_bytes:
+        # An answer must find a place beside what waits already.
+        publications, is_recovered = [], False
+    if wanted.recover and channel.kind.is_ordered:
+        metrics.RECOVERIES.labels("recovered" if is_recovered else "lost").inc()
+        if not is_recovered and wanted.flag & _REJECT_UNRECOVERED:
+            raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, str(channel))
+    return {
+        "recoverable": channel.kind.is_ordered,
+        "positioned": True,
+        "epoch": joined.position.epoch,
+        "offset": joined.position.offset,
+        "was_recovering": wanted.recover,
+        "recovered": is_recovered,
+        "publications": publications,
+    }

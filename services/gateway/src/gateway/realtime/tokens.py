@@ -1,0 +1,129 @@
+"""Short-lived tokens for browsers: signed, never stored, and never worth more than the key behind them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from chassis.errors import Forbidden, Unauthenticated
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
+from gateway.realtime.access import Access, FindPrincipal
+
+PREFIX = "tw_rt_"
+SHORTEST_S = 10
+LONGEST_S = 3600
+MOST_CHANNELS = 200
+_CHALLENGE = {"www-authenticate": 'Bearer realm="tickwire", error="invalid_token"'}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a token says: the key behind it, its end in Unix time, and its bounds (None: those of the key)."""
+
+    key_id: str
+    expires_at: int
+    scopes: frozenset[str] | None
+    channels: frozenset[str] | None
+
+
+def signing_key(pepper: str) -> bytes:
+    """Return the key that tokens are signed with, which is of no use for anything else."""
+    return hmac.digest(pepper.encode(), b"tickwire realtime token", hashlib.sha256)
+
+
+def sign(key: bytes, grant: Grant) -> str:
+    """Return `grant` as a token."""
+    document: dict[str, Any] = {"k": grant.key_id, "e": grant.expires_at}
+    if grant.scopes is not None:
+        document["s"] = sorted(grant.scopes)
+    if grant.channels is not None:
+        document["c"] = sorted(grant.channels)
+    payload = _encoded(orjson.dumps(document))
+    return f"{PREFIX}{payload}.{_signature(key, payload)}"
+
+
+def read(key: bytes, token: str, *, now: float) -> Grant:
+    """Return what `token` grants. Raises `Unauthenticated` when it is forged, damaged or over."""
+    payload, _, signature = token.removeprefix(PREFIX).partition(".")
+    if not hmac.compare_digest(signature.encode(), _signature(key, payload).encode()):
+        raise _refused("The token is not valid.")
+    try:
+        document = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (binascii.Error, orjson.JSONDecodeError):
+        raise _refused("The token is not valid.") from None
+    if document["e"] <= now:
+        raise _refused("The token has expired; get a new one with POST /v1/realtime/tokens.")
+    scopes, channels = document.get("s"), document.get("c")
+    return Grant(
+        document["k"],
+        document["e"],
+        None if scopes is None else frozenset(scopes),
+        None if channels is None else frozenset(channels),
+    )
+
+
+class TokenService:
+    """Makes tokens, and tells who comes with a key or a token and with which rights."""
+
+    def __init__(
+        self,
+        pepper: str,
+        *,
+        authenticate: Callable[[str | None], Awaitable[Principal]],
+        find: FindPrincipal,
+    ) -> None:
+        self._key = signing_key(pepper)
+        self._authenticate = authenticate
+        self._find = find
+
+    def issue(
+        self,
+        principal: Principal,
+        *,
+        ttl_s: int,
+        scopes: Collection[Scope] | None = None,
+        channels: Collection[str] | None = None,
+    ) -> tuple[str, int]:
+        """Return a token of `principal` and its end in Unix time. Raises `Forbidden` for a right it lacks."""
+        missing = sorted(scope for scope in scopes or () if not principal.may(scope))
+        if missing:
+            raise Forbidden(f"The key does not have the scope {missing[0]}; a token cannot have it either.")
+        expires_at = int(time.time()) + ttl_s
+        grant = Grant(
+            principal.key_id,
+            expires_at,
+            None if scopes is None else frozenset(scopes),
+            None if channels is None else frozenset(channels),
+        )
+        return sign(self._key, grant), expires_at
+
+    async def authenticate(self, text: str | None) -> Access:
+        """Return who comes with the key or token `text`. Raises `Unauthenticated`."""
+        if text is None or not text.startswith(PREFIX):
+            return Access(await self._authenticate(text))
+        grant = read(self._key, text, now=time.time())
+        principal = await self._find(grant.key_id)
+        if principal is None:
+            raise _refused("The API key behind the token has expired or was revoked.")
+        return Access(principal, grant.scopes, grant.channels, float(grant.expires_at))
+
+
+def _signature(key: bytes, payload: str) -> str:
+    return _encoded(hmac.digest(key, payload.encode(), hashlib.sha256))
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _refused(detail: str) -> Unauthenticated:
+    return Unauthenticated(detail, headers=_CHALLENGE)

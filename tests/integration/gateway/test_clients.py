@@ -1,0 +1,274 @@
+"""The real clients of the protocol, unchanged, against two gateway processes behind one address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from gateway.http.principal import Principal
+from gateway.identity import keys
+from gateway.realtime import tokens
+from native.ports import Ports
+from support.gateway_stack import PEPPER, Gate, House
+from support.realtime_clients import (
+    ClientError,
+    JavaScriptClient,
+    PythonClient,
+    RealtimeClient,
+    is_event,
+    wait_for,
+)
+from support.waiting import until
+
+Open = Callable[..., Any]
+
+
+@dataclass
+class Two:
+    """Two gateway processes; `gate` is the address that clients know, which leads to the first."""
+
+    processes: list[Process]
+    ports: list[int]
+    gate: Gate
+    key: str
+    api: httpx.AsyncClient
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.gate.port}/v1/realtime"
+
+    def direct(self, index: int) -> str:
+        return f"ws://127.0.0.1:{self.ports[index]}/v1/realtime"
+
+    async def new_room(self) -> str:
+        name = f"room-{uuid4().hex[:8]}"
+        assert (await self.api.post("/v1/rooms", json={"name": name})).status_code == 201
+        return name
+
+    async def new_key(self, *scopes: str) -> str:
+        answer = await self.api.post("/v1/api-keys", json={"name": "test", "scopes": scopes, "user_id": 1})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["key"])
+
+
+@asynccontextmanager
+async def gateways(house: House) -> AsyncIterator[Two]:
+    key, dsn = str(keys.new_key()), await house.database()
+    processes, ports = [], []
+    for _ in range(2):
+        found = Ports.free()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "RABBITMQ_URL": house.rabbitmq_url,
+            "POSTGRES_DSN": dsn,
+            "MEMCACHED_ADDRESS": house.memcached_address,
+            "GATEWAY_PORT": str(found.gateway),
+            "GATEWAY_OPS_PORT": str(found.gateway_ops),
+            "GATEWAY_KEY_PEPPER": PEPPER,
+            "GATEWAY_BOOTSTRAP_KEY": key,
+            "SHUTDOWN_GRACE_S": "2",
+            "LOG_LEVEL": "WARNING",
+        }
+        processes.append(
+            await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=environment)
+        )
+        ports.append(found.gateway)
+    gate = await house.gate("127.0.0.1", ports[0])
+    headers = {"authorization": f"Bearer {key}"}
+    url = f"http://127.0.0.1:{ports[1]}"
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False) as api:
+        try:
+            for port in ports:
+                await until(lambda port=port: _is_ready(port))
+            yield Two(processes, ports, gate, key, api)
+        finally:
+            for process in processes:
+                if process.returncode is None:
+                    process.send_signal(signal.SIGTERM)
+                await process.wait()
+
+
+async def _is_ready(port: int) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture(scope="module")
+async def two(module_house: House) -> AsyncIterator[Two]:
+    async with gateways(module_house) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with npm `centrifuge`; without Node the tests are skipped, but not where CI runs them."""
+    folder = tmp_path_factory.mktemp("npm")
+    npm = shutil.which("npm") if shutil.which("node") else None
+    reason = "node and npm are needed for the JavaScript client"
+    if npm is not None:
+        (folder / "package.json").write_text("{}")
+        options = ("--no-package-lock", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder))
+        if subprocess.run([npm, "install", *options, "centrifuge@5", "ws@8"], check=False).returncode == 0:
+            return folder
+        reason = "npm could not install the packages centrifuge and ws"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=["python", "javascript"])
+def new_client(request: pytest.FixtureRequest) -> Callable[[], RealtimeClient]:
+    """Makes clients of one kind."""
+    if request.param == "python":
+        return PythonClient
+    return partial(JavaScriptClient, request.getfixturevalue("modules"))
+
+
+@pytest.fixture
+async def open_client(new_client: Callable[[], RealtimeClient]) -> AsyncIterator[Open]:
+    """Opens clients; they are closed in the end."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(url: str, token: str, **options: Any) -> RealtimeClient:
+            client = new_client()
+            stack.push_async_callback(client.close)
+            await client.open(url, token, **options)
+            return client
+
+        yield open_one
+
+
+def texts(client: RealtimeClient, channel: str) -> list[str]:
+    return [
+        event["data"]["text"]
+        for event in client.events
+        if event["event"] == "publication" and event["channel"] == channel
+    ]
+
+
+async def test_what_one_client_posts_another_hears_on_the_other_gateway(two: Two, open_client: Open) -> None:
+    channel = f"chat:{await two.new_room()}"
+    ann, bob = await open_client(two.direct(0), two.key), await open_client(two.direct(1), two.key)
+    for client in (ann, bob):
+        await client.subscribe(channel)
+        await wait_for(client, is_event("subscribed", channel=channel))
+    for number in range(20):
+        await (ann, bob)[number % 2].call("publish", channel=channel, data={"text": str(number)})
+    for client in (ann, bob):
+        await wait_for(client, is_event("publication"), 20)
+        assert texts(client, channel) == [str(number) for number in range(20)]
+        offsets = [event["offset"] for event in client.events if event["event"] == "publication"]
+        assert offsets == list(range(1, 21))
+
+
+async def test_history_goes_forwards_from_a_position_and_backwards(two: Two, open_client: Open) -> None:
+    channel = f"chat:{await two.new_room()}"
+    client = await open_client(two.direct(0), two.key)
+    for number in range(1, 6):
+        await client.call("publish", channel=channel, data={"text": str(number)})
+    newest = await client.call("history", channel=channel, limit=2, reverse=True)
+    assert [one["offset"] for one in newest["publications"]] == [5, 4]
+    since = {"offset": 1, "epoch": newest["epoch"]}
+    following = await client.call("history", channel=channel, limit=3, since=since)
+    assert [one["offset"] for one in following["publications"]] == [2, 3, 4]
+    assert following["offset"] == 5
+
+
+async def test_presence_is_of_all_gateways(two: Two, open_client: Open) -> None:
+    channel = f"chat:{await two.new_room()}"
+    clients = [await open_client(two.direct(index), two.key) for index in (0, 0, 1)]
+    for client in clients:
+        await client.subscribe(channel)
+        await wait_for(client, is_event("subscribed"))
+    for client in clients:
+        listed = await client.call("presence", channel=channel)
+        assert [one["user"] for one in listed["clients"].values()] == ["1", "1", "1"]
+        stats = await client.call("presence_stats", channel=channel)
+        assert (stats["numClients"], stats["numUsers"]) == (3, 1)
+
+
+async def test_two_hundred_channels_are_subscribed_to_in_one_batch(two: Two, open_client: Open) -> None:
+    rooms = [f"chat:{await two.new_room()}" for _ in range(10)]
+    unknown = [f"chat:none-{number}" for number in range(190)]
+    client = await open_client(two.direct(0), two.key)
+    await wait_for(client, is_event("connected"))
+    await client.call("subscribe_all", channels=rooms + unknown)
+    await wait_for(client, is_event("subscribed"), 10)
+    refused = await wait_for(client, is_event("unsubscribed"), 190)
+    assert {event["code"] for event in refused} == {102}
+    await client.call("publish", channel=rooms[0], data={"text": "still here"})
+    await wait_for(client, is_event("publication", channel=rooms[0]))
+
+
+async def test_a_wrong_key_is_refused_for_good_and_a_missing_right_only_there(
+    two: Two, open_client: Open
+) -> None:
+    stranger = await open_client(two.direct(0), "tw_live_nonsense")
+    [refused] = await wait_for(stranger, is_event("disconnected"))
+    assert refused["code"] == 3500
+    reader = await open_client(two.direct(0), await two.new_key("chat:read"))
+    await reader.subscribe("chat:lobby")
+    await wait_for(reader, is_event("subscribed"))
+    with pytest.raises(ClientError) as error:
+        await reader.call("publish", channel="chat:lobby", data={"text": "x"})
+    assert error.value.code == 103
+    await reader.subscribe("quotes:AAPL")
+    [denied] = await wait_for(reader, is_event("unsubscribed"))
+    assert denied["code"] == 103
+
+
+async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) -> None:
+    principal = Principal(1, "", "admin", two.key.split("_")[2], frozenset())
+    service = tokens.TokenService(PEPPER, authenticate=_nobody, find=_nobody)
+    short, _ = service.issue(principal, ttl_s=3)
+    long, _ = service.issue(principal, ttl_s=600)
+    client = await open_client(two.direct(0), short, refreshed=[long])
+    await client.subscribe("chat:lobby")
+    await wait_for(client, is_event("token wanted"))
+    await asyncio.sleep(4)
+    assert [event for event in client.events if event["event"] == "disconnected"] == []
+    assert len([event for event in client.events if event["event"] == "connected"]) == 1
+    await client.call("presence_stats", channel="chat:lobby")
+
+
+async def _nobody(_: Any) -> Any:
+    return None
+
+
+async def test_a_killed_gateway_costs_no_message_and_brings_none_twice(
+    house: House, open_client: Open
+) -> None:
+    async with gateways(house) as two:
+        channel = f"chat:{await two.new_room()}"
+        hearer = await open_client(two.url, two.key)
+        await hearer.subscribe(channel)
+        await wait_for(hearer, is_event("subscribed"))
+        speaker = await open_client(two.direct(1), two.key)
+        for number in range(300):
+            if number == 100:
+                two.processes[0].send_signal(signal.SIGKILL)
+                await two.processes[0].wait()
+                two.gate.lead_to("127.0.0.1", two.ports[1])
+            await speaker.call("publish", channel=channel, data={"text": str(number)})
+        await wait_for(hearer, is_event("publication"), 300)
+        assert texts(hearer, channel) == [str(number) for number in range(300)]
+        again = [event for event in hearer.events if event["event"] == "subscribed"][-1]
+        assert (again["was_recovering"], again["recovered"]) == (True, True)

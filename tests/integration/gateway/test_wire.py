@@ -1,0 +1,191 @@
+"""What a client may do to the wire: every abuse closes with its code, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from websockets.frames import Frame, Opcode
+
+from support.gateway_stack import Listener
+
+UPGRADE = {
+    "host": "x",
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+}
+CONNECT = b'{"id":1,"connect":{}}'
+
+
+class RawSocket:
+    """A WebSocket whose every byte is the test's own."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, payload: bytes, opcode: Opcode = Opcode.TEXT, **more: Any) -> None:
+        self.writer.write(Frame(opcode, payload, **more).serialize(mask=True))
+        await self.writer.drain()
+
+    async def flood(self, data: bytes) -> None:
+        """Send until the other side has enough."""
+        try:
+            for _ in range(2000):
+                self.writer.write(data)
+                await self.writer.drain()
+        except OSError:
+            return
+
+    async def close_code(self) -> int | None:
+        """The code with which the gateway closes; None when it closes without a word."""
+        data = b""
+        async with asyncio.timeout(20):
+            try:
+                while more := await self.reader.read(65_536):
+                    data += more
+            except OSError:
+                pass
+        position = 0
+        while position + 2 <= len(data):
+            length, header = data[position + 1], 2
+            if length == 126:
+                length, header = int.from_bytes(data[position + 2 : position + 4], "big"), 4
+            if data[position] == 0x88:
+                return int.from_bytes(data[position + header : position + header + 2], "big")
+            position += header + length
+        return None
+
+
+@asynccontextmanager
+async def raw(door: Listener, changes: dict[str, str | None]) -> AsyncIterator[RawSocket]:
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    headers = {**UPGRADE, **changes}
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    writer.write(("\r\n".join(["GET /v1/realtime HTTP/1.1", *lines]) + "\r\n\r\n").encode())
+    try:
+        yield RawSocket(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def opened(door: Listener, *, key: str | None = None) -> AsyncIterator[RawSocket]:
+    credentials: dict[str, str | None] = {} if key is None else {"authorization": f"Bearer {key}"}
+    async with raw(door, credentials) as socket:
+        assert b" 101 " in await socket.reader.readuntil(b"\r\n\r\n")
+        if key is not None:
+            await socket.send(CONNECT)
+        yield socket
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (Frame(Opcode.TEXT, b"\xff\xfe\xfd").serialize(mask=True), 1007),
+        (Frame(Opcode.TEXT, CONNECT).serialize(mask=False), 1002),
+        (b"\xc1" + Frame(Opcode.TEXT, CONNECT).serialize(mask=True)[1:], 1002),
+        (Frame(Opcode.CONT, b"x").serialize(mask=True), 1002),
+        (Frame(Opcode.TEXT, b"x" * 70_000).serialize(mask=True), 1009),
+        (
+            Frame(Opcode.TEXT, b"x" * 40_000, fin=False).serialize(mask=True)
+            + Frame(Opcode.CONT, b"x" * 40_000).serialize(mask=True),
+            1009,
+        ),
+        (b"\x81\xff" + b"\x7f" + b"\xff" * 7 + bytes(4), 1009),
+        (b"\x83\x80" + bytes(4), 1002),
+        (b"\x89\xfe\x00\x7e" + bytes(4) + b"x" * 126, 1002),
+    ],
+    ids=["utf-8", "unmasked", "rsv1", "no start", "too big", "fragments", "length", "opcode", "long ping"],
+)
+async def test_a_broken_frame_closes_with_the_code_that_says_why(
+    door: Listener, data: bytes, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(door, key=door.admin_key) as socket:
+        socket.writer.write(data)
+        assert await socket.close_code() == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def masked(opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    return Frame(opcode, payload, fin=fin).serialize(mask=True)
+
+
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "empty continuations": (masked(Opcode.TEXT, fin=False), masked(Opcode.CONT, fin=False)),
+    "fragments of a byte": (masked(Opcode.TEXT, fin=False), masked(Opcode.CONT, b"x", fin=False)),
+    "pings": (b"", masked(Opcode.PING, b"p" * 100)),
+    "pongs": (b"", masked(Opcode.PONG)),
+    "empty messages of no kind": (b"", masked(Opcode.TEXT, b"{}")),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_flood_of_frames_closes_with_1008_and_nobody_waits_for_it(
+    door: Listener, talk: Any, flood: str, is_known: bool
+) -> None:
+    first, frame = FLOODS[flood]
+    loop = asyncio.get_running_loop()
+    async with talk(door) as neighbour, opened(door, key=door.admin_key if is_known else None) as socket:
+        socket.writer.write(first)
+        flooding = asyncio.create_task(socket.flood(frame * 5000))
+        waits = []
+        for _ in range(50):
+            started = loop.time()
+            await neighbour.ask(unsubscribe={"channel": "chat:lobby"})
+            waits.append(loop.time() - started)
+        code = await socket.close_code()
+        flooding.cancel()
+    assert code in ((1008,) if is_known or "kind" not in flood else (1008, 3501))
+    # One of the floods before the limit took seconds of every second.
+    assert sorted(waits)[48] < 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"sec-websocket-key": None}, 400),
+        ({"sec-websocket-key": "short"}, 400),
+        ({"sec-websocket-version": "12"}, 426),
+        ({"sec-websocket-version": None}, 426),
+    ],
+)
+async def test_a_handshake_that_is_not_valid_is_a_problem(
+    door: Listener, changes: dict[str, str | None], status: int
+) -> None:
+    async with raw(door, changes) as socket:
+        head = (await socket.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert head.startswith(f"http/1.1 {status} ")
+        assert "content-type: application/problem+json" in head
+        document = orjson.loads(await socket.reader.read())
+    assert document["status"] == status
+    assert f"x-request-id: {document['instance']}" in head
+
+
+async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(door: Listener) -> None:
+    connections = door.gateway.resources.connections
+    before = len(connections)
+    async with opened(door, key=door.admin_key) as socket:
+        await socket.send(b"{", fin=False)
+    async with asyncio.timeout(10):
+        while len(connections) > before:
+            await asyncio.sleep(0.01)
+
+
+async def test_random_bytes_never_hurt(door: Listener, talk: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(50):
+        async with opened(door, key=door.admin_key) as socket:
+            socket.writer.write(os.urandom(2000))
+            socket.writer.write_eof()
+            await socket.close_code()
+    async with talk(door) as client:
+        assert await client.ask(unsubscribe={"channel": "chat:lobby"}) == {}
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""All open connections: one clock, and one look at each key for all of its connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chassis.errors import DatabaseUnavailable
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
+from gateway.realtime.access import Access
+from gateway.realtime.connections import Connections
+
+
+def principal(key_id: str, *scopes: Scope) -> Principal:
+    return Principal(7, "Ann", "member", key_id, frozenset(scopes))
+
+
+@dataclass(eq=False)
+class Open:
+    """A connection that notes what it is told."""
+
+    access: Access | None
+    told: list[Access | None] = field(default_factory=list)
+
+    def tick(self, now: float) -> None: ...
+
+    def change_access(self, access: Access | None) -> None:
+        self.told.append(access)
+
+
+@dataclass
+class Keys:
+    """What the database says of keys; `asked` are the keys that were looked at."""
+
+    found: dict[str, Principal] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    is_away: bool = False
+
+    async def find(self, key_id: str) -> Principal | None:
+        self.asked.append(key_id)
+        if self.is_away:
+            raise DatabaseUnavailable
+        return self.found.get(key_id)
+
+
+async def test_each_key_is_looked_at_once_for_all_its_connections() -> None:
+    keys = Keys({"k1": principal("k1", Scope.CHAT_READ)})
+    connections = Connections(keys.find)
+    bounded = Access(principal("k1"), channels=frozenset({"chat:lobby"}), expires_at=9.0)
+    opened = [Open(Access(principal("k1"))) for _ in range(50)] + [Open(bounded), Open(None)]
+    gone = Open(Access(principal("k2")))
+    for one in [*opened, gone]:
+        connections.add(one)
+    await connections.check_keys()
+    assert sorted(keys.asked) == ["k1", "k2"]
+    assert all(one.told == [Access(keys.found["k1"])] for one in opened[:50])
+    assert opened[50].told == [Access(keys.found["k1"], None, bounded.channels, 9.0)]
+    assert opened[51].told == []
+    assert gone.told == [None]
+
+
+async def test_while_the_database_is_away_connections_live_on() -> None:
+    keys = Keys(is_away=True)
+    connections = Connections(keys.find)
+    one = Open(Access(principal("k1")))
+    connections.add(one)
+    await connections.check_keys()
+    assert (one.told, len(connections)) == ([], 1)

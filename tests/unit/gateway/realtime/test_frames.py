@@ -1,0 +1,62 @@
+"""Frames are made once for all, and a client's frames are counted before they are parsed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+
+from gateway.realtime.frames import FrameBudget, text_frame
+
+BURST = 500
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def client_frame(payload: bytes, opcode: Opcode = Opcode.TEXT) -> bytes:
+    return Frame(opcode, payload).serialize(mask=True)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_a_text_frame_is_what_the_library_makes(size: int) -> None:
+    assert text_frame(b"x" * size) == Frame(Opcode.TEXT, b"x" * size).serialize(mask=False)
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 125, 126, 200, 65_535, 66_000]), min_size=1, max_size=12),
+    st.lists(st.integers(1, 70_000), max_size=30),
+)
+def test_frames_are_counted_wherever_the_network_cuts_them(sizes: list[int], cuts: list[int]) -> None:
+    data = b"".join(client_frame(b"x" * size) for size in sizes)
+    budget = FrameBudget(Clock())
+    budget._left = len(sizes)
+    position = 0
+    for cut in [*cuts, len(data)]:
+        assert budget.allows(data[position : position + cut])
+        position += cut
+    assert budget._left == 0
+    assert not budget.allows(client_frame(b""))
+
+
+def test_a_burst_is_allowed_and_what_follows_at_the_rate_of_the_budget() -> None:
+    clock = Clock()
+    budget = FrameBudget(clock)
+    ping = client_frame(b"", Opcode.PING)
+    assert budget.allows(ping * BURST)
+    clock.now += 1
+    assert budget.allows(ping * 100)
+    assert not budget.allows(ping)
+
+
+def test_counting_a_flood_stops_at_the_end_of_the_budget() -> None:
+    budget = FrameBudget(Clock())
+    flood = client_frame(b"", Opcode.CONT) * 100_000
+    assert not budget.allows(flood)
+    assert budget._left == -1

@@ -1,0 +1,99 @@
+"""`/ws`: a chat line in, what was received out, guarded like every other way into the lobby."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chassis.errors import Forbidden
+from contracts.scopes import Scope
+from gateway.realtime.access import Access
+from gateway.realtime.codes import CloseCode
+from gateway.realtime.lobby import LobbySession
+from support.doubles.realtime import Gateway, payload
+
+
+class Line:
+    """A connection of `/ws`."""
+
+    def __init__(self, gateway: Gateway, access: Access) -> None:
+        self.heard: list[str] = []
+        self.closed: list[CloseCode] = []
+        self.session = LobbySession(
+            gateway.realtime,
+            access,
+            write=lambda frame: self.heard.append(payload(frame).decode()),
+            close_connection=lambda code, _: self.closed.append(code),
+        )
+
+
+async def opened(gateway: Gateway, access: Access) -> Line:
+    line = Line(gateway, access)
+    await line.session.open()
+    return line
+
+
+def without(access: Access, *scopes: Scope) -> Access:
+    return replace(access, principal=replace(access.principal, scopes=access.principal.scopes - set(scopes)))
+
+
+async def test_a_line_comes_back_to_everybody(gateway: Gateway, ann: Access) -> None:
+    here, there = await opened(gateway, ann), await opened(gateway, ann)
+    await here.session.receive("hello")
+    await there.session.receive("grüße".encode())
+    assert here.heard == there.heard == ["Message received: hello", "Message received: grüße"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\0b", "x" * 4001])
+async def test_a_line_that_cannot_be_kept_is_an_error_and_the_connection_lives(
+    gateway: Gateway, ann: Access, text: str
+) -> None:
+    line = await opened(gateway, ann)
+    await line.session.receive(text)
+    await line.session.receive("good")
+    assert line.heard[0].startswith("Error: ")
+    assert (line.heard[1:], line.closed) == (["Message received: good"], [])
+
+
+async def test_without_the_right_to_read_the_lobby_nobody_comes_in(gateway: Gateway, ann: Access) -> None:
+    with pytest.raises(Forbidden):
+        await opened(gateway, without(ann, Scope.CHAT_READ))
+    assert gateway.hub.counts() == {}
+
+
+async def test_without_the_right_to_write_a_line_is_refused(gateway: Gateway, ann: Access) -> None:
+    line = await opened(gateway, without(ann, Scope.CHAT_WRITE))
+    await line.session.receive("hello")
+    assert len(line.heard) == 1
+    assert "chat:write" in line.heard[0]
+    assert gateway.rooms.messages == []
+
+
+async def test_a_right_that_is_lost_ends_what_it_allowed(gateway: Gateway, ann: Access) -> None:
+    writer, reader, revoked = [await opened(gateway, ann) for _ in range(3)]
+    writer.session.change_access(without(ann, Scope.CHAT_WRITE))
+    await writer.session.receive("hello")
+    reader.session.change_access(without(ann, Scope.CHAT_READ))
+    revoked.session.change_access(None)
+    assert "chat:write" in writer.heard[0]
+    assert (writer.closed, reader.closed, revoked.closed) == (
+        [],
+        [CloseCode.PERMISSION_DENIED],
+        [CloseCode.INVALID_TOKEN],
+    )
+    assert gateway.hub.counts() == {"chat:lobby": 1}
+
+
+async def test_lines_that_come_too_fast_are_refused_and_then_close(gateway: Gateway, ann: Access) -> None:
+    line = await opened(gateway, without(ann, Scope.CHAT_WRITE))
+    for _ in range(1000):
+        await line.session.receive("x")
+    assert any("too many requests" in text for text in line.heard)
+    assert line.closed == [CloseCode.TOO_MANY_REQUESTS]
+
+
+async def test_a_connection_ends_with_its_token(gateway: Gateway, ann: Access) -> None:
+    line = await opened(gateway, replace(ann, expires_at=1.0))
+    line.session.tick(0.0)
+    assert line.closed == [CloseCode.EXPIRED]

@@ -1,0 +1,78 @@
+"""Who is present, over all gateways: asked for at the moment of telling, and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.realtime import presence as module
+from gateway.realtime.presence import MOST_LISTED
+from support.doubles.realtime import Exchange, Gateway
+
+
+async def know_each_other(*gateways: Gateway) -> None:
+    for gateway in gateways:
+        await gateway.presence._send({"alive": True})
+
+
+async def test_a_gateway_alone_tells_its_own(gateway: Gateway) -> None:
+    gateway.presence.join("chat:lobby", "c1", "7")
+    gateway.presence.join("chat:lobby", "c2", "7")
+    found = await gateway.presence.of("chat:lobby")
+    assert (found.users, found.num_clients, found.num_users) == ({"c1": "7", "c2": "7"}, 2, 1)
+    gateway.presence.leave("chat:lobby", "c1")
+    gateway.presence.leave("chat:lobby", "c2")
+    gateway.presence.leave("chat:lobby", "c2")
+    assert (await gateway.presence.of("chat:lobby")).num_clients == 0
+
+
+async def test_gateways_tell_the_same(gateway: Gateway, other_gateway: Gateway) -> None:
+    await know_each_other(gateway, other_gateway)
+    gateway.presence.join("chat:lobby", "c1", "7")
+    other_gateway.presence.join("chat:lobby", "c2", "9")
+    for one in (gateway, other_gateway):
+        found = await one.presence.of("chat:lobby")
+        assert (found.users, found.num_users, found.is_partial) == ({"c1": "7", "c2": "9"}, 2, False)
+
+
+async def test_a_gateway_that_does_not_answer_makes_the_answer_partial(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ANSWER_WITHIN_S", 0.01)
+    await know_each_other(gateway, other_gateway)
+    gateway.presence.join("chat:lobby", "c1", "7")
+    exchange.loses = True
+    found = await gateway.presence.of("chat:lobby")
+    assert (found.num_clients, found.is_partial) == (1, True)
+
+
+async def test_a_gateway_that_ended_is_not_waited_for(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    exchange.loses = True
+    monkeypatch.setattr(module, "_ALIVE_FOR_S", 0)
+    assert not (await gateway.presence.of("chat:lobby")).is_partial
+
+
+async def test_questions_at_the_same_time_share_one(
+    gateway: Gateway, other_gateway: Gateway, exchange: Exchange
+) -> None:
+    await know_each_other(gateway, other_gateway)
+    exchange.sent.clear()
+    await asyncio.gather(*(gateway.presence.of("chat:lobby") for _ in range(50)))
+    assert len(exchange.sent) == 2
+
+
+async def test_the_counts_are_of_all_and_the_list_is_bounded(gateway: Gateway) -> None:
+    for number in range(MOST_LISTED + 5):
+        gateway.presence.join("quotes:A", f"c{number}", "7")
+    found = await gateway.presence.of("quotes:A")
+    assert (len(found.users), found.num_clients) == (MOST_LISTED, MOST_LISTED + 5)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"gateway":"x","question":"1"}', b"nonsense"])
+async def test_what_is_not_understood_raises_what_the_feed_catches(gateway: Gateway, body: bytes) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        await gateway.presence.heard(body)

@@ -1,0 +1,139 @@
+"""Quotes say how fresh they are at the moment of telling, and subscribers hear when the feed stops."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.realtime import quote_feed as module
+from gateway.realtime.access import Access
+from gateway.realtime.hub import Hub
+from gateway.realtime.publications import Publication
+from gateway.realtime.quote_feed import QuoteFeed
+from gateway.stocks import book as book_module
+from gateway.stocks.book import QuoteBook
+from support.doubles.realtime import Gateway, connected
+
+
+class Clock:
+    """A monotonic clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(book_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def heard() -> list[Publication]:
+    return []
+
+
+@pytest.fixture
+def feed(clock: Clock, heard: list[Publication]) -> QuoteFeed:
+    hub = Hub()
+    hub.listen("quotes:A", heard.append)
+    return QuoteFeed(QuoteBook(fresh_s=5), hub, silent_after_s=5)
+
+
+def push(feed: QuoteFeed, offset: int, *, epoch: str = "e1", **more: Any) -> None:
+    as_of = (datetime.now(UTC) - timedelta(seconds=17)).isoformat()
+    fields = {"symbol": "A", "price": 1, "as_of": as_of, "delayed_by_s": 0, "stale": False}
+    quote = {**fields, "session": "regular", **more}
+    feed._book.push([{**quote, "stream": {"epoch": epoch, "offset": offset}}])
+
+
+def states(heard: list[Publication]) -> list[tuple[str, int, str]]:
+    return [(one.position.epoch, one.position.offset, one.data["state"]) for one in heard]
+
+
+def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
+    feed: QuoteFeed, clock: Clock
+) -> None:
+    push(feed, 1)
+    clock.now += 4
+    now = feed.now("A")
+    assert now is not None
+    assert (now.data["state"], now.data["stale"], now.data["delayed_by_s"]) == ("live", False, 0)
+    clock.now += 13
+    now = feed.now("A")
+    assert now is not None
+    assert (now.data["state"], now.data["stale"]) == ("stale", True)
+    assert now.data["delayed_by_s"] >= 17
+    assert feed.now("B") is None
+
+
+def test_a_symbol_that_is_seldom_traded_is_not_stale_while_the_feed_lives(
+    feed: QuoteFeed, clock: Clock
+) -> None:
+    push(feed, 1)
+    clock.now += 60
+    push(feed, 1, symbol="B")
+    now = feed.now("A")
+    assert now is not None
+    assert now.data["state"] == "live"
+
+
+def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, clock: Clock) -> None:
+    push(feed, 1, session="closed")
+    clock.now += 600
+    now = feed.now("A")
+    assert now is not None
+    assert (now.data["state"], now.data["delayed_by_s"]) == ("live", 0)
+
+
+def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
+    feed: QuoteFeed, clock: Clock, heard: list[Publication]
+) -> None:
+    push(feed, 1)
+    for _ in range(10):
+        clock.now += 1
+        feed.look()
+    push(feed, 2)
+    push(feed, 1, epoch="e2")
+    push(feed, 2, epoch="e2")
+    assert states(heard) == [
+        ("e1", 1, "live"),
+        ("e1", 1, "stale"),
+        ("e1", 2, "live"),
+        ("e2", 1, "restarted"),
+        ("e2", 2, "live"),
+    ]
+
+
+def test_what_has_waited_is_told_as_it_is_now(
+    feed: QuoteFeed, clock: Clock, heard: list[Publication]
+) -> None:
+    push(feed, 1)
+    assert feed.refreshed(heard[0]) is heard[0]
+    clock.now += 30
+    assert feed.refreshed(heard[0]).data["delayed_by_s"] >= 17
+    chat = Publication("chat:lobby", heard[0].position, {})
+    assert feed.refreshed(chat) is chat
+
+
+async def test_a_subscriber_is_told_that_the_feed_stopped_at_a_position_that_it_has(
+    gateway: Gateway, ann: Access, clock: Clock
+) -> None:
+    push(gateway.feed, 1)
+    client = await connected(gateway, ann)
+    await client.ask(subscribe={"channel": "quotes:A"})
+    clock.now += 10
+    gateway.feed.look()
+    [push_document] = client.pushes()
+    assert push_document["pub"]["data"]["state"] == "stale"
+    assert push_document["pub"]["offset"] == 1

@@ -1,0 +1,109 @@
+"""Short-lived tokens: signed, bounded, and worth no more than their key at the moment of use."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import Forbidden, Unauthenticated
+from contracts.scopes import Scope
+from gateway.http.principal import Principal
+from gateway.realtime import tokens
+from gateway.realtime.tokens import Grant, TokenService
+
+KEY = tokens.signing_key("a pepper for the tests")
+ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.CHAT_READ, Scope.QUOTES_READ}))
+
+
+class Keys:
+    """The keys that may be used now."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Principal] = {"k7": ANN}
+
+    async def find(self, key_id: str) -> Principal | None:
+        return self.found.get(key_id)
+
+    async def authenticate(self, text: str | None) -> Principal:
+        if text != "tw_live_good":
+            raise Unauthenticated("The API key is not known.")
+        return ANN
+
+
+@pytest.fixture
+def held() -> Keys:
+    return Keys()
+
+
+@pytest.fixture
+def service(held: Keys) -> TokenService:
+    return TokenService("a pepper for the tests", authenticate=held.authenticate, find=held.find)
+
+
+NAMES = st.none() | st.frozensets(st.text(max_size=20), max_size=4)
+
+
+@given(st.builds(Grant, st.text(max_size=20), st.integers(2, 2**40), NAMES, NAMES))
+def test_a_token_says_what_was_signed(grant: Grant) -> None:
+    assert tokens.read(KEY, tokens.sign(KEY, grant), now=1) == grant
+
+
+@given(st.data())
+def test_a_token_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
+    token = tokens.sign(KEY, Grant("k7", 2**33, None, frozenset({"chat:lobby"})))
+    at = data.draw(st.integers(len(tokens.PREFIX), len(token) - 1))
+    other = data.draw(st.characters().filter(lambda c: c != token[at]))
+    changed = token[:at] + other + token[at + 1 :]
+    with pytest.raises(Unauthenticated):
+        tokens.read(KEY, changed, now=1)
+
+
+@pytest.mark.parametrize("text", ["", ".", "a", "a.b", "..", "é.ü", "x" * 9000])
+def test_what_is_no_token_is_refused(text: str) -> None:
+    with pytest.raises(Unauthenticated):
+        tokens.read(KEY, tokens.PREFIX + text, now=1)
+
+
+def test_a_token_of_another_pepper_or_after_its_end_is_refused() -> None:
+    token = tokens.sign(KEY, Grant("k7", 100, None, None))
+    with pytest.raises(Unauthenticated):
+        tokens.read(tokens.signing_key("another pepper"), token, now=1)
+    with pytest.raises(Unauthenticated) as over:
+        tokens.read(KEY, token, now=100)
+    assert "expired" in over.value.detail
+
+
+async def test_a_token_stands_for_its_key_within_its_bounds(service: TokenService) -> None:
+    token, expires_at = service.issue(ANN, ttl_s=60, scopes={Scope.CHAT_READ}, channels={"chat:lobby"})
+    access = await service.authenticate(token)
+    assert access.principal == ANN
+    assert access.expires_at == expires_at <= time.time() + 60
+    assert access.may(Scope.CHAT_READ, "chat:lobby")
+    assert not access.may(Scope.CHAT_READ, "chat:other")
+    assert not access.may(Scope.QUOTES_READ, "chat:lobby")
+
+
+async def test_a_token_has_no_right_that_its_key_has_lost(service: TokenService, held: Keys) -> None:
+    token, _ = service.issue(ANN, ttl_s=60, scopes={Scope.CHAT_READ})
+    held.found["k7"] = Principal(7, "Ann", "member", "k7", frozenset())
+    assert not (await service.authenticate(token)).may(Scope.CHAT_READ, "chat:lobby")
+    held.found.clear()
+    with pytest.raises(Unauthenticated):
+        await service.authenticate(token)
+
+
+def test_a_token_is_not_made_with_a_right_that_the_key_lacks(service: TokenService) -> None:
+    with pytest.raises(Forbidden) as error:
+        service.issue(ANN, ttl_s=60, scopes={Scope.EMAILS_SEND})
+    assert "emails:send" in error.value.detail
+
+
+async def test_a_key_has_no_bounds_beside_its_own(service: TokenService) -> None:
+    access = await service.authenticate("tw_live_good")
+    assert (access.scopes, access.channels, access.expires_at) == (None, None, None)
+    for text in (None, "", "tw_live_bad"):
+        with pytest.raises(Unauthenticated):
+            await service.authenticate(text)
