@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from batch_processor import item_values
+from batch_processor import deadlines, item_values
+from batch_processor.deadlines import ItemDeadline
 from batch_processor.errors import BadResult
 from batch_processor.failures import Cause, cause_of
 from batch_processor.operation import Context, Operation
@@ -132,9 +133,11 @@ class ChunkRun:
     async def _run(self, item: Item) -> None:
         """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""
         commands: list[Outgoing] = []
-        running = asyncio.create_task(self._call(item, commands))
+        deadline = ItemDeadline(self._operation.timeout_s)
+        running = asyncio.create_task(self._call(item, commands, deadline))
         try:
-            await asyncio.wait((running,), timeout=self._operation.timeout_s)
+            while not running.done() and (left_s := deadline.left_s()) > 0:
+                await asyncio.wait((running,), timeout=left_s)
             if not running.done():
                 detail = f"not done after {self._operation.timeout_s:g} s"
                 self._end(item, Cause("timeout", detail, retryable=True))
@@ -146,7 +149,8 @@ class ChunkRun:
             if running.cancel():
                 await asyncio.wait((running,), timeout=_UNWIND_S)
 
-    async def _call(self, item: Item, commands: list[Outgoing]) -> str | Cause:
+    async def _call(self, item: Item, commands: list[Outgoing], deadline: ItemDeadline) -> str | Cause:
+        deadlines.CURRENT.set(deadline)
         try:
             payload = item_values.read_payload(self._operation.payload, item.payload)
             result = await self._operation.run(payload, self._context(item.position, commands.append))

@@ -51,8 +51,7 @@ class OperationMissing(Unavailable):
     title = "Operation missing"
 
 
-class PoolBroken(Unavailable):
-    """The processes that compute died; they are started anew for the next attempt."""
+class ProcessDied(Unavailable):
+    """The process that computed for an item died; another is started for the next attempt."""
 
-    code = "pool-broken"
-    title = "Computing processes died"
+    code = "worker-died"
