@@ -268,7 +268,9 @@ class House:
 async def running(settings: GatewaySettings, admin_key: str, *, wait: bool) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
     gateway = create_app(settings)
-    door = asgi.Listener(gateway.asgi, "127.0.0.1", 0, websockets=WebSocketWire)
+    door = asgi.Listener(
+        gateway.asgi, "127.0.0.1", 0, websockets=WebSocketWire, limits=settings.connection_limits
+    )
     server = asgi.create_server(door, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())

@@ -49,6 +49,18 @@ BOARD = Board(
             "ops",
             rate("tickwire_auth_failures_total", "reason"),
         ),
+        panel(
+            "Connections",
+            "Open connections of the HTTP listeners, WebSockets included.",
+            "short",
+            total("tickwire_http_connections", "instance", where='service="gateway"'),
+        ),
+        stack(
+            "Refused by the server",
+            "Connections and requests that the server refused or cut before the application, by reason.",
+            "ops",
+            rate("tickwire_http_refused_total", "reason", where='service="gateway"'),
+        ),
         stack(
             "Accepted work",
             "Work accepted with 202, by kind.",

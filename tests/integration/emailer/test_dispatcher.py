@@ -131,7 +131,7 @@ async def test_an_answer_lost_after_the_final_dot_is_ambiguous_and_repeated_with
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["ambiguous", "delivered"]
     identities = {mail.message["message-id"] for mail in post_office.server.received}
-    assert identities == {f"<{command.email_id}.0@tickwire.example>"}
+    assert identities == {f"<{command.email_id}@tickwire.example>"}
 
 
 async def test_an_ambiguous_mail_is_held_when_so_wished(post_office: PostOffice) -> None:
@@ -422,3 +422,15 @@ async def _stored_status(post_office: PostOffice, command: SendEmail, status: st
     async with post_office.postgres.connection() as connection:
         counts = await repository.count(connection, owner_id=command.owner_id)
     return counts.counts == {status: 1}
+
+
+async def test_a_mail_of_hostile_html_to_many_costs_its_neighbours_nothing(post_office: PostOffice) -> None:
+    hostile = mail(to=[f"reader-{n}@example.com" for n in range(20)], text=None, html="<!--" * 14_000)
+    ordinary = mail(to=["other@example.com"])
+    await post_office.accept(hostile, ordinary)
+    async with post_office.delivering():
+        await post_office.reaches(hostile, "delivered")
+        await post_office.reaches(ordinary, "delivered")
+    copies = [received.content for received in post_office.server.received if b"<!--" in received.content]
+    assert len(copies) == 20
+    assert len(set(copies)) == 1

@@ -103,7 +103,7 @@ async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Listener) -> N
 
 @pytest.mark.parametrize(
     "host",
-    [b"x", b"", b"a" * 70 + b".example", b"..", b"\xff\xfe", b"a b", b"[::1", b"evil.example:99999999"],
+    [b"x", b"a" * 70 + b".example", b"..", b"[::1]:80", b"evil.example:65535", b"127.0.0.1:"],
 )
 async def test_nothing_depends_on_the_host_header(door: Listener, host: bytes) -> None:
     answer = await raw(door, head(door, b"GET /v1/me", b"host: " + host))
@@ -119,10 +119,11 @@ async def test_nothing_depends_on_the_host_header(door: Listener, host: bytes) -
         (b"GET /v1/users?cursor=%FF", (422,)),
         (b"GET http://elsewhere/v1/me", (200, 400)),
         (b"GET http://elsewhere", (400, 404)),
-        (b"OPTIONS *", (400, 404)),
-        (b"BREW /v1/me", (400, 405)),
+        (b"OPTIONS *", (204, 404)),
+        (b"BREW /v1/me", (501,)),
         (b"GET /v1/realtime", (426,)),
-        (b"GET /" + b"x" * 60_000, (404, 400)),
+        (b"GET /" + b"x" * 8_000, (404,)),
+        (b"GET /" + b"x" * 60_000, (414,)),
     ],
 )
 async def test_odd_request_lines_are_answered_by_name(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from chassis import logging
 from chassis.health import Health
+from chassis.http1.admission import Admission
+from chassis.http1.connection import HttpConnection
+from chassis.http1.limits import INTERNAL, ConnectionLimits
 
 log = logging.get(__name__)
 
@@ -22,6 +27,7 @@ _LOOK_EVERY_S = 1.0
 # A process that stood still for a while finds everything late at its first look.
 _FAILED_LOOKS = 3
 _FOR_REQUESTS = 0.75
+_FILES = 65_536
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Listener:
     host: str
     port: int
     websockets: type[asyncio.Protocol] | None = None
+    limits: ConnectionLimits = INTERNAL
 
 
 class _Server(uvicorn.Server):
@@ -75,6 +82,7 @@ async def _serve(
     doors: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
 ) -> Mapping[str, str]:
     _relieve_collector()
+    _raise_file_limit()
     servers = [create_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -123,8 +131,18 @@ def _relieve_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def _raise_file_limit() -> None:
+    # 1,024 files are usual, for programs that still use select(). A connection over the limit of files would
+    # be neither accepted nor refused.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
     """A server for one door, which leaves the signals of the process alone."""
+    protocol = partial(HttpConnection, admission=Admission(door.limits))
     return _Server(
         uvicorn.Config(
             door.app,
@@ -136,9 +154,9 @@ def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.
             server_header=False,
             date_header=True,
             proxy_headers=False,
+            # uvicorn calls it as it would call the class.
+            http=cast(type[asyncio.Protocol], protocol),
             timeout_graceful_shutdown=int(grace_s) or 1,
-            timeout_keep_alive=75,
-            h11_max_incomplete_event_size=65536,
             ws=door.websockets or "none",
             ws_max_size=_LARGEST_FRAME,
             # A small compressed frame can unpack into hundreds of megabytes before any limit is looked at.

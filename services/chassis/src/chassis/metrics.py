@@ -25,6 +25,13 @@ HTTP_SECONDS = Histogram(
 )
 HTTP_IN_FLIGHT = Gauge("tickwire_http_requests_in_flight", "HTTP requests being answered now.")
 
+HTTP_CONNECTIONS = Gauge("tickwire_http_connections", "Open connections of the HTTP listeners.")
+HTTP_REFUSED = Counter(
+    "tickwire_http_refused",
+    "Connections and requests that the server refused or cut before the application, by reason.",
+    ("reason",),
+)
+
 RPC_CALLS = Counter(
     "tickwire_rpc_client_calls", "Requests sent to other services.", ("target", "type", "outcome")
 )

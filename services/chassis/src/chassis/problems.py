@@ -10,6 +10,13 @@ from chassis.errors import ServiceError
 from contracts.message import FieldError
 
 PROBLEM = "application/problem+json"
+# On every answer that is no page, also on those that the server gives before the application.
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
 
 
 def problem(error: ServiceError) -> dict[str, Any]:

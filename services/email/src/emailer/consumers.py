@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,14 +28,13 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
     """The commands of queue `email.send`; `committed` runs when their effects are visible to everybody."""
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
-        accepted = [
-            intake.accept(
-                delivery.message,
-                default_sender=settings.default_sender,
-                expires_after_s=settings.expires_after_s,
-            )
-            for delivery in deliveries
-        ]
+        # In a thread: addresses, attachments and HTML of a whole group are read.
+        accepted = await asyncio.to_thread(
+            intake.accept_all,
+            [delivery.message for delivery in deliveries],
+            default_sender=settings.default_sender,
+            expires_after_s=settings.expires_after_s,
+        )
         await _store(connection, accepted, deliveries)
 
     return {SendEmail: InTransaction(store, group=GROUP, committed=committed)}

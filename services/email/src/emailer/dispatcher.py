@@ -17,11 +17,11 @@ from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from chassis.supervision import keep_going
-from emailer import attempts, rendering, repository
+from emailer import attempts, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
-from emailer.letters import Letter
 from emailer.recorder import Recorder
+from emailer.rendered import RenderedMails
 from emailer.route import Route
 from emailer.smtp import Answer, Envelope, Session
 
@@ -29,8 +29,6 @@ log = logging.get(__name__)
 
 _MEASURE_S = 5
 _MOST_COUNTED = 100_000
-# Rendering what is bigger takes long enough to be felt by everything else in this process.
-_BIG_BYTES = 64 * 1024
 
 
 class Dispatcher:
@@ -67,6 +65,7 @@ class Dispatcher:
         self._holder: UUID = new_id()
         self.recorder = Recorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
+        self._rendered = RenderedMails()
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._leased_until = 0.0
         self._wake = asyncio.Event()
@@ -110,7 +109,8 @@ class Dispatcher:
             await self.recorder.wait_writable()
             room = self._window - len(self._hand)
             # Small bites cost as much as big ones: wait until there is room for a good one.
-            if self._stopping or room < max(1, self._window // 4):
+            is_full = room < max(1, self._window // 4) or self._rendered.held_bytes >= self._window_bytes
+            if self._stopping or is_full:
                 await self._pause(self._room)
                 continue
             self._wake.clear()
@@ -142,7 +142,7 @@ class Dispatcher:
                 connection,
                 holder=self._holder,
                 most=room,
-                most_bytes=self._window_bytes,
+                most_bytes=self._window_bytes - self._rendered.held_bytes,
                 lease_s=self._lease_s,
             )
             # After an outage a lease of our own may have run out: that recipient is in hand already.
@@ -154,6 +154,7 @@ class Dispatcher:
 
     def _begin(self, job: Job) -> None:
         self._hand[job.key] = job
+        self._rendered.hold(job.mail)
         if job.was == "sending":
             self.recorder.add(attempts.fallen(job, draft=self._draft(), patience=self._patience))
         elif job.mail.expires_at <= datetime.now(UTC):
@@ -171,7 +172,7 @@ class Dispatcher:
                 self._give_back(job)
             elif time.monotonic() >= self._leased_until:
                 # Somebody else may have it by now; it comes back as fallen.
-                del self._hand[job.key]
+                self._let_go(job)
             else:
                 with tracing.during(job.mail.traceparent, job.mail.request_id):
                     await self._try(job)
@@ -192,7 +193,14 @@ class Dispatcher:
             _log_attempt(outcome)
 
     async def _deliver(self, job: Job) -> Outcome:
-        envelope = await _envelope(job)
+        letter = job.mail.letter
+        assert letter is not None  # without one it was put aside when it was claimed
+        envelope = Envelope(
+            sender=letter.sender.address,
+            recipient=job.address,
+            content=await self._rendered.content(job.mail),
+            needs_utf8=letter.needs_utf8 or not job.address.isascii(),
+        )
         session = await self._route.take()
         try:
             answer = await self._hand_over(session, envelope)
@@ -229,8 +237,12 @@ class Dispatcher:
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._hand.pop(outcome.job.key, None)
+            self._let_go(outcome.job)
         self._room.set()
+
+    def _let_go(self, job: Job) -> None:
+        if self._hand.pop(job.key, None) is not None:
+            self._rendered.release(job.mail.id)
 
     async def _maintain(self) -> None:
         """Renew the leases, close idle sessions, count what is due; each in its time."""
@@ -297,20 +309,3 @@ def _log_attempt(outcome: Outcome) -> None:
         code=attempt.code,
         reply=attempt.text,
     )
-
-
-async def _envelope(job: Job) -> Envelope:
-    letter = job.mail.letter
-    assert letter is not None  # without one it was put aside when it was claimed
-    big = letter.size_bytes > _BIG_BYTES
-    return Envelope(
-        sender=letter.sender.address,
-        recipient=job.address,
-        content=await asyncio.to_thread(_render, job, letter) if big else _render(job, letter),
-        needs_utf8=letter.needs_utf8 or not job.address.isascii(),
-    )
-
-
-def _render(job: Job, letter: Letter) -> bytes:
-    identity = rendering.message_id(job.mail.id, position=job.position, domain=letter.sender.domain)
-    return rendering.render(letter, identity=identity, at=job.mail.dated)

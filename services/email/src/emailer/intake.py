@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from contracts import json_values
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail import FURTHEST
 from contracts.mail_headers import replace_unsafe
+from contracts.message import Json
 from emailer import letters, states
 from emailer.errors import UnsendableMail
 from emailer.letters import Addressee, Letter
@@ -29,6 +32,15 @@ class Accepted:
         """The mail's status at the start: queued, or failed when nobody can get it."""
         return states.summed_up([self.status_of(addressee) for addressee in self.addressees])
 
+    @property
+    def metadata(self) -> dict[str, Json]:
+        """The caller's metadata; none when it could not be returned as it is (then the mail is refused)."""
+        try:
+            json_values.exact(self.command.metadata)
+        except ValueError:
+            return {}
+        return self.command.metadata
+
     def status_of(self, addressee: Addressee) -> RecipientStatus:
         """The recipient's status at the start."""
         return "failed" if self.refusal_of(addressee) else "queued"
@@ -36,6 +48,16 @@ class Accepted:
     def refusal_of(self, addressee: Addressee) -> str | None:
         """Why nothing will be sent to this recipient."""
         return self.refusal or addressee.refusal
+
+
+def accept_all(
+    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float
+) -> list[Accepted]:
+    """Return each of `commands` as it is stored."""
+    return [
+        accept(command, default_sender=default_sender, expires_after_s=expires_after_s)
+        for command in commands
+    ]
 
 
 def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> Accepted:

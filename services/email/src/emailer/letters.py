@@ -13,6 +13,7 @@ from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientKind, SendEmail
 from contracts.mail import MOST_RECIPIENTS, MailAttachment, MailContent
 from contracts.mail_headers import replace_unsafe
+from emailer import plain_text
 from emailer.errors import UnsendableMail
 
 _MOST_SHOWN = 320
@@ -105,7 +106,8 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
         cc=_visible(recipients, "cc"),
         reply_to=addresses.parse(content.reply_to) if content.reply_to else None,
         headers=tuple(content.headers.items()),
-        text=content.text,
+        # Here, once: what a mail's rendering costs must not depend on how often it is tried.
+        text=plain_text.from_html(content.html or "") if content.text is None else content.text,
         html=content.html,
         files=tuple(_file(attachment) for attachment in content.attachments),
     )

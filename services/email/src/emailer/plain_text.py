@@ -1,74 +1,189 @@
-"""The text part of a mail that came with HTML only."""
+"""The text part of a mail that came with HTML only.
+
+A scanner of its own, because every parser that was tried builds a tree first, and takes quadratic time for
+some inputs: `html.parser` for `<!--`, lexbor for nested `<div>` and for many attributes. Here every character
+belongs to one token, and is read a constant number of times.
+"""
 
 from __future__ import annotations
 
+import html
 import re
-from html.parser import HTMLParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+# The text part serves readers who cannot show HTML: beyond these it is cut off.
+MOST_CHARACTERS = 256 * 1024
+MOST_TOKENS = 100_000
 
 _UNSEEN = frozenset(("head", "script", "style", "title", "template"))
+# Nothing inside is markup, up to the end tag.
+_RAW = frozenset(("script", "style", "title", "textarea", "xmp", "iframe", "noembed", "noframes"))
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _PARAGRAPHS = frozenset((*_HEADINGS, "blockquote", "ol", "p", "pre", "table", "ul"))
-_LINES = ("address", "article", "div", "dd", "dl", "dt", "fieldset", "footer", "form", "header", "hr", "li")
-_BLOCKS = _PARAGRAPHS | frozenset((*_LINES, "main", "nav", "section", "tr"))
-_SPACE = re.compile(r"[ \t\r\n\f]+")
-_GAPS = re.compile(r"[ \t]*\n[ \t]*")
-_EMPTY_LINES = re.compile(r"\n{3,}")
+_LINES = frozenset(
+    (
+        *("address", "article", "div", "dd", "dl", "dt", "fieldset", "footer", "form", "header", "hr", "li"),
+        *("main", "nav", "section", "tr"),
+    )
+)
+_LINKS = ("http://", "https://", "mailto:")
+
+# All quantifiers are possessive: no match gives back what it has read.
+_TEXT = re.compile(r"[^<]++")
+_NAME = re.compile(r"</?+([a-zA-Z][^\s/>]*+)")
+_REST_OF_TAG = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
+_ATTRIBUTE = re.compile(r"""([^\s=>/]++)\s*+(?:=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>]*+)))?+""")
+_COMMENT_END = re.compile(r"--!?>")
+_RAW_END = {name: re.compile(rf"(?=</{name}[\s/>])", re.IGNORECASE) for name in _RAW}
+_SPACE = re.compile(r"[ \t\r\n\f]++")
+# Python refuses to read integers of thousands of digits, and none of these is a character.
+_LONG_REFERENCE = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
 
 
-def from_html(html: str) -> str:
-    """What a reader sees of `html`: paragraphs, list items with a dash, links with their address."""
-    reader = _Reader()
-    reader.feed(html)
-    reader.close()
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of HTML from `start` to `end`; `name` is a tag's, in lower case."""
+
+    kind: Literal["text", "start", "end", "raw", "comment"]
+    start: int
+    end: int
+    name: str = ""
+
+
+def from_html(document: str) -> str:
+    """Return what a reader sees of `document`: paragraphs, items with a dash, links with their address."""
+    reader = _Reader(document)
+    for token in islice(tokens(document), MOST_TOKENS):
+        reader.read(token)
+        if reader.length > MOST_CHARACTERS:
+            break
     return reader.text()
 
 
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+def tokens(document: str) -> Iterator[Token]:
+    """Cut `document` into tokens, without a gap. What is never closed reaches to the end, as in browsers."""
+    at, raw = 0, ""
+    while at < len(document):
+        token = _raw_token(document, at, raw) if raw else _token(document, at)
+        raw = token.name if token.kind == "start" and token.name in _RAW else ""
+        yield token
+        at = token.end
+
+
+def _raw_token(document: str, at: int, name: str) -> Token:
+    end = _RAW_END[name].search(document, at)
+    return Token("raw", at, end.start() if end else len(document), name)
+
+
+def _token(document: str, at: int) -> Token:
+    if text := _TEXT.match(document, at):
+        return Token("text", at, text.end())
+    if name := _NAME.match(document, at):
+        rest = _REST_OF_TAG.match(document, name.end())
+        kind: Literal["start", "end"] = "end" if document[at + 1] == "/" else "start"
+        return Token(kind, at, rest.end() if rest else len(document), name[1].lower())
+    if document.startswith("<!--", at):
+        closed = _COMMENT_END.search(document, at + 2)
+        return Token("comment", at, closed.end() if closed else len(document))
+    if document.startswith(("<!", "<?", "</"), at):
+        end = document.find(">", at)
+        return Token("comment", at, end + 1 if end >= 0 else len(document))
+    return Token("text", at, at + 1)
+
+
+class _Reader:
+    """Collects the text of tokens, with white space and line breaks as they are shown."""
+
+    def __init__(self, document: str) -> None:
+        self._document = document
         self._parts: list[str] = []
+        self._breaks = 0
+        self._space = False
         self._unseen = 0
-        self._links: list[tuple[str, int]] = []
+        self._link = ""
+        self._link_start = 0
+        self.length = 0
 
     def text(self) -> str:
-        joined = _GAPS.sub("\n", "".join(self._parts))
-        return _EMPTY_LINES.sub("\n\n", joined).strip() + "\n"
+        self._close_link()
+        return "".join(self._parts)[:MOST_CHARACTERS] + "\n"
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
+    def read(self, token: Token) -> None:
+        if token.kind == "start":
+            self._open(token)
+        elif token.kind == "end":
+            self._close(token.name)
+        elif token.kind == "text" or (token.kind == "raw" and token.name == "textarea"):
+            self._show(_unescaped(self._document[token.start : token.end]))
+
+    def _open(self, token: Token) -> None:
+        name = token.name
+        self._break(name)
+        if name in _UNSEEN:
             self._unseen += 1
-        elif tag == "body":
+        elif name == "body":
             # Its head may have been left open.
             self._unseen = 0
-        elif tag == "br":
-            self._parts.append("\n")
-        elif tag in _BLOCKS:
-            self._break(tag)
-            self._parts.append("- " if tag == "li" else "")
-        elif tag == "td":
-            self._parts.append(" ")
-        self._open_described(tag, dict(attrs))
+        elif name == "br":
+            self._breaks += 1
+        elif name in ("td", "th"):
+            self._space = True
+        elif name == "li":
+            self._show("- ")
+        elif name == "img":
+            self._show(self._attribute(token, "alt"))
+        elif name == "a":
+            self._close_link()
+            href = self._attribute(token, "href")
+            self._link = href if href.startswith(_LINKS) else ""
+            self._link_start = len(self._parts)
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _UNSEEN:
+    def _close(self, name: str) -> None:
+        if name in _UNSEEN:
             self._unseen = max(0, self._unseen - 1)
-        elif tag in _BLOCKS:
-            self._break(tag)
-        elif tag == "a" and self._links:
-            href, start = self._links.pop()
-            if href not in "".join(self._parts[start:]):
-                self._parts.append(f" ({href})")
+        elif name == "a":
+            self._close_link()
+        self._break(name)
 
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self._parts.append(_SPACE.sub(" ", data))
+    def _break(self, name: str) -> None:
+        if name in _PARAGRAPHS:
+            self._breaks = 2
+        elif name in _LINES:
+            self._breaks = max(self._breaks, 1)
 
-    def _open_described(self, tag: str, attributes: dict[str, str | None]) -> None:
-        if tag == "img" and attributes.get("alt"):
-            self._parts.append(attributes["alt"] or "")
-        href = attributes.get("href") or ""
-        if tag == "a" and href.startswith(("http://", "https://", "mailto:")):
-            self._links.append((href.removeprefix("mailto:"), len(self._parts)))
+    def _close_link(self) -> None:
+        address, self._link = self._link.removeprefix("mailto:"), ""
+        # Links do not contain each other: what is joined here is joined once.
+        if address and address not in "".join(self._parts[self._link_start :]):
+            self._space = True
+            self._show(f"({address})")
 
-    def _break(self, tag: str) -> None:
-        self._parts.append("\n\n" if tag in _PARAGRAPHS else "\n")
+    def _show(self, text: str) -> None:
+        if self._unseen:
+            return
+        text = _SPACE.sub(" ", text)
+        self._space = self._space or text.startswith(" ")
+        words = text.strip(" ")
+        if not words:
+            return
+        if self._breaks and self._parts:
+            self._parts.append("\n" * min(self._breaks, 2))
+        elif self._space and self._parts:
+            self._parts.append(" ")
+        self._parts.append(words)
+        self.length += len(words)
+        self._breaks, self._space = 0, text.endswith(" ")
+
+    def _attribute(self, token: Token, wanted: str) -> str:
+        inside = self._document[token.start + 1 + len(token.name) : token.end - 1]
+        for found in _ATTRIBUTE.finditer(inside):
+            if found[1].lower() == wanted:
+                return _unescaped(found[2] or found[3] or found[4] or "")
+        return ""
+
+
+def _unescaped(markup: str) -> str:
+    return html.unescape(_LONG_REFERENCE.sub("\ufffd", markup))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from email.header import Header
 from email.message import EmailMessage
 from email.policy import EmailPolicy
-from email.utils import format_datetime, formataddr, quote
+from email.utils import format_datetime, quote
 from typing import Any
 from uuid import UUID
 
 from contracts.addresses import ParsedAddress
+from contracts.mail_headers import STRUCTURED
 from emailer import plain_text
 from emailer.letters import File, Letter
 
 _LINE = 78
 # What a display name may be made of without quotes (RFC 5322 atoms and spaces).
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
+# What is longer is encoded, because only encoded text can be cut into lines anywhere.
+_LONGEST_PLAIN = 60
+_PLAIN_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
 class _WrittenHeaders(EmailPolicy):
@@ -47,45 +52,60 @@ class _WrittenHeaders(EmailPolicy):
 _POLICY = _WrittenHeaders(linesep="\r\n", cte_type="7bit")
 
 
-def message_id(email_id: UUID, *, position: int, domain: str) -> str:
-    """The Message-ID of a recipient's copy: the same at every attempt, so a repetition can be told."""
-    return f"<{email_id}.{position}@{domain}>"
+def message_id(email_id: UUID, *, domain: str) -> str:
+    """Return the Message-ID of all copies of a mail, at every attempt, so that a repetition can be told."""
+    return f"<{email_id}@{domain}>"
 
 
 def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
-    """`letter` ready for DATA (dots not yet doubled). `identity` is its Message-ID, `at` its Date."""
+    """Return `letter` ready for DATA (dots not yet doubled). `identity` is its Message-ID, `at` its Date."""
     message = EmailMessage(policy=_POLICY)
-    message["From"] = mailboxes([letter.sender], used=6)
+    message["From"] = _address_list([letter.sender], used=6)
     if letter.reply_to:
-        message["Reply-To"] = mailboxes([letter.reply_to], used=10)
+        message["Reply-To"] = _address_list([letter.reply_to], used=10)
     if letter.to:
-        message["To"] = mailboxes(letter.to, used=4)
+        message["To"] = _address_list(letter.to, used=4)
     if letter.cc:
-        message["Cc"] = mailboxes(letter.cc, used=4)
+        message["Cc"] = _address_list(letter.cc, used=4)
     if not letter.to and not letter.cc:
         message["To"] = "undisclosed-recipients:;"
-    message["Subject"] = words(letter.subject, used=9)
+    message["Subject"] = _unstructured(letter.subject, used=9)
     message["Date"] = format_datetime(at)
     message["Message-ID"] = identity
     for name, value in letter.headers:
-        message[name] = words(value, used=len(name) + 2)
+        written = _folded if name.lower() in STRUCTURED else _unstructured
+        message[name] = written(value, used=len(name) + 2)
     _add_parts(message, letter)
     return message.as_bytes()
 
 
-def words(value: str, *, used: int) -> str:
-    """Unstructured header text; what is not plain short ASCII is encoded and folded (RFC 2047)."""
-    if value.isascii() and len(value) + used <= _LINE and "=?" not in value:
-        return value
-    charset = "us-ascii" if value.isascii() and "=?" not in value else "utf-8"
-    return Header(value, charset, maxlinelen=_LINE - 2, header_name="x" * (used - 2)).encode(linesep="\r\n")
+def _unstructured(value: str, *, used: int) -> str:
+    """Return free text; what is not plain ASCII, or could be taken for it, is encoded (RFC 2047)."""
+    if value.isascii() and "=?" not in value:
+        return _folded(value, used=used)
+    name = "x" * (used - 2) if used < _LINE // 2 else ""
+    return Header(value, "utf-8", maxlinelen=_LINE - 2, header_name=name).encode(linesep="\r\n")
 
 
-def mailboxes(found: list[ParsedAddress] | tuple[ParsedAddress, ...], *, used: int) -> str:
-    """An address list, folded between its members."""
+def _folded(value: str, *, used: int) -> str:
+    """Return ASCII text as it is, folded at spaces; a line is never made of spaces alone."""
+    lines: list[str] = []
+    line, *words = value.split(" ")
+    for word in words:
+        room = _LINE - (used if not lines else 1)
+        if word and line.strip() and len(line) + 1 + len(word) > room:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}"
+    return "\r\n ".join([*lines, line])
+
+
+def _address_list(found: Sequence[ParsedAddress], *, used: int) -> str:
+    """Return an address list, folded between its members."""
     lines = [""]
-    for index, mailbox in enumerate(found):
-        written = _written(mailbox) + ("," if index < len(found) - 1 else "")
+    for index, address in enumerate(found):
+        written = _address(address) + ("," if index < len(found) - 1 else "")
         space = used if len(lines) == 1 else 1
         if lines[-1] and len(lines[-1]) + len(written) + space >= _LINE:
             lines.append("")
@@ -93,41 +113,55 @@ def mailboxes(found: list[ParsedAddress] | tuple[ParsedAddress, ...], *, used: i
     return "\r\n ".join(lines)
 
 
-def _written(mailbox: ParsedAddress) -> str:
-    name = mailbox.name
+def _address(parsed: ParsedAddress) -> str:
+    name = parsed.name
     if not name:
-        return mailbox.address
-    if mailbox.needs_utf8:
-        return f'"{quote(name)}" <{mailbox.address}>'
-    if _ATOMS.fullmatch(name) and len(name) <= 60:
-        return f"{name} <{mailbox.address}>"
-    if name.isascii() and len(name) <= 60 and "=?" not in name:
-        return formataddr((name, mailbox.address))
-    encoded = Header(name, "utf-8", maxlinelen=_LINE - 2).encode(linesep="\r\n")
-    return f"{encoded} <{mailbox.address}>"
+        return parsed.address
+    # A reader decodes an encoded word in a name, quoted or not: one that was given is encoded as data.
+    if not name.isascii() or len(name) > _LONGEST_PLAIN or "=?" in name:
+        encoded = Header(name, "utf-8", maxlinelen=_LINE - 2).encode(linesep="\r\n")
+        return f"{encoded} <{parsed.address}>"
+    written = name if _ATOMS.fullmatch(name) else f'"{quote(name)}"'
+    return f"{written} <{parsed.address}>"
 
 
 def _add_parts(message: EmailMessage, letter: Letter) -> None:
-    text = letter.text
-    if text is None:
-        text = plain_text.from_html(letter.html or "")
-    message.set_content(text)
+    # Mails that an older release has stored may have no text.
+    message.set_content(plain_text.from_html(letter.html or "") if letter.text is None else letter.text)
     inline = [file for file in letter.files if file.content_id and letter.html is not None]
     if letter.html is not None:
         message.add_alternative(letter.html, subtype="html")
-        _add_inline(message, inline)
-    for file in letter.files:
-        if file not in inline:
-            message.add_attachment(file.content, **_described(file))
+    if inline:
+        html = message.get_payload(1)
+        assert isinstance(html, EmailMessage)
+        html.make_related()
+        for file in inline:
+            html.attach(_part(file, "inline"))
+    attached = [file for file in letter.files if file not in inline]
+    if attached:
+        message.make_mixed()
+    for file in attached:
+        message.attach(_part(file, "attachment"))
 
 
-def _add_inline(message: EmailMessage, files: list[File]) -> None:
-    html = message.get_payload(1)
-    assert isinstance(html, EmailMessage)
-    for file in files:
-        html.add_related(file.content, cid=f"<{file.content_id}>", disposition="inline", **_described(file))
-
-
-def _described(file: File) -> dict[str, Any]:
+def _part(file: File, disposition: str) -> EmailMessage:
+    part = EmailMessage(policy=_POLICY)
     main, _, sub = file.content_type.partition("/")
-    return {"maintype": main, "subtype": sub, "filename": file.filename}
+    part.set_content(file.content, maintype=main, subtype=sub)
+    part["Content-Disposition"] = f"{disposition};\r\n {_filename(file.filename)}"
+    if file.content_id:
+        part["Content-ID"] = f"<{file.content_id}>"
+    return part
+
+
+def _filename(name: str) -> str:
+    """Return the parameter `filename`: quoted, or encoded and cut into lines (RFC 2231)."""
+    if name.isascii() and "=?" not in name and len(name) <= _LONGEST_PLAIN:
+        return f'filename="{quote(name)}"'
+    octets = [chr(octet) if octet in _PLAIN_OCTETS else f"%{octet:02X}" for octet in name.encode()]
+    # 20 octets take 60 characters at most.
+    pieces = ["".join(octets[start : start + 20]) for start in range(0, len(octets), 20)]
+    pieces[0] = f"utf-8''{pieces[0]}"
+    if len(pieces) == 1:
+        return f"filename*={pieces[0]}"
+    return ";\r\n ".join(f"filename*{number}*={piece}" for number, piece in enumerate(pieces))

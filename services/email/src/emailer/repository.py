@@ -157,7 +157,7 @@ def _email_row(one: Accepted, traceparent: str | None, request_id: str | None) -
         len(letter.files) if letter else 0,
         len(one.addressees),
         _json(command.tags),
-        _json(command.metadata),
+        _json(one.metadata),
         command.accepted_at,
         command.send_at,
         one.expires_at,

@@ -19,7 +19,13 @@ def main() -> None:
     health = gateway.resources.runtime.health
     asgi.serve(
         [
-            asgi.Listener(gateway.asgi, settings.host, settings.port, websockets=WebSocketWire),
+            asgi.Listener(
+                gateway.asgi,
+                settings.host,
+                settings.port,
+                websockets=WebSocketWire,
+                limits=settings.connection_limits,
+            ),
             asgi.Listener(ops_routes(health), settings.host, settings.ops_port),
         ],
         health=health,

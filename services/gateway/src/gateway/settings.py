@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
+from chassis.http1.limits import ConnectionLimits, Network
 from chassis.settings import Settings, require_address
 from gateway.identity import keys
 
+# What is held for somebody without a key is held for few.
+_UNAUTHENTICATED_SHARE = 0.25
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
@@ -66,6 +70,24 @@ class GatewaySettings(Settings):
         examples=["400"],
     )
 
+    most_connections: int = Field(
+        default=6000,
+        ge=8,
+        description="most connections at a time; a quarter of them may be without a valid key",
+        examples=["6000"],
+    )
+    connections_per_address: int = Field(
+        default=500,
+        ge=4,
+        description="most connections of one address (IPv6: of one /64); a quarter without a valid key",
+        examples=["500"],
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        examples=["10.0.0.0/8,fd00::/8"],
+    )
+
     retention_days: int = Field(
         default=90,
         ge=1,
@@ -77,6 +99,25 @@ class GatewaySettings(Settings):
         description="address of the Prometheus that /console/status draws from; none: the page says so",
         examples=["http://127.0.0.1:9090"],
     )
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """The limits of the public listener."""
+        return ConnectionLimits(
+            most=self.most_connections,
+            per_address=self.connections_per_address,
+            unauthenticated_share=_UNAUTHENTICATED_SHARE,
+            trusted_proxies=_networks(self.trusted_proxies),
+        )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        try:
+            _networks(value)
+        except ValueError as error:
+            raise ValueError("not a list of networks, separated by commas: 10.0.0.0/8,fd00::/8") from error
+        return value
 
     @field_validator("bootstrap_key", "prometheus_url", mode="before")
     @classmethod
@@ -98,3 +139,7 @@ class GatewaySettings(Settings):
         if not _ADDRESS.fullmatch(value.get_secret_value()):
             raise ValueError("not an address: http://<host>:<port>")
         return require_address(value, "http", "https")
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())

@@ -28,6 +28,7 @@ from chassis.errors import (
     ServiceError,
     UnsupportedMediaType,
 )
+from chassis.http1.admission import mark_authenticated
 from chassis.problems import field_errors, problem, problem_headers
 from contracts.message import FieldError
 from contracts.scopes import Scope
@@ -84,7 +85,9 @@ class Api:
 
     async def authenticate(self, connection: Any) -> Principal:
         """Who makes this request or opens this WebSocket."""
-        return await self.keyring.authenticate(token(connection.headers))
+        principal = await self.keyring.authenticate(token(connection.headers))
+        mark_authenticated(connection.scope)
+        return principal
 
     def deadline(self) -> Deadline:
         """Until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds, 30 at most."""

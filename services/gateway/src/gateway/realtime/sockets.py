@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 
 from chassis import logging, metrics
 from chassis.errors import NotFound, ServiceError, Unauthenticated
+from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http.edge import ROUTE, Application, Message, Receive, Scope, Send
@@ -65,13 +66,20 @@ class Sockets:
             place = self._limit.enter((scope.get("client") or ("",))[0], "websocket")
             access = await self._identify(scope)
             if access is not None:
+                mark_authenticated(scope)
                 place.admit(access.principal.owner_id)
             wire: WebSocketWire = scope["extensions"][EXTENSION]
+            admitted = place
+
+            def admit(known: Access) -> None:
+                mark_authenticated(scope)
+                admitted.admit(known.principal.owner_id)
+
             session: ClientSession | LobbySession
             if path == _LOBBY:
                 session = await self._lobby_session(wire, access)
             else:
-                session = self._realtime_session(wire, access, place)
+                session = self._realtime_session(wire, access, admit)
             await self._converse(session, scope, receive, send)
         except ServiceError as error:
             await _answer(send, error, "websocket.http.response")
@@ -86,13 +94,15 @@ class Sockets:
         text = token(headers) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
         return None if text is None else await self._realtime.authenticate(text)
 
-    def _realtime_session(self, wire: WebSocketWire, access: Access | None, place: Place) -> ClientSession:
+    def _realtime_session(
+        self, wire: WebSocketWire, access: Access | None, admit: Callable[[Access], None]
+    ) -> ClientSession:
         return ClientSession(
             self._realtime,
             offered=access,
             write=wire.write_frame,
             close_connection=_closing(wire),
-            admit=lambda known: place.admit(known.principal.owner_id),
+            admit=admit,
         )
 
     async def _lobby_session(self, wire: WebSocketWire, access: Access | None) -> LobbySession:

@@ -1,0 +1,195 @@
+"""Places for connections: in all, for each address, and fewer for those that have not shown a key."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter
+from typing import Any, Protocol
+
+from chassis import metrics
+from chassis.http1.head import Fields
+from chassis.http1.limits import LOOK_EVERY_S, ConnectionLimits
+from chassis.http1.refusals import ListenerFull, TooManyConnections
+
+# Where an application finds the place of its connection: in the scope of a request, and in the `state` of
+# the scope of a WebSocket.
+PLACE = "tickwire.connection"
+# A household or a server has at least this part of IPv6 addresses for itself.
+_IPV6_PREFIX = 64
+_RETRY_AFTER_S = 5.0
+
+
+def mark_authenticated(scope: Any) -> None:
+    """Tell the server that the connection of this ASGI scope has shown a valid key.
+
+    It then no longer takes one of the few places for unauthenticated connections, and stays open longer
+    between requests. Under another server than this one, nothing happens.
+    """
+    place = scope.get(PLACE) or scope.get("state", {}).get(PLACE)
+    if place is not None:
+        place.authenticated()
+
+
+class Guarded(Protocol):
+    """A connection whose deadlines are looked at regularly."""
+
+    def enforce_deadlines(self, now: float) -> None:
+        """End what has taken too long at the loop's time `now`."""
+
+
+class Place:
+    """What one client holds of the limits, until `release`."""
+
+    __slots__ = ("_admission", "_is_released", "address", "is_authenticated")
+
+    def __init__(self, admission: Admission, address: str) -> None:
+        self._admission = admission
+        self._is_released = False
+        self.address = address
+        self.is_authenticated = False
+
+    def authenticated(self) -> None:
+        """Give the place among the unauthenticated back: the client has shown a valid key."""
+        if not self.is_authenticated and not self._is_released:
+            self.is_authenticated = True
+            self._admission.unauthenticated.subtract_one(self.address)
+
+    def release(self) -> None:
+        """Give everything back."""
+        if self._is_released:
+            return
+        self._is_released = True
+        self._admission.held.subtract_one(self.address)
+        if not self.is_authenticated:
+            self._admission.unauthenticated.subtract_one(self.address)
+
+
+class _Tally:
+    """How many places are taken, in all and by address; an address without any is forgotten."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.by_address: Counter[str] = Counter()
+
+    def add_one(self, address: str) -> None:
+        self.total += 1
+        self.by_address[address] += 1
+
+    def subtract_one(self, address: str) -> None:
+        self.total -= 1
+        self.by_address[address] -= 1
+        if self.by_address[address] <= 0:
+            del self.by_address[address]
+
+
+class Admission:
+    """The connections of one listener and their limits."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self.held = _Tally()
+        self.unauthenticated = _Tally()
+        self._connections: set[Guarded] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, connection: Guarded, loop: asyncio.AbstractEventLoop) -> None:
+        """Count a connection. Raises `ListenerFull`."""
+        if len(self._connections) >= self.limits.most:
+            raise ListenerFull(
+                "connections", "All places for connections are taken.", retry_after_s=_RETRY_AFTER_S
+            )
+        self._connections.add(connection)
+        metrics.HTTP_CONNECTIONS.inc()
+        if self._timer is None:
+            self._timer = loop.call_later(LOOK_EVERY_S, self._enforce_deadlines, loop)
+
+    def close(self, connection: Guarded) -> None:
+        """Forget a connection, whether it was counted or not."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            metrics.HTTP_CONNECTIONS.dec()
+
+    def take(self, host: str) -> Place:
+        """Take a place for the client at `host`. Raises `TooManyConnections` or `ListenerFull`."""
+        limits, address = self.limits, address_of(host)
+        share = limits.unauthenticated_share
+        if (
+            self.held.by_address[address] >= limits.per_address
+            or self.unauthenticated.by_address[address] >= limits.per_address * share
+        ):
+            raise TooManyConnections(
+                "address", "This address has too many open connections.", retry_after_s=_RETRY_AFTER_S
+            )
+        if self.unauthenticated.total >= limits.most * share:
+            raise ListenerFull(
+                "unauthenticated",
+                "All places for connections without a key are taken.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self.held.add_one(address)
+        self.unauthenticated.add_one(address)
+        return Place(self, address)
+
+    def is_trusted(self, host: str) -> bool:
+        """Return whether the peer `host` is a proxy whose word on its client counts."""
+        if not self.limits.trusted_proxies:
+            return False
+        try:
+            address = _unmapped(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+        return any(address in network for network in self.limits.trusted_proxies)
+
+    def client_of(self, fields: Fields, peer: str) -> str:
+        """Return the last address in `X-Forwarded-For` that is no trusted proxy, else `peer`."""
+        values = [value for name, value in fields if name == b"x-forwarded-for"]
+        hops = b",".join(values).decode("latin-1").split(",")
+        for hop in reversed(hops):
+            host = hop.strip()
+            if not _is_address(host):
+                break
+            if not self.is_trusted(host):
+                return host
+        return peer
+
+    def scheme_of(self, fields: Fields, scheme: str) -> str:
+        """Return how the client speaks to the proxy, by the proxy's word; else `scheme`."""
+        protocols = [value.lower() for name, value in fields if name == b"x-forwarded-proto"]
+        return protocols[0].decode() if protocols in ([b"http"], [b"https"]) else scheme
+
+    def _enforce_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = (
+            loop.call_later(LOOK_EVERY_S, self._enforce_deadlines, loop) if self._connections else None
+        )
+        now = loop.time()
+        for connection in tuple(self._connections):
+            connection.enforce_deadlines(now)
+
+
+def address_of(host: str) -> str:
+    """Return what limits count as one address: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        address = _unmapped(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
+
+
+def _unmapped(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    # How a listener on all addresses sees IPv4 clients.
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

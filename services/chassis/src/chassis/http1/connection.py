@@ -1,0 +1,333 @@
+"""One TCP connection: carries its requests to the application, and ends what takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from chassis import metrics
+from chassis.http1 import refusals
+from chassis.http1.admission import PLACE, Admission, Place
+from chassis.http1.exchange import Exchange
+from chassis.http1.head import RequestHead
+from chassis.http1.limits import LINGER_BYTES, UNREAD_BYTES
+from chassis.http1.reader import RequestReader
+from chassis.http1.refusals import RequestRefused, RequestTimedOut
+from chassis.http1.scope import Ends, http_scope, websocket_head
+from chassis.http1.timing import BodyRate, WriteStall
+
+
+class HttpConnection(asyncio.Protocol):
+    """A connection of uvicorn's server (`uvicorn.Config(http=…)`), from its first byte to its last.
+
+    One request is in the application at a time; what follows it waits as bytes. After a request that is
+    refused, or whose body is not read to its end, the connection closes: nobody can tell where the next
+    request begins.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        admission: Admission,
+    ) -> None:
+        limits = admission.limits
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._admission = admission
+        self._limits = limits
+        # Each request begins in this context, not in what the one before it has left.
+        self._context = contextvars.copy_context()
+        self._transport: asyncio.Transport
+        self._ends = Ends(None, None, "http")
+        self._is_proxy = False
+        self._place: Place | None = None
+        self._reader = RequestReader()
+        self._exchange: Exchange | None = None
+        self._websocket: asyncio.Protocol | None = None
+        self._received = 0
+        self._discarded = 0
+        self._deadline = math.inf
+        self._body_rate = BodyRate(window_s=limits.body_window_s, least_rate=limits.body_rate)
+        self._write_stall = WriteStall(limits.write_stall_s)
+        self._is_closing = False
+        self._is_reading = True
+        self._is_turn_scheduled = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place for the connection, or answer that there is none."""
+        self._transport = transport  # type: ignore[assignment]  # of a TCP connection
+        client, scheme = get_remote_addr(self._transport), "https" if is_ssl(self._transport) else "http"
+        self._ends = Ends(get_local_addr(self._transport), client, scheme)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
+        self._deadline = self._loop.time() + self._limits.head_s
+        try:
+            self._admission.open(self, self._loop)
+            host = client[0] if client else ""
+            self._is_proxy = self._admission.is_trusted(host)
+            if not self._is_proxy:
+                self._place = self._admission.take(host)
+        except RequestRefused as refusal:
+            self._write_refusal(refusal, with_body=True)
+            # It has no place in which it could wait for the client to read and close.
+            self._is_closing = True
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self._websocket is not None:
+            self._websocket.data_received(data)
+        elif self._is_closing:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self._transport.abort()
+        else:
+            if self._exchange is None and not self._reader.buffer and self._received:
+                self._deadline = self._loop.time() + self._limits.head_s
+            self._received += len(data)
+            self._reader.buffer += data
+            self._advance()
+
+    def eof_received(self) -> bool | None:
+        """Close: a client that sends no more is taken for one that has gone."""
+        return self._websocket.eof_received() if self._websocket is not None else None
+
+    def pause_writing(self) -> None:
+        """Let the application wait until the client has taken more."""
+        self._writable.clear()
+        if self._websocket is not None:
+            self._websocket.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let the application write again."""
+        self._writable.set()
+        if self._websocket is not None:
+            self._websocket.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give back everything that the connection held."""
+        self._is_closing = True
+        self._server_state.connections.discard(self)
+        self._admission.close(self)
+        self._writable.set()
+        if self._exchange is not None:
+            self._exchange.disconnect()
+        if self._place is not None:
+            self._place.release()
+        if self._websocket is not None:
+            self._websocket.connection_lost(exc)
+
+    # What the server and its timer call.
+
+    def shutdown(self) -> None:
+        """Close after the answer that is being given, or now."""
+        if self._exchange is None:
+            self._is_closing = True
+            self._transport.close()
+        else:
+            self._exchange.keep_alive = False
+
+    def enforce_deadlines(self, now: float) -> None:
+        """End what has taken too long at the loop's time `now`."""
+        if self._websocket is not None:
+            return
+        unwritten = self._transport.get_write_buffer_size()
+        is_blocked = self._is_closing or not self._writable.is_set()
+        if self._write_stall.is_over(now, unwritten if is_blocked else 0):
+            metrics.HTTP_REFUSED.labels("write_stall").inc()
+            self._transport.abort()
+        elif now >= self._deadline:
+            self._expire(now, unwritten)
+        elif self._body_rate.is_too_slow(now, self._received, is_awaited=self._is_body_awaited()):
+            self._refuse(RequestTimedOut("body_timeout", "The body of the request came too slowly."))
+
+    def _is_body_awaited(self) -> bool:
+        return self._exchange is not None and self._exchange.is_waiting and self._reader.is_in_body
+
+    def _expire(self, now: float, unwritten: int) -> None:
+        if self._is_closing:
+            # The client has its time from when the last byte of the answer has gone.
+            self._deadline = now + self._limits.linger_s
+            if not unwritten:
+                self._transport.abort()
+        elif self._reader.buffer:
+            self._refuse(RequestTimedOut("head_timeout", "The head of the request did not arrive in time."))
+        else:
+            if not self._received:
+                metrics.HTTP_REFUSED.labels("idle").inc()
+            self._close(is_client_sending=False)
+
+    # From bytes to requests.
+
+    def _advance(self) -> None:
+        self._is_turn_scheduled = False
+        try:
+            while self._reader.buffer and self._read_next():
+                pass
+        except RequestRefused as refusal:
+            self._refuse(refusal)
+        self._pace_reading()
+
+    def _read_next(self) -> bool:
+        if self._reader.is_in_body:
+            return self._read_body()
+        if self._exchange is not None or self._is_closing or self._websocket is not None:
+            return False
+        head = self._reader.read_head()
+        if head is None:
+            return False
+        self._begin(head)
+        return True
+
+    def _read_body(self) -> bool:
+        assert self._exchange is not None
+        before = len(self._reader.buffer)
+        data = self._reader.read_body()
+        is_complete = not self._reader.is_in_body
+        if data or is_complete:
+            self._exchange.add_body(data, is_complete=is_complete)
+        if 0 < len(self._reader.buffer) < before and not is_complete and not self._is_turn_scheduled:
+            # Other connections have their turn before the many chunks that are left.
+            self._is_turn_scheduled = True
+            self._loop.call_soon(self._advance)
+        return is_complete
+
+    def _begin(self, head: RequestHead) -> None:
+        ends = self._admit_client(head) if self._is_proxy else self._ends
+        self._deadline = math.inf
+        if head.is_websocket and self._config.ws_protocol_class is not None:
+            self._upgrade(head)
+            return
+        scope = http_scope(head, ends, self._app_state, self._place)
+        exchange = self._exchange = Exchange(self, head, scope, has_body=self._reader.is_in_body)
+        running = exchange.run(self._config.loaded_app)
+        task = self._loop.create_task(running, context=self._context.copy())
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+
+    def _admit_client(self, head: RequestHead) -> Ends:
+        """Take a place for the client behind a proxy, while its request lasts."""
+        assert self._ends.client is not None
+        host = self._admission.client_of(head.fields, self._ends.client[0])
+        self._place = self._admission.take(host)
+        return Ends(self._ends.server, (host, 0), self._admission.scheme_of(head.fields, self._ends.scheme))
+
+    def _upgrade(self, head: RequestHead) -> None:
+        if self._reader.buffer:
+            raise RequestRefused("upgrade", "A client of WebSockets must wait for the answer to its upgrade.")
+        make: Any = self._config.ws_protocol_class
+        state = {**self._app_state, PLACE: self._place}
+        protocol = make(config=self._config, server_state=self._server_state, app_state=state)
+        self._server_state.connections.discard(self)
+        # It stays behind this one, which learns so when the place is free again.
+        self._websocket = protocol
+        protocol.connection_made(self._transport)
+        protocol.data_received(websocket_head(head))
+
+    # What the exchange calls.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written."""
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    def has_whole_body(self) -> bool:
+        """Return whether the request has arrived to its end."""
+        return not self._reader.is_in_body
+
+    def common_fields(self) -> bytes:
+        """Return the lines that every answer has: the date."""
+        return b"".join([b"%b: %b\r\n" % field for field in self._server_state.default_headers])
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees that its answer is not whole."""
+        self._transport.abort()
+
+    def on_body_read(self) -> None:
+        """Go on reading: the application has taken what was there."""
+        self._pace_reading()
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or close."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self._server_state.total_requests += 1
+        is_authenticated = self._is_proxy or (self._place is not None and self._place.is_authenticated)
+        if self._is_proxy and self._place is not None:
+            self._place.release()
+        if not exchange.keep_alive:
+            self._close(is_client_sending=self._reader.is_in_body or bool(self._reader.buffer))
+            return
+        limits = self._limits
+        if self._reader.buffer:
+            self._deadline = self._loop.time() + limits.head_s
+            self._loop.call_soon(self._advance)
+        else:
+            idle_s = limits.idle_s if is_authenticated else limits.unauthenticated_idle_s
+            self._deadline = self._loop.time() + idle_s
+        self._pace_reading()
+
+    def _pace_reading(self) -> None:
+        exchange = self._exchange
+        has_room = len(self._reader.buffer) <= UNREAD_BYTES and (
+            exchange is None or len(exchange.unread) <= UNREAD_BYTES
+        )
+        if has_room == self._is_reading or self._transport.is_closing():
+            return
+        self._is_reading = has_room
+        if has_room:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # The end.
+
+    def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer with a problem document in place of the application, and close."""
+        exchange, self._exchange = self._exchange, None
+        with_body = not self._reader.begins_with_head_request
+        if exchange is not None:
+            exchange.disconnect()
+            with_body = exchange.scope["method"] != "HEAD"
+            if exchange.response_started:
+                metrics.HTTP_REFUSED.labels(refusal.reason).inc()
+                self._transport.abort()
+                return
+        self._write_refusal(refusal, with_body=with_body)
+        self._close(is_client_sending=True)
+
+    def _write_refusal(self, refusal: RequestRefused, *, with_body: bool) -> None:
+        metrics.HTTP_REFUSED.labels(refusal.reason).inc()
+        self.write(refusals.response(refusal, with_body=with_body, fields=self.common_fields()))
+
+    def _close(self, *, is_client_sending: bool) -> None:
+        self._is_closing = True
+        self._reader.buffer.clear()
+        if not is_client_sending:
+            self._transport.close()
+            return
+        # RFC 9112, 9.6: closed at once, the unread rest of the request would reset the connection, and the
+        # client could lose the answer.
+        self._deadline = self._loop.time() + self._limits.linger_s
+        self._transport.write_eof()
+        self._pace_reading()

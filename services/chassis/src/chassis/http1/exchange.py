@@ -1,0 +1,206 @@
+"""One request and its answer: the ASGI side of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from chassis import logging
+from chassis.errors import ServiceError, Unavailable
+from chassis.http1 import refusals
+from chassis.http1.head import RequestHead
+from chassis.http1.scope import Scope
+
+log = logging.get(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+_CONTROL = bytes(octet for octet in range(256) if octet < 0x20 and octet != 0x09)
+_BODILESS = (204, 304)
+_DISCONNECT = {"type": "http.disconnect"}
+
+
+class Wire(Protocol):
+    """What an exchange needs of its connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client."""
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written."""
+
+    def has_whole_body(self) -> bool:
+        """Return whether the request has arrived to its end."""
+
+    def on_body_read(self) -> None:
+        """Go on reading: the application has taken what was there."""
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or close."""
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees that its answer is not whole."""
+
+    def common_fields(self) -> bytes:
+        """Return the lines that every answer has."""
+
+
+class Exchange:
+    """Carries one request to the application, and its answer to the wire."""
+
+    def __init__(self, wire: Wire, head: RequestHead, scope: Scope, *, has_body: bool) -> None:
+        self.scope = scope
+        self.keep_alive = head.keep_alive
+        self.is_waiting = False
+        self.unread = bytearray()
+        self.response_started = False
+        self.response_complete = False
+        self._wire = wire
+        self._is_http_1_1 = head.version == "1.1"
+        self._expects_continue = head.expects_continue
+        self._has_more = has_body
+        self._is_first = True
+        self._is_disconnected = False
+        self._change: asyncio.Future[None] | None = None
+        self._has_no_body = head.method == "HEAD"
+        self._is_chunked = False
+        self._remaining: int | None = None
+
+    def add_body(self, data: bytes, *, is_complete: bool) -> None:
+        """Hold a part of the body for the application."""
+        self.unread += data
+        self._has_more = not is_complete
+        self._wake()
+
+    def disconnect(self) -> None:
+        """Tell the application that the client has gone; what it still sends is dropped."""
+        self._is_disconnected = True
+        self._wake()
+
+    async def run(self, app: Application) -> None:
+        """Run the application to its end, whatever it does."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._fail(Unavailable("The server stops; send the request again.", retry_after_s=1))
+            raise
+        except Exception as error:
+            log.error("the application failed at a request", path=self.scope["path"], exc_info=error)
+            self._fail(ServiceError("The request failed; the log has the error."))
+        else:
+            if not self.response_complete and not self._is_disconnected:
+                log.error("the application returned without a complete response", path=self.scope["path"])
+                self._fail(ServiceError("The request failed; the log has the error."))
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or the disconnect (ASGI)."""
+        if self._is_first and not self._has_more:
+            self._is_first = False
+            return self._next_part()
+        while not (self._is_disconnected or self.response_complete):
+            if self.unread or (self._is_first and not self._has_more):
+                self._is_first = self._has_more
+                return self._next_part()
+            await self._wait()
+        return _DISCONNECT.copy()
+
+    async def _wait(self) -> None:
+        if self._expects_continue and not self.response_started:
+            self._expects_continue = False
+            self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.is_waiting = True
+        self._change = asyncio.get_running_loop().create_future()
+        try:
+            await self._change
+        finally:
+            self.is_waiting = False
+
+    def _wake(self) -> None:
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    def _next_part(self) -> Message:
+        body = bytes(self.unread)
+        self.unread.clear()
+        self._wire.on_body_read()
+        return {"type": "http.request", "body": body, "more_body": self._has_more}
+
+    async def send(self, message: Message) -> None:
+        """Write a part of the answer (ASGI)."""
+        await self._wire.drain()
+        if self._is_disconnected:
+            return
+        kind = message["type"]
+        if kind == "http.response.start" and not self.response_started:
+            self._start(message["status"], message.get("headers", ()))
+        elif kind == "http.response.body" and self.response_started and not self.response_complete:
+            self._write_body(message.get("body", b""), has_more=message.get("more_body", False))
+        else:
+            raise RuntimeError(f"The ASGI message {kind} is out of its order.")
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                self._remaining = int(value)
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+                continue
+            elif name in (b"transfer-encoding", b"connection"):
+                # The framing of the answer is this server's alone.
+                continue
+            parts += (name, b": ", value, b"\r\n")
+        block = b"".join(parts)
+        # One look at all lines together: each has the two control characters of its end, and no others.
+        if len(block) - len(block.translate(None, _CONTROL)) != (len(parts) + 3) // 2:
+            raise RuntimeError("A header of the response holds a control character.")
+        self._has_no_body = self._has_no_body or status in _BODILESS
+        self.response_started = True
+        self._wire.write(block + self._wire.common_fields() + self._framing_fields())
+
+    def _framing_fields(self) -> bytes:
+        self._is_chunked = self._remaining is None and not self._has_no_body and self._is_http_1_1
+        framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
+        # A client may not send its next request before the rest of this one, which nobody wants.
+        self.keep_alive = self.keep_alive and self._wire.has_whole_body()
+        return framing + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+
+    def _write_body(self, data: bytes, *, has_more: bool) -> None:
+        if not self._has_no_body:
+            self._write_data(data, has_more=has_more)
+        if not has_more:
+            self.response_complete = True
+            self._wake()
+            self._wire.on_response_complete()
+
+    def _write_data(self, data: bytes, *, has_more: bool) -> None:
+        if self._is_chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            data = chunk if has_more else chunk + b"0\r\n\r\n"
+        elif self._remaining is not None:
+            self._remaining -= len(data)
+            if self._remaining < 0 or (self._remaining > 0 and not has_more):
+                raise RuntimeError("The body of the response does not have the length that it declares.")
+        if data:
+            self._wire.write(data)
+
+    def _fail(self, error: ServiceError) -> None:
+        if self._is_disconnected or self.response_complete:
+            return
+        if self.response_started:
+            self._wire.abort()
+            return
+        self.keep_alive = False
+        self.response_started = self.response_complete = True
+        with_body = self.scope["method"] != "HEAD"
+        self._wire.write(refusals.response(error, with_body=with_body, fields=self._wire.common_fields()))
+        self._wire.on_response_complete()

@@ -1,0 +1,450 @@
+"""The HTTP server over real sockets: what clients send, leave out, or never take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from chassis import asgi
+from chassis.http1.admission import mark_authenticated
+from chassis.http1.limits import ConnectionLimits
+from support.waiting import until
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+BRIEF = ConnectionLimits(
+    head_s=0.5,
+    idle_s=0.5,
+    unauthenticated_idle_s=0.5,
+    body_window_s=0.5,
+    write_stall_s=1,
+    linger_s=0.5,
+)
+
+
+@dataclass
+class Recorded:
+    """What the application saw."""
+
+    scopes: list[Any] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    sent_bytes: int = 0
+
+
+@dataclass
+class Site:
+    """A server on loopback, and what its application saw."""
+
+    port: int
+    recorded: Recorded
+    server: Any
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def exchange(self, *segments: bytes) -> bytes:
+        """Everything that comes back to `segments`, until the server closes."""
+        reader, writer = await self.connect()
+        try:
+            for segment in segments:
+                writer.write(segment)
+                await writer.drain()
+            async with asyncio.timeout(20):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+def application(recorded: Recorded) -> Callable[..., Awaitable[None]]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        recorded.scopes.append(scope)
+        try:
+            await ROUTES[scope["path"]](scope, receive, send, recorded)
+        except asyncio.CancelledError:
+            recorded.ends.append("cancelled")
+            raise
+
+    return app
+
+
+async def _live(receive: Any, send: Any) -> None:
+    for _ in range(2):
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+
+
+async def _answer(send: Any, body: bytes = b"ok", status: int = 200) -> None:
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def index(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await _answer(send)
+
+
+async def key(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    mark_authenticated(scope)
+    await _answer(send)
+
+
+async def read(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            recorded.ends.append("disconnected")
+            return
+        size, has_more = size + len(message["body"]), message["more_body"]
+    await _answer(send, b"%d" % size)
+
+
+async def refuse(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await _answer(send, b"no", status=401)
+
+
+async def wait(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    recorded.ends.append("disconnected")
+
+
+async def pour(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(400):
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        recorded.sent_bytes += 65_536
+    await send({"type": "http.response.body"})
+
+
+async def stream(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for part in (b"one", b"", b"two"):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def fail(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    raise ValueError("by design")
+
+
+async def fail_late(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    raise ValueError("by design")
+
+
+async def inject(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]})
+
+
+async def silent(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
+    return
+
+
+ROUTES: dict[str, Callable[..., Awaitable[None]]] = {
+    "/": index,
+    "/key": key,
+    "/read": read,
+    "/refuse": refuse,
+    "/wait": wait,
+    "/pour": pour,
+    "/stream": stream,
+    "/fail": fail,
+    "/fail-late": fail_late,
+    "/inject": inject,
+    "/silent": silent,
+    "/a%2Fb c": index,
+}
+
+
+@asynccontextmanager
+async def serving(limits: ConnectionLimits) -> AsyncIterator[Site]:
+    recorded = Recorded()
+    listener = asgi.Listener(application(recorded), "127.0.0.1", 0, limits=limits)
+    server = asgi.create_server(listener, lifespan=True, grace_s=2)
+    running = asyncio.create_task(server.serve())
+    await until(lambda: server.started or running.done())
+    try:
+        yield Site(server.servers[0].sockets[0].getsockname()[1], recorded, server)
+    finally:
+        recorded.ends.append("closed")
+        server.should_exit = True
+        await running
+
+
+Serve = Callable[[ConnectionLimits], AbstractAsyncContextManager[Site]]
+
+
+@pytest.fixture(scope="module")
+async def site() -> AsyncIterator[Site]:
+    """A server with the usual limits."""
+    async with serving(ConnectionLimits()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def brief_site() -> AsyncIterator[Site]:
+    """A server that waits half a second for everything."""
+    async with serving(BRIEF) as found:
+        yield found
+
+
+def problem_of(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json\r\n" in head + b"\r\n"
+    assert b"connection: close\r\n" in head
+    assert b"x-content-type-options: nosniff" in head
+    found: dict[str, Any] = orjson.loads(body)
+    assert b"x-request-id: %b" % found["instance"].encode() in head
+    assert head.startswith(b"HTTP/1.1 %d " % found["status"])
+    return found
+
+
+async def test_requests_follow_each_other_on_one_connection(site: Site) -> None:
+    reader, writer = await site.connect()
+    for _ in range(3):
+        writer.write(GET)
+        assert await reader.readuntil(b"\r\n\r\nok") != b""
+    writer.close()
+
+
+async def test_five_thousand_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    last = b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await site.exchange(GET * 5000 + last)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 5001
+    assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+
+async def test_a_client_of_http_1_0_gets_no_chunks(site: Site) -> None:
+    answer = await site.exchange(b"GET /stream HTTP/1.0\r\n\r\n")
+    assert answer.endswith(b"connection: close\r\n\r\nonetwo")
+
+
+async def test_head_has_no_body(site: Site) -> None:
+    answer = await site.exchange(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b"content-length: 2\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_refused_head_request_has_no_body(site: Site) -> None:
+    answer = await site.exchange(b"HEAD / HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_body_comes_whole_by_length_and_by_chunks(site: Site) -> None:
+    close = b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    sized = await site.exchange(close + b"Content-Length: 300000\r\n\r\n", b"x" * 300_000)
+    assert sized.endswith(b"\r\n\r\n300000")
+    chunks = b"3e8;a=b\r\n" + b"x" * 1000 + b"\r\n"
+    chunked = await site.exchange(
+        close + b"Transfer-Encoding: chunked\r\n\r\n", chunks * 300, b"0\r\nA: b\r\n\r\n"
+    )
+    assert chunked.endswith(b"\r\n\r\n300000")
+
+
+async def test_an_encoded_slash_stays_part_of_its_segment(site: Site) -> None:
+    answer = await site.exchange(b"GET /a%2fb%20c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    answer = await site.exchange(b"GET /a%2Fb%20c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert site.recorded.scopes[-1]["raw_path"] == b"/a%2Fb%20c"
+
+
+async def test_continue_is_sent_when_the_application_reads_and_not_before(site: Site) -> None:
+    lines = b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    refused = await site.exchange(b"POST /refuse HTTP/1.1\r\n" + lines)
+    assert refused.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close\r\n" in refused
+    reader, writer = await site.connect()
+    writer.write(b"POST /read HTTP/1.1\r\n" + lines)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"hi")
+    assert (await reader.readuntil(b"\r\n\r\n2")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+@pytest.mark.parametrize("path", [b"/fail", b"/inject", b"/silent"])
+async def test_an_application_that_fails_is_a_problem_document(site: Site, path: bytes) -> None:
+    answer = await site.exchange(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert problem_of(answer)["type"] == "/problems/internal"
+
+
+async def test_an_answer_that_fails_in_its_middle_does_not_look_whole(site: Site) -> None:
+    with contextlib.suppress(ConnectionError):
+        answer = await site.exchange(b"GET /fail-late HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"0\r\n\r\n" not in answer
+
+
+async def test_a_client_that_goes_away_is_told_to_the_application(site: Site) -> None:
+    _, writer = await site.connect()
+    before = len(site.recorded.scopes)
+    writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: len(site.recorded.scopes) > before)
+    writer.close()
+    await until(lambda: "disconnected" in site.recorded.ends)
+
+
+@pytest.mark.parametrize(
+    ("segments", "statuses"),
+    [
+        ([b""], []),
+        ([GET], [200]),
+        ([b"GET / HT"], [408]),
+        ([b"GET / HTTP/1.1\r\nHost: x\r\n"], [408]),
+        ([GET, b"GET /"], [200, 408]),
+        ([b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab"], [408]),
+        ([CHUNKED + b"5\r\nab"], [408]),
+    ],
+)
+async def test_a_client_that_stops_sending_is_not_waited_for(
+    brief_site: Site, segments: list[bytes], statuses: list[int]
+) -> None:
+    answer = await brief_site.exchange(*segments)
+    answers = answer.split(b"HTTP/1.1 ")[1:]
+    assert [int(found[:3]) for found in answers] == statuses
+    if 408 in statuses:
+        assert problem_of(b"HTTP/1.1 " + answers[-1])["type"] == "/problems/request-timeout"
+
+
+async def test_a_body_that_drips_is_408_and_the_application_learns_of_it(brief_site: Site) -> None:
+    brief_site.recorded.ends.clear()
+    reader, writer = await brief_site.connect()
+    writer.write(CHUNKED)
+    dripping = asyncio.create_task(_drip(writer, b"1\r\na\r\n"))
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    await dripping
+    writer.close()
+    assert problem_of(answer)["type"] == "/problems/request-timeout"
+    await until(lambda: "disconnected" in brief_site.recorded.ends)
+
+
+async def _drip(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("body", [b"5\r\nhello\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"])
+async def test_a_body_without_end_after_its_refusal_is_cut(brief_site: Site, body: bytes) -> None:
+    reader, writer = await brief_site.connect()
+    writer.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+    sending = asyncio.create_task(_drip(writer, body))
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close\r\n" in answer
+        await sending
+    writer.close()
+
+
+async def test_a_flood_after_the_answer_is_cut_before_its_time(site: Site) -> None:
+    _, writer = await site.connect()
+    writer.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"x" * 262_144)
+                await writer.drain()
+    writer.close()
+
+
+async def test_the_request_after_one_that_was_not_read_is_not_answered(site: Site) -> None:
+    smuggled = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n" + GET
+    answer = await site.exchange(smuggled)
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", brief_site.port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /pour HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: brief_site.recorded.sent_bytes > 65_536)
+        await until(lambda: not brief_site.server.server_state.connections)
+
+
+async def test_places_are_limited_and_answer_so() -> None:
+    async with serving(ConnectionLimits(most=3, per_address=2)) as found:
+        first, second = await found.connect(), await found.connect()
+        for _, writer in (first, second):
+            writer.write(GET)
+        await first[0].readuntil(b"\r\n\r\nok")
+        await second[0].readuntil(b"\r\n\r\nok")
+        assert problem_of(await found.exchange())["type"] == "/problems/too-many-connections"
+        first[1].close()
+        await until(lambda: len(found.server.server_state.connections) == 1)
+        third = await found.connect()
+        third[1].write(GET)
+        assert await third[0].readuntil(b"\r\n\r\nok")
+        for _, writer in (second, third):
+            writer.close()
+
+
+async def test_a_connection_that_has_shown_a_key_leaves_its_place_to_others() -> None:
+    limits = ConnectionLimits(most=4, per_address=4, unauthenticated_share=0.25)
+    async with serving(limits) as found:
+        reader, writer = await found.connect()
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\nok")
+        assert problem_of(await found.exchange())["status"] == 429
+        writer.write(GET.replace(b"/ ", b"/key "))
+        await reader.readuntil(b"\r\n\r\nok")
+        other_reader, other = await found.connect()
+        other.write(GET)
+        assert await other_reader.readuntil(b"\r\n\r\nok")
+        writer.close()
+        other.close()
+
+
+async def test_a_trusted_proxy_speaks_for_its_clients() -> None:
+    loopback = (ipaddress.ip_network("127.0.0.0/8"),)
+    async with serving(ConnectionLimits(per_address=1, trusted_proxies=loopback)) as found:
+        waiting = b"GET /wait HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+        asking = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: "
+        _, writer = await found.connect()
+        writer.write(waiting)
+        await until(lambda: len(found.recorded.scopes) == 1)
+        assert found.recorded.scopes[0]["client"] == ("192.0.2.1", 0)
+        assert problem_of(await found.exchange(asking + b"192.0.2.1\r\n\r\n"))["status"] == 429
+        secure = asking + b"6.6.6.6, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\r\n"
+        assert (await found.exchange(secure)).startswith(b"HTTP/1.1 200 ")
+        assert found.recorded.scopes[-1]["client"] == ("192.0.2.2", 0)
+        assert found.recorded.scopes[-1]["scheme"] == "https"
+        writer.close()
+        await until(lambda: "disconnected" in found.recorded.ends)
+        assert (await found.exchange(asking + b"192.0.2.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
+    async with serving(ConnectionLimits()) as found:
+        idle_reader, idle = await found.connect()
+        idle.write(GET)
+        await idle_reader.readuntil(b"\r\n\r\nok")
+        reader, writer = await found.connect()
+        writer.write(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        await until(lambda: len(found.recorded.scopes) == 2)
+        found.server.should_exit = True
+        async with asyncio.timeout(10):
+            assert await idle_reader.read() == b""
+            writer.write(b"hi")
+            answer = await reader.read()
+        assert b"connection: close\r\n" in answer
+        assert answer.endswith(b"\r\n\r\n2")
+        idle.close()
+        writer.close()

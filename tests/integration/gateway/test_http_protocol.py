@@ -1,0 +1,174 @@
+"""What raw sockets can do to the gateway: it is refused by name, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+
+import httpx
+import orjson
+import pytest
+
+from support.gateway_stack import House, Listener
+from support.waiting import until
+
+Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+
+HOST = b"Host: x\r\n"
+POST = b"POST /v1/rooms HTTP/1.1\r\nHost: x\r\n"
+
+
+@asynccontextmanager
+async def connected(
+    door: Listener,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def answer_to(door: Listener, request: bytes) -> bytes:
+    """What comes back until the gateway closes."""
+    async with connected(door) as (reader, writer), asyncio.timeout(20):
+        writer.write(request)
+        return await reader.read()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: a b/c\r\n\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/1.1\r\nHost : x\r\n\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/1.1\nHost: x\n\n", "malformed-request"),
+        (b"GET /healthz\r\n", "malformed-request"),
+        (b"GET /healthz HTTP/2.0\r\n" + HOST + b"\r\n", "http-version-not-supported"),
+        (b"GET /healthz HTTP/0.9\r\n" + HOST + b"\r\n", "http-version-not-supported"),
+        (b"FOO /healthz HTTP/1.1\r\n" + HOST + b"\r\n", "not-implemented"),
+        (b"CONNECT x:443 HTTP/1.1\r\n" + HOST + b"\r\n", "not-implemented"),
+        (b"GET /" + b"x" * 65_536 + b" HTTP/1.1\r\n" + HOST + b"\r\n", "uri-too-long"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 100 + b"\r\n", "request-header-fields-too-large"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 65_536, "request-header-fields-too-large"),
+        (POST + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}", "malformed-request"),
+        (POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", "malformed-request"),
+        (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "malformed-request"),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "not-implemented"),
+        (POST + b"Expect: 200-ok\r\n\r\n", "expectation-failed"),
+    ],
+)
+async def test_what_is_not_http_is_a_problem_document(
+    door: Listener, request_bytes: bytes, code: str
+) -> None:
+    head, _, body = (await answer_to(door, request_bytes)).partition(b"\r\n\r\n")
+    problem = orjson.loads(body)
+    lines = head.split(b"\r\n")
+    assert problem["type"] == f"/problems/{code}"
+    assert lines[0].startswith(b"HTTP/1.1 %d " % problem["status"])
+    assert b"content-type: application/problem+json" in lines
+    assert b"connection: close" in lines
+    assert b"x-content-type-options: nosniff" in lines
+    assert b"x-request-id: %b" % problem["instance"].encode() in lines
+
+
+async def test_an_encoded_slash_is_not_found(door: Listener) -> None:
+    answer = await door.api.get(httpx.URL(door.url, raw_path=b"/v1%2Fadmin%2fstatus"))
+    assert answer.status_code == 404
+    async with connected(door) as (reader, writer), asyncio.timeout(20):
+        writer.write(
+            b"GET /v1%2frealtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(door: Listener) -> None:
+    answer = await answer_to(door, POST + b"Content-Length: 1000\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close\r\n" in answer
+
+
+async def send_without_end(writer: asyncio.StreamWriter, part: bytes, *, total_bytes: int) -> None:
+    with contextlib.suppress(ConnectionError):
+        for _ in range(total_bytes // len(part)):
+            writer.write(part)
+            await writer.drain()
+
+
+async def one_header_of_64_mib(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ")
+    await send_without_end(writer, b"x" * 65_536, total_bytes=64 << 20)
+
+
+async def a_hundred_thousand_headers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /healthz HTTP/1.1\r\n")
+    await send_without_end(writer, b"A: b\r\n" * 1000, total_bytes=600_000)
+
+
+async def a_dripping_head(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ")
+    await send_without_end(writer, b"x", total_bytes=20_000)
+
+
+async def a_body_after_its_refusal(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    await send_without_end(writer, b"10000\r\n" + b"x" * 65_536 + b"\r\n", total_bytes=400 << 20)
+
+
+async def a_million_tiny_chunks(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    await send_without_end(writer, b"1\r\nx\r\n" * 10_000, total_bytes=6_000_000)
+
+
+async def a_thousand_requests_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+    for _ in range(1000):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await reader.readuntil(b"}")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        one_header_of_64_mib,
+        a_hundred_thousand_headers,
+        a_dripping_head,
+        a_body_after_its_refusal,
+        a_million_tiny_chunks,
+        a_thousand_requests_at_once,
+    ],
+    ids=lambda attack: attack.__name__,
+)
+async def test_others_are_served_while_one_floods_its_connection(door: Listener, attack: Attack) -> None:
+    async with connected(door) as (reader, writer):
+        attacking = asyncio.create_task(attack(reader, writer))
+        served = 0
+        while not attacking.done() or not served:
+            assert (await door.api.get("/v1/me")).status_code == 200
+            served += 1
+        await attacking
+
+
+async def test_a_socket_with_a_key_leaves_its_place_to_those_without(house: House) -> None:
+    door = await house.open(most_connections=16, connections_per_address=16)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            client = await stack.enter_async_context(door.client(door.admin_key))
+            assert (await client.get("/v1/me")).status_code == 200
+        idle = [await stack.enter_async_context(connected(door)) for _ in range(4)]
+        refused = await answer_to(door, b"")
+        assert orjson.loads(refused.partition(b"\r\n\r\n")[2])["type"] == "/problems/too-many-connections"
+        for _, writer in idle:
+            writer.close()
+
+        async def is_free() -> bool:
+            ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            return (await answer_to(door, ask)).startswith(b"HTTP/1.1 200 ")
+
+        await until(is_free)

@@ -1,0 +1,102 @@
+"""Places for connections: counted in all, by address, and apart without a key."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Any
+
+import pytest
+
+from chassis.http1.admission import PLACE, Admission, address_of, mark_authenticated
+from chassis.http1.limits import ConnectionLimits
+from chassis.http1.refusals import ListenerFull, TooManyConnections
+
+
+class Connection:
+    def enforce_deadlines(self, now: float) -> None:
+        self.seen = now
+
+
+async def test_there_are_no_more_connections_than_places() -> None:
+    admission, loop = Admission(ConnectionLimits(most=2)), asyncio.get_running_loop()
+    first = Connection()
+    admission.open(first, loop)
+    admission.open(Connection(), loop)
+    with pytest.raises(ListenerFull):
+        admission.open(Connection(), loop)
+    admission.close(first)
+    admission.open(Connection(), loop)
+
+
+def test_an_address_that_has_its_part_leaves_the_rest_to_others() -> None:
+    admission = Admission(ConnectionLimits(most=10, per_address=2))
+    places = [admission.take("10.0.0.1") for _ in range(2)]
+    with pytest.raises(TooManyConnections):
+        admission.take("::ffff:10.0.0.1")
+    admission.take("10.0.0.2")
+    places[0].release()
+    places[0].release()
+    admission.take("10.0.0.1")
+    with pytest.raises(TooManyConnections):
+        admission.take("10.0.0.1")
+
+
+def test_a_network_of_ipv6_is_one_address() -> None:
+    assert address_of("2001:db8::1") == address_of("2001:db8::ffff:1") != address_of("2001:db8:0:1::1")
+    assert address_of("::ffff:10.0.0.1") == address_of("10.0.0.1")
+
+
+def test_connections_without_a_key_have_a_part_of_the_places() -> None:
+    admission = Admission(ConnectionLimits(most=8, per_address=4, unauthenticated_share=0.25))
+    place = admission.take("10.0.0.1")
+    with pytest.raises(TooManyConnections):
+        admission.take("10.0.0.1")
+    other = admission.take("10.0.0.2")
+    with pytest.raises(ListenerFull):
+        admission.take("10.0.0.3")
+    mark_authenticated({PLACE: place})
+    mark_authenticated({"state": {PLACE: place}})
+    mark_authenticated({"state": {}})
+    admission.take("10.0.0.1")
+    other.release()
+    admission.take("10.0.0.3")
+
+
+def test_what_is_given_back_is_forgotten() -> None:
+    admission = Admission(ConnectionLimits(most=8, per_address=4))
+    for number in range(100):
+        place = admission.take(f"10.0.0.{number}")
+        if number % 2:
+            place.authenticated()
+        place.release()
+        place.authenticated()
+    assert (admission.held.total, len(admission.held.by_address)) == (0, 0)
+    assert (admission.unauthenticated.total, len(admission.unauthenticated.by_address)) == (0, 0)
+
+
+PROXIES: dict[str, Any] = {"trusted_proxies": (ipaddress.ip_network("10.0.0.0/8"),)}
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ([b"192.0.2.1"], "192.0.2.1"),
+        ([b"6.6.6.6, 192.0.2.1"], "192.0.2.1"),
+        ([b"6.6.6.6, 192.0.2.1, 10.0.0.9"], "192.0.2.1"),
+        ([b"6.6.6.6", b"192.0.2.1 ,10.0.0.9"], "192.0.2.1"),
+        ([b"2001:db8::1"], "2001:db8::1"),
+        ([b"unknown"], "10.0.0.1"),
+        ([b"192.0.2.1, unknown"], "10.0.0.1"),
+        ([b"10.0.0.9"], "10.0.0.1"),
+        ([b""], "10.0.0.1"),
+        ([], "10.0.0.1"),
+    ],
+)
+def test_the_client_of_a_proxy_is_the_last_address_that_is_no_proxy(
+    forwarded: list[bytes], expected: str
+) -> None:
+    admission = Admission(ConnectionLimits(**PROXIES))
+    assert admission.is_trusted("10.1.2.3")
+    assert not admission.is_trusted("192.0.2.1")
+    assert admission.client_of([(b"x-forwarded-for", value) for value in forwarded], "10.0.0.1") == expected

@@ -1,0 +1,42 @@
+"""Least rates in both directions."""
+
+from __future__ import annotations
+
+from chassis.http1.timing import BodyRate, WriteStall
+
+
+def test_a_client_that_takes_nothing_is_noticed_after_the_patience() -> None:
+    stall = WriteStall(30)
+    assert [stall.is_over(now, 1000) for now in (0, 29, 30, 31)] == [False, False, True, True]
+
+
+def test_a_client_that_takes_a_little_begins_anew() -> None:
+    stall = WriteStall(30)
+    assert not stall.is_over(0, 1000)
+    assert not stall.is_over(29, 999)
+    assert not stall.is_over(58, 999)
+    assert stall.is_over(59, 999)
+
+
+def test_a_client_that_has_taken_everything_begins_anew() -> None:
+    stall = WriteStall(30)
+    assert not stall.is_over(0, 1000)
+    assert not stall.is_over(29, 0)
+    assert not stall.is_over(40, 5000)
+
+
+def test_a_body_must_bring_its_least_in_each_window() -> None:
+    rate = BodyRate(window_s=10, least_rate=1024)
+    assert not rate.is_too_slow(0, 0, is_awaited=True)
+    assert not rate.is_too_slow(9, 0, is_awaited=True)
+    assert not rate.is_too_slow(10, 10_240, is_awaited=True)
+    assert not rate.is_too_slow(19, 10_240, is_awaited=True)
+    assert rate.is_too_slow(20, 20_479, is_awaited=True)
+
+
+def test_time_in_which_the_application_does_not_read_does_not_count() -> None:
+    rate = BodyRate(window_s=10, least_rate=1024)
+    assert not rate.is_too_slow(0, 0, is_awaited=True)
+    assert not rate.is_too_slow(9, 0, is_awaited=False)
+    assert not rate.is_too_slow(15, 0, is_awaited=True)
+    assert rate.is_too_slow(25, 0, is_awaited=True)
