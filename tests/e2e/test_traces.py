@@ -203,7 +203,7 @@ async def test_a_batch_is_one_trace_through_its_chunks(
 async def test_a_question_is_seen_from_both_sides(client: httpx.AsyncClient, collector: Collector) -> None:
     trace_id = trace_of(await client.get("/v1/stocks/AAPL/bars", params={"limit": 1}))
     await until(lambda: by_name(collector.of(trace_id), "answer stocks.get-bars.v1"), timeout_s=30)
-    await until(lambda: by_name(collector.of(trace_id), "GET /v1/stocks/<symbol>/bars"))
+    await until(lambda: by_name(collector.of(trace_id), "GET /v1/stocks/{symbol}/bars"))
     spans = collector.of(trace_id)
     (asked,) = by_name(spans, "ask stocks.get-bars.v1")
     (answered,) = by_name(spans, "answer stocks.get-bars.v1")

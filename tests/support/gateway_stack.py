@@ -26,9 +26,10 @@ from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.message import Request
 from contracts.topology import TOPOLOGIES, rpc_queue
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
 from gateway.identity import keys
 from gateway.realtime.wire import WebSocketWire
+from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from native.memcached import Memcached
 from native.postgres import Postgres
@@ -91,6 +92,14 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         return
     finally:
         writer.transport.abort()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway in this process: its parts, and the application that serves them."""
+
+    resources: Resources
+    app: asgi.Application
 
 
 @dataclass
@@ -267,9 +276,9 @@ class House:
 @asynccontextmanager
 async def running(settings: GatewaySettings, admin_key: str, *, wait: bool) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
-    gateway = create_app(settings)
+    gateway = Gateway(resources := Resources(settings), create_app(settings, resources))
     door = asgi.Listener(
-        gateway.asgi, "127.0.0.1", 0, websockets=WebSocketWire, limits=settings.connection_limits
+        gateway.app.asgi, "127.0.0.1", 0, websockets=WebSocketWire, limits=settings.connection_limits
     )
     server = asgi.create_server(door, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())

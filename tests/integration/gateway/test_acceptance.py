@@ -200,11 +200,12 @@ async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_wa
         began = time.monotonic()
         late = await door.api.post(path, json=body, headers=headers)
         assert time.monotonic() - began < 3
-    assert_problem(late, 503, "database-unavailable")
+    assert_problem(late, 504, "deadline-exceeded")
     assert int(late.headers["retry-after"]) >= 1
     first = await door.api.post(path, json=body, headers=headers)
     again = await door.api.post(path, json=body, headers=headers)
-    assert (first.status_code, first.headers.get("idempotent-replayed")) == (202, None)
+    # Whether the promise was made after all is what the key tells.
+    assert first.status_code == 202
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
     assert await count(door, "acceptances") == before + 1
 
@@ -231,7 +232,12 @@ async def test_what_is_not_announced_is_an_unknown_operation(door: Listener, hou
         return (await door.api.get("/v1/operations")).json()["data"]
 
     assert await until(announced) == [
-        {"name": "shout", "description": "in capitals", "item_schema": {"type": "string"}}
+        {
+            "name": "shout",
+            "description": "in capitals",
+            "item_schema": {"type": "string"},
+            "required_scopes": [],
+        }
     ]
     refused = await door.api.post("/v1/tasks", json={**TASK, "operation": "whisper"})
     assert "shout" in assert_problem(refused, 422, "unknown-operation", "/operation")["detail"]

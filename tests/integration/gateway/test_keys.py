@@ -22,7 +22,8 @@ async def test_the_bootstrap_key_works_after_a_second_start_too(house: House) ->
     for _ in range(2):
         door = await house.open(dsn=dsn, bootstrap_key=key)
         me = (await door.api.get("/v1/me")).json()
-        assert (me["user"]["role"], me["key"]["scopes"]) == ("admin", ["admin"])
+        assert me["user"]["role"] == "admin"
+        assert "admin" in me["key"]["scopes"]
     assert await door.database.fetchval("SELECT count(*) FROM users") == 1
     assert await door.database.fetchval("SELECT count(*) FROM api_keys") == 1
 

@@ -27,7 +27,7 @@ from gateway.realtime.wire import WebSocketWire
 from support.gateway_stack import Connect, House, Listener
 from support.waiting import until
 
-ROOT = Principal(1, "Root", "admin", "k", frozenset({Scope("admin")}))
+ROOT = Principal(1, "Root", "admin", "k", frozenset(Scope))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
 NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
 

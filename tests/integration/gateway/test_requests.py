@@ -200,7 +200,7 @@ async def test_a_client_that_goes_away_ends_its_question(door: Listener, house: 
         raise AssertionError("nobody sets this event")
 
     await house.double(EMAIL, {emails.GetEmail: never})
-    gone = {"method": "GET", "route": "/v1/emails/<uuid:email_id>", "status": "499"}
+    gone = {"method": "GET", "route": "/v1/emails/{email_id}", "status": "499"}
     before = REGISTRY.get_sample_value("tickwire_http_requests_total", gone) or 0
     asking = asyncio.create_task(door.api.get(f"/v1/emails/{ID}", headers={"request-timeout": "3"}))
     await asked.wait()

@@ -41,7 +41,7 @@ async def test_the_second_read_comes_from_memcached_and_a_change_is_seen_at_once
     id_ = await door.new_user("Before")
     await house.forget_user(id_)
     first = await door.api.get(f"/v1/users/{id_}")
-    assert await cached(house, id_) == first.content
+    assert await cached(house, id_) == first.content.rstrip()
     await door.database.execute("UPDATE users SET name = 'Unseen' WHERE id = $1", id_)
     assert (await door.api.get(f"/v1/users/{id_}")).json()["name"] == "Before"
     await door.api.patch(f"/v1/users/{id_}", json={"name": "After"})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -47,8 +48,12 @@ class Rooms:
             raise NotFound(f"There is no room {name!r}.")
         return Room(name, self.epochs[name], self._last(name), "1", NOW)
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        yield None
+
     async def add(
-        self, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
+        self, _: Any, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
     ) -> ChatMessage:
         await self.get(room)
         for known in self.messages:

@@ -13,7 +13,7 @@ from batch_processor.operations import email_send
 from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.mail import Mail
-from gateway.aliases.routes import MailInput
+from gateway.aliases.inputs import MailInput
 
 WRITTEN = {
     "reader@example.com": ParsedAddress("", "reader@example.com"),

@@ -16,7 +16,6 @@ def main() -> None:
     settings = load_or_exit(GatewaySettings)
     logging.configure(service=GATEWAY, level=settings.log_level, style=settings.log_format)
     gateway = create_app(settings)
-    health = gateway.resources.runtime.health
     asgi.serve(
         [
             asgi.Listener(
@@ -26,9 +25,9 @@ def main() -> None:
                 websockets=WebSocketWire,
                 limits=settings.connection_limits,
             ),
-            asgi.Listener(ops_routes(health), settings.host, settings.ops_port),
+            asgi.Listener(ops_routes(gateway.health), settings.host, settings.ops_port),
         ],
-        health=health,
+        health=gateway.health,
         delay_s=settings.shutdown_delay_s,
         grace_s=settings.shutdown_grace_s,
     )

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+
 from chassis import logging, queries
 from chassis.cache import Cache
 from chassis.runtime import ServiceRuntime
 from contracts.topology import GATEWAY
 from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
+from gateway.acceptance.idempotency import Once
 from gateway.acceptance.repository import AcceptanceRepository
 from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
-from gateway.batches.operations import Catalogue
-from gateway.batches.routes import BatchService
+from gateway.batches.operations import OperationCatalogue
+from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
 from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
-from gateway.emails.routes import EmailService
+from gateway.emails.service import EmailService
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import IdentityRepository
-from gateway.identity.routes import UserService
+from gateway.identity.routes import KeyService, UserService
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.connection_limit import Bounds, ConnectionLimit
@@ -40,7 +44,7 @@ log = logging.get(__name__)
 
 
 class Resources:
-    """The parts of the gateway, wired; `open` starts them, `close` ends them in order."""
+    """The parts of the gateway, wired; `open` starts and ends them in order."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
@@ -49,14 +53,16 @@ class Resources:
         postgres, messaging = self.runtime.postgres, self.runtime.messaging
         statements = queries.load("gateway")
         self.rpc = messaging.rpc
+        self.once = Once(postgres, statements)
         self.identity = IdentityRepository(postgres, statements)
         self.keyring = KeyRing(self.identity, self.pepper)
         self.users = UserService(self.identity, Cache(settings.memcached_address, name="gateway-users"))
+        self.keys = KeyService(self.identity, self.keyring, self.pepper)
         acceptances = AcceptanceRepository(postgres, statements)
         self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)
         self.emails = EmailService(self.acceptor, self.rpc)
         uploads = UploadService(self.acceptor, acceptances, messaging.publisher)
-        self.batches = BatchService(self.acceptor, Catalogue(acceptances), uploads, self.rpc)
+        self.batches = BatchService(self.acceptor, OperationCatalogue(acceptances), uploads, self.rpc)
         self.parked = ParkedService(self.runtime.parked, self.rpc)
         self.status = StatusService(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
@@ -70,11 +76,13 @@ class Resources:
             feed=self.feed,
             chat=self.chat,
             find={
-                "batch": lambda principal, id_, deadline: self.batches.get(principal, id_, "batch", deadline),
-                "task": lambda principal, id_, deadline: self.batches.get(principal, id_, "task", deadline),
-                "email": self.emails.get,
+                "batch": lambda principal, id_, deadline: self.batches.find(
+                    principal, id_, "batch", deadline
+                ),
+                "task": lambda principal, id_, deadline: self.batches.find(principal, id_, "task", deadline),
+                "email": self.emails.find,
             },
-            find_quote=self.stocks.quote,
+            find_quote=self.stocks.ask,
         )
         self.tokens = TokenService(
             self.pepper, authenticate=self.keyring.authenticate, find=self.keyring.find_principal
@@ -96,22 +104,20 @@ class Resources:
         messaging.listen(live_feed.attach)
         self.runtime.on_database(self._make_bootstrap_key_known)
 
-    async def open(self) -> None:
-        """Start in the background; readiness tells when all is there."""
-        await self.runtime.open()
-        tasks = self.runtime.tasks
-        tasks.supervise("last use of keys", self.keyring.note_use)
-        tasks.supervise("chat catch-up", self.chat.catch_up)
-        tasks.supervise("freshness of quotes", self.feed.watch)
-        tasks.supervise("presence", self.presence.announce)
-        tasks.supervise("clock of the connections", self.connections.keep_time)
-        tasks.supervise("keys of the connections", self.connections.watch_keys)
-        tasks.supervise("removal of old acceptances", self.acceptor.clean)
-
-    async def close(self) -> None:
-        """Stop in order."""
-        await self.runtime.close()
-        await self.status.close()
+    async def open(self) -> AsyncGenerator[None, None]:
+        """Start everything in the background; close it in reverse order at the end."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.status.close)
+            await stack.enter_async_context(self.runtime)
+            tasks = self.runtime.tasks
+            tasks.supervise("last use of keys", self.keyring.note_use)
+            tasks.supervise("chat catch-up", self.chat.catch_up)
+            tasks.supervise("freshness of quotes", self.feed.watch)
+            tasks.supervise("presence", self.presence.announce)
+            tasks.supervise("clock of the connections", self.connections.keep_time)
+            tasks.supervise("keys of the connections", self.connections.watch_keys)
+            tasks.supervise("removal of old acceptances", self.acceptor.clean)
+            yield
 
     async def _make_bootstrap_key_known(self) -> None:
         if self.settings.bootstrap_key is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 
+import httpx
 import pytest
-from quart import Quart
-from quart.typing import TestClientProtocol as Client
 
-from gateway.administration import console
+from gateway.administration import pages
+from support.served import serving
 
 PATHS = {
     "/console/status": "text/html; charset=utf-8",
@@ -19,37 +20,38 @@ PATHS = {
 
 
 @pytest.fixture
-async def client() -> Client:
-    app = Quart("test", static_folder=None)
-    console.register(app)
-    return app.test_client()
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(pages.endpoints()) as client:
+        yield client
 
 
-async def text(client: Client, path: str) -> str:
-    return str(await (await client.get(path)).get_data(as_text=True))
+async def text(client: httpx.AsyncClient, path: str) -> str:
+    return (await client.get(path)).text
 
 
 @pytest.mark.parametrize(("path", "content_type"), PATHS.items())
-async def test_every_file_is_served_and_known_again(client: Client, path: str, content_type: str) -> None:
-    first = await client.get(path)
+async def test_every_file_is_served_to_everybody_and_known_again(
+    client: httpx.AsyncClient, path: str, content_type: str
+) -> None:
+    first = await client.get(path, headers={"authorization": ""})
     assert (first.status_code, first.headers["content-type"]) == (200, content_type)
+    assert "script-src 'self'" in first.headers["content-security-policy"]
     again = await client.get(path, headers={"if-none-match": first.headers["etag"]})
-    assert again.status_code == 304
-    assert await again.get_data() == b""
+    assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_the_page_names_nothing_but_its_own_files(client: Client) -> None:
+async def test_the_page_names_nothing_but_its_own_files(client: httpx.AsyncClient) -> None:
     page = await text(client, "/console/status")
     named = set(re.findall(r'(?:src|href)="([^"]+)"', page))
     assert named == set(PATHS) - {"/console/status"}
 
 
-async def test_nothing_is_written_into_the_page_that_its_policy_forbids(client: Client) -> None:
+async def test_nothing_is_written_into_the_page_that_its_policy_forbids(client: httpx.AsyncClient) -> None:
     page = await text(client, "/console/status")
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:", page)
 
 
-async def test_the_script_sets_text_and_never_markup(client: Client) -> None:
+async def test_the_script_sets_text_and_never_markup(client: httpx.AsyncClient) -> None:
     script = await text(client, "/console/status.js")
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage", script
@@ -57,7 +59,7 @@ async def test_the_script_sets_text_and_never_markup(client: Client) -> None:
     assert len(script.splitlines()) < 300
 
 
-async def test_no_file_names_another_host(client: Client) -> None:
+async def test_no_file_names_another_host(client: httpx.AsyncClient) -> None:
     for path in PATHS:
         found = re.findall(r"https?://[\w.]+", await text(client, path))
         assert set(found) <= {"http://www.w3.org"}, path

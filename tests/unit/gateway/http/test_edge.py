@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from chassis import tracing
 from chassis.errors import PayloadTooLarge
 from gateway.http.bodies import BODY, Body
-from gateway.http.edge import ROUTE, Edge, Message, Receive, Scope, Send
+from gateway.http.edge import Edge, Message, Receive, Scope, Send
+from gateway.http.serving import ROUTE
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 KIB = 1024

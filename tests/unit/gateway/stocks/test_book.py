@@ -42,8 +42,9 @@ def test_a_pushed_quote_is_ready_as_json_with_a_tag() -> None:
     book.push([quote(offset=7)])
     entry = book.fresh("AAPL")
     assert entry is not None
-    assert orjson.loads(entry.body) == quote(offset=7)
-    assert entry.etag == '"e-7"'
+    assert isinstance(entry.reply.body, bytes)
+    assert orjson.loads(entry.reply.body) == quote(offset=7)
+    assert entry.reply.etag == '"e-7"'
 
 
 @given(st.permutations(range(1, 8)))
@@ -64,7 +65,7 @@ def test_a_new_epoch_starts_again() -> None:
     book.push([quote(offset=100), quote(offset=1, epoch="f")])
     entry = book.last("AAPL")
     assert entry is not None
-    assert entry.etag == '"f-1"'
+    assert entry.reply.etag == '"f-1"'
 
 
 @given(st.permutations([("9", 1), ("9", 2), ("10", 1), ("10", 2)]))
@@ -110,4 +111,4 @@ def test_no_more_than_twenty_thousand_symbols_are_kept() -> None:
     book.push([quote("S0", offset=2)])
     entry: Entry | None = book.last("S0")
     assert entry is not None
-    assert entry.etag == '"e-2"'
+    assert entry.reply.etag == '"e-2"'

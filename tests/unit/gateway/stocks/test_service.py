@@ -9,12 +9,14 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, ServiceError
 from contracts.stocks import GetQuotes
 from gateway.stocks.book import QuoteBook
-from gateway.stocks.service import StockService, symbol_of, symbols_of
+from gateway.stocks.inputs import QuotesQuery, symbol_of
+from gateway.stocks.service import StockService
 
 
 def quote(symbol: str, offset: int = 1) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def service(book: QuoteBook, rpc: Rpc) -> StockService:
 
 
 async def ask(service: StockService, symbol: str, timeout_s: float = 5) -> Any:
-    return orjson.loads(await service.quote(symbol, Deadline.after(timeout_s)))
+    return orjson.loads(await service.ask(symbol, Deadline.after(timeout_s)))
 
 
 async def test_a_hundred_who_ask_for_one_symbol_share_a_question(service: StockService, rpc: Rpc) -> None:
@@ -145,9 +147,14 @@ def test_any_text_is_a_symbol_or_invalid(text: str) -> None:
     assert 1 <= len(symbol) <= 15
 
 
+def symbols(text: str) -> list[str]:
+    found: list[str] = QuotesQuery.model_validate_strings({"symbols": text}).symbols
+    return found
+
+
 def test_a_list_of_symbols_names_each_once() -> None:
-    assert symbols_of(" aapl, MSFT,,AAPL ") == ["AAPL", "MSFT"]
-    assert len(symbols_of(",".join(f"S{n}" for n in range(200)))) == 200
+    assert symbols(" aapl, MSFT,,AAPL ") == ["AAPL", "MSFT"]
+    assert len(symbols(",".join(f"S{n}" for n in range(200)))) == 200
     for wrong in ("", ",", ",".join(f"S{n}" for n in range(201)), "AAPL;MSFT"):
-        with pytest.raises(InvalidInput):
-            symbols_of(wrong)
+        with pytest.raises(ValidationError):
+            symbols(wrong)

@@ -15,7 +15,8 @@ from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Operation
 from contracts.parked import ParkedChanged, ParkedState
-from gateway.acceptance.idempotency import IdempotencyKey
+from gateway.acceptance.idempotency import Answered, find_answer
+from gateway.http.calls import IdempotencyKey
 
 # Short transactions, as many as it takes: what comes in a minute must go in a minute.
 _STEP = 1000
@@ -43,13 +44,18 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer that a request with this idempotency key got; `status` is None while it still runs."""
+class Work:
+    """A piece of work to be accepted: its record, its messages, and the answer that its caller gets.
 
-    body_hash: bytes
-    status: int | None
+    `claim` is what a request that took long has claimed its idempotency key with.
+    """
+
+    acceptance: Acceptance
+    messages: Sequence[Outgoing]
     answer: bytes
     location: str
+    key: IdempotencyKey | None = None
+    claim: bytes | None = None
 
 
 class AcceptanceRepository:
@@ -59,38 +65,31 @@ class AcceptanceRepository:
         self._postgres = postgres
         self._queries = queries
 
-    async def accept(
-        self,
-        acceptance: Acceptance,
-        messages: Sequence[Outgoing],
-        *,
-        key: IdempotencyKey | None,
-        answer: bytes,
-        location: str,
-        claim: bytes | None = None,
-    ) -> bool:
-        """Record all of it or nothing; False when the idempotency key, or the id, was used before."""
+    async def accept(self, group: Sequence[Work]) -> set[UUID]:
+        """Record each piece of work whole or not at all; return the ids of those that were new."""
+        acceptances = [work.acceptance for work in group]
+        messages = [(work.acceptance.id, message) for work in group for message in work.messages]
         async with self._postgres.connection() as connection:
-            accepted = await connection.fetchval(
+            rows = await connection.fetch(
                 self._queries["accept"],
-                acceptance.id,
-                acceptance.owner_id,
-                acceptance.kind,
-                acceptance.operation,
-                key.key if key else None,
-                key.body_hash if key else None,
-                answer,
-                location,
-                acceptance.accepted_at,
-                *outbox.columns(messages),
-                claim,
+                [acceptance.id for acceptance in acceptances],
+                [acceptance.owner_id for acceptance in acceptances],
+                [acceptance.kind for acceptance in acceptances],
+                [acceptance.operation for acceptance in acceptances],
+                [work.key.key if work.key else None for work in group],
+                [work.key.body_hash if work.key else None for work in group],
+                [work.answer for work in group],
+                [work.location for work in group],
+                [acceptance.accepted_at for acceptance in acceptances],
+                [work.claim for work in group],
+                [id_ for id_, _ in messages],
+                *outbox.columns([message for _, message in messages]),
             )
-        return accepted is not None
+        return {row["id"] for row in rows}
 
-    async def add_to_outbox(self, messages: Sequence[Outgoing]) -> None:
-        """Promise messages that belong to no new acceptance."""
-        async with self._postgres.connection() as connection:
-            await outbox.add(connection, messages)
+    async def add_to_outbox(self, connection: Connection, messages: Sequence[Outgoing]) -> None:
+        """Promise messages that belong to no new acceptance, in the caller's transaction."""
+        await outbox.add(connection, messages)
 
     async def find(self, id: UUID) -> Acceptance | None:  # noqa: A002 - the thing's own name
         """An acceptance by id."""
@@ -99,10 +98,9 @@ class AcceptanceRepository:
         return Acceptance(**row) if row else None
 
     async def find_answer(self, owner_id: str, key: str) -> Answered | None:
-        """What was answered to a key within the last 24 hours."""
+        """Return what was answered to a key within the last 24 hours."""
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(self._queries["find_idempotency"], owner_id, key)
-        return Answered(row["body_hash"], row["status"], row["answer"], row["location"]) if row else None
+            return await find_answer(connection, self._queries, owner_id, key)
 
     async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
         """Claim a key for a request that takes longer; False when it is taken."""
@@ -163,6 +161,7 @@ class AcceptanceRepository:
             names,
             [operation.description for operation in operations],
             [orjson.dumps(operation.item_schema).decode() for operation in operations],
+            [" ".join(operation.required_scopes) for operation in operations],
         )
 
     async def list_operations(self) -> list[dict[str, Any]]:

@@ -8,20 +8,17 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import orjson
-from pydantic import BaseModel, ConfigDict
-from quart import Response
-
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, ServiceError
 from gateway.administration import report
+from gateway.administration.inputs import StatusQuery
 from gateway.administration.measurements import Series
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.report import Findings
 from gateway.administration.signals import CHARTS, READY, UP, Window, WindowName
 from gateway.errors import MonitoringNotConfigured
-from gateway.http.endpoint import Api, answer, read_query
-from gateway.http.principal import Principal
+from gateway.http.calls import Call
+from gateway.http.replies import Reply, document
 
 T = TypeVar("T")
 
@@ -29,13 +26,6 @@ _EVERY_S = 5.0
 _USABLE_S = 15.0
 # Below the default deadline of a request: a slow Prometheus gives a report with gaps, not none.
 _GATHER_S = 4.0
-
-
-class StatusQuery(BaseModel):
-    """The query of `GET /v1/admin/status`."""
-
-    model_config = ConfigDict(extra="forbid")
-    window: WindowName = "15m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +53,11 @@ class StatusService:
         self._prometheus = prometheus
         self._makings: dict[WindowName, _Making] = {}
         self._reports: dict[WindowName, Report] = {}
+
+    async def get(self, call: Call, query: StatusQuery) -> Reply:
+        """Return the golden signals of every service over a window."""
+        found = await self.report(Window(query.window), call.deadline)
+        return Reply(found.body, headers={"age": str(int(found.age_s))})
 
     async def report(self, window: Window, deadline: Deadline) -> Report:
         """The report over `window`. Raises `MonitoringNotConfigured`, `DeadlineExceeded`."""
@@ -95,7 +90,7 @@ class StatusService:
 
     async def _make(self, prometheus: Prometheus, window: Window) -> Report:
         found = await _gather(prometheus, window)
-        made = Report(orjson.dumps(report.document(found)), time.monotonic())
+        made = Report(document(report.document(found)), time.monotonic())
         self._reports[window.name] = made
         return made
 
@@ -135,14 +130,3 @@ async def _or_error(question: Awaitable[T]) -> T | ServiceError:
         return await question
     except ServiceError as error:
         return error
-
-
-def register(api: Api, service: StatusService) -> None:
-    """Serve the route."""
-
-    @api.route("/v1/admin/status", scope="admin")
-    async def status(_: Principal) -> Response:
-        query = read_query(StatusQuery)
-        found = await service.report(Window(query.window), api.deadline())
-        headers = {"age": str(int(found.age_s)), "cache-control": "no-store"}
-        return answer(found.body, headers=headers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from contracts.batches import ItemStatus
+from contracts.batches import BatchStatus, Counts, ItemStatus, Kind, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, item_of
+from contracts.message import Moment
 
 
 class BatchInput(BaseModel):
@@ -48,10 +50,10 @@ class TaskInput(BaseModel):
 
 
 class UploadQuery(BaseModel):
-    """The query of an NDJSON upload to `POST /v1/batches`."""
+    """The query of `POST /v1/batches`: an NDJSON upload names its operation here."""
 
     model_config = ConfigDict(extra="forbid")
-    operation: OperationName
+    operation: OperationName | None = None
 
 
 class PageQuery(BaseModel):
@@ -70,3 +72,33 @@ class ResultsQuery(BaseModel):
     cursor: str | None = Field(default=None, max_length=500)
     status: ItemStatus | None = None
     format: Literal["json", "ndjson"] | None = None
+
+
+class BatchView(BaseModel):
+    """A batch or task as its owner sees it. A task also carries its only result.
+
+    Until batch-processor has seen it, or while it cannot be asked, only what the gateway knows is there.
+    """
+
+    id: UUID
+    kind: Kind
+    operation: str | None
+    status: BatchStatus | Literal["parked"]
+    counts: Counts | None
+    accepted_at: Moment
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    rate_per_s: float | None = None
+    eta_s: float | None = None
+    errors: dict[str, int] | None = None
+    result: Any = None
+    error: Any = None
+    detail_available: bool | None = None
+    reason: str | None = None
+
+
+class OperationList(BaseModel):
+    """The operations that may be named now."""
+
+    data: list[Operation]
+    next_cursor: None

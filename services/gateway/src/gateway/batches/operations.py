@@ -4,38 +4,52 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis import logging
+from chassis.errors import Forbidden
 from gateway.acceptance.repository import AcceptanceRepository
 from gateway.errors import UnknownOperation
-from gateway.http.endpoint import invalid
+from gateway.http.principal import Principal
+from gateway.http.problems import invalid
 
-log = logging.get(__name__)
 
-
-class Catalogue:
+class OperationCatalogue:
     """The last announcement, read from the database, so that it holds while batch-processor is away."""
 
     def __init__(self, repository: AcceptanceRepository) -> None:
         self._repository = repository
         self._operations: dict[str, dict[str, Any]] = {}
 
-    async def refresh(self) -> None:
-        """Read the catalogue again."""
-        self._operations = {row["name"]: row for row in await self._repository.list_operations()}
-
     async def all(self) -> list[dict[str, Any]]:
-        """All operations: name, description and the JSON Schema of an item."""
-        await self.refresh()
+        """Return all operations: name, description, JSON Schema of an item, required scopes."""
+        await self._refresh()
         return list(self._operations.values())
 
-    async def require(self, name: str) -> None:
-        """Raise `UnknownOperation` for a name that was not announced.
+    async def require(self, name: str, principal: Principal) -> None:
+        """Raise `UnknownOperation` for a name that was not announced, `Forbidden` without its scopes.
 
         Before the first announcement every name passes: batch-processor itself has the last word.
         """
         if name not in self._operations:
-            await self.refresh()
-        if self._operations and name not in self._operations:
+            await self._refresh()
+        operation = self._operations.get(name)
+        if operation is not None:
+            _require_scopes(operation, principal)
+        elif self._operations:
             known = ", ".join(sorted(self._operations))
             detail = f"There is no operation {name!r}; there are {known}."
             raise UnknownOperation(detail, errors=invalid("/operation", detail).errors)
+
+    async def _refresh(self) -> None:
+        self._operations = {row["name"]: row for row in await self._repository.list_operations()}
+
+
+def _require_scopes(operation: dict[str, Any], principal: Principal) -> None:
+    # They are compared as texts: a scope that this gateway does not know yet is one that nobody has.
+    missing = [scope for scope in operation["required_scopes"] if scope not in principal.scopes]
+    if missing:
+        needed = " ".join(missing)
+        raise Forbidden(
+            f"The operation {operation['name']!r} needs the scope {needed}; the key does not have it.",
+            headers={
+                "www-authenticate": f'Bearer realm="tickwire", error="insufficient_scope", scope="{needed}"'
+            },
+        )

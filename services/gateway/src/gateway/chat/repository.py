@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ import asyncpg
 import orjson
 
 from chassis.errors import NotFound
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,13 @@ class RoomRepository:
         self._postgres = postgres
         self._queries = queries
 
-    async def create(self, name: str, created_by: str) -> Room | None:
-        """Make a room; None when there is one of that name."""
-        rows = await self._fetch("insert_room", name, created_by)
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """Open a transaction for several statements."""
+        return self._postgres.transaction()
+
+    async def create(self, connection: Connection, name: str, created_by: str) -> Room | None:
+        """Make a room; return None when there is one of that name."""
+        rows = await connection.fetch(self._queries["insert_room"], name, created_by)
         return Room(**rows[0]) if rows else None
 
     async def get(self, name: str) -> Room:
@@ -61,18 +66,28 @@ class RoomRepository:
         return [Room(**row) for row in await self._fetch("list_rooms", after, limit)]
 
     async def add(
-        self, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
+        self,
+        connection: Connection,
+        room: str,
+        user_id: str,
+        user_name: str,
+        data: Any,
+        *,
+        sender_id: str | None = None,
     ) -> ChatMessage:
-        """Append a message, which gives it its offset. Raises `NotFound` when there is no such room.
+        """Append a message, which gives it its offset. Raise `NotFound` when there is no such room.
 
         A message that the same user has sent under the same `sender_id` before is returned instead.
         """
         arguments = (room, user_id, user_name, orjson.dumps(data).decode(), sender_id)
+        statement = self._queries["insert_message"]
         try:
-            rows = await self._fetch("insert_message", *arguments)
+            # In a transaction of its own, so that the caller's can go on when it fails.
+            async with connection.transaction():
+                rows = await connection.fetch(statement, *arguments)
         except asyncpg.UniqueViolationError:
             # The same message came twice at the same time: now the first one is there to be found.
-            rows = await self._fetch("insert_message", *arguments)
+            rows = await connection.fetch(statement, *arguments)
         if not rows:
             raise NotFound(f"There is no room {room!r}; make it with POST /v1/rooms.")
         return _message(room, rows[0])

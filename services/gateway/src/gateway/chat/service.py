@@ -15,6 +15,8 @@ from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable, InvalidInput, Unavailable
+from chassis.postgres import Connection
+from contracts.scopes import Scope
 from contracts.topology import LIVE
 from gateway.chat.repository import ChatMessage, RoomRepository
 from gateway.http import strict_json
@@ -62,13 +64,23 @@ class ChatService:
 
         `data.id` is the sender's own name for the message: posting it again returns the first message.
         """
-        _check(data)
-        message = await self.repository.add(
-            room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
-        )
-        await self._try_to_show(room, message)
-        await self._tell_others(message)
+        async with self.repository.transaction() as connection:
+            message = await self.append(connection, room, principal, data)
+        await self.announce(message)
         return message
+
+    async def append(self, connection: Connection, room: str, principal: Principal, data: Any) -> ChatMessage:
+        """Store a message in the caller's transaction; `announce` it once that has committed."""
+        principal.require(Scope.CHAT_WRITE)
+        _check(data)
+        return await self.repository.add(
+            connection, room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
+        )
+
+    async def announce(self, message: ChatMessage) -> None:
+        """Show a stored message to everybody, here and on the other gateways."""
+        await self._try_to_show(message.room, message)
+        await self._tell_others(message)
 
     async def follow(self, room: str, *, at_least: int = 0) -> Position:
         """Begin to show a room here; return the position up to which it was shown.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from werkzeug.datastructures import ETags
@@ -47,7 +47,7 @@ class Call:
     media_type: str
     idempotency_key: IdempotencyKey | None = None
     if_match: ETags | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    last_event_id: str | None = None
     is_head: bool = False
     transaction: Connection | None = None
     after_commit: list[AfterCommit] = field(default_factory=list)

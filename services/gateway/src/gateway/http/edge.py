@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
+from gateway.http.serving import ROUTE
 
 log = logging.get(__name__)
 
@@ -20,8 +21,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-ROUTE = "tickwire.route"
-POLICY = "tickwire.content-security-policy"
 STATUS = "tickwire.status"
 
 _SECURITY = [
@@ -29,8 +28,8 @@ _SECURITY = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# For answers that are no pages; a page leaves its own policy in the scope.
-_NO_PAGE = b"default-src 'none'; frame-ancestors 'none'"
+# For answers that are no pages; a page comes with a policy of its own.
+_NO_PAGE = [*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_ANSWER_BYTES = 32 * 1024
 _PATIENCE_S = 60.0
@@ -55,7 +54,7 @@ class Edge:
             return
         trace = _begin_trace(scope)
         if scope["type"] == "websocket":
-            await self._app(scope, _with_text(receive), _with_headers(scope, send, trace))
+            await self._app(scope, _with_text(receive), _with_headers(send, trace))
             return
         with spans.span(scope["method"], "server") as span:
             # Inside the span, whose id the next hop and the answer get.
@@ -66,7 +65,7 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
         started = time.perf_counter()
         status = _GONE
-        send_with_headers = _with_headers(scope, _patient(send, self._patience_s), trace)
+        send_with_headers = _with_headers(_patient(send, self._patience_s), trace)
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -122,14 +121,15 @@ def _announces_body(scope: Scope) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
-def _with_headers(scope: Scope, send: Send, trace: tracing.Trace) -> Send:
+def _with_headers(send: Send, trace: tracing.Trace) -> Send:
     """`send`, where an answer (also one that refuses a WebSocket) gets its ids and the security headers."""
     ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            policy = (b"content-security-policy", scope.get(POLICY, _NO_PAGE))
-            message = {**message, "headers": [*message["headers"], *ids, *_SECURITY, policy]}
+            given = message["headers"]
+            has_policy = any(name == b"content-security-policy" for name, _ in given)
+            message = {**message, "headers": [*given, *ids, *(_SECURITY if has_policy else _NO_PAGE)]}
         await send(message)
 
     return send_with_headers

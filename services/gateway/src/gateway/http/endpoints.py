@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any, Union, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -96,13 +96,17 @@ class Endpoint:
 
     @property
     def body(self) -> Any:
-        """The type of the body: a model, anything that pydantic can validate, or None."""
-        return self.parameters.get("body")
+        """The type of a JSON body, or None where the route takes none."""
+        declared = self.parameters.get("body")
+        if declared is Upload:
+            return None
+        others = tuple(kind for kind in get_args(declared) if kind is not Upload)
+        return Union[others] if Upload in get_args(declared) else declared  # noqa: UP007 - made at run time
 
     @property
-    def takes_json(self) -> bool:
-        """Whether the body can be a JSON document."""
-        return self.body is not None and self.body is not Upload
+    def takes_body(self) -> bool:
+        """Whether a request carries a body."""
+        return "body" in self.parameters
 
     @property
     def template(self) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from chassis.errors import InvalidInput, ServiceError
 from chassis.problems import PROBLEM, field_errors, problem, problem_headers
 from contracts.message import FieldError
 from gateway.http.replies import Reply
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def reply(error: ServiceError) -> Reply:
@@ -24,6 +26,14 @@ def reply(error: ServiceError) -> Reply:
 def invalid(pointer: str, detail: str) -> InvalidInput:
     """Return the error of one field."""
     return InvalidInput(detail, errors=[FieldError(pointer=pointer, detail=detail)])
+
+
+def build(model: type[M], **values: Any) -> M:
+    """Return `model` made of parts that were read before. Raise `InvalidInput` when they do not fit it."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise misfit("The body does not fit its description; see errors.", error) from None
 
 
 def misfit(detail: str, error: ValidationError) -> InvalidInput:

@@ -7,10 +7,10 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.datastructures import ETags, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags
 
@@ -35,6 +35,7 @@ _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
 # RFC 7240: a preference that is not understood, or not well-formed, is passed over.
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV}
 
@@ -44,9 +45,9 @@ class Incoming:
 
     __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
         self.scope = scope
-        self.receive = receive
+        self.receive = receive or _nothing
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             headers[name] = headers[name] + b", " + value if name in headers else value
@@ -61,6 +62,10 @@ class Incoming:
         """Return a header by its lower-case name; repeated ones are joined with commas."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def token(request: Incoming) -> str | None:
@@ -103,10 +108,20 @@ def query(endpoint: Endpoint, request: Incoming) -> Any:
             name = next(iter(values))
             raise invalid(f"/{strict_json.escaped(name)}", "This route takes no parameters.")
         return None
+    for name in _whole_numbers(model) & values.keys():
+        # pydantic would take `1_0`, ` 1` and `1.0` too.
+        if not _WHOLE.fullmatch(values[name]):
+            raise invalid(f"/{name}", "must be a whole number in decimal digits")
     try:
         return model.model_validate_strings(values)
     except ValidationError as error:
         raise misfit("The query does not fit its description; see errors.", error) from None
+
+
+@lru_cache
+def _whole_numbers(model: type[BaseModel]) -> frozenset[str]:
+    kinds = {name: field.annotation for name, field in model.model_fields.items()}
+    return frozenset(name for name, kind in kinds.items() if kind is int or int in get_args(kind))
 
 
 def path(adapters: Mapping[str, TypeAdapter[Any]], found: Mapping[str, Any]) -> dict[str, Any]:

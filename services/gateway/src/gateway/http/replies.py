@@ -20,7 +20,8 @@ Body = bytes | AsyncIterator[bytes] | None
 class Reply:
     """An answer: a body ready to be sent, and what is not the same for every answer of the route.
 
-    `etag` is quoted. `cache` replaces the route's own `Cache-Control`.
+    `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is what is kept for a
+    repetition in place of a body that holds a secret.
     """
 
     body: Body
@@ -30,6 +31,7 @@ class Reply:
     location: str | None = None
     is_replay: bool = False
     cache: str | None = None
+    recorded: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

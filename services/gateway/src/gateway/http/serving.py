@@ -31,6 +31,7 @@ from chassis import logging
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, NotFound, ServiceError
 from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
+from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
 from gateway.http.calls import Call
@@ -42,12 +43,15 @@ from gateway.http.replies import CSV, JSON, Reply
 log = logging.get(__name__)
 
 ROUTE = "tickwire.route"
-POLICY = "tickwire.content-security-policy"
-CONNECTION = "tickwire.connection"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# Known, and served nowhere.
+_NEVER = ("TRACE", "CONNECT")
 # An upload has limits of its own: it may take as long as its parts keep coming.
 _UNLIMITED = Deadline(float("inf"))
-_CONTENT_TYPES = {JSON: b"application/json", CSV: b"text/csv; charset=utf-8"}
+_CONTENT_TYPES = {
+    JSON: b"application/json",
+    **{kind: f"{kind}; charset=utf-8".encode() for kind in (CSV, "text/html", "text/css", "text/javascript")},
+}
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -75,28 +79,35 @@ class Bound:
             if converter is None
         }
         object.__setattr__(self, "path", path)
-        is_document = self.endpoint.takes_json
-        object.__setattr__(self, "body", TypeAdapter(self.endpoint.body) if is_document else None)
+        document = self.endpoint.body
+        object.__setattr__(self, "body", None if document is None else TypeAdapter(document))
 
     @cached_property
     def allowed_types(self) -> tuple[str, ...]:
         """The media types that the body may have."""
-        document = (JSON,) if self.endpoint.takes_json else ()
+        document = () if self.body is None else (JSON,)
         return document if self.endpoint.upload is None else (*document, self.endpoint.upload)
 
 
 class Server:
     """Serves declared endpoints to those who may use them.
 
-    `once` runs an effect in a transaction and makes a repeated request harmless; `timeout_s` is how long a
-    caller waits who does not say so.
+    `once` runs an effect in a transaction and makes a repeated request harmless; `routes` finds the rule for
+    a path; `timeout_s` is how long a caller waits who does not say so.
     """
 
     def __init__(
-        self, authenticate: Authenticate, once: Once, *, timeout_s: float, upload_limit: int
+        self,
+        authenticate: Authenticate,
+        once: Once,
+        *,
+        routes: MapAdapter,
+        timeout_s: float,
+        upload_limit: int,
     ) -> None:
         self._authenticate = authenticate
         self._once = once
+        self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
         self._bound: dict[str, Bound] = {}
@@ -110,12 +121,12 @@ class Server:
             self._bound[rule] = Bound(endpoint)
             self.endpoints.append(endpoint)
 
-    async def reply(self, request: Incoming, routes: MapAdapter) -> Reply:
+    async def reply(self, request: Incoming) -> Reply:
         """Return the answer to a request; every error becomes a problem document."""
         try:
             if request.scope["method"] == "OPTIONS":
-                return _options(request.scope["path"], routes)
-            rule, found = _match(request.scope, routes)
+                return _options(request.scope["path"], self._routes)
+            rule, found = _match(request.scope, self._routes)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
             return problems.reply(error)
@@ -128,8 +139,8 @@ class Server:
         request.scope[ROUTE] = endpoint.template
         # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
         principal = NOBODY if endpoint.is_public else await self._authenticate(reading.token(request))
-        if not endpoint.is_public and CONNECTION in request.scope:
-            request.scope[CONNECTION].authenticated()
+        if not endpoint.is_public:
+            mark_authenticated(request.scope)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         key = reading.idempotency_key(endpoint, request)
@@ -142,9 +153,10 @@ class Server:
             reading.deadline(request, self._timeout_s) if endpoint.has_deadline else _UNLIMITED,
             reading.media_type(endpoint, request, query),
             if_match=reading.if_match(endpoint, request),
+            last_event_id=request.header(b"last-event-id"),
             is_head=request.scope["method"] == "HEAD",
         )
-        if endpoint.body is not None:
+        if endpoint.takes_body:
             await self._read_body(bound, request, call, key, arguments)
         reply = await self._run(endpoint, call, arguments)
         return self._finished(endpoint, request, reply)
@@ -219,7 +231,7 @@ def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
     if b"%2f" in scope.get("raw_path", b"").lower():
         # A proxy in front sees another path than the router would: what it forbids must not come by here.
         raise NotFound("A path must not hold an encoded slash.")
-    if method not in _METHODS:
+    if method not in (*_METHODS, *_NEVER):
         known = ", ".join(_METHODS)
         raise NotImplementedMethod(f"The method {method[:20]!r} is not known here; use one of {known}.")
     try:
@@ -237,7 +249,6 @@ class EndpointConnection:
 
     def __init__(self, app: Any, scope: Scope) -> None:
         self._server: Server = app.server
-        self._routes: MapAdapter = app.routes
         self._scope = scope
 
     async def __call__(self, receive: Receive, send: Send) -> None:
@@ -261,7 +272,7 @@ class EndpointConnection:
             watcher.cancel()
 
     async def _serve(self, request: Incoming, send: Send) -> None:
-        reply = await self._server.reply(request, self._routes)
+        reply = await self._server.reply(request)
         body = reply.body
         await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
         if request.scope["method"] == "HEAD" or body is None:

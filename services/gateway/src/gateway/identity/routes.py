@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from quart import Response
 
 from chassis.cache import Cache
 from chassis.errors import Conflict, Forbidden, NotFound
 from contracts.addresses import BareAddress
 from contracts.scopes import Scope
-from gateway.http.endpoint import Api, answer, invalid, read_json, read_query
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, nothing, patch, post
 from gateway.http.principal import Principal
+from gateway.http.problems import invalid
+from gateway.http.replies import Reply, document
 from gateway.http.strict_json import MOST_ID, Instant
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
-from gateway.identity.repository import IdentityRepository, User
+from gateway.identity.repository import IdentityRepository
 
 _CACHE_S = 60
 
@@ -93,109 +96,180 @@ class UserService:
         await self._cache.set(str(user_id), body, ttl_s=_CACHE_S)
         return body
 
-    async def create(self, user: UserInput) -> User:
-        """A new user; raises `Conflict` when the address is taken."""
-        created = await self._repository.insert_user(user.name, user.email, user.role)
-        if created is None:
-            raise Conflict(f"There is a user with the address {user.email} already.")
-        return created
+    async def show(self, call: Call, user_id: int) -> bytes:
+        """Return a user: oneself, or anybody for an administrator."""
+        return await self.get(call.principal, user_id)
 
-    async def change(self, user_id: int, change: UserChange) -> User:
-        """Change a user; raises `Conflict` when the new address is another's."""
+    async def create(self, _: Call, body: UserInput) -> Reply:
+        """Make a user. Raise `Conflict` when the address is taken."""
+        created = await self._repository.insert_user(body.name, body.email, body.role)
+        if created is None:
+            raise Conflict(f"There is a user with the address {body.email} already.")
+        return Reply(document(dict(created)), location=f"/v1/users/{created['id']}")
+
+    async def change(self, _: Call, user_id: int, body: UserChange) -> dict[str, Any]:
+        """Change a user. Raise `Conflict` when the new address is another's."""
         changed = None
         if user_id <= MOST_ID:
-            changed = await self._repository.update_user(user_id, change.name, change.email, change.role)
+            changed = await self._repository.update_user(user_id, body.name, body.email, body.role)
         if changed is None:
             raise NotFound(f"There is no user {user_id}.")
         await self._cache.delete(str(user_id))
-        return changed
+        return dict(changed)
 
-    async def page(self, query: UsersQuery) -> dict[str, object]:
-        """A page of users by id."""
+    async def list(self, _: Call, query: UsersQuery) -> dict[str, object]:
+        """Return a page of users by id."""
         users = await self._repository.list_users(query.cursor, query.limit + 1)
         page = users[: query.limit]
         return {"data": page, "next_cursor": str(page[-1]["id"]) if len(users) > query.limit else None}
 
 
-def register(api: Api, service: UserService, repository: IdentityRepository, pepper: str) -> None:
-    """Serve the routes."""
+class KeyService:
+    """The caller's own keys, and those of others for an administrator."""
 
-    @api.route("/v1/me", scope=None)
-    async def me(principal: Principal) -> Response:
-        return answer(
-            {
-                "user": {"id": principal.user_id, "name": principal.user_name, "role": principal.role},
-                "key": {"id": principal.key_id, "scopes": sorted(principal.scopes)},
-            }
+    def __init__(self, repository: IdentityRepository, keyring: KeyRing, pepper: str) -> None:
+        self._repository = repository
+        self._keyring = keyring
+        self._pepper = pepper
+
+    async def me(self, call: Call) -> dict[str, Any]:
+        """Return who the caller is and what the key allows."""
+        principal = call.principal
+        return {
+            "user": {"id": principal.user_id, "name": principal.user_name, "role": principal.role},
+            "key": {"id": principal.key_id, "scopes": sorted(principal.scopes)},
+        }
+
+    async def list(self, call: Call) -> dict[str, Any]:
+        """Return the caller's keys without their secrets."""
+        return {"data": await self._repository.list_keys(call.principal.user_id), "next_cursor": None}
+
+    async def create(self, call: Call, body: KeyInput) -> Reply:
+        """Make a key; its text is shown this once."""
+        principal = call.principal
+        user_id = body.user_id or principal.user_id
+        if user_id != principal.user_id and not principal.is_admin:
+            raise Forbidden("Only an administrator makes keys for somebody else.")
+        missing = [scope for scope in body.scopes if not principal.may(scope)]
+        if missing:
+            raise Forbidden(f"A key cannot give what yours does not have: {', '.join(missing)}.")
+        key = keys.new_key()
+        created_at: datetime | None = await self._repository.insert_key(
+            key.id,
+            user_id,
+            name=body.name,
+            digest=keys.digest(self._pepper, key),
+            scopes=list(body.scopes),
+            expires_at=body.expires_at,
         )
+        if created_at is None:
+            raise invalid("/user_id", f"There is no user {user_id}.")
+        made = {
+            "id": key.id,
+            "key": str(key),
+            "name": body.name,
+            "scopes": body.scopes,
+            "expires_at": body.expires_at,
+            "created_at": created_at,
+        }
+        return Reply(document(made))
 
-    _register_users(api, service)
-    _register_keys(api, repository, api.keyring, pepper)
-
-
-def _register_users(api: Api, service: UserService) -> None:
-    @api.route("/v1/users", scope="admin")
-    async def list_users(_: Principal) -> Response:
-        return answer(await service.page(read_query(UsersQuery)))
-
-    @api.route("/v1/users", methods=("POST",), scope="admin")
-    async def post_user(_: Principal) -> Response:
-        user = await service.create(await read_json(UserInput))
-        return answer(dict(user), 201, {"location": f"/v1/users/{user['id']}"})
-
-    @api.route("/v1/users/<int:user_id>", scope=None)
-    async def get_user(principal: Principal, user_id: int) -> Response:
-        return answer(await service.get(principal, user_id))
-
-    @api.route("/v1/users/<int:user_id>", methods=("PATCH",), scope="admin")
-    async def patch_user(_: Principal, user_id: int) -> Response:
-        return answer(dict(await service.change(user_id, await read_json(UserChange))))
-
-
-def _register_keys(api: Api, repository: IdentityRepository, keyring: KeyRing, pepper: str) -> None:
-    @api.route("/v1/api-keys", scope=None)
-    async def list_keys(principal: Principal) -> Response:
-        return answer({"data": await repository.list_keys(principal.user_id), "next_cursor": None})
-
-    @api.route("/v1/api-keys", methods=("POST",), scope=None)
-    async def post_key(principal: Principal) -> Response:
-        return await _create_key(principal, await read_json(KeyInput), repository, pepper)
-
-    @api.route("/v1/api-keys/<key_id>", methods=("DELETE",), scope=None)
-    async def delete_key(principal: Principal, key_id: str) -> Response:
-        owner = None if principal.is_admin else principal.user_id
-        if not keys.is_id(key_id) or not await repository.revoke_key(key_id, owner):
+    async def revoke(self, call: Call, key_id: str) -> None:
+        """End a key."""
+        owner = None if call.principal.is_admin else call.principal.user_id
+        if not keys.is_id(key_id) or not await self._repository.revoke_key(key_id, owner):
             # Not repeated: it may be a whole key.
             raise NotFound("There is no API key of this id.")
-        keyring.forget()
-        return Response(b"", 204)
+        self._keyring.forget()
 
 
-async def _create_key(
-    principal: Principal, wanted: KeyInput, repository: IdentityRepository, pepper: str
-) -> Response:
-    user_id = wanted.user_id or principal.user_id
-    if user_id != principal.user_id and not principal.is_admin:
-        raise Forbidden("Only an administrator makes keys for somebody else.")
-    missing = [scope for scope in wanted.scopes if not principal.may(scope)]
-    if missing:
-        raise Forbidden(f"A key cannot give what yours does not have: {', '.join(missing)}.")
-    key = keys.new_key()
-    created_at: datetime | None = await repository.insert_key(
-        key.id,
-        user_id,
-        name=wanted.name,
-        digest=keys.digest(pepper, key),
-        scopes=list(wanted.scopes),
-        expires_at=wanted.expires_at,
+def endpoints(users: UserService, service: KeyService) -> Iterator[Endpoint]:
+    """Yield the endpoints of users and keys."""
+    yield get(
+        "/v1/me",
+        service.me,
+        name="getMe",
+        summary="Report who calls and what the key allows",
+        tag="Keys",
+        scope=None,
+        answers={200: json()},
     )
-    if created_at is None:
-        raise invalid("/user_id", f"There is no user {user_id}.")
-    body = {
-        "id": key.id,
-        "key": str(key),
-        "name": wanted.name,
-        "scopes": wanted.scopes,
-        "created_at": created_at,
-    }
-    return answer(body, 201, {"cache-control": "no-store"})
+    yield get(
+        "/v1/users",
+        users.list,
+        name="listUsers",
+        summary="List the users",
+        tag="Users",
+        scope=Scope.USERS_READ,
+        answers={200: json()},
+    )
+    yield post(
+        "/v1/users",
+        users.create,
+        name="createUser",
+        summary="Make a user",
+        tag="Users",
+        scope=Scope.USERS_WRITE,
+        answers={201: json()},
+        errors=(Conflict,),
+    )
+    yield get(
+        "/v1/users/<int:user_id>",
+        users.show,
+        name="getUser",
+        summary="Read a user",
+        tag="Users",
+        scope=None,
+        answers={200: json()},
+        errors=(NotFound,),
+    )
+    yield get(
+        "/user/<int:user_id>",
+        users.show,
+        name="getUserShort",
+        summary="Read a user",
+        tag="Short routes",
+        scope=None,
+        answers={200: json()},
+        errors=(NotFound,),
+        is_alias=True,
+    )
+    yield patch(
+        "/v1/users/<int:user_id>",
+        users.change,
+        name="changeUser",
+        summary="Change a user",
+        tag="Users",
+        scope=Scope.USERS_WRITE,
+        answers={200: json()},
+        errors=(NotFound, Conflict),
+    )
+    yield get(
+        "/v1/api-keys",
+        service.list,
+        name="listKeys",
+        summary="List your API keys",
+        tag="Keys",
+        scope=None,
+        answers={200: json()},
+    )
+    yield post(
+        "/v1/api-keys",
+        service.create,
+        name="createKey",
+        summary="Make an API key",
+        tag="Keys",
+        scope=None,
+        answers={201: json()},
+        idempotency=Idempotency.NONE,
+    )
+    yield delete(
+        "/v1/api-keys/<key_id>",
+        service.revoke,
+        name="revokeKey",
+        summary="End an API key",
+        tag="Keys",
+        scope=None,
+        answers={204: nothing()},
+        errors=(NotFound,),
+    )

@@ -1,28 +1,50 @@
 -- name: accept
--- Everything that makes a piece of work accepted, in one statement and so in one transaction: the
--- idempotency record with the answer, the acceptance and the command in the outbox. Gives no row when the
--- idempotency key was used within the last 24 hours (other than for this request's own claim), or when there
--- is an acceptance of this id.
-WITH fresh AS (
+-- Everything that makes pieces of work accepted, in one statement and so in one transaction: for each the
+-- idempotency record with its answer, the acceptance and its messages in the outbox. A piece gives no row when
+-- its idempotency key was used within the last 24 hours (other than for its own claim), or when there is an
+-- acceptance of its id. No two pieces of one call may share a key or an id.
+WITH asked AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
+        $9::timestamptz[], $10::bytea[]
+    ) AS asked (id, owner_id, kind, operation, key, body_hash, answer, location, accepted_at, claim)
+), fresh AS (
     INSERT INTO idempotency (owner_id, key, body_hash, status, answer, location)
-    SELECT $2, $5, $6, 202, $7, $8 WHERE $5::text IS NOT NULL
+    SELECT owner_id, key, body_hash, 202, answer, location FROM asked WHERE key IS NOT NULL
+    ORDER BY owner_id, key
     ON CONFLICT (owner_id, key) DO UPDATE
     SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,
         location = excluded.location, created_at = now()
     WHERE idempotency.created_at < now() - interval '24 hours'
-        OR (idempotency.status IS NULL AND idempotency.body_hash = $16)
-    RETURNING key
+        OR (idempotency.status IS NULL AND idempotency.body_hash IN (SELECT claim FROM asked))
+    RETURNING owner_id, key
 ), accepted AS (
     INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at)
-    SELECT $1, $2, $3, 'queued', $4, $9 WHERE $5::text IS NULL OR EXISTS (SELECT FROM fresh)
+    SELECT id, owner_id, kind, 'queued', operation, accepted_at FROM asked
+    WHERE key IS NULL OR (owner_id, key) IN (SELECT owner_id, key FROM fresh)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), sent AS (
     INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
-    SELECT m.* FROM accepted,
-        unnest($10::uuid[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::bytea[]) AS m
+    SELECT m.message_id, m.exchange, m.routing_key, m.message_type, m.headers, m.body
+    FROM unnest(
+        $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::bytea[]
+    ) WITH ORDINALITY AS m (work_id, message_id, exchange, routing_key, message_type, headers, body, place)
+    JOIN accepted ON accepted.id = m.work_id
+    ORDER BY m.place
 )
 SELECT id FROM accepted
+
+-- name: claim_idempotency
+-- Claims a key within the transaction of its effect; another transaction with the same key waits here.
+INSERT INTO idempotency (owner_id, key, body_hash) VALUES ($1, $2, $3)
+ON CONFLICT (owner_id, key) DO UPDATE
+SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, created_at = now()
+WHERE idempotency.created_at < now() - interval '24 hours'
+RETURNING key
+
+-- name: record_idempotency
+UPDATE idempotency SET status = $3, answer = $4, location = $5 WHERE owner_id = $1 AND key = $2
 
 -- name: find_idempotency
 SELECT body_hash, status, answer, location FROM idempotency
@@ -88,12 +110,16 @@ WHERE acceptances.id = known.id
     AND (acceptances.parked_changed_at IS NULL OR acceptances.parked_changed_at <= $4)
 
 -- name: put_operations
-INSERT INTO operations (name, description, item_schema)
-SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])
-ON CONFLICT (name) DO UPDATE SET description = excluded.description, item_schema = excluded.item_schema
+-- The scopes of an operation come as one text, separated by spaces.
+INSERT INTO operations (name, description, item_schema, required_scopes)
+SELECT name, description, item_schema, string_to_array(scopes, ' ')
+FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::text[]) AS announced (name, description, item_schema, scopes)
+ON CONFLICT (name) DO UPDATE
+SET description = excluded.description, item_schema = excluded.item_schema,
+    required_scopes = excluded.required_scopes
 
 -- name: drop_other_operations
 DELETE FROM operations WHERE name <> ALL($1::text[])
 
 -- name: list_operations
-SELECT name, description, item_schema FROM operations ORDER BY name
+SELECT name, description, item_schema, required_scopes FROM operations ORDER BY name

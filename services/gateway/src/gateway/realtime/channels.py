@@ -22,7 +22,7 @@ from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
 from gateway.realtime.quote_feed import QuoteFeed
-from gateway.stocks.service import symbol_of
+from gateway.stocks.inputs import symbol_of
 
 MOST_RECOVERED = 300
 _STATE_S = 5.0

@@ -1,20 +1,21 @@
-"""The SSE twins of the channels."""
+"""The SSE twins of the channels: the declared endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from quart import Response, request
-
 from chassis import logging
 from chassis.deadlines import Deadline
-from chassis.errors import ServiceError
+from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, ServiceError
 from contracts.scopes import Scope
-from gateway.batches.routes import BatchService
-from gateway.http.endpoint import Api, is_head
-from gateway.http.principal import Principal
+from gateway.batches.inputs import BatchView
+from gateway.batches.service import BatchService
+from gateway.http import endpoints as declared
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint, get
+from gateway.http.replies import EVENT_STREAM, Reply
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.event_stream import events
 from gateway.realtime.hub import Hub
@@ -23,22 +24,27 @@ from gateway.realtime.publications import Publication
 
 log = logging.get(__name__)
 
-EVENT_STREAM = "text/event-stream"
 _LOOK_S = 5.0
 _ENDED = ("completed", "failed", "cancelled", "expired")
 
 
-def register(api: Api, hub: Hub, batches: BatchService, *, limit: ConnectionLimit) -> None:
-    """Serve the routes."""
+class EventStreams:
+    """Streams what a channel shows to those who cannot open a WebSocket."""
 
-    @api.route("/v1/batches/<uuid:batch_id>/events", scope=Scope.BATCHES_READ)
-    async def batch_events(principal: Principal, batch_id: UUID) -> Response:
-        limit.require_room(principal.owner_id)
-        batch = await batches.get(principal, batch_id, "batch", api.deadline())
+    def __init__(self, hub: Hub, batches: BatchService, limit: ConnectionLimit) -> None:
+        self._hub = hub
+        self._batches = batches
+        self._limit = limit
+
+    async def follow_batch(self, call: Call, batch_id: UUID) -> Reply:
+        """Stream the state of a batch until it has ended."""
+        owner = call.principal.owner_id
+        self._limit.require_room(owner)
+        batch = await self._batches.get(call, batch_id)
 
         async def look_again() -> Sequence[Publication]:
             try:
-                now = await batches.get(principal, batch_id, "batch", Deadline.after(_LOOK_S))
+                now = await self._batches.find(call.principal, batch_id, "batch", Deadline.after(_LOOK_S))
             except ServiceError as error:
                 # The stream lives on with what it has: the next look may tell more.
                 log.debug("batch not read", batch_id=str(batch_id), reason=error.detail)
@@ -46,20 +52,30 @@ def register(api: Api, hub: Hub, batches: BatchService, *, limit: ConnectionLimi
             return [_state(batch_id, now)]
 
         stream = events(
-            hub,
+            self._hub,
             [_state(batch_id, batch)],
             name="batch",
-            owner=principal.owner_id,
-            limit=limit,
-            last_event_id=request.headers.get("last-event-id"),
+            owner=owner,
+            limit=self._limit,
+            last_event_id=call.last_event_id,
             look_again=look_again,
             is_last=lambda data: data["status"] in _ENDED,
         )
-        response = Response(b"" if is_head() else stream, content_type=EVENT_STREAM)
-        response.headers["cache-control"] = "no-store"
-        response.headers["x-accel-buffering"] = "no"
-        response.timeout = None
-        return response
+        return Reply(stream, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
+
+
+def endpoints(streams: EventStreams) -> Iterator[Endpoint]:
+    """Yield the streams of server-sent events."""
+    yield get(
+        "/v1/batches/<uuid:batch_id>/events",
+        streams.follow_batch,
+        name="followBatch",
+        summary="Follow a batch until it has ended",
+        tag="Batches",
+        scope=Scope.BATCHES_READ,
+        answers={200: declared.events(item=BatchView)},
+        errors=(NotFound, Overloaded, DatabaseUnavailable),
+    )
 
 
 def _state(batch_id: UUID, batch: dict[str, Any]) -> Publication:

@@ -7,15 +7,15 @@ from typing import Any
 
 import orjson
 from uvicorn.protocols.utils import ClientDisconnected
-from werkzeug.datastructures import Headers
 
 from chassis import logging, metrics
 from chassis.errors import NotFound, ServiceError, Unauthenticated
 from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
-from gateway.http.edge import ROUTE, Application, Message, Receive, Scope, Send
-from gateway.http.endpoint import token
+from gateway.http.edge import Application, Message, Receive, Scope, Send
+from gateway.http.reading import Incoming, token
+from gateway.http.serving import ROUTE
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.connection_limit import ConnectionLimit, Place
@@ -90,8 +90,7 @@ class Sockets:
     async def _identify(self, scope: Scope) -> Access | None:
         """Return who the headers say this is: a key or token, or a subprotocol that carries one."""
         offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
-        headers = Headers([(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]])
-        text = token(headers) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
+        text = token(Incoming(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
         return None if text is None else await self._realtime.authenticate(text)
 
     def _realtime_session(

@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from werkzeug.datastructures import Headers
 
 from contracts.stocks import is_later
+from gateway.http.replies import Reply
 
 _MOST_SYMBOLS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A quote as it was pushed, when it came (monotonic clock), its entity tag and its answer's headers."""
+    """A quote as it was pushed, when it came (monotonic clock, seconds), and the answer made of it once."""
 
     quote: Mapping[str, Any]
-    body: bytes
-    etag: str
     received_at: float
-    headers: Headers
+    reply: Reply
 
 
 class QuoteBook:
@@ -50,8 +48,7 @@ class QuoteBook:
                 continue
             stream = quote["stream"]
             etag = f'"{stream["epoch"]}-{stream["offset"]}"'
-            body = orjson.dumps(quote)
-            entry = Entry(quote, body, etag, now, _headers(body, etag))
+            entry = Entry(quote, now, Reply(orjson.dumps(quote, option=orjson.OPT_APPEND_NEWLINE), etag=etag))
             self._entries[symbol] = entry
             for listener in self._listeners:
                 listener(symbol, entry)
@@ -66,18 +63,6 @@ class QuoteBook:
     def last(self, symbol: str) -> Entry | None:
         """The newest quote of `symbol`, however old."""
         return self._entries.get(symbol)
-
-
-def _headers(body: bytes, etag: str) -> Headers:
-    # Made once a push and shared by all its answers: nothing changes them afterwards.
-    return Headers(
-        {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "cache-control": "private, max-age=1",
-            "etag": etag,
-        }
-    )
 
 
 def _is_newer(quote: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

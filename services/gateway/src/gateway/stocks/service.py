@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,18 @@ from chassis import metrics
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import InvalidInput, RemoteFailure
+from chassis.errors import RemoteFailure
 from contracts.message import Failure
-from contracts.stocks import GetQuotes
-from gateway.stocks.book import Entry, QuoteBook
+from contracts.scopes import Scope
+from contracts.stocks import GetBars, GetQuotes, SearchSymbols
+from gateway.http.calls import Call
+from gateway.http.replies import Reply
+from gateway.stocks import tables
+from gateway.stocks.book import QuoteBook
+from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery, Symbol
 
-_SYMBOL = re.compile(r"[A-Za-z0-9.^=-]{1,15}")
 _ASK_S = 10.0
-_MOST = 200
+_PUSHED = metrics.QUOTES_ANSWERED.labels("push")
 
 
 class StockService:
@@ -28,25 +31,44 @@ class StockService:
     def __init__(self, book: QuoteBook, rpc: RpcClient) -> None:
         self._book = book
         self._rpc = rpc
-        self._misses = Coalescer[bytes]("quote", self._ask, most=_MOST)
+        self._misses = Coalescer[bytes]("quote", self._ask, most=MOST_SYMBOLS)
 
-    def pushed(self, symbol: str) -> Entry | None:
-        """The fresh quote of `symbol`, if the feed has one."""
-        return self._book.fresh(symbol)
+    async def get(self, call: Call, symbol: Symbol) -> Reply:
+        """Return the quote of one symbol: pushed when fresh, with an entity tag; else asked for."""
+        call.principal.require(Scope.QUOTES_READ)
+        entry = self._book.fresh(symbol)
+        if entry is None:
+            return Reply(await self.ask(symbol, call.deadline) + b"\n")
+        _PUSHED.inc()
+        return entry.reply
 
-    async def quote(self, symbol: str, deadline: Deadline) -> bytes:
-        """The quote of `symbol` as JSON, asked from stock-data. Raises its `unknown-symbol`."""
+    async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
+        """Return quotes in the order asked for, and an error for each symbol that has none."""
+        call.principal.require(Scope.QUOTES_READ)
+        return await self.quotes(query.symbols, call.deadline)
+
+    async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> Reply:
+        """Return a page of bars in the media type that the caller likes best."""
+        question = GetBars(symbol=symbol, **query.model_dump(exclude={"format"}))
+        return tables.reply(call.media_type, await self._rpc.ask(question, call.deadline))
+
+    async def search(self, call: Call, query: SearchQuery) -> bytes:
+        """Return the symbols whose ticker or company name matches."""
+        return await self._rpc.ask(SearchSymbols(q=query.q, limit=query.limit), call.deadline)
+
+    async def ask(self, symbol: str, deadline: Deadline) -> bytes:
+        """Return the quote of `symbol` as JSON, asked from stock-data. Raise its `unknown-symbol`."""
         metrics.QUOTES_ANSWERED.labels("request").inc()
         return await self._misses.get(symbol, deadline.remaining_s())
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> dict[str, Any]:
-        """Quotes in the order asked for, and an error for each symbol that has none."""
+        """Return the quotes of `symbols`, those that were pushed without asking anybody."""
         found: dict[str, Any] = {}
         for symbol in symbols:
             entry = self._book.fresh(symbol)
             if entry is not None:
                 found[symbol] = entry.quote
-        metrics.QUOTES_ANSWERED.labels("push").inc(len(found))
+        _PUSHED.inc(len(found))
         missing = [symbol for symbol in symbols if symbol not in found]
         errors: list[Any] = []
         if missing:
@@ -69,21 +91,6 @@ class StockService:
             code="not-found", status=404, title="Not found", detail="There is no answer for this symbol."
         )
         return {symbol: found.get(symbol) or RemoteFailure(missing) for symbol in symbols}
-
-
-def symbol_of(text: str) -> str:
-    """`text` as a symbol, in upper case. Raises `InvalidInput`."""
-    if not _SYMBOL.fullmatch(text):
-        raise InvalidInput("A symbol has 1 to 15 letters, digits or one of . ^ = -")
-    return text.upper()
-
-
-def symbols_of(text: str) -> list[str]:
-    """A comma-separated list of up to 200 symbols, each once."""
-    symbols = list(dict.fromkeys(symbol_of(part.strip()) for part in text.split(",") if part.strip()))
-    if not 1 <= len(symbols) <= _MOST:
-        raise InvalidInput(f"symbols names 1 to {_MOST} symbols, separated by commas.")
-    return symbols
 
 
 def _remote(error: Mapping[str, Any]) -> RemoteFailure:

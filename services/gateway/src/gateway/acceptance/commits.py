@@ -1,0 +1,90 @@
+"""Group commit: acceptances that arrive together share one transaction, and so one flush of the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from gateway.acceptance.repository import Work
+
+_MOST_TOGETHER = 64
+
+Waiting = tuple[Work, "asyncio.Future[bool]"]
+Accept = Callable[[Sequence[Work]], Awaitable[set[UUID]]]
+
+
+class GroupCommit:
+    """Hands work to `accept` in groups.
+
+    The first to come commits at once; who comes while a commit is on its way waits for the next one, which
+    takes all of them. Under load a group grows with the time that a commit takes; without load nobody waits.
+    """
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+        self._waiting: list[Waiting] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def add(self, work: Work) -> bool:
+        """Commit `work`; return whether it was new. A caller that gives up does not stop the commit."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, done))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all())
+        return await done
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            group = self._take()
+            try:
+                accepted = await self._accept([work for work, _ in group])
+            except asyncpg.DataError:
+                # One of them cannot be stored: the others must not fail with it.
+                await self._commit_each(group)
+            except BaseException as error:
+                _settle(group, error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                for work, done in group:
+                    if not done.done():
+                        done.set_result(work.acceptance.id in accepted)
+
+    async def _commit_each(self, group: Sequence[Waiting]) -> None:
+        for work, done in group:
+            try:
+                accepted = await self._accept([work])
+            except Exception as error:
+                _settle([(work, done)], error)
+            else:
+                if not done.done():
+                    done.set_result(bool(accepted))
+
+    def _take(self) -> list[Waiting]:
+        """Return the next group: in order of arrival, without two that share a key or an id."""
+        group: list[Waiting] = []
+        later: list[Waiting] = []
+        names: set[object] = set()
+        for work, done in self._waiting:
+            if done.done():
+                # Its caller has given up before it was begun.
+                continue
+            own: set[object] = {work.acceptance.id}
+            if work.key is not None:
+                own.add((work.acceptance.owner_id, work.key.key))
+            if len(group) == _MOST_TOGETHER or names & own:
+                later.append((work, done))
+            else:
+                group.append((work, done))
+            names |= own
+        self._waiting = later
+        return group
+
+
+def _settle(group: Sequence[Waiting], error: BaseException) -> None:
+    for _, done in group:
+        if not done.done():
+            done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())

@@ -1,0 +1,26 @@
+"""What the answers to accepted work have in common."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from gateway.http.endpoints import json
+
+EXAMPLE_ID = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
+
+
+class AcceptedWork(BaseModel):
+    """Work that is promised: its id, under which it can be asked for at once."""
+
+    id: UUID
+    status: Literal["queued"]
+
+
+ACCEPTED = json(
+    AcceptedWork,
+    description="Accepted: it will be done once, whatever happens to the services behind.",
+    headers={"Location": "where to ask about it"},
+)

@@ -1,0 +1,23 @@
+"""`/console/status`: the page that draws `/v1/admin/status`. It holds no data: that takes a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.http.assets import page
+from gateway.http.endpoints import Endpoint
+
+_ASSETS = Path(__file__).parent / "assets"
+_FILES = {
+    "/console/status": ("status.html", "showStatusPage", "Show the status page; it draws /v1/admin/status"),
+    "/console/status.css": ("status.css", "getStatusStyle", "Read the style of the status page"),
+    "/console/status.js": ("status.js", "getStatusScript", "Read the script of the status page"),
+    "/console/status.svg": ("status.svg", "getStatusIcon", "Read the icon of the status page"),
+}
+
+
+def endpoints() -> Iterator[Endpoint]:
+    """Yield the page and the files that belong to it."""
+    for path, (file, name, summary) in _FILES.items():
+        yield page(path, _ASSETS / file, name=name, summary=summary)

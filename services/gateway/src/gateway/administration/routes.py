@@ -1,0 +1,88 @@
+"""`/v1/admin` and `/healthz`: the declared endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chassis.errors import NotFound, Unavailable
+from chassis.health import Health
+from contracts.scopes import Scope
+from gateway.administration import inputs
+from gateway.administration.inputs import Discarded, ParkedDetailView, ParkedList, Replayed
+from gateway.administration.parked import ParkedService
+from gateway.administration.status import StatusService
+from gateway.errors import MonitoringNotConfigured, MonitoringUnavailable
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint, get, json, post
+from gateway.http.replies import Reply, document
+
+
+def endpoints(parked: ParkedService, status: StatusService, health: Health) -> Iterator[Endpoint]:
+    """Yield the endpoints of administration."""
+    yield get(
+        "/v1/admin/parked",
+        parked.list,
+        name="listParked",
+        summary="List the messages that could not be handled, oldest first",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={200: json(ParkedList)},
+        errors=(Unavailable,),
+    )
+    yield get(
+        "/v1/admin/parked/<service>/<int:number>",
+        parked.get,
+        name="getParked",
+        summary="Read one parked message with its headers and body",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={200: json(ParkedDetailView)},
+        errors=(NotFound, Unavailable),
+    )
+    yield post(
+        "/v1/admin/parked/replay",
+        parked.send_again,
+        name="replayParked",
+        summary="Send parked messages to their original queue again",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={202: json(Replayed)},
+        errors=(Unavailable,),
+    )
+    yield post(
+        "/v1/admin/parked/discard",
+        parked.give_up,
+        name="discardParked",
+        summary="Give parked messages up for good",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={200: json(Discarded)},
+        errors=(Unavailable,),
+    )
+    yield get(
+        "/v1/admin/status",
+        status.get,
+        name="getStatus",
+        summary="Read the golden signals of every service",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={200: json()},
+        errors=(MonitoringNotConfigured, MonitoringUnavailable),
+    )
+
+    async def healthz(_: Call) -> Reply:
+        # The reasons are on the ops port, for nobody outside.
+        is_ready = not health.reasons()
+        body = document({"status": "ok" if is_ready else "unavailable"})
+        return Reply(body, 200 if is_ready else 503)
+
+    yield get(
+        "/healthz",
+        healthz,
+        name="getHealth",
+        summary="Tell whether the gateway can work",
+        tag="Administration",
+        scope=None,
+        is_public=True,
+        answers={200: json(inputs.Health), 503: json(inputs.Health)},
+    )

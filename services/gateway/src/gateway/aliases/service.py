@@ -1,0 +1,50 @@
+"""Short routes: the same guarded functions as `/v1`, with the shapes that people know from tutorials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from contracts.mail import Mail
+from gateway.aliases.inputs import BatchesInput, DataInput, MailInput
+from gateway.batches.inputs import BatchInput, TaskInput
+from gateway.batches.service import BatchService
+from gateway.emails.service import EmailService
+from gateway.http.calls import Call
+from gateway.http.problems import build
+from gateway.http.replies import Reply, document
+
+
+class AliasService:
+    """Hands short requests on to the services that do the work."""
+
+    def __init__(self, emails: EmailService, batches: BatchService) -> None:
+        self._emails = emails
+        self._batches = batches
+
+    async def send_email(self, call: Call, body: MailInput) -> Reply:
+        """Accept a mail of one text."""
+        mail = build(Mail, to=body.to, subject=body.subject, text=body.body)
+        return _taken("Email accepted", await self._emails.send(call, mail))
+
+    async def process_batch(self, call: Call, body: BatchesInput) -> Reply:
+        """Accept a batch of the operation `echo`."""
+        batch = build(BatchInput, operation="echo", items=body.batches)
+        return _taken("Batch processing started", await self._batches.accept(call, batch))
+
+    async def process_data(self, call: Call, body: DataInput) -> Reply:
+        """Accept a batch of the operation `echo`."""
+        batch = build(BatchInput, operation="echo", items=body.items)
+        return _taken("Data processing started", await self._batches.accept(call, batch))
+
+    async def enqueue_task(self, call: Call, body: Any) -> Reply:
+        """Accept a task of the operation `echo`."""
+        task = TaskInput(operation="echo", payload=body)
+        return _taken("Task enqueued", await self._batches.create_task(call, task))
+
+
+def _taken(message: str, reply: Reply) -> Reply:
+    assert isinstance(reply.body, bytes)
+    taken = {"message": message, "id": orjson.loads(reply.body)["id"]}
+    return Reply(document(taken), reply.status, location=reply.location, is_replay=reply.is_replay)

@@ -1,0 +1,230 @@
+"""Batches and tasks at the gateway: promised here, run and reported by batch-processor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound, ServiceError, Unavailable
+from contracts import batches as contract
+from contracts.scopes import Scope
+from gateway.acceptance.acceptor import Acceptor, new_acceptance
+from gateway.acceptance.repository import Acceptance
+from gateway.batches.inputs import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery
+from gateway.batches.operations import OperationCatalogue
+from gateway.batches.upload_service import UploadService
+from gateway.http.calls import Call, Upload
+from gateway.http.principal import Principal
+from gateway.http.problems import invalid
+from gateway.http.replies import JSON, NDJSON, Reply
+
+_RUN_ITEMS = 1000
+_UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
+_PAGE = 1000
+_PAGE_S = 15
+
+
+class BatchService:
+    """Takes batches and tasks in and answers for them, whichever door they come through."""
+
+    def __init__(
+        self, acceptor: Acceptor, catalogue: OperationCatalogue, uploads: UploadService, rpc: RpcClient
+    ) -> None:
+        self._acceptor = acceptor
+        self._catalogue = catalogue
+        self._uploads = uploads
+        self._rpc = rpc
+
+    async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
+        """Promise to run a batch, sent as one JSON document or streamed line by line."""
+        if isinstance(body, Upload):
+            if query.operation is None:
+                raise invalid("/operation", "Name the operation of the upload: ?operation=…")
+            await self._require(call.principal, query.operation)
+            return await self._uploads.accept(call, query.operation, body)
+        if query.operation is not None:
+            raise invalid("/operation", "A JSON body names its operation itself: leave the parameter out.")
+        return await self.accept(call, body)
+
+    async def accept(self, call: Call, batch: BatchInput) -> Reply:
+        """Promise to run a batch that came as one document."""
+        await self._require(call.principal, batch.operation)
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
+        messages = _messages(acceptance, batch, _scopes(call.principal))
+        return await self._acceptor.accept(
+            call, acceptance, messages, location=f"/v1/batches/{acceptance.id}"
+        )
+
+    async def create_task(self, call: Call, body: TaskInput) -> Reply:
+        """Promise to run one item. The same `unique_key` of a caller is the same task."""
+        await self._require(call.principal, body.operation)
+        owner_id = call.principal.owner_id
+        id_ = uuid5(_UNIQUE, f"{owner_id}:{body.unique_key}") if body.unique_key else envelope.new_id()
+        acceptance = new_acceptance(id_, call.principal, "task", body.operation)
+        create = contract.CreateBatch(
+            batch_id=id_,
+            owner_id=owner_id,
+            kind="task",
+            operation=body.operation,
+            accepted_at=acceptance.accepted_at,
+            not_before=acceptance.accepted_at + timedelta(seconds=body.delay_s) if body.delay_s else None,
+            priority=body.priority,
+            items=[contract.Item(payload=body.payload)],
+            scopes=_scopes(call.principal),
+        )
+        message = envelope.command(create, message_id=id_, tenant=owner_id)
+        return await self._acceptor.accept(call, acceptance, [message], location=f"/v1/tasks/{id_}")
+
+    async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
+        """Ask for the end of a batch; items that have finished stay finished."""
+        call.principal.require(Scope.BATCHES_WRITE)
+        batch = await self._find(call.principal, batch_id, "batch", call.deadline)
+        message = contract.CancelBatch(batch_id=batch_id, owner_id=call.principal.owner_id)
+        command = envelope.command(message, tenant=call.principal.owner_id)
+        await self._acceptor.promise(call.connection, call, [command])
+        if batch["status"] in ("open", "queued", "running", "finalizing"):
+            batch["status"] = "cancelling"
+        return batch
+
+    async def get(self, call: Call, batch_id: UUID) -> dict[str, Any]:
+        """Return the caller's batch."""
+        return await self.find(call.principal, batch_id, "batch", call.deadline)
+
+    async def get_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
+        """Return the caller's task."""
+        return await self.find(call.principal, task_id, "task", call.deadline)
+
+    async def find(
+        self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
+    ) -> dict[str, Any]:
+        """Return the caller's batch or task."""
+        principal.require(Scope.BATCHES_READ)
+        return await self._find(principal, id_, kind, deadline)
+
+    async def _find(
+        self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
+    ) -> dict[str, Any]:
+        # `queued` until batch-processor has seen it, `parked` if it cannot take it.
+        accepted = await self._acceptor.find_own(id_, principal, kind)
+        question = contract.GetBatch(batch_id=id_, owner_id=principal.owner_id, kind=kind)
+        try:
+            return _loads(await self._rpc.ask(question, deadline))
+        except ServiceError as error:
+            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+                raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
+            return _summary(accepted)
+
+    async def list(self, call: Call, query: PageQuery) -> bytes:
+        """Return a page of the caller's batches, newest first."""
+        question = contract.ListBatches(
+            owner_id=call.principal.owner_id, limit=query.limit, cursor=query.cursor
+        )
+        return await self._rpc.ask(question, call.deadline)
+
+    async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> Reply:
+        """Return results in input order: a page as JSON, or all of them one a line."""
+        if call.media_type == JSON:
+            return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
+        await self.find(call.principal, batch_id, "batch", call.deadline)
+        rows = self._all_results(call.principal, batch_id, query)
+        return Reply(rows, media_type=NDJSON)
+
+    async def operations(self, _: Call) -> dict[str, Any]:
+        """Return the operations that batches and tasks may name."""
+        return {"data": await self._catalogue.all(), "next_cursor": None}
+
+    async def _require(self, principal: Principal, operation: str) -> None:
+        principal.require(Scope.BATCHES_WRITE)
+        await self._catalogue.require(operation, principal)
+
+    async def _page(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery, deadline: Deadline
+    ) -> bytes:
+        question = contract.ListResults(
+            batch_id=batch_id,
+            owner_id=principal.owner_id,
+            status=query.status,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        try:
+            return await self._rpc.ask(question, deadline)
+        except ServiceError as error:
+            accepted = await self._acceptor.find_own(batch_id, principal, "batch")
+            if error.status != 404 or accepted is None:
+                raise
+            return b'{"data":[],"next_cursor":null}'
+
+    async def _all_results(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery
+    ) -> AsyncIterator[bytes]:
+        cursor = query.cursor
+        while True:
+            page = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
+            found = _loads(await self._page(principal, batch_id, page, Deadline.after(_PAGE_S)))
+            yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in found["data"])
+            cursor = found["next_cursor"]
+            if cursor is None:
+                return
+
+
+def _scopes(principal: Principal) -> list[str]:
+    return sorted(principal.scopes)
+
+
+def _messages(acceptance: Acceptance, batch: BatchInput, scopes: Sequence[str]) -> list[Outgoing]:
+    """Return a small batch as one message, a larger one as runs of a thousand items with a seal behind."""
+    items, owner = batch.contract_items(), acceptance.owner_id
+    if len(items) <= _RUN_ITEMS:
+        create = contract.CreateBatch(
+            batch_id=acceptance.id,
+            owner_id=owner,
+            operation=batch.operation,
+            accepted_at=acceptance.accepted_at,
+            options=batch.options,
+            items=items,
+            scopes=list(scopes),
+        )
+        return [envelope.command(create, message_id=acceptance.id, tenant=owner)]
+    runs = [
+        contract.AppendItems(
+            batch_id=acceptance.id, owner_id=owner, offset=start, items=items[start : start + _RUN_ITEMS]
+        )
+        for start in range(0, len(items), _RUN_ITEMS)
+    ]
+    seal = contract.SealBatch(
+        batch_id=acceptance.id,
+        owner_id=owner,
+        operation=batch.operation,
+        accepted_at=acceptance.accepted_at,
+        options=batch.options,
+        total=len(items),
+        scopes=list(scopes),
+    )
+    return [envelope.command(message, tenant=owner) for message in (*runs, seal)]
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(data)
+    return found
+
+
+def _summary(accepted: Acceptance) -> dict[str, Any]:
+    return {
+        "id": str(accepted.id),
+        "kind": accepted.kind,
+        "operation": accepted.operation,
+        "status": accepted.status,
+        "counts": None,
+        "accepted_at": accepted.accepted_at,
+        "detail_available": False,
+        **({"reason": accepted.reason} if accepted.reason else {}),
+    }

@@ -1,0 +1,94 @@
+"""What may come into chat rooms, and what goes out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.http.strict_json import MOST_ID
+
+RoomName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="1 to 64 of a-z, 0-9, _ and -", examples=["lobby"]
+    ),
+]
+
+
+class RoomInput(BaseModel):
+    """The body of `POST /v1/rooms`."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: RoomName
+
+
+class RoomsQuery(BaseModel):
+    """The query of `GET /v1/rooms`; the cursor is the last name seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str = Field(default="", max_length=64)
+
+
+class MessagesQuery(BaseModel):
+    """The query of `GET /v1/rooms/{room}/messages`: newest first, before the offset `cursor`."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=50, ge=1, le=300)
+    cursor: int = Field(default=MOST_ID, ge=1, le=MOST_ID)
+
+
+class MessageInput(BaseModel):
+    """The body of `POST /v1/rooms/{room}/messages`; sending the same `id` again changes nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=4000)]
+    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class RoomView(BaseModel):
+    """A room; offsets of its messages count from 1 within `epoch`."""
+
+    name: str
+    epoch: str
+    last_offset: int
+    created_by: str
+    created_at: datetime
+
+
+class RoomList(BaseModel):
+    """A page of rooms by name."""
+
+    data: list[RoomView]
+    next_cursor: str | None
+
+
+class MessageView(BaseModel):
+    """A message, who wrote it, and where it stands in its room."""
+
+    model_config = ConfigDict(extra="allow")
+    text: str
+    offset: int
+    user_id: str
+    user: str
+    created_at: datetime
+
+
+class MessageList(BaseModel):
+    """A page of messages, newest first."""
+
+    data: list[MessageView]
+    next_cursor: str | None
+
+
+def message_view(message: Any) -> dict[str, Any]:
+    """Return a stored message as callers see it; what the sender wrote cannot change who the sender is."""
+    return {
+        **message.data,
+        "offset": message.offset,
+        "user_id": message.user_id,
+        "user": message.user_name,
+        "created_at": message.created_at,
+    }

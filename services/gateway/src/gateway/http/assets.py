@@ -1,0 +1,43 @@
+"""Pages and their files: served to everybody, under a policy that lets nothing in from elsewhere."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from gateway.http.calls import Call
+from gateway.http.endpoints import Answer, Endpoint, get
+from gateway.http.replies import Reply
+
+# Only what this gateway serves itself, and nothing written into the page.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def page(path: str, file: Path, *, name: str, summary: str) -> Endpoint:
+    """Declare a page, or a file that belongs to one; browsers ask each time whether it has changed."""
+    body, media_type = file.read_bytes(), _TYPES[file.suffix]
+    reply = Reply(
+        body,
+        media_type=media_type,
+        etag=f'"{sha256(body).hexdigest()[:16]}"',
+        headers={"content-security-policy": POLICY},
+    )
+
+    async def show(_: Call) -> Reply:
+        return reply
+
+    return get(
+        path,
+        show,
+        name=name,
+        summary=summary,
+        tag="Pages",
+        scope=None,
+        is_public=True,
+        answers={200: Answer(media_types=(media_type,))},
+        cache="no-cache",
+    )

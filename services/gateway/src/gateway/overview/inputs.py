@@ -1,0 +1,31 @@
+"""What may be asked for an overview, and what is answered."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.stocks.inputs import QuoteList, Symbols
+
+
+class OverviewQuery(BaseModel):
+    """The query of `GET /v1/overview`."""
+
+    model_config = ConfigDict(extra="forbid")
+    symbols: Symbols | None = None
+
+
+class PartProblem(BaseModel):
+    """Why a part of the overview is missing; `code` is the last part of the problem's type."""
+
+    part: str
+    code: str
+    detail: str
+
+
+class Overview(BaseModel):
+    """The parts that the caller may see; a part that failed is null and named in `errors`."""
+
+    stocks: QuoteList | None = None
+    batches: dict[str, int] | None = None
+    emails: dict[str, int] | None = None
+    errors: list[PartProblem]

@@ -1,0 +1,51 @@
+"""One answer gathered from several services in parallel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import orjson
+
+from chassis.broker.rpc import RpcClient
+from chassis.errors import ServiceError
+from contracts.batches import CountBatches
+from contracts.emails import CountEmails
+from contracts.message import Request
+from contracts.scopes import Scope
+from gateway.http.calls import Call
+from gateway.overview.inputs import OverviewQuery
+from gateway.stocks.service import StockService
+
+
+class OverviewService:
+    """Gathers what the caller may see; a part that failed is named, the rest arrives."""
+
+    def __init__(self, stocks: StockService, rpc: RpcClient) -> None:
+        self._stocks = stocks
+        self._rpc = rpc
+
+    async def get(self, call: Call, query: OverviewQuery) -> dict[str, Any]:
+        """Return quotes, and the caller's batches and mails by status."""
+        principal = call.principal
+        parts: dict[str, Awaitable[Any]] = {}
+        if query.symbols and principal.may(Scope.QUOTES_READ):
+            parts["stocks"] = self._stocks.quotes(query.symbols, call.deadline)
+        if principal.may(Scope.BATCHES_READ):
+            parts["batches"] = self._counts(CountBatches(owner_id=principal.owner_id), call)
+        if principal.may(Scope.EMAILS_READ):
+            parts["emails"] = self._counts(CountEmails(owner_id=principal.owner_id), call)
+        found = await asyncio.gather(*parts.values(), return_exceptions=True)
+        document: dict[str, Any] = {}
+        errors = []
+        for name, part in zip(parts, found, strict=True):
+            if isinstance(part, ServiceError):
+                errors.append({"part": name, "code": part.code, "detail": part.detail})
+            elif isinstance(part, BaseException):
+                raise part
+            document[name] = None if isinstance(part, ServiceError) else part
+        return {**document, "errors": errors}
+
+    async def _counts(self, question: Request, call: Call) -> Any:
+        return orjson.loads(await self._rpc.ask(question, call.deadline))["counts"]

@@ -1,0 +1,105 @@
+"""What may be asked about stocks, and what is answered."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from chassis.errors import InvalidInput
+from contracts.stocks import Adjustment, Day, Quote, Timeframe
+
+MOST_SYMBOLS = 200
+_SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
+
+
+def _upper(symbol: str) -> str:
+    return symbol.upper()
+
+
+def _split(text: object) -> object:
+    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+    return [part for part in parts if part] if isinstance(parts, list) else parts
+
+
+def _each_once(symbols: list[str]) -> list[str]:
+    return list(dict.fromkeys(symbols))
+
+
+Symbol = Annotated[
+    str,
+    Field(
+        pattern=_SYMBOL,
+        description="a ticker symbol: 1 to 15 letters, digits or the signs . ^ = -",
+        examples=["AAPL"],
+    ),
+    AfterValidator(_upper),
+]
+Symbols = Annotated[
+    list[Symbol],
+    BeforeValidator(_split),
+    Field(
+        min_length=1,
+        max_length=MOST_SYMBOLS,
+        description="symbols, separated by commas",
+        examples=["AAPL,MSFT"],
+    ),
+    AfterValidator(_each_once),
+]
+
+
+class QuotesQuery(BaseModel):
+    """The query of `GET /v1/stocks`."""
+
+    model_config = ConfigDict(extra="forbid")
+    symbols: Symbols
+
+
+class BarsQuery(BaseModel):
+    """The query of `GET /v1/stocks/{symbol}/bars`."""
+
+    model_config = ConfigDict(extra="forbid")
+    timeframe: Timeframe = "1d"
+    start: Day | None = None
+    end: Day | None = None
+    adjustment: Adjustment = "raw"
+    limit: int = Field(default=1000, ge=1, le=10_000)
+    cursor: str | None = Field(default=None, max_length=500)
+    format: Literal["json", "csv", "ndjson"] | None = None
+
+    @model_validator(mode="after")
+    def _start_is_first(self) -> BarsQuery:
+        if self.start and self.end and self.end < self.start:
+            raise ValueError("end must not be before start")
+        return self
+
+
+class SearchQuery(BaseModel):
+    """The query of `GET /v1/stocks/search`."""
+
+    model_config = ConfigDict(extra="forbid")
+    q: str = Field(min_length=1, max_length=100, examples=["apple"])
+    limit: int = Field(default=20, ge=1, le=100)
+
+
+class SymbolProblem(BaseModel):
+    """Why one symbol of several has no quote; `code` is the last part of the problem's type."""
+
+    symbol: str
+    code: str
+    detail: str
+
+
+class QuoteList(BaseModel):
+    """Quotes in the order asked for, and the symbols that have none."""
+
+    quotes: list[Quote]
+    errors: list[SymbolProblem]
+
+
+def symbol_of(text: str) -> str:
+    """Return `text` as a symbol in upper case. Raise `InvalidInput`."""
+    if not re.fullmatch(_SYMBOL, text):
+        raise InvalidInput("A symbol has 1 to 15 letters, digits or the signs . ^ = -")
+    return text.upper()

@@ -1,0 +1,53 @@
+"""Declared endpoints, served in the test by the gateway's own edge, without servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
+
+from chassis.errors import Unauthenticated
+from contracts.scopes import Scope
+from gateway.app import GatewayApp
+from gateway.http.calls import Call
+from gateway.http.edge import Application, Edge
+from gateway.http.endpoints import Endpoint
+from gateway.http.principal import Principal
+from gateway.http.replies import Reply
+from gateway.http.serving import Server
+
+MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
+
+
+async def authenticate(text: str | None) -> Principal:
+    """Know one key, `good`."""
+    if text != "good":
+        raise Unauthenticated("Send your key.", headers={"www-authenticate": "Bearer"})
+    return MEMBER
+
+
+async def without_database(_: Call, __: Endpoint, effect: Callable[[], Awaitable[Reply]]) -> Reply:
+    """Run an effect outside of any transaction."""
+    return await effect()
+
+
+@asynccontextmanager
+async def serving(
+    endpoints: Iterable[Endpoint], *, body_limit: int = 200, timeout_s: float = 5
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve `endpoints` to a client that has a key."""
+    app = GatewayApp("test", static_folder=None)
+    app.server = Server(
+        authenticate,
+        without_database,
+        routes=app.url_map.bind("gateway"),
+        timeout_s=timeout_s,
+        upload_limit=1000,
+    )
+    app.server.register(app, endpoints)
+    transport = httpx.ASGITransport(cast(Any, Edge(cast(Application, app), body_limit=body_limit)))
+    headers = {"authorization": "Bearer good"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
+        yield client

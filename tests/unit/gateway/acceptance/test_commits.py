@@ -1,0 +1,123 @@
+"""Group commit: those who come together share a transaction, and nobody fails for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from chassis.errors import DatabaseUnavailable
+from gateway.acceptance.commits import GroupCommit
+from gateway.acceptance.repository import Acceptance, Work
+from gateway.http.calls import IdempotencyKey
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def work(number: int, *, key: str | None = None, owner: str = "ann") -> Work:
+    acceptance = Acceptance(UUID(int=number), owner, "email", "queued", None, NOW)
+    return Work(acceptance, [], b"{}", "/", IdempotencyKey(key, b"h") if key else None)
+
+
+class Database:
+    """Takes groups one at a time; a work whose number is in `unstorable` cannot be stored."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.unstorable: set[int] = set()
+        self.known: set[int] = set()
+        self.error: Exception | None = None
+
+    async def accept(self, group: Sequence[Work]) -> set[UUID]:
+        numbers = [one.acceptance.id.int for one in group]
+        self.groups.append(numbers)
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        if self.unstorable & set(numbers):
+            raise asyncpg.DataError("cannot be stored")
+        new = set(numbers) - self.known
+        self.known |= new
+        return {UUID(int=number) for number in new}
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def commits(database: Database) -> GroupCommit:
+    return GroupCommit(database.accept)
+
+
+async def test_one_alone_is_committed_at_once(commits: GroupCommit, database: Database) -> None:
+    assert await commits.add(work(1))
+    assert database.groups == [[1]]
+
+
+async def test_those_who_come_during_a_commit_share_the_next(
+    commits: GroupCommit, database: Database
+) -> None:
+    database.gate.clear()
+    first = asyncio.create_task(commits.add(work(1)))
+    while not database.groups:
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(commits.add(work(number))) for number in range(2, 6)]
+    await asyncio.sleep(0)
+    database.gate.set()
+    assert await asyncio.gather(first, *others) == [True] * 5
+    assert database.groups == [[1], [2, 3, 4, 5]]
+
+
+async def test_each_is_told_whether_it_was_new(commits: GroupCommit, database: Database) -> None:
+    database.known = {2}
+    assert await asyncio.gather(*(commits.add(work(number)) for number in (1, 2, 3))) == [True, False, True]
+
+
+async def test_two_with_the_same_key_or_id_never_share_a_commit(
+    commits: GroupCommit, database: Database
+) -> None:
+    together = [work(1, key="k"), work(2, key="k"), work(3, key="k", owner="bob"), work(1), work(4)]
+    await asyncio.gather(*(commits.add(one) for one in together))
+    assert database.groups == [[1, 3, 4], [2, 1]]
+
+
+async def test_one_that_cannot_be_stored_fails_alone(commits: GroupCommit, database: Database) -> None:
+    database.unstorable = {2}
+    found = await asyncio.gather(*(commits.add(work(n)) for n in (1, 2, 3)), return_exceptions=True)
+    assert (found[0], found[2]) == (True, True)
+    assert isinstance(found[1], asyncpg.DataError)
+
+
+async def test_a_database_that_is_away_fails_all_and_the_next_ones_go_on(
+    commits: GroupCommit, database: Database
+) -> None:
+    database.error = DatabaseUnavailable("away")
+    found = await asyncio.gather(*(commits.add(work(n)) for n in (1, 2)), return_exceptions=True)
+    assert all(isinstance(error, DatabaseUnavailable) for error in found)
+    database.error = None
+    assert await commits.add(work(3))
+
+
+async def test_a_caller_that_gives_up_in_time_is_not_committed(
+    commits: GroupCommit, database: Database
+) -> None:
+    database.gate.clear()
+    first = asyncio.create_task(commits.add(work(1)))
+    while not database.groups:
+        await asyncio.sleep(0)
+    leaving, staying = (asyncio.create_task(commits.add(work(number))) for number in (2, 3))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    database.gate.set()
+    assert await first
+    assert await staying
+    assert database.groups == [[1], [3]]
