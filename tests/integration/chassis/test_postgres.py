@@ -2,20 +2,94 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
 import pytest
 
 from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Postgres
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench
+from support.databases import FreshDatabase
+from support.waiting import until
 
 
 @pytest.mark.parametrize("code", ["53100", "53200"], ids=["disk full", "out of memory"])
 async def test_a_database_without_room_is_unavailable_until_a_write_works(bench: Bench, code: str) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
-    with pytest.raises(DatabaseUnavailable, match="takes no writes"):
+    with pytest.raises(DatabaseUnavailable, match="accepts no writes"):
         async with worker.postgres.transaction() as connection:
             await connection.execute(f"DO $$ BEGIN RAISE 'no room' USING ERRCODE = '{code}'; END $$")
     assert await worker.postgres.ping()
     assert "database" not in worker.health.reasons()
     async with worker.postgres.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM outbox WHERE message_type = 'probe'") == 0
+
+
+async def test_an_error_of_the_block_itself_is_not_taken_for_the_database(
+    fresh_database: FreshDatabase, tmp_path: Path
+) -> None:
+    postgres = Postgres(await fresh_database())
+    await postgres.open()
+    for failing in (_read_missing(tmp_path), _refused(), _late()):
+        with pytest.raises((FileNotFoundError, ConnectionRefusedError, TimeoutError)):
+            async with postgres.connection():
+                await failing
+        assert postgres.check() is None
+    await postgres.close()
+
+
+async def test_an_error_of_the_connection_is_one_of_the_database(fresh_database: FreshDatabase) -> None:
+    postgres = Postgres(await fresh_database(), statement_timeout_s=0.2)
+    await postgres.open()
+    with pytest.raises(DatabaseUnavailable):
+        async with postgres.connection() as connection:
+            await connection.execute("SELECT pg_sleep(5)", timeout=0.1)
+
+    async def cut(connection: Any) -> None:
+        admin = await asyncpg.connect(postgres._dsn)
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        await admin.execute("SELECT pg_terminate_backend($1)", pid)
+        await admin.close()
+        while True:
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):
+        async with postgres.transaction() as connection:
+            await cut(connection)
+    await postgres.close()
+
+
+async def test_a_hook_that_finds_no_database_does_not_run_the_others_again(bench: Bench) -> None:
+    ran: list[str] = []
+    worker = await bench.build(BATCH_PROCESSOR)
+
+    async def first() -> None:
+        ran.append("first")
+
+    async def second() -> None:
+        ran.append("second")
+        if ran.count("second") == 1:
+            raise DatabaseUnavailable("just away")
+
+    worker.on_database(first)
+    worker.on_database(second)
+    async with worker:
+        await until(lambda: worker.health.reasons() == {}, what=lambda: str(worker.health.reasons()))
+    assert ran == ["first", "second", "second"]
+
+
+async def _read_missing(folder: Path) -> None:
+    await asyncio.to_thread((folder / "no-such-file").read_text)
+
+
+async def _refused() -> None:
+    raise ConnectionRefusedError("a relay, not the database")
+
+
+async def _late() -> None:
+    async with asyncio.timeout(0):
+        await asyncio.Event().wait()

@@ -123,7 +123,7 @@ class OutboxRelay:
                 await drain()
             await self._measure()
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("the outbox cannot be read", reason=redaction.safe_message(error))
+            log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
 
     async def _publish_step(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -92,7 +93,7 @@ class Postgres:
 
     async def close(self, timeout_s: float = 5) -> None:
         """Give back all connections; those still busy after `timeout_s` seconds are cut."""
-        self._forget_sentry()
+        self._forget_probe()
         if self._pool is None:
             return
         try:
@@ -107,38 +108,34 @@ class Postgres:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for a few statements. Raises `DatabaseUnavailable` when there is none in time."""
-        if self._pool is None:
+        if self._pool is None or self._missed:
             raise DatabaseUnavailable(
-                "The database cannot be reached yet; try again in a moment.", retry_after_s=2
-            )
-        if self._missed:
-            raise DatabaseUnavailable(
-                "The database cannot be reached now; try again in a moment.", retry_after_s=2
+                "The database cannot be reached; try again in a few seconds.", retry_after_s=2
             )
         try:
             connection = await self._acquire(self._pool)
         except AWAY as error:
             self._fail(error)
             raise DatabaseUnavailable(
-                "The database gives no connection now; try again in a moment.", retry_after_s=2
+                "No connection to the database was free in time; try again in a few seconds.", retry_after_s=2
             ) from error
         self._busy.add(connection)
         try:
             yield connection
         except AWAY as error:
-            if isinstance(error, ValueError):
-                # An argument that does not fit its column, in asyncpg's words: nobody is away.
+            # Asyncpg calls an argument that does not fit its column an InterfaceError, too.
+            if isinstance(error, ValueError) or (isinstance(error, OSError) and not _is_from_driver(error)):
                 raise
             self._fail(error)
             raise DatabaseUnavailable(
-                "The database went away; try again in a moment.", retry_after_s=2
+                "The database did not answer; try again in a few seconds.", retry_after_s=2
             ) from error
         except _UNWRITABLE as error:
             # From now on a ping is a write: an answer to a question says nothing here.
             self._must_write = True
             self._fail(error)
             raise DatabaseUnavailable(
-                "The database takes no writes now; try again in a moment.", retry_after_s=5
+                "The database accepts no writes; try again in a few seconds.", retry_after_s=5
             ) from error
         finally:
             self._busy.discard(connection)
@@ -167,11 +164,11 @@ class Postgres:
                     await self._write()
             except _UNWRITABLE as error:
                 # What can be read goes on. The next probe asks whichever server is the right one then.
-                self._forget_sentry()
+                self._forget_probe()
                 self._fail(error)
                 return False
             except (*AWAY, asyncpg.PostgresError) as error:
-                self._forget_sentry()
+                self._forget_probe()
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
                     self._miss(error)
                 # Else this process itself was late: that says nothing about the server.
@@ -229,7 +226,7 @@ class Postgres:
         while self._busy:
             _cut(self._busy.pop())
 
-    def _forget_sentry(self) -> None:
+    def _forget_probe(self) -> None:
         if self._probe is not None:
             self._probe.terminate()
             self._probe = None
@@ -269,6 +266,13 @@ class Postgres:
 
     def _fail(self, error: BaseException) -> None:
         self._reason = redaction.safe_message(error)
+
+
+def _is_from_driver(error: BaseException) -> bool:
+    # The block does more than ask the database: a file that is missing or a deadline of its own says nothing
+    # of the connection.
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame, _ in frames)
 
 
 async def _roll_back(transaction: Transaction, connection: Connection) -> None:

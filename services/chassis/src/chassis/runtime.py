@@ -56,7 +56,10 @@ class ServiceRuntime:
         self._on_database: list[Callable[[], Awaitable[None]]] = []
 
     def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Run `hook` when the database is there and migrated, before any message is consumed."""
+        """Run `hook` once the database is there and migrated, before any message is consumed.
+
+        A hook that finds no database is run again; those that have ended well before it are not.
+        """
         self._on_database.append(hook)
 
     def consume(
@@ -138,7 +141,7 @@ class ServiceRuntime:
         self.tasks.supervise("outbox relay", self.relay.run)
         self.tasks.supervise("outbox retries", self.relay.run_failed)
         self.tasks.supervise("inbox cleaning", self._clean_inbox)
-        self.tasks.supervise("parked messages", self._look_after_parked)
+        self.tasks.supervise("parked messages", self._maintain_parked)
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")
@@ -147,8 +150,9 @@ class ServiceRuntime:
         try:
             async with self.postgres.connection() as connection:
                 await migrations.migrate(connection, self._package)
-            for hook in self._on_database:
-                await hook()
+            while self._on_database:
+                await self._on_database[0]()
+                del self._on_database[0]
         except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
             self._starting = f"preparing the database: {redaction.safe_message(error)}"
             log.warning("waiting for the database", reason=redaction.safe_message(error))
@@ -161,22 +165,24 @@ class ServiceRuntime:
                 await self.relay.flush()
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
             # The rows are committed: the next start, or another replica, brings them to the broker.
-            log.warning("outbox not emptied", reason=redaction.safe_message(error))
+            log.warning("the outbox was not emptied", reason=redaction.safe_message(error))
 
     async def _clean_inbox(self) -> None:
         while True:
             try:
                 await inbox.clean(self.postgres)
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("inbox not cleaned", reason=redaction.safe_message(error))
+                log.warning("the inbox was not cleaned", reason=redaction.safe_message(error))
             await asyncio.sleep(_CLEAN_EVERY_S)
 
-    async def _look_after_parked(self) -> None:
+    async def _maintain_parked(self) -> None:
         while True:
             try:
                 await self.parked.measure_and_clean()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("parked messages not counted", reason=redaction.safe_message(error))
+                log.warning(
+                    "parked messages were not counted or cleaned", reason=redaction.safe_message(error)
+                )
             await asyncio.sleep(_LOOK_EVERY_S)
 
 

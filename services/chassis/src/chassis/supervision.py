@@ -88,7 +88,9 @@ async def failure_of(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncio.create_task(_caught(work))
+            # Under the name of its caller, where a dump of all tasks shows it.
+            caller = asyncio.current_task()
+            return await asyncio.create_task(_caught(work), name=caller.get_name() if caller else None)
     except TimeoutError as error:
         return error
     except asyncio.CancelledError as error:
