@@ -33,7 +33,7 @@ class Cache:
         self._away_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
-        """The value of `key`, or None when there is none or the cache is away."""
+        """Return the value of `key`, or None when there is none or the cache is away."""
         if self._is_away():
             return None
         full = self._key(key)

@@ -14,18 +14,18 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The deadline `seconds` from now."""
+        """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     @classmethod
     def from_epoch_ms(cls, epoch_ms: int) -> Deadline:
-        """The deadline that a message names in milliseconds since 1970."""
+        """Return the deadline that a message names in milliseconds since 1970."""
         return cls.after(epoch_ms / 1000 - time.time())
 
     def remaining_s(self) -> float:
-        """Seconds left, never below 0."""
+        """Return the seconds left, never below 0."""
         return max(0.0, self.at - time.monotonic())
 
     def epoch_ms(self) -> int:
-        """The same moment in milliseconds since 1970, for another process."""
+        """Return the same moment in milliseconds since 1970, for another process."""
         return int((time.time() + self.remaining_s()) * 1000)

@@ -42,7 +42,7 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
     def failure(self) -> Failure:
-        """The same error as an answer to a request over the broker."""
+        """Return the same error as an answer to a request over the broker."""
         return Failure(
             code=self.code,
             status=self.status,

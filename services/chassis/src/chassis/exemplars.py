@@ -10,12 +10,12 @@ from chassis.tracing import Trace
 
 
 def of_trace(trace: Trace | None) -> dict[str, str] | None:
-    """The label of work that belongs to `trace`."""
+    """Return the label of work that belongs to `trace`."""
     return None if trace is None or not trace.is_sampled else {"trace_id": trace.trace_id}
 
 
 def of_messages(*traceparents: str | None) -> dict[str, str] | None:
-    """The label of what was done for messages together: the first of them that can be looked at."""
+    """Return the label of work for several messages: the first trace among them that is sampled."""
     for traceparent in traceparents:
         if traceparent is not None and not traceparent.endswith("-00"):
             found = of_trace(tracing.read(traceparent))

@@ -22,7 +22,7 @@ class Health:
         self._stop_by = Deadline.after(0)
 
     def add(self, name: str, check: Check) -> None:
-        """Register a readiness check; it gives None when all is well, else the reason."""
+        """Register a readiness check, which returns None when all is well, else the reason."""
         self._checks[name] = check
 
     def add_vital(self, name: str, check: Check) -> None:
@@ -31,9 +31,9 @@ class Health:
         self._checks[name] = check
 
     def stop(self, grace_s: float) -> Deadline:
-        """Be not ready from now on; gives by when all that runs must have ended, the same at each call.
+        """Report not ready from now on; return the deadline of the stop, the same at each call.
 
-        Whoever has something to finish keeps to this one moment: the steps of a stop share its grace.
+        All steps of a stop share its grace period, and with it this deadline.
         """
         self.draining = True
         if not self._stopping.is_set():
@@ -42,16 +42,16 @@ class Health:
         return self._stop_by
 
     async def stopping(self) -> Deadline:
-        """Wait until somebody stops the service; gives by when all that runs must have ended."""
+        """Wait until the service is stopped; return the deadline of the stop."""
         await self._stopping.wait()
         return self._stop_by
 
     def failures(self) -> dict[str, str]:
-        """What a restart would mend, by check; no dependency can cause it."""
+        """Return what a restart would mend, by check; no dependency can cause it."""
         return _reasons(self._vital)
 
     def reasons(self) -> dict[str, str]:
-        """What keeps the service from being ready, by check."""
+        """Return what keeps the service from being ready, by check."""
         reasons = _reasons(self._checks)
         if self.draining:
             reasons["shutdown"] = "shutting down"

@@ -52,41 +52,29 @@ def create_service_app(
     """Return a service's internal application: ops routes, problem documents, and its `lifespan`."""
     app = FastAPI(title=title, lifespan=lambda _: lifespan(), openapi_url=None)
     add_ops_routes(app, health)
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_unexpected)
+    for kind in (ServiceError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _on_error)
     return app
 
 
-def _answer(error: ServiceError) -> Response:
-    return Response(orjson.dumps(problem(error)), error.status, headers=problem_headers(error))
-
-
-async def _on_service_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return _answer(error)
-
-
-async def _on_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _answer(
-        InvalidInput("The request does not fit its description.", errors=field_errors(error.errors()))
-    )
-
-
-async def _on_http_exception(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    found = ServiceError(str(error.detail))
-    document = {
-        **problem(found),
-        "type": "about:blank",
-        "status": error.status_code,
-        "title": str(error.detail),
-    }
-    return Response(orjson.dumps(document), error.status_code, headers={"content-type": PROBLEM})
-
-
-async def _on_unexpected(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, exc_info=error)
-    return _answer(ServiceError("The service failed; the log has the request id."))
+async def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        # A status of the framework's own, which no problem type describes.
+        detail = str(error.detail)
+        document = {
+            **problem(ServiceError(detail)),
+            "type": "about:blank",
+            "status": error.status_code,
+            "title": detail,
+        }
+        return Response(orjson.dumps(document), error.status_code, headers={"content-type": PROBLEM})
+    if isinstance(error, ServiceError):
+        answered = error
+    elif isinstance(error, RequestValidationError):
+        answered = InvalidInput(
+            "The request does not fit its description.", errors=field_errors(error.errors())
+        )
+    else:
+        log.error("request failed", path=request.url.path, exc_info=error)
+        answered = ServiceError("The service failed; the log has the request id.")
+    return Response(orjson.dumps(problem(answered)), answered.status, headers=problem_headers(answered))

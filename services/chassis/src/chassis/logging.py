@@ -23,7 +23,7 @@ _LONGEST_TEXT = 100_000
 
 
 class _Lines(structlog.PrintLogger):
-    """Writes lines; what reads them may have gone, and nobody could be told."""
+    """Writes lines, also when the reader of the stream has gone."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -49,13 +49,13 @@ class Verbosity:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger for a module; `name` is its dotted name."""
+    """Return a logger for a module; `name` is its dotted name."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name)
     return logger
 
 
 def about(**ids: object) -> AbstractContextManager[None]:
-    """Every line that is logged in the block carries `ids`."""
+    """Add `ids` to every line that is logged in the block."""
     return structlog.contextvars.bound_contextvars(**ids)
 
 
@@ -66,12 +66,11 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
     pretty = style == "pretty" or (style == "auto" and output.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        _add_trace,
+        _add_context(service),
         structlog.processors.ExceptionRenderer(_trace_back),
         _redact,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service),
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else _render_json
     structlog.configure(
@@ -103,20 +102,16 @@ def _log_end(kind: type[BaseException], error: BaseException, trace_back: Traceb
     get(__name__).critical("the process failed", exc_info=error)
 
 
-def _add_service(service: str) -> structlog.types.Processor:
+def _add_context(service: str) -> structlog.types.Processor:
     def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
+        trace = tracing.current()
+        if trace is not None:
+            event.setdefault("trace_id", trace.trace_id)
+            event.setdefault("request_id", trace.request_id)
         return event
 
     return add
-
-
-def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    trace = tracing.current()
-    if trace is not None:
-        event.setdefault("trace_id", trace.trace_id)
-        event.setdefault("request_id", trace.request_id)
-    return event
 
 
 def _trace_back(

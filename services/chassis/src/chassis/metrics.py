@@ -189,7 +189,7 @@ def describe_build(distribution: str) -> None:
 
 
 def expose(accept: str) -> tuple[bytes, str]:
-    """All metrics and their media type: OpenMetrics (with exemplars) for who accepts it, else plain text."""
+    """Return all metrics and their media type: OpenMetrics with exemplars where accepted, else plain text."""
     if "application/openmetrics-text" in accept:
         text: bytes = openmetrics.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]  # their stub
         return text, openmetrics.CONTENT_TYPE_LATEST

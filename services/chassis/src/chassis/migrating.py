@@ -11,11 +11,10 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import asyncpg
 
-from chassis import logging, migrations, redaction
+from chassis import logging, migrations, redaction, settings
 from chassis.postgres import AWAY
 
 log = logging.get(__name__)
@@ -25,46 +24,7 @@ _PAUSE_S = 1
 
 
 def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
-    """Migrate the database of the package that `arguments` name; gives the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
-    try:
-        dsn = _dsn(environ)
-    except (KeyError, OSError) as error:
-        parser.error(f"POSTGRES_DSN or POSTGRES_DSN_FILE: {error}")
-    try:
-        applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
-    except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
-        log.error("not migrated", package=options.package, reason=redaction.safe_message(error))
-        return 1
-    log.info("migrated", package=options.package, applied=applied)
-    return 0
-
-
-async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
-    """Bring the database at `dsn` up to date for `package`; gives the names of what was applied."""
-    connection = await _connect(dsn, wait_s)
-    try:
-        return await migrations.migrate(connection, package)
-    finally:
-        await connection.close()
-
-
-async def _connect(dsn: str, wait_s: float) -> asyncpg.Connection[asyncpg.Record]:
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
-        # A role or a database that is not there yet is being made.
-        except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("waiting for the database", reason=redaction.safe_message(error))
-            await asyncio.sleep(_PAUSE_S)
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Migrate the database of the package that `arguments` name; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m chassis.migrating",
         description="Applies the schema changes of a service.",
@@ -78,13 +38,40 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="wait so long for a database that is away (0)",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
+    try:
+        dsn = settings.read(environ, "POSTGRES_DSN")
+    except OSError as error:
+        parser.error(f"POSTGRES_DSN_FILE: {error}")
+    if dsn is None:
+        parser.error("POSTGRES_DSN or POSTGRES_DSN_FILE must be set")
+    try:
+        applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
+    except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
+        log.error("not migrated", package=options.package, reason=redaction.safe_message(error))
+        return 1
+    log.info("migrated", package=options.package, applied=applied)
+    return 0
 
 
-def _dsn(environ: Mapping[str, str]) -> str:
-    if environ.get("POSTGRES_DSN_FILE"):
-        return Path(environ["POSTGRES_DSN_FILE"]).read_text(encoding="utf-8").strip()
-    return environ["POSTGRES_DSN"]
+async def migrate(dsn: str, package: str, *, wait_s: float = 0) -> list[str]:
+    """Bring the database at `dsn` up to date for `package`; return the names of the migrations applied."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
+            break
+        # A role or a database that is not there yet is being made.
+        except (*AWAY, asyncpg.InvalidCatalogNameError, asyncpg.InvalidPasswordError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the database", reason=redaction.safe_message(error))
+            await asyncio.sleep(_PAUSE_S)
+    try:
+        return await migrations.migrate(connection, package)
+    finally:
+        await connection.close()
 
 
 if __name__ == "__main__":

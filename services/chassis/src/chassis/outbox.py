@@ -24,7 +24,7 @@ log = logging.get(__name__)
 _SQL = queries.load("chassis")
 # What has failed is published each alone: one that hangs holds up few others.
 _FAILED_STEP = 10
-_ALONE_TIMEOUT_S = 10
+_PUBLISH_TIMEOUT_S = 10
 # Tries, the first among others, of a message that the broker refuses or that cannot be encoded.
 _MOST_REFUSALS = 5
 # Tries of a message that no queue takes, half a minute apart: about an hour.
@@ -113,7 +113,22 @@ class OutboxRelay:
 
     async def flush(self) -> None:
         """Publish all that is due and has not failed yet; the last act before a shutdown."""
-        while await self._publish_step() == self._step:
+        is_more = True
+        while is_more:
+            async with self._postgres.transaction() as connection:
+                rows = await _take(connection, "take_fresh", self._step)
+                outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
+                failed = [
+                    row.id
+                    for row, error in zip(rows, outcomes, strict=True)
+                    # What could not even be tried, as there is no broker or it takes nothing, has not failed.
+                    if error is not None and type(error) not in (ConnectionBroken, BrokerUnavailable)
+                ]
+                await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
+                await connection.execute(_SQL["suspect"], _ids(rows, outcomes, ConnectionBroken))
+                await connection.execute(_SQL["postpone"], failed, 1)
+            # A step that only failed must not be followed by another at once.
+            is_more = len(rows) == self._step and None in outcomes
             # Under a load that never lets up this is the only place that sees how much waits.
             await self._measure()
 
@@ -126,67 +141,44 @@ class OutboxRelay:
             log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
 
-    async def _publish_step(self) -> int:
-        async with self._postgres.transaction() as connection:
-            rows = await _take(connection, "take_fresh", self._step)
-            outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
-            await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
-            await connection.execute(_SQL["suspect"], _ids(rows, outcomes, ConnectionBroken))
-            failed = [row.id for row, error in zip(rows, outcomes, strict=True) if _has_failed(error)]
-            await connection.execute(_SQL["postpone"], failed, 1)
-        # A step that only failed must not be followed by another at once.
-        return len(rows) if None in outcomes else 0
-
-    async def _publish(self, message: Outgoing) -> Exception | None:
+    async def _publish(self, message: Outgoing, *, alone: bool = False) -> Exception | None:
         started_ns = time.time_ns()
-        try:
-            await self._publisher.publish(message)
-        except Exception as error:  # whatever it is, the neighbours of the message go on
-            with message.message_context():
+        publish = self._publisher.publish_alone if alone else self._publisher.publish
+        with message.message_context():
+            try:
+                async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                    await publish(message)
+            except Exception as error:  # whatever it is, the neighbours of the message go on
                 reason = redaction.safe_message(error)
                 log.warning("message stays in the outbox", type=message.message_type, reason=reason)
-            return error
-        _record_publish(message, started_ns)
-        if logging.Verbosity.is_debug:
-            with message.message_context():
+                return error
+            if logging.Verbosity.is_debug:
                 log.debug("message published", type=message.message_type)
+        _record_publish(message, started_ns)
         return None
 
     async def _drain_failed(self) -> None:
-        while await self._failed_step() == _FAILED_STEP:
-            pass
-
-    async def _failed_step(self) -> int:
-        async with self._postgres.transaction() as connection:
-            rows = await _take(connection, "take_failed", _FAILED_STEP)
-            outcomes = await asyncio.gather(*(self._publish_alone(row.message) for row in rows))
-            await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
-            for row, error in zip(rows, outcomes, strict=True):
-                if error is not None:
+        is_more = True
+        while is_more:
+            async with self._postgres.transaction() as connection:
+                rows = await _take(connection, "take_failed", _FAILED_STEP)
+                outcomes = await asyncio.gather(*(self._publish(row.message, alone=True) for row in rows))
+                await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
+                failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error]
+                for row, error in failed:
                     await self._postpone_or_park(connection, row, error)
-        return len(rows)
-
-    async def _publish_alone(self, message: Outgoing) -> Exception | None:
-        started_ns = time.time_ns()
-        try:
-            async with asyncio.timeout(_ALONE_TIMEOUT_S):
-                await self._publisher.publish_alone(message)
-        except Exception as error:
-            return error
-        _record_publish(message, started_ns)
-        return None
+            is_more = len(rows) == _FAILED_STEP
 
     async def _postpone_or_park(self, connection: Connection, row: _Row, error: Exception) -> None:
-        reason = redaction.safe_message(error)
         most = _most_attempts(error)
+        if most is None or row.attempts + 1 < most:
+            # Whose fault it cannot be is not counted.
+            await connection.execute(_SQL["postpone"], [row.id], int(most is not None))
+            return
+        reason = redaction.safe_message(error)
+        await self._park(connection, row.id, reason)
         with row.message.message_context():
-            if most is not None and row.attempts + 1 >= most:
-                await self._park(connection, row.id, reason)
-                log.error("message parked", type=row.message.message_type, reason=reason)
-                return
-            log.warning("message stays in the outbox", type=row.message.message_type, reason=reason)
-        # Whose fault it cannot be is not counted.
-        await connection.execute(_SQL["postpone"], [row.id], int(most is not None))
+            log.error("message parked", type=row.message.message_type, reason=reason)
 
     async def _measure(self) -> None:
         if time.monotonic() - self._measured_at < 1:
@@ -220,11 +212,6 @@ async def _take(connection: Connection, statement: str, most: int) -> list[_Row]
 
 def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[object]) -> list[int]:
     return [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, kind)]
-
-
-def _has_failed(error: Exception | None) -> bool:
-    # What could not even be tried, for there is no broker or it takes nothing, has not failed.
-    return error is not None and type(error) not in (ConnectionBroken, BrokerUnavailable)
 
 
 def _most_attempts(error: Exception) -> int | None:

@@ -77,7 +77,18 @@ class Postgres:
         """Connect; a server that is away is waited for, as long as it takes."""
         for attempt in range(1_000_000_000):
             try:
-                self._pool = await self._create_pool()
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._size,
+                    timeout=5,
+                    command_timeout=self._statement_timeout_s,
+                    max_inactive_connection_lifetime=300,
+                    server_settings={
+                        "statement_timeout": str(int(self._statement_timeout_s * 1000)),
+                        **_FOR_LOST_CLIENTS,
+                    },
+                )
             except (
                 *AWAY,
                 asyncpg.InvalidAuthorizationSpecificationError,
@@ -102,12 +113,12 @@ class Postgres:
             self._pool.terminate()
 
     def check(self) -> str | None:
-        """The readiness check: why the database cannot be used now."""
+        """Return why the database cannot be used now, for readiness."""
         return self._reason
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for a few statements. Raises `DatabaseUnavailable` when there is none in time."""
+        """Lend a connection for a few statements. Raise `DatabaseUnavailable` when there is none in time."""
         if self._pool is None or self._missed:
             raise DatabaseUnavailable(
                 "The database cannot be reached; try again in a few seconds.", retry_after_s=2
@@ -143,7 +154,7 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction that commits when the block ends well."""
+        """Lend a connection inside a transaction that commits when the block ends well."""
         async with self.connection() as connection:
             transaction = connection.transaction()
             await transaction.start()
@@ -155,13 +166,16 @@ class Postgres:
             await transaction.commit()
 
     async def ping(self) -> bool:
-        """Whether the database answers now; also what clears the readiness reason after an outage."""
+        """Return whether the database answers now; an answer clears the readiness reason of an outage."""
         async with self._asking:
             asked_at = time.monotonic()
+            if self._probe is not None and self._probe.is_closed():
+                self._forget_probe()
             try:
                 async with asyncio.timeout(_PING_TIMEOUT_S):
-                    await self._ask()
-                    await self._write()
+                    self._probe = self._probe or await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
+                    await self._probe.execute("SELECT 1")
+                    await self._write(self._probe)
             except _UNWRITABLE as error:
                 # What can be read goes on. The next probe asks whichever server is the right one then.
                 self._forget_probe()
@@ -170,11 +184,18 @@ class Postgres:
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._forget_probe()
                 if time.monotonic() - asked_at < _PING_TIMEOUT_S + _LATE_S:
-                    self._miss(error)
+                    self._fail(error)
+                    self._missed += 1
                 # Else this process itself was late: that says nothing about the server.
+                if self._missed > 1:
+                    self._cut_busy()
                 return not self._missed
             if self._missed:
-                await self._return()
+                # It answers again, on a new connection: those from before may be dead without a word.
+                self._missed = 0
+                self._cut_busy()
+                if self._pool is not None:
+                    await self._pool.expire_connections()
             self._reason = None
             return True
 
@@ -188,37 +209,18 @@ class Postgres:
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
             await asyncio.sleep(1)
 
-    async def _ask(self) -> None:
-        if self._probe is None or self._probe.is_closed():
-            self._probe = await asyncpg.connect(self._dsn, timeout=_PING_TIMEOUT_S)
-        await self._probe.execute("SELECT 1")
-
-    async def _write(self) -> None:
+    async def _write(self, probe: asyncpg.Connection[asyncpg.Record]) -> None:
         if not self._must_write:
             return
-        assert self._probe is not None
-        transaction = self._probe.transaction()
+        transaction = probe.transaction()
         await transaction.start()
-        # A database without an outbox is nobody's whose writes could be waited for.
+        # A database without an outbox belongs to no service whose writes could be waited for.
         with contextlib.suppress(asyncpg.UndefinedTableError):
-            await self._probe.execute(queries.load("chassis")["probe_write"], os.urandom(_PROBE_BYTES))
+            await probe.execute(queries.load("chassis")["probe_write"], os.urandom(_PROBE_BYTES))
         await transaction.rollback()
         self._must_write = False
         if self._pool is not None:
             # The others may be connected to a server that takes no writes any more.
-            await self._pool.expire_connections()
-
-    def _miss(self, error: BaseException) -> None:
-        self._fail(error)
-        self._missed += 1
-        if self._missed > 1:
-            self._cut_busy()
-
-    async def _return(self) -> None:
-        """The server answers again, on a new connection: those from before may be dead without a word."""
-        self._missed = 0
-        self._cut_busy()
-        if self._pool is not None:
             await self._pool.expire_connections()
 
     def _cut_busy(self) -> None:
@@ -250,20 +252,6 @@ class Postgres:
             # The pool has cut what it could not reset: the caller's own outcome stands all the same.
             self._fail(error)
 
-    async def _create_pool(self) -> asyncpg.Pool[asyncpg.Record]:
-        return await asyncpg.create_pool(
-            self._dsn,
-            min_size=1,
-            max_size=self._size,
-            timeout=5,
-            command_timeout=self._statement_timeout_s,
-            max_inactive_connection_lifetime=300,
-            server_settings={
-                "statement_timeout": str(int(self._statement_timeout_s * 1000)),
-                **_FOR_LOST_CLIENTS,
-            },
-        )
-
     def _fail(self, error: BaseException) -> None:
         self._reason = redaction.safe_message(error)
 
@@ -276,7 +264,7 @@ def _is_from_driver(error: BaseException) -> bool:
 
 
 async def _roll_back(transaction: Transaction, connection: Connection) -> None:
-    """Roll back, or cut the connection, which comes to the same: who failed must not wait for it."""
+    """Roll back, or cut the connection, which comes to the same and takes no time."""
     try:
         async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
             await transaction.rollback()

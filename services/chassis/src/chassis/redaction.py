@@ -52,7 +52,9 @@ class Known:
 def remember(secrets: Iterable[str]) -> None:
     """Take `secrets` out of all texts from now on, in the forms in which they go over wires."""
     found = {secret for secret in secrets if len(secret) >= _SHORTEST}
-    Known.values |= {form for secret in found for form in _forms(secret)}
+    for secret in found:
+        encoded = base64.b64encode(secret.encode()).decode()
+        Known.values |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), encoded}
     longest_first = sorted(Known.values, key=len, reverse=True)
     Known.pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
@@ -153,11 +155,6 @@ def _redacted(found: Any) -> object:
 
 def _redacted_as(name: str, found: object) -> object:
     return REDACTED if found is not None and _is_secret(name) else _redacted(found)
-
-
-def _forms(secret: str) -> set[str]:
-    encoded = base64.b64encode(secret.encode()).decode()
-    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), encoded}
 
 
 def _without_value(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Self
 
 import asyncpg
@@ -140,8 +141,10 @@ class ServiceRuntime:
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
         self.tasks.supervise("outbox retries", self.relay.run_failed)
-        self.tasks.supervise("inbox cleaning", self._clean_inbox)
-        self.tasks.supervise("parked messages", self._maintain_parked)
+        clean_inbox = partial(inbox.clean, self.postgres)
+        self.tasks.supervise("inbox cleaning", partial(self._repeat, clean_inbox, _CLEAN_EVERY_S))
+        maintain_parked = self.parked.measure_and_clean
+        self.tasks.supervise("parked messages", partial(self._repeat, maintain_parked, _LOOK_EVERY_S))
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")
@@ -167,23 +170,15 @@ class ServiceRuntime:
             # The rows are committed: the next start, or another replica, brings them to the broker.
             log.warning("the outbox was not emptied", reason=redaction.safe_message(error))
 
-    async def _clean_inbox(self) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
         while True:
             try:
-                await inbox.clean(self.postgres)
+                await work()
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning("the inbox was not cleaned", reason=redaction.safe_message(error))
-            await asyncio.sleep(_CLEAN_EVERY_S)
-
-    async def _maintain_parked(self) -> None:
-        while True:
-            try:
-                await self.parked.measure_and_clean()
-            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-                log.warning(
-                    "parked messages were not counted or cleaned", reason=redaction.safe_message(error)
-                )
-            await asyncio.sleep(_LOOK_EVERY_S)
+                task = asyncio.current_task()
+                name = task.get_name() if task else ""
+                log.warning("task waits for the database", task=name, reason=redaction.safe_message(error))
+            await asyncio.sleep(every_s)
 
 
 def _at_most(seconds: float, deadline: Deadline) -> float:

@@ -105,7 +105,7 @@ class Settings(BaseModel):
 
 
 def require_address(value: SecretStr, *schemes: str) -> SecretStr:
-    """`value` if it is an address that every library reads alike; else an error that does not repeat it.
+    """Return `value` if it is an address that every library reads alike; else raise, without repeating it.
 
     A password with a `/` or `#` of its own ends the address early: what is left of it would be taken for a
     port, and be shown as a wrong one.
@@ -123,8 +123,16 @@ def require_address(value: SecretStr, *schemes: str) -> SecretStr:
 
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:
-    """The environment variable that a field is read from."""
+    """Return the environment variable that a field is read from."""
     return field.alias or f"{model.prefix}{name}".upper()
+
+
+def read(environ: Mapping[str, str], key: str) -> str | None:
+    """Return the value of the variable `key`, or what the file holds that `<key>_FILE` names."""
+    if environ.get(f"{key}_FILE"):
+        # An empty file is a secret that nobody has filled in.
+        return Path(environ[f"{key}_FILE"]).read_text(encoding="utf-8").strip() or None
+    return environ.get(key)
 
 
 def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
@@ -135,7 +143,7 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
     for name, field in model.model_fields.items():
         key = variable(model, name, field)
         try:
-            value = _read(environ, key)
+            value = read(environ, key)
         except OSError as error:
             problems.append(f"{key}_FILE: {error.strerror}: {environ[key + '_FILE']}")
             continue
@@ -151,7 +159,7 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
 
 
 def load_or_exit(model: type[S]) -> S:
-    """`load` for a process of its own: a broken setting ends it with its message and exit code 2.
+    """Load the settings of a process; a wrong one ends it with a message and exit code 2.
 
     From now on the process never says its secrets.
     """
@@ -165,7 +173,7 @@ def load_or_exit(model: type[S]) -> S:
 
 
 def secrets(settings: Settings) -> set[str]:
-    """The secrets in `settings`, and the passwords in their addresses."""
+    """Return the secrets in `settings`, and the passwords in their addresses."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
     found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
     return found | {part for text in found if "://" in text for part in _logins(text)}
@@ -176,13 +184,6 @@ def _logins(address: str) -> set[str]:
     parts = urlsplit(address)
     name, password = unquote(parts.username or ""), parts.password or ""
     return {password, unquote(password), f"{name}:{unquote(password)}"} if password else set()
-
-
-def _read(environ: Mapping[str, str], key: str) -> str | None:
-    if environ.get(f"{key}_FILE"):
-        # An empty file is a secret that nobody has filled in.
-        return Path(environ[f"{key}_FILE"]).read_text(encoding="utf-8").strip() or None
-    return environ.get(key)
 
 
 def _explain(model: type[Settings], problem: Any) -> str:

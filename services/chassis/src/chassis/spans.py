@@ -37,7 +37,7 @@ _EXPORT_TIMEOUT_S = 5
 _QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
 
 
-class Recorder:
+class SpanRecorder:
     """The process's recorder of spans; without one nothing is recorded."""
 
     tracer: otel.Tracer | None = None
@@ -104,15 +104,15 @@ def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
     )
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    Recorder.provider = provider
-    Recorder.tracer = provider.get_tracer("tickwire")
+    SpanRecorder.provider = provider
+    SpanRecorder.tracer = provider.get_tracer("tickwire")
     Sampling.ratio = ratio
     AsyncPGInstrumentor().instrument(tracer_provider=_QuietProvider(provider))  # type: ignore[no-untyped-call]  # theirs
 
 
 def close() -> None:
     """Send what is recorded and stop; waits 5 seconds at most. Blocks: call it off the loop."""
-    provider, Recorder.provider, Recorder.tracer = Recorder.provider, None, None
+    provider, SpanRecorder.provider, SpanRecorder.tracer = SpanRecorder.provider, None, None
     Sampling.ratio = 0.0
     if provider is not None:
         provider.force_flush(_EXPORT_TIMEOUT_S * 1000)
@@ -123,33 +123,28 @@ def close() -> None:
 def span(name: str, kind: Kind, attributes: Attributes | None = None) -> Iterator[Span | None]:
     """Record the block as a child of the current trace; what happens inside belongs to it."""
     trace = current_trace.get()
-    if Recorder.tracer is None or trace is None or not trace.is_sampled:
+    if SpanRecorder.tracer is None or trace is None or not trace.is_sampled:
         yield None
         return
-    recorded = Recorder.tracer.start_span(name, _parent(trace), _KINDS[kind], dict(attributes or {}))
+    recorded = SpanRecorder.tracer.start_span(name, _parent(trace), _KINDS[kind], dict(attributes or {}))
     inner = replace(trace, span_id=format(recorded.get_span_context().span_id, "016x"), is_span=True)
     outer = current_trace.set(inner)
     try:
-        with otel.use_span(recorded, end_on_exit=True, **_QUIET), _failing(recorded):
-            yield recorded
+        with otel.use_span(recorded, end_on_exit=True, **_QUIET):
+            try:
+                yield recorded
+            except Exception as error:
+                recorded.set_status(otel.StatusCode.ERROR, redaction.safe_message(error))
+                raise
     finally:
         current_trace.reset(outer)
 
 
 @contextlib.contextmanager
-def _failing(recorded: Span) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        recorded.set_status(otel.StatusCode.ERROR, redaction.safe_message(error))
-        raise
-
-
-@contextlib.contextmanager
 def following() -> Iterator[None]:
-    """What the block does belongs to the current trace, without a span of its own around it."""
+    """Attach the block to the current trace, without a span of its own around it."""
     trace = current_trace.get()
-    if Recorder.tracer is None or trace is None or not trace.is_sampled:
+    if SpanRecorder.tracer is None or trace is None or not trace.is_sampled:
         yield
         return
     attached = otel_context.attach(_parent(trace))
@@ -174,13 +169,13 @@ def record(
 
     Times are nanoseconds since 1970. For work that was done for several traces at once.
     """
-    if Recorder.tracer is None or traceparent is None:
+    if SpanRecorder.tracer is None or traceparent is None:
         return
     trace = tracing.read(traceparent)
     if trace is None or not trace.is_sampled or trace.parent_id is None:
         return
     parent = _remote(trace.trace_id, trace.parent_id)
-    recorded = Recorder.tracer.start_span(
+    recorded = SpanRecorder.tracer.start_span(
         name,
         otel.set_span_in_context(NonRecordingSpan(parent), Context()),
         _KINDS[kind],

@@ -39,7 +39,7 @@ class Tasks:
         self.start(name, keep_going(name, loop))
 
     def check(self) -> str | None:
-        """The liveness check: which task has died, and why."""
+        """Return which task has died, and why, for liveness."""
         return "; ".join(f"{name} died: {why}" for name, why in self._died.items()) or None
 
     async def close(self) -> None:
@@ -52,7 +52,7 @@ class Tasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._closing:
             return
-        # Cancelled by nobody of us is dead too, and would be so without a word.
+        # A task that was cancelled by a library is dead too, and would be so without a sign.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             return

@@ -32,18 +32,18 @@ class Trace:
 
     @property
     def traceparent(self) -> str:
-        """The header that names this hop."""
+        """Return the header that names this hop."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     @property
     def handed_on(self) -> str:
-        """The header that the next hop gets: of the last recorded span, for a parent must be there to see."""
+        """Return the header for the next hop: of the last recorded span, as a parent must be there to see."""
         recorded = self.span_id if self.is_span or self.parent_id is None else self.parent_id
         return f"00-{self.trace_id}-{recorded}-{self.flags}"
 
     @property
     def is_sampled(self) -> bool:
-        """Whether spans of this trace are recorded, where recording is on."""
+        """Return whether spans of this trace are recorded, where recording is on."""
         return bool(int(self.flags, 16) & 1)
 
 
@@ -61,14 +61,16 @@ def begin(traceparent: str | None = None, request_id: str | None = None) -> Trac
     trace = read(traceparent, request_id) if traceparent else None
     if trace is None:
         trace_id = f"{getrandbits(128) or 1:032x}"
-        trace = Trace(trace_id, _new_span_id(), _sampling_flags(), _proper(request_id) or trace_id)
+        is_sampled = Sampling.ratio > 0 and random() < Sampling.ratio  # noqa: S311 - not a secret
+        flags = SAMPLED if is_sampled else _NOT_SAMPLED
+        trace = Trace(trace_id, _new_span_id(), flags, _proper(request_id) or trace_id)
     current_trace.set(trace)
     return trace
 
 
 @contextmanager
 def during(traceparent: str | None = None, request_id: str | None = None) -> Iterator[Trace]:
-    """`begin` for the length of the block; afterwards the trace is what it was before."""
+    """Begin or continue a trace for the length of the block; restore the one before afterwards."""
     before = current_trace.get()
     try:
         yield begin(traceparent, request_id)
@@ -78,7 +80,7 @@ def during(traceparent: str | None = None, request_id: str | None = None) -> Ite
 
 @contextmanager
 def none() -> Iterator[None]:
-    """The block belongs to no trace: it works for several at once."""
+    """Run the block in no trace: it works for several at once."""
     before = current_trace.get()
     current_trace.set(None)
     try:
@@ -88,7 +90,7 @@ def none() -> Iterator[None]:
 
 
 def read(traceparent: str, request_id: str | None = None) -> Trace | None:
-    """The next hop of the trace that `traceparent` names, or None when it is malformed."""
+    """Return the next hop of the trace that `traceparent` names, or None when it is malformed."""
     match = _TRACEPARENT.match(traceparent)
     if match is None:
         return None
@@ -96,7 +98,7 @@ def read(traceparent: str, request_id: str | None = None) -> Trace | None:
 
 
 def current() -> Trace | None:
-    """The trace of the work at hand, if it has one."""
+    """Return the trace of the current work, if it has one."""
     return current_trace.get()
 
 
@@ -107,8 +109,3 @@ def _new_span_id() -> str:
 
 def _proper(request_id: str | None) -> str | None:
     return request_id if request_id is not None and _REQUEST_ID.match(request_id) else None
-
-
-def _sampling_flags() -> str:
-    is_sampled = Sampling.ratio > 0 and random() < Sampling.ratio  # noqa: S311 - not a secret
-    return SAMPLED if is_sampled else _NOT_SAMPLED

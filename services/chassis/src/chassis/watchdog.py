@@ -45,11 +45,9 @@ class Watchdog:
             self.stalled_for_s = max(0.0, time.monotonic() - self._last_beat - _BEAT_S)
             is_stalled = self.stalled_for_s > self._stall_s
             if is_stalled and not reported:
-                self._report()
+                metrics.LOOP_STALLS.inc()
+                frame = sys._current_frames().get(self._loop_thread)
+                stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
+                stalled_for_s = round(self.stalled_for_s, 2)
+                log.error("the event loop stands still", stalled_for_s=stalled_for_s, stack=stack)
             reported = is_stalled
-
-    def _report(self) -> None:
-        metrics.LOOP_STALLS.inc()
-        frame = sys._current_frames().get(self._loop_thread)
-        stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
-        log.error("the event loop stands still", stalled_for_s=round(self.stalled_for_s, 2), stack=stack)

@@ -63,18 +63,18 @@ class RpcServer:
         self._reason = None
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Forget the connection, which is gone."""
         self._channel = self._tag = None
         self._reason = "lost the connection"
 
     def check(self) -> str | None:
-        """The readiness check: why no request is answered."""
+        """Return why no request is answered, for readiness."""
         return self._reason
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more requests and answer those in hand; at the deadline with the advice to ask again.
+        """Take no more requests and answer the running ones; at the deadline with the advice to ask again.
 
-        The broker knows of none of them any more: whom nobody answers waits for his own deadline.
+        The broker has forgotten these requests: a caller without an answer would wait for its own deadline.
         """
         self._stopping, self._reason = True, "stopping"
         tag, self._tag = self._tag, None
@@ -143,23 +143,19 @@ class RpcServer:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
             raise InvalidInput(f"{message_type}: {redaction.safe_message(error)}"[:500]) from error
-        deadline = _deadline(headers)
+        at = headers.get(names.DEADLINE)
+        deadline = Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)
         try:
             async with asyncio.timeout(deadline.remaining_s()) as running:
-                return await self._while_running(running, answer(request, deadline))
+                self._running.add(running)
+                try:
+                    return await answer(request, deadline)
+                finally:
+                    self._running.discard(running)
         except TimeoutError as error:
             if self._stopping and deadline.remaining_s():
                 raise Unavailable("The service is stopping; ask again.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
-
-    async def _while_running(
-        self, running: asyncio.Timeout, answer: Awaitable[BaseModel | bytes]
-    ) -> BaseModel | bytes:
-        self._running.add(running)
-        try:
-            return await answer
-        finally:
-            self._running.discard(running)
 
     async def _reply(self, queue: str, correlation_id: str | None, status: str, body: bytes) -> None:
         reply = Outgoing(
@@ -177,8 +173,3 @@ class RpcServer:
         except Unavailable as error:
             # The caller has been told by its own connection, or will reach its deadline.
             log.debug("reply not sent", reason=error.detail)
-
-
-def _deadline(headers: Mapping[str, Any]) -> Deadline:
-    at = headers.get(names.DEADLINE)
-    return Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)

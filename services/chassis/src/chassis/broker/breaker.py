@@ -16,11 +16,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls fail fast at the moment."""
+        """Return whether calls fail fast now."""
         return self._failures >= self._threshold
 
     def allows(self) -> bool:
-        """Whether a call may be made now; an open breaker lets one probe through a pause."""
+        """Return whether a call may be made now; an open breaker allows one probe each pause."""
         if not self.is_open:
             return True
         now = time.monotonic()
@@ -30,11 +30,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """Note a call that was answered."""
         self._failures = 0
 
     def failed(self) -> None:
-        """A call was not answered in time."""
+        """Note a call that was not answered in time."""
         self._failures += 1
         if self._failures == self._threshold:
             self._probe_at = time.monotonic() + self._pause_s

@@ -33,7 +33,7 @@ class Coalescer(Generic[V]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def get(self, key: str, timeout_s: float) -> V:
-        """The value of `key`; raises what `fetch` says of it, or `DeadlineExceeded`."""
+        """Return the value of `key`. Raise the error that `fetch` has for it, or `DeadlineExceeded`."""
         future = self._in_flight.get(key)
         if future is None:
             future = self._enqueue(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +16,9 @@ from aiormq.channel import Channel
 
 from chassis import exemplars, inbox, logging, metrics, redaction, spans, tracing
 from chassis.broker import parking, retries
+from chassis.broker.activity import Activity
 from chassis.broker.envelope import Delivery
 from chassis.broker.incoming import Incoming, Undecodable
-from chassis.broker.progress import Progress
 from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
 from chassis.broker.settling import Settler
 from chassis.deadlines import Deadline
@@ -93,7 +93,7 @@ class Consumer:
         self._arrived: asyncio.Queue[Incoming] = asyncio.Queue()
         self._channel: Channel | None = None
         self._tag: str | None = None
-        self._progress = Progress()
+        self._activity = Activity()
         self._stopping = asyncio.Event()
         self._missed_counts = 0
         self._reason: str | None = "not consuming yet"
@@ -117,20 +117,20 @@ class Consumer:
         self._reason = None
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Forget the connection, which is gone."""
         self._channel = None
         self._settler.lost()
         self._reason = "consumer lost its connection"
 
     def check(self) -> str | None:
-        """The readiness check: why nothing is consumed, although the connection may be up."""
+        """Return why nothing is consumed, for readiness; the connection may be up all the same."""
         channel = self._channel
         if self._reason is None and channel is not None and self._tag not in channel.consumers:
             return "the broker has no consumer of ours on this queue"
         return self._reason
 
     def on_consumer_count(self, consumers: int) -> None:
-        """What the broker counts on the queue. None, twice, although we consume: ours has died there."""
+        """Connect again when the broker counts no consumer, twice, although this one should be there."""
         if consumers or self._channel is None or self._stopping.is_set():
             self._missed_counts = 0
             return
@@ -141,8 +141,8 @@ class Consumer:
             self._link.interrupt()
 
     def stuck(self) -> str | None:
-        """The liveness check: a worker has had the same in hand for twice the longest handling."""
-        still_s = self._progress.longest_s()
+        """Return which worker hangs, for liveness: one that has been busy for twice the longest handling."""
+        still_s = self._activity.longest_s()
         return (
             f"a worker has not come further for {still_s:.0f} s" if still_s > 2 * self._deadline_s else None
         )
@@ -164,12 +164,10 @@ class Consumer:
         tag, self._tag = self._tag, None
         await cancel_consumer(self._channel, tag)
         self._settler.stop()
-        while not self._is_idle and deadline.remaining_s():
+        while deadline.remaining_s():
+            if self._arrived.empty() and self._activity.is_idle and self._settler.is_idle:
+                return
             await asyncio.sleep(0.02)
-
-    @property
-    def _is_idle(self) -> bool:
-        return self._arrived.empty() and self._progress.is_idle and self._settler.is_idle
 
     async def _take(self, message: DeliveredMessage) -> None:
         incoming = Incoming.of(message)
@@ -182,18 +180,13 @@ class Consumer:
 
     async def _work(self) -> None:
         while True:
-            first = await self._arrived.get()
-            with self._progress.busy():
-                await self._settle_group(self._collect(first))
-
-    def _collect(self, first: Incoming) -> list[Incoming]:
-        """What has arrived with `first` and may be handled with it: the same type, up to the group's size."""
-        found = self._handlers.get(first.message_type)
-        size = found[1].group if found else 1
-        group = [first]
-        while len(group) < size and not self._arrived.empty():
-            group.append(self._arrived.get_nowait())
-        return group
+            group = [await self._arrived.get()]
+            found = self._handlers.get(group[0].message_type)
+            # Handled with it: what has arrived meanwhile, up to the group's size.
+            while found and len(group) < found[1].group and not self._arrived.empty():
+                group.append(self._arrived.get_nowait())
+            with self._activity.busy():
+                await self._settle_group(group)
 
     async def _settle_group(self, group: list[Incoming]) -> None:
         decoded: dict[str, list[Incoming]] = {}
@@ -202,21 +195,19 @@ class Consumer:
             try:
                 fit = incoming.fit(found[0] if found else None)
             except Undecodable as error:
-                await self._refuse(incoming, error)
+                with incoming.message_context():
+                    log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
+                    self._record(incoming, time.time_ns(), error)
+                    await self._park(incoming, "undecodable", error.detail)
             else:
                 decoded.setdefault(fit.message_type, []).append(fit)
         for message_type, messages in decoded.items():
             await self._handle(self._handlers[message_type][1], messages)
 
-    async def _refuse(self, incoming: Incoming, error: Undecodable) -> None:
-        with incoming.message_context():
-            log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
-            self._record(incoming, time.time_ns(), error)
-            await self._park(incoming, "undecodable", error.detail)
-
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
-        with _in_hand(group), spans.following():
+        context = group[0].message_context() if len(group) == 1 else _several(len(group))
+        with context, spans.following():
             error = await self._try(handler, group)
         if error is None:
             elapsed_s = time.perf_counter() - started
@@ -277,11 +268,11 @@ class Consumer:
         while True:
             # In a task of its own: a handler that cancels itself, or the like, ends alone.
             error = await failure_of(partial(self._call, handler, deliveries), timeout_s=self._deadline_s)
-            self._progress.made()
+            self._activity.made()
             if not isinstance(error, DatabaseUnavailable):
                 return error
             doubts = 0 if await self._wait_for_database(error) else doubts + 1
-            self._progress.made()
+            self._activity.made()
             if doubts == _MOST_DOUBTS or self._stopping.is_set():
                 return error
             await asyncio.sleep(doubts * _DOUBT_PAUSE_S)
@@ -302,14 +293,14 @@ class Consumer:
         handler.committed()
 
     async def _wait_for_database(self, error: DatabaseUnavailable) -> bool:
-        """Wait until the database answers; whether it was away."""
+        """Wait until the database answers; return whether it was away."""
         log.warning("consumer paused", queue=self.queue, reason=error.detail)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(1)
         was_away = False
         while not self._stopping.is_set() and not await self._postgres.ping():
             was_away = True
             # Waiting for the database is not being stuck.
-            self._progress.made()
+            self._activity.made()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _PING_EVERY_S)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
@@ -320,7 +311,7 @@ class Consumer:
             error, asyncpg.DataError
         )
         rung = None if permanent else retries.rung_after(incoming.attempt, self._rungs)
-        told = redaction.safe_message(error)[:_ERROR_LENGTH]
+        message = redaction.safe_message(error)[:_ERROR_LENGTH]
         log.warning(
             "message failed",
             queue=self.queue,
@@ -328,11 +319,11 @@ class Consumer:
             attempt=incoming.attempt,
             next=rung.queue if rung else "parked",
             exc_info=None if isinstance(error, ServiceError) else error,
-            error=told,
+            error=message,
         )
         if rung is None:
             reason = "permanent" if permanent else "attempts-exhausted"
-            await self._park(incoming, reason, told)
+            await self._park(incoming, reason, message)
             return
         copy = retries.copy_for(
             rung,
@@ -342,7 +333,7 @@ class Consumer:
             message_id=incoming.message_id,
             headers=incoming.headers,
             attempt=incoming.attempt,
-            error=told,
+            error=message,
         )
         await self._settler.move(incoming, copy, "retry")
 
@@ -360,12 +351,8 @@ class Consumer:
         await self._settler.move(incoming, copy, "park")
 
 
-def _in_hand(group: Sequence[Incoming]) -> AbstractContextManager[None]:
-    """What happens in the block belongs to the message; of several, to none of them more than to another."""
-    return group[0].message_context() if len(group) == 1 else _several(len(group))
-
-
 @contextmanager
 def _several(count: int) -> Iterator[None]:
+    # What is done for several messages belongs to none of them more than to another.
     with tracing.none(), logging.about(messages=count):
         yield

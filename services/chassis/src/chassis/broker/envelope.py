@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Message)
 
 
 def new_id() -> UUID:
-    """A UUIDv7: the id of a message, a row and what a client polls."""
+    """Return a UUIDv7: the id of a message, of its row, and the one that a client polls."""
     return uuid7()
 
 
@@ -42,11 +42,11 @@ class Outgoing:
     expiration_ms: int | None = None
 
     def message_context(self) -> AbstractContextManager[None]:
-        """What is logged in the block is about this message, and carries its ids."""
+        """Run the block in the trace of this message, and log under its ids."""
         return message_context(self.message_id, self.headers)
 
     def properties(self) -> Basic.Properties:
-        """The AMQP properties of this message."""
+        """Return the AMQP properties of this message."""
         return Basic.Properties(
             content_type="application/json",
             headers=dict(self.headers),
@@ -71,17 +71,17 @@ class Delivery(Generic[M]):
 
 
 def command(message: Command, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:
-    """A command on its way to the queue of its owner."""
+    """Return a command for the queue of its owner."""
     return _durable(message, topology.COMMANDS, message.queue, message_id, tenant)
 
 
 def event(message: Event, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:
-    """An event for every service that bound its routing key."""
+    """Return an event for every service that bound its routing key."""
     return _durable(message, topology.EVENTS, message.routing_key, message_id, tenant)
 
 
 def live(message: Message, routing_key: str) -> Outgoing:
-    """A transient message for screens; nobody minds if it is lost."""
+    """Return a transient message for screens; it may be lost."""
     return Outgoing(
         exchange=topology.LIVE,
         routing_key=routing_key,
@@ -94,7 +94,7 @@ def live(message: Message, routing_key: str) -> Outgoing:
 
 
 def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, Any]:
-    """The headers of a new message: when, for whom, until when, in which trace."""
+    """Return the headers of a new message: time, tenant, deadline, trace."""
     headers: dict[str, Any] = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
     if tenant:
         headers[names.TENANT] = tenant
@@ -109,14 +109,14 @@ def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, An
 
 @contextmanager
 def message_context(message_id: str, headers: Mapping[str, Any]) -> Iterator[None]:
-    """What is done and logged in the block is about this message: in its trace, under its ids."""
+    """Run the block in the trace of this message, and log under its ids."""
     trace = tracing.during(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
     with trace, logging.about(message_id=message_id):
         yield
 
 
 def text(headers: Mapping[str, Any], name: str) -> str | None:
-    """A header's value if it is there and is text."""
+    """Return a header's value if it is there and is text."""
     value = headers.get(name)
     return value if isinstance(value, str) else None
 

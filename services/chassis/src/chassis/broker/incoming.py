@@ -41,7 +41,7 @@ class Incoming:
 
     @classmethod
     def of(cls, message: DeliveredMessage) -> Incoming:
-        """What aiormq brought."""
+        """Return a message that aiormq delivered."""
         properties = message.header.properties
         assert message.delivery_tag is not None
         return cls(
@@ -55,21 +55,21 @@ class Incoming:
 
     @property
     def attempt(self) -> int:
-        """Which try this is, from 1."""
+        """Return the number of this try, from 1."""
         value = self.headers.get(names.ATTEMPT, 1)
         return value if isinstance(value, int) and value >= 1 else 1
 
     @property
     def traceparent(self) -> str | None:
-        """Where the message was made; it survives retries, parking and replay."""
+        """Return the trace in which the message was made; it survives retries, parking and replay."""
         return text(self.headers, names.TRACEPARENT)
 
     def message_context(self) -> AbstractContextManager[None]:
-        """What is done and logged in the block is about this message: in its trace, under its ids."""
+        """Run the block in the trace of this message, and log under its ids."""
         return message_context(self.message_id, self.headers)
 
     def fit(self, contract: type[Message] | None) -> Incoming:
-        """This message with its delivery. Raises `Undecodable`, without quoting what does not fit."""
+        """Return this message with its delivery. Raise `Undecodable`, without quoting the body."""
         if contract is None:
             raise Undecodable(f"Messages of type {self.message_type!r} are not handled here.")
         try:

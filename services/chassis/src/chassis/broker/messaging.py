@@ -22,7 +22,7 @@ from contracts.topology import Topology, own_exchange
 
 log = logging.get(__name__)
 
-_CENSUS_EVERY_S = 5
+_COUNT_EVERY_S = 5
 
 
 class Attached(Protocol):
@@ -32,7 +32,7 @@ class Attached(Protocol):
         """Start listening."""
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Forget the connection, which is gone."""
 
 
 class Messaging:
@@ -113,12 +113,11 @@ class Messaging:
     async def _count_queues(self) -> None:
         """Ask the broker for ever how many consumers and messages the service's own queues have."""
         while True:
-            await asyncio.sleep(_CENSUS_EVERY_S)
+            await asyncio.sleep(_COUNT_EVERY_S)
             await self.publisher.probe(own_exchange(self.topology.service))
-            for queue in self.topology.queues:
-                # A request queue is there only while somebody answers.
-                if self._servers or not queue.auto_delete:
-                    await self._count(queue.name)
+            # A request queue is there only while somebody answers.
+            for queue in self.topology.queues if self._servers else self.topology.durable_queues:
+                await self._count(queue.name)
 
     async def _count(self, queue: str) -> None:
         channel = self._statistics
@@ -151,4 +150,4 @@ class _Hook:
         await self._attach(link)
 
     def lost(self) -> None:
-        """Nothing to forget."""
+        """Forget nothing: a hook keeps nothing of a connection."""

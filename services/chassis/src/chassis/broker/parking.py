@@ -23,7 +23,7 @@ def copy_for(
     reason: str,
     error: str,
 ) -> Outgoing:
-    """The message as it is parked: the same id and body, and why, when and where it failed."""
+    """Return the message as it is parked: the same id and body, and why, when and where it failed."""
     return Outgoing(
         exchange=own_exchange(service),
         routing_key=parked_queue(service),

@@ -110,12 +110,12 @@ class Link:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection and its channels are up."""
+        """Return whether the connection and its channels are up."""
         return self._connected.is_set()
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker reads nothing from this connection, for an alarm of memory or disk."""
+        """Return whether the broker reads nothing from this connection, for an alarm of memory or disk."""
         transport = self._connection.transport if self._connection is not None else None
         if transport is None or not self.is_connected:
             return False
@@ -143,7 +143,7 @@ class Link:
         return self._reason or (_BLOCKED if self.is_blocked else None)
 
     async def channel(self, *, confirms: bool) -> Channel:
-        """A new channel; its closing breaks the link."""
+        """Open a channel; its closing breaks the link."""
         assert self._connection is not None
         opened = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         channel = await opened.get_underlay_channel()
@@ -229,14 +229,8 @@ class Link:
             return
         connection, self._connection = self._connection, None
         # Left alone after a moment: it writes a farewell, which a network that is cut takes very late.
-        closing = asyncio.ensure_future(connection.close())
-        closing.add_done_callback(self._closed)
+        closing = asyncio.ensure_future(_close_quietly(connection))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
-
-    def _closed(self, closing: asyncio.Future[None]) -> None:
-        error = None if closing.cancelled() else closing.exception()
-        if error is not None:
-            log.debug("closing a broken connection", link=self._name, reason=redaction.safe_message(error))
 
 
 class Publisher:
@@ -284,7 +278,7 @@ class Publisher:
         metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
 
     async def send(self, message: Outgoing) -> None:
-        """Hand a transient message over without waiting for a word; nobody is told when it is lost."""
+        """Hand a transient message over without waiting for a confirm; it may be lost without a sign."""
         self._require_unblocked(message)
         await self._hand_over(message)
         metrics.PUBLISHED.labels(message.exchange, "sent").inc()
@@ -301,7 +295,7 @@ class Publisher:
             raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
         try:
             with rejections_as_errors():
-                # Behind a dead connection there is a short queue, and nobody who takes anything from it.
+                # Behind a dead connection there is a short queue, from which nothing is taken.
                 async with asyncio.timeout(self._timeout_s):
                     await channel.basic_publish(
                         message.body,
@@ -314,9 +308,9 @@ class Publisher:
             raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
 
     async def publish_alone(self, message: Outgoing) -> None:
-        """Publish over a connection made for this message: whatever it breaks is nobody else's.
+        """Publish over a connection made for this message: it can break no other.
 
-        Raises as `publish` does, which see; the caller limits the time.
+        Raise what `publish` raises; the caller limits the time.
         """
         async with AsyncExitStack() as stack:
             try:

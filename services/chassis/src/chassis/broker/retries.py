@@ -27,7 +27,7 @@ def copy_for(
     attempt: int,
     error: str,
 ) -> Outgoing:
-    """The message as it is put on `rung`.
+    """Return the message as it is put on `rung`.
 
     The CC header carries the name of `queue`: when the rung's time is over, the broker dead-letters with
     the original routing keys through the service's own exchange, where only that name leads to a queue.
@@ -49,6 +49,6 @@ def copy_for(
 
 
 def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers that are ours: the broker writes its own history again on each hop."""
+    """Return the headers that are ours: the broker writes its own history again on each hop."""
     theirs = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
     return {name: value for name, value in headers.items() if not name.startswith(theirs)}

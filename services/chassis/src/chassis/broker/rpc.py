@@ -1,4 +1,4 @@
-"""Requests and replies: at most once, with a deadline, and an answer at once when nobody serves them."""
+"""Requests and replies: at most once, with a deadline, and an error at once when no service answers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RpcClient:
         self._reply_queue = declared.queue
 
     def lost(self) -> None:
-        """The consuming connection is gone, and the reply queue with it."""
+        """Fail what waits: the consuming connection is gone, and the reply queue with it."""
         self._reply_queue = None
         self._fail_pending(
             BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
@@ -128,7 +128,20 @@ class RpcClient:
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         try:
-            self._publish(self._message(target, request, number, deadline), future, remaining_s)
+            message = Outgoing(
+                exchange=RPC,
+                routing_key=rpc_queue(target.service),
+                body=request.model_dump_json(exclude_none=True).encode(),
+                message_type=request.message_type,
+                message_id=number,
+                headers=stamp(deadline=deadline),
+                persistent=False,
+                correlation_id=number,
+                reply_to=self._reply_queue,
+                # The broker drops what nobody waits for any more.
+                expiration_ms=max(1, int(remaining_s * 1000)),
+            )
+            self._publish(message, future, remaining_s)
             status, body = await asyncio.wait_for(future, remaining_s)
         except TimeoutError:
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
@@ -153,21 +166,6 @@ class RpcClient:
         task = asyncio.create_task(publish())
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
-
-    def _message(self, target: _Target, request: Request, number: str, deadline: Deadline) -> Outgoing:
-        return Outgoing(
-            exchange=RPC,
-            routing_key=rpc_queue(target.service),
-            body=request.model_dump_json(exclude_none=True).encode(),
-            message_type=request.message_type,
-            message_id=number,
-            headers=stamp(deadline=deadline),
-            persistent=False,
-            correlation_id=number,
-            reply_to=self._reply_queue,
-            # The broker drops what nobody waits for any more.
-            expiration_ms=max(1, int(deadline.remaining_s() * 1000)),
-        )
 
     def _record(self, request: Request, target: _Target, outcome: str, elapsed_s: float) -> None:
         if outcome == DeadlineExceeded.code:

@@ -16,7 +16,7 @@ from chassis.errors import Unavailable
 
 log = logging.get(__name__)
 
-# Behind a dead connection there is a short queue, and nobody who takes anything from it.
+# Behind a dead connection there is a short queue, from which nothing is taken.
 _ACK_TIMEOUT_S = 5
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
@@ -44,12 +44,12 @@ class Settler:
         self._link, self._channel = link, channel
 
     def lost(self) -> None:
-        """The connection is gone, and with it the right to settle what came over it."""
+        """Forget the channel: messages that came over it can no longer be settled."""
         self._channel = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether no copy is waited for."""
+        """Return whether no copy is waited for."""
         return not self._moving
 
     def stop(self) -> None:
@@ -57,7 +57,7 @@ class Settler:
         self._stopping.set()
 
     async def acknowledge(self, incoming: Incoming, outcome: str = "ack") -> None:
-        """The message has ended here."""
+        """Acknowledge the message, which has ended here."""
         try:
             async with asyncio.timeout(_ACK_TIMEOUT_S):
                 await incoming.channel.basic_ack(incoming.tag, wait=False)
@@ -95,7 +95,11 @@ class Settler:
 
     async def _move_later(self, incoming: Incoming, copy: Outgoing, outcome: str) -> None:
         pause_s = _FIRST_PAUSE_S
-        while not await self._is_stopping(pause_s) and incoming.channel is self._channel:
+        while incoming.channel is self._channel:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            if self._stopping.is_set() or incoming.channel is not self._channel:
+                break
             if await self._is_published(copy):
                 await self.acknowledge(incoming, outcome)
                 return
@@ -105,11 +109,6 @@ class Settler:
         else:
             # The broker has taken it back with its channel.
             self._count(incoming, "lost-channel")
-
-    async def _is_stopping(self, pause_s: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), pause_s)
-        return self._stopping.is_set()
 
     async def _is_published(self, copy: Outgoing) -> bool:
         try:

@@ -8,11 +8,10 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from chassis import logging
+from chassis import logging, settings
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from chassis.parked.messages import Parked
@@ -27,7 +26,10 @@ _AWAY = "The database does not answer; is POSTGRES_DSN right, and does PostgreSQ
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 when it was done, 1 when it was refused, 2 when it was misspelt."""
     options = _parser().parse_args(arguments)
-    dsn = _dsn()
+    dsn = settings.read(os.environ, "POSTGRES_DSN")
+    if dsn is None:
+        sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
+        raise SystemExit(2)
     # To standard error: what is asked for goes to standard output, and to a program that reads it.
     logging.configure(service="parked", level="WARNING", style="auto")
     try:
@@ -66,15 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="show one message whole")
     inspect.add_argument("id", type=int)
     return parser
-
-
-def _dsn() -> str:
-    if os.environ.get("POSTGRES_DSN_FILE"):
-        return Path(os.environ["POSTGRES_DSN_FILE"]).read_text(encoding="utf-8").strip()
-    if os.environ.get("POSTGRES_DSN"):
-        return os.environ["POSTGRES_DSN"]
-    sys.stderr.write(f"POSTGRES_DSN is not set. {_EPILOG}\n")
-    raise SystemExit(2)
 
 
 async def _run(options: argparse.Namespace, dsn: str) -> str:

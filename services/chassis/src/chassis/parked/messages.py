@@ -77,7 +77,7 @@ class Parked:
         self._queues.add(queue)
 
     def answers(self) -> Mapping[type[Request], Answer]:
-        """The requests about parked messages that every service answers."""
+        """Return the handlers of the requests about parked messages, which every service answers."""
         return {
             ListParked: self.page,
             InspectParked: self.inspect,
@@ -89,6 +89,7 @@ class Parked:
         """Keep a message that came out of the parked queue."""
         properties = message.header.properties
         headers = {**(properties.headers or {}), **_death(properties.headers or {})}
+        attempts = headers.get(names.ATTEMPT)
         reason = plain.text(text(headers, names.REASON) or "", most=_LONGEST_NAME) or _DELIVERY_LIMIT
         async with self._postgres.transaction() as connection:
             stored = await connection.execute(
@@ -97,7 +98,7 @@ class Parked:
                 plain.text(properties.message_type or "", most=_LONGEST_NAME),
                 plain.text(text(headers, names.QUEUE) or "", most=_LONGEST_NAME),
                 reason,
-                _count(headers.get(names.ATTEMPT)),
+                attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1,
                 plain.text(text(headers, names.FIRST_ERROR) or "") or _DIED,
                 plain.text(text(headers, names.ERROR) or "") or _DIED,
                 plain.json(without_broker_headers(headers), most_characters=_LONGEST_HEADER),
@@ -110,7 +111,7 @@ class Parked:
                 await news.tell(connection, "parked", [properties.message_id or ""], reason=reason)
 
     async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
-        """A page of parked messages."""
+        """Return a page of parked messages."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(
                 _SQL["list_parked"],
@@ -123,14 +124,16 @@ class Parked:
         return ParkedPage(data=page, next_after=page[-1].id if len(rows) > request.limit else None)
 
     async def inspect(self, request: InspectParked, _: Deadline) -> ParkedDetail:
-        """One parked message whole; raises `NotFound`."""
+        """Return one parked message whole, or raise `NotFound`."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(_SQL["get_parked"], request.id)
         if row is None:
             raise NotFound(f"There is no parked message {request.id}.")
-        return ParkedDetail(
-            message=_message(row), headers=orjson.loads(row["headers"]), body=_readable(row["body"])
-        )
+        try:
+            body = orjson.loads(row["body"])
+        except orjson.JSONDecodeError:
+            body = row["body"].decode("utf-8", "replace")
+        return ParkedDetail(message=_message(row), headers=orjson.loads(row["headers"]), body=body)
 
     async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
         """Send messages to their queues again under their old ids, as a first try.
@@ -194,24 +197,22 @@ class ParkedKeeper:
     async def _take(self, message: DeliveredMessage) -> None:
         assert message.delivery_tag is not None
         assert isinstance(message.channel, Channel)
-        while not await self._is_stored(message):
-            await asyncio.sleep(_PAUSE_S)
+        is_stored = False
+        while not is_stored:
+            try:
+                await self._parked.store(message)
+                is_stored = True
+            except (DatabaseUnavailable, TimeoutError) as error:
+                log.warning("parked message stays in its queue", reason=redaction.safe_message(error))
+                await asyncio.sleep(_PAUSE_S)
+            except Exception:
+                # Its neighbours are stored beside it; without this it would wait for the next connection.
+                log.exception("parked message cannot be stored, trying again")
+                await asyncio.sleep(_PAUSE_S)
         try:
             await message.channel.basic_ack(message.delivery_tag, wait=False)
         except AWAY as error:
             log.debug("parked message will come again", reason=redaction.safe_message(error))
-
-    async def _is_stored(self, message: DeliveredMessage) -> bool:
-        try:
-            await self._parked.store(message)
-        except (DatabaseUnavailable, TimeoutError) as error:
-            log.warning("parked message stays in its queue", reason=redaction.safe_message(error))
-            return False
-        except Exception:
-            # Its neighbours are stored beside it; without this it would wait for the next connection.
-            log.exception("parked message cannot be stored, trying again")
-            return False
-        return True
 
 
 def _require_choice(wanted: ParkedFilter) -> None:
@@ -232,17 +233,6 @@ def _message(row: asyncpg.Record) -> ParkedMessage:
     return ParkedMessage.model_validate({name: row[name] for name in ParkedMessage.model_fields})
 
 
-def _readable(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode("utf-8", "replace")
-
-
-def _count(attempts: object) -> int:
-    return attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1
-
-
 def _moment(epoch_ms: object) -> datetime | None:
     if not (isinstance(epoch_ms, int) and 0 <= epoch_ms < _LATEST_MS):
         return None
@@ -250,7 +240,7 @@ def _moment(epoch_ms: object) -> datetime | None:
 
 
 def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """What parking would have said, of a message that the broker has parked itself.
+    """Return the headers that parking would have added to a message that the broker has parked itself.
 
     Its moment is the same each time that the broker delivers it. The broker tells it in whole seconds: a
     message that was sent later than that has died later.
@@ -258,7 +248,7 @@ def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
     deaths = headers.get("x-death")
     if not (isinstance(deaths, list) and deaths and isinstance(deaths[0], dict)):
         return {}
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         names.QUEUE: str(deaths[0].get("queue", "")),
         names.REASON: _DELIVERY_LIMIT,
         names.ERROR: _DIED,
@@ -266,5 +256,5 @@ def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
     died_at, sent_at = deaths[0].get("time"), headers.get(names.SENT_AT)
     if isinstance(died_at, datetime):
         died_ms = int(died_at.timestamp() * 1000)
-        told[names.PARKED_AT] = max(died_ms, sent_at) if isinstance(sent_at, int) else died_ms
-    return told
+        found[names.PARKED_AT] = max(died_ms, sent_at) if isinstance(sent_at, int) else died_ms
+    return found

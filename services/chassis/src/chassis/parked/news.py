@@ -1,8 +1,9 @@
-"""Telling what becomes of parked messages: whose id is that of accepted work has somebody who asks."""
+"""Events about parked messages: accepted work has the id of its command, and clients ask for its state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from chassis import outbox, queries
@@ -17,23 +18,15 @@ async def tell(
     connection: Connection, state: ParkedState, message_ids: Iterable[str], *, reason: str | None = None
 ) -> None:
     """Write events into the outbox, in the transaction that changed the state of these messages."""
-    ids = [id_ for text in message_ids if (id_ := _id(text)) is not None]
+    ids: list[UUID] = []
+    for text in message_ids:
+        with suppress(ValueError):
+            ids.append(UUID(text))
     if not ids:
         return
-    # By the clock of the database, which has seen all that was decided about a message before.
     at = await connection.fetchval(queries.load("chassis")["read_clock"])
     events = [
-        ParkedChanged(state=state, message_ids=run, reason=reason, at=at) for run in _runs(ids, _MOST_IDS)
+        ParkedChanged(state=state, message_ids=ids[start : start + _MOST_IDS], reason=reason, at=at)
+        for start in range(0, len(ids), _MOST_IDS)
     ]
     await outbox.add(connection, [envelope.event(event) for event in events])
-
-
-def _id(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def _runs(ids: list[UUID], size: int) -> list[list[UUID]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]

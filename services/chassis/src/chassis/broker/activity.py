@@ -1,4 +1,4 @@
-"""Since when each worker has been busy with the same thing."""
+"""How long each worker of a consumer has been busy with the same thing."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Progress:
-    """What the workers of one consumer report; one that hangs does not hide behind the others."""
+class Activity:
+    """Since when each worker of a consumer has been busy; one that hangs does not hide behind the others."""
 
     def __init__(self) -> None:
         self._since: dict[asyncio.Task[object] | None, float] = {}
 
     @property
     def is_idle(self) -> bool:
-        """Whether no worker has anything in hand."""
+        """Return whether no worker is busy."""
         return not self._since
 
     def longest_s(self) -> float:
-        """For how many seconds the slowest worker has not come any further; 0 when all are idle."""
+        """Return for how many seconds the slowest worker has made no step; 0 when all are idle."""
         return time.monotonic() - min(self._since.values()) if self._since else 0.0
 
     def made(self) -> None:
-        """The worker that calls this has come further."""
+        """Note a step of the worker that calls this."""
         self._since[asyncio.current_task()] = time.monotonic()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """The worker that calls this has something in hand."""
+        """Count the worker that calls this as busy for the length of the block."""
         self.made()
         try:
             yield
