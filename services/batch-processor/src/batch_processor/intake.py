@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -35,7 +35,12 @@ from contracts.batches import Batch as View
 
 log = logging.get(__name__)
 
-Transition = Callable[[Batch, datetime], Batch]
+
+class Transition(Protocol):
+    """A step in a batch's life."""
+
+    def __call__(self, batch: Batch, /, *, now: datetime) -> Batch:
+        """Return the batch that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Change:
 
     batch_id: UUID
     owner_id: str
-    step: Transition
+    step: Transition | None = None
     items: Sequence[Item] = ()
     offset: int = 0
 
@@ -64,35 +69,35 @@ class Intake:
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
-        await self._apply(connection, [_creation(delivery.message) for delivery in deliveries])
+        await self._apply(connection, [_opening(delivery.message) for delivery in deliveries])
         await repository.note_traces(connection, deliveries)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
         changes = [
-            Change(m.batch_id, m.owner_id, _nothing, m.items, m.offset)
+            Change(m.batch_id, m.owner_id, items=m.items, offset=m.offset)
             for m in (d.message for d in deliveries)
         ]
         await self._apply(connection, changes)
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Learn how many items the batches have."""
-        await self._apply(connection, [_sealing(delivery.message) for delivery in deliveries])
+        await self._apply(connection, [_opening(delivery.message) for delivery in deliveries])
         await repository.note_traces(connection, deliveries)
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
         """Forget uploads that failed."""
-        changes = [Change(m.batch_id, m.owner_id, _abandon) for m in (d.message for d in deliveries)]
+        changes = [Change(m.batch_id, m.owner_id, batches.abandon) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
     async def cancel(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         """Stop batches."""
-        changes = [Change(m.batch_id, m.owner_id, _cancel) for m in (d.message for d in deliveries)]
+        changes = [Change(m.batch_id, m.owner_id, batches.cancel) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
     async def expire(self, connection: Connection, owners: Mapping[UUID, str]) -> None:
         """End uploads that were never finished."""
-        await self._apply(connection, [Change(id_, owner, _expire) for id_, owner in owners.items()])
+        await self._apply(connection, [Change(id_, owner, batches.expire) for id_, owner in owners.items()])
 
     async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
@@ -106,11 +111,18 @@ class Intake:
         now = datetime.now(UTC)
         after = {id_: batches.receive(batch, stored[id_]) for id_, batch in found.items()}
         for change in changes:
-            after[change.batch_id] = change.step(after[change.batch_id], now)
+            if change.step is not None:
+                after[change.batch_id] = change.step(after[change.batch_id], now=now)
         started = [await self._start(connection, batch, now) for batch in after.values()]
         changed = [batch for batch in started if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
-        await self._cut(connection, [b for b in changed if _was_started(found[b.id], b)])
+        starts = [
+            Start(b.id, b.total or 0, self._size(b), b.not_before)
+            for b in changed
+            if (found[b.id].status, b.status) == ("open", "queued")
+        ]
+        if starts:
+            await repository.create_chunks(connection, starts)
         await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
         self._changed += [b for b in changed if b.status != "open"]
 
@@ -149,11 +161,6 @@ class Intake:
     def _size(self, batch: Batch) -> int:
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
 
-    async def _cut(self, connection: Connection, started: Sequence[Batch]) -> None:
-        starts = [Start(b.id, b.total or 0, self._size(b), b.not_before) for b in started]
-        if starts:
-            await repository.create_chunks(connection, starts)
-
 
 async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> dict[UUID, View]:
     """Put `BatchFinished` of those that are finished into the outbox, and give how they are shown.
@@ -181,53 +188,27 @@ def _finished(view: View, owner_id: str, trace: tuple[str | None, str | None]) -
         return event(BatchFinished(batch=view, owner_id=owner_id), tenant=owner_id)
 
 
-def _creation(message: CreateBatch) -> Change:
+def _opening(message: CreateBatch | SealBatch) -> Change:
+    """Return what a message changes that says what its batch is, and perhaps how many items it has."""
     description = Description(
         kind=message.kind,
         operation=message.operation,
         accepted_at=message.accepted_at,
-        not_before=message.not_before,
-        priority=message.priority,
         options=_text(message.options),
         scopes=None if message.scopes is None else tuple(message.scopes),
     )
+    if isinstance(message, SealBatch):
+        step = partial(_described, description=description, total=message.total)
+        return Change(message.batch_id, message.owner_id, step)
+    description = replace(description, not_before=message.not_before, priority=message.priority)
     total = None if message.items is None else len(message.items)
     step = partial(_described, description=description, total=total)
     return Change(message.batch_id, message.owner_id, step, message.items or ())
 
 
-def _sealing(message: SealBatch) -> Change:
-    description = Description(
-        kind=message.kind,
-        operation=message.operation,
-        accepted_at=message.accepted_at,
-        options=_text(message.options),
-        scopes=None if message.scopes is None else tuple(message.scopes),
-    )
-    return Change(
-        message.batch_id, message.owner_id, partial(_described, description=description, total=message.total)
-    )
-
-
-def _described(batch: Batch, now: datetime, *, description: Description, total: int | None) -> Batch:
+def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:
     known = batches.describe(batch, description)
     return known if total is None else batches.seal(known, total, now=now)
-
-
-def _nothing(batch: Batch, _: datetime) -> Batch:
-    return batch
-
-
-def _abandon(batch: Batch, now: datetime) -> Batch:
-    return batches.abandon(batch, now=now)
-
-
-def _cancel(batch: Batch, now: datetime) -> Batch:
-    return batches.cancel(batch, now=now)
-
-
-def _expire(batch: Batch, now: datetime) -> Batch:
-    return batches.expire(batch, now=now)
 
 
 def _takes_items(change: Change, status: str) -> bool:
@@ -237,15 +218,12 @@ def _takes_items(change: Change, status: str) -> bool:
 
 
 def _rows(change: Change) -> list[ItemRow]:
-    return [
-        (change.batch_id, position, _name(item.custom_id), _text(item.payload))
-        for position, item in enumerate(change.items, start=change.offset)
-    ]
-
-
-def _name(custom_id: str | None) -> str | None:
     # PostgreSQL's text cannot hold a NUL.
-    return None if custom_id is None else custom_id.replace("\x00", "\ufffd")
+    names = (item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items)
+    return [
+        (change.batch_id, position, name, _text(item.payload))
+        for position, (name, item) in enumerate(zip(names, change.items, strict=True), start=change.offset)
+    ]
 
 
 def _text(value: Any) -> str:
@@ -254,7 +232,3 @@ def _text(value: Any) -> str:
     except TypeError:
         # Integers beyond 64 bits.
         return json.dumps(value)
-
-
-def _was_started(before: Batch, after: Batch) -> bool:
-    return before.status == "open" and after.status == "queued"

@@ -78,19 +78,18 @@ class ProgressPublisher:
         return due
 
     async def _push(self, due: Sequence[tuple[Batch, View | None]]) -> None:
+        views = {batch.id: view for batch, view in due if view is not None}
+        unknown = [batch for batch, view in due if view is None]
         try:
-            views = await self._look_up([batch for batch, view in due if view is None])
-            for batch, view in due:
-                shown = view or views[batch.id]
-                message = BatchProgressed(batch=shown, owner_id=batch.owner_id, offset=batch.revision)
+            if unknown:
+                async with self._postgres.connection() as connection:
+                    around = await repository.surroundings(connection, unknown)
+                views |= {batch.id: show(batch, around[batch.id]) for batch in unknown}
+            for batch, _ in due:
+                message = BatchProgressed(
+                    batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision
+                )
                 await self._publisher.send(live(message, f"batch.{batch.id}"))
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError, Unavailable) as error:
             # For screens only: whoever reconnects asks for the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))
-
-    async def _look_up(self, unknown: Sequence[Batch]) -> dict[UUID, View]:
-        if not unknown:
-            return {}
-        async with self._postgres.connection() as connection:
-            around = await repository.surroundings(connection, unknown)
-        return {batch.id: show(batch, around[batch.id]) for batch in unknown}

@@ -54,12 +54,17 @@ async def _run(wish: Wish, context: Context) -> Json:
     values = await context.compute(indicators.compute, closes, wish.indicators)
     days = [bar.t.date().isoformat() for bar in bars]
     wanted = [i for i, bar in enumerate(bars) if wish.start is None or bar.t.date() >= wish.start]
+    series = {
+        name: [{"date": days[index], "value": values[name][index]} for index in wanted]
+        for name in wish.indicators
+        if wish.series
+    }
     return {
         "symbol": wish.symbol,
         "adjustment": wish.adjustment,
         "as_of": days[-1] if days else None,
         "values": {name: _last(days, values[name], wanted) for name in wish.indicators},
-        **({"series": {n: _series(days, values[n], wanted) for n in wish.indicators}} if wish.series else {}),
+        **({"series": series} if wish.series else {}),
     }
 
 
@@ -99,10 +104,6 @@ def _last(days: list[str], values: list[float | None], wanted: list[int]) -> Jso
         if values[index] is not None:
             return {"date": days[index], "value": values[index]}
     return None
-
-
-def _series(days: list[str], values: list[float | None], wanted: list[int]) -> Json:
-    return [{"date": days[index], "value": values[index]} for index in wanted]
 
 
 OPERATION = Operation(
