@@ -27,7 +27,7 @@ class Answers:
         self._postgres = postgres
 
     async def get(self, request: GetBatch, _: Deadline) -> Batch:
-        """A batch or task."""
+        """Return a batch or task."""
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
             if batch.kind != request.kind:
@@ -36,7 +36,7 @@ class Answers:
         return show(batch, around[batch.id])
 
     async def list(self, request: ListBatches, _: Deadline) -> Batches:
-        """A page of batches or tasks, newest first."""
+        """Return a page of batches or tasks, newest first."""
         before = _read_id(request.cursor)
         async with self._postgres.connection() as connection:
             found = await repository.list_batches(
@@ -61,7 +61,7 @@ class Answers:
         return page.to_json()
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
-        """How many batches and tasks the owner has in each status."""
+        """Return how many batches and tasks the owner has in each status."""
         async with self._postgres.connection() as connection:
             return BatchCounts(counts=await repository.count_batches(connection, request.owner_id))
 

@@ -47,7 +47,7 @@ class Tally:
 
     @property
     def items(self) -> int:
-        """All of them."""
+        """Return the number of all of them."""
         return self.succeeded + self.failed + self.cancelled
 
 
@@ -81,18 +81,18 @@ class Batch:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will change any more."""
+        """Return whether nothing will change any more."""
         return self.status in FINISHED
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything has arrived and the batch may start."""
+        """Return whether everything has arrived and the batch may start."""
         known = self.operation is not None and self.total is not None
         return self.status == "open" and known and self.received >= (self.total or 0)
 
     @property
     def done(self) -> int:
-        """Items that reached their end."""
+        """Return the number of items that reached their end."""
         return self.succeeded + self.failed + self.cancelled + self.skipped
 
 
@@ -127,7 +127,7 @@ def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
 
 
 def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
-    """All items are here: wait for workers. Without items, or cancelled before, it ends at once."""
+    """Queue a batch whose items are all here; without items, or cancelled before, it ends at once."""
     if not batch.is_complete:
         return batch
     if batch.cancel_requested:
@@ -161,19 +161,19 @@ def cancel(batch: Batch, *, now: datetime) -> Batch:
 
 
 def abandon(batch: Batch, *, now: datetime) -> Batch:
-    """The upload failed before it was sealed: forget it."""
+    """Forget a batch whose upload failed before it was sealed."""
     return batch if batch.status != "open" else _end(batch, "abandoned", now=now)
 
 
 def expire(batch: Batch, *, now: datetime) -> Batch:
-    """The upload was never sealed: what has arrived is not run."""
+    """End a batch whose upload was never sealed; what has arrived is not run."""
     if batch.status != "open":
         return batch
     return _end(replace(batch, total=batch.received, skipped=batch.received), "expired", now=now)
 
 
 def run(batch: Batch, *, now: datetime) -> Batch:
-    """A worker has taken the first chunk."""
+    """Begin a batch whose first chunk a worker has taken."""
     if batch.status != "queued":
         return batch
     return replace(batch, status="running", started_at=now, revision=batch.revision + 1)
@@ -204,7 +204,7 @@ def missing_scopes(batch: Batch, required: Iterable[str]) -> list[str]:
 
 
 def counts(batch: Batch, *, running: int) -> Counts:
-    """The items by state; they add up to `total` at every moment."""
+    """Return the items by state; they add up to `total` at every moment."""
     total = batch.received if batch.total is None else batch.total
     left = max(0, total - batch.done)
     running = 0 if batch.is_finished else min(running, left)

@@ -84,7 +84,7 @@ class ChunkRun:
 
     @property
     def unfinished(self) -> list[int]:
-        """Positions of the items without an end, those to be tried again included."""
+        """Return the positions of the items without an end, those to be tried again included."""
         return [item.position for item in self._items if item.position not in self._ended]
 
     def take(self) -> Outcomes:

@@ -25,7 +25,7 @@ from contracts.message import Message, Request
 
 
 def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Message], Handler]:
-    """Handlers of the intake queue; `committed` is called when there may be something to dispatch."""
+    """Return the handlers of the intake queue; `committed` is called when chunks may be ready."""
     return {
         CreateBatch: InTransaction(intake.create, group=50, committed=committed),
         AppendItems: InTransaction(intake.append, group=8, committed=committed),
@@ -36,12 +36,12 @@ def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Mes
 
 
 def chunk(worker: Worker) -> Mapping[type[Message], Handler]:
-    """Handlers of the chunk queue."""
+    """Return the handlers of the chunk queue."""
     return {RunChunk: Direct(worker.handle)}
 
 
 def answers(answers: Answers) -> Mapping[type[Request], Answer]:
-    """Answers to requests."""
+    """Return the handlers of requests."""
     return {
         GetBatch: answers.get,
         ListBatches: answers.list,

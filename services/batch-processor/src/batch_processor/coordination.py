@@ -36,7 +36,7 @@ class Backlog:
 
 
 async def try_lock(connection: Connection) -> bool:
-    """Whether this transaction is the only one that dispatches now."""
+    """Return whether this transaction is the only one that dispatches now."""
     return bool(await connection.fetchval(_SQL["try_lock"]))
 
 
@@ -54,24 +54,24 @@ async def dispatch(
 
 
 async def sweep(connection: Connection) -> int:
-    """Make chunks ready again whose worker gave no sign of life; gives how many."""
+    """Make chunks ready again whose worker gave no sign of life; return how many."""
     return _affected(await connection.execute(_SQL["sweep_chunks"]))
 
 
 async def measure(connection: Connection) -> Backlog:
-    """What waits and what is at the workers, now."""
+    """Return what waits and what is at the workers now."""
     row = await connection.fetchrow(_SQL["measure_chunks"])
     assert row is not None
     return Backlog(row["ready"], row["oldest_ready_s"], row["in_flight"])
 
 
 async def cancelling(connection: Connection) -> list[UUID]:
-    """Batches with items to cancel."""
+    """Return the batches with items to cancel."""
     return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"])]
 
 
 async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -> list[Range]:
-    """Remove chunks that no worker has begun; gives the runs of positions they held, ends included."""
+    """Remove chunks that no worker has begun; return the runs of positions they held, ends included."""
     rows = await connection.fetch(_SQL["take_cancelled_chunks"], batch_id, most)
     found: list[Range] = []
     for first, last, positions in rows:
@@ -80,19 +80,19 @@ async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -
 
 
 async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence[Range]) -> int:
-    """Mark the items of `ranges` that have no result as cancelled; gives how many."""
+    """Mark the items of `ranges` that have no result as cancelled; return how many."""
     low, high = zip(*ranges, strict=True)
     return _affected(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
 
 
 async def expired_uploads(connection: Connection, *, after_s: float) -> Mapping[UUID, str]:
-    """Batches open for longer than `after_s` seconds, with their owners."""
+    """Return the batches that are open for longer than `after_s` seconds, with their owners."""
     rows = await connection.fetch(_SQL["find_expired_uploads"], after_s)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
 async def lock_removal(connection: Connection) -> bool:
-    """Whether this transaction is the only one that removes now."""
+    """Return whether this transaction is the only one that removes now."""
     return bool(await connection.fetchval(_SQL["lock_removal"]))
 
 

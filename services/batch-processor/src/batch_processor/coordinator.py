@@ -71,11 +71,11 @@ class Coordinator:
         self._busy_until = 0.0
 
     def wake(self) -> None:
-        """Say that chunks became ready, or that there is room for more."""
+        """Dispatch soon: chunks became ready, or there is room for more."""
         self._wake.set()
 
     def wake_keeping(self) -> None:
-        """Say that a batch is to be cancelled."""
+        """Look soon for batches to cancel."""
         self._wake_keeping.set()
 
     async def dispatch_forever(self) -> None:

@@ -18,7 +18,7 @@ def compute(closes: Sequence[float], names: Sequence[str]) -> dict[str, list[flo
 
 
 def lookback(name: str) -> int:
-    """How many earlier closes the first value needs to be right."""
+    """Return how many earlier closes the first value needs to be right."""
     _, kind, period = _split(name)
     # Wilder's average never forgets: after ten periods less than 0.01% of the start is left.
     return period if kind == "sma" else 10 * period

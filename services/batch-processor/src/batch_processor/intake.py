@@ -63,7 +63,7 @@ class Intake:
         self._changed: list[Batch] = []
 
     def take_changed(self) -> list[Batch]:
-        """Batches that left `open` since the last call, for the screens; called after a commit."""
+        """Return the batches that left `open` since the last call, for the screens; called after a commit."""
         taken, self._changed = self._changed, []
         return taken
 
@@ -163,7 +163,7 @@ class Intake:
 
 
 async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> dict[UUID, View]:
-    """Put `BatchFinished` of those that are finished into the outbox, and give how they are shown.
+    """Put `BatchFinished` of those that are finished into the outbox, and return how they are shown.
 
     Abandoned ones have no listener.
     """

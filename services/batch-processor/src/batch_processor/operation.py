@@ -27,21 +27,21 @@ class Asks(Protocol):
     """Asks another service a question."""
 
     async def __call__(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
-        """The answer; raises a `ServiceError` that says whether trying again can help."""
+        """Return the answer. Raise a `ServiceError` that says whether trying again can help."""
 
 
 class Computes(Protocol):
     """Runs a function in another process, so that the event loop stays free."""
 
     async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What `function` returns; it and its arguments must be picklable."""
+        """Return what `function` returns; it and its arguments must be picklable."""
 
 
 class Shares(Protocol):
     """Remembers what the items of one chunk have in common."""
 
     async def __call__(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """The value of `key`: made by the first item that asks, awaited by the others."""
+        """Return the value of `key`: made by the first item that asks, awaited by the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,5 +121,5 @@ class Operation:
 
     @property
     def item_schema(self) -> dict[str, Json]:
-        """The JSON Schema of an item's payload; empty when every value fits."""
+        """Return the JSON Schema of an item's payload; empty when every value fits."""
         return self.payload.model_json_schema() if self.payload is not None else {}

@@ -41,7 +41,7 @@ class ProgressPublisher:
         self._wake = asyncio.Event()
 
     def note(self, batch: Batch, view: View | None = None) -> None:
-        """Say how a batch is after a commit; without its `view` it is looked up when it is pushed."""
+        """Push a batch soon, after a commit; without its `view` it is looked up when it is pushed."""
         known = self._changed.get(batch.id)
         if known is None or known[0].revision < batch.revision:
             self._changed[batch.id] = (batch, view)

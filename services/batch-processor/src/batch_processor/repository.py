@@ -66,7 +66,7 @@ _CLAIM_FIELDS = tuple(field.name for field in fields(Claim) if field.name not in
 
 
 async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
-    """Make a row for each batch that has none; gives owner and status of all, not locked."""
+    """Make a row for each batch that has none; return owner and status of all, not locked."""
     ids = sorted(owners)
     await connection.execute(_SQL["ensure_rows"], ids, [owners[id_] for id_ in ids])
     rows = await connection.fetch(_SQL["peek_batches"], ids)
@@ -74,7 +74,7 @@ async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dic
 
 
 async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[UUID]:
-    """Store items; gives how many of each batch were new."""
+    """Store items; return how many of each batch were new."""
     if not rows:
         return Counter()
     try:
@@ -89,13 +89,13 @@ async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[
 
 
 async def last_position(connection: Connection, batch_id: UUID) -> int:
-    """The greatest position of a batch's items, -1 without items."""
+    """Return the greatest position of a batch's items, -1 without items."""
     found: int | None = await connection.fetchval(_SQL["last_position"], batch_id)
     return -1 if found is None else found
 
 
 async def find_duplicate(connection: Connection, batch_id: UUID) -> str | None:
-    """A `custom_id` that two items of the batch share. Reads all items: seconds for millions of them."""
+    """Return a `custom_id` that two items of the batch share. Millions of items take seconds."""
     await connection.execute(_SQL["allow_time"])
     found: str | None = await connection.fetchval(
         _SQL["find_duplicate"], batch_id, timeout=_DUPLICATES_TIMEOUT_S
@@ -104,7 +104,7 @@ async def find_duplicate(connection: Connection, batch_id: UUID) -> str | None:
 
 
 async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Batch]:
-    """The batches of `ids` that exist, locked in one order until the transaction ends."""
+    """Return the batches of `ids` that exist, locked in one order until the transaction ends."""
     return {row["id"]: _batch(row) for row in await connection.fetch(_SQL["lock_batches"], ids)}
 
 
@@ -128,7 +128,7 @@ async def note_traces(
 
 
 async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[str | None, str | None]]:
-    """The trace and the request that brought each of these batches."""
+    """Return the trace and the request that brought each of these batches."""
     rows = await connection.fetch(_SQL["traces_of"], ids)
     return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
 
@@ -161,7 +161,7 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
 
 
 async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
-    """The batch of that id, whoever owns it."""
+    """Return the batch of that id, whoever owns it."""
     row = await connection.fetchrow(_SQL["get_batch"], batch_id)
     return _batch(row) if row is not None else None
 
@@ -169,19 +169,19 @@ async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
 async def list_batches(
     connection: Connection, owner_id: str, *, kind: str, before: UUID | None, limit: int
 ) -> list[Batch]:
-    """An owner's batches, newest first, those before the id `before`."""
+    """Return an owner's batches, newest first, those before the id `before`."""
     rows = await connection.fetch(_SQL["list_batches"], owner_id, kind, before, limit)
     return [_batch(row) for row in rows]
 
 
 async def count_batches(connection: Connection, owner_id: str) -> dict[str, int]:
-    """How many batches and tasks of the owner are in each status."""
+    """Return how many batches and tasks of the owner are in each status."""
     rows = await connection.fetch(_SQL["count_batches"], owner_id)
     return {row["status"]: row["batches"] for row in rows}
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
-    """What belongs to these batches beside their rows; asks only for what can be there."""
+    """Return what belongs to these batches beside their rows; asks only for what can be there."""
     active = [b.id for b in batches if b.status in ("running", "cancelling")]
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]
@@ -210,7 +210,7 @@ async def release_chunk(connection: Connection, batch_id: UUID, number: int) -> 
 
 
 async def load_items(connection: Connection, claim: Claim) -> list[Item]:
-    """The chunk's items that have no result yet, in input order."""
+    """Return the chunk's items that have no result yet, in input order."""
     if claim.positions is None:
         rows = await connection.fetch(
             _SQL["load_range"], claim.batch_id, claim.first_position, claim.last_position
@@ -228,7 +228,7 @@ async def finish_chunk(connection: Connection, claim: Claim) -> bool:
 async def keep_chunk(
     connection: Connection, claim: Claim, *, state: str, done: int, lease_s: float
 ) -> str | None:
-    """Renew a chunk's lease; gives its batch's status, or None when another claim has taken it over."""
+    """Renew a chunk's lease; return its batch's status, or None when another claim has taken it over."""
     status: str | None = await connection.fetchval(
         _SQL["keep_chunk"], claim.batch_id, claim.number, claim.run, state, done, lease_s
     )

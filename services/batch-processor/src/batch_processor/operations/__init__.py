@@ -15,7 +15,7 @@ class InvalidOperation(Exception):
 
 
 def discover() -> Mapping[str, Operation]:
-    """All installed operations by name.
+    """Return all installed operations by name.
 
     One that cannot be imported ends the start: a service that silently lacks it would fail batches.
     """

@@ -18,7 +18,7 @@ def _echo_texts(payloads: Sequence[str]) -> Sequence[str]:
 
 OPERATION = Operation(
     name="echo",
-    description="Gives the payload back as the result.",
+    description="Returns the payload as the result.",
     payload=None,
     run=_echo,
     run_texts=_echo_texts,

@@ -69,7 +69,7 @@ async def _run(wish: Wish, context: Context) -> Json:
 
 
 def _first_day(wish: Wish) -> date | None:
-    """The first day to ask for: earlier trading days (5 in 7 days) warm the averages up."""
+    """Return the first day to ask for: earlier trading days (5 in 7 days) warm the averages up."""
     if wish.start is None:
         return None
     days = max(indicators.lookback(name) for name in wish.indicators) * 7 // 5 + 14
