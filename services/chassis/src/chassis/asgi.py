@@ -152,7 +152,8 @@ def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.
             log_config=None,
             access_log=False,
             server_header=False,
-            date_header=True,
+            # The connections write the date themselves.
+            date_header=False,
             proxy_headers=False,
             # uvicorn calls it as it would call the class.
             http=cast(type[asyncio.Protocol], protocol),

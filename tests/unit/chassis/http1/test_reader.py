@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import h11
 import pytest
@@ -100,9 +100,9 @@ def test_what_is_read_here_is_read_the_same_elsewhere(
     whole = b"".join(pieces)
     at = data.draw(st.integers(1, len(whole) - 1))
     length = data.draw(st.sampled_from([0, len(noise)]))
-    # An empty line before a request is passed over here, and not there.
-    assume(noise != b"\r\n" or at not in accumulate(map(len, pieces)))
     changed = whole[:at] + noise + whole[at + length :]
+    # An empty line before a request is passed over here, and not there.
+    assume(b"\r\n\r\n\r\n" not in changed)
     try:
         found = read_all(changed)
     except RequestRefused:

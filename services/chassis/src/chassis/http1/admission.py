@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter
+from email.utils import formatdate
 from typing import Any, Protocol
 
 from chassis import metrics
@@ -92,6 +93,8 @@ class Admission:
         self.unauthenticated = _Tally()
         self._connections: set[Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
+        # Of all answers of this second.
+        self.date_line = b""
 
     def open(self, connection: Guarded, loop: asyncio.AbstractEventLoop) -> None:
         """Count a connection. Raises `ListenerFull`."""
@@ -102,7 +105,7 @@ class Admission:
         self._connections.add(connection)
         metrics.HTTP_CONNECTIONS.inc()
         if self._timer is None:
-            self._timer = loop.call_later(LOOK_EVERY_S, self._enforce_deadlines, loop)
+            self._begin_second(loop)
 
     def close(self, connection: Guarded) -> None:
         """Forget a connection, whether it was counted or not."""
@@ -158,10 +161,15 @@ class Admission:
         protocols = [value.lower() for name, value in fields if name == b"x-forwarded-proto"]
         return protocols[0].decode() if protocols in ([b"http"], [b"https"]) else scheme
 
-    def _enforce_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = (
-            loop.call_later(LOOK_EVERY_S, self._enforce_deadlines, loop) if self._connections else None
-        )
+    def _begin_second(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(LOOK_EVERY_S, self._end_second, loop)
+        self.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode()
+
+    def _end_second(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._connections:
+            # First the next timer: whatever happens below, deadlines are looked at again.
+            self._begin_second(loop)
         now = loop.time()
         for connection in tuple(self._connections):
             connection.enforce_deadlines(now)

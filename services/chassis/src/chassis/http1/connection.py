@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
@@ -62,6 +63,7 @@ class HttpConnection(asyncio.Protocol):
         self._body_rate = BodyRate(window_s=limits.body_window_s, least_rate=limits.body_rate)
         self._write_stall = WriteStall(limits.write_stall_s)
         self._is_closing = False
+        self.is_blocked = False
         self._is_reading = True
         self._is_turn_scheduled = False
         self._writable = asyncio.Event()
@@ -109,12 +111,14 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Let the application wait until the client has taken more."""
+        self.is_blocked = True
         self._writable.clear()
         if self._websocket is not None:
             self._websocket.pause_writing()
 
     def resume_writing(self) -> None:
         """Let the application write again."""
+        self.is_blocked = False
         self._writable.set()
         if self._websocket is not None:
             self._websocket.resume_writing()
@@ -124,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_closing = True
         self._server_state.connections.discard(self)
         self._admission.close(self)
-        self._writable.set()
+        self.resume_writing()
         if self._exchange is not None:
             self._exchange.disconnect()
         if self._place is not None:
@@ -147,8 +151,8 @@ class HttpConnection(asyncio.Protocol):
         if self._websocket is not None:
             return
         unwritten = self._transport.get_write_buffer_size()
-        is_blocked = self._is_closing or not self._writable.is_set()
-        if self._write_stall.is_over(now, unwritten if is_blocked else 0):
+        is_to_be_taken = self.is_blocked or self._is_closing
+        if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             self._transport.abort()
         elif now >= self._deadline:
@@ -181,7 +185,8 @@ class HttpConnection(asyncio.Protocol):
                 pass
         except RequestRefused as refusal:
             self._refuse(refusal)
-        self._pace_reading()
+        if self._reader.buffer or not self._is_reading:
+            self._pace_reading()
 
     def _read_next(self) -> bool:
         if self._reader.is_in_body:
@@ -201,6 +206,7 @@ class HttpConnection(asyncio.Protocol):
         is_complete = not self._reader.is_in_body
         if data or is_complete:
             self._exchange.add_body(data, is_complete=is_complete)
+            self._pace_reading()
         if 0 < len(self._reader.buffer) < before and not is_complete and not self._is_turn_scheduled:
             # Other connections have their turn before the many chunks that are left.
             self._is_turn_scheduled = True
@@ -241,23 +247,22 @@ class HttpConnection(asyncio.Protocol):
 
     # What the exchange calls.
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """The function that sends bytes to the client."""
+        return self._transport.write
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of what was written."""
-        if not self._writable.is_set():
-            await self._writable.wait()
+        await self._writable.wait()
 
     def has_whole_body(self) -> bool:
         """Return whether the request has arrived to its end."""
         return not self._reader.is_in_body
 
-    def common_fields(self) -> bytes:
-        """Return the lines that every answer has: the date."""
-        return b"".join([b"%b: %b\r\n" % field for field in self._server_state.default_headers])
+    def date_line(self) -> bytes:
+        """Return the field that every answer has."""
+        return self._admission.date_line
 
     def abort(self) -> None:
         """Cut the connection, so that the client sees that its answer is not whole."""
@@ -285,7 +290,8 @@ class HttpConnection(asyncio.Protocol):
         else:
             idle_s = limits.idle_s if is_authenticated else limits.unauthenticated_idle_s
             self._deadline = self._loop.time() + idle_s
-        self._pace_reading()
+        if not self._is_reading:
+            self._pace_reading()
 
     def _pace_reading(self) -> None:
         exchange = self._exchange
@@ -309,7 +315,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.disconnect()
             with_body = exchange.scope["method"] != "HEAD"
-            if exchange.response_started:
+            if exchange.is_answered:
                 metrics.HTTP_REFUSED.labels(refusal.reason).inc()
                 self._transport.abort()
                 return
@@ -318,7 +324,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _write_refusal(self, refusal: RequestRefused, *, with_body: bool) -> None:
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()
-        self.write(refusals.response(refusal, with_body=with_body, fields=self.common_fields()))
+        self.write(refusals.response(refusal, with_body=with_body, fields=self.date_line()))
 
     def _close(self, *, is_client_sending: bool) -> None:
         self._is_closing = True

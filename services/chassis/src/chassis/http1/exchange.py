@@ -31,8 +31,11 @@ _DISCONNECT = {"type": "http.disconnect"}
 class Wire(Protocol):
     """What an exchange needs of its connection."""
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
+    is_blocked: bool
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """The function that sends bytes to the client."""
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of what was written."""
@@ -49,30 +52,40 @@ class Wire(Protocol):
     def abort(self) -> None:
         """Cut the connection, so that the client sees that its answer is not whole."""
 
-    def common_fields(self) -> bytes:
-        """Return the lines that every answer has."""
+    def date_line(self) -> bytes:
+        """Return the field that every answer has."""
 
 
 class Exchange:
-    """Carries one request to the application, and its answer to the wire."""
+    """Carries one request to the application, and its answer to the wire.
+
+    The head of an answer of known length waits for the body, so that both are written at once.
+    """
+
+    is_waiting = False
+    response_started = False
+    response_complete = False
+    _is_disconnected = False
+    _is_chunked = False
+    _is_end_owed = True
+    _remaining: int | None = None
+    _changed: asyncio.Event | None = None
+    _held = b""
 
     def __init__(self, wire: Wire, head: RequestHead, scope: Scope, *, has_body: bool) -> None:
         self.scope = scope
         self.keep_alive = head.keep_alive
-        self.is_waiting = False
         self.unread = bytearray()
-        self.response_started = False
-        self.response_complete = False
         self._wire = wire
         self._is_http_1_1 = head.version == "1.1"
         self._expects_continue = head.expects_continue
         self._has_more = has_body
-        self._is_first = True
-        self._is_disconnected = False
-        self._change: asyncio.Future[None] | None = None
         self._has_no_body = head.method == "HEAD"
-        self._is_chunked = False
-        self._remaining: int | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether bytes of the answer have been written, so that it cannot be another any more."""
+        return self.response_started and not self._held
 
     def add_body(self, data: bytes, *, is_complete: bool) -> None:
         """Hold a part of the body for the application."""
@@ -102,12 +115,9 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Return the next part of the body, or the disconnect (ASGI)."""
-        if self._is_first and not self._has_more:
-            self._is_first = False
-            return self._next_part()
         while not (self._is_disconnected or self.response_complete):
-            if self.unread or (self._is_first and not self._has_more):
-                self._is_first = self._has_more
+            if self.unread or (self._is_end_owed and not self._has_more):
+                self._is_end_owed = self._has_more
                 return self._next_part()
             await self._wait()
         return _DISCONNECT.copy()
@@ -116,26 +126,29 @@ class Exchange:
         if self._expects_continue and not self.response_started:
             self._expects_continue = False
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._changed = self._changed or asyncio.Event()
+        self._changed.clear()
         self.is_waiting = True
-        self._change = asyncio.get_running_loop().create_future()
         try:
-            await self._change
+            await self._changed.wait()
         finally:
             self.is_waiting = False
 
     def _wake(self) -> None:
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        if self._changed is not None:
+            self._changed.set()
 
     def _next_part(self) -> Message:
         body = bytes(self.unread)
-        self.unread.clear()
-        self._wire.on_body_read()
+        if body:
+            self.unread.clear()
+            self._wire.on_body_read()
         return {"type": "http.request", "body": body, "more_body": self._has_more}
 
     async def send(self, message: Message) -> None:
         """Write a part of the answer (ASGI)."""
-        await self._wire.drain()
+        if self._wire.is_blocked:
+            await self._wire.drain()
         if self._is_disconnected:
             return
         kind = message["type"]
@@ -147,6 +160,7 @@ class Exchange:
             raise RuntimeError(f"The ASGI message {kind} is out of its order.")
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._remaining = None
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         for name, value in headers:
             name = name.lower()
@@ -165,42 +179,46 @@ class Exchange:
             raise RuntimeError("A header of the response holds a control character.")
         self._has_no_body = self._has_no_body or status in _BODILESS
         self.response_started = True
-        self._wire.write(block + self._wire.common_fields() + self._framing_fields())
-
-    def _framing_fields(self) -> bytes:
         self._is_chunked = self._remaining is None and not self._has_no_body and self._is_http_1_1
         framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
         # A client may not send its next request before the rest of this one, which nobody wants.
         self.keep_alive = self.keep_alive and self._wire.has_whole_body()
-        return framing + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self._held = b"".join((block, self._wire.date_line(), framing, end))
+        if self._remaining is None:
+            # The first part of a stream may be far away.
+            self._flush()
+
+    def _flush(self, data: bytes = b"") -> None:
+        data, self._held = self._held + data, b""
+        if data:
+            self._wire.write(data)
 
     def _write_body(self, data: bytes, *, has_more: bool) -> None:
-        if not self._has_no_body:
-            self._write_data(data, has_more=has_more)
+        self._flush(b"" if self._has_no_body else self._framed(data, has_more=has_more))
         if not has_more:
             self.response_complete = True
             self._wake()
             self._wire.on_response_complete()
 
-    def _write_data(self, data: bytes, *, has_more: bool) -> None:
+    def _framed(self, data: bytes, *, has_more: bool) -> bytes:
         if self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            data = chunk if has_more else chunk + b"0\r\n\r\n"
-        elif self._remaining is not None:
+            return chunk if has_more else chunk + b"0\r\n\r\n"
+        if self._remaining is not None:
             self._remaining -= len(data)
             if self._remaining < 0 or (self._remaining > 0 and not has_more):
                 raise RuntimeError("The body of the response does not have the length that it declares.")
-        if data:
-            self._wire.write(data)
+        return data
 
     def _fail(self, error: ServiceError) -> None:
         if self._is_disconnected or self.response_complete:
             return
-        if self.response_started:
+        if self.is_answered:
             self._wire.abort()
             return
-        self.keep_alive = False
+        self._held, self.keep_alive = b"", False
         self.response_started = self.response_complete = True
         with_body = self.scope["method"] != "HEAD"
-        self._wire.write(refusals.response(error, with_body=with_body, fields=self._wire.common_fields()))
+        self._wire.write(refusals.response(error, with_body=with_body, fields=self._wire.date_line()))
         self._wire.on_response_complete()
