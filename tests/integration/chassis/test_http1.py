@@ -320,6 +320,20 @@ async def test_a_client_that_stops_sending_is_not_waited_for(
         assert problem_of(b"HTTP/1.1 " + answers[-1])["type"] == "/problems/request-timeout"
 
 
+@pytest.mark.parametrize("first", [b"", GET])
+@pytest.mark.parametrize("part", [b"\r\n", b"G"])
+async def test_a_head_that_drips_has_its_time_once(brief_site: Site, first: bytes, part: bytes) -> None:
+    reader, writer = await brief_site.connect()
+    writer.write(first)
+    dripping = asyncio.create_task(_drip(writer, part))
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+        await dripping
+    writer.close()
+    *_, last = answer.split(b"HTTP/1.1 ")
+    assert problem_of(b"HTTP/1.1 " + last)["status"] in (400, 408)
+
+
 async def test_a_body_that_drips_is_408_and_the_application_learns_of_it(brief_site: Site) -> None:
     brief_site.recorded.ends.clear()
     reader, writer = await brief_site.connect()

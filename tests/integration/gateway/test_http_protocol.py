@@ -17,6 +17,8 @@ from support.waiting import until
 Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
 HOST = b"Host: x\r\n"
+UPGRADE = b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 POST = b"POST /v1/rooms HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -61,6 +63,11 @@ async def answer_to(door: Listener, request: bytes) -> bytes:
         (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "malformed-request"),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "not-implemented"),
         (POST + b"Expect: 200-ok\r\n\r\n", "expectation-failed"),
+        (UPGRADE + b"\r\n", "upgrade-required"),
+        (UPGRADE + b"Sec-WebSocket-Version: 13\r\n\r\n", "malformed-request"),
+        (UPGRADE + KEY + b"Sec-WebSocket-Version: 8\r\n\r\n", "upgrade-required"),
+        (UPGRADE + KEY + b"Sec-WebSocket-Version: 13\r\nContent-Length: 5\r\n\r\n", "malformed-request"),
+        (UPGRADE + KEY + b"Sec-WebSocket-Version: 13\r\n\r\n\x81\x00", "malformed-request"),
     ],
 )
 async def test_what_is_not_http_is_a_problem_document(

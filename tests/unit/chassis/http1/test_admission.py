@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.http1.admission import PLACE, Admission, address_of, mark_authenticated
-from chassis.http1.limits import ConnectionLimits
+from chassis.http1.limits import UNFINISHED_HEADS_BYTES, ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 
@@ -61,6 +61,17 @@ def test_connections_without_a_key_have_a_part_of_the_places() -> None:
     admission.take("10.0.0.1")
     other.release()
     admission.take("10.0.0.3")
+
+
+def test_large_heads_share_a_number_of_bytes_and_usual_ones_are_always_taken() -> None:
+    admission, large = Admission(ConnectionLimits()), 60 * 1024
+    for _ in range(UNFINISHED_HEADS_BYTES // large):
+        admission.hold_head(large, large)
+    with pytest.raises(ListenerFull):
+        admission.hold_head(large, large)
+    admission.hold_head(1024, 1024)
+    admission.hold_head(-1024 - 2 * large, 0)
+    admission.hold_head(large, large)
 
 
 def test_what_is_given_back_is_forgotten() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from chassis import metrics
 from chassis.http1.head import Fields
-from chassis.http1.limits import LOOK_EVERY_S, ConnectionLimits
+from chassis.http1.limits import LOOK_EVERY_S, UNFINISHED_HEADS_BYTES, USUAL_HEAD_BYTES, ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 # Where an application finds the place of its connection: in the scope of a request, and in the `state` of
@@ -93,6 +93,7 @@ class Admission:
         self.unauthenticated = _Tally()
         self._connections: set[Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._unfinished_bytes = 0
         # Of all answers of this second.
         self.date_line = b""
 
@@ -112,6 +113,14 @@ class Admission:
         if connection in self._connections:
             self._connections.remove(connection)
             metrics.HTTP_CONNECTIONS.dec()
+
+    def hold_head(self, change: int, size: int) -> None:
+        """Count `change` bytes more of a head that has not ended, now of `size`. Raises `ListenerFull`."""
+        self._unfinished_bytes += change
+        if size > USUAL_HEAD_BYTES and self._unfinished_bytes > UNFINISHED_HEADS_BYTES:
+            raise ListenerFull(
+                "heads", "Too many large requests are arriving at once.", retry_after_s=_RETRY_AFTER_S
+            )
 
     def take(self, host: str) -> Place:
         """Take a place for the client at `host`. Raises `TooManyConnections` or `ListenerFull`."""

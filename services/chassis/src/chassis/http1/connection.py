@@ -57,11 +57,14 @@ class HttpConnection(asyncio.Protocol):
         self._reader = RequestReader()
         self._exchange: Exchange | None = None
         self._websocket: asyncio.Protocol | None = None
+        self._held_bytes = 0
         self._received = 0
         self._discarded = 0
         self._deadline = math.inf
         self._body_rate = BodyRate(window_s=limits.body_window_s, least_rate=limits.body_rate)
         self._write_stall = WriteStall(limits.write_stall_s)
+        # Between two requests. A new connection has its time for a whole head from the beginning.
+        self._is_idle = False
         self._is_closing = False
         self.is_blocked = False
         self._is_reading = True
@@ -99,11 +102,13 @@ class HttpConnection(asyncio.Protocol):
             if self._discarded > LINGER_BYTES:
                 self._transport.abort()
         else:
-            if self._exchange is None and not self._reader.buffer and self._received:
+            if self._is_idle:
+                self._is_idle = False
                 self._deadline = self._loop.time() + self._limits.head_s
             self._received += len(data)
             self._reader.buffer += data
-            self._advance()
+            if not self._is_turn_scheduled:
+                self._advance()
 
     def eof_received(self) -> bool | None:
         """Close: a client that sends no more is taken for one that has gone."""
@@ -128,6 +133,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_closing = True
         self._server_state.connections.discard(self)
         self._admission.close(self)
+        self._hold_head(0)
         self.resume_writing()
         if self._exchange is not None:
             self._exchange.disconnect()
@@ -178,8 +184,17 @@ class HttpConnection(asyncio.Protocol):
 
     # From bytes to requests.
 
-    def _advance(self) -> None:
+    def _schedule_turn(self) -> None:
+        """Read on after other connections have had their turn."""
+        if not self._is_turn_scheduled:
+            self._is_turn_scheduled = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
         self._is_turn_scheduled = False
+        self._advance()
+
+    def _advance(self) -> None:
         try:
             while self._reader.buffer and self._read_next():
                 pass
@@ -195,9 +210,16 @@ class HttpConnection(asyncio.Protocol):
             return False
         head = self._reader.read_head()
         if head is None:
+            self._hold_head(len(self._reader.buffer))
             return False
+        self._hold_head(0)
         self._begin(head)
         return True
+
+    def _hold_head(self, size: int) -> None:
+        change, self._held_bytes = size - self._held_bytes, size
+        if change:
+            self._admission.hold_head(change, size)
 
     def _read_body(self) -> bool:
         assert self._exchange is not None
@@ -207,10 +229,8 @@ class HttpConnection(asyncio.Protocol):
         if data or is_complete:
             self._exchange.add_body(data, is_complete=is_complete)
             self._pace_reading()
-        if 0 < len(self._reader.buffer) < before and not is_complete and not self._is_turn_scheduled:
-            # Other connections have their turn before the many chunks that are left.
-            self._is_turn_scheduled = True
-            self._loop.call_soon(self._advance)
+        if 0 < len(self._reader.buffer) < before and not is_complete:
+            self._schedule_turn()
         return is_complete
 
     def _begin(self, head: RequestHead) -> None:
@@ -286,9 +306,10 @@ class HttpConnection(asyncio.Protocol):
         limits = self._limits
         if self._reader.buffer:
             self._deadline = self._loop.time() + limits.head_s
-            self._loop.call_soon(self._advance)
+            self._schedule_turn()
         else:
             idle_s = limits.idle_s if is_authenticated else limits.unauthenticated_idle_s
+            self._is_idle = True
             self._deadline = self._loop.time() + idle_s
         if not self._is_reading:
             self._pace_reading()
@@ -329,6 +350,7 @@ class HttpConnection(asyncio.Protocol):
     def _close(self, *, is_client_sending: bool) -> None:
         self._is_closing = True
         self._reader.buffer.clear()
+        self._hold_head(0)
         if not is_client_sending:
             self._transport.close()
             return

@@ -21,10 +21,13 @@ CHUNK_LINE_BYTES = 4 * 1024
 # Framing of chunks beyond what small chunks need, as in Go's net/http: 16 bytes and twice its data a chunk.
 CHUNK_EXCESS_BYTES = 16 * 1024
 TRAILER_BYTES = 8 * 1024
-# Chunks that are decoded before other connections have their turn; about 1 ms.
-CHUNKS_A_TURN = 1000
+# Lines and data of chunks that are decoded before other connections have their turn; about 1 ms.
+CHUNKS_A_TURN = 500
 # Bytes that wait for the application, or for the answer before theirs, until reading pauses.
 UNREAD_BYTES = 64 * 1024
+# Of heads that have begun and not ended, in all; a head of usual size is always taken.
+UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
+USUAL_HEAD_BYTES = 8 * 1024
 # What a client that has its answer may still send before the connection is reset: a client that does not
 # read while it writes needs as much to reach its answer.
 LINGER_BYTES = 4 * 1024 * 1024
@@ -61,4 +64,4 @@ class ConnectionLimits:
 
 
 # For listeners that only the own network reaches: nobody shows a key there.
-INTERNAL = ConnectionLimits()
+INTERNAL = ConnectionLimits(unauthenticated_idle_s=ConnectionLimits.idle_s)

@@ -17,6 +17,7 @@ class RequestReader:
     def __init__(self) -> None:
         self.buffer = bytearray()
         self._searched = 0
+        self._may_skip_line = True
         self._body: Body | None = None
 
     @property
@@ -40,9 +41,10 @@ class RequestReader:
     def read_head(self) -> RequestHead | None:
         """Return the next head, or None where more bytes are needed. Raises `RequestRefused`."""
         buffer = self.buffer
-        if not self._searched and buffer.startswith(_CRLF):
+        if self._may_skip_line and buffer.startswith(_CRLF):
             # RFC 9112, 2.2: some clients end a body with one more line.
             del buffer[:2]
+            self._may_skip_line, self._searched = False, 0
         end = buffer.find(_END_OF_HEAD, max(0, self._searched - 3), HEAD_BYTES)
         if end < 0:
             self._check_beginning()
@@ -51,7 +53,7 @@ class RequestReader:
         raw = bytes(buffer[: end + 4])
         head = parse(raw)
         del buffer[: len(raw)]
-        self._searched = 0
+        self._may_skip_line, self._searched = True, 0
         self._body = body_of(head.length)
         return head
 

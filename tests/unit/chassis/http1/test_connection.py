@@ -1,0 +1,86 @@
+"""What a connection costs the loop that it shares."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from chassis.http1.admission import Admission
+from chassis.http1.connection import HttpConnection
+from chassis.http1.limits import CHUNKS_A_TURN, ConnectionLimits
+
+
+class RecordingLoop:
+    """The running loop, which counts what is scheduled on it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.scheduled = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_soon(self, callback: Any, *arguments: Any) -> asyncio.Handle:
+        self.scheduled += 1
+        return self._loop.call_soon(callback, *arguments)
+
+
+class Wire(asyncio.Transport):
+    """A transport whose peer is on loopback and takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ["127.0.0.1", 1], "sockname": ["127.0.0.1", 2]})
+        self.is_reading_now = True
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.is_reading_now = False
+
+    def resume_reading(self) -> None:
+        self.is_reading_now = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write_eof(self) -> None:
+        return
+
+
+async def read(scope: Any, receive: Any, send: Any) -> None:
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        size, has_more = size + len(message["body"]), message["more_body"]
+    length = [(b"content-length", b"%d" % len(str(size)))]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+async def test_however_many_segments_come_one_turn_is_scheduled_for_their_chunks() -> None:
+    config = uvicorn.Config(read, log_config=None)
+    config.load()
+    loop, wire = RecordingLoop(), Wire()
+    limits = Admission(ConnectionLimits())
+    connection = HttpConnection(config, ServerState(), {}, loop, admission=limits)  # type: ignore[arg-type]
+    connection.connection_made(wire)
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(40):
+        connection.data_received(b"1\r\na\r\n" * CHUNKS_A_TURN)
+    assert loop.scheduled == 1
+    assert not wire.is_reading_now
+    connection.data_received(b"0\r\n\r\n")
+    while b"\r\n\r\n" not in wire.written:
+        await asyncio.sleep(0)
+    assert wire.written.endswith(b"\r\n\r\n%d" % (40 * CHUNKS_A_TURN))
+    assert loop.scheduled > 40
+    assert wire.is_reading_now
+    connection.connection_lost(None)
