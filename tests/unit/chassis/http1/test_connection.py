@@ -33,7 +33,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__({"peername": ["127.0.0.1", 1], "sockname": ["127.0.0.1", 2]})
-        self.is_reading_now = True
+        self.reading: list[str] = []
         self.written = b""
 
     def write(self, data: Any) -> None:
@@ -43,10 +43,10 @@ class Wire(asyncio.Transport):
         return False
 
     def pause_reading(self) -> None:
-        self.is_reading_now = False
+        self.reading.append("paused")
 
     def resume_reading(self) -> None:
-        self.is_reading_now = True
+        self.reading.append("resumed")
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -76,11 +76,11 @@ async def test_however_many_segments_come_one_turn_is_scheduled_for_their_chunks
     for _ in range(40):
         connection.data_received(b"1\r\na\r\n" * CHUNKS_A_TURN)
     assert loop.scheduled == 1
-    assert not wire.is_reading_now
+    assert wire.reading == ["paused"]
     connection.data_received(b"0\r\n\r\n")
     while b"\r\n\r\n" not in wire.written:
         await asyncio.sleep(0)
     assert wire.written.endswith(b"\r\n\r\n%d" % (40 * CHUNKS_A_TURN))
     assert loop.scheduled > 40
-    assert wire.is_reading_now
+    assert wire.reading == ["paused", "resumed"]
     connection.connection_lost(None)

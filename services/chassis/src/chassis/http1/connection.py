@@ -107,7 +107,9 @@ class HttpConnection(asyncio.Protocol):
                 self._deadline = self._loop.time() + self._limits.head_s
             self._received += len(data)
             self._reader.buffer += data
-            if not self._is_turn_scheduled:
+            if self._is_turn_scheduled:
+                self._pace_reading()
+            else:
                 self._advance()
 
     def eof_received(self) -> bool | None:
