@@ -14,7 +14,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +25,7 @@ from contracts.addresses import Address
 from contracts.json_values import exact
 from contracts.mail_headers import Headers, OneLine, one_line
 from contracts.message import Json
+from contracts.times import Instant
 
 MOST_RECIPIENTS = 50
 MOST_ATTACHMENTS = 20
@@ -35,7 +35,6 @@ MOST_METADATA = 50
 FURTHEST = timedelta(days=366)
 
 _CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}$"
-_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _WHITE_SPACE = re.compile(r"\s+")
 
 
@@ -65,21 +64,10 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _timestamp(value: Any) -> Any:
-    # Numbers, also as text, would be taken for seconds since 1970.
-    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.match(value)):
-        return value
-    raise ValueError("must be an RFC 3339 timestamp with a time zone")
-
-
 def _within_a_year(moment: datetime) -> datetime:
-    # Not moment.astimezone(UTC) first: the calendar may not have it there.
     if moment - datetime.now(UTC) > FURTHEST:
         raise ValueError(f"must be at most {FURTHEST.days} days ahead")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be a time that UTC has") from None
+    return moment
 
 
 Recipients = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_as_list)]
@@ -87,7 +75,7 @@ Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
-PlannedTime = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_within_a_year)]
+PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
 class MailAttachment(BaseModel):

@@ -6,11 +6,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from pydantic import AfterValidator, AwareDatetime
 
 from chassis.errors import InvalidInput, MalformedInput
 from contracts.json_values import DEEPEST, is_exact_number, is_too_deep
@@ -119,17 +117,6 @@ def _differences(value: Any, pointer: str = "") -> Iterator[FieldError]:
 def escaped(name: str) -> str:
     """Return `name` as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
-
-
-def in_utc(moment: datetime) -> datetime:
-    """Return `moment` in UTC, if the calendar has it there."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(in_utc)]
 
 
 def _with_nul(value: Any, pointer: str = "") -> Iterator[str]:

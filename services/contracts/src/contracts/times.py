@@ -1,0 +1,37 @@
+"""Times as callers may write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
+
+# pydantic would take numbers, also as text, for seconds since 1970.
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+
+def timestamp(value: object) -> datetime:
+    """Return an RFC 3339 timestamp as a moment. Raise `ValueError` for anything else."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _RFC_3339.match(value):
+        try:
+            # Read here: a document that is read strictly would take no text after a function.
+            return _TIME.validate_python(value)
+        except ValidationError:
+            pass
+    raise ValueError("must be an RFC 3339 timestamp with a time zone")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC. Raise `ValueError` when the calendar does not have it there."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time that UTC has") from None
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(timestamp), AfterValidator(in_utc)]
