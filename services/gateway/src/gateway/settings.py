@@ -37,7 +37,7 @@ class GatewaySettings(Settings):
     bootstrap_key: SecretStr | None = Field(
         default=None,
         description="API key of the first administrator, made known at start",
-        examples=["tw_live_0123456789abcdef_(43 characters)"],
+        examples=["tw_live_0123456789abcdef_(49 characters)"],
     )
     quote_fresh_s: float = Field(
         default=5,
@@ -94,6 +94,12 @@ class GatewaySettings(Settings):
         description="days after its end that the gateway forgets accepted work and a task's unique_key",
         examples=["90"],
     )
+    audit_retention_days: int = Field(
+        default=365,
+        ge=1,
+        description="days for which it is kept who changed users, keys and parked messages",
+        examples=["365"],
+    )
     prometheus_url: SecretStr | None = Field(
         default=None,
         description="address of the Prometheus that /console/status draws from; none: the page says so",
@@ -128,7 +134,7 @@ class GatewaySettings(Settings):
     @classmethod
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and keys.parse(value.get_secret_value()) is None:
-            raise ValueError("not a key: tw_live_<16 hex digits>_<43 characters>")
+            raise ValueError("not a key: tw_live_<16 hex digits>_<43 characters and a checksum of 6>")
         return value
 
     @field_validator("prometheus_url")

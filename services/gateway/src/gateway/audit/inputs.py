@@ -1,0 +1,66 @@
+"""What the audit trail holds, and what may be asked of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.times import Instant
+from gateway.http.strict_json import MOST_ID
+
+
+class Action(StrEnum):
+    """A kind of change that is recorded."""
+
+    USER_CREATED = "user.created"
+    USER_CHANGED = "user.changed"
+    KEY_CREATED = "key.created"
+    KEY_ROTATED = "key.rotated"
+    KEY_REVOKED = "key.revoked"
+    PARKED_REPLAYED = "parked.replayed"
+    PARKED_DISCARDED = "parked.discarded"
+
+
+class Actor(BaseModel):
+    """Who made a change; `user_id` and `key_id` are null for a command on the host."""
+
+    user_id: int | None
+    name: str | None
+    key_id: str | None
+
+
+class AuditEntry(BaseModel):
+    """One change. `before` and `after` hold the fields that changed; secrets are never among them."""
+
+    id: int
+    at: datetime
+    actor: Actor
+    action: str
+    target: str = Field(examples=["user:7", "api-key:0123456789abcdef"])
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    request_id: str | None
+
+
+class AuditPage(BaseModel):
+    """Changes, the newest first."""
+
+    data: list[AuditEntry]
+    next_cursor: str | None = None
+
+
+class AuditQuery(BaseModel):
+    """The query of `GET /v1/admin/audit`; the cursor is the last id seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="who made the change")
+    key_id: str | None = Field(default=None, max_length=64, description="the key that it was made with")
+    action: Action | None = None
+    target: str | None = Field(default=None, max_length=255, examples=["user:7"])
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: int | None = Field(default=None, ge=1, le=MOST_ID)
