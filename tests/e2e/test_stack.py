@@ -23,7 +23,8 @@ async def test_users_are_made_read_and_changed(api: httpx.AsyncClient) -> None:
     assert made.status_code == 201
     path = made.headers["location"]
     assert [(await api.get(path)).json()["name"] for _ in range(2)] == ["Zoë", "Zoë"]
-    assert (await api.patch(path, json={"name": "Zoë B."})).status_code == 200
+    headers = {"if-match": made.headers["etag"]}
+    assert (await api.patch(path, json={"name": "Zoë B."}, headers=headers)).status_code == 200
     assert (await api.get(path)).json()["name"] == "Zoë B."
     assert (await api.get(f"/user/{made.json()['id']}")).json()["name"] == "Zoë B."
     again = await api.post("/v1/users", json={"name": "Zoë", "email": "ZOE@example.com"})

@@ -94,7 +94,7 @@ _DATABASE_AWAY = {
     "state of a mail": (_DATABASE,),
     "list of batches": (_DATABASE, _LATE),
     "bars": _down_or_up(_DATABASE, _PROVIDER, _LATE),
-    "user": _down_or_up(_DATABASE),
+    "user": (_DATABASE,),
 }
 _DATABASE_FLAPS = {
     "accept a mail": ("202", _DATABASE),

@@ -21,7 +21,6 @@ from chassis import asgi
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.envelope import Outgoing
 from chassis.broker.messaging import Messaging
-from chassis.cache import Cache
 from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.message import Request
@@ -118,9 +117,17 @@ class Listener:
     def socket_url(self) -> str:
         return self.url.replace("http", "ws", 1)
 
-    async def new_user(self, name: str = "Member") -> int:
-        user = {"name": name, "email": f"{uuid.uuid4().hex}@example.com"}
+    @property
+    def settings(self) -> GatewaySettings:
+        return self.gateway.resources.settings
+
+    async def new_user(self, name: str = "Member", *, role: str = "member") -> int:
+        user = {"name": name, "email": f"{uuid.uuid4().hex}@example.com", "role": role}
         return int((await self.api.post("/v1/users", json=user)).json()["id"])
+
+    async def change_user(self, user_id: int, **changes: str) -> None:
+        answer = await self.api.patch(f"/v1/users/{user_id}", json=changes, headers={"if-match": "*"})
+        assert answer.status_code == 200, answer.text
 
     async def new_key(self, *scopes: str, user_id: int | None = None) -> str:
         """A key of a user (None: a new one) with `scopes`."""
@@ -173,11 +180,6 @@ class House:
     def dsn_by(self, dsn: str, gate: Gate) -> str:
         """A database's address through a gate."""
         return str(URL(dsn).with_host("127.0.0.1").with_port(gate.port))
-
-    async def forget_user(self, user_id: int) -> None:
-        """Remove a user from memcached, where another test's may be under the same id."""
-        cache = Cache(self.memcached_address, name="gateway-users")
-        await cache.delete(str(user_id))
 
     async def database(self) -> str:
         """An empty database, gone in the end."""

@@ -21,7 +21,7 @@ from gateway.http.serving import Server
 MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
 
 
-async def authenticate(text: str | None) -> Principal:
+async def authenticate(text: str | None, _: str | None) -> Principal:
     """Know one key, `good`."""
     if text != "good":
         raise Unauthenticated("Send your key.", headers={"www-authenticate": "Bearer"})

@@ -74,7 +74,7 @@ async def batches(api: httpx.AsyncClient) -> None:
 
 
 async def users(api: httpx.AsyncClient) -> None:
-    """A user that is read twice: once from the database, once from the cache."""
+    """A user that is made and read."""
     body = {"name": "Traffic", "email": f"{uuid4().hex}@example.com"}
     user = (await api.post("/v1/users", json=body)).json()
     for _ in range(3):

@@ -105,6 +105,9 @@ LOOP_STALLS = Counter("tickwire_event_loop_stalls", "Times the event loop stood 
 LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
 
 AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at the door.", ("reason",))
+BOOTSTRAP_KEY_REFUSED = Gauge(
+    "tickwire_bootstrap_key_refused", "1 while the configured bootstrap key does not work."
+)
 ACCEPTED = Counter("tickwire_accepted", "Work accepted with 202.", ("kind",))
 IDEMPOTENT_REPLAYS = Counter("tickwire_idempotent_replays", "Requests answered from an earlier answer.")
 QUOTES_ANSWERED = Counter(

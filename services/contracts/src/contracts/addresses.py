@@ -75,8 +75,8 @@ def named_address(text: str) -> str:
 
 
 def bare_address(text: str) -> str:
-    """Return `text` if it is an address without a name."""
-    if "<" in text:
+    """Return `text` if it is an address without a name, and without white space around it."""
+    if "<" in text or text != text.strip():
         raise ValueError("must be an e-mail address without a name")
     return named_address(text)
 

@@ -12,6 +12,7 @@ from gateway.administration import pages as administration_pages
 from gateway.administration import routes as administration_routes
 from gateway.aliases import routes as alias_routes
 from gateway.aliases.service import AliasService
+from gateway.audit import routes as audit_routes
 from gateway.batches import routes as batch_routes
 from gateway.chat import routes as chat_routes
 from gateway.chat.rooms import RoomService
@@ -71,6 +72,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     streams = EventStreams(resources.hub, resources.batches, resources.connection_limit)
     yield from realtime_routes.endpoints(streams)
     yield from identity_routes.endpoints(resources.users, resources.keys)
+    yield from audit_routes.endpoints(resources.audit)
     yield from overview_routes.endpoints(OverviewService(resources.stocks, resources.rpc))
     yield from administration_routes.endpoints(resources.parked, resources.status, resources.runtime.health)
     yield from administration_pages.endpoints()

@@ -69,3 +69,9 @@ class UpgradeRequired(ServiceError):
     """The address is that of a WebSocket, and the request does not ask for one."""
 
     code = "upgrade-required"
+
+
+class TooManyFailures(ServiceError):
+    """Too many keys from one address were not good; another one is not looked up for a while."""
+
+    code = "too-many-failures"

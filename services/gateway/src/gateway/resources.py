@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from chassis import logging, queries
-from chassis.cache import Cache
 from chassis.runtime import ServiceRuntime
 from contracts.topology import GATEWAY
 from gateway import consumers
@@ -16,6 +16,7 @@ from gateway.acceptance.repository import AcceptanceRepository
 from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
+from gateway.audit.trail import AuditTrail
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
@@ -23,9 +24,12 @@ from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
 from gateway.emails.service import EmailService
 from gateway.identity import keys
+from gateway.identity.administrators import Administrators
+from gateway.identity.bootstrap import BootstrapKey
+from gateway.identity.key_service import KeyService
 from gateway.identity.keyring import KeyRing
-from gateway.identity.repository import IdentityRepository
-from gateway.identity.routes import KeyService, UserService
+from gateway.identity.repository import KeyRepository, UserRepository
+from gateway.identity.user_service import UserService
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.connection_limit import Bounds, ConnectionLimit
@@ -48,22 +52,19 @@ class Resources:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.pepper = settings.key_pepper.get_secret_value()
         self.runtime = ServiceRuntime(settings, service=GATEWAY, package="gateway")
         postgres, messaging = self.runtime.postgres, self.runtime.messaging
         statements = queries.load("gateway")
         self.rpc = messaging.rpc
         self.once = Once(postgres, statements)
-        self.identity = IdentityRepository(postgres, statements)
-        self.keyring = KeyRing(self.identity, self.pepper)
-        self.users = UserService(self.identity, Cache(settings.memcached_address, name="gateway-users"))
-        self.keys = KeyService(self.identity, self.keyring, self.pepper)
+        self.audit = AuditTrail(postgres, statements, retention_days=settings.audit_retention_days)
+        self._wire_identity(statements)
         acceptances = AcceptanceRepository(postgres, statements)
         self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)
         self.emails = EmailService(self.acceptor, self.rpc)
         uploads = UploadService(self.acceptor, acceptances, messaging.publisher)
         self.batches = BatchService(self.acceptor, OperationCatalogue(acceptances), uploads, self.rpc)
-        self.parked = ParkedService(self.runtime.parked, self.rpc)
+        self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         self.status = StatusService(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
@@ -85,7 +86,9 @@ class Resources:
             find_quote=self.stocks.ask,
         )
         self.tokens = TokenService(
-            self.pepper, authenticate=self.keyring.authenticate, find=self.keyring.find_principal
+            settings.key_pepper.get_secret_value(),
+            authenticate=self.keyring.authenticate,
+            find=self.keyring.find_principal,
         )
         self.connections = Connections(self.keyring.find_principal)
         self.connection_limit = ConnectionLimit(
@@ -102,7 +105,8 @@ class Resources:
         self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
         live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
         messaging.listen(live_feed.attach)
-        self.runtime.on_database(self._make_bootstrap_key_known)
+        if self.bootstrap is not None:
+            self.runtime.on_database(self.bootstrap.make_known)
 
     async def open(self) -> AsyncGenerator[None, None]:
         """Start everything in the background; close it in reverse order at the end."""
@@ -117,15 +121,29 @@ class Resources:
             tasks.supervise("clock of the connections", self.connections.keep_time)
             tasks.supervise("keys of the connections", self.connections.watch_keys)
             tasks.supervise("removal of old acceptances", self.acceptor.clean)
+            tasks.supervise("removal of old audit entries", self.audit.clean)
+            if self.bootstrap is not None:
+                tasks.supervise("watch over the bootstrap key", self.bootstrap.watch)
             yield
 
-    async def _make_bootstrap_key_known(self) -> None:
-        if self.settings.bootstrap_key is None:
-            return
-        key = keys.parse(self.settings.bootstrap_key.get_secret_value())
-        assert key is not None  # the settings have seen to it
-        if not await self.identity.ensure_admin(key.id, keys.digest(self.pepper, key)):
-            log.error("the bootstrap key does not work: GATEWAY_KEY_PEPPER or the key's secret has changed")
+    def _wire_identity(self, statements: Mapping[str, str]) -> None:
+        postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
+        users, repository = UserRepository(statements), KeyRepository(statements)
+        self.keyring = KeyRing(postgres, repository, pepper)
+        guarded: dict[str, Any] = {
+            "administrators": Administrators(statements),
+            "audit": self.audit,
+            "keyring": self.keyring,
+        }
+        self.users = UserService(postgres, users, **guarded)
+        self.keys = KeyService(postgres, repository, users=users, pepper=pepper, **guarded)
+        configured = self.settings.bootstrap_key
+        key = None if configured is None else keys.parse(configured.get_secret_value())
+        self.bootstrap: BootstrapKey | None = None
+        if key is not None:
+            self.bootstrap = BootstrapKey(
+                postgres, repository, users=users, audit=self.audit, pepper=pepper, key=key
+            )
 
 
 def _prometheus(settings: GatewaySettings) -> Prometheus | None:

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from chassis.errors import DatabaseUnavailable, Unauthenticated
+from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
 from contracts.scopes import Scope
+from gateway.errors import TooManyFailures
 from gateway.http.principal import Principal
-from gateway.identity import keyring, keys
+from gateway.identity import failures, keyring, keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
+from gateway.identity.repository import UsableKey
 
 PEPPER = "a pepper of the tests"
+ADDRESS = "192.0.2.1"
 
 
-class Repository:
-    """Keys in memory; counts the questions, and can be away."""
+class Database:
+    """A database and its table of keys in memory; counts the questions, and can be away or slow."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, tuple[bytes, Principal]] = {}
+        self.rows: dict[str, UsableKey] = {}
         self.questions = 0
         self.is_away = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
-    def add(self, key: ApiKey) -> Principal:
-        principal = Principal(7, "Ann", "member", key.id, frozenset({Scope("quotes:read")}))
-        self.rows[key.id] = (keys.digest(PEPPER, key), principal)
+    def add(
+        self, key: ApiKey, *, expires_at: datetime | None = None, previous: ApiKey | None = None, **more: Any
+    ) -> Principal:
+        principal = Principal(7, "Ann", "member", key.id, frozenset({Scope("quotes:read")}), expires_at)
+        before = None if previous is None else keys.digest(PEPPER, previous)
+        self.rows[key.id] = UsableKey(principal, keys.digest(PEPPER, key), before, **more)
         return principal
 
-    async def find_key(self, key_id: str) -> tuple[bytes, Principal] | None:
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[None]:
         self.questions += 1
+        await self.may_answer.wait()
         if self.is_away:
             raise DatabaseUnavailable("away")
-        return self.rows.get(key_id)
+        yield
+
+    async def find_usable(self, _: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
+        return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
 
 
 class Clock:
@@ -48,76 +65,164 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(keyring, "time", clock)
+    monkeypatch.setattr(failures, "time", clock)
     return clock
 
 
 @pytest.fixture
-def repository() -> Repository:
-    return Repository()
+async def database() -> Database:
+    return Database()
 
 
 @pytest.fixture
-def ring(repository: Repository, clock: Clock) -> KeyRing:
-    untyped: Any = repository
-    return KeyRing(untyped, PEPPER)
+async def ring(database: Database, clock: Clock) -> KeyRing:
+    untyped: Any = database
+    return KeyRing(untyped, untyped, PEPPER)
 
 
-async def test_a_good_key_is_its_owner(ring: KeyRing, repository: Repository) -> None:
+async def test_a_good_key_is_its_owner(ring: KeyRing, database: Database) -> None:
     key = keys.new_key()
-    principal = repository.add(key)
+    principal = database.add(key)
     assert await ring.authenticate(str(key)) == principal
 
 
-@pytest.mark.parametrize("text", [None, "", "nonsense", "tw_live_", "\x00", "ключ"])
-async def test_no_key_is_refused_without_a_query(
-    text: str | None, ring: KeyRing, repository: Repository
+async def test_a_key_of_the_form_without_a_checksum_is_good_too(ring: KeyRing, database: Database) -> None:
+    key = ApiKey("0" * 16, "a-_B" * 10 + "xyz", has_checksum=False)
+    principal = database.add(key)
+    assert await ring.authenticate(str(key)) == principal
+
+
+@pytest.mark.parametrize("text", [None, ""])
+async def test_a_request_without_a_credential_gets_a_challenge_that_names_no_error(
+    text: str | None, ring: KeyRing
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await ring.authenticate(text)
-    assert refused.value.headers["www-authenticate"].startswith("Bearer")
-    assert repository.questions == 0
+    assert refused.value.headers["www-authenticate"] == 'Bearer realm="tickwire"'
 
 
-async def test_a_right_id_with_a_wrong_secret_is_refused(ring: KeyRing, repository: Repository) -> None:
+@pytest.mark.parametrize(
+    "text", ["nonsense", "tw_live_", "\x00", "ключ", "x" * 100_000, str(keys.new_key())[:-1]]
+)
+async def test_a_malformed_key_is_refused_without_a_query(
+    text: str, ring: KeyRing, database: Database
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await ring.authenticate(text)
+    challenge = refused.value.headers["www-authenticate"]
+    assert challenge.startswith('Bearer realm="tickwire", error="invalid_token", error_description="')
+    assert challenge.isascii()
+    assert database.questions == 0
+
+
+async def test_a_right_id_with_a_wrong_secret_is_refused(ring: KeyRing, database: Database) -> None:
     key = keys.new_key()
-    repository.add(key)
-    with pytest.raises(Unauthenticated):
-        await ring.authenticate(str(ApiKey(key.id, "A" * 43)))
+    database.add(key)
+    with pytest.raises(Unauthenticated) as refused:
+        await ring.authenticate(str(ApiKey(key.id, keys.new_secret())))
+    assert 'error="invalid_token"' in refused.value.headers["www-authenticate"]
 
 
 async def test_a_key_is_looked_up_once_in_five_seconds(
-    ring: KeyRing, repository: Repository, clock: Clock
+    ring: KeyRing, database: Database, clock: Clock
 ) -> None:
     key = keys.new_key()
-    repository.add(key)
+    database.add(key)
     for _ in range(5):
         await ring.authenticate(str(key))
-    assert repository.questions == 1
+    assert database.questions == 1
     clock.now += 5.1
     await ring.authenticate(str(key))
-    assert repository.questions == 2
+    assert database.questions == 2
 
 
-async def test_a_revoked_key_stops_working_after_five_seconds_or_at_once_here(
-    ring: KeyRing, repository: Repository, clock: Clock
+async def test_a_change_has_effect_after_five_seconds_or_at_once_here(
+    ring: KeyRing, database: Database, clock: Clock
 ) -> None:
     key = keys.new_key()
-    repository.add(key)
+    database.add(key)
     await ring.authenticate(str(key))
-    repository.rows.clear()
+    database.rows.clear()
     await ring.authenticate(str(key))
-    ring.forget()
+    await ring.forget()
     with pytest.raises(Unauthenticated):
         await ring.authenticate(str(key))
 
 
-async def test_a_known_key_works_for_a_while_without_the_database(
-    ring: KeyRing, repository: Repository, clock: Clock
+async def test_a_revoked_key_is_refused_after_five_seconds(
+    ring: KeyRing, database: Database, clock: Clock
 ) -> None:
     key = keys.new_key()
-    repository.add(key)
+    database.add(key)
     await ring.authenticate(str(key))
-    repository.is_away = True
+    database.rows.clear()
+    clock.now += 5.1
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(str(key))
+    # Also when the database is away afterwards: it had said so.
+    database.is_away = True
+    clock.now += 5.1
+    with pytest.raises(DatabaseUnavailable):
+        await ring.authenticate(str(key))
+
+
+async def test_the_five_seconds_begin_when_the_database_is_asked(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    key = keys.new_key()
+    database.add(key)
+    database.may_answer.clear()
+    asking = asyncio.create_task(ring.authenticate(str(key)))
+    await asyncio.sleep(0)
+    clock.now += 4
+    database.may_answer.set()
+    await asking
+    clock.now += 2
+    await ring.authenticate(str(key))
+    assert database.questions == 2
+
+
+async def test_a_remembered_key_expires_to_the_moment(
+    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, expires_at = keys.new_key(), datetime.now(UTC) + timedelta(hours=1)
+    database.add(key, expires_at=expires_at)
+    await ring.authenticate(str(key))
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Later:
+            return cls.fromtimestamp(expires_at.timestamp(), tz)
+
+    monkeypatch.setattr(keyring, "datetime", Later)
+    with pytest.raises(Unauthenticated, match="has expired"):
+        await ring.authenticate(str(key))
+    assert database.questions == 1
+
+
+async def test_the_secret_before_a_rotation_works_until_the_overlap_ends_and_no_longer(
+    ring: KeyRing, database: Database
+) -> None:
+    old = keys.new_key()
+    new = ApiKey(old.id, keys.new_secret())
+    until = datetime.now(UTC) + timedelta(hours=1)
+    database.add(new, previous=old, previous_until=until)
+    assert (await ring.authenticate(str(new))).expires_at is None
+    assert (await ring.authenticate(str(old))).expires_at == until
+    await ring.forget()
+    database.add(new, previous=old, previous_until=datetime.now(UTC))
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(str(old))
+    assert await ring.authenticate(str(new))
+
+
+async def test_a_known_key_works_for_a_while_without_the_database(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    key = keys.new_key()
+    database.add(key)
+    await ring.authenticate(str(key))
+    database.is_away = True
     clock.now += 600
     await ring.authenticate(str(key))
     clock.now += 400
@@ -125,57 +230,128 @@ async def test_a_known_key_works_for_a_while_without_the_database(
         await ring.authenticate(str(key))
 
 
-async def test_a_key_that_is_not_known_needs_the_database(ring: KeyRing, repository: Repository) -> None:
-    repository.is_away = True
+async def test_a_key_that_is_not_known_needs_the_database(ring: KeyRing, database: Database) -> None:
+    database.is_away = True
     with pytest.raises(DatabaseUnavailable):
         await ring.authenticate(str(keys.new_key()))
 
 
 async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
-    ring: KeyRing, repository: Repository, clock: Clock
+    ring: KeyRing, database: Database, clock: Clock
 ) -> None:
     key = keys.new_key()
-    repository.add(key)
+    database.add(key)
     await ring.authenticate(str(key))
-    repository.is_away, repository.questions = True, 0
+    database.is_away, database.questions = True, 0
     clock.now += 10
     for _ in range(20):
         await ring.authenticate(str(key))
-    assert repository.questions == 1
+    assert database.questions == 1
     clock.now += 2.1
     for _ in range(20):
         await ring.authenticate(str(key))
-    assert repository.questions == 2
-    repository.is_away = False
+    assert database.questions == 2
+    database.is_away = False
     clock.now += 2.1
     await ring.authenticate(str(key))
-    assert repository.questions == 3
+    assert database.questions == 3
 
 
-async def test_the_memory_holds_no_usable_key(ring: KeyRing, repository: Repository) -> None:
+async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database) -> None:
     key = keys.new_key()
-    repository.add(key)
+    database.add(key)
     await ring.authenticate(str(key))
     assert key.secret not in repr(vars(ring))
 
 
-async def test_no_more_than_ten_thousand_keys_are_remembered(ring: KeyRing, repository: Repository) -> None:
+async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    good = keys.new_key()
+    database.add(good)
+    await ring.authenticate(str(good))
     for number in range(10_050):
         with pytest.raises(Unauthenticated):
-            await ring.authenticate(f"wrong-{number}")
-    remembered: Any = vars(ring)["_known"]
-    assert len(remembered) == 10_000
+            await ring.authenticate(str(ApiKey(f"{number:016x}", "k" * 43)))
+    database.is_away = True
+    clock.now += 600
+    assert await ring.authenticate(str(good))
+    remembered: Any = vars(ring)["_refused"]
+    assert len(remembered) == 1000
 
 
-async def test_a_long_connection_learns_that_its_key_was_revoked(
-    ring: KeyRing, repository: Repository
+async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
+    ring: KeyRing, database: Database, clock: Clock
 ) -> None:
-    key = keys.new_key()
-    principal = repository.add(key)
-    assert await ring.find_principal(key.id) == principal
-    repository.is_away = True
+    unknown = str(keys.new_key())
+    for _ in range(5):
+        with pytest.raises(Unauthenticated):
+            await ring.authenticate(unknown)
+    assert database.questions == 1
+    clock.now += 5.1
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(unknown)
+    assert database.questions == 2
+
+
+async def test_an_address_with_many_failures_waits_before_the_database_is_asked_again(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    good = keys.new_key()
+    database.add(good)
+    await ring.authenticate(str(good), ADDRESS)
+    for _ in range(20):
+        with pytest.raises(Unauthenticated):
+            await ring.authenticate(str(keys.new_key()), ADDRESS)
+    asked = database.questions
+    with pytest.raises(TooManyFailures) as limited:
+        await ring.authenticate(str(keys.new_key()), ADDRESS)
+    assert (limited.value.status, limited.value.retry_after_s) == (429, 3)
+    assert database.questions == asked
+    # Neither those who are known, nor other addresses, are held up by it.
+    assert await ring.authenticate(str(good), ADDRESS)
+    clock.now += 5.1
+    assert await ring.authenticate(str(good), ADDRESS)
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(str(keys.new_key()), "192.0.2.2")
+
+
+async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
+    ring: KeyRing, database: Database
+) -> None:
+    database.may_answer.clear()
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(500)]
+    await asyncio.sleep(0)
+    assert database.questions == 3
+    database.may_answer.set()
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert {type(error) for error in found} == {Unauthenticated, TooManyFailures}
+    assert database.questions <= 22
+
+
+async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
+    ring: KeyRing, database: Database
+) -> None:
+    known = keys.new_key()
+    database.add(known)
+    await ring.authenticate(str(known))
+    database.may_answer.clear()
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()))) for _ in range(1000)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await ring.authenticate(str(keys.new_key()))
+    assert await ring.authenticate(str(known))
+    database.may_answer.set()
+    assert len(await asyncio.gather(*tries, return_exceptions=True)) == 1000
+
+
+async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_query(
+    ring: KeyRing, database: Database
+) -> None:
+    first, second, gone = keys.new_key(), keys.new_key(), keys.new_key()
+    expected = {key.id: database.add(key) for key in (first, second)}
+    assert await ring.current([first.id, second.id, gone.id]) == expected
+    assert database.questions == 1
+    database.is_away = True
     with pytest.raises(DatabaseUnavailable):
-        await ring.find_principal(key.id)
-    repository.is_away = False
-    repository.rows.clear()
-    assert await ring.find_principal(key.id) is None
+        await ring.current([first.id])

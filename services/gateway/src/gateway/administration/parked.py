@@ -21,6 +21,8 @@ from contracts.parked import (
 )
 from contracts.topology import GATEWAY, SERVICES
 from gateway.administration.inputs import ChoiceInput, ParkedQuery, ReplayInput
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 
@@ -30,9 +32,10 @@ log = logging.get(__name__)
 class ParkedService:
     """Asks each service for its own parked messages; the gateway's are at hand."""
 
-    def __init__(self, own: Parked, rpc: RpcClient) -> None:
+    def __init__(self, own: Parked, rpc: RpcClient, audit: AuditTrail) -> None:
         self._own = own
         self._rpc = rpc
+        self._audit = audit
 
     async def list(self, call: Call, query: ParkedQuery) -> dict[str, Any]:
         """Return a page of one service's messages, or the first of every service."""
@@ -54,12 +57,14 @@ class ParkedService:
         """Send messages to their original queue again."""
         request = ReplayParked(wanted=body.wanted(), rate_per_s=body.rate_per_s, actor=_actor(call.principal))
         decided = await self.replay(body.service, request, call.deadline)
+        await self._record(call, Action.PARKED_REPLAYED, body, decided)
         return {"replayed": decided.count, "skipped": decided.skipped}
 
     async def give_up(self, call: Call, body: ChoiceInput) -> dict[str, int]:
         """Give messages up for good."""
         request = DiscardParked(wanted=body.wanted(), actor=_actor(call.principal))
         decided = await self.discard(body.service, request, call.deadline)
+        await self._record(call, Action.PARKED_DISCARDED, body, decided)
         return {"discarded": decided.count}
 
     async def page(self, service: str, request: ListParked, deadline: Deadline) -> ParkedPage:
@@ -101,6 +106,13 @@ class ParkedService:
             else:
                 data += _rows(service, page)
         return {"data": data, "next_cursor": None, "errors": errors}
+
+    async def _record(self, call: Call, action: Action, body: ChoiceInput, decided: ParkedDecided) -> None:
+        # The service has decided in a transaction of its own, and keeps the actor of each message, too.
+        after = {"wanted": body.wanted().model_dump(mode="json"), "count": decided.count}
+        await self._audit.record(
+            call.connection, call.principal, action, f"parked:{body.service}", after=after
+        )
 
 
 def _actor(principal: Principal) -> str:

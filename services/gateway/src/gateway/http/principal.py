@@ -11,7 +11,10 @@ from contracts.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller with its effective rights: the scopes of the key within what the user's role allows now."""
+    """A caller with its effective rights: the scopes of the key within what the user's role allows now.
+
+    `granted` are the scopes that the key was made with; `expires_at` is when the credential stops working.
+    """
 
     user_id: int
     user_name: str
@@ -19,6 +22,7 @@ class Principal:
     key_id: str
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
+    granted: frozenset[Scope] = frozenset()
 
     @property
     def owner_id(self) -> str:

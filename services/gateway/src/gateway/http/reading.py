@@ -77,6 +77,12 @@ def token(request: Incoming) -> str | None:
     return value.strip().decode("latin-1") if kind.lower() == b"bearer" else None
 
 
+def address(request: Incoming) -> str | None:
+    """Return the address that a request came from, as the server knows it."""
+    client = request.scope.get("client")
+    return client[0] if client else None
+
+
 def deadline(request: Incoming, default_s: float) -> Deadline:
     """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds."""
     asked = request.header(b"request-timeout")

@@ -57,7 +57,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Authenticate = Callable[[str | None], Awaitable[Principal]]
+# Of a credential, and of the address that it came from.
+Authenticate = Callable[[str | None, str | None], Awaitable[Principal]]
 Effect = Callable[[], Awaitable[Reply]]
 Once = Callable[[Call, Endpoint, Effect], Awaitable[Reply]]
 
@@ -138,8 +139,9 @@ class Server:
         endpoint = bound.endpoint
         request.scope[ROUTE] = endpoint.template
         # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
-        principal = NOBODY if endpoint.is_public else await self._authenticate(reading.token(request))
+        principal = NOBODY
         if not endpoint.is_public:
+            principal = await self._authenticate(reading.token(request), reading.address(request))
             mark_authenticated(request.scope)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)

@@ -1,112 +1,165 @@
-"""Users and API keys in PostgreSQL."""
+"""Users and API keys in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 
 from chassis.errors import Conflict
-from chassis.postgres import Postgres
+from chassis.postgres import Connection
 from contracts.scopes import Scope, allowed
 from gateway.http.principal import Principal
 
-User = Mapping[str, Any]
+Row = asyncpg.Record
 _SCOPES = frozenset(map(str, Scope))
 
 
-class IdentityRepository:
-    """Reads and writes users and keys; every method is one statement or one transaction."""
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """A key that may be used now: its owner with effective rights, and what proves it.
 
-    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
-        self._postgres = postgres
+    `previous` is the digest of the secret before the last rotation, which works until `previous_until`.
+    """
+
+    principal: Principal
+    digest: bytes
+    previous: bytes | None = None
+    previous_until: datetime | None = None
+
+
+class UserRepository:
+    """Reads and writes users."""
+
+    def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
 
-    async def find_key(self, key_id: str) -> tuple[bytes, Principal] | None:
-        """The digest and owner of a key that may be used now."""
-        async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(self._queries["find_key"], key_id)
+    async def insert(self, connection: Connection, *, name: str, email: str, role: str) -> Row:
+        """Store a user. Raise `Conflict` when the address is taken."""
+        row = await connection.fetchrow(self._queries["insert_user"], name, email, role)
         if row is None:
-            return None
-        known = frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES)
-        rights = allowed(known, is_administrator=row["role"] == "admin")
-        principal = Principal(
-            row["user_id"], row["user_name"], row["role"], key_id, rights, row["expires_at"]
-        )
-        return row["digest"], principal
+            raise Conflict(f"There is a user with the address {email} already.")
+        return row
 
-    async def touch_keys(self, used: Mapping[str, datetime]) -> None:
-        """Remember when keys were last used."""
-        async with self._postgres.connection() as connection:
-            await connection.execute(self._queries["touch_keys"], list(used), list(used.values()))
+    async def get(self, connection: Connection, user_id: int) -> Row | None:
+        """Return a user by id."""
+        return await connection.fetchrow(self._queries["get_user"], user_id)
 
-    async def ensure_admin(self, key_id: str, key_digest: bytes) -> bool:
-        """Make the first administrator and its key known; False when the key is known with another digest."""
-        async with self._postgres.transaction() as connection:
-            known = await connection.fetchval(self._queries["find_digest"], key_id)
-            if known is not None:
-                return bool(known == key_digest)
-            user_id = await connection.fetchval(self._queries["ensure_admin"])
-            await connection.fetchval(
-                self._queries["insert_key"], key_id, user_id, "bootstrap", key_digest, ["admin"], None
-            )
-            return True
+    async def lock(self, connection: Connection, user_id: int) -> Row | None:
+        """Return a user by id, whom nobody else can change until the transaction ends."""
+        return await connection.fetchrow(self._queries["lock_user"], user_id)
 
-    async def insert_key(
+    async def update(self, connection: Connection, user_id: int, changes: Mapping[str, str]) -> Row:
+        """Change the fields in `changes` of a locked user. Raise `Conflict` for a taken address."""
+        values = [changes.get(name) for name in ("name", "email", "role", "status")]
+        try:
+            row = await connection.fetchrow(self._queries["update_user"], user_id, *values)
+        except asyncpg.UniqueViolationError:
+            raise Conflict(f"There is a user with the address {changes['email']} already.") from None
+        assert row is not None, "a locked user does not go away"
+        return row
+
+    async def page(self, connection: Connection, *, after: int, limit: int) -> list[Row]:
+        """Return users with ids above `after`, in order."""
+        return await connection.fetch(self._queries["list_users"], after, limit)
+
+    async def ensure_administrator(self, connection: Connection, email: str) -> int:
+        """Return the id of the user with this address, who is an active administrator from now on."""
+        return int(await connection.fetchval(self._queries["ensure_administrator"], email))
+
+
+class KeyRepository:
+    """Reads and writes API keys."""
+
+    def __init__(self, queries: Mapping[str, str]) -> None:
+        self._queries = queries
+
+    async def find_usable(self, connection: Connection, key_ids: Collection[str]) -> dict[str, UsableKey]:
+        """Return those of the keys that may be used now, by id."""
+        rows = await connection.fetch(self._queries["find_usable_keys"], list(key_ids))
+        return {row["id"]: _usable(row) for row in rows}
+
+    async def find_secret(self, connection: Connection, key_id: str) -> Row | None:
+        """Return the digests of a key's secrets, whatever became of the key."""
+        return await connection.fetchrow(self._queries["find_secret"], key_id)
+
+    async def touch(self, connection: Connection, used: Mapping[str, datetime]) -> None:
+        """Write when keys were last used."""
+        await connection.execute(self._queries["touch_keys"], list(used), list(used.values()))
+
+    async def insert(
         self,
+        connection: Connection,
         key_id: str,
-        user_id: int,
         *,
+        user_id: int,
         name: str,
         digest: bytes,
-        scopes: list[str],
-        expires_at: datetime | None,
-    ) -> datetime | None:
-        """Store a key; None when there is no such user."""
-        try:
-            async with self._postgres.connection() as connection:
-                created_at: datetime = await connection.fetchval(
-                    self._queries["insert_key"], key_id, user_id, name, digest, scopes, expires_at
-                )
-        except asyncpg.ForeignKeyViolationError:
-            return None
-        return created_at
+        scopes: Collection[str],
+        expires_at: datetime | None = None,
+        parent_id: str | None = None,
+    ) -> None:
+        """Store a key."""
+        await connection.execute(
+            self._queries["insert_key"], key_id, user_id, name, digest, list(scopes), expires_at, parent_id
+        )
 
-    async def list_keys(self, user_id: int) -> list[User]:
-        """The keys of a user, without their secrets: those are not known here."""
-        return await self._fetch("list_keys", user_id)
+    async def count_live(self, connection: Connection, user_id: int) -> int:
+        """Return how many keys of a user are neither revoked nor expired."""
+        return int(await connection.fetchval(self._queries["count_live_keys"], user_id))
 
-    async def revoke_key(self, key_id: str, user_id: int | None) -> bool:
-        """Revoke a key, of any user where `user_id` is None; False when there is none."""
-        return bool(await self._fetch("revoke_key", key_id, user_id))
+    async def get(self, connection: Connection, key_id: str) -> Row | None:
+        """Return a key by id, without its secret: that is not known here."""
+        return await connection.fetchrow(self._queries["get_key"], key_id)
 
-    async def insert_user(self, name: str, email: str, role: str) -> User | None:
-        """Store a user; None when the address is taken."""
-        return await self._fetch_one("insert_user", name, email, role)
+    async def page(
+        self, connection: Connection, user_id: int, *, after: tuple[datetime, str], limit: int
+    ) -> list[Row]:
+        """Return the keys of a user after a place (moment of making, id), in order."""
+        return await connection.fetch(self._queries["list_keys"], user_id, *after, limit)
 
-    async def get_user(self, user_id: int) -> User | None:
-        """A user by id."""
-        return await self._fetch_one("get_user", user_id)
+    async def has_ancestor(self, connection: Connection, key_id: str, ancestor_id: str) -> bool:
+        """Return whether `ancestor_id` made the key, directly or through keys that it made."""
+        return bool(await connection.fetchval(self._queries["has_ancestor"], key_id, ancestor_id))
 
-    async def update_user(
-        self, user_id: int, name: str | None, email: str | None, role: str | None
-    ) -> User | None:
-        """Change what is not None; None when there is no such user. Raises `Conflict` for a taken address."""
-        try:
-            return await self._fetch_one("update_user", user_id, name, email, role)
-        except asyncpg.UniqueViolationError:
-            raise Conflict(f"There is a user with the address {email} already.") from None
+    async def rotate(
+        self,
+        connection: Connection,
+        key_id: str,
+        *,
+        digest: bytes,
+        rotated_at: datetime,
+        previous_until: datetime | None,
+    ) -> None:
+        """Give a key another secret; the one before works until `previous_until`."""
+        await connection.execute(self._queries["rotate_key"], key_id, digest, rotated_at, previous_until)
 
-    async def list_users(self, after: int, limit: int) -> list[User]:
-        """Users with ids above `after`, in order."""
-        return await self._fetch("list_users", after, limit)
+    async def revoke(self, connection: Connection, key_id: str) -> bool:
+        """Revoke a key; return False when it was revoked before."""
+        return await connection.fetchval(self._queries["revoke_key"], key_id) is not None
 
-    async def _fetch(self, query: str, *arguments: object) -> list[User]:
-        async with self._postgres.connection() as connection:
-            return [dict(row) for row in await connection.fetch(self._queries[query], *arguments)]
+    async def revoke_others(self, connection: Connection, user_id: int, key_id: str) -> list[str]:
+        """Revoke all keys of a user but one; return their ids."""
+        rows = await connection.fetch(self._queries["revoke_other_keys"], user_id, key_id)
+        return [row["id"] for row in rows]
 
-    async def _fetch_one(self, query: str, *arguments: object) -> User | None:
-        found = await self._fetch(query, *arguments)
-        return found[0] if found else None
+
+def known_scopes(names: Collection[str]) -> frozenset[Scope]:
+    """Return those of the stored `names` that are still scopes."""
+    return frozenset(Scope(name) for name in names if name in _SCOPES)
+
+
+def _usable(row: Row) -> UsableKey:
+    granted = known_scopes(row["scopes"])
+    principal = Principal(
+        row["user_id"],
+        row["user_name"],
+        row["role"],
+        row["id"],
+        allowed(granted, is_administrator=row["role"] == "admin"),
+        row["expires_at"],
+        granted,
+    )
+    return UsableKey(principal, row["digest"], row["previous_digest"], row["previous_until"])

@@ -1,0 +1,101 @@
+"""The bootstrap key: the first administrator's, which the host's settings name."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+from chassis import logging, metrics
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Connection, Postgres
+from contracts.scopes import Scope
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.identity import keys
+from gateway.identity.keys import ApiKey
+from gateway.identity.repository import KeyRepository, UserRepository
+
+log = logging.get(__name__)
+
+ADMINISTRATOR = "admin@localhost"
+_LOOK_EVERY_S = 30
+
+
+class BootstrapKey:
+    """Makes the bootstrap key known, once, and says whether it still administers."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: KeyRepository,
+        *,
+        users: UserRepository,
+        audit: AuditTrail,
+        pepper: str,
+        key: ApiKey,
+    ) -> None:
+        self._postgres = postgres
+        self._keys = repository
+        self._users = users
+        self._audit = audit
+        self._key = key
+        self._digest = keys.digest(pepper, key)
+        self._reason: str | None = None
+
+    async def make_known(self) -> None:
+        """Give the first administrator this key, unless it is known; a key that was revoked stays so."""
+        async with self._postgres.transaction() as connection:
+            if await self._keys.find_secret(connection, self._key.id) is None:
+                await self._insert(connection)
+        await self.look()
+
+    async def watch(self) -> None:
+        """Look every 30 seconds whether the key works, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                await self.look()
+            except DatabaseUnavailable as error:
+                log.debug("bootstrap key not looked at", reason=error.detail)
+
+    async def look(self) -> None:
+        """Measure whether the key works, and log when it has stopped working."""
+        reason = await self.refusal()
+        metrics.BOOTSTRAP_KEY_REFUSED.set(reason is not None)
+        if reason is not None and reason != self._reason:
+            log.error(
+                "the bootstrap key does not work; make an administrator's key with "
+                "python -m gateway.identity.reset and configure it as GATEWAY_BOOTSTRAP_KEY",
+                key_id=self._key.id,
+                reason=reason,
+            )
+        self._reason = reason
+
+    async def refusal(self) -> str | None:
+        """Return why the key does not administer the installation, or None when it does."""
+        async with self._postgres.connection() as connection:
+            secret = await self._keys.find_secret(connection, self._key.id)
+            usable = (await self._keys.find_usable(connection, [self._key.id])).get(self._key.id)
+        if secret is None:
+            return "it is not known to the database"
+        if not hmac.compare_digest(secret["digest"], self._digest):
+            return "it was rotated, or GATEWAY_KEY_PEPPER or the secret of the key has changed"
+        if usable is None:
+            return "it was revoked or has expired, or its user is disabled"
+        return None if usable.principal.may(Scope.ADMIN) else "its user is no administrator"
+
+    async def _insert(self, connection: Connection) -> None:
+        user_id = await self._users.ensure_administrator(connection, ADMINISTRATOR)
+        # Another replica that starts now has waited for that user, and finds the key here.
+        if await self._keys.find_secret(connection, self._key.id) is not None:
+            return
+        await self._keys.insert(
+            connection,
+            self._key.id,
+            user_id=user_id,
+            name="bootstrap",
+            digest=self._digest,
+            scopes=[Scope.ADMIN],
+        )
+        after = {"user_id": user_id, "name": "bootstrap", "scopes": [Scope.ADMIN]}
+        await self._audit.record(connection, None, Action.KEY_CREATED, f"api-key:{self._key.id}", after=after)

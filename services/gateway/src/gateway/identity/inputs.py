@@ -1,0 +1,179 @@
+"""What may be asked of users and API keys, and what is answered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from contracts.addresses import BareAddress
+from contracts.message import Moment
+from contracts.scopes import Scope
+from contracts.times import Instant
+from gateway.http.strict_json import MOST_ID
+
+LONGEST_OVERLAP_S = 7 * 24 * 3600
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The place after which a page of keys begins: when a key was made, in microseconds, and its id.
+_PLACE = r"^[0-9]{1,17}-[0-9a-f]{16}$"
+
+
+def in_future(moment: datetime) -> datetime:
+    """Return `moment`, if it is still to come."""
+    if moment <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return moment
+
+
+def each_once(scopes: list[Scope]) -> list[Scope]:
+    """Return `scopes`, if none of them is named twice."""
+    if len(set(scopes)) < len(scopes):
+        raise ValueError("must name each scope once")
+    return scopes
+
+
+Expiry = Annotated[Instant, AfterValidator(in_future)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Role = Literal["admin", "member"]
+UserStatus = Literal["active", "disabled"]
+KeyStatus = Literal["active", "revoked", "expired", "disabled"]
+
+
+class UserInput(BaseModel):
+    """The body of `POST /v1/users`."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+    email: BareAddress
+    role: Role = "member"
+
+
+class UserChange(BaseModel):
+    """The body of `PATCH /v1/users/{id}`: what is given is changed. A disabled user can do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name | None = None
+    email: BareAddress | None = None
+    role: Role | None = None
+    status: UserStatus | None = None
+
+
+class UserView(BaseModel):
+    """A user."""
+
+    id: int
+    name: str
+    email: str
+    role: Role
+    status: UserStatus
+    created_at: Moment
+    updated_at: Moment
+
+
+class UsersQuery(BaseModel):
+    """The query of `GET /v1/users`; the cursor is the last id seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: int = Field(default=0, ge=0, le=MOST_ID)
+
+
+class UserPage(BaseModel):
+    """Users in the order of their ids."""
+
+    data: list[UserView]
+    next_cursor: str | None = None
+
+
+class KeyInput(BaseModel):
+    """The body of `POST /v1/api-keys`. Without `expires_at` the key ends with the key that makes it."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope)), AfterValidator(each_once)]
+    user_id: int | None = Field(
+        default=None, ge=1, le=MOST_ID, description="the owner; another than oneself needs users:write"
+    )
+    expires_at: Expiry | None = None
+
+
+class RotationInput(BaseModel):
+    """The body of `POST /v1/api-keys/{id}/rotate`: for how long the secret before goes on working."""
+
+    model_config = ConfigDict(extra="forbid")
+    overlap_s: int = Field(default=3600, ge=0, le=LONGEST_OVERLAP_S)
+
+
+class KeysQuery(BaseModel):
+    """The query of `GET /v1/api-keys`; another user's keys need the scope users:read."""
+
+    model_config = ConfigDict(extra="forbid")
+    user_id: int | None = Field(default=None, ge=1, le=MOST_ID)
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str | None = Field(default=None, pattern=_PLACE)
+
+    @property
+    def place(self) -> tuple[datetime, str]:
+        """The moment of making and the id after which the page begins."""
+        moment, _, key_id = (self.cursor or "0-").partition("-")
+        return EPOCH + timedelta(microseconds=int(moment)), key_id
+
+
+class KeyView(BaseModel):
+    """An API key without its secret.
+
+    `expires_at` is the end of the key or of one of its ancestors, whichever comes first; `effective_scopes`
+    are the rights that it has now. Until `previous_until` the secret before the last rotation works, too.
+    """
+
+    id: str
+    user_id: int
+    name: str
+    status: KeyStatus
+    scopes: list[Scope]
+    effective_scopes: list[Scope]
+    parent_id: str | None
+    created_at: Moment
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    rotated_at: Moment | None
+    previous_until: Moment | None
+    last_used_at: Moment | None
+
+
+class NewKey(KeyView):
+    """An API key with its text, which is shown once."""
+
+    key: str = Field(examples=["tw_live_0123456789abcdef_(43 characters)(6 of a checksum)"])
+
+
+class KeyPage(BaseModel):
+    """API keys in the order of their making."""
+
+    data: list[KeyView]
+    next_cursor: str | None = None
+
+
+class Myself(BaseModel):
+    """The user of the key that asks."""
+
+    id: int
+    name: str
+    role: Role
+
+
+class MyKey(BaseModel):
+    """The key that asks: the scopes that it was made with, and those that it has now."""
+
+    id: str
+    scopes: list[Scope]
+    effective_scopes: list[Scope]
+    expires_at: Moment | None
+
+
+class Me(BaseModel):
+    """Who asks."""
+
+    user: Myself
+    key: MyKey

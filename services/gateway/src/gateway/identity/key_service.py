@@ -1,0 +1,264 @@
+"""API keys: made, listed, rotated and revoked, each change with a row of the audit trail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from chassis.errors import Conflict, Forbidden, NotFound
+from chassis.postgres import Connection, Postgres
+from contracts.scopes import FOR_MEMBERS, Scope, allowed
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.errors import IdempotencyMismatch
+from gateway.http import replies
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
+from gateway.http.problems import invalid
+from gateway.http.replies import Reply
+from gateway.identity import keys
+from gateway.identity.administrators import Administrators
+from gateway.identity.inputs import (
+    EPOCH,
+    KeyInput,
+    KeyPage,
+    KeysQuery,
+    KeyStatus,
+    KeyView,
+    Me,
+    MyKey,
+    Myself,
+    NewKey,
+    RotationInput,
+)
+from gateway.identity.keyring import KeyRing, unknown_key
+from gateway.identity.keys import ApiKey
+from gateway.identity.repository import KeyRepository, Row, UserRepository, known_scopes
+
+_MOST_ANCESTORS = 8
+_MOST_KEYS = 1000
+
+
+class KeyService:
+    """Makes keys that never outlive or outrank the key that makes them, and ends keys under guard."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: KeyRepository,
+        *,
+        users: UserRepository,
+        administrators: Administrators,
+        audit: AuditTrail,
+        keyring: KeyRing,
+        pepper: str,
+    ) -> None:
+        self._postgres = postgres
+        self._keys = repository
+        self._users = users
+        self._administrators = administrators
+        self._audit = audit
+        self._keyring = keyring
+        self._pepper = pepper
+
+    async def me(self, call: Call) -> Me:
+        """Return who asks, and what the key that asks may do now."""
+        caller = call.principal
+        return Me(
+            user=Myself.model_validate({"id": caller.user_id, "name": caller.user_name, "role": caller.role}),
+            key=MyKey(
+                id=caller.key_id,
+                scopes=sorted(caller.granted),
+                effective_scopes=sorted(caller.scopes),
+                expires_at=caller.expires_at,
+            ),
+        )
+
+    async def page(self, call: Call, query: KeysQuery) -> KeyPage:
+        """Return a page of the caller's keys, or of another user's for a caller with `users:read`."""
+        user_id = query.user_id or call.principal.user_id
+        if user_id != call.principal.user_id:
+            call.principal.require(Scope.USERS_READ)
+        async with self._postgres.connection() as connection:
+            rows = await self._keys.page(connection, user_id, after=query.place, limit=query.limit + 1)
+        found = [_view(row) for row in rows[: query.limit]]
+        return KeyPage(data=found, next_cursor=_cursor(found[-1]) if len(rows) > query.limit else None)
+
+    async def get(self, call: Call, key_id: str) -> KeyView:
+        """Return a key: the caller's, or another user's for a caller with `users:read`."""
+        if key_id != call.principal.key_id:
+            call.principal.require(Scope.KEYS_READ)
+        async with self._postgres.connection() as connection:
+            return _view(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
+
+    async def create(self, call: Call, body: KeyInput) -> Reply:
+        """Make a key whose parent is the caller's: within its scopes, and no longer than it lives."""
+        caller, connection = call.principal, call.connection
+        caller.require(*body.scopes)
+        if caller.expires_at and body.expires_at and body.expires_at > caller.expires_at:
+            raise invalid("/expires_at", f"Must not be after the end of your own key, {caller.expires_at}.")
+        user_id = body.user_id or caller.user_id
+        if user_id != caller.user_id:
+            caller.require(Scope.USERS_WRITE)
+        await self._require_owner(connection, user_id, body.scopes)
+        await self._require_parent(connection, caller)
+        key = ApiKey(key_id := keys.new_id(), self._secret(call, key_id))
+        await self._keys.insert(
+            connection,
+            key.id,
+            user_id=user_id,
+            name=body.name,
+            digest=keys.digest(self._pepper, key),
+            scopes=body.scopes,
+            expires_at=body.expires_at or caller.expires_at,
+            parent_id=caller.key_id,
+        )
+        made = _view(await self._find(connection, caller, key.id, Scope.USERS_WRITE))
+        after = made.model_dump(mode="json", include={"user_id", "name", "scopes", "expires_at", "parent_id"})
+        await self._audit.record(connection, caller, Action.KEY_CREATED, f"api-key:{key.id}", after=after)
+        return _show(key, made, caller, location=f"/v1/api-keys/{key.id}")
+
+    async def rotate(self, call: Call, key_id: str, body: RotationInput) -> Reply:
+        """Give a key a new secret; the one before works for `overlap_s` seconds more.
+
+        A key may rotate itself and the keys that it made: who could rotate another one would get its rights.
+        """
+        caller, connection = call.principal, call.connection
+        row = await self._find(connection, caller, key_id, Scope.USERS_WRITE)
+        if key_id != caller.key_id:
+            caller.require(Scope.KEYS_WRITE)
+            if not await self._keys.has_ancestor(connection, key_id, caller.key_id):
+                raise Forbidden("A key is rotated with itself, or with a key that made it.")
+        if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
+            # Only a secret that was rotated away ends before its own key, and those that the key made.
+            raise Forbidden("The secret that you use was rotated: use the one that took its place.")
+        if (status := _status(row)) != "active":
+            raise Conflict(f"The key is {status}: it cannot be rotated. Make another one.")
+        now = datetime.now(UTC)
+        key = ApiKey(key_id, self._secret(call, key_id, now.isoformat()))
+        await self._keys.rotate(
+            connection,
+            key_id,
+            digest=keys.digest(self._pepper, key),
+            rotated_at=now,
+            previous_until=now + timedelta(seconds=body.overlap_s) if body.overlap_s else None,
+        )
+        rotated = _view(await self._find(connection, caller, key_id, Scope.USERS_WRITE))
+        after = rotated.model_dump(mode="json", include={"rotated_at", "previous_until"})
+        await self._audit.record(connection, caller, Action.KEY_ROTATED, f"api-key:{key_id}", after=after)
+        call.after_commit.append(self._keyring.forget)
+        return _show(key, rotated, caller)
+
+    async def revoke(self, call: Call, key_id: str) -> None:
+        """End a key and all keys that it made.
+
+        A key may always end itself, unless nobody could administer the installation then.
+        """
+        caller = call.principal
+        if key_id != caller.key_id:
+            caller.require(Scope.KEYS_WRITE)
+        async with self._postgres.transaction() as connection:
+            row = await self._find(connection, caller, key_id, Scope.USERS_WRITE)
+            if row["user_id"] != caller.user_id and row["role"] == "admin":
+                caller.require(Scope.ADMIN)
+            async with self._administrators.kept(connection):
+                is_revoked = await self._keys.revoke(connection, key_id)
+            if is_revoked:
+                await self._audit.record(
+                    connection,
+                    caller,
+                    Action.KEY_REVOKED,
+                    f"api-key:{key_id}",
+                    before={"user_id": row["user_id"], "name": row["name"], "status": _status(row)},
+                    after={"status": "revoked"},
+                )
+        await self._keyring.forget()
+
+    def show_again(self, call: Call, reply: Reply) -> Reply:
+        """Return the answer of `create` or `rotate` again, with the key, which is not stored: it is derived.
+
+        Only for the key that asked first: another one of the same user may have fewer rights.
+        """
+        assert isinstance(reply.body, bytes)
+        recorded = orjson.loads(reply.body)
+        if recorded["by"] != call.principal.key_id:
+            raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours with another API key.")
+        view = KeyView.model_validate(recorded["key"])
+        rotation = recorded["key"]["rotated_at"]
+        moments = () if rotation is None else (datetime.fromisoformat(rotation).isoformat(),)
+        key = ApiKey(view.id, self._secret(call, view.id, *moments))
+        body = replies.document(NewKey(**view.model_dump(), key=str(key)))
+        return Reply(body, reply.status, location=reply.location, is_replay=True)
+
+    def _secret(self, call: Call, key_id: str, *context: str) -> str:
+        """Return a secret: random, or derived where the answer may have to be given again."""
+        if call.idempotency_key is None:
+            return keys.new_secret()
+        caller = call.principal
+        return keys.derive_secret(
+            self._pepper, key_id, caller.owner_id, caller.key_id, call.idempotency_key.key, *context
+        )
+
+    async def _find(self, connection: Connection, caller: Principal, key_id: str, foreign: Scope) -> Row:
+        """Return a key of the caller, or of anybody for a caller with the scope `foreign`."""
+        row = await self._keys.get(connection, key_id) if keys.is_id(key_id) else None
+        if row is None or (row["user_id"] != caller.user_id and not caller.may(foreign)):
+            # The id is not repeated: it may be a whole key.
+            raise NotFound("There is no API key of this id.")
+        return row
+
+    async def _require_owner(self, connection: Connection, user_id: int, scopes: list[Scope]) -> None:
+        """Raise when there is no such user, or it may not have such a key."""
+        owner = await self._users.get(connection, user_id)
+        if owner is None:
+            raise invalid("/user_id", f"There is no user {user_id}.")
+        if owner["status"] != "active":
+            raise invalid("/user_id", f"The user {user_id} is disabled.")
+        beyond = [scope for scope in scopes if scope not in FOR_MEMBERS]
+        if beyond and owner["role"] != "admin":
+            raise invalid("/scopes", f"The user {user_id} is no administrator: not {', '.join(beyond)}.")
+        if await self._keys.count_live(connection, user_id) >= _MOST_KEYS:
+            raise Conflict(f"The user {user_id} has {_MOST_KEYS} keys; revoke some that are not needed.")
+
+    async def _require_parent(self, connection: Connection, caller: Principal) -> None:
+        """Raise when the caller's key cannot make another one now."""
+        parent = await self._keys.get(connection, caller.key_id)
+        if parent is None or _status(parent) != "active":
+            raise unknown_key()
+        if parent["ancestors"] >= _MOST_ANCESTORS:
+            raise Conflict(
+                f"The key is {_MOST_ANCESTORS} generations away from the first one: make keys with one of "
+                "its ancestors."
+            )
+
+
+def _status(row: Row) -> KeyStatus:
+    if row["is_revoked"]:
+        return "revoked"
+    if row["expires_at"] is not None and row["expires_at"] <= datetime.now(UTC):
+        return "expired"
+    return "disabled" if row["user_status"] == "disabled" else "active"
+
+
+def _view(row: Row) -> KeyView:
+    scopes = known_scopes(row["scopes"])
+    status = _status(row)
+    usable = scopes if status == "active" else frozenset()
+    effective = allowed(usable, is_administrator=row["role"] == "admin")
+    found: dict[str, Any] = {name: row[name] for name in KeyView.model_fields if name in row}
+    return KeyView.model_validate(
+        {**found, "status": status, "scopes": sorted(scopes), "effective_scopes": sorted(effective)}
+    )
+
+
+def _show(key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
+    """Return the only answer that holds the text of a key; what is recorded of it does not."""
+    body = replies.document(NewKey(**view.model_dump(), key=str(key)))
+    recorded = replies.document({"by": caller.key_id, "key": view})
+    return Reply(body, recorded=recorded, location=location)
+
+
+def _cursor(last: KeyView) -> str:
+    return f"{(last.created_at - EPOCH) // timedelta(microseconds=1)}-{last.id}"

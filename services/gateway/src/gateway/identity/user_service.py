@@ -1,0 +1,117 @@
+"""Users: made, read and changed, each change with a row of the audit trail."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from chassis.errors import NotFound
+from chassis.postgres import Postgres
+from contracts.scopes import Scope
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.http import replies
+from gateway.http.calls import Call
+from gateway.http.replies import Reply
+from gateway.http.strict_json import MOST_ID
+from gateway.identity.administrators import Administrators
+from gateway.identity.inputs import UserChange, UserInput, UserPage, UsersQuery, UserView
+from gateway.identity.keyring import KeyRing
+from gateway.identity.repository import Row, UserRepository
+
+
+class UserService:
+    """Reads users from the database, so that what it says is true now, and changes them under guard."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        users: UserRepository,
+        *,
+        administrators: Administrators,
+        audit: AuditTrail,
+        keyring: KeyRing,
+    ) -> None:
+        self._postgres = postgres
+        self._users = users
+        self._administrators = administrators
+        self._audit = audit
+        self._keyring = keyring
+
+    async def get(self, call: Call, user_id: int) -> Reply:
+        """Return a user: oneself, or anybody for a caller with `users:read`."""
+        is_visible = user_id == call.principal.user_id or call.principal.may(Scope.USERS_READ)
+        if not is_visible or user_id > MOST_ID:
+            raise _not_found(user_id)
+        async with self._postgres.connection() as connection:
+            user = await self._users.get(connection, user_id)
+        if user is None:
+            raise _not_found(user_id)
+        return _reply(user)
+
+    async def page(self, _: Call, query: UsersQuery) -> UserPage:
+        """Return a page of users by id."""
+        async with self._postgres.connection() as connection:
+            rows = await self._users.page(connection, after=query.cursor, limit=query.limit + 1)
+        found = [UserView.model_validate(dict(row)) for row in rows[: query.limit]]
+        return UserPage(data=found, next_cursor=str(found[-1].id) if len(rows) > query.limit else None)
+
+    async def create(self, call: Call, body: UserInput) -> Reply:
+        """Store a new user. Raise `Conflict` when the address is taken."""
+        if body.role == "admin":
+            call.principal.require(Scope.ADMIN)
+        user = await self._users.insert(call.connection, name=body.name, email=body.email, role=body.role)
+        await self._audit.record(
+            call.connection,
+            call.principal,
+            Action.USER_CREATED,
+            f"user:{user['id']}",
+            after=body.model_dump(),
+        )
+        return _reply(user, location=f"/v1/users/{user['id']}")
+
+    async def change(self, call: Call, user_id: int, body: UserChange) -> Reply:
+        """Change a user whose version the caller has seen.
+
+        Raise `Conflict` when the new address is another's, or when the change would leave no administrator.
+        """
+        async with self._postgres.transaction() as connection:
+            user = None if user_id > MOST_ID else await self._users.lock(connection, user_id)
+            if user is None:
+                raise _not_found(user_id)
+            call.require_match(_etag(user))
+            changes = {
+                name: value
+                for name, value in body.model_dump(exclude_none=True).items()
+                if value != user[name]
+            }
+            if user["role"] == "admin" or "role" in changes:
+                # Who could promote somebody, or take over an administrator, would be one.
+                call.principal.require(Scope.ADMIN)
+            if not changes:
+                return _reply(user)
+            is_about_rights = not changes.keys().isdisjoint({"role", "status"})
+            async with self._administrators.kept(connection) if is_about_rights else nullcontext():
+                changed = await self._users.update(connection, user_id, changes)
+            await self._audit.record(
+                connection,
+                call.principal,
+                Action.USER_CHANGED,
+                f"user:{user_id}",
+                before={name: user[name] for name in changes},
+                after=changes,
+            )
+        await self._keyring.forget()
+        return _reply(changed)
+
+
+def _not_found(user_id: int) -> NotFound:
+    return NotFound(f"There is no user {user_id}.")
+
+
+def _etag(user: Row) -> str:
+    return f'"{user["id"]}-{int(user["updated_at"].timestamp() * 1_000_000)}"'
+
+
+def _reply(user: Row, *, location: str | None = None) -> Reply:
+    view = UserView.model_validate(dict(user))
+    return Reply(replies.document(view), etag=_etag(user), location=location)

@@ -1,0 +1,66 @@
+-- name: find_usable_keys
+-- Keys that may be used now, with their users. A key ends with any of its ancestors.
+SELECT k.id, k.digest, k.previous_digest, k.previous_until, k.scopes, life.ends_at AS expires_at,
+    u.id AS user_id, u.name AS user_name, u.role
+FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
+WHERE k.id = ANY($1::text[]) AND u.status = 'active' AND NOT life.is_revoked
+    AND (life.ends_at IS NULL OR life.ends_at > now())
+
+-- name: find_secret
+-- What is stored of a key's secret, whatever became of the key.
+SELECT digest, previous_digest, previous_until FROM api_keys WHERE id = $1
+
+-- name: touch_keys
+-- Locked in one order, so that two gateways never wait for each other crosswise.
+WITH known AS (
+    SELECT id FROM api_keys WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE api_keys SET last_used_at = used.at
+FROM known JOIN unnest($1::text[], $2::timestamptz[]) AS used (id, at) ON used.id = known.id
+WHERE api_keys.id = known.id
+
+-- name: insert_key
+INSERT INTO api_keys (id, user_id, name, digest, scopes, expires_at, parent_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: count_live_keys
+SELECT count(*) FROM api_keys
+WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+
+-- name: get_key
+SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
+    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.is_revoked, life.ancestors,
+    u.role, u.status AS user_status
+FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
+WHERE k.id = $1
+
+-- name: list_keys
+-- The keys of a user after a place in the order of their making.
+SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
+    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.is_revoked, life.ancestors,
+    u.role, u.status AS user_status
+FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
+WHERE k.user_id = $1 AND (k.created_at, k.id) > ($2, $3)
+ORDER BY k.created_at, k.id LIMIT $4
+
+-- name: has_ancestor
+-- Whether a key was made by another one, or by a key that the other one made.
+WITH RECURSIVE line AS (
+    SELECT parent_id FROM api_keys WHERE id = $1
+    UNION ALL
+    SELECT parent.parent_id FROM line JOIN api_keys AS parent ON parent.id = line.parent_id
+)
+SELECT EXISTS (SELECT FROM line WHERE parent_id = $2)
+
+-- name: rotate_key
+-- The secret before this one works until $4, or not at all where that is NULL.
+UPDATE api_keys
+SET digest = $2, rotated_at = $3, previous_until = $4, previous_digest = CASE WHEN $4::timestamptz IS NOT NULL THEN digest END
+WHERE id = $1
+
+-- name: revoke_key
+UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id
+
+-- name: revoke_other_keys
+-- All keys of a user but one.
+UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL RETURNING id

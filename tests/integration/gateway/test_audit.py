@@ -1,0 +1,130 @@
+"""Every change of users, keys and parked messages: who made it, with which key, and what it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.audit.inputs import Action
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+
+
+async def trail(door: Listener, **filters: Any) -> list[dict[str, Any]]:
+    answer = await door.api.get("/v1/admin/audit", params=filters)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["data"])
+
+
+async def test_changes_of_users_are_recorded_with_what_was_before(door: Listener) -> None:
+    request = {"x-request-id": "who-made-this"}
+    body = {"name": "Ann", "email": "ann.audit@example.com"}
+    made = await door.api.post("/v1/users", json=body, headers=request)
+    user = made.json()["id"]
+    await door.change_user(user, name="Anna", role="admin")
+    await door.change_user(user, name="Anna")
+    changed, created = await trail(door, target=f"user:{user}")
+    assert (created["action"], created["before"]) == ("user.created", None)
+    assert created["after"] == {**body, "role": "member"}
+    assert created["request_id"] == "who-made-this"
+    assert created["actor"] == {"user_id": 1, "name": "Administrator", "key_id": door.admin_key[8:24]}
+    assert created["at"].endswith("Z")
+    assert changed["action"] == "user.changed"
+    assert changed["before"] == {"name": "Ann", "role": "member"}
+    assert changed["after"] == {"name": "Anna", "role": "admin"}
+
+
+async def test_changes_of_keys_are_recorded_without_their_secrets(door: Listener) -> None:
+    made = (await door.api.post("/v1/api-keys", json={"name": "shop", "scopes": ["quotes:read"]})).json()
+    path = f"/v1/api-keys/{made['id']}"
+    rotated = (await door.api.post(f"{path}/rotate", json={"overlap_s": 60})).json()
+    for _ in range(2):
+        assert (await door.api.delete(path)).status_code == 204
+    entries = await trail(door, target=f"api-key:{made['id']}")
+    assert [entry["action"] for entry in entries] == ["key.revoked", "key.rotated", "key.created"]
+    assert entries[0]["before"]["status"] == "active"
+    assert entries[1]["after"]["previous_until"] == rotated["previous_until"]
+    assert entries[2]["after"]["scopes"] == ["quotes:read"]
+    text = str(await door.database.fetch("SELECT audit_entries::text FROM audit_entries"))
+    for key in (made["key"], rotated["key"], door.admin_key):
+        assert key[25:-6] not in text
+
+
+async def test_a_secret_in_a_name_is_not_recorded(door: Listener) -> None:
+    wanted = {"name": f"mine is {door.admin_key}", "scopes": ["quotes:read"]}
+    made = (await door.api.post("/v1/api-keys", json=wanted)).json()
+    (entry,) = await trail(door, target=f"api-key:{made['id']}")
+    assert door.admin_key[25:] not in str(entry)
+
+
+async def test_decisions_on_parked_messages_are_recorded(door: Listener) -> None:
+    for verb, action in (("replay", "parked.replayed"), ("discard", "parked.discarded")):
+        choice = {"service": "gateway", "reason": "none like this"}
+        assert (await door.api.post(f"/v1/admin/parked/{verb}", json=choice)).status_code in (200, 202)
+        entry = (await trail(door, action=action))[0]
+        assert (entry["target"], entry["after"]["count"]) == ("parked:gateway", 0)
+        assert entry["after"]["wanted"]["reason"] == "none like this"
+
+
+async def test_what_is_rolled_back_is_not_recorded(door: Listener) -> None:
+    body = {"name": "Ann", "email": "twice.audit@example.com"}
+    await door.api.post("/v1/users", json=body)
+    count = "SELECT count(*) FROM audit_entries WHERE after->>'email' = 'twice.audit@example.com'"
+    assert_problem(await door.api.post("/v1/users", json=body), 409, "conflict")
+    assert_problem(await door.api.delete(f"/v1/api-keys/{door.admin_key[8:24]}"), 409, "conflict")
+    assert await door.database.fetchval(count) == 1
+    assert await trail(door, target=f"api-key:{door.admin_key[8:24]}", action="key.revoked") == []
+
+
+async def test_a_repeated_request_is_recorded_once(door: Listener) -> None:
+    body, headers = {"name": "x", "scopes": ["quotes:read"]}, {"idempotency-key": "audited-once"}
+    made = [(await door.api.post("/v1/api-keys", json=body, headers=headers)).json() for _ in range(2)]
+    assert len(await trail(door, target=f"api-key:{made[0]['id']}")) == 1
+
+
+async def test_the_trail_comes_in_pages_and_can_be_narrowed(door: Listener) -> None:
+    for name in ("One", "Two", "Three"):
+        await door.new_user(name)
+    seen: list[int] = []
+    query: dict[str, Any] = {"limit": 2, "action": "user.created", "user_id": 1}
+    while True:
+        page = (await door.api.get("/v1/admin/audit", params=query)).json()
+        seen += [entry["id"] for entry in page["data"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    created = "SELECT count(*) FROM audit_entries WHERE action = 'user.created' AND user_id = 1"
+    assert seen == sorted(set(seen), reverse=True)
+    assert len(seen) == await door.database.fetchval(created)
+    newest = (await trail(door, limit=1))[0]
+    assert await trail(door, created_after=newest["at"]) == []
+    assert newest not in await trail(door, created_before=newest["at"])
+    assert newest in await trail(door, key_id=door.admin_key[8:24])
+    assert await trail(door, key_id="somebody else") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "cursor=0", "action=x", "user_id=x", "created_after=0", "page=2"]
+)
+async def test_a_question_that_cannot_be_is_422(door: Listener, query: str) -> None:
+    answer = await door.api.get(f"/v1/admin/audit?{query}")
+    assert_problem(answer, 422, "invalid-input", f"/{query.partition('=')[0]}")
+
+
+async def test_old_entries_are_removed_after_their_time_and_no_sooner(house: House) -> None:
+    door = await house.open(audit_retention_days=30)
+    await door.database.execute(
+        "INSERT INTO audit_entries (user_name, action, target, at) SELECT 'x', 'x', 'x', now() - age"
+        " FROM unnest(array_fill('31 days'::interval, ARRAY[2500]) || ARRAY['29 days'::interval]) AS age"
+    )
+    await door.gateway.resources.audit.remove_old()
+    left = "SELECT count(*) FROM audit_entries WHERE action = 'x'"
+    assert await door.database.fetchval(left) == 1
+
+
+def test_the_actions_are_named_after_a_thing_and_what_became_of_it() -> None:
+    for action in Action:
+        thing, _, change = action.partition(".")
+        assert thing.isalpha()
+        assert change.endswith("ed")

@@ -1,0 +1,161 @@
+"""New secrets for old keys, and answers that can be given again without a secret being stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from gateway.identity import keys
+from gateway.identity.keys import ApiKey
+from support.gateway_stack import PEPPER, Listener
+from support.problems import assert_problem
+
+WANTED = {"name": "shop", "scopes": ["quotes:read", "keys:write"]}
+
+
+async def rotate(client: httpx.AsyncClient, key: str, overlap_s: int, **headers: str) -> dict[str, Any]:
+    path = f"/v1/api-keys/{key[8:24]}/rotate"
+    answer = await client.post(path, json={"overlap_s": overlap_s}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    return dict(answer.json())
+
+
+async def works(door: Listener, key: str) -> bool:
+    async with door.client(key) as client:
+        return (await client.get("/v1/me")).status_code == 200
+
+
+async def test_the_old_secret_works_as_long_as_the_overlap_says(door: Listener) -> None:
+    old = await door.new_key("quotes:read")
+    async with door.client(old) as client:
+        rotated = await rotate(client, old, 3600)
+        assert rotated["id"] == old[8:24]
+        assert rotated["key"] != old
+        until = datetime.fromisoformat(rotated["previous_until"])
+        assert until - datetime.fromisoformat(rotated["rotated_at"]) == timedelta(hours=1)
+        # What the old secret may still do ends with the overlap.
+        assert (await client.get("/v1/me")).json()["key"]["expires_at"] == rotated["previous_until"]
+    assert await works(door, rotated["key"])
+    await door.database.execute(
+        "UPDATE api_keys SET previous_until = now() - interval '1 ms' WHERE id = $1", old[8:24]
+    )
+    await door.gateway.resources.keyring.forget()
+    assert not await works(door, old)
+    assert await works(door, rotated["key"])
+
+
+async def test_without_an_overlap_the_old_secret_ends_at_once(door: Listener) -> None:
+    old = await door.new_key("quotes:read")
+    async with door.client(old) as client:
+        rotated = await rotate(client, old, 0)
+    assert rotated["previous_until"] is None
+    assert not await works(door, old)
+    assert await works(door, rotated["key"])
+
+
+async def test_a_rotated_secret_makes_nothing_that_outlives_it(door: Listener) -> None:
+    old = await door.new_key("quotes:read", "keys:write")
+    async with door.client(old) as client:
+        child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
+        rotated = await rotate(client, old, 60)
+        for key in (old, child):
+            again = await client.post(f"/v1/api-keys/{key[8:24]}/rotate", json={})
+            assert_problem(again, 403, "forbidden")
+        late = (await client.post("/v1/api-keys", json=WANTED)).json()
+        assert late["expires_at"] == rotated["previous_until"]
+
+
+async def test_a_key_is_rotated_by_itself_or_by_a_key_that_made_it_and_by_no_other(door: Listener) -> None:
+    user = await door.new_user()
+    strong = await door.new_key("quotes:read", "emails:send", user_id=user)
+    weak = await door.new_key("keys:write", user_id=user)
+    async with door.client(weak) as client:
+        # It belongs to the same user, but its secret would give more than the key that asks has.
+        path = f"/v1/api-keys/{strong[8:24]}/rotate"
+        assert_problem(await client.post(path, json={}), 403, "forbidden")
+    assert await works(door, strong)
+    rotated = await rotate(door.api, strong, 0)
+    assert await works(door, rotated["key"])
+    await door.api.delete(f"/v1/api-keys/{strong[8:24]}")
+    assert_problem(await door.api.post(path, json={}), 409, "conflict")
+
+
+async def test_the_children_of_a_key_outlive_its_rotation(door: Listener) -> None:
+    parent = await door.new_key("quotes:read", "keys:write")
+    async with door.client(parent) as client:
+        child = (await client.post("/v1/api-keys", json=WANTED)).json()["key"]
+        await rotate(client, parent, 0)
+    assert await works(door, child)
+
+
+async def test_a_key_without_a_checksum_works_until_it_is_rotated(door: Listener) -> None:
+    user = await door.new_user()
+    old = ApiKey(keys.new_id(), "a-_B" * 10 + "xyz", has_checksum=False)
+    await door.database.execute(
+        "INSERT INTO api_keys (id, user_id, name, digest, scopes)"
+        " VALUES ($1, $2, 'old', $3, '{quotes:read}')",
+        old.id,
+        user,
+        keys.digest(PEPPER, old),
+    )
+    async with door.client(str(old)) as client:
+        rotated = await rotate(client, str(old), 0)
+    assert await works(door, rotated["key"])
+    assert len(rotated["key"]) == len(str(old)) + 6
+
+
+async def test_a_repeated_request_gets_the_same_key_again_and_its_secret_is_not_stored(
+    door: Listener,
+) -> None:
+    maker = await door.new_key("quotes:read", "keys:write")
+    headers = {"idempotency-key": '"make it once"'}
+    async with door.client(maker) as client:
+        first, second = [await client.post("/v1/api-keys", json=WANTED, headers=headers) for _ in range(2)]
+        assert (first.status_code, first.json()) == (second.status_code, second.json())
+        assert "idempotent-replayed" not in first.headers
+        assert second.headers["idempotent-replayed"] == "true"
+        assert second.headers["location"] == first.headers["location"] == f"/v1/api-keys/{first.json()['id']}"
+        other = await client.post("/v1/api-keys", json={**WANTED, "name": "x"}, headers=headers)
+        assert_problem(other, 422, "idempotency-mismatch")
+    assert await works(door, first.json()["key"])
+    rows = await door.database.fetch(
+        "SELECT convert_from(answer, 'UTF8') AS text FROM idempotency WHERE answer IS NOT NULL"
+    )
+    assert any(first.json()["id"] in row["text"] for row in rows)
+    assert not any(first.json()["key"][25:-6] in row["text"] for row in rows)
+
+
+async def test_a_repeated_rotation_gets_the_same_secret_again(door: Listener) -> None:
+    key = await door.new_key("quotes:read")
+    async with door.client(key) as client:
+        first, second = [await rotate(client, key, 3600, **{"idempotency-key": "again"}) for _ in range(2)]
+    assert first == second
+    assert await works(door, first["key"])
+    assert first["key"] != key
+
+
+async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_secret(door: Listener) -> None:
+    user = await door.new_user()
+    strong = await door.new_key("quotes:read", "emails:send", "keys:write", user_id=user)
+    weak = await door.new_key("keys:write", user_id=user)
+    wanted, headers = {"name": "x", "scopes": ["emails:send"]}, {"idempotency-key": "guessed"}
+    async with door.client(strong) as client:
+        assert (await client.post("/v1/api-keys", json=wanted, headers=headers)).status_code == 201
+    async with door.client(weak) as client:
+        answer = await client.post("/v1/api-keys", json=wanted, headers=headers)
+    assert_problem(answer, 422, "idempotency-mismatch")
+    assert "tw_live_" not in answer.text
+
+
+async def test_a_key_that_was_made_twice_in_a_day_is_another(door: Listener) -> None:
+    headers = {"idempotency-key": "daily"}
+    made = []
+    for _ in range(2):
+        made.append((await door.api.post("/v1/api-keys", json=WANTED, headers=headers)).json())
+        await door.database.execute("UPDATE idempotency SET created_at = now() - interval '25 hours'")
+    assert made[0]["id"] != made[1]["id"]
+    assert made[0]["key"][25:] != made[1]["key"][25:]
+    assert datetime.fromisoformat(made[1]["created_at"]) <= datetime.now(UTC)
