@@ -8,7 +8,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo reset test test-long lint e2e bench faults lock up down images k8s-check
+.PHONY: help setup run stop status demo keys-reset reset test test-long lint e2e bench faults lock up down images k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ status: ## Show the processes of the running stack
 
 demo: ## Walk through everything against the running stack
 	@$(NATIVE) demo
+
+keys-reset: ## Make a new administrator's key for the running stack (ARGS=--revoke-others ends the old ones)
+	@$(NATIVE) keys-reset $(ARGS)
 
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset

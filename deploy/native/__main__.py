@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,11 +16,13 @@ from rich.console import Console
 
 from native import demo, runner
 from native.cluster import Cluster
-from native.directories import RunDirectory
+from native.directories import RunDirectory, write_private
 from native.errors import NativeError
 from native.ports import HOST
 from native.progress import Progress
+from native.services import GATEWAY
 from native.settings import Settings
+from native.stack import Blueprint
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _STOP_PATIENCE_S = 90.0
@@ -94,6 +97,28 @@ def tour(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def keys_reset(options: argparse.Namespace) -> int:
+    """Make a new administrator's key for the running stack; it takes the place of the one in the file."""
+    directory = RunDirectory(options.run_dir.resolve())
+    if runner.owner(directory) is None:
+        raise NativeError(f"Nothing runs from {directory.root}: start the stack with `make run` first.")
+    settings = Settings.load(os.environ, _REPOSITORY / ".env")
+    blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
+    others = ["--revoke-others"] if options.revoke_others else []
+    made = subprocess.run(
+        [sys.executable, "-m", "gateway.identity.reset", *others],
+        env=blueprint.backing.environment(GATEWAY, settings.ports),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if made.returncode != 0:
+        raise NativeError("No key was made; the reason is above.")
+    key = made.stdout.split()[-1]
+    write_private(directory.api_key, key)
+    print(f"{key}\nIt is also in {directory.api_key}.")
+    return 0
+
+
 def reset(options: argparse.Namespace) -> int:
     """Forget the data, the logs and the secrets of the stopped stack."""
     directory = RunDirectory.at(options.run_dir)
@@ -112,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, status, stop, reset):
         text = command.__doc__
         commands.add_parser(command.__name__, help=text, description=text).set_defaults(command=command)
+    text = keys_reset.__doc__
+    keys = commands.add_parser("keys-reset", help=text, description=text)
+    keys.add_argument(
+        "--revoke-others", action="store_true", help="end the administrator's other keys and what they made"
+    )
+    keys.set_defaults(command=keys_reset)
     walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
     walk.add_argument("--url", help="public address of the gateway (default: of `make run`)")
     walk.add_argument("--mailbox", help="address of the mailbox (default: of `make run`)")

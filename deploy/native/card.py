@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from native import probes
+from native.errors import NotReadyError
 from native.stack import Stack
 
 _TEMPLATE = """
@@ -12,7 +14,7 @@ _TEMPLATE = """
     mailbox       {mailbox}
     Prometheus    {prometheus}
     API key       {key}
-                  (also in {key_file})
+                  ({about_key})
 
     try it        curl -H "Authorization: Bearer $(cat {key_file})" {gateway}/v1/stocks/AAPL
     the tour      make demo
@@ -22,10 +24,20 @@ _TEMPLATE = """
 """
 
 
-def text(stack: Stack) -> str:
-    """Return the card of a running stack."""
+async def why_key_fails(stack: Stack) -> str | None:
+    """Return why the gateway refuses the API key of the stack, or None when it takes it."""
+    try:
+        status, _ = await probes.http_get(stack.ports.gateway, "/v1/me", key=stack.api_key)
+    except (NotReadyError, OSError) as error:
+        return f"the gateway did not answer: {error}"
+    return None if status == 200 else f"the gateway refuses it with HTTP {status}: make keys-reset"
+
+
+def text(stack: Stack, *, key_problem: str | None = None) -> str:
+    """Return the card of a running stack; `key_problem` says why its API key does not work."""
     run = stack.blueprint.run
     return _TEMPLATE.format(
+        about_key=key_problem or f"also in {_quoted(str(run.api_key))}",
         gateway=stack.url,
         mailbox=stack.mailbox.url,
         prometheus=stack.prometheus.url,

@@ -57,9 +57,10 @@ def tcp(port: int, *, send: bytes = b"", expect: bytes = b"", what: str = "") ->
     return Probe(what or f"TCP connection to {HOST}:{port}", check)
 
 
-async def http_get(port: int, path: str) -> tuple[int, str]:
+async def http_get(port: int, path: str, *, key: str | None = None) -> tuple[int, str]:
     """Return status and body of a plain GET; no HTTP client is worth its import time at start."""
-    request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n"
+    authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
+    request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{authorization}\r\n"
     answer = (await _exchange(port, request.encode(), wanted=-1)).decode(errors="replace")
     head, _, body = answer.partition("\r\n\r\n")
     words = head.split(" ", 2)

@@ -24,3 +24,5 @@ def test_the_card_names_addresses_key_and_what_to_try(tmp_path: Path) -> None:
         assert expected in text
     assert f"cat '{directory.api_key}'" in text
     assert "make demo" in text
+    refused = card.text(stack, key_problem="the gateway refuses it with HTTP 401: make keys-reset")
+    assert "HTTP 401: make keys-reset" in refused
