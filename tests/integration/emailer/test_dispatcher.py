@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
 from emailer import attempts, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
+from emailer.recorder import Recorder
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
 from support.waiting import until
@@ -434,3 +436,22 @@ async def test_a_mail_of_hostile_html_to_many_costs_its_neighbours_nothing(post_
     copies = [received.content for received in post_office.server.received if b"<!--" in received.content]
     assert len(copies) == 20
     assert len(set(copies)) == 1
+
+
+async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Recorder._write
+
+    async def write_and_linger(self: Recorder, group: list[Outcome]) -> None:
+        # Long enough for a claim between the commit and the dispatcher's knowing of it.
+        await write(self, group)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(Recorder, "_write", write_and_linger)
+    post_office.server.script(READER, *[Step("rcpt", "451 later")] * 3)
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(patience=Patience(scale=1e-9))):
+        email = await post_office.reaches(command, "delivered")
+    assert outcomes(email) == ["deferred"] * 3 + ["delivered"]

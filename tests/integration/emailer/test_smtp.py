@@ -13,7 +13,7 @@ from emailer import smtp
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
 from emailer.smtp import Envelope, Relay
 from support.doubles import smtp as double
-from support.doubles.smtp import SmtpServer, Step
+from support.doubles.smtp import STOP_READING, SmtpServer, Step
 from support.waiting import until
 
 ENVELOPE = Envelope("a@example.com", "b@example.com", b"Subject: x\r\n\r\nHello\r\n")
@@ -68,12 +68,12 @@ async def test_mails_follow_each_other_on_one_connection(server: SmtpServer, ext
     session = await smtp.connect(relay(server))
     answers = [await session.deliver(ENVELOPE) for _ in range(5)]
     session.close()
-    assert [(answer.reply.code, answer.after_content) for answer in answers] == [
-        (550, False),
-        (451, True),
-        (452, False),
-        (250, True),
-        (250, True),
+    assert [(answer.reply.code, answer.stage) for answer in answers] == [
+        (550, "recipient"),
+        (451, "content"),
+        (452, "data"),
+        (250, "content"),
+        (250, "content"),
     ]
     assert len(server.received) == 2
     assert server.connections == 1
@@ -210,11 +210,40 @@ async def test_a_refused_login_is_told_from_a_relay_that_is_away(server: SmtpSer
 @pytest.mark.parametrize("refusal", ["554 go away", "421 busy"])
 async def test_a_refused_greeting_or_hello_is_a_relay_that_is_away(server: SmtpServer, refusal: str) -> None:
     server.hello_refusal = refusal
-    with pytest.raises(RelayUnreachable, match="EHLO refused"):
+    with pytest.raises(RelayUnreachable, match="hello refused"):
         await smtp.connect(relay(server))
     server.greeting = refusal
     with pytest.raises(RelayUnreachable, match="greeting refused"):
         await smtp.connect(relay(server))
+
+
+async def test_opportunistic_tls_goes_on_in_the_clear_where_it_is_refused(tls_server: SmtpServer) -> None:
+    tls_server.tls_refusal = "454 4.7.0 TLS not available"
+    session = await smtp.connect(relay(tls_server, tls="opportunistic"))
+    assert (await session.deliver(ENVELOPE)).reply.code == 250
+    session.close()
+    with pytest.raises(RelayUnreachable, match="starttls refused"):
+        await smtp.connect(relay(tls_server, tls="required"))
+
+
+async def test_a_relay_that_reads_slowly_gets_a_mail_as_long_as_it_reads() -> None:
+    content = (b"x" * 70 + b"\r\n") * 280_000
+    async with double.running(SmtpServer(buffer_bytes=1 << 16, read_delay_s=0.01)) as server:
+        session = await smtp.connect(relay(server, timeout_s=0.5))
+        answer = await session.deliver(Envelope("a@example.com", "b@example.com", content))
+        session.close()
+    assert answer.reply.code == 250
+    assert len(server.received[0].content) == len(content)
+
+
+async def test_a_relay_that_stops_reading_before_the_dot_has_no_mail() -> None:
+    content = (b"x" * 70 + b"\r\n") * 280_000
+    async with double.running(SmtpServer(buffer_bytes=1 << 16)) as server:
+        server.script("b@example.com", Step("content", STOP_READING))
+        session = await smtp.connect(relay(server, timeout_s=0.3))
+        with pytest.raises(ConnectionLost, match="took nothing for") as caught:
+            await session.deliver(Envelope("a@example.com", "b@example.com", content))
+    assert not caught.value.after_dot
 
 
 async def test_nobody_there_is_a_relay_that_is_away(server: SmtpServer) -> None:

@@ -116,7 +116,9 @@ class PostOffice:
 
     def dispatcher(self, terms: Terms = Terms()) -> tuple[Dispatcher, Route]:
         """A dispatcher on this database that hands over to the scripted relay."""
-        relay = Relay("127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s)
+        relay = Relay(
+            "127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s, dot_timeout_s=terms.timeout_s
+        )
         route = Route(
             terms.relay(relay),
             deliveries=terms.deliveries,

@@ -18,6 +18,7 @@ Stage = Literal["mail", "rcpt", "data", "content"]
 HANG_UP = "hang up"
 HANG_UP_BEFORE_DOT = "hang up before the dot"
 SAY_NOTHING = "say nothing"
+STOP_READING = "stop reading"
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,20 @@ class SmtpServer:
     extensions: list[str] = field(default_factory=lambda: ["PIPELINING", "8BITMIME", "SMTPUTF8"])
     greeting: str = "220 double ESMTP"
     hello_refusal: str | None = None
+    tls_refusal: str | None = None
+    login_refusal: str | None = None
+    # After so many mails a connection is closed, with these words or without any.
+    mails_a_connection: int | None = None
+    farewell: str | None = None
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     login: tuple[str, str] | None = None
     mechanisms: str = "PLAIN LOGIN"
     repeats_login: bool = False
     delay_s: float = 0
+    # How much is read ahead, and how long it waits after each 2,000 lines of a mail.
+    buffer_bytes: int = 1 << 22
+    read_delay_s: float = 0
     scripts: dict[str, list[Step]] = field(default_factory=lambda: defaultdict(list))
     received: list[Received] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -83,7 +92,7 @@ class SmtpServer:
         """Listen; on the same port as before after a stop."""
         context = self.tls if self.implicit_tls else None
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=context, limit=1 << 22
+            self._serve, "127.0.0.1", self.port, ssl=context, limit=self.buffer_bytes
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -130,6 +139,7 @@ class _Conversation:
         self._sender = ""
         self._recipient = ""
         self._refused = False
+        self._taken = 0
         self._steps: dict[Stage, str] = {}
 
     async def run(self) -> None:
@@ -179,11 +189,17 @@ class _Conversation:
 
     async def _on_starttls(self, line: str) -> None:
         assert self._server.tls is not None
+        if self._server.tls_refusal:
+            await self._say(self._server.tls_refusal)
+            return
         await self._say("220 go ahead")
         await self._writer.start_tls(self._server.tls)
         self._tls = True
 
     async def _on_auth(self, line: str) -> None:
+        if self._server.login_refusal:
+            await self._say(self._server.login_refusal)
+            return
         said = line
         if line.startswith("AUTH PLAIN "):
             _, user, password = base64.b64decode(line.split(" ")[2]).decode().split("\0")
@@ -205,6 +221,10 @@ class _Conversation:
         await self._say("250 forgotten")
 
     async def _on_mail(self, line: str) -> None:
+        if self._taken == self._server.mails_a_connection:
+            if self._server.farewell:
+                await self._say(self._server.farewell)
+            raise _HungUp
         self._sender = _address(line)
         self._recipient = ""
         if self._server.login and self._login is None:
@@ -237,6 +257,8 @@ class _Conversation:
         if self._steps.get("content") == HANG_UP_BEFORE_DOT:
             await self._reader.readuntil(b"\r\n")
             raise _HungUp
+        if self._steps.get("content") == STOP_READING:
+            await asyncio.Event().wait()
         content = await self._read_content()
         self._take(content)
         await self._act("content", f"250 2.0.0 taken as {len(self._server.received)}")
@@ -245,12 +267,15 @@ class _Conversation:
         lines = []
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line[1:] if line.startswith(b".") else line)
+            if self._server.read_delay_s and len(lines) % 2000 == 0:
+                await asyncio.sleep(self._server.read_delay_s)
         return b"".join(lines)
 
     def _take(self, content: bytes) -> None:
         # A refusal after the dot means that the mail was not taken; a lost answer means that it was.
         if self._steps.get("content", "250")[0] in "45":
             return
+        self._taken += 1
         self._server.received.append(
             Received(self._sender, self._recipient, content, self._tls, self._login, self._number)
         )

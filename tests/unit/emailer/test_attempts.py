@@ -12,7 +12,7 @@ from contracts.emails import RecipientStatus
 from emailer import attempts
 from emailer.attempts import Attempt, Job, Mail, Patience
 from emailer.letters import Letter
-from emailer.outcomes import Reply
+from emailer.outcomes import Reply, SmtpAnswer
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 END = NOW + timedelta(hours=1)
@@ -26,18 +26,16 @@ def job(*, tries: int = 0, was: RecipientStatus = "queued") -> Job:
 
 
 def test_a_delivery_is_final_and_keeps_the_reply() -> None:
-    outcome = attempts.answered(job(), Reply(250, "ok"), after_content=True, draft=DRAFT, patience=PATIENCE)
-    assert outcome is not None
+    answer = SmtpAnswer(Reply(250, "ok"), "content")
+    outcome = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE)
     assert (outcome.status, outcome.due_at, outcome.tries) == ("delivered", None, 1)
     assert outcome.attempt == Attempt(NOW, "relay:25", "delivered", 250, "ok", tls=True)
 
 
 def test_a_deferral_comes_back_by_the_schedule() -> None:
-    reply = Reply(451, "later")
-    first = attempts.answered(job(), reply, after_content=False, draft=DRAFT, patience=PATIENCE)
-    second = attempts.answered(job(tries=1), reply, after_content=False, draft=DRAFT, patience=PATIENCE)
-    assert first is not None
-    assert second is not None
+    answer = SmtpAnswer(Reply(451, "later"), "recipient")
+    first = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE)
+    second = attempts.answered(job(tries=1), answer, draft=DRAFT, patience=PATIENCE)
     assert first.due_at == NOW + timedelta(minutes=1)
     assert second.due_at == NOW + timedelta(minutes=5)
 
@@ -45,11 +43,6 @@ def test_a_deferral_comes_back_by_the_schedule() -> None:
 def test_nothing_is_planned_beyond_the_end_of_a_mail() -> None:
     outcome = attempts.interrupted(job(tries=4), "gone", after_dot=False, draft=DRAFT, patience=PATIENCE)
     assert (outcome.status, outcome.due_at) == ("deferred", END)
-
-
-def test_a_refused_login_is_no_outcome_of_the_mail() -> None:
-    reply = Reply(535, "no")
-    assert attempts.answered(job(), reply, after_content=False, draft=DRAFT, patience=PATIENCE) is None
 
 
 @pytest.mark.parametrize(

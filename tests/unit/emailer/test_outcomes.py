@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emailer import outcomes
-from emailer.outcomes import HOUR_S, MINUTE_S, Reply, Verdict
+from emailer.outcomes import HOUR_S, MINUTE_S, Reply, SmtpAnswer, Stage, Verdict
 
-
-@pytest.mark.parametrize(
-    ("code", "after_content", "verdict"),
-    [
-        (250, True, "delivered"),
-        (251, True, "delivered"),
-        (250, False, "deferred"),
-        (354, True, "deferred"),
-        (421, False, "deferred"),
-        (450, True, "deferred"),
-        (500, False, "failed"),
-        (550, True, "failed"),
-        (552, True, "failed"),
-        (530, False, "refused-login"),
-        (535, False, "refused-login"),
-        (534, False, "refused-login"),
-    ],
+STAGES: tuple[Stage, ...] = get_args(Stage)
+answers = st.builds(
+    SmtpAnswer,
+    st.builds(Reply, st.integers(0, 999), st.text(max_size=30) | st.just("5.4.5 quota exceeded")),
+    st.sampled_from(STAGES),
+    logged_in=st.booleans(),
+    reused=st.booleans(),
 )
-def test_a_code_decides(code: int, after_content: bool, verdict: Verdict) -> None:
-    assert outcomes.judge(Reply(code, ""), after_content=after_content) == verdict
 
 
-@given(st.integers(0, 999), st.booleans())
-def test_only_a_yes_to_the_content_is_a_delivery(code: int, after_content: bool) -> None:
-    verdict = outcomes.judge(Reply(code, ""), after_content=after_content)
-    assert (verdict == "delivered") == (after_content and 200 <= code < 300)
+@given(answers)
+def test_there_is_a_rule_for_every_answer(answer: SmtpAnswer) -> None:
+    assert outcomes.judge(answer) in get_args(Verdict)
+
+
+@given(answers)
+def test_only_a_yes_to_the_content_is_a_delivery(answer: SmtpAnswer) -> None:
+    is_yes = answer.stage == "content" and 200 <= answer.reply.code < 300
+    assert (outcomes.judge(answer) == "delivered") == is_yes
+
+
+@given(answers.filter(lambda answer: answer.stage in ("recipient", "data", "content")))
+def test_what_is_said_of_a_recipient_or_a_content_never_stops_the_route(answer: SmtpAnswer) -> None:
+    assert outcomes.judge(answer) in ("delivered", "deferred", "failed", "new-session")
+
+
+@given(answers.filter(lambda answer: answer.stage in ("greeting", "hello", "starttls", "login")))
+def test_what_is_said_before_a_mail_is_never_its_outcome(answer: SmtpAnswer) -> None:
+    assert outcomes.judge(answer) in ("unreachable", "login-refused")
 
 
 def test_waits_grow_and_the_last_one_repeats() -> None:

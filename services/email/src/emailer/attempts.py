@@ -10,7 +10,7 @@ from uuid import UUID
 from contracts.emails import RecipientStatus
 from emailer import outcomes
 from emailer.letters import Letter
-from emailer.outcomes import Reply
+from emailer.outcomes import SmtpAnswer
 
 FALLS_FORGIVEN = 2
 
@@ -86,17 +86,14 @@ class Patience:
     on_ambiguous: Literal["retry", "hold"] = "retry"
 
 
-def answered(
-    job: Job, reply: Reply, *, after_content: bool, draft: Attempt, patience: Patience
-) -> Outcome | None:
-    """What follows from the relay's reply; None when it refused us, not the mail."""
-    verdict = outcomes.judge(reply, after_content=after_content)
-    if verdict == "refused-login":
-        return None
-    noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
-    if verdict == "deferred":
-        return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
-    return Outcome(job, verdict, None, job.tries + 1, noted)
+def answered(job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience) -> Outcome:
+    """Return what follows from an answer that concerns this mail or this recipient."""
+    reply, verdict = answer.reply, outcomes.judge(answer)
+    if verdict in ("delivered", "failed"):
+        noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
+        return Outcome(job, verdict, None, job.tries + 1, noted)
+    noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)
+    return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
 
 
 def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:

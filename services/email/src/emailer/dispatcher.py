@@ -17,13 +17,14 @@ from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from chassis.supervision import keep_going
-from emailer import attempts, repository
+from emailer import attempts, outcomes, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
-from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, SendingLimited
+from emailer.outcomes import SmtpAnswer
 from emailer.recorder import Recorder
 from emailer.rendered import RenderedMails
 from emailer.route import Route
-from emailer.smtp import Answer, Envelope, Session
+from emailer.smtp import Envelope, Session
 
 log = logging.get(__name__)
 
@@ -145,8 +146,13 @@ class Dispatcher:
                 most_bytes=self._window_bytes - self._rendered.held_bytes,
                 lease_s=self._lease_s,
             )
-            # After an outage a lease of our own may have run out: that recipient is in hand already.
-            fresh = [row for row in claimed if (row["email_id"], row["position"]) not in self._hand]
+            # After an outage a lease of our own may have run out: that recipient is in hand already. One that
+            # was due again by its outcome is in hand until the recorder says that this is written.
+            fresh = [
+                row
+                for row in claimed
+                if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
+            ]
             if not fresh:
                 return []
             mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
@@ -181,7 +187,7 @@ class Dispatcher:
         started_ns = time.time_ns()
         try:
             outcome = await self._deliver(job)
-        except (RelayUnreachable, AuthenticationRefused):
+        except (RelayUnreachable, AuthenticationRefused, SendingLimited):
             self._give_back(job)
         except Exception as error:
             log.exception("delivery failed", email_id=str(job.mail.id))
@@ -201,27 +207,43 @@ class Dispatcher:
             content=await self._rendered.content(job.mail),
             needs_utf8=letter.needs_utf8 or not job.address.isascii(),
         )
-        session = await self._route.take()
         try:
-            answer = await self._hand_over(session, envelope)
+            session, answer = await self._hand_over(envelope)
         except ConnectionLost as error:
-            draft = self._draft(tls=session.tls)
+            draft = self._draft(tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
-        draft = self._draft(tls=session.tls)
-        outcome = attempts.answered(
-            job, answer.reply, after_content=answer.after_content, draft=draft, patience=self._patience
-        )
-        if outcome is None:
+        verdict = outcomes.judge(answer)
+        if verdict == "login-refused":
             self._route.pause("authentication", str(answer.reply))
             raise AuthenticationRefused(str(answer.reply))
-        return outcome
+        if verdict == "limited":
+            self._route.pause("limited", str(answer.reply))
+            raise SendingLimited(str(answer.reply))
+        return attempts.answered(job, answer, draft=self._draft(tls=session.tls), patience=self._patience)
 
-    async def _hand_over(self, session: Session, envelope: Envelope) -> Answer:
+    async def _hand_over(self, envelope: Envelope) -> tuple[Session, SmtpAnswer]:
+        """Hand a mail over; where a kept session turns out to be over, at once again on a new one."""
+        session = await self._route.take()
+        is_kept = session.deliveries > 0
+        try:
+            answer = await self._converse(session, envelope)
+        except ConnectionLost as error:
+            if error.after_dot or not is_kept:
+                raise
+        else:
+            if outcomes.judge(answer) != "new-session":
+                return session, answer
+        session = await self._route.connect()
+        return session, await self._converse(session, envelope)
+
+    async def _converse(self, session: Session, envelope: Envelope) -> SmtpAnswer:
         try:
             answer = await session.deliver(envelope)
-        except BaseException:
+        except BaseException as error:
             # Cancelled or broken, its next reply would belong to this mail.
             self._route.drop(session)
+            if isinstance(error, ConnectionLost):
+                error.tls = session.tls
             raise
         self._route.give_back(session)
         return answer
@@ -241,8 +263,9 @@ class Dispatcher:
         self._room.set()
 
     def _let_go(self, job: Job) -> None:
-        if self._hand.pop(job.key, None) is not None:
-            self._rendered.release(job.mail.id)
+        if self._hand.get(job.key) is job:
+            del self._hand[job.key]
+        self._rendered.release(job.mail.id)
 
     async def _maintain(self) -> None:
         """Renew the leases, close idle sessions, count what is due; each in its time."""

@@ -23,12 +23,18 @@ class AuthenticationRefused(SmtpError):
     """The relay wants a login that it does not accept from us. No mail can pass until somebody mends it."""
 
 
+class SendingLimited(SmtpError):
+    """The relay takes no more mails from us for a while, whatever they are."""
+
+
 class ConnectionLost(SmtpError):
     """The connection broke, or an answer did not come in time.
 
-    `after_dot` tells whether the whole mail had been sent: then the relay may have it, or not.
+    `after_dot` tells whether the whole mail had been sent: then the relay may have it, or not. `tls` tells
+    whether the connection was encrypted.
     """
 
     def __init__(self, reason: str, *, after_dot: bool) -> None:
         super().__init__(reason)
         self.after_dot = after_dot
+        self.tls = False

@@ -1,4 +1,4 @@
-"""What an SMTP reply means for a recipient, and when to try again."""
+"""What an SMTP reply means: a table of rules, and when to try again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ SCHEDULE_S = (MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, HOUR_S, 4 * HOUR_S, 8 * HOU
 # A full mailbox is not emptied within a minute.
 MAILBOX_FULL_S = HOUR_S
 
-# 530 and 535 by RFC 4954, with 534 and 538 of the same family: the relay and we disagree on the login.
-_AUTHENTICATION = frozenset((530, 534, 535, 538))
 _MAILBOX_FULL = re.compile(r"(^|\s)4\.2\.2\b")
 _TRY_AGAIN = re.compile(
     r"""(?:try\ again|retry|come\ back|wait|greylist\w*|defer\w*)  # an invitation
@@ -26,7 +24,10 @@ _TRY_AGAIN = re.compile(
 )
 _UNIT_S = {"s": 1.0, "m": MINUTE_S, "h": HOUR_S}
 
-Verdict = Literal["delivered", "deferred", "failed", "refused-login"]
+Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "data", "content"]
+# The first three are the recipient's; a new session is tried at once; the last three pause the route. Only
+# the recipient's count as attempts.
+Verdict = Literal["delivered", "deferred", "failed", "new-session", "unreachable", "login-refused", "limited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,91 @@ class Reply:
         return f"{self.code} {self.text}"
 
 
-def judge(reply: Reply, *, after_content: bool) -> Verdict:
-    """What `reply` says about the recipient; `after_content` when it answered the final dot."""
-    if reply.code in _AUTHENTICATION:
-        return "refused-login"
-    if 500 <= reply.code < 600:
-        return "failed"
+@dataclass(frozen=True, slots=True)
+class SmtpAnswer:
+    """The reply that decided, and where in the conversation it came.
+
+    `content` is the stage after the final dot. `logged_in` and `reused` tell whether the session was logged
+    in, and whether mails had been handed over on it before.
+    """
+
+    reply: Reply
+    stage: Stage
+    logged_in: bool = False
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an answer means whose stage, code and text match; conditions that are None always do."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    codes: re.Pattern[str]
+    verdict: Verdict
+    says: re.Pattern[str] | None = None
+    logged_in: bool | None = None
+    reused: bool | None = None
+
+    def matches(self, answer: SmtpAnswer) -> bool:
+        """Return whether this rule is about `answer`."""
+        return (
+            answer.stage in self.stages
+            and self.codes.fullmatch(str(answer.reply.code)) is not None
+            and (self.says is None or self.says.search(answer.reply.text) is not None)
+            and self.logged_in in (None, answer.logged_in)
+            and self.reused in (None, answer.reused)
+        )
+
+
+_ANY = re.compile(r"\d+")
+_TEMPORARY = re.compile(r"4\d\d")
+_REFUSED = re.compile(r"[45]\d\d")
+_PERMANENT = re.compile(r"5\d\d")
+# 530 and 535 by RFC 4954, with 534 and 538 of the same family: about logging in.
+_LOGIN = re.compile(r"53[0458]")
+_OPENING: tuple[Stage, ...] = ("greeting", "hello", "starttls")
+_BEFORE_CONTENT: tuple[Stage, ...] = ("mail", "recipient", "data")
+_OF_MAIL: tuple[Stage, ...] = (*_BEFORE_CONTENT, "content")
+# RFC 3463 has x.4.5 for congestion; providers use it for quotas.
+_LIMIT = re.compile(
+    r"(^|\s)[45]\.4\.5\b|quota|(rate|sending|message|hourly|daily)\s+limit|limit\s+(is\s+)?(exceeded|reached)"
+    r"|too\s+many\s+(messages|mails|e-?mails|connections)",
+    re.IGNORECASE,
+)
+
+# The first that matches counts. What concerns one recipient or one mail is never the route's trouble.
+RULES = (
+    Rule("a login that is not possible now", ("login",), _TEMPORARY, "unreachable"),
+    Rule("a login that is refused", ("login",), _ANY, "login-refused"),
+    Rule("a relay that wants a login first", _OPENING, _LOGIN, "login-refused"),
+    Rule("a relay that turns us away", _OPENING, _ANY, "unreachable"),
+    Rule("a sender that must log in", ("mail",), _LOGIN, "login-refused"),
+    Rule("a limit of what we may send", ("mail",), _REFUSED, "limited", says=_LIMIT),
+    Rule(
+        "a kept session that ends",
+        ("mail", "recipient", "data"),
+        re.compile("421"),
+        "new-session",
+        reused=True,
+    ),
+    # Without a login at all, this may well be a wrong setting: it must not fail every mail for good.
+    Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "deferred", logged_in=False),
+    Rule("a mail or a recipient that is refused", _OF_MAIL, _PERMANENT, "failed"),
+    Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "delivered"),
     # Anything that is no answer to what we said is taken as "not now", never as delivered.
-    return "delivered" if after_content and 200 <= reply.code < 300 else "deferred"
+    Rule("not now", _OF_MAIL, _ANY, "deferred"),
+)
+
+
+def judge(answer: SmtpAnswer) -> Verdict:
+    """Return what `answer` means, and so whose trouble it is."""
+    return rule_of(answer).verdict
+
+
+def rule_of(answer: SmtpAnswer) -> Rule:
+    """Return the rule that decides about `answer`; there is one for every answer."""
+    return next(rule for rule in RULES if rule.matches(answer))
 
 
 def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Literal, get_args
 
 from chassis import logging, metrics
 from emailer import smtp
@@ -12,7 +12,7 @@ from emailer.smtp import Relay, Session
 
 log = logging.get(__name__)
 
-Reason = Literal["unreachable", "authentication"]
+Reason = Literal["unreachable", "authentication", "limited"]
 
 _LONGEST_PAUSE = 30
 
@@ -54,20 +54,27 @@ class Route:
         return self._paused_until is not None
 
     async def take(self) -> Session:
-        """A session for one delivery. Raises what `smtp.connect` raises, after pausing the route."""
+        """Return a session for one delivery, a kept one if there is one. Raises what `connect` raises."""
         while self._idle:
             session = self._idle.pop()
             if session.is_usable:
                 return session
             self._close(session)
+        return await self.connect()
+
+    async def connect(self) -> Session:
+        """Return a new session. Raises what `smtp.connect` raises, after pausing the route."""
         try:
-            return await self._connect()
+            session = await smtp.connect(self.relay)
         except RelayUnreachable as error:
             self.pause("unreachable", str(error))
             raise
         except AuthenticationRefused as error:
             self.pause("authentication", str(error))
             raise
+        metrics.SMTP_CONNECTIONS.inc()
+        self._failures = 0
+        return session
 
     def give_back(self, session: Session) -> None:
         """Keep a session for the next delivery, unless it is worn out."""
@@ -115,12 +122,6 @@ class Route:
         while self._idle:
             self._close(self._idle.pop())
 
-    async def _connect(self) -> Session:
-        session = await smtp.connect(self.relay)
-        metrics.SMTP_CONNECTIONS.inc()
-        self._failures = 0
-        return session
-
     def _close(self, session: Session) -> None:
         session.close()
         metrics.SMTP_CONNECTIONS.dec()
@@ -130,11 +131,11 @@ class Route:
         log.info("route open again", relay=self.host)
 
     def _show_open(self) -> None:
-        for reason in ("unreachable", "authentication"):
+        for reason in get_args(Reason):
             metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(0)
 
     def _next_pause_s(self, reason: Reason) -> float:
-        if reason == "authentication":
+        if reason != "unreachable":
             return self._authentication_pause_s
         self._failures += 1
         return self._pause_s * min(2.0 ** (self._failures - 1), _LONGEST_PAUSE)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from chassis.redaction import REDACTED
+from emailer import outcomes
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
-from emailer.outcomes import Reply
+from emailer.outcomes import Reply, SmtpAnswer, Stage
 from emailer.settings import TlsPolicy
 from emailer.wire import Wire
 
@@ -25,7 +26,11 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 @dataclass(frozen=True)
 class Relay:
-    """Where mails are handed over, and on which terms. `timeout_s` is for each answer."""
+    """Where mails are handed over, and on which terms.
+
+    `timeout_s` is for each answer, and for each step of an upload; `dot_timeout_s` for the answer to the
+    final dot, after which a relay may check a mail for minutes (RFC 5321 has ten).
+    """
 
     host: str
     port: int
@@ -35,6 +40,7 @@ class Relay:
     password: str = ""
     hello: str = "localhost"
     timeout_s: float = 30
+    dot_timeout_s: float = 600
 
     @cached_property
     def tls_context(self) -> ssl.SSLContext:
@@ -56,14 +62,6 @@ class Envelope:
     needs_utf8: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The reply that decided; `after_content` when it answered the final dot."""
-
-    reply: Reply
-    after_content: bool
-
-
 class Session:
     """An open connection to the relay: greeted, encrypted and logged in as the terms say."""
 
@@ -72,6 +70,7 @@ class Session:
         self._relay = relay
         self._extensions: dict[str, str] = {}
         self._unfinished = False
+        self._logged_in = False
         self.tls = False
         self.deliveries = 0
         self.used_at = asyncio.get_running_loop().time()
@@ -91,21 +90,26 @@ class Session:
         if self._relay.username is not None:
             await self._log_in(self._relay.username)
 
-    async def deliver(self, envelope: Envelope) -> Answer:
-        """Hand a mail over and give the reply that decided. Raises `ConnectionLost`."""
+    async def deliver(self, envelope: Envelope) -> SmtpAnswer:
+        """Hand a mail over and return the answer that decided. Raises `ConnectionLost`."""
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
-            return Answer(
-                Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs"), False
-            )
+            missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
+            return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
+        reused = self.deliveries > 0
         self.deliveries += 1
-        refusal = await self._address(envelope)
-        if refusal is not None:
+        refused = await self._address(envelope)
+        if refused is not None:
             self._unfinished = True
-            return Answer(refusal, False)
-        self._wire.write(_with_dots_doubled(envelope.content))
-        reply = (await self._wire.replies(1, timeout_s=self._relay.timeout_s, after_dot=True))[0]
-        self.used_at = asyncio.get_running_loop().time()
-        return Answer(reply, True)
+            reply, stage = refused
+        else:
+            self._wire.write(_with_dots_doubled(envelope.content))
+            await self._wire.drained(timeout_s=self._relay.timeout_s)
+            stage = "content"
+            reply = (await self._wire.replies(1, timeout_s=self._relay.dot_timeout_s, after_dot=True))[0]
+            self.used_at = asyncio.get_running_loop().time()
+        if reply.code == 421:
+            self.abort()
+        return SmtpAnswer(reply, stage, logged_in=self._logged_in, reused=reused)
 
     def close(self) -> None:
         """Say goodbye without waiting for the answer."""
@@ -116,26 +120,28 @@ class Session:
         """Drop the connection."""
         self._wire.abort()
 
-    async def _address(self, envelope: Envelope) -> Reply | None:
-        """Up to DATA; gives the reply that refused it, or None when the content may follow."""
+    async def _address(self, envelope: Envelope) -> tuple[Reply, Stage] | None:
+        """Say everything up to DATA; return what refused it, or None when the content may follow."""
         commands = _commands(envelope)
         if self._unfinished:
-            commands.insert(0, b"RSET\r\n")
+            commands.insert(0, ("mail", b"RSET\r\n"))
             self._unfinished = False
+        lines = [line for _, line in commands]
         if "PIPELINING" in self._extensions:
-            self._wire.write(b"".join(commands))
-            replies = await self._wire.replies(len(commands), timeout_s=self._relay.timeout_s)
+            self._wire.write(b"".join(lines))
+            replies = await self._wire.replies(len(lines), timeout_s=self._relay.timeout_s)
         else:
-            replies = await self._one_by_one(commands)
-        refusal = next((reply for reply in replies if not 200 <= reply.code < 400), None)
-        if replies[-1].code == 354 and refusal is not None:
+            replies = await self._one_by_one(lines)
+        answers = zip(replies, (stage for stage, _ in commands), strict=False)
+        refused = next((answer for answer in answers if not 200 <= answer[0].code < 400), None)
+        if replies[-1].code == 354 and refused is not None:
             # It waits for a mail without a recipient; nothing may be sent that it could take for one.
             self.abort()
-        if refusal is None and replies[-1].code != 354:
+        if refused is None and replies[-1].code != 354:
             # Either it left in the middle, or it said something else than "go on".
             self.abort()
             raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
-        return refusal
+        return refused
 
     async def _one_by_one(self, commands: list[bytes]) -> list[Reply]:
         replies: list[Reply] = []
@@ -152,7 +158,7 @@ class Session:
 
     async def _hello(self) -> None:
         reply = await self._say(f"EHLO {self._relay.hello}")
-        _require(reply, 250, "EHLO")
+        _require(reply, 250, "hello")
         offered = (line.partition(" ") for line in reply.text.split("\n")[1:])
         self._extensions = {name.upper(): rest for name, _, rest in offered}
 
@@ -161,7 +167,10 @@ class Session:
             if self._relay.tls == "required":
                 raise RelayUnreachable("TLS is required, and the relay does not offer it")
             return
-        _require(await self._say("STARTTLS"), 220, "STARTTLS")
+        reply = await self._say("STARTTLS")
+        if reply.code != 220 and self._relay.tls == "opportunistic":
+            return
+        _require(reply, 220, "starttls")
         if not self._wire.is_quiet:
             raise RelayUnreachable("the relay sent more in the clear after STARTTLS")
         await self._encrypt()
@@ -187,11 +196,8 @@ class Session:
     async def _log_in(self, username: str) -> None:
         if not self.tls and self._relay.tls != "off":
             raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
-        reply = await self._authenticate(username, self._relay.password)
-        if reply.code == 454 or reply.code == 421:
-            raise RelayUnreachable(f"login not possible now: {reply}")
-        if reply.code != 235:
-            raise AuthenticationRefused(f"the relay refused the login: {reply}")
+        _require(await self._authenticate(username, self._relay.password), 235, "login")
+        self._logged_in = True
 
     async def _authenticate(self, username: str, password: str) -> Reply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
@@ -253,15 +259,15 @@ def _without(reply: Reply, *secrets: str) -> Reply:
     return Reply(reply.code, text)
 
 
-def _commands(envelope: Envelope) -> list[bytes]:
+def _commands(envelope: Envelope) -> list[tuple[Stage, bytes]]:
     for address in (envelope.sender, envelope.recipient):
         if _UNSAFE.search(address):
             raise ValueError("an address with a separator must never come this far")
     utf8 = " SMTPUTF8" if envelope.needs_utf8 else ""
     return [
-        f"MAIL FROM:<{envelope.sender}>{utf8}\r\n".encode(),
-        f"RCPT TO:<{envelope.recipient}>\r\n".encode(),
-        b"DATA\r\n",
+        ("mail", f"MAIL FROM:<{envelope.sender}>{utf8}\r\n".encode()),
+        ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
+        ("data", b"DATA\r\n"),
     ]
 
 
@@ -279,8 +285,9 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _require(reply: Reply, code: int, what: str) -> None:
-    if reply.code in (530, 534, 535, 538):
-        raise AuthenticationRefused(f"the relay wants a login at {what}: {reply}")
-    if reply.code != code:
-        raise RelayUnreachable(f"{what} refused: {reply}")
+def _require(reply: Reply, code: int, stage: Stage) -> None:
+    if reply.code == code:
+        return
+    if outcomes.judge(SmtpAnswer(reply, stage)) == "login-refused":
+        raise AuthenticationRefused(f"the relay refused the login ({stage}): {reply}")
+    raise RelayUnreachable(f"{stage} refused: {reply}")

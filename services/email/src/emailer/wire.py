@@ -26,6 +26,8 @@ class Wire(asyncio.Protocol):
         self._wanted = 0
         self._arrived: asyncio.Future[None] | None = None
         self._lost: str | None = None
+        self._is_drained = True
+        self._moved = asyncio.Event()
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -42,6 +44,8 @@ class Wire(asyncio.Protocol):
         """Called by the loop; also after STARTTLS with the encrypted transport."""
         # uvloop's transports are none by class.
         self._transport = cast(asyncio.Transport, transport)
+        # Every byte that the system has not taken counts as unsent.
+        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -61,6 +65,31 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self._end(f"the connection broke: {exc}" if exc else "the relay closed the connection")
+
+    def pause_writing(self) -> None:
+        """Called by the loop when not all that was written has left."""
+        self._is_drained = False
+
+    def resume_writing(self) -> None:
+        """Called by the loop when all that was written has left."""
+        self._is_drained = True
+        self._moved.set()
+
+    async def drained(self, *, timeout_s: float) -> None:
+        """Wait until all that was written has left, or a reply has come before that.
+
+        Raises `ConnectionLost` when the connection ends, or nothing leaves for `timeout_s`.
+        """
+        while not self._is_drained and not self._replies:
+            if self._lost is not None:
+                raise ConnectionLost(self._lost, after_dot=False)
+            self._moved.clear()
+            unsent = self.transport.get_write_buffer_size()
+            try:
+                await asyncio.wait_for(self._moved.wait(), timeout_s)
+            except TimeoutError:
+                if self.transport.get_write_buffer_size() >= unsent:
+                    self._break(f"the relay took nothing for {timeout_s:g} s")
 
     def write(self, data: bytes) -> None:
         """Send `data`; a broken connection shows when the reply is awaited."""
@@ -121,4 +150,5 @@ class Wire(asyncio.Protocol):
 
     def _end(self, reason: str) -> None:
         self._lost = self._lost or reason
+        self._moved.set()
         self._tell()

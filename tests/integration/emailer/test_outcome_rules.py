@@ -1,0 +1,168 @@
+"""Each rule of the outcome table, said by a real SMTP server; and whose trouble it turns out to be."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from emailer import outcomes, smtp
+from emailer.errors import AuthenticationRefused, RelayUnreachable
+from emailer.outcomes import SmtpAnswer, Verdict
+from emailer.smtp import Envelope, Relay
+from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.smtp import SmtpServer, Stage, Step
+from support.waiting import until
+
+READER = "b@example.com"
+ENVELOPE = Envelope("a@example.com", READER, b"Subject: x\r\n\r\nHello\r\n")
+LOGIN = ("user", "password")
+
+OPENING: list[tuple[str, dict[str, str], type[Exception]]] = [
+    ("a login that is not possible now", {"login_refusal": "451 4.3.0 database away"}, RelayUnreachable),
+    ("a login that is not possible now", {"login_refusal": "454 4.7.0 not now"}, RelayUnreachable),
+    ("a login that is not possible now", {"login_refusal": "432 4.7.12 change it"}, RelayUnreachable),
+    ("a login that is refused", {"login_refusal": "535 5.7.8 wrong"}, AuthenticationRefused),
+    ("a login that is refused", {"login_refusal": "500 what?"}, AuthenticationRefused),
+    ("a relay that wants a login first", {"greeting": "530 5.7.0 who are you?"}, AuthenticationRefused),
+    ("a relay that wants a login first", {"hello_refusal": "538 5.7.11 encrypt"}, AuthenticationRefused),
+    ("a relay that turns us away", {"greeting": "554 5.7.1 listed"}, RelayUnreachable),
+    ("a relay that turns us away", {"greeting": "421 too many"}, RelayUnreachable),
+    ("a relay that turns us away", {"hello_refusal": "550 no"}, RelayUnreachable),
+    ("a relay that turns us away", {"tls_refusal": "454 4.7.0 no TLS"}, RelayUnreachable),
+]
+OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
+    ("a sender that must log in", "mail", "530 5.7.0 Authentication required", "login-refused"),
+    ("a limit of what we may send", "mail", "550 5.4.5 Daily user sending quota exceeded", "limited"),
+    ("a limit of what we may send", "mail", "452 4.5.3 Too many messages in this hour", "limited"),
+    ("a limit of what we may send", "mail", "421 4.7.0 rate limit exceeded", "limited"),
+    ("a recipient that needs a login", "rcpt", "530 5.7.1 Authentication required", "deferred"),
+    ("a recipient that needs a login", "content", "535 5.7.8 no", "deferred"),
+    ("a mail or a recipient that is refused", "mail", "553 5.7.1 sender not owned by user", "failed"),
+    ("a mail or a recipient that is refused", "rcpt", "550 5.1.1 no such user", "failed"),
+    ("a mail or a recipient that is refused", "data", "554 5.5.1 no", "failed"),
+    ("a mail or a recipient that is refused", "content", "550 5.7.1 looks like spam", "failed"),
+    ("a mail or a recipient that is refused", "content", "552 5.3.4 too big: quota exceeded", "failed"),
+    ("a mail that is taken", "content", "250 2.0.0 ok", "delivered"),
+    ("not now", "mail", "421 4.3.2 shutting down", "deferred"),
+    ("not now", "rcpt", "450 4.7.1 greylisted", "deferred"),
+    ("not now", "rcpt", "452 4.2.2 mailbox full: quota exceeded", "deferred"),
+    ("not now", "data", "452 4.3.1 disk full", "deferred"),
+    ("not now", "content", "421 4.3.2 shutting down", "deferred"),
+    ("not now", "content", "354 go on", "deferred"),
+]
+KEPT: list[tuple[str, Stage, str, Verdict]] = [
+    ("a kept session that ends", "mail", "421 4.4.2 idle for too long", "new-session"),
+    ("a kept session that ends", "rcpt", "421 4.3.2 shutting down", "new-session"),
+    ("a kept session that ends", "data", "421 4.3.2 shutting down", "new-session"),
+]
+LOGGED_IN: list[tuple[str, Stage, str, Verdict]] = [
+    ("a mail or a recipient that is refused", "rcpt", "530 5.7.1 not for you", "failed"),
+    ("a mail or a recipient that is refused", "content", "535 5.7.8 no", "failed"),
+]
+
+
+def relay(server: SmtpServer, **fields: str) -> Relay:
+    return Relay("localhost", server.port, tls="off", timeout_s=5, **fields)  # type: ignore[arg-type]  # texts only
+
+
+async def answers(server: SmtpServer, *steps: Step, **fields: str) -> list[SmtpAnswer]:
+    """What a session gets for one mail a step."""
+    server.script(READER, *steps)
+    session = await smtp.connect(relay(server, **fields))
+    found = [await session.deliver(ENVELOPE) for _ in steps]
+    session.close()
+    return found
+
+
+def test_every_rule_has_an_example() -> None:
+    shown = [row[0] for rows in (OPENING, OF_MAILS, KEPT, LOGGED_IN) for row in rows]
+    assert set(shown) == {rule.name for rule in outcomes.RULES}
+    assert len({rule.name for rule in outcomes.RULES}) == len(outcomes.RULES)
+
+
+@pytest.mark.parametrize(("rule", "behaviour", "raised"), OPENING)
+async def test_what_is_said_at_the_opening_concerns_the_route(
+    server: SmtpServer, rule: str, behaviour: dict[str, str], raised: type[Exception]
+) -> None:
+    for name, text in behaviour.items():
+        setattr(server, name, text)
+    tls = "off"
+    if "tls_refusal" in behaviour:
+        server.tls, tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "required"
+    else:
+        server.login = LOGIN
+    with pytest.raises(raised):
+        await smtp.connect(
+            Relay("localhost", server.port, tls=tls, username=LOGIN[0], password=LOGIN[1], timeout_s=5)  # type: ignore[arg-type]  # a policy
+        )
+
+
+@pytest.mark.parametrize(("rule", "stage", "said", "verdict"), OF_MAILS)
+async def test_what_is_said_of_a_mail_means_what_its_rule_says(
+    server: SmtpServer, rule: str, stage: Stage, said: str, verdict: Verdict
+) -> None:
+    (answer,) = await answers(server, Step(stage, said))
+    assert (outcomes.rule_of(answer).name, outcomes.judge(answer)) == (rule, verdict)
+    assert str(answer.reply) == said
+
+
+@pytest.mark.parametrize(("rule", "stage", "said", "verdict"), KEPT)
+async def test_what_is_said_on_a_kept_session_may_concern_the_session(
+    server: SmtpServer, rule: str, stage: Stage, said: str, verdict: Verdict
+) -> None:
+    answer = (await answers(server, Step("content", "250 ok"), Step(stage, said)))[-1]
+    assert (outcomes.rule_of(answer).name, outcomes.judge(answer)) == (rule, verdict)
+
+
+@pytest.mark.parametrize(("rule", "stage", "said", "verdict"), LOGGED_IN)
+async def test_a_reply_about_logins_after_a_good_login_concerns_the_mail(
+    server: SmtpServer, rule: str, stage: Stage, said: str, verdict: Verdict
+) -> None:
+    server.login = LOGIN
+    (answer,) = await answers(server, Step(stage, said), username=LOGIN[0], password=LOGIN[1])
+    assert (outcomes.rule_of(answer).name, outcomes.judge(answer)) == (rule, verdict)
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "content"])
+async def test_a_reply_of_530_to_one_recipient_leaves_the_others_alone(
+    post_office: PostOffice, stage: Stage
+) -> None:
+    refused = mail(to=["refused@example.com"])
+    others = [mail(to=[f"reader-{number}@example.com"]) for number in range(40)]
+    post_office.server.script("refused@example.com", *[Step(stage, "530 5.7.0 Authentication required")] * 50)
+    await post_office.accept(refused, *others)
+    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+        for command in others:
+            await post_office.reaches(command, "delivered")
+        assert not dispatcher.is_route_paused
+        email = await post_office.reaches(refused, "deferred")
+    assert email.recipients[0].attempts[0].smtp_code == 530
+
+
+@pytest.mark.parametrize("farewell", [None, "421 4.7.0 enough for one connection"])
+async def test_a_relay_that_ends_each_connection_after_three_mails_costs_no_attempt(
+    post_office: PostOffice, farewell: str | None
+) -> None:
+    server = post_office.server
+    server.mails_a_connection, server.farewell = 3, farewell
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(20)]
+    await post_office.accept(*commands)
+    async with post_office.delivering(Terms(connections=1)):
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 20
+    assert len(server.received) == 20
+    assert server.connections == 7
+
+
+async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_attempt(
+    post_office: PostOffice,
+) -> None:
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(5)]
+    for command in commands:
+        post_office.server.script(command.to[0], Step("mail", "550 5.4.5 Daily user sending quota exceeded"))
+    await post_office.accept(*commands)
+    async with post_office.delivering(Terms(connections=1)) as dispatcher:
+        await until(lambda: dispatcher.is_route_paused)
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
