@@ -14,7 +14,7 @@ from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
 from emailer import attempts, repository
 from emailer.attempts import Attempt, Job, Outcome, Patience
-from emailer.recorder import Recorder
+from emailer.recorder import OutcomeRecorder
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
 from support.waiting import until
@@ -313,6 +313,13 @@ async def test_a_delivery_is_recorded_even_by_a_process_that_lost_its_lease(post
     assert outcomes(email) == ["delivered"]
 
 
+async def test_the_recipients_of_a_mail_share_its_bytes(post_office: PostOffice) -> None:
+    await post_office.accept(mail(to=[f"reader-{n}@example.com" for n in range(10)], text="x" * 600_000))
+    async with post_office.postgres.transaction() as connection:
+        claimed = await repository.claim(connection, holder=new_id(), most=10, most_bytes=1 << 20, lease_s=9)
+    assert len(claimed) == 10
+
+
 async def test_a_mail_is_taken_only_as_far_as_the_bytes_allow(post_office: PostOffice) -> None:
     commands = [mail(text="x" * 600_000, to=[f"reader-{number}@example.com"]) for number in range(4)]
     await post_office.accept(*commands)
@@ -441,14 +448,14 @@ async def test_a_mail_of_hostile_html_to_many_costs_its_neighbours_nothing(post_
 async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Recorder._write
+    write = OutcomeRecorder._write
 
-    async def write_and_linger(self: Recorder, group: list[Outcome]) -> None:
+    async def write_and_linger(self: OutcomeRecorder, group: list[Outcome]) -> None:
         # Long enough for a claim between the commit and the dispatcher's knowing of it.
         await write(self, group)
         await asyncio.sleep(0.3)
 
-    monkeypatch.setattr(Recorder, "_write", write_and_linger)
+    monkeypatch.setattr(OutcomeRecorder, "_write", write_and_linger)
     post_office.server.script(READER, *[Step("rcpt", "451 later")] * 3)
     command = mail()
     await post_office.accept(command)

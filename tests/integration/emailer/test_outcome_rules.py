@@ -9,7 +9,7 @@ import pytest
 from emailer import outcomes, smtp
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.outcomes import SmtpAnswer, Verdict
-from emailer.smtp import Envelope, Relay
+from emailer.smtp import Envelope, SmtpRelay
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SmtpServer, Stage, Step
 from support.waiting import until
@@ -62,8 +62,8 @@ LOGGED_IN: list[tuple[str, Stage, str, Verdict]] = [
 ]
 
 
-def relay(server: SmtpServer, **fields: str) -> Relay:
-    return Relay("localhost", server.port, tls="off", timeout_s=5, **fields)  # type: ignore[arg-type]  # texts only
+def relay(server: SmtpServer, **fields: str) -> SmtpRelay:
+    return SmtpRelay("localhost", server.port, tls="off", timeout_s=5, **fields)  # type: ignore[arg-type]  # texts only
 
 
 async def answers(server: SmtpServer, *steps: Step, **fields: str) -> list[SmtpAnswer]:
@@ -94,7 +94,7 @@ async def test_what_is_said_at_the_opening_concerns_the_route(
         server.login = LOGIN
     with pytest.raises(raised):
         await smtp.connect(
-            Relay("localhost", server.port, tls=tls, username=LOGIN[0], password=LOGIN[1], timeout_s=5)  # type: ignore[arg-type]  # a policy
+            SmtpRelay("localhost", server.port, tls=tls, username=LOGIN[0], password=LOGIN[1], timeout_s=5)  # type: ignore[arg-type]  # a policy
         )
 
 

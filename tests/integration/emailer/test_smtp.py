@@ -11,7 +11,7 @@ import pytest
 
 from emailer import smtp
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
-from emailer.smtp import Envelope, Relay
+from emailer.smtp import Envelope, SmtpRelay
 from support.doubles import smtp as double
 from support.doubles.smtp import STOP_READING, SmtpServer, Step
 from support.waiting import until
@@ -19,9 +19,9 @@ from support.waiting import until
 ENVELOPE = Envelope("a@example.com", "b@example.com", b"Subject: x\r\n\r\nHello\r\n")
 
 
-def relay(server: SmtpServer, **fields: object) -> Relay:
+def relay(server: SmtpServer, **fields: object) -> SmtpRelay:
     usual = {"host": "localhost", "port": server.port, "tls": "off", "timeout_s": 5}
-    return Relay(**(usual | fields))  # type: ignore[arg-type]  # the tests' own fields
+    return SmtpRelay(**(usual | fields))  # type: ignore[arg-type]  # the tests' own fields
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from emailer import intake, repository
 from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
 from emailer.route import Route
-from emailer.smtp import Relay
+from emailer.smtp import SmtpRelay
 from support.doubles import smtp as double
 from support.waiting import until
 
@@ -42,7 +42,7 @@ class Terms:
     deliveries: int = 100
     timeout_s: float = 5
     pause_s: float = 0.05
-    relay: Callable[[Relay], Relay] = lambda relay: relay
+    relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
 
 
 def mail(**fields: Any) -> SendEmail:
@@ -116,7 +116,7 @@ class PostOffice:
 
     def dispatcher(self, terms: Terms = Terms()) -> tuple[Dispatcher, Route]:
         """A dispatcher on this database that hands over to the scripted relay."""
-        relay = Relay(
+        relay = SmtpRelay(
             "127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s, dot_timeout_s=terms.timeout_s
         )
         route = Route(

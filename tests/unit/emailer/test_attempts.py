@@ -10,7 +10,7 @@ import pytest
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientStatus
 from emailer import attempts
-from emailer.attempts import Attempt, Job, Mail, Patience
+from emailer.attempts import Attempt, Job, Patience, StoredMail
 from emailer.letters import Letter
 from emailer.outcomes import Reply, SmtpAnswer
 
@@ -22,7 +22,9 @@ PATIENCE = Patience()
 
 def job(*, tries: int = 0, was: RecipientStatus = "queued") -> Job:
     letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Hi")
-    return Job(Mail(uuid4(), "o", letter, NOW, None, END, 1, None, None), 0, "b@example.com", tries, was)
+    return Job(
+        StoredMail(uuid4(), "o", letter, NOW, None, END, 1, None, None), 0, "b@example.com", tries, was
+    )
 
 
 def test_a_delivery_is_final_and_keeps_the_reply() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from contracts.emails import SendEmail
 from emailer import intake, letters
-from emailer.intake import Accepted
+from emailer.intake import PreparedMail
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def accept(**fields: Any) -> Accepted:
+def accept(**fields: Any) -> PreparedMail:
     usual = {"email_id": uuid4(), "owner_id": "o", "to": ["a@example.com"], "text": "Hi", "accepted_at": NOW}
     command = SendEmail.model_validate(usual | fields)
     return intake.accept(command, default_sender="Tickwire <no-reply@example.com>", expires_after_s=3600)

@@ -11,16 +11,16 @@ import pytest
 
 from contracts.addresses import ParsedAddress
 from emailer import rendering
-from emailer.attempts import Mail
+from emailer.attempts import StoredMail
 from emailer.letters import Letter
 from emailer.rendered import RenderedMails
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def mail(**parts: str | None) -> Mail:
+def mail(**parts: str | None) -> StoredMail:
     letter = Letter(ParsedAddress("", "a@example.com"), "Hello", **parts)  # type: ignore[arg-type]  # texts only
-    return Mail(uuid4(), "o", letter, NOW, None, NOW, 20, None, None)
+    return StoredMail(uuid4(), "o", letter, NOW, None, NOW, 20, None, None)
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ class ParsedAddress:
         return self.address.rpartition("@")[2]
 
     @property
+    def written(self) -> str:
+        """The address as people write it, for a reader; a header needs more care."""
+        return f"{self.name} <{self.address}>" if self.name else self.address
+
+    @property
     def needs_utf8(self) -> bool:
         """Whether only a relay with SMTPUTF8 can take this address."""
         return not self.address.isascii()

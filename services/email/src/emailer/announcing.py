@@ -9,7 +9,6 @@ from uuid import UUID
 
 from chassis import outbox, tracing
 from chassis.broker import envelope
-from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection
 from contracts.emails import EmailStatus, EmailStatusChanged
 
@@ -30,12 +29,11 @@ async def announce(connection: Connection, changes: Sequence[StatusChange]) -> N
     if not changes:
         return
     now = datetime.now(UTC)
-    await outbox.add(connection, [_event(change, now) for change in changes])
-
-
-def _event(change: StatusChange, now: datetime) -> Outgoing:
-    event = EmailStatusChanged(
-        email_id=change.email_id, owner_id=change.owner_id, status=change.status, at=now
-    )
-    with tracing.during(change.traceparent, change.request_id):
-        return envelope.event(event, tenant=change.owner_id)
+    events = []
+    for change in changes:
+        event = EmailStatusChanged(
+            email_id=change.email_id, owner_id=change.owner_id, status=change.status, at=now
+        )
+        with tracing.during(change.traceparent, change.request_id):
+            events.append(envelope.event(event, tenant=change.owner_id))
+    await outbox.add(connection, events)

@@ -16,7 +16,7 @@ FALLS_FORGIVEN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class StoredMail:
     """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
 
     Without `letter` it is stored in a form that cannot be read, and `flaw` says why.
@@ -43,7 +43,7 @@ class Mail:
 class Job:
     """One recipient taken in hand. `was` is its state before; `sending` means another process let it fall."""
 
-    mail: Mail
+    mail: StoredMail
     position: int
     address: str
     tries: int

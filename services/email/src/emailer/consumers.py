@@ -18,7 +18,7 @@ from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmai
 from contracts.message import Message, Request
 from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
-from emailer.intake import Accepted
+from emailer.intake import PreparedMail
 from emailer.settings import EmailSettings
 
 GROUP = 200
@@ -58,7 +58,7 @@ def answers(postgres: Postgres) -> dict[type[Request], Answer]:
 
 
 async def _store(
-    connection: Connection, accepted: Sequence[Accepted], deliveries: Sequence[Delivery[Any]]
+    connection: Connection, accepted: Sequence[PreparedMail], deliveries: Sequence[Delivery[Any]]
 ) -> None:
     traces = [
         (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))

@@ -1,4 +1,4 @@
-"""From due rows to the relay and back: claim, render, hand over, report. The loop that delivers mail."""
+"""The loop from due rows to recorded outcomes: claim mails, have them delivered, keep their leases."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis import logging, metrics, redaction, spans, tracing
+from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from chassis.supervision import keep_going
-from emailer import attempts, outcomes, repository
-from emailer.attempts import Attempt, Job, Outcome, Patience
-from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, SendingLimited
-from emailer.outcomes import SmtpAnswer
-from emailer.recorder import Recorder
+from emailer import attempts, repository
+from emailer.attempts import Job, Outcome, Patience
+from emailer.delivery import Delivery
+from emailer.recorder import OutcomeRecorder
 from emailer.rendered import RenderedMails
 from emailer.route import Route
-from emailer.smtp import Envelope, Session
 
 log = logging.get(__name__)
 
@@ -64,9 +62,10 @@ class Dispatcher:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._holder: UUID = new_id()
-        self.recorder = Recorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
+        self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
         self._rendered = RenderedMails()
+        self._delivery = Delivery(route, self._rendered, patience)
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._leased_until = 0.0
         self._wake = asyncio.Event()
@@ -162,12 +161,12 @@ class Dispatcher:
         self._hand[job.key] = job
         self._rendered.hold(job.mail)
         if job.was == "sending":
-            self.recorder.add(attempts.fallen(job, draft=self._draft(), patience=self._patience))
+            self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
         elif job.mail.expires_at <= datetime.now(UTC):
             self.recorder.add(attempts.expired(job))
         elif job.mail.letter is None:
             log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
-            self.recorder.add(attempts.unreadable(job, draft=self._draft(), patience=self._patience))
+            self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
         else:
             self._waiting.put_nowait(job)
 
@@ -181,81 +180,10 @@ class Dispatcher:
                 self._let_go(job)
             else:
                 with tracing.during(job.mail.traceparent, job.mail.request_id):
-                    await self._try(job)
-
-    async def _try(self, job: Job) -> None:
-        started_ns = time.time_ns()
-        try:
-            outcome = await self._deliver(job)
-        except (RelayUnreachable, AuthenticationRefused, SendingLimited):
-            self._give_back(job)
-        except Exception as error:
-            log.exception("delivery failed", email_id=str(job.mail.id))
-            reason = f"internal error: {type(error).__name__}"
-            self.recorder.add(self._interrupted(job, reason, after_dot=False, draft=self._draft()))
-        else:
-            self.recorder.add(outcome)
-            _record_span(outcome, started_ns)
-            _log_attempt(outcome)
-
-    async def _deliver(self, job: Job) -> Outcome:
-        letter = job.mail.letter
-        assert letter is not None  # without one it was put aside when it was claimed
-        envelope = Envelope(
-            sender=letter.sender.address,
-            recipient=job.address,
-            content=await self._rendered.content(job.mail),
-            needs_utf8=letter.needs_utf8 or not job.address.isascii(),
-        )
-        try:
-            session, answer = await self._hand_over(envelope)
-        except ConnectionLost as error:
-            draft = self._draft(tls=error.tls)
-            return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
-        verdict = outcomes.judge(answer)
-        if verdict == "login-refused":
-            self._route.pause("authentication", str(answer.reply))
-            raise AuthenticationRefused(str(answer.reply))
-        if verdict == "limited":
-            self._route.pause("limited", str(answer.reply))
-            raise SendingLimited(str(answer.reply))
-        return attempts.answered(job, answer, draft=self._draft(tls=session.tls), patience=self._patience)
-
-    async def _hand_over(self, envelope: Envelope) -> tuple[Session, SmtpAnswer]:
-        """Hand a mail over; where a kept session turns out to be over, at once again on a new one."""
-        session = await self._route.take()
-        is_kept = session.deliveries > 0
-        try:
-            answer = await self._converse(session, envelope)
-        except ConnectionLost as error:
-            if error.after_dot or not is_kept:
-                raise
-        else:
-            if outcomes.judge(answer) != "new-session":
-                return session, answer
-        session = await self._route.connect()
-        return session, await self._converse(session, envelope)
-
-    async def _converse(self, session: Session, envelope: Envelope) -> SmtpAnswer:
-        try:
-            answer = await session.deliver(envelope)
-        except BaseException as error:
-            # Cancelled or broken, its next reply would belong to this mail.
-            self._route.drop(session)
-            if isinstance(error, ConnectionLost):
-                error.tls = session.tls
-            raise
-        self._route.give_back(session)
-        return answer
-
-    def _interrupted(self, job: Job, reason: str, *, after_dot: bool, draft: Attempt) -> Outcome:
-        return attempts.interrupted(job, reason, after_dot=after_dot, draft=draft, patience=self._patience)
+                    self.recorder.add(await self._delivery.attempt(job))
 
     def _give_back(self, job: Job) -> None:
         self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
-
-    def _draft(self, *, tls: bool = False) -> Attempt:
-        return Attempt(datetime.now(UTC), self._route.host, "deferred", None, "", tls)
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -295,40 +223,3 @@ class Dispatcher:
             count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
         metrics.EMAIL_DUE.set(count)
         metrics.EMAIL_OLDEST_DUE.set(oldest_s)
-
-
-def _record_span(outcome: Outcome, started_ns: int) -> None:
-    attempt = outcome.attempt
-    assert attempt is not None
-    spans.record(
-        "deliver by SMTP",
-        "client",
-        outcome.job.mail.traceparent,
-        started_ns=started_ns,
-        ended_ns=time.time_ns(),
-        attributes={
-            "server.address": attempt.host,
-            "tickwire.email_id": str(outcome.job.mail.id),
-            "tickwire.attempt": outcome.job.tries + 1,
-            "tickwire.outcome": attempt.outcome,
-            "smtp.reply_code": attempt.code or 0,
-            "smtp.reply": attempt.text,
-        },
-        failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
-        is_linked=True,
-    )
-
-
-def _log_attempt(outcome: Outcome) -> None:
-    attempt = outcome.attempt
-    assert attempt is not None
-    # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
-    say = log.info if outcome.status in ("failed", "ambiguous") else log.debug
-    say(
-        "mail " + outcome.status,
-        email_id=str(outcome.job.mail.id),
-        recipient=outcome.job.position,
-        attempt=outcome.tries,
-        code=attempt.code,
-        reply=attempt.text,
-    )

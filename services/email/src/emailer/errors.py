@@ -23,10 +23,6 @@ class AuthenticationRefused(SmtpError):
     """The relay wants a login that it does not accept from us. No mail can pass until somebody mends it."""
 
 
-class SendingLimited(SmtpError):
-    """The relay takes no more mails from us for a while, whatever they are."""
-
-
 class ConnectionLost(SmtpError):
     """The connection broke, or an answer did not come in time.
 

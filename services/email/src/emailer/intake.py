@@ -17,7 +17,7 @@ from emailer.letters import Addressee, Letter
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class PreparedMail:
     """A command as it is stored. Without `letter` nothing is sent, and `refusal` says why."""
 
     command: SendEmail
@@ -52,7 +52,7 @@ class Accepted:
 
 def accept_all(
     commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float
-) -> list[Accepted]:
+) -> list[PreparedMail]:
     """Return each of `commands` as it is stored."""
     return [
         accept(command, default_sender=default_sender, expires_after_s=expires_after_s)
@@ -60,7 +60,7 @@ def accept_all(
     ]
 
 
-def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> Accepted:
+def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> PreparedMail:
     """Return `command` as it is stored; never raises for what a command says.
 
     A mail that was answered with 202 must not vanish into the parked messages: what cannot be sent is
@@ -76,7 +76,7 @@ def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -
     except UnsendableMail as error:
         due_at = command.accepted_at
         refusal = replace_unsafe(f"not sent: {error}")
-    return Accepted(
+    return PreparedMail(
         command=command,
         letter=letter,
         refusal=refusal,

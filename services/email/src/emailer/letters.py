@@ -81,16 +81,12 @@ def addressees(command: SendEmail) -> list[Addressee]:
     asked = [(kind, text) for kind, texts in lists.items() for text in texts]
     found: dict[str, Addressee] = {}
     for kind, text in asked[:MOST_RECIPIENTS]:
-        addressee = _addressee(kind, text)
+        try:
+            addressee = Addressee(kind, text, addresses.parse(text))
+        except ValueError as error:
+            addressee = Addressee(kind, text, None, str(error))
         found.setdefault(addressee.shown, addressee)
     return list(found.values())
-
-
-def _addressee(kind: RecipientKind, text: str) -> Addressee:
-    try:
-        return Addressee(kind, text, addresses.parse(text))
-    except ValueError as error:
-        return Addressee(kind, text, None, str(error))
 
 
 def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addressee]) -> Letter:

@@ -12,10 +12,9 @@ from chassis import logging, metrics, redaction
 from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
-from contracts.emails import EmailStatus
 from emailer import announcing, repository
 from emailer.announcing import StatusChange
-from emailer.attempts import Mail, Outcome
+from emailer.attempts import Outcome
 
 log = logging.get(__name__)
 
@@ -29,7 +28,7 @@ _DATA = (
 )
 
 
-class Recorder:
+class OutcomeRecorder:
     """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 ms.
 
     `recorded` is told which outcomes are written, or given up: those that no database would take. While it
@@ -113,9 +112,12 @@ class Recorder:
         async with self._postgres.transaction() as connection:
             changed = await repository.record(connection, group, holder=self._holder)
             mails = {outcome.job.mail.id: outcome.job.mail for outcome in group}
-            await announcing.announce(
-                connection, [_change(mails[key], status) for key, status in changed.items()]
-            )
+            changes = [
+                StatusChange(key, mail.owner_id, status, mail.traceparent, mail.request_id)
+                for key, status in changed.items()
+                if (mail := mails[key])
+            ]
+            await announcing.announce(connection, changes)
         if changed:
             self._relay.wake()
         for outcome in group:
@@ -127,10 +129,6 @@ def _lies_in_data(error: Exception) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _DATA)
     return not isinstance(error, Unavailable | TimeoutError)
-
-
-def _change(mail: Mail, status: EmailStatus) -> StatusChange:
-    return StatusChange(mail.id, mail.owner_id, status, mail.traceparent, mail.request_id)
 
 
 def _measure(outcome: Outcome) -> None:

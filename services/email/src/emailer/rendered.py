@@ -7,7 +7,7 @@ from collections import Counter
 from uuid import UUID
 
 from emailer import rendering
-from emailer.attempts import Mail
+from emailer.attempts import StoredMail
 
 # Below this, rendering takes less time than a thread needs to begin.
 _SMALL_BYTES = 8 * 1024
@@ -26,7 +26,7 @@ class RenderedMails:
         """About how many bytes the mails in hand take, as they are stored and as they are sent."""
         return sum(self._sizes.values())
 
-    def hold(self, mail: Mail) -> None:
+    def hold(self, mail: StoredMail) -> None:
         """Note that a recipient of `mail` is in hand."""
         self._recipients[mail.id] += 1
         # As stored and as sent; attachments are sent as base64.
@@ -39,16 +39,17 @@ class RenderedMails:
             del self._recipients[mail_id], self._sizes[mail_id]
             self._rendered.pop(mail_id, None)
 
-    async def content(self, mail: Mail) -> bytes:
+    async def content(self, mail: StoredMail) -> bytes:
         """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
         task = self._rendered.get(mail.id)
         if task is None:
-            task = self._rendered[mail.id] = asyncio.create_task(_render(mail))
+            task = self._rendered[mail.id] = asyncio.create_task(render(mail))
         # A caller that is cancelled must not take the rendering from the others.
         return await asyncio.shield(task)
 
 
-async def _render(mail: Mail) -> bytes:
+async def render(mail: StoredMail) -> bytes:
+    """Return `mail` as it goes over the wire, written in a thread unless it is small."""
     letter = mail.letter
     assert letter is not None  # without one it was put aside when it was claimed
     identity = rendering.message_id(mail.id, domain=letter.sender.domain)

@@ -8,38 +8,40 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from chassis import queries
 from chassis.postgres import Connection
-from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
-from contracts.emails import Email, EmailCounts, EmailStatus, Recipient
-from contracts.mail_headers import replace_unsafe
-from emailer import states
-from emailer.attempts import Attempt, Job, Mail, Outcome
-from emailer.intake import Accepted
-from emailer.letters import File, Letter
+from contracts.emails import Email, EmailCounts, EmailStatus
+from emailer import states, table_rows
+from emailer.attempts import Job, Outcome, StoredMail
+from emailer.intake import PreparedMail
+from emailer.letters import File
 
 SQL = queries.load("emailer")
 
 Key = tuple[UUID, int]
 
-_LONGEST_REPLY = 4000
-
 
 async def store(
-    connection: Connection, accepted: Sequence[Accepted], *, traces: Sequence[tuple[str | None, str | None]]
+    connection: Connection,
+    accepted: Sequence[PreparedMail],
+    *,
+    traces: Sequence[tuple[str | None, str | None]],
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); gives the ids of those that were new."""
-    rows = [_email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
+    rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
     stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 17))}
-    fresh = _first_of_each([one for one in accepted if one.command.email_id in stored])
-    await connection.execute(SQL["store_recipients"], *_columns(_recipient_rows(fresh), 7))
-    refused = _refusal_rows(fresh)
+    # The same command twice in one group: the first counts.
+    fresh = list(
+        {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
+    )
+    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 7))
+    refused = table_rows.refusal_rows(fresh)
     if refused:
         await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
-    files = _file_rows(fresh)
+    files = table_rows.file_rows(fresh)
     if files:
         await connection.execute(SQL["store_attachments"], *_columns(files, 6))
     return stored
@@ -57,7 +59,7 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
     await connection.execute(SQL["renew_leases"], holder, *_columns(keys, 2), lease_s)
 
 
-async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Mail]:
+async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
     """The mails `ids` with bodies and attachments, by id."""
     rows = await connection.fetch(SQL["read_mails"], ids)
     with_files = [row["id"] for row in rows if row["attachment_count"]]
@@ -66,10 +68,10 @@ async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, 
         for row in await connection.fetch(SQL["read_attachments"], with_files):
             file = File(row["filename"], row["content_type"], row["content"], row["content_id"])
             files.setdefault(row["email_id"], []).append(file)
-    return {row["id"]: _mail(row, files.get(row["id"], ())) for row in rows}
+    return {row["id"]: table_rows.stored_mail(row, files.get(row["id"], ())) for row in rows}
 
 
-def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, Mail]) -> list[Job]:
+def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> list[Job]:
     """Claimed rows with their mails."""
     return [
         Job(mails[row["email_id"]], row["position"], row["address"], row["tries"], row["was"])
@@ -93,7 +95,7 @@ async def record(
         (row["email_id"], row["position"])
         for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 5))
     }
-    tried = [(*o.job.key, *_attempt_row(o.attempt)) for o in outcomes if o.attempt]
+    tried = [(*o.job.key, *table_rows.attempt_row(o.attempt)) for o in outcomes if o.attempt]
     if tried:
         await connection.execute(SQL["record_attempts"], *_columns(tried, 8))
     return await _change(connection, [o for o in outcomes if o.job.key in written])
@@ -113,7 +115,7 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
     for attempt in await connection.fetch(SQL["read_attempts"], email_id):
         attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
     recipients = [
-        _recipient(recipient, attempts.get(recipient["position"], []))
+        table_rows.recipient(recipient, attempts.get(recipient["position"], []))
         for recipient in await connection.fetch(SQL["read_recipients"], email_id)
     ]
     fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
@@ -143,143 +145,5 @@ async def _change(connection: Connection, outcomes: Sequence[Outcome]) -> dict[U
     return {row["id"]: changed[row["id"]] for row in rows}
 
 
-def _email_row(one: Accepted, traceparent: str | None, request_id: str | None) -> tuple[Any, ...]:
-    command, letter = one.command, one.letter
-    return (
-        command.email_id,
-        command.owner_id,
-        one.status,
-        _shown(letter.sender) if letter else replace_unsafe(command.sender or ""),
-        replace_unsafe(command.subject),
-        _letter_json(letter) if letter else "{}",
-        letter.text if letter else None,
-        letter.html if letter else None,
-        len(letter.files) if letter else 0,
-        len(one.addressees),
-        _json(command.tags),
-        _json(one.metadata),
-        command.accepted_at,
-        command.send_at,
-        one.expires_at,
-        traceparent,
-        request_id,
-    )
-
-
-def _recipient_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            one.command.email_id,
-            position,
-            addressee.kind,
-            addressee.shown,
-            one.status_of(addressee),
-            None if one.refusal_of(addressee) else one.due_at,
-            one.letter.size_bytes if one.letter else 0,
-        )
-        for one in accepted
-        for position, addressee in enumerate(one.addressees)
-    ]
-
-
-def _refusal_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            one.command.email_id,
-            position,
-            *_attempt_row(Attempt(one.command.accepted_at, "", "failed", None, refusal)),
-        )
-        for one in accepted
-        for position, addressee in enumerate(one.addressees)
-        if (refusal := one.refusal_of(addressee))
-    ]
-
-
-def _file_rows(accepted: Iterable[Accepted]) -> list[tuple[Any, ...]]:
-    return [
-        (one.command.email_id, position, file.filename, file.content_type, file.content_id, file.content)
-        for one in accepted
-        if one.letter
-        for position, file in enumerate(one.letter.files)
-    ]
-
-
-def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    return attempt.at, attempt.host, attempt.outcome, attempt.code, attempt.text[:_LONGEST_REPLY], attempt.tls
-
-
-def _first_of_each(accepted: Iterable[Accepted]) -> list[Accepted]:
-    return list({one.command.email_id: one for one in reversed(list(accepted))}.values())
-
-
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
-
-
-def _json(value: object) -> str:
-    return to_json(value, inf_nan_mode="null").decode()
-
-
-def _shown(mailbox: ParsedAddress) -> str:
-    return f"{mailbox.name} <{mailbox.address}>" if mailbox.name else mailbox.address
-
-
-def _letter_json(letter: Letter) -> str:
-    return _json(
-        {
-            "sender": letter.sender,
-            "to": letter.to,
-            "cc": letter.cc,
-            "reply_to": letter.reply_to,
-            "headers": letter.headers,
-        }
-    )
-
-
-def _mail(row: asyncpg.Record, files: Sequence[File]) -> Mail:
-    letter, flaw = _read_letter(row, files)
-    return Mail(
-        id=row["id"],
-        owner_id=row["owner_id"],
-        letter=letter,
-        accepted_at=row["accepted_at"],
-        send_at=row["send_at"],
-        expires_at=row["expires_at"],
-        recipient_count=row["recipient_count"],
-        traceparent=row["traceparent"],
-        request_id=row["request_id"],
-        flaw=flaw,
-    )
-
-
-def _read_letter(row: asyncpg.Record, files: Sequence[File]) -> tuple[Letter | None, str]:
-    """The letter, or why there is none: one that cannot be read must not keep the others from leaving."""
-    try:
-        return _letter(row, files), ""
-    except Exception as error:
-        return None, repr(error)
-
-
-def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
-    parts = from_json(row["letter"])
-    return Letter(
-        sender=ParsedAddress(**parts["sender"]),
-        subject=row["subject"],
-        to=tuple(ParsedAddress(**mailbox) for mailbox in parts["to"]),
-        cc=tuple(ParsedAddress(**mailbox) for mailbox in parts["cc"]),
-        reply_to=ParsedAddress(**parts["reply_to"]) if parts["reply_to"] else None,
-        headers=tuple((name, value) for name, value in parts["headers"]),
-        text=row["text_body"],
-        html=row["html_body"],
-        files=tuple(files),
-    )
-
-
-def _recipient(row: asyncpg.Record, attempts: list[AttemptShown]) -> Recipient:
-    return Recipient(
-        address=row["address"],
-        kind=row["kind"],
-        status=row["status"],
-        next_attempt_at=None if row["status"] == "sending" else row["due_at"],
-        attempts=attempts,
-    )

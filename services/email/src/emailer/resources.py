@@ -13,7 +13,7 @@ from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
 from emailer.route import Route
 from emailer.settings import EmailSettings
-from emailer.smtp import Relay
+from emailer.smtp import SmtpRelay
 
 # Twice the group that is stored in one transaction: one is written while the next arrives.
 _PREFETCH = 2 * consumers.GROUP
@@ -73,7 +73,7 @@ class Resources:
 
 def _route(settings: EmailSettings) -> Route:
     password = settings.smtp_password
-    relay = Relay(
+    relay = SmtpRelay(
         host=settings.smtp_host,
         port=settings.smtp_port,
         tls=settings.smtp_tls,

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from chassis import logging, metrics
 from emailer import smtp
 from emailer.errors import AuthenticationRefused, RelayUnreachable
-from emailer.smtp import Relay, Session
+from emailer.smtp import SmtpRelay, SmtpSession
 
 log = logging.get(__name__)
 
@@ -26,7 +26,7 @@ class Route:
 
     def __init__(
         self,
-        relay: Relay,
+        relay: SmtpRelay,
         *,
         deliveries: int,
         idle_s: float,
@@ -38,7 +38,7 @@ class Route:
         self._idle_s = idle_s
         self._pause_s = pause_s
         self._authentication_pause_s = authentication_pause_s
-        self._idle: list[Session] = []
+        self._idle: list[SmtpSession] = []
         self._failures = 0
         self._paused_until: float | None = None
         self._show_open()
@@ -53,7 +53,7 @@ class Route:
         """Whether nothing may be sent at the moment."""
         return self._paused_until is not None
 
-    async def take(self) -> Session:
+    async def take(self) -> SmtpSession:
         """Return a session for one delivery, a kept one if there is one. Raises what `connect` raises."""
         while self._idle:
             session = self._idle.pop()
@@ -62,7 +62,7 @@ class Route:
             self._close(session)
         return await self.connect()
 
-    async def connect(self) -> Session:
+    async def connect(self) -> SmtpSession:
         """Return a new session. Raises what `smtp.connect` raises, after pausing the route."""
         try:
             session = await smtp.connect(self.relay)
@@ -76,14 +76,14 @@ class Route:
         self._failures = 0
         return session
 
-    def give_back(self, session: Session) -> None:
+    def give_back(self, session: SmtpSession) -> None:
         """Keep a session for the next delivery, unless it is worn out."""
         if session.is_usable and session.deliveries < self._deliveries:
             self._idle.append(session)
         else:
             self._close(session)
 
-    def drop(self, session: Session) -> None:
+    def drop(self, session: SmtpSession) -> None:
         """Forget a session in the middle of something."""
         session.abort()
         metrics.SMTP_CONNECTIONS.dec()
@@ -94,7 +94,10 @@ class Route:
             return
         # What ends the pause is a new connection, not one of those that brought it about.
         self.close()
-        seconds = self._next_pause_s(reason)
+        seconds = self._authentication_pause_s
+        if reason == "unreachable":
+            seconds = self._pause_s * min(2.0**self._failures, _LONGEST_PAUSE)
+            self._failures += 1
         self._paused_until = asyncio.get_running_loop().time() + seconds
         metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(1)
         log.warning("route paused", relay=self.host, reason=reason, detail=detail, seconds=seconds)
@@ -108,7 +111,8 @@ class Route:
                 self.give_back(await self.take())
             except (RelayUnreachable, AuthenticationRefused):
                 continue
-            self._resume()
+            self._show_open()
+            log.info("route open again", relay=self.host)
 
     def close_idle(self) -> None:
         """Close the sessions that were not used for a while."""
@@ -122,20 +126,10 @@ class Route:
         while self._idle:
             self._close(self._idle.pop())
 
-    def _close(self, session: Session) -> None:
+    def _close(self, session: SmtpSession) -> None:
         session.close()
         metrics.SMTP_CONNECTIONS.dec()
-
-    def _resume(self) -> None:
-        self._show_open()
-        log.info("route open again", relay=self.host)
 
     def _show_open(self) -> None:
         for reason in get_args(Reason):
             metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(0)
-
-    def _next_pause_s(self, reason: Reason) -> float:
-        if reason != "unreachable":
-            return self._authentication_pause_s
-        self._failures += 1
-        return self._pause_s * min(2.0 ** (self._failures - 1), _LONGEST_PAUSE)

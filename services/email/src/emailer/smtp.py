@@ -25,7 +25,7 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
 @dataclass(frozen=True)
-class Relay:
+class SmtpRelay:
     """Where mails are handed over, and on which terms.
 
     `timeout_s` is for each answer, and for each step of an upload; `dot_timeout_s` for the answer to the
@@ -62,10 +62,10 @@ class Envelope:
     needs_utf8: bool = False
 
 
-class Session:
+class SmtpSession:
     """An open connection to the relay: greeted, encrypted and logged in as the terms say."""
 
-    def __init__(self, wire: Wire, relay: Relay) -> None:
+    def __init__(self, wire: Wire, relay: SmtpRelay) -> None:
         self._wire = wire
         self._relay = relay
         self._extensions: dict[str, str] = {}
@@ -88,7 +88,10 @@ class Session:
         if encrypt and not self.tls:
             await self._start_tls()
         if self._relay.username is not None:
-            await self._log_in(self._relay.username)
+            if not self.tls and self._relay.tls != "off":
+                raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
+            _require(await self._authenticate(self._relay.username, self._relay.password), 235, "login")
+            self._logged_in = True
 
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
         """Hand a mail over and return the answer that decided. Raises `ConnectionLost`."""
@@ -193,12 +196,6 @@ class Session:
         self._wire.connection_made(transport)
         self.tls = True
 
-    async def _log_in(self, username: str) -> None:
-        if not self.tls and self._relay.tls != "off":
-            raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
-        _require(await self._authenticate(username, self._relay.password), 235, "login")
-        self._logged_in = True
-
     async def _authenticate(self, username: str, password: str) -> Reply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
         if "PLAIN" in mechanisms:
@@ -213,7 +210,7 @@ class Session:
         return _without(reply, _base64(password), password)
 
 
-async def connect(relay: Relay) -> Session:
+async def connect(relay: SmtpRelay) -> SmtpSession:
     """Open a session. Raises `RelayUnreachable` or `AuthenticationRefused`; everything has a deadline."""
     if relay.tls != "opportunistic":
         return await _connect(relay, encrypt=relay.tls == "required")
@@ -224,12 +221,19 @@ async def connect(relay: Relay) -> Session:
         return await _connect(relay, encrypt=False)
 
 
-async def _connect(relay: Relay, *, encrypt: bool) -> Session:
+async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
     wire = Wire()
-    session: Session | None = None
+    session: SmtpSession | None = None
     try:
-        await _dial(wire, relay)
-        session = Session(wire, relay)
+        async with asyncio.timeout(relay.timeout_s):
+            await asyncio.get_running_loop().create_connection(
+                lambda: wire,
+                relay.host,
+                relay.port,
+                ssl=relay.tls_context if relay.tls == "implicit" else None,
+                server_hostname=relay.host if relay.tls == "implicit" else None,
+            )
+        session = SmtpSession(wire, relay)
         session.tls = relay.tls == "implicit"
         await session.introduce(encrypt=encrypt)
     except BaseException as error:
@@ -238,17 +242,6 @@ async def _connect(relay: Relay, *, encrypt: bool) -> Session:
             raise RelayUnreachable(f"cannot connect to {relay.host}:{relay.port}: {_told(error)}") from error
         raise
     return session
-
-
-async def _dial(wire: Wire, relay: Relay) -> None:
-    async with asyncio.timeout(relay.timeout_s):
-        await asyncio.get_running_loop().create_connection(
-            lambda: wire,
-            relay.host,
-            relay.port,
-            ssl=relay.tls_context if relay.tls == "implicit" else None,
-            server_hostname=relay.host if relay.tls == "implicit" else None,
-        )
 
 
 def _without(reply: Reply, *secrets: str) -> Reply:

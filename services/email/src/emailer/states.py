@@ -31,10 +31,6 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
         return "queued" if found <= _NOT_BEGUN else "sending"
     if found & _WAITING:
         return "deferred"
-    return _final(found)
-
-
-def _final(found: set[RecipientStatus]) -> EmailStatus:
     if found == {"delivered"}:
         return "delivered"
     if "delivered" in found:

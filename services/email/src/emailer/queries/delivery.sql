@@ -1,5 +1,6 @@
 -- name: claim_due
--- Takes what is due, oldest first, but no more than `$4` bytes of mails (and at least one recipient).
+-- Takes what is due, oldest first, but no more than `$4` bytes of mails (and at least one recipient). The
+-- recipients of a mail share its bytes.
 WITH due AS (
     SELECT email_id, position, status, due_at, size_bytes
     FROM recipients
@@ -7,13 +8,23 @@ WITH due AS (
     ORDER BY due_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT
+        email_id,
+        position,
+        status,
+        due_at,
+        CASE row_number() OVER (PARTITION BY email_id ORDER BY due_at, position)
+            WHEN 1 THEN size_bytes ELSE 0
+        END AS new_bytes
+    FROM due
 ), fit AS (
     SELECT
         email_id,
         position,
         status AS was,
-        sum(size_bytes) OVER (ORDER BY due_at, email_id, position) - size_bytes AS bytes_before
-    FROM due
+        sum(new_bytes) OVER (ORDER BY due_at, email_id, position) - new_bytes AS bytes_before
+    FROM sized
 )
 UPDATE recipients
 SET status = 'sending', holder = $2, due_at = now() + $3 * interval '1 second'
