@@ -102,7 +102,8 @@ class ReadMail:
 
     def _first_body(self, content_type: str) -> Message | None:
         for part in self._parts:
-            if _content_type(part) == content_type and not _is_file(part):
+            is_file = _disposition(part) == "attachment" or _filename(part)
+            if _content_type(part) == content_type and not is_file:
                 return part
         return None
 
@@ -196,8 +197,8 @@ def _filename(part: Message) -> str:
     return decoded_words(decoded(str(name).encode("utf-8", "surrogateescape")))
 
 
-def _is_file(part: Message) -> bool:
-    return attempted(part.get_content_disposition, None) == "attachment" or bool(_filename(part))
+def _disposition(part: Message) -> str:
+    return attempted(lambda: part.get_content_disposition() or "", "")
 
 
 def _text(part: Message) -> str:
@@ -222,6 +223,6 @@ def _file(number: int, part: Message) -> File:
         filename=_filename(part),
         content_type=_content_type(part),
         content_id=headers.get("content-id", "").strip("<> "),
-        is_inline=attempted(part.get_content_disposition, None) == "inline",
+        is_inline=_disposition(part) == "inline",
         content=_content(part),
     )

@@ -59,7 +59,9 @@ class Receiver:
             await asyncio.sleep(min(number, _LONGEST_WAIT_S))
         if action in ("reject", "defer"):
             return _reply(number)
-        if action == "greylist" and self._first_try(envelope.mail_from or "", address):
+        attempt = (envelope.mail_from or "", address)
+        if action == "greylist" and attempt not in self._seen:
+            self._seen.add(attempt)
             return "451 4.7.1 Greylisted, try again in 1 seconds"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
@@ -81,11 +83,6 @@ class Receiver:
         if "dropafter" in asked:
             _cut(server)
         return f"250 2.0.0 OK: kept as {message.id}"
-
-    def _first_try(self, sender: str, address: str) -> bool:
-        first = (sender, address) not in self._seen
-        self._seen.add((sender, address))
-        return first
 
 
 class _Connection(SMTP):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from chassis import metrics
 from chassis.broker.answering import Answer
@@ -18,7 +17,6 @@ from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmai
 from contracts.message import Message, Request
 from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
-from emailer.intake import PreparedMail
 from emailer.settings import EmailSettings
 
 GROUP = 200
@@ -35,7 +33,18 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             default_sender=settings.default_sender,
             expires_after_s=settings.expires_after_s,
         )
-        await _store(connection, accepted, deliveries)
+        traces = [
+            (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
+            for delivery in deliveries
+        ]
+        stored = await repository.store(connection, accepted, traces=traces)
+        failed = [
+            StatusChange(one.command.email_id, one.command.owner_id, one.status, *trace)
+            for one, trace in zip(accepted, traces, strict=True)
+            if one.status == "failed" and one.command.email_id in stored
+        ]
+        metrics.EMAIL_ATTEMPTS.labels("refused").inc(len(failed))
+        await announcing.announce(connection, failed)
 
     return {SendEmail: InTransaction(store, group=GROUP, committed=committed)}
 
@@ -55,20 +64,3 @@ def answers(postgres: Postgres) -> dict[type[Request], Answer]:
             return await repository.count(connection, owner_id=request.owner_id)
 
     return {GetEmail: get, CountEmails: count}
-
-
-async def _store(
-    connection: Connection, accepted: Sequence[PreparedMail], deliveries: Sequence[Delivery[Any]]
-) -> None:
-    traces = [
-        (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
-        for delivery in deliveries
-    ]
-    stored = await repository.store(connection, accepted, traces=traces)
-    failed = [
-        StatusChange(one.command.email_id, one.command.owner_id, one.status, *trace)
-        for one, trace in zip(accepted, traces, strict=True)
-        if one.status == "failed" and one.command.email_id in stored
-    ]
-    metrics.EMAIL_ATTEMPTS.labels("refused").inc(len(failed))
-    await announcing.announce(connection, failed)

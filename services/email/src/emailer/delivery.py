@@ -37,8 +37,7 @@ class Delivery:
             reason = f"internal error: {type(error).__name__}"
             return self._interrupted(job, reason, after_dot=False, draft=self.draft())
         if outcome.attempt is not None:
-            _record_span(outcome, outcome.attempt, started_ns)
-            _log_attempt(outcome, outcome.attempt)
+            _report(outcome, outcome.attempt, started_ns)
         return outcome
 
     def draft(self, *, tls: bool = False) -> Attempt:
@@ -96,7 +95,7 @@ class Delivery:
         return attempts.interrupted(job, reason, after_dot=after_dot, draft=draft, patience=self._patience)
 
 
-def _record_span(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
+def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
     spans.record(
         "deliver by SMTP",
         "client",
@@ -114,9 +113,6 @@ def _record_span(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
         failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
         is_linked=True,
     )
-
-
-def _log_attempt(outcome: Outcome, attempt: Attempt) -> None:
     # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
     say = log.info if outcome.status in ("failed", "ambiguous") else log.debug
     say(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientKind, SendEmail
-from contracts.mail import MOST_RECIPIENTS, MailAttachment, MailContent
+from contracts.mail import MOST_RECIPIENTS, MailContent
 from contracts.mail_headers import replace_unsafe
 from emailer import plain_text
 from emailer.errors import UnsendableMail
@@ -105,7 +105,15 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
         # Here, once: what a mail's rendering costs must not depend on how often it is tried.
         text=plain_text.from_html(content.html or "") if content.text is None else content.text,
         html=content.html,
-        files=tuple(_file(attachment) for attachment in content.attachments),
+        files=tuple(
+            File(
+                attachment.filename,
+                attachment.content_type,
+                base64.b64decode(attachment.content),
+                attachment.content_id.strip("<>") if attachment.content_id else None,
+            )
+            for attachment in content.attachments
+        ),
     )
 
 
@@ -128,13 +136,3 @@ def _content(command: SendEmail, recipients: Sequence[Addressee]) -> MailContent
 
 def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:
     return tuple(r.parsed for r in recipients if r.kind == kind and r.parsed)
-
-
-def _file(attachment: MailAttachment) -> File:
-    content_id = attachment.content_id
-    return File(
-        attachment.filename,
-        attachment.content_type,
-        base64.b64decode(attachment.content),
-        content_id.removeprefix("<").removesuffix(">") if content_id else None,
-    )

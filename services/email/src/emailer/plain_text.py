@@ -67,15 +67,14 @@ def tokens(document: str) -> Iterator[Token]:
     """Cut `document` into tokens, without a gap. What is never closed reaches to the end, as in browsers."""
     at, raw = 0, ""
     while at < len(document):
-        token = _raw_token(document, at, raw) if raw else _token(document, at)
+        if raw:
+            end = _RAW_END[raw].search(document, at)
+            token = Token("raw", at, end.start() if end else len(document), raw)
+        else:
+            token = _token(document, at)
         raw = token.name if token.kind == "start" and token.name in _RAW else ""
         yield token
         at = token.end
-
-
-def _raw_token(document: str, at: int, name: str) -> Token:
-    end = _RAW_END[name].search(document, at)
-    return Token("raw", at, end.start() if end else len(document), name)
 
 
 def _token(document: str, at: int) -> Token:
