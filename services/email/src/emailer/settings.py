@@ -77,7 +77,10 @@ class EmailSettings(Settings):
         examples=["1"],
     )
     authentication_pause_s: float = Field(
-        default=60, gt=0, description="pause in seconds when the relay refuses the login", examples=["60"]
+        default=60,
+        gt=0,
+        description="pause in seconds when the relay refuses the login or limits what it takes",
+        examples=["60"],
     )
     retry_scale: float = Field(
         default=1,
