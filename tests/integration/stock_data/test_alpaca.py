@@ -105,6 +105,22 @@ async def test_a_symbol_that_alpaca_refuses_does_not_take_the_others_along(provi
     assert set(found.quotes) == {"AAPL", "IBM"}
 
 
+async def test_an_invalid_symbol_is_found_among_the_others(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    found = await provider.quotes(["AAPL", "A1", "IBM"], soon())
+    assert (set(found.quotes), found.errors) == ({"AAPL", "IBM"}, {})
+
+
+async def test_many_invalid_symbols_cost_a_bounded_number_of_calls(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    found = await provider.quotes([*(f"A{number}" for number in range(199)), "AAPL"], soon())
+    assert not found.quotes
+    assert len(found.errors) == 200
+    assert len(upstream.seen) <= 31
+
+
 @pytest.mark.parametrize("snapshot", [None, {}, {"latestTrade": None, "dailyBar": None}])
 async def test_a_symbol_without_any_price_is_left_out(
     provider: AlpacaProvider, upstream: AlpacaDouble, snapshot: dict[str, Any] | None

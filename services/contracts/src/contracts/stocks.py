@@ -84,8 +84,7 @@ def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> b
 
 
 class Freshness(NamedTuple):
-    """How old a quote is at the moment it is told: its age and its delay in seconds, and whether it is
-    stale."""
+    """The age and the delay of a quote in seconds, and whether it is stale, at the moment it is told."""
 
     age_s: float
     delayed_by_s: float
@@ -193,8 +192,7 @@ class GetBars(Request):
 
 
 class Coverage(Contract):
-    """The days that a provider's history of a symbol reaches from and to; null where the provider does not
-    say."""
+    """The first and the last day of a provider's history of a symbol; null where it is not known."""
 
     first: date | None = None
     last: date | None = None

@@ -46,8 +46,7 @@ def split_factor(day: date, splits: tuple[Split, ...]) -> Decimal:
 
 
 def apply(bar: DailyBar, factor: Decimal, *, shares: Decimal) -> DailyBar:
-    """Return `bar` with its prices times `factor` and its volume over `shares` (the split factor of its
-    day)."""
+    """Return `bar` with prices times `factor`, and its volume over `shares`, the split factor of its day."""
     if factor == _ONE and shares == _ONE:
         return bar
     opening, high, low, close = (

@@ -20,8 +20,7 @@ class ReplayPosition:
 class Board:
     """The latest quote by symbol, in the order of the feed. One older than `stale_after_s` seconds says so.
 
-    `epoch` is the one of the latest leader whose quotes were taken, and `position` tells how far its replay
-    is.
+    `epoch` is that of the latest leader whose quotes were taken, and `position` how far its replay has come.
     """
 
     def __init__(self, *, stale_after_s: float) -> None:
@@ -49,8 +48,7 @@ class Board:
         return quote.model_copy(update={"stale": fresh.stale, "delayed_by_s": fresh.delayed_by_s})
 
     def _follows(self, symbol: str, at: StreamPosition) -> bool:
-        """Return whether `at` comes after all leaders before its own, and after the last quote of
-        `symbol`."""
+        """Return whether `at` follows all earlier leaders and the last quote of `symbol`."""
         if self.epoch is not None and at.epoch != self.epoch:
             return is_later(at.epoch, at.offset, than_epoch=self.epoch, than_offset=0)
         known = self._quotes.get(symbol)

@@ -12,8 +12,7 @@ from stock_data.errors import InvalidCursor
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last day of a page, and its provider, symbol and adjustment: pages of two providers are never
-    mixed."""
+    """The last day of a page, its symbol and adjustment, and its provider: two providers are never mixed."""
 
     provider: str
     symbol: str

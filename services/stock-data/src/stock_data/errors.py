@@ -96,8 +96,7 @@ class UpstreamDown(ProviderFailure):
 
 
 class BadData(ProviderFailure):
-    """The provider's answer, or the part of one symbol in it, does not have the documented shape or
-    contradicts itself."""
+    """The provider's answer for a symbol does not have the documented shape, or contradicts itself."""
 
     code = "provider-bad-data"
     kind = "bad_data"

@@ -12,8 +12,7 @@ _MOST_SUGGESTIONS = 3
 
 
 class InstrumentIndex:
-    """Listings in the order of their symbols. Questions about names and closes never wait for the
-    database."""
+    """Listings in the order of their symbols, so that names and closes never wait for the database."""
 
     def __init__(self) -> None:
         self._listings: dict[str, Listing] = {}
@@ -62,6 +61,5 @@ def describe(listing: Listing) -> Instrument:
 
 
 def _spellings(symbol: str) -> set[str]:
-    """Return `symbol` and what remains of it without each one of its letters: close symbols share one of
-    these."""
+    """Return `symbol`, and it without each of its letters: similar symbols have one of these in common."""
     return {symbol, *(symbol[:at] + symbol[at + 1 :] for at in range(len(symbol)))} - {""}

@@ -33,8 +33,7 @@ class Market:
         self._index = index
 
     async def quotes(self, request: GetQuotes, deadline: Deadline) -> Quotes:
-        """Return a quote for each symbol, in the order asked for; `errors` names each symbol that has
-        none."""
+        """Return the quotes in the order asked for; `errors` names each symbol that has none."""
         wanted: dict[str, None] = {}
         errors: list[SymbolError] = []
         for text in request.symbols:
@@ -115,8 +114,7 @@ def _symbol_error(symbol: str, error: ServiceError) -> SymbolError:
 
 
 def _no_bars(query: BarsQuery, first: date | None, last: date | None) -> str:
-    """Return the warning of a page without bars: whether the range lies outside of the history, or in a
-    gap."""
+    """Return the warning of an empty page: its range lies outside of the history, or has no trading day."""
     if first and query.end < first:
         return f"There are no bars of {query.symbol} before {first}: the history begins there."
     if last and query.start > last:

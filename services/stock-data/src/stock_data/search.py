@@ -9,8 +9,7 @@ from stock_data.bars import Listing
 
 
 def best(listings: Iterable[Listing], q: str, *, limit: int) -> list[Listing]:
-    """Return the listings that match `q`, best first: ticker, start of the ticker, words of the name, any
-    part."""
+    """Return the listings that match `q`, best first: ticker, start of the ticker, name, part of either."""
     wanted = " ".join(q.casefold().split())
     if not wanted:
         return []

@@ -17,8 +17,7 @@ FIRST = date(2012, 5, 1)
 
 
 class History:
-    """Has a bar on each of `length` days from the first on; `is_away` makes it fail, `hangs` makes it
-    wait."""
+    """Has a bar on each of `length` days; `is_away` makes it fail, and `hangs` makes it wait."""
 
     def __init__(self, length: int) -> None:
         self.days = [FIRST + timedelta(days=number) for number in range(length)]

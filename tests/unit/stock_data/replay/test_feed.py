@@ -34,6 +34,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.messages: list[Outgoing] = []
+        self.sent_at: list[datetime] = []
         self.is_broken = False
         self.hangs = False
 
@@ -43,6 +44,7 @@ class Wire:
         if self.is_broken:
             raise BrokerUnavailable("no broker")
         self.messages.append(message)
+        self.sent_at.append(datetime.now(UTC))
 
     @property
     def quotes(self) -> list[Quote]:
@@ -93,6 +95,13 @@ async def test_days_are_played_over_and_over(wire: Wire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: len(replayed_days(wire)) >= 5)
     assert replayed_days(wire)[:5] == [21, 22, 23, 21, 22]
+
+
+async def test_a_tick_is_as_of_the_moment_it_is_sent(wire: Wire, board: Board) -> None:
+    async with playing(feed_of(wire, board, ReplaySpeed(23_400, ticks_per_s=10))):
+        await until(lambda: len(wire.messages) >= 3)
+    for before, quote in zip(wire.sent_at, wire.quotes[1:], strict=False):
+        assert before < quote.as_of
 
 
 async def test_the_replay_starts_at_the_chosen_day(wire: Wire, board: Board) -> None:

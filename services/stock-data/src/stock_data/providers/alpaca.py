@@ -22,6 +22,9 @@ _MOST_BARS = 10_000
 _MOST_PAGES = 100
 # Alpaca has nothing before; a start is required or it means today.
 _FIRST_DAY = date(2016, 1, 1)
+# No symbol of Alpaca has these: they stand for indices, currencies and classes of shares elsewhere.
+_FOREIGN_SIGNS = frozenset("^=-")
+_MOST_HALVINGS = 4
 _INVALID_SYMBOL = "invalid symbol"
 _DELAYS_S = {"delayed_sip": 900.0}
 
@@ -48,18 +51,8 @@ class AlpacaProvider:
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         """Return the snapshots of `symbols`; a bad or rejected one does not take the others along."""
-        try:
-            return await self._snapshots(symbols, deadline)
-        except RequestRejected as error:
-            if _INVALID_SYMBOL not in error.detail:
-                raise
-            if len(symbols) == 1:
-                return FoundQuotes()
-        # Alpaca rejects a whole request for one invalid symbol: find it by halves.
-        half = len(symbols) // 2
-        parts = [self.quotes(part, deadline) for part in (symbols[:half], symbols[half:])]
-        first, second = await asyncio.gather(*parts)
-        return FoundQuotes({**first.quotes, **second.quotes}, {**first.errors, **second.errors})
+        possible = [symbol for symbol in symbols if not _FOREIGN_SIGNS & set(symbol)]
+        return await self._by_halves(possible, deadline, halvings=_MOST_HALVINGS)
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page of bars, put together from Alpaca's own pages."""
@@ -89,6 +82,31 @@ class AlpacaProvider:
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
         """Raise `NotOffered`: keys for market data cannot list assets, so the next provider is asked."""
         raise NotOffered("Alpaca's market data has no search.")
+
+    async def _by_halves(self, symbols: Sequence[str], deadline: Deadline, *, halvings: int) -> FoundQuotes:
+        """Return the snapshots; halve a request that Alpaca rejects for one invalid symbol.
+
+        The calls are bounded, because they count towards the quota of all callers.
+        """
+        if not symbols:
+            return FoundQuotes()
+        try:
+            return await self._snapshots(symbols, deadline)
+        except RequestRejected as error:
+            if _INVALID_SYMBOL not in error.detail:
+                raise
+            if len(symbols) == 1:
+                return FoundQuotes()
+            if halvings == 0:
+                return FoundQuotes(errors=dict.fromkeys(symbols, error))
+        half = len(symbols) // 2
+        first, second = await asyncio.gather(
+            *(
+                self._by_halves(part, deadline, halvings=halvings - 1)
+                for part in (symbols[:half], symbols[half:])
+            )
+        )
+        return FoundQuotes({**first.quotes, **second.quotes}, {**first.errors, **second.errors})
 
     async def _snapshots(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         query = {"symbols": ",".join(symbols), "feed": self._feed}

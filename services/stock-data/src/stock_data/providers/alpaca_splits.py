@@ -1,5 +1,4 @@
-"""Splits from Alpaca's corporate actions, without which a close of the day before says nothing of a
-change."""
+"""Splits from Alpaca's corporate actions: without them the last close cannot be compared with a price."""
 
 from __future__ import annotations
 
@@ -85,9 +84,9 @@ class AlpacaSplits:
             page = alpaca_payloads.parse(alpaca_payloads.ACTIONS, body)
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
+                if each.symbol is None:
+                    raise BadData(each.reason)
                 if isinstance(each, Malformed):
-                    if each.symbol is None:
-                        raise BadData(each.reason)
                     found.pop(each.symbol, None)
                 elif each.symbol in found:
                     found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))

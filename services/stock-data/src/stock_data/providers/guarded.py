@@ -75,8 +75,7 @@ class Guarded:
         return value
 
     async def _ask_in_time(self, ask: Callable[[], Awaitable[A]], deadline: Deadline) -> A:
-        """Return the answer, or raise `UpstreamDown` at the deadline, so that slowness is counted as a
-        failure."""
+        """Return the answer; raise `UpstreamDown` at the deadline, so that slowness counts as a failure."""
         try:
             async with asyncio.timeout(deadline.remaining_s()):
                 return await ask()

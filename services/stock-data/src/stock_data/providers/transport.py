@@ -33,8 +33,7 @@ _DEFAULT_RESET_S = 30.0
 
 
 class RequestRejected(BadData):
-    """The upstream rejects this request (400, 404, 422); only the provider's own code knows what that
-    means."""
+    """The upstream rejects this request (400, 404, 422); the meaning depends on the upstream."""
 
     code = "provider-refused"
     title = "The provider rejects the request"

@@ -99,15 +99,11 @@ class Feed:
         together = max(1, round(_SHORTEST_SLEEP_S / interval_s))
         due = loop.time()
         gathered: list[Quote] = []
-        steps = day.quotes(offsets)
-        step = next(steps, None)
-        number = 0
-        while step is not None:
+        last = day.left
+        for number, step in enumerate(day.quotes(offsets), start=1):
             gathered += step
-            number += 1
             due += interval_s
-            step = next(steps, None)
-            if number % together and step is not None:
+            if number % together and number < last:
                 continue
             self._board.put(gathered)
             if self._board.epoch != offsets.epoch:

@@ -19,8 +19,7 @@ _QUEUE_LENGTH = 100
 
 
 class Follower:
-    """Puts the live ticks of other replicas on the board; the feed's own come back too and are passed
-    over."""
+    """Puts the live ticks of other replicas on the board, and passes over the feed's own."""
 
     def __init__(self, board: Board, *, feed: Feed) -> None:
         self._board = board

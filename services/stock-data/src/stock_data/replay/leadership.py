@@ -1,5 +1,4 @@
-"""One feed among replicas, elected by PostgreSQL, and what must outlive it: its fencing number and its
-position.
+"""The election of the one replica that feeds, and the state that outlives it: fencing number and position.
 
 An advisory lock elects the leader. The winner raises the number of the term in the database; that number is
 the epoch of its ticks, so that late ticks of an old leader can be told from those of its successor. A leader
@@ -51,8 +50,7 @@ class Term:
 
 
 class Leadership:
-    """Competes for the feed on a connection of its own, and saves the board's position every `save_s`
-    seconds."""
+    """Competes for the feed on a connection of its own, and saves the position every `save_s` seconds."""
 
     def __init__(self, dsn: str, *, board: Board, start_day: date, save_s: float = 0.5) -> None:
         self._dsn = dsn
@@ -108,7 +106,8 @@ class Leadership:
 
     async def _save(self, term: Term) -> bool:
         """Save the position; return False when the database knows a later term."""
-        position = self._board.position
+        # Until the first tick of the term, the board has the position of the leader before.
+        position = self._board.position if self._board.epoch == str(term.number) else None
         try:
             connection = await self._locked()
             return bool(

@@ -39,8 +39,7 @@ class ReplaySpeed:
 
 
 class ReplayedDay:
-    """One day in `count` steps over `seconds`, each with the next quote of every symbol in the order of
-    `bars`."""
+    """One day in `count` steps over `seconds`; each has the next quote of every symbol."""
 
     def __init__(self, bars: Sequence[ReplayBar], speed: ReplaySpeed) -> None:
         day = bars[0].bar.day
@@ -49,6 +48,7 @@ class ReplayedDay:
         self._length = sessions.closing(day) - self._opening
         self.seconds = self._length.total_seconds() / speed.market_s_per_s
         self.count = max(FEWEST_TICKS, round(self.seconds * speed.ticks_per_s))
+        self.left = self.count
         self._ticks = zip(*(path(each.symbol, each.bar, self.count) for each in bars), strict=True)
 
     def steps_until(self, moment: datetime) -> int:
@@ -58,14 +58,16 @@ class ReplayedDay:
 
     async def skip(self, steps: int) -> None:
         """Pass over the next `steps` steps, off the loop: each takes some microseconds for each symbol."""
-        while steps > 0:
-            part = islice(self._ticks, min(steps, _SKIPPED_AT_ONCE))
-            await asyncio.to_thread(deque, part, maxlen=0)
-            steps -= _SKIPPED_AT_ONCE
+        until = self.left - steps
+        while self.left > until:
+            part = min(self.left - until, _SKIPPED_AT_ONCE)
+            await asyncio.to_thread(deque, islice(self._ticks, part), maxlen=0)
+            self.left -= part
 
     def quotes(self, offsets: Offsets) -> Iterator[list[Quote]]:
         """Yield the quotes of each step that is left."""
         for ticks in self._ticks:
+            self.left -= 1
             now = datetime.now(UTC)
             replayed = self._opening + ticks[0].part * self._length
             yield [
