@@ -6,7 +6,7 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -190,13 +190,7 @@ async def test_every_loop_of_a_service_outlives_an_unexpected_error(
         {"rabbitmq_url": broker_url, "postgres_dsn": await fresh_database(), "shutdown_grace_s": 2}
     )
     health = running.runtime.health
-    async with AsyncExitStack() as stack:
-        opening = running.open()
-        if isinstance(opening, AbstractAsyncContextManager):
-            await stack.enter_async_context(opening)
-        else:
-            await opening
-            stack.push_async_callback(running.close)
+    async with running.open():
         await until(lambda: health.reasons() == {}, what=lambda: str(health.reasons()))
         await until(lambda: all(failures(name) > before[name] for name in names))
         assert health.failures() == {}

@@ -1,0 +1,41 @@
+"""All services are wired alike: settings in, an application out, and nothing is opened on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+import batch_processor.app
+import batch_processor.settings
+import emailer.app
+import emailer.settings
+import gateway.app
+import gateway.settings
+import stock_data.app
+import stock_data.settings
+from chassis.asgi import Application
+from contracts.topology import SERVICES
+
+VALUES = {"rabbitmq_url": "amqp://u:p@127.0.0.1:1/tickwire", "postgres_dsn": "postgresql://u:p@127.0.0.1:1/d"}
+CREATE: Mapping[str, Callable[[], Application]] = {
+    "gateway": lambda: gateway.app.create_app(
+        gateway.settings.GatewaySettings.model_validate({**VALUES, "key_pepper": "a pepper of tests"})
+    ),
+    "stock-data": lambda: stock_data.app.create_app(
+        stock_data.settings.StockDataSettings.model_validate(VALUES)
+    ),
+    "email": lambda: emailer.app.create_app(emailer.settings.EmailSettings.model_validate(VALUES)),
+    "batch-processor": lambda: batch_processor.app.create_app(
+        batch_processor.settings.BatchProcessorSettings.model_validate(VALUES)
+    ),
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_is_wired_to_an_application_without_opening_anything(service: str) -> None:
+    application: Any = CREATE[service]()
+    assert type(application) is Application
+    assert callable(application.asgi)
+    assert application.health.failures() == {}
