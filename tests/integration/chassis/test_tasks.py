@@ -51,11 +51,20 @@ _SHARED = {
 SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "gateway": (
         lambda values: Gateway(GatewaySettings.model_validate({**values, "key_pepper": "a pepper of tests"})),
-        {"chat catch-up", "consumer gateway.events", "last use of keys", "removal of old acceptances"},
+        {
+            "chat catch-up",
+            "clock of the connections",
+            "consumer gateway.events",
+            "freshness of quotes",
+            "keys of the connections",
+            "last use of keys",
+            "presence",
+            "removal of old acceptances",
+        },
     ),
     "stock-data": (
         lambda values: StockData(StockDataSettings.model_validate(values)),
-        {"catalogue", "replay"},
+        {"instrument index", "replay"},
     ),
     "email": (lambda values: Email(EmailSettings.model_validate(values)), {"consumer email.send"}),
     "batch-processor": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, cast
 
 from quart import Quart
@@ -52,7 +52,12 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         upload_limit=settings.upload_limit_bytes,
     )
     app.server.register(app, endpoints(resources))
-    app.while_serving(resources.open)
+
+    @app.while_serving
+    async def lifespan() -> AsyncGenerator[None, None]:
+        async with resources.open():
+            yield
+
     sockets = Sockets(
         cast(edge.Application, app),
         realtime=resources.realtime,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from chassis import logging, queries
@@ -108,8 +108,9 @@ class Resources:
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
 
-    async def open(self) -> AsyncGenerator[None, None]:
-        """Start everything in the background; close it in reverse order at the end."""
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Start everything in the background; close it in reverse order when the block ends."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.status.close)
             await stack.enter_async_context(self.runtime)
