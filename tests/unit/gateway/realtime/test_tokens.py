@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -93,6 +95,14 @@ async def test_a_token_has_no_right_that_its_key_has_lost(service: TokenService,
     held.found.clear()
     with pytest.raises(Unauthenticated):
         await service.authenticate(token)
+
+
+def test_a_token_ends_with_the_credential_that_it_was_made_with(service: TokenService) -> None:
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)
+    _, expires_at = service.issue(replace(ANN, expires_at=ends), ttl_s=60)
+    assert expires_at == int(ends.timestamp())
+    _, expires_at = service.issue(replace(ANN, expires_at=ends), ttl_s=5)
+    assert expires_at < int(ends.timestamp())
 
 
 def test_a_token_is_not_made_with_a_right_that_the_key_lacks(service: TokenService) -> None:

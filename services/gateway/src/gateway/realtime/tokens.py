@@ -99,6 +99,9 @@ class TokenService:
         if missing:
             raise Forbidden(f"The key does not have the scope {missing[0]}; a token cannot have it either.")
         expires_at = int(time.time()) + ttl_s
+        if principal.expires_at is not None:
+            # Of the key, or of a secret that was rotated away: a token does not outlive it.
+            expires_at = min(expires_at, int(principal.expires_at.timestamp()))
         grant = Grant(
             principal.key_id,
             expires_at,
