@@ -63,12 +63,6 @@ class GatewaySettings(Settings):
     most_sockets: int = Field(
         default=5000, ge=1, description="most WebSocket and SSE connections at a time", examples=["5000"]
     )
-    most_unauthenticated_sockets: int = Field(
-        default=400,
-        ge=1,
-        description="most WebSockets that have not said yet who they are; one address gets an eighth",
-        examples=["400"],
-    )
 
     most_connections: int = Field(
         default=6000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from gateway.http.reading import Incoming, token
 from gateway.http.serving import ROUTE
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
-from gateway.realtime.connection_limit import ConnectionLimit, Place
+from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.lobby import LobbySession
 from gateway.realtime.session import ClientSession, Realtime
@@ -57,35 +58,32 @@ class Sockets:
             await self._app(scope, receive, send)
             return
         await receive()
-        place: Place | None = None
         try:
-            path = scope["path"]
-            if path not in _PATHS:
-                raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
-            scope[ROUTE] = path
-            place = self._limit.enter((scope.get("client") or ("",))[0], "websocket")
-            access = await self._identify(scope)
-            if access is not None:
-                mark_authenticated(scope)
-                place.admit(access.principal.owner_id)
-            wire: WebSocketWire = scope["extensions"][EXTENSION]
-            admitted = place
-
-            def admit(known: Access) -> None:
-                mark_authenticated(scope)
-                admitted.admit(known.principal.owner_id)
-
-            session: ClientSession | LobbySession
-            if path == _LOBBY:
-                session = await self._lobby_session(wire, access)
-            else:
-                session = self._realtime_session(wire, access, admit)
-            await self._converse(session, scope, receive, send)
+            with ExitStack() as stack:
+                await self._serve(scope, receive, send, stack)
         except ServiceError as error:
             await _answer(send, error, "websocket.http.response")
-        finally:
-            if place is not None:
-                place.give_back()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, stack: ExitStack) -> None:
+        path = scope["path"]
+        if path not in _PATHS:
+            raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
+        scope[ROUTE] = path
+
+        def admit(known: Access) -> None:
+            mark_authenticated(scope)
+            stack.callback(self._limit.take(known.principal.owner_id))
+
+        access = await self._identify(scope)
+        if access is not None:
+            admit(access)
+        wire: WebSocketWire = scope["extensions"][EXTENSION]
+        session: ClientSession | LobbySession
+        if path == _LOBBY:
+            session = await self._lobby_session(wire, access)
+        else:
+            session = self._realtime_session(wire, access, admit)
+        await self._converse(session, scope, receive, send)
 
     async def _identify(self, scope: Scope) -> Access | None:
         """Return who the headers say this is: a key or token, or a subprotocol that carries one."""
@@ -101,7 +99,8 @@ class Sockets:
             offered=access,
             write=wire.write_frame,
             close_connection=_closing(wire),
-            admit=admit,
+            # Who has come with the upgrade has a place already.
+            admit=admit if access is None else _admitted,
         )
 
     async def _lobby_session(self, wire: WebSocketWire, access: Access | None) -> LobbySession:
@@ -119,6 +118,7 @@ class Sockets:
         wire: WebSocketWire = scope["extensions"][EXTENSION]
         wire.on_pause, wire.on_resume = session.queue.pause, session.queue.resume
         self._connections.add(session)
+        metrics.SOCKETS.labels("websocket").inc()
         try:
             await _accept(scope, send)
             while (message := await receive())["type"] == "websocket.receive":
@@ -129,8 +129,13 @@ class Sockets:
             log.error("connection failed", exc_info=error)
             session.close(CloseCode.INTERNAL_ERROR)
         finally:
+            metrics.SOCKETS.labels("websocket").dec()
             self._connections.remove(session)
             session.release()
+
+
+def _admitted(_: Access) -> None:
+    """Do nothing: the caller was let in before."""
 
 
 def _closing(wire: WebSocketWire) -> Callable[[CloseCode, str], None]:
