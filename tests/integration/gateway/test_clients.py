@@ -249,7 +249,7 @@ async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) 
     await client.call("presence_stats", channel="chat:lobby")
 
 
-async def _nobody(_: Any) -> Any:
+async def _nobody(*_: Any) -> Any:
     return None
 
 

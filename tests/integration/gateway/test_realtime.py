@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import orjson
 import pytest
 import websockets
@@ -19,7 +20,7 @@ from websockets.typing import Subprotocol
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
-from contracts import batches, stocks
+from contracts import batches, emails, stocks
 from contracts.scopes import Scope
 from contracts.topology import BATCH_PROCESSOR
 from gateway.http.principal import Principal
@@ -106,19 +107,15 @@ async def test_no_more_connections_than_fit(house: House, connect: Connect) -> N
 
 
 async def test_strangers_never_keep_out_whoever_has_a_key(house: House, connect: Connect, talk: Any) -> None:
-    door = await house.open(most_sockets=10, most_unauthenticated_sockets=16)
+    door = await house.open(most_sockets=2, connections_per_address=40)
+    limit = door.gateway.resources.connection_limit
     async with contextlib.AsyncExitStack() as strangers:
-        for _ in range(2):
+        for _ in range(8):
             await strangers.enter_async_context(connect(door, "/v1/realtime", headers={}))
-        status, document = await refused(connect, door, "/v1/realtime", {})
-        assert (status, document["type"]) == (503, "/problems/overloaded")
-    await until(lambda: not door.gateway.resources.connection_limit.strangers)
-    async with connect(door, "/v1/realtime", headers={}) as stranger, talk(door) as client:
-        assert client.connected["ping"] == 25
-        await stranger.send(orjson.dumps({"id": 1, "connect": {"token": door.admin_key}}).decode())
-        await stranger.recv()
-        limit = door.gateway.resources.connection_limit
-        assert (limit.owners, limit.strangers) == ({"1": 2}, {})
+        assert limit.owners == {}
+        async with talk(door) as client:
+            assert client.connected["ping"] == 25
+            assert limit.owners == {"1": 1}
 
 
 async def test_a_token_comes_with_the_upgrade_with_connect_or_as_a_subprotocol(
@@ -429,3 +426,96 @@ async def test_events_have_their_place_among_the_connections(house: House, conne
         assert refused.status_code == 503
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         await status_in(stream.aiter_lines(), "queued")
+
+
+async def events_of(stream: Any, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """The next events: their ids and their data."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    id_ = ""
+    async for line in stream.aiter_lines():
+        if line.startswith("id: "):
+            id_ = line[4:]
+        if line.startswith("data: "):
+            found.append((id_, orjson.loads(line[6:])))
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_quotes_are_streamed_from_where_the_reader_was(door: Listener, house: House) -> None:
+    symbol = f"S{uuid4().hex[:6].upper()}"
+    await house.publish([ticks(symbol, 1)])
+    await until(lambda: door.gateway.resources.book.last(symbol))
+    path, seen = f"/v1/stocks/stream?symbols={symbol}", {"last-event-id": "e:1"}
+    async with door.api.stream("GET", path) as stream:
+        assert stream.headers["x-accel-buffering"] == "no"
+        [(id_, quote)] = await events_of(stream, 1)
+        assert (id_, quote["price"], quote["state"]) == ("e:1", 1, "live")
+    async with door.api.stream("GET", path, headers=seen) as stream:
+        await until(lambda: door.gateway.resources.hub.has_listeners(f"quotes:{symbol}"))
+        await house.publish([ticks(symbol, 2)])
+        assert [id_ for id_, _ in await events_of(stream, 1)] == ["e:2"]
+
+
+async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> None:
+    mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
+    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
+    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
+        lines = stream.aiter_lines()
+        await status_in(lines, "queued")
+        changed = {"email_id": id_, "owner_id": "1", "status": "delivered", "at": NOW}
+        await house.publish([envelope.event(emails.EmailStatusChanged.model_validate(changed))])
+        await status_in(lines, "delivered")
+        assert [line async for line in lines if line] == []
+    async with door.client(await door.new_key("emails:read")) as stranger:
+        assert (await stranger.get(f"/v1/emails/{id_}/events")).status_code == 404
+
+
+async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(
+    door: Listener, house: House, talk: Any, connect: Connect
+) -> None:
+    symbol, other = (f"T{uuid4().hex[:6].upper()}" for _ in range(2))
+    await house.publish([ticks(symbol, 1), ticks(other, 1)])
+    await until(lambda: door.gateway.resources.book.last(other))
+    wanted = {"ttl_s": 60, "scopes": ["quotes:read"], "channels": [f"quotes:{symbol.lower()}"]}
+    answer = await door.api.post("/v1/realtime/tokens", json=wanted)
+    assert answer.headers["cache-control"] == "no-store"
+    token = answer.json()["token"]
+    async with httpx.AsyncClient(base_url=door.url, timeout=20) as browser:
+        path = f"/v1/stocks/stream?symbols={symbol}&token={token}"
+        async with browser.stream("GET", path) as stream:
+            assert len(await events_of(stream, 1)) == 1
+        assert (await browser.get(f"/v1/stocks/stream?symbols={other}&token={token}")).status_code == 403
+        assert (await browser.get(f"/v1/stocks/stream?symbols={symbol}&token={token}x")).status_code == 401
+        headers = {"authorization": f"Bearer {token}"}
+        assert (await browser.get("/v1/me", headers=headers)).status_code == 401
+    async with talk(door, token) as client:
+        assert client.connected["expires"]
+        assert "epoch" in await client.ask(subscribe={"channel": f"quotes:{symbol}"})
+        assert (await client.ask(subscribe={"channel": f"quotes:{other}"}))["code"] == 103
+        assert (await client.ask(subscribe={"channel": "chat:lobby"}))["code"] == 103
+
+
+async def test_a_token_has_no_right_that_its_key_lacks_and_ends_with_it(
+    door: Listener, connect: Connect
+) -> None:
+    key = await door.new_key("chat:read")
+    async with door.client(key) as client:
+        refused_token = await client.post("/v1/realtime/tokens", json={"scopes": ["emails:send"]})
+        assert refused_token.status_code == 403
+        token = (await client.post("/v1/realtime/tokens", json={})).json()["token"]
+    await door.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key.split("_")[2])
+    status, _ = await refused(connect, door, "/v1/realtime", {"authorization": f"Bearer {token}"})
+    assert status == 401
+
+
+async def test_an_operation_that_only_reads_is_called_over_the_socket(door: Listener, talk: Any) -> None:
+    async with talk(door) as client:
+        rooms = (await client.ask(rpc={"method": "listRooms", "data": {"limit": 1}}))["data"]
+        assert len(rooms["data"]) == 1
+        assert (await client.ask(rpc={"method": "listRooms", "data": {"limit": 0}}))["code"] == 107
+        assert (await client.ask(rpc={"method": "listRooms", "data": {"moon": 1}}))["code"] == 107
+        assert (await client.ask(rpc={"method": "createRoom", "data": {"name": "x"}}))["code"] == 104
+        assert (await client.ask(rpc={"method": "streamQuotes", "data": {"symbols": "A"}}))["code"] == 104
+    async with talk(door, await door.new_key("quotes:read")) as client:
+        assert (await client.ask(rpc={"method": "listRooms"}))["code"] == 103

@@ -24,7 +24,7 @@ from gateway.realtime.channels import Channels
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.hub import Hub
-from gateway.realtime.operations import no_operations
+from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import ClientSession, Realtime
@@ -136,11 +136,11 @@ class Gateway:
             channels=self.channels,
             presence=self.presence,
             authenticate=self._authenticate,
-            call_operation=no_operations,
+            call_operation=ReadingOperations(timeout_s=5).call,
             buffer_bytes=self.buffer_bytes,
         )
 
-    async def _authenticate(self, token: str | None) -> Access:
+    async def _authenticate(self, token: str | None, address: str | None = None) -> Access:
         found = self.callers.get(token or "")
         if found is None:
             raise Unauthenticated("The API key is not known, has expired or was revoked.")

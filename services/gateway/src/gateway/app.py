@@ -25,7 +25,7 @@ from gateway.identity import routes as identity_routes
 from gateway.overview import routes as overview_routes
 from gateway.overview.service import OverviewService
 from gateway.realtime import routes as realtime_routes
-from gateway.realtime.routes import EventStreams
+from gateway.realtime.routes import EventStreams, TokenEndpoint
 from gateway.realtime.sockets import Sockets
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
@@ -50,8 +50,10 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         routes=app.url_map.bind("gateway"),
         timeout_s=settings.request_timeout_s,
         upload_limit=settings.upload_limit_bytes,
+        authenticate_stream=resources.tokens.authenticate_stream,
     )
     app.server.register(app, endpoints(resources))
+    resources.operations.offer(app.server.endpoints)
 
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
@@ -74,8 +76,8 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from email_routes.endpoints(resources.emails)
     yield from batch_routes.endpoints(resources.batches)
     yield from chat_routes.endpoints(RoomService(resources.chat))
-    streams = EventStreams(resources.hub, resources.batches, resources.connection_limit)
-    yield from realtime_routes.endpoints(streams)
+    streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
+    yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys)
     yield from audit_routes.endpoints(resources.audit)
     yield from overview_routes.endpoints(OverviewService(resources.stocks, resources.rpc))

@@ -32,10 +32,10 @@ from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.identity.user_service import UserService
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
-from gateway.realtime.connection_limit import Bounds, ConnectionLimit
+from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.hub import Hub
-from gateway.realtime.operations import no_operations
+from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import Realtime
@@ -92,14 +92,15 @@ class Resources:
         )
         self.connections = Connections(self.keyring.find_principal)
         self.connection_limit = ConnectionLimit(
-            Bounds.of(settings.most_sockets, settings.most_unauthenticated_sockets)
+            total=settings.most_sockets, per_owner=max(1, settings.most_sockets // 2)
         )
+        self.operations = ReadingOperations(timeout_s=settings.request_timeout_s)
         self.realtime = Realtime(
             commands=COMMANDS,
             channels=self.channels,
             presence=self.presence,
             authenticate=self.tokens.authenticate,
-            call_operation=no_operations,
+            call_operation=self.operations.call,
             buffer_bytes=settings.socket_buffer_bytes,
         )
         self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,11 +12,16 @@ import pytest
 
 from chassis.errors import Overloaded
 from gateway.realtime import event_stream as module
-from gateway.realtime.connection_limit import Bounds, ConnectionLimit
-from gateway.realtime.event_stream import events
+from gateway.realtime.access import Access
+from gateway.realtime.channels import channel_of
+from gateway.realtime.connection_limit import ConnectionLimit
+from gateway.realtime.connections import Connections
+from gateway.realtime.event_stream import EventStream
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
+
+BATCH = "018f0000-0000-7000-8000-000000000001"
 
 
 def state(offset: int, status: str = "running", channel: str = "batch:x") -> Publication:
@@ -28,19 +35,31 @@ def hub() -> Hub:
 
 @pytest.fixture
 def limit() -> ConnectionLimit:
-    return ConnectionLimit(Bounds.of(2, 1))
+    return ConnectionLimit(total=2, per_owner=1)
 
 
-def opened(hub: Hub, limit: ConnectionLimit, *first: Publication, **more: Any) -> AsyncIterator[bytes]:
-    return events(
-        hub,
-        first,
-        name="batch",
-        owner="7",
-        limit=limit,
-        is_last=lambda data: data["status"] == "completed",
-        **more,
-    )
+@pytest.fixture
+def connections() -> Connections:
+    async def nobody(_: str) -> None:
+        return None
+
+    return Connections(nobody)
+
+
+@pytest.fixture
+def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Access) -> Any:
+    def open_stream(*first: Publication, access: Access = ann, **more: Any) -> AsyncIterator[bytes]:
+        stream = EventStream(
+            access,
+            [channel_of(f"batch:{BATCH}")],
+            first,
+            name="batch",
+            is_last=lambda data: data["status"] == "completed",
+            **more,
+        )
+        return stream.events(hub, connections, limit)
+
+    return open_stream
 
 
 def read(event: bytes) -> tuple[str, str]:
@@ -50,8 +69,10 @@ def read(event: bytes) -> tuple[str, str]:
     return id_.removeprefix("id: "), orjson.loads(data.removeprefix("data: "))["status"]
 
 
-async def test_the_state_comes_first_then_the_newest_until_the_end(hub: Hub, limit: ConnectionLimit) -> None:
-    stream = opened(hub, limit, state(1))
+async def test_the_state_comes_first_then_the_newest_until_the_end(
+    hub: Hub, limit: ConnectionLimit, opened: Any
+) -> None:
+    stream = opened(state(1))
     assert read(await anext(stream)) == ("e:1", "running")
     for offset in (2, 3, 3, 2):
         hub.publish(state(offset))
@@ -62,30 +83,50 @@ async def test_the_state_comes_first_then_the_newest_until_the_end(hub: Hub, lim
     assert (hub.counts(), limit.owners) == ({}, {})
 
 
-async def test_what_the_reader_has_is_not_sent_again(hub: Hub, limit: ConnectionLimit) -> None:
-    stream = opened(hub, limit, state(5), state(6, channel="batch:y"), last_event_id="e:5")
+async def test_what_the_reader_has_is_not_sent_again(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
+    stream = opened(state(5), state(6, channel="batch:y"), last_event_id="e:5")
     assert read(await anext(stream)) == ("e:6", "running")
 
 
-async def test_after_a_silence_the_stored_state_is_read(
-    hub: Hub, limit: ConnectionLimit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_SILENCE_S", 0.01)
 
     async def look_again() -> list[Publication]:
         return [state(1, "completed")]
 
-    stream = opened(hub, limit, state(1), look_again=look_again)
+    stream = opened(state(1), look_again=look_again)
     found = [event async for event in stream]
     assert found[1].startswith(b":")
     assert [read(event)[1] for event in (found[0], found[2])] == ["running", "completed"]
 
 
-async def test_a_stream_has_its_place_among_the_connections(hub: Hub, limit: ConnectionLimit) -> None:
-    first = opened(hub, limit, state(1))
+async def test_a_stream_has_its_place_among_the_connections(
+    hub: Hub, limit: ConnectionLimit, opened: Any
+) -> None:
+    first = opened(state(1))
     await anext(first)
     with pytest.raises(Overloaded):
-        await anext(opened(hub, limit, state(1)))
-    await first.aclose()  # type: ignore[attr-defined]
+        await anext(opened(state(1)))
+    await first.aclose()
     assert (hub.counts(), limit.owners) == ({}, {})
-    await anext(opened(hub, limit, state(1)))
+    await anext(opened(state(1)))
+
+
+async def test_a_stream_ends_with_the_right_to_it(
+    hub: Hub, connections: Connections, opened: Any, limit: ConnectionLimit
+) -> None:
+    stream = opened(state(1))
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream, None))
+    await connections.check_keys()
+    assert await waiting in (None, b": still here\n\n")
+    assert [event async for event in stream] == []
+    assert (hub.counts(), limit.owners, len(connections)) == ({}, {}, 0)
+
+
+async def test_a_stream_ends_with_its_token(opened: Any, ann: Access, connections: Connections) -> None:
+    stream = opened(state(1), access=replace(ann, expires_at=1.0))
+    await anext(stream)
+    [held] = connections._open
+    held.tick(0.0)
+    assert [event async for event in stream if not event.startswith(b":")] == []

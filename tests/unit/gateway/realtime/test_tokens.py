@@ -29,7 +29,7 @@ class Keys:
     async def find(self, key_id: str) -> Principal | None:
         return self.found.get(key_id)
 
-    async def authenticate(self, text: str | None) -> Principal:
+    async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
         if text != "tw_live_good":
             raise Unauthenticated("The API key is not known.")
         return ANN

@@ -23,6 +23,9 @@ class Principal:
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
     granted: frozenset[Scope] = frozenset()
+    # The only channels that a short-lived token opens, and its end in Unix time; None for a key.
+    channels: frozenset[str] | None = None
+    ends_at: float | None = None
 
     @property
     def owner_id(self) -> str:

@@ -83,6 +83,12 @@ def address(request: Incoming) -> str | None:
     return client[0] if client else None
 
 
+def stream_token(request: Incoming) -> str | None:
+    """Return the parameter `token` of a request for a stream."""
+    text = request.scope["query_string"].decode("ascii", "replace")
+    return dict(parse_qsl(text, errors="replace")).get("token")
+
+
 def deadline(request: Incoming, default_s: float) -> Deadline:
     """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds."""
     asked = request.header(b"request-timeout")

@@ -105,8 +105,10 @@ class Server:
         routes: MapAdapter,
         timeout_s: float,
         upload_limit: int,
+        authenticate_stream: Authenticate | None = None,
     ) -> None:
         self._authenticate = authenticate
+        self._authenticate_stream = authenticate_stream or authenticate
         self._once = once
         self._routes = routes
         self._timeout_s = timeout_s
@@ -139,9 +141,8 @@ class Server:
         endpoint = bound.endpoint
         request.scope[ROUTE] = endpoint.template
         # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
-        principal = NOBODY
+        principal = await self._identify(endpoint, request)
         if not endpoint.is_public:
-            principal = await self._authenticate(reading.token(request), reading.address(request))
             mark_authenticated(request.scope)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
@@ -162,6 +163,16 @@ class Server:
             await self._read_body(bound, request, call, key, arguments)
         reply = await self._run(endpoint, call, arguments)
         return self._finished(endpoint, request, reply)
+
+    async def _identify(self, endpoint: Endpoint, request: Incoming) -> Principal:
+        if endpoint.is_public:
+            return NOBODY
+        address = reading.address(request)
+        if endpoint.is_stream:
+            # A browser's EventSource sends no headers.
+            token = reading.token(request) or reading.stream_token(request)
+            return await self._authenticate_stream(token, address)
+        return await self._authenticate(reading.token(request), address)
 
     async def _read_body(
         self, bound: Bound, request: Incoming, call: Call, key: str | None, arguments: dict[str, Any]

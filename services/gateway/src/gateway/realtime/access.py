@@ -37,6 +37,7 @@ class Access:
             raise Forbidden(f"{channel} needs the scope {scope}, which this key or token does not carry.")
 
 
-Authenticate = Callable[[str | None], Awaitable[Access]]
+# Of a key or token, and of the address that it came from.
+Authenticate = Callable[[str | None, str | None], Awaitable[Access]]
 # The owner of a key with the rights of now, or None when the key may not be used any more.
 FindPrincipal = Callable[[str], Awaitable[Principal | None]]

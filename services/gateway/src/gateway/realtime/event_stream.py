@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 
+from chassis import metrics
+from gateway.realtime.access import Access
+from gateway.realtime.channels import Channel
 from gateway.realtime.connection_limit import ConnectionLimit
+from gateway.realtime.connections import Connections
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Handover, Position
 from gateway.realtime.publications import Publication
@@ -22,26 +27,84 @@ _COMMENT = b": still here\n\n"
 LookAgain = Callable[[], Awaitable[Sequence[Publication]]]
 
 
-class _Newest:
-    """The newest publication of each channel that was not sent yet."""
+class EventStream:
+    """One reader of `channels`, from their state `first` until one of them `is_last` or a right is lost."""
 
-    def __init__(self, first: Sequence[Publication]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        channels: Sequence[Channel],
+        first: Sequence[Publication],
+        *,
+        name: str,
+        last_event_id: str | None = None,
+        look_again: LookAgain | None = None,
+        is_last: Callable[[Any], bool] = lambda _: False,
+    ) -> None:
+        self.access: Access | None = access
+        self._owner = access.principal.owner_id
+        self._channels = channels
+        self._first = first
+        self._name = name
+        self._last_event_id = last_event_id
+        self._look_again = look_again
+        self._is_last = is_last
         self._handovers: dict[str, Handover[Publication]] = {}
         self._waiting: dict[str, Publication] = {}
         self._is_filled = asyncio.Event()
-        for publication in first:
-            handover: Handover[Publication] = Handover(is_ordered=False)
-            self._handovers[publication.channel] = handover
-            handover.begin(publication.position)
+        self._is_over = False
 
-    def offer(self, publication: Publication) -> None:
-        """Take a publication if it is newer; it replaces one that waits."""
+    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol of `Connections`
+        """End the stream when its token has expired."""
+        if self.access is not None and self.access.expires_at is not None:
+            self._is_over = self._is_over or time.time() >= self.access.expires_at
+            if self._is_over:
+                self._is_filled.set()
+
+    def change_access(self, access: Access | None) -> None:
+        """Go on with the rights of now; without one of them the stream ends."""
+        self.access = access
+        if access is None or not all(access.may(one.kind.read, str(one)) for one in self._channels):
+            self._is_over = True
+            self._is_filled.set()
+
+    async def events(
+        self, hub: Hub, connections: Connections, limit: ConnectionLimit
+    ) -> AsyncIterator[bytes]:
+        """Yield the events. Their id is the position, `<epoch>:<offset>`; the last that was seen is left out.
+
+        Pushes are transient: after a silence the stored state is looked at again.
+        """
+        async with AsyncExitStack() as stack:
+            stack.callback(limit.take(self._owner))
+            metrics.SOCKETS.labels("sse").inc()
+            stack.callback(metrics.SOCKETS.labels("sse").dec)
+            connections.add(self)
+            stack.callback(connections.remove, self)
+            for publication in self._first:
+                handover = self._handovers[publication.channel] = Handover(is_ordered=False)
+                handover.begin(publication.position)
+                stack.callback(hub.listen(publication.channel, self._offer))
+            pending, silence_s = list(self._first), _FIRST_SILENCE_S
+            while not self._is_over:
+                for publication in pending:
+                    if event_id(publication.position) != self._last_event_id:
+                        yield self._encoded(publication)
+                if any(self._is_last(publication.data) for publication in pending):
+                    return
+                self._last_event_id = None
+                pending = await self._take(silence_s)
+                if not pending:
+                    yield _COMMENT
+                    pending = list(await self._look_again()) if self._look_again else []
+                silence_s = _SILENCE_S
+
+    def _offer(self, publication: Publication) -> None:
         if publication.is_state or self._handovers[publication.channel].offer(publication):
             self._waiting[publication.channel] = publication
             self._is_filled.set()
 
-    async def take(self, silence_s: float) -> list[Publication]:
-        """Wait for publications and return them; nothing after `silence_s` seconds."""
+    async def _take(self, silence_s: float) -> list[Publication]:
         try:
             await asyncio.wait_for(self._is_filled.wait(), silence_s)
         except TimeoutError:
@@ -50,48 +113,12 @@ class _Newest:
         taken, self._waiting = list(self._waiting.values()), {}
         return taken
 
-
-async def events(
-    hub: Hub,
-    first: Sequence[Publication],
-    *,
-    name: str,
-    owner: str,
-    limit: ConnectionLimit,
-    last_event_id: str | None = None,
-    look_again: LookAgain | None = None,
-    is_last: Callable[[Any], bool] = lambda _: False,
-) -> AsyncIterator[bytes]:
-    """Yield the events of the channels of `first`, which is their state now, until one of them is the last.
-
-    The id of an event is its position, `<epoch>:<offset>`; what `last_event_id` names is not sent again.
-    Pushes are transient: after a silence `look_again` reads the state that is stored.
-    """
-    async with AsyncExitStack() as stack:
-        stack.callback(limit.take(owner, "sse"))
-        newest = _Newest(first)
-        for publication in first:
-            stack.callback(hub.listen(publication.channel, newest.offer))
-        pending, silence_s = list(first), _FIRST_SILENCE_S
-        while True:
-            for publication in pending:
-                if event_id(publication.position) != last_event_id:
-                    yield _encoded(name, publication)
-            if any(is_last(publication.data) for publication in pending):
-                return
-            last_event_id = None
-            pending = await newest.take(silence_s)
-            if not pending:
-                yield _COMMENT
-                pending = list(await look_again()) if look_again else []
-            silence_s = _SILENCE_S
+    def _encoded(self, publication: Publication) -> bytes:
+        data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
+        head = f"event: {self._name}\nid: {event_id(publication.position)}\ndata: "
+        return head.encode() + data + b"\n\n"
 
 
 def event_id(position: Position) -> str:
     """Return the id of an event at `position`."""
     return f"{position.epoch}:{position.offset}"
-
-
-def _encoded(name: str, publication: Publication) -> bytes:
-    data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
-    return f"event: {name}\nid: {event_id(publication.position)}\ndata: ".encode() + data + b"\n\n"

@@ -1,13 +1,66 @@
-"""The operations of the HTTP API that a socket may call."""
+"""The operations of the HTTP API that a socket may call: those that only read and answer in JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import orjson
+from pydantic import ValidationError
+
+from chassis.deadlines import Deadline
+from gateway.http import replies
+from gateway.http.calls import Call
+from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
+from gateway.http.problems import misfit
+from gateway.http.replies import JSON
 from gateway.realtime.codes import CommandError, ErrorCode
 
 
-async def no_operations(principal: Principal, name: str, params: Any) -> Any:  # noqa: ARG001
-    """Refuse every call: this gateway offers no operation to sockets."""
-    raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{name!r} is no operation that only reads.")
+class ReadingOperations:
+    """Calls the handlers of declared endpoints, by their names, with the rights that they declare."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._offered: dict[str, Endpoint] = {}
+
+    def offer(self, endpoints: Iterable[Endpoint]) -> None:
+        """Offer those of `endpoints` that only read for a known caller."""
+        for endpoint in endpoints:
+            is_reading = endpoint.method == "GET" and JSON in endpoint.media_types
+            if is_reading and not endpoint.is_public and not endpoint.is_alias:
+                self._offered[endpoint.name] = endpoint
+
+    async def call(self, principal: Principal, name: str, params: Any) -> Any:
+        """Return what the operation answers. Raises `CommandError` or `ServiceError`."""
+        endpoint = self._offered.get(name)
+        if endpoint is None:
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{name!r} is no operation that only reads.")
+        if endpoint.scope is not None:
+            principal.require(endpoint.scope)
+        call = Call(principal, Deadline.after(self._timeout_s), JSON)
+        reply = replies.of(await endpoint.handler(call, **_arguments(endpoint, params)))
+        if not isinstance(reply.body, bytes):
+            raise CommandError(ErrorCode.NOT_AVAILABLE, f"{name} does not answer with one document.")
+        return orjson.loads(reply.body)
+
+
+def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
+    """Return the parts of the path and the query, which one object holds here."""
+    if params is not None and not isinstance(params, dict):
+        raise CommandError(ErrorCode.BAD_REQUEST, "data must be an object with the parameters.")
+    # As in a query string, whose strictness and error texts hold here, too.
+    given = {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in (params or {}).items()}
+    arguments: dict[str, Any] = {}
+    try:
+        for name, (_, adapter) in endpoint.path_parameters.items():
+            arguments[name] = adapter.validate_python(given.pop(name, None))
+        if endpoint.query is not None:
+            arguments["query"] = endpoint.query.model_validate_strings(given)
+            given = {}
+    except ValidationError as error:
+        raise misfit("The parameters do not fit the operation; see errors.", error) from None
+    if given:
+        raise CommandError(ErrorCode.BAD_REQUEST, f"{endpoint.name} has no parameter {next(iter(given))!r}.")
+    return arguments

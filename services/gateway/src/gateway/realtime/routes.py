@@ -1,71 +1,105 @@
-"""The SSE twins of the channels: the declared endpoints."""
+"""The SSE twins of the channels, and tokens for those who open them: the declared endpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import UTC, datetime
 from uuid import UUID
 
 from chassis import logging
-from chassis.deadlines import Deadline
-from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, ServiceError
+from chassis.errors import DatabaseUnavailable, Forbidden, NotFound, Overloaded, ServiceError
 from contracts.scopes import Scope
+from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
-from gateway.batches.service import BatchService
+from gateway.emails.inputs import EmailView
 from gateway.http import endpoints as declared
 from gateway.http.calls import Call
-from gateway.http.endpoints import Endpoint, get
+from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
 from gateway.http.replies import EVENT_STREAM, Reply
+from gateway.realtime.access import Access
+from gateway.realtime.channels import Channel, Channels, channel_of
 from gateway.realtime.connection_limit import ConnectionLimit
-from gateway.realtime.event_stream import events
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
+from gateway.realtime.connections import Connections
+from gateway.realtime.event_stream import EventStream
+from gateway.realtime.inputs import QuoteStreamQuery, StreamQuery, TokenInput, TokenView
 from gateway.realtime.publications import Publication
+from gateway.realtime.tokens import TokenService
 
 log = logging.get(__name__)
 
-_LOOK_S = 5.0
-_ENDED = ("completed", "failed", "cancelled", "expired")
+_ENDED = frozenset(
+    {"completed", "failed", "cancelled", "expired", "delivered", "partially_delivered", "suppressed"}
+)
 
 
 class EventStreams:
     """Streams what a channel shows to those who cannot open a WebSocket."""
 
-    def __init__(self, hub: Hub, batches: BatchService, limit: ConnectionLimit) -> None:
-        self._hub = hub
-        self._batches = batches
+    def __init__(self, channels: Channels, connections: Connections, limit: ConnectionLimit) -> None:
+        self._channels = channels
+        self._connections = connections
         self._limit = limit
 
-    async def follow_batch(self, call: Call, batch_id: UUID) -> Reply:
+    async def follow_batch(self, call: Call, batch_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
         """Stream the state of a batch until it has ended."""
-        owner = call.principal.owner_id
-        self._limit.require_room(owner)
-        batch = await self._batches.get(call, batch_id)
+        return await self._follow(call, [channel_of(f"batch:{batch_id}")])
 
-        async def look_again() -> Sequence[Publication]:
+    async def follow_email(self, call: Call, email_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
+        """Stream the state of a mail until it has ended."""
+        return await self._follow(call, [channel_of(f"email:{email_id}")])
+
+    async def stream_quotes(self, call: Call, query: QuoteStreamQuery) -> Reply:
+        """Stream the quotes of some symbols."""
+        return await self._follow(call, [channel_of(f"quotes:{symbol}") for symbol in query.symbols])
+
+    async def _follow(self, call: Call, channels: Sequence[Channel]) -> Reply:
+        principal = call.principal
+        self._limit.require_room(principal.owner_id)
+        access = Access(principal, channels=principal.channels, expires_at=principal.ends_at)
+        kind = channels[0].kind.name
+
+        async def look() -> list[Publication]:
+            joined = [await self._channels.join(access, channel, None) for channel in channels]
+            return [publication for one in joined for publication in one.publications]
+
+        async def look_again() -> list[Publication]:
             try:
-                now = await self._batches.find(call.principal, batch_id, "batch", Deadline.after(_LOOK_S))
+                return await look()
             except ServiceError as error:
                 # The stream lives on with what it has: the next look may tell more.
-                log.debug("batch not read", batch_id=str(batch_id), reason=error.detail)
+                log.debug("state not read", channel=str(channels[0]), reason=error.detail)
                 return []
-            return [_state(batch_id, now)]
 
-        stream = events(
-            self._hub,
-            [_state(batch_id, batch)],
-            name="batch",
-            owner=owner,
-            limit=self._limit,
+        stream = EventStream(
+            access,
+            channels,
+            await look(),
+            name=kind.removesuffix("s"),
             last_event_id=call.last_event_id,
-            look_again=look_again,
-            is_last=lambda data: data["status"] in _ENDED,
+            look_again=None if kind == "quotes" else look_again,
+            is_last=lambda data: kind != "quotes" and data["status"] in _ENDED,
         )
-        return Reply(stream, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
+        events = stream.events(self._channels.hub, self._connections, self._limit)
+        return Reply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
 
 
-def endpoints(streams: EventStreams) -> Iterator[Endpoint]:
-    """Yield the streams of server-sent events."""
+class TokenEndpoint:
+    """Makes tokens for browsers."""
+
+    def __init__(self, tokens: TokenService) -> None:
+        self._tokens = tokens
+
+    async def create(self, call: Call, body: TokenInput) -> TokenView:
+        """Return a new token of the caller's key."""
+        channels = None if body.channels is None else {str(channel_of(text)) for text in body.channels}
+        token, expires_at = self._tokens.issue(
+            call.principal, ttl_s=body.ttl_s, scopes=body.scopes, channels=channels
+        )
+        return TokenView(token=token, expires_at=datetime.fromtimestamp(expires_at, UTC))
+
+
+def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint]:
+    """Yield the streams of server-sent events and the tokens for them."""
     yield get(
         "/v1/batches/<uuid:batch_id>/events",
         streams.follow_batch,
@@ -76,7 +110,34 @@ def endpoints(streams: EventStreams) -> Iterator[Endpoint]:
         answers={200: declared.events(item=BatchView)},
         errors=(NotFound, Overloaded, DatabaseUnavailable),
     )
-
-
-def _state(batch_id: UUID, batch: dict[str, Any]) -> Publication:
-    return Publication(f"batch:{batch_id}", Position(str(batch_id), 0), batch)
+    yield get(
+        "/v1/emails/<uuid:email_id>/events",
+        streams.follow_email,
+        name="followEmail",
+        summary="Follow a mail until it has ended",
+        tag="E-mail",
+        scope=Scope.EMAILS_READ,
+        answers={200: declared.events(item=EmailView)},
+        errors=(NotFound, Overloaded, DatabaseUnavailable),
+    )
+    yield get(
+        "/v1/stocks/stream",
+        streams.stream_quotes,
+        name="streamQuotes",
+        summary="Stream the quotes of up to 200 symbols",
+        tag="Stocks",
+        scope=Scope.QUOTES_READ,
+        answers={200: declared.events(item=Quote)},
+        errors=(NotFound, Overloaded),
+    )
+    yield post(
+        "/v1/realtime/tokens",
+        tokens.create,
+        name="createRealtimeToken",
+        summary="Make a short-lived token for a browser",
+        tag="Realtime",
+        scope=None,
+        answers={200: json(TokenView)},
+        errors=(Forbidden,),
+        idempotency=Idempotency.NONE,
+    )

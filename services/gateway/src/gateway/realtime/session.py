@@ -88,6 +88,7 @@ class ClientSession:
         write: Callable[[bytes], None],
         close_connection: Callable[[CloseCode, str], None],
         admit: Callable[[Access], None] = lambda _: None,
+        address: str | None = None,
     ) -> None:
         self.id = uuid4().hex
         self.access: Access | None = None
@@ -96,6 +97,7 @@ class ClientSession:
         self._offered = offered
         self._close_connection = close_connection
         self._admit = admit
+        self._address = address
         self._is_closed = False
         self._rate = CommandRate(time.monotonic)
         self._opened_at = time.monotonic()
@@ -216,7 +218,11 @@ class ClientSession:
         if self.access is not None:
             raise CommandError(ErrorCode.BAD_REQUEST, "This connection is connected already.")
         try:
-            access = await self._realtime.authenticate(arguments.token) if arguments.token else self._offered
+            access = (
+                await self._realtime.authenticate(arguments.token, self._address)
+                if arguments.token
+                else self._offered
+            )
         except Unauthenticated as error:
             raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
         if access is None:
@@ -243,7 +249,7 @@ class ClientSession:
     async def refresh(self, arguments: commands.RefreshArguments) -> Outcome:
         """Go on with a new token of the same user."""
         try:
-            access = await self._realtime.authenticate(arguments.token)
+            access = await self._realtime.authenticate(arguments.token, self._address)
         except Unauthenticated as error:
             raise CommandError(ErrorCode.UNAUTHORIZED, error.detail) from None
         if access.principal.user_id != self.caller.principal.user_id:

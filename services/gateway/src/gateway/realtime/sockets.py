@@ -14,6 +14,7 @@ from chassis.errors import NotFound, ServiceError, Unauthenticated
 from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
+from gateway.http import reading
 from gateway.http.edge import Application, Message, Receive, Scope, Send
 from gateway.http.reading import Incoming, token
 from gateway.http.serving import ROUTE
@@ -82,17 +83,21 @@ class Sockets:
         if path == _LOBBY:
             session = await self._lobby_session(wire, access)
         else:
-            session = self._realtime_session(wire, access, admit)
+            session = self._realtime_session(wire, access, admit, _address(scope))
         await self._converse(session, scope, receive, send)
 
     async def _identify(self, scope: Scope) -> Access | None:
         """Return who the headers say this is: a key or token, or a subprotocol that carries one."""
         offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
         text = token(Incoming(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
-        return None if text is None else await self._realtime.authenticate(text)
+        return None if text is None else await self._realtime.authenticate(text, _address(scope))
 
     def _realtime_session(
-        self, wire: WebSocketWire, access: Access | None, admit: Callable[[Access], None]
+        self,
+        wire: WebSocketWire,
+        access: Access | None,
+        admit: Callable[[Access], None],
+        address: str | None,
     ) -> ClientSession:
         return ClientSession(
             self._realtime,
@@ -101,6 +106,7 @@ class Sockets:
             close_connection=_closing(wire),
             # Who has come with the upgrade has a place already.
             admit=admit if access is None else _admitted,
+            address=address,
         )
 
     async def _lobby_session(self, wire: WebSocketWire, access: Access | None) -> LobbySession:
@@ -132,6 +138,10 @@ class Sockets:
             metrics.SOCKETS.labels("websocket").dec()
             self._connections.remove(session)
             session.release()
+
+
+def _address(scope: Scope) -> str | None:
+    return reading.address(Incoming(scope))
 
 
 def _admitted(_: Access) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -79,7 +79,7 @@ class TokenService:
         self,
         pepper: str,
         *,
-        authenticate: Callable[[str | None], Awaitable[Principal]],
+        authenticate: Callable[[str | None, str | None], Awaitable[Principal]],
         find: FindPrincipal,
     ) -> None:
         self._key = signing_key(pepper)
@@ -110,15 +110,24 @@ class TokenService:
         )
         return sign(self._key, grant), expires_at
 
-    async def authenticate(self, text: str | None) -> Access:
-        """Return who comes with the key or token `text`. Raises `Unauthenticated`."""
+    async def authenticate(self, text: str | None, address: str | None = None) -> Access:
+        """Return who comes with the key or token `text` from `address`. Raises `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
-            return Access(await self._authenticate(text))
+            return Access(await self._authenticate(text, address))
         grant = read(self._key, text, now=time.time())
         principal = await self._find(grant.key_id)
         if principal is None:
             raise _refused("The API key behind the token has expired or was revoked.")
         return Access(principal, grant.scopes, grant.channels, float(grant.expires_at))
+
+    async def authenticate_stream(self, text: str | None, address: str | None = None) -> Principal:
+        """Return who opens a stream of events, with the rights that the key or token carries there."""
+        access = await self.authenticate(text, address)
+        principal = access.principal
+        if access.expires_at is None:
+            return principal
+        scopes = principal.scopes if access.scopes is None else principal.scopes & access.scopes
+        return replace(principal, scopes=scopes, channels=access.channels, ends_at=access.expires_at)
 
 
 def _signature(key: bytes, payload: str) -> str:

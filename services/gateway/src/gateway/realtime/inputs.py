@@ -1,0 +1,52 @@
+"""What may be asked of the streams and of the tokens, and what is answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.scopes import Scope
+from gateway.realtime.tokens import LONGEST_S, MOST_CHANNELS, SHORTEST_S
+from gateway.stocks.inputs import Symbols
+
+StreamToken = Annotated[
+    str | None,
+    Field(max_length=8192, description="a token of POST /v1/realtime/tokens, where no header can be sent"),
+]
+
+
+class StreamQuery(BaseModel):
+    """The query of a stream of events."""
+
+    model_config = ConfigDict(extra="forbid")
+    token: StreamToken = None
+
+
+class QuoteStreamQuery(StreamQuery):
+    """The query of `GET /v1/stocks/stream`."""
+
+    symbols: Symbols
+
+
+class TokenInput(BaseModel):
+    """The body of `POST /v1/realtime/tokens`: for how long, and bounds beside those of the key."""
+
+    model_config = ConfigDict(extra="forbid")
+    ttl_s: int = Field(default=300, ge=SHORTEST_S, le=LONGEST_S, description="seconds until it expires")
+    scopes: list[Scope] | None = Field(
+        default=None, max_length=len(Scope), description="the only rights that it carries; null: the key's"
+    )
+    channels: list[Annotated[str, Field(min_length=1, max_length=255)]] | None = Field(
+        default=None,
+        max_length=MOST_CHANNELS,
+        description="the only channels that it opens, as quotes:AAPL; null: all that the rights allow",
+    )
+
+
+class TokenView(BaseModel):
+    """A token, which is shown once and stored nowhere."""
+
+    token: str
+    expires_at: datetime
