@@ -243,3 +243,53 @@ async def test_the_key_of_a_gateway_that_died_is_free_after_five_minutes(door: L
         headers = {**NDJSON, **key(name)}
         answer = await door.api.post("/v1/batches?operation=echo", content=LINES, headers=headers)
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/rooms", {"name": "made-once"}, 201),
+        ("/v1/rooms/lobby/messages", {"text": "said once"}, 201),
+        ("/v1/users", {"name": "Once", "email": "once@example.com"}, 201),
+    ],
+)
+async def test_an_effect_in_the_database_happens_once_for_a_key(
+    door: Listener, path: str, body: Any, status: int
+) -> None:
+    headers = key(f"once{path}")
+    first = await door.api.post(path, json=body, headers=headers)
+    again = await door.api.post(path, json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (status, status), first.text
+    assert again.content == first.content
+    assert again.headers.get("location") == first.headers.get("location")
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    other = await door.api.post(path, json={**body, "name": "other", "text": "other"}, headers=headers)
+    assert other.status_code == 422
+
+
+async def test_requests_with_one_key_at_the_same_time_have_one_effect(door: Listener) -> None:
+    headers = key("at-the-same-time")
+    body = {"text": "said once by eight"}
+    answers = await asyncio.gather(
+        *(door.api.post("/v1/rooms/lobby/messages", json=body, headers=headers) for _ in range(8))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["offset"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+
+
+async def test_a_request_that_failed_leaves_its_key_free(door: Listener) -> None:
+    headers = key("failed-first")
+    missing = await door.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
+    assert_problem(missing, 404, "not-found")
+    again = await door.api.post("/v1/rooms/none/messages", json={"text": "x"}, headers=headers)
+    assert_problem(again, 404, "not-found")
+
+
+async def test_a_task_known_by_its_unique_key_records_the_key_of_the_request(door: Listener) -> None:
+    task = {"operation": "echo", "payload": 1, "unique_key": f"unique-{uuid4()}"}
+    first = await door.api.post("/v1/tasks", json=task)
+    again = await door.api.post("/v1/tasks", json=task, headers=key("of-the-task"))
+    assert (first.status_code, again.json()["id"]) == (202, first.json()["id"])
+    other = await door.api.post("/v1/tasks", json={**task, "payload": 2}, headers=key("of-the-task"))
+    assert_problem(other, 422, "idempotency-mismatch")
