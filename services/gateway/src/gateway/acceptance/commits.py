@@ -38,30 +38,26 @@ class GroupCommit:
 
     async def _commit_all(self) -> None:
         while self._waiting:
-            group = self._take()
-            try:
-                accepted = await self._accept([work for work, _ in group])
-            except asyncpg.DataError:
-                # One of them cannot be stored: the others must not fail with it.
-                await self._commit_each(group)
-            except BaseException as error:
-                _settle(group, error)
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                for work, done in group:
-                    if not done.done():
-                        done.set_result(work.acceptance.id in accepted)
+            await self._commit(self._take())
 
-    async def _commit_each(self, group: Sequence[Waiting]) -> None:
-        for work, done in group:
-            try:
-                accepted = await self._accept([work])
-            except Exception as error:
-                _settle([(work, done)], error)
-            else:
+    async def _commit(self, group: Sequence[Waiting]) -> None:
+        try:
+            accepted = await self._accept([work for work, _ in group])
+        except asyncpg.DataError as error:
+            if len(group) == 1:
+                _settle(group, error)
+                return
+            # One of them cannot be stored: the others must not fail with it.
+            for one in group:
+                await self._commit([one])
+        except BaseException as error:
+            _settle(group, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for work, done in group:
                 if not done.done():
-                    done.set_result(bool(accepted))
+                    done.set_result(work.acceptance.id in accepted)
 
     def _take(self) -> list[Waiting]:
         """Return the next group: in order of arrival, without two that share a key or an id."""

@@ -19,6 +19,11 @@ from gateway.http.replies import Reply, document
 
 def endpoints(parked: ParkedService, status: StatusService, health: Health) -> Iterator[Endpoint]:
     """Yield the endpoints of administration."""
+    yield from _parked(parked)
+    yield from _health(status, health)
+
+
+def _parked(parked: ParkedService) -> Iterator[Endpoint]:
     yield get(
         "/v1/admin/parked",
         parked.list,
@@ -59,6 +64,9 @@ def endpoints(parked: ParkedService, status: StatusService, health: Health) -> I
         answers={200: json(Discarded)},
         errors=(Unavailable,),
     )
+
+
+def _health(status: StatusService, health: Health) -> Iterator[Endpoint]:
     yield get(
         "/v1/admin/status",
         status.get,

@@ -22,6 +22,12 @@ _REFUSALS = (
 
 def endpoints(service: BatchService) -> Iterator[Endpoint]:
     """Yield the endpoints of batches, tasks and operations."""
+    yield from _creating(service)
+    yield from _following(service)
+    yield from _tasks(service)
+
+
+def _creating(service: BatchService) -> Iterator[Endpoint]:
     yield post(
         "/v1/batches",
         service.create,
@@ -36,6 +42,19 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         rate="batch",
         examples={"three items": {"operation": "echo", "items": [1, 2, {"custom_id": "c", "payload": 3}]}},
     )
+    yield get(
+        "/v1/operations",
+        service.operations,
+        name="listOperations",
+        summary="List the operations that batches and tasks may name",
+        tag="Batches",
+        scope=Scope.BATCHES_READ,
+        answers={200: json(OperationList)},
+        errors=(DatabaseUnavailable,),
+    )
+
+
+def _following(service: BatchService) -> Iterator[Endpoint]:
     yield get(
         "/v1/batches",
         service.list,
@@ -76,6 +95,9 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         answers={202: json(BatchView)},
         errors=(NotFound, Overloaded, DatabaseUnavailable),
     )
+
+
+def _tasks(service: BatchService) -> Iterator[Endpoint]:
     yield post(
         "/v1/tasks",
         service.create_task,
@@ -97,14 +119,4 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView)},
         errors=(NotFound, DatabaseUnavailable),
-    )
-    yield get(
-        "/v1/operations",
-        service.operations,
-        name="listOperations",
-        summary="List the operations that batches and tasks may name",
-        tag="Batches",
-        scope=Scope.BATCHES_READ,
-        answers={200: json(OperationList)},
-        errors=(DatabaseUnavailable,),
     )
