@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts import mail_headers
 from contracts.emails import SendEmail
@@ -232,3 +232,13 @@ def as_command(mail: Mail) -> SendEmail:
     return SendEmail.of(
         mail, email_id=UUID(int=1), owner_id="1", accepted_at=datetime(2026, 1, 1, tzinfo=UTC)
     )
+
+
+def test_a_time_as_json_writes_it_is_taken_by_the_strict_door() -> None:
+    asked = b'{"to":["ann@example.com"],"text":"x","send_at":"%s"}'
+    planned = (datetime.now(UTC) + timedelta(days=1)).isoformat().encode()
+    mail = TypeAdapter(Mail).validate_json(asked % planned, strict=True)
+    assert mail.send_at is not None
+    for wrong in (b"2026-11-27T10:00:00", b"1795773600", b"2026-11-27T"):
+        with pytest.raises(ValidationError):
+            TypeAdapter(Mail).validate_json(asked % wrong, strict=True)
