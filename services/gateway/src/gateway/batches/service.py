@@ -90,7 +90,7 @@ class BatchService:
         message = contract.CancelBatch(batch_id=batch_id, owner_id=call.principal.owner_id)
         command = envelope.command(message, tenant=call.principal.owner_id)
         await self._acceptor.promise(call.connection, call, [command])
-        if batch["status"] in ("open", "queued", "running", "finalizing"):
+        if batch["status"] in ("open", "queued", "running"):
             batch["status"] = "cancelling"
         return batch
 
@@ -161,7 +161,7 @@ class BatchService:
             accepted = await self._acceptor.find_own(batch_id, principal, "batch")
             if error.status != 404 or accepted is None:
                 raise
-            return b'{"data":[],"next_cursor":null}'
+            return b'{"data":[],"next_cursor":null,"complete":false}'
 
     async def _all_results(
         self, principal: Principal, batch_id: UUID, query: ResultsQuery
