@@ -17,6 +17,8 @@ from support.gateway_stack import House, Listener
 
 # Refused at the door; any other status means that the caller was let in.
 REFUSED = (401, 403)
+# Each looks at who calls: what is the caller's own needs no scope, anything else does inside.
+OWN = {"getMe", "getUser", "getUserShort", "getOverview", "getApiKey", "rotateApiKey", "revokeApiKey"}
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
 
 
@@ -32,6 +34,10 @@ class Keys:
 
 def declared(door: Listener) -> Iterator[Endpoint]:
     yield from endpoints(door.gateway.resources)
+
+
+def scoped(door: Listener) -> Iterator[Endpoint]:
+    return (endpoint for endpoint in declared(door) if endpoint.scope is not None)
 
 
 def address(endpoint: Endpoint) -> str:
@@ -118,10 +124,10 @@ async def test_each_scope_opens_just_the_routes_that_declare_it(
     door: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in declared(door):
+    for endpoint in scoped(door):
         for scope, key in keys.alone.items():
             is_let_in = await status_of(client, endpoint, key) not in REFUSED
-            if is_let_in is not (endpoint.scope in (None, scope)):
+            if is_let_in is not (endpoint.scope is scope):
                 wrong.append((endpoint.name, scope))
     assert wrong == []
 
@@ -130,7 +136,7 @@ async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
     door: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in declared(door):
+    for endpoint in scoped(door):
         for scope, key in keys.without.items():
             is_let_in = await status_of(client, endpoint, key) not in REFUSED
             if is_let_in is (endpoint.scope in (scope, Scope.ADMIN)):
@@ -142,8 +148,13 @@ async def test_a_member_with_every_scope_has_no_right_of_administrators(
     door: Listener, client: httpx.AsyncClient, keys: Keys
 ) -> None:
     wrong = []
-    for endpoint in declared(door):
+    for endpoint in scoped(door):
         is_let_in = await status_of(client, endpoint, keys.of_member_with_everything) not in REFUSED
-        if is_let_in is not (endpoint.scope is None or endpoint.scope in FOR_MEMBERS):
+        if is_let_in is not (endpoint.scope in FOR_MEMBERS):
             wrong.append((endpoint.name, endpoint.scope))
     assert wrong == []
+
+
+def test_a_route_without_a_scope_is_about_the_caller_alone(door: Listener) -> None:
+    own = {endpoint.name for endpoint in declared(door) if endpoint.scope is None and not endpoint.is_public}
+    assert own == OWN
