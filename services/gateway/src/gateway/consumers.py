@@ -118,6 +118,7 @@ class LiveFeed:
                 await channel.queue_bind(declared.queue or "", exchange, routing_key=key)
             channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
             await channel.basic_consume(declared.queue or "", self._take, no_ack=True)
+        await self._presence.greet()
 
     async def _take(self, message: DeliveredMessage) -> None:
         message_type = message.header.properties.message_type

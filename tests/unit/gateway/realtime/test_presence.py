@@ -13,7 +13,7 @@ from support.doubles.realtime import Exchange, Gateway
 
 async def know_each_other(*gateways: Gateway) -> None:
     for gateway in gateways:
-        await gateway.presence._send({"alive": True})
+        await gateway.presence.greet()
 
 
 async def test_a_gateway_alone_tells_its_own(gateway: Gateway) -> None:
@@ -34,6 +34,14 @@ async def test_gateways_tell_the_same(gateway: Gateway, other_gateway: Gateway) 
     for one in (gateway, other_gateway):
         found = await one.presence.of("chat:lobby")
         assert (found.users, found.num_users, found.is_partial) == ({"c1": "7", "c2": "9"}, 2, False)
+
+
+async def test_a_gateway_that_has_just_started_learns_of_the_others_at_once(
+    gateway: Gateway, other_gateway: Gateway
+) -> None:
+    other_gateway.presence.join("chat:lobby", "c2", "9")
+    await gateway.presence.greet()
+    assert (await gateway.presence.of("chat:lobby")).num_clients == 1
 
 
 async def test_a_gateway_that_does_not_answer_makes_the_answer_partial(

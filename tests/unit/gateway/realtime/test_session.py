@@ -379,7 +379,7 @@ async def test_presence_lists_connections_of_all_gateways(
     gateway: Gateway, other_gateway: Gateway, client: Client, ann: Access
 ) -> None:
     other = await connected(other_gateway, replace(ann, principal=replace(ann.principal, user_id=9)))
-    await other_gateway.presence._send({"alive": True})
+    await other_gateway.presence.greet()
     for one in (client, other):
         await one.ask(subscribe={"channel": "chat:lobby"})
     listed = (await client.ask(presence={"channel": "chat:lobby"}))["presence"]

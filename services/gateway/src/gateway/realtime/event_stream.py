@@ -87,9 +87,8 @@ class EventStream:
                 stack.callback(hub.listen(publication.channel, self._offer))
             pending, silence_s = list(self._first), _FIRST_SILENCE_S
             while not self._is_over:
-                for publication in pending:
-                    if event_id(publication.position) != self._last_event_id:
-                        yield self._encoded(publication)
+                for event in self._unseen(pending):
+                    yield event
                 if any(self._is_last(publication.data) for publication in pending):
                     return
                 self._last_event_id = None
@@ -98,6 +97,9 @@ class EventStream:
                     yield _COMMENT
                     pending = list(await self._look_again()) if self._look_again else []
                 silence_s = _SILENCE_S
+
+    def _unseen(self, publications: Sequence[Publication]) -> list[bytes]:
+        return [self._encoded(one) for one in publications if event_id(one.position) != self._last_event_id]
 
     def _offer(self, publication: Publication) -> None:
         if publication.is_state or self._handovers[publication.channel].offer(publication):

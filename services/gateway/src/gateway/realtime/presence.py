@@ -25,6 +25,7 @@ MOST_LISTED = 1000
 _ALIVE_EVERY_S = 5.0
 _ALIVE_FOR_S = 16.0
 _ANSWER_WITHIN_S = 1.0
+_TRY_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ class Presence:
     async def announce(self) -> None:
         """Say every few seconds that this gateway is alive, for ever."""
         while True:
-            await self._send({"alive": True})
-            await asyncio.sleep(_ALIVE_EVERY_S)
+            is_sent = await self.greet()
+            await asyncio.sleep(_ALIVE_EVERY_S if is_sent else _TRY_AGAIN_S)
+
+    async def greet(self) -> bool:
+        """Say that this gateway is alive; return whether the message could be sent."""
+        return await self._send({"alive": True})
 
     async def heard(self, body: bytes) -> None:
         """Take what another gateway says: that it is alive, a question, or an answer."""
@@ -106,7 +111,11 @@ class Presence:
         gateway = news["gateway"]
         if gateway == self.gateway:
             return
+        is_new = gateway not in self._alive_at
         self._alive_at[gateway] = time.monotonic()
+        if is_new:
+            # A gateway that has just started must not wait to learn of this one.
+            await self.greet()
         if "question" in news:
             await self._send({"answer": news["question"], **self._local(news["channel"])})
         elif "answer" in news:
@@ -141,7 +150,7 @@ class Presence:
             "users": sorted(set(clients.values()))[:MOST_LISTED],
         }
 
-    async def _send(self, news: Mapping[str, Any]) -> None:
+    async def _send(self, news: Mapping[str, Any]) -> bool:
         outgoing = Outgoing(
             exchange=LIVE,
             routing_key=ROUTING_KEY,
@@ -155,6 +164,8 @@ class Presence:
             await self._publisher.send(outgoing)
         except Unavailable as error:
             log.debug("other gateways not told", reason=error.detail)
+            return False
+        return True
 
 
 def _merged(answers: list[dict[str, Any]], *, is_partial: bool = False) -> Present:
