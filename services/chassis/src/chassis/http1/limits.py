@@ -29,8 +29,8 @@ UNREAD_BYTES = 64 * 1024
 UNFINISHED_HEADS_BYTES = 16 * 1024 * 1024
 USUAL_HEAD_BYTES = 8 * 1024
 # What a client that has its answer may still send before the connection is reset: a client that does not
-# read while it writes needs as much to reach its answer.
-LINGER_BYTES = 4 * 1024 * 1024
+# read while it writes needs as much to reach its answer. Ten times the largest document, and some.
+LINGER_BYTES = 16 * 1024 * 1024
 # How often deadlines are looked at: one timer for all connections costs a request nothing.
 LOOK_EVERY_S = 1.0
 
