@@ -68,10 +68,19 @@ class Resources:
         self.status = StatusService(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
+        self._wire_realtime(RoomRepository(postgres, statements))
+        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
+        live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
+        messaging.listen(live_feed.attach)
+        if self.bootstrap is not None:
+            self.runtime.on_database(self.bootstrap.make_known)
+
+    def _wire_realtime(self, rooms: RoomRepository) -> None:
+        publisher = self.runtime.messaging.publisher
         self.hub = Hub()
-        self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * settings.quote_fresh_s)
-        self.chat = ChatService(RoomRepository(postgres, statements), self.hub, messaging.publisher)
-        self.presence = Presence(messaging.publisher)
+        self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
+        self.chat = ChatService(rooms, self.hub, publisher)
+        self.presence = Presence(publisher)
         self.channels = Channels(
             hub=self.hub,
             feed=self.feed,
@@ -86,28 +95,23 @@ class Resources:
             find_quote=self.stocks.ask,
         )
         self.tokens = TokenService(
-            settings.key_pepper.get_secret_value(),
+            self.settings.key_pepper.get_secret_value(),
             authenticate=self.keyring.authenticate,
             find=self.keyring.find_principal,
         )
         self.connections = Connections(self.keyring.find_principal)
         self.connection_limit = ConnectionLimit(
-            total=settings.most_sockets, per_owner=max(1, settings.most_sockets // 2)
+            total=self.settings.most_sockets, per_owner=max(1, self.settings.most_sockets // 2)
         )
-        self.operations = ReadingOperations(timeout_s=settings.request_timeout_s)
+        self.operations = ReadingOperations(timeout_s=self.settings.request_timeout_s)
         self.realtime = Realtime(
             commands=COMMANDS,
             channels=self.channels,
             presence=self.presence,
             authenticate=self.tokens.authenticate,
             call_operation=self.operations.call,
-            buffer_bytes=settings.socket_buffer_bytes,
+            buffer_bytes=self.settings.socket_buffer_bytes,
         )
-        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
-        live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
-        messaging.listen(live_feed.attach)
-        if self.bootstrap is not None:
-            self.runtime.on_database(self.bootstrap.make_known)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
