@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batches, emails, quotes
+from benchmarks import acceptances, batches, emails, quotes
 from native import stack
+from native.ports import HOST, free_port
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,36 @@ async def measure_quotes(scale: float) -> list[Measure]:
         ) as running:
             rates = await quotes.measure(running, rounds=max(1, round(3 * scale)))
     return [
-        Measure("quotes, authenticated and metered", rates.gateway, "bare Quart route", rates.bare, 0.7),
+        Measure("quotes, authenticated and metered", rates.gateway, "bare Quart route", rates.bare, 1),
         Measure("quotes, authenticated and metered", rates.gateway, "Quart + aio_pika RPC", rates.pattern, 3),
     ]
+
+
+async def measure_acceptances(scale: float) -> list[Measure]:
+    with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder, sink() as port:
+        async with stack.start(
+            Path(folder),
+            services=("gateway", "email", "batch-processor"),
+            without=("mailbox", "prometheus"),
+            variables={"EMAIL_SMTP_PORT": str(port)},
+        ) as running:
+            found = await acceptances.measure(running, rounds=max(1, round(3 * scale)))
+    return [
+        Measure(f"POST {path}, accepted and worked off", rates.shared, "a commit each", rates.single, 1.6)
+        for path, rates in found.items()
+    ]
+
+
+@contextmanager
+def sink() -> Iterator[int]:
+    """Run a relay that takes every mail; yield its port."""
+    port = free_port()
+    process = subprocess.Popen(["smtp-sink", "-c", f"{HOST}:{port}", "1000"], stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 async def measure_batches(scale: float) -> list[Measure]:
@@ -62,6 +92,7 @@ async def measure_emails(scale: float) -> list[Measure]:
 
 PARTS: dict[str, Callable[[float], Awaitable[list[Measure]]]] = {
     "quotes": measure_quotes,
+    "acceptances": measure_acceptances,
     "batches": measure_batches,
     "emails": measure_emails,
 }

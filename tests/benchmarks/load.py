@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from sys import executable
 
 
 async def requests_per_second(
-    url: str, *, seconds: int, connections: int = 32, headers: Mapping[str, str] = {}
+    url: str,
+    *,
+    seconds: int,
+    connections: int = 32,
+    headers: Mapping[str, str] = {},
+    body: bytes | None = None,
 ) -> float:
-    """How many answers of status 2xx a second `url` gives; any other answer is an error."""
+    """Return how many answers of status 2xx a second `url` gives; any other answer is an error.
+
+    With a `body`, which is JSON, the requests are POSTs.
+    """
     arguments = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if body is not None:
+            script.write(f"wrk.method = 'POST'\nwrk.body = [[{body.decode()}]]\n")
+            script.flush()
+            arguments += ["-s", script.name]
+        return await _run(url, seconds, connections, arguments)
+
+
+async def _run(url: str, seconds: int, connections: int, arguments: Sequence[str]) -> float:
     process = await asyncio.create_subprocess_exec(
         "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *arguments, url, stdout=asyncio.subprocess.PIPE
     )

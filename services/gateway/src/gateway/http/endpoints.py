@@ -81,13 +81,25 @@ class Endpoint:
     is_alias: bool = False
     examples: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(init=False)
+    # The path as OpenAPI and the metrics write it: `/v1/emails/{email_id}`.
+    template: str = field(init=False)
+    # The status of a successful answer, and its media types, the default first.
+    status: int = field(init=False)
+    media_types: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         hints = get_type_hints(self.handler, include_extras=True)
         names = list(inspect.signature(self.handler).parameters)
-        # The first parameter is the call itself.
-        parameters = {name: hints[name] for name in names[1:]}
-        object.__setattr__(self, "parameters", parameters)
+        status = next(status for status in self.answers if 200 <= status < 300)
+        made = {
+            # The first parameter is the call itself.
+            "parameters": {name: hints[name] for name in names[1:]},
+            "template": _PART.sub(lambda part: "{" + part["name"] + "}", self.path),
+            "status": status,
+            "media_types": self.answers[status].media_types,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def query(self) -> type[BaseModel] | None:
@@ -109,27 +121,12 @@ class Endpoint:
         return "body" in self.parameters
 
     @property
-    def template(self) -> str:
-        """The path as OpenAPI and the metrics write it: `/v1/emails/{email_id}`."""
-        return _PART.sub(lambda part: "{" + part["name"] + "}", self.path)
-
-    @property
     def path_parameters(self) -> Mapping[str, tuple[str | None, TypeAdapter[Any]]]:
         """The parts of the path by name: the router's converter, and the type that the handler takes."""
         return {
             part["name"]: (part["converter"], TypeAdapter(self.parameters[part["name"]]))
             for part in _PART.finditer(self.path)
         }
-
-    @property
-    def status(self) -> int:
-        """The status of a successful answer."""
-        return next(status for status in self.answers if 200 <= status < 300)
-
-    @property
-    def media_types(self) -> tuple[str, ...]:
-        """The media types of a successful answer, the default first."""
-        return self.answers[self.status].media_types
 
     @property
     def is_stream(self) -> bool:

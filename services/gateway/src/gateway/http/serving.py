@@ -14,7 +14,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
-    Generator,
     Iterable,
     MutableMapping,
 )
@@ -39,6 +38,7 @@ from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
 from gateway.http.reading import Incoming
 from gateway.http.replies import CSV, JSON, Reply
+from gateway.http.stepping import Finished, begin
 
 log = logging.get(__name__)
 
@@ -59,8 +59,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 # Of a credential, and of the address that it came from.
 Authenticate = Callable[[str | None, str | None], Awaitable[Principal]]
-Effect = Callable[[], Awaitable[Reply]]
-Once = Callable[[Call, Endpoint, Effect], Awaitable[Reply]]
+Effect = Callable[[], Coroutine[Any, Any, Reply]]
+Once = Callable[[Call, Endpoint, Effect], Coroutine[Any, Any, Reply]]
 
 NOBODY = Principal(0, "", "", "", frozenset())
 
@@ -196,8 +196,13 @@ class Server:
         if call.deadline is _UNLIMITED:
             return await effect()
         try:
+            rest = begin(effect())
+        except Finished as finished:
+            reply: Reply = finished.value
+            return reply
+        try:
             async with asyncio.timeout(call.deadline.remaining_s()) as waiting:
-                return await effect()
+                return await rest
         except TimeoutError as error:
             if not waiting.expired():
                 raise
@@ -267,17 +272,15 @@ class EndpointConnection:
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Serve the request. A client that goes away cancels it."""
         request = Incoming(self._scope, receive)
-        work = self._serve(request, send)
         try:
-            waits_for = work.send(None)
-        except StopIteration:
-            # Nothing had to be waited for: no second task was needed to look after the client.
+            rest = begin(self._serve(request, send))
+        except Finished:
             return
         task = asyncio.current_task()
         assert task is not None
         watcher = asyncio.create_task(_watch(request, task))
         try:
-            await _Resumed(work, waits_for)
+            await rest
         except asyncio.CancelledError:
             if not request.is_abandoned or task.uncancel() > 0:
                 raise
@@ -294,28 +297,6 @@ class EndpointConnection:
             await send({"type": "http.response.body", "body": body})
         else:
             await _send_stream(body, send)
-
-
-class _Resumed:
-    """The rest of a coroutine that was begun by hand and waits for `waits_for`."""
-
-    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._work = work
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
-        while True:
-            try:
-                value = yield waits_for
-            except BaseException as error:
-                step = partial(self._work.throw, error)
-            else:
-                step = partial(self._work.send, value)
-            try:
-                waits_for = step()
-            except StopIteration:
-                return
 
 
 async def _watch(request: Incoming, task: asyncio.Task[Any]) -> None:

@@ -1,0 +1,48 @@
+"""Coroutines begun by hand: work that waits for nothing needs no task, no watcher and no timer."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Finished(Exception, Generic[T]):
+    """The work ended in its first step, with `value`."""
+
+    def __init__(self, value: T) -> None:
+        super().__init__()
+        self.value = value
+
+
+def begin(work: Coroutine[Any, Any, T]) -> Rest[T]:
+    """Run `work` up to its first wait and return the rest of it. Raise `Finished` when there is none."""
+    try:
+        return Rest(work, work.send(None))
+    except StopIteration as end:
+        raise Finished(end.value) from None
+
+
+class Rest(Generic[T]):
+    """The rest of a coroutine, which waits for `waits_for`; to be awaited once, in the same task."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                step = partial(self._work.throw, error)
+            else:
+                step = partial(self._work.send, value)
+            try:
+                waits_for = step()
+            except StopIteration as end:
+                found: T = end.value
+                return found

@@ -1,0 +1,78 @@
+"""Acceptance: mails and tasks accepted a second while they are worked off, against a commit for each."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import orjson
+
+from benchmarks.load import requests_per_second
+from native.ports import HOST, Ports
+from native.services import GATEWAY
+from native.stack import Stack
+from support.waiting import until
+
+BODIES = {
+    "/v1/emails": {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
+    "/v1/tasks": {"operation": "echo", "payload": {"n": 1}},
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Requests accepted a second, medians of the rounds of one run: ours, and with a commit for each."""
+
+    shared: float
+    single: float
+
+
+async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> dict[str, Rates]:
+    """Measure both gateways in turns, so that noise of the machine falls on both."""
+    headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
+    found: dict[str, Rates] = {}
+    async with single_commits(stack) as single:
+        for path, body in BODIES.items():
+            rates: dict[str, list[float]] = {stack.url: [], single: []}
+            for _ in range(rounds):
+                for url in rates:
+                    rate = await requests_per_second(
+                        url + path, seconds=seconds, headers=headers, body=orjson.dumps(body)
+                    )
+                    rates[url].append(rate)
+            found[path] = Rates(*(statistics.median(values) for values in rates.values()))
+    return found
+
+
+@asynccontextmanager
+async def single_commits(stack: Stack) -> AsyncIterator[str]:
+    """Run a second gateway on the servers of `stack`; yield its address."""
+    ports = Ports.free()
+    environment = stack.blueprint.backing.environment(GATEWAY, ports)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.peers.single_commits", env={**_paths(), **environment}
+    )
+    url = f"http://{HOST}:{ports.gateway}"
+    try:
+        async with httpx.AsyncClient() as client:
+
+            async def is_ready() -> bool:
+                try:
+                    return (await client.get(f"{url}/healthz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(is_ready, timeout_s=60, what=lambda: "the second gateway is ready")
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def _paths() -> dict[str, str]:
+    return {"PYTHONPATH": ":".join(path for path in sys.path if path)}
