@@ -134,8 +134,10 @@ class BatchService:
         if call.media_type == JSON:
             return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
         await self.find(call.principal, batch_id, "batch", call.deadline)
-        rows = self._all_results(call.principal, batch_id, query)
-        return Reply(rows, media_type=NDJSON)
+        # The first page comes before the status: what is wrong with the cursor is still said as a problem.
+        first = query.model_copy(update={"limit": _PAGE})
+        page = await self._page(call.principal, batch_id, first, call.deadline)
+        return Reply(self._all_results(call.principal, batch_id, query, page), media_type=NDJSON)
 
     async def operations(self, _: Call) -> dict[str, Any]:
         """Return the operations that batches and tasks may name."""
@@ -164,16 +166,15 @@ class BatchService:
             return b'{"data":[],"next_cursor":null,"complete":false}'
 
     async def _all_results(
-        self, principal: Principal, batch_id: UUID, query: ResultsQuery
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery, page: bytes
     ) -> AsyncIterator[bytes]:
-        cursor = query.cursor
         while True:
-            page = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
-            found = _loads(await self._page(principal, batch_id, page, Deadline.after(_PAGE_S)))
+            found = _loads(page)
             yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in found["data"])
-            cursor = found["next_cursor"]
-            if cursor is None:
+            if found["next_cursor"] is None:
                 return
+            following = query.model_copy(update={"cursor": found["next_cursor"], "limit": _PAGE})
+            page = await self._page(principal, batch_id, following, Deadline.after(_PAGE_S))
 
 
 def _scopes(principal: Principal) -> list[str]:
