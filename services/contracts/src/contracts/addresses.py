@@ -97,4 +97,8 @@ def _display_name(named: re.Match[str]) -> str:
 
 
 Address = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(named_address)]
-BareAddress = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(bare_address)]
+BareAddress = Annotated[
+    str,
+    Field(max_length=MOST_CHARACTERS, json_schema_extra={"format": "email"}),
+    AfterValidator(bare_address),
+]

@@ -70,7 +70,8 @@ def _within_a_year(moment: datetime) -> datetime:
     return moment
 
 
-Recipients = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_as_list)]
+_Addresses = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS)]
+Recipients = Annotated[_Addresses, BeforeValidator(_as_list, json_schema_input_type=Address | _Addresses)]
 Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]

@@ -91,7 +91,11 @@ class KeyInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope)), AfterValidator(each_once)]
+    scopes: Annotated[
+        list[Scope],
+        Field(min_length=1, max_length=len(Scope), json_schema_extra={"uniqueItems": True}),
+        AfterValidator(each_once),
+    ]
     user_id: int | None = Field(
         default=None, ge=1, le=MOST_ID, description="the owner; another than oneself needs users:write"
     )

@@ -13,7 +13,8 @@ from gateway.stocks.inputs import Symbols
 
 StreamToken = Annotated[
     str | None,
-    Field(max_length=8192, description="a token of POST /v1/realtime/tokens, where no header can be sent"),
+    # With the path and the rest of the query it has to fit a request line.
+    Field(max_length=7000, description="a token of POST /v1/realtime/tokens, where no header can be sent"),
 ]
 
 
