@@ -25,8 +25,11 @@ from gateway.identity import routes as identity_routes
 from gateway.overview import routes as overview_routes
 from gateway.overview.service import OverviewService
 from gateway.realtime import routes as realtime_routes
+from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.routes import EventStreams, TokenEndpoint
 from gateway.realtime.sockets import Sockets
+from gateway.reference import routes as reference_routes
+from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
@@ -42,6 +45,18 @@ class GatewayApp(Quart):
 def create_app(settings: GatewaySettings, resources: Resources | None = None) -> Application:
     """Return the gateway, wired; its lifespan opens and closes it."""
     resources = resources or Resources(settings)
+    sockets = Sockets(
+        cast(edge.Application, create_quart(settings, resources)),
+        realtime=resources.realtime,
+        connections=resources.connections,
+        limit=resources.connection_limit,
+    )
+    asgi = Edge(sockets, body_limit=settings.body_limit_bytes)
+    return Application(asgi, resources.runtime.health)
+
+
+def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
+    """Return the application with all its routes; nothing is opened before its lifespan begins."""
     app = GatewayApp("gateway", static_folder=None)
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     app.server = Server(
@@ -53,6 +68,9 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         authenticate_stream=resources.tokens.authenticate_stream,
     )
     app.server.register(app, endpoints(resources))
+    # It describes all that are registered, itself among them.
+    reference = ReferenceService(app.server.endpoints, COMMANDS.values())
+    app.server.register(app, reference_routes.endpoints(reference))
     resources.operations.offer(app.server.endpoints)
 
     @app.while_serving
@@ -60,18 +78,11 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         async with resources.open():
             yield
 
-    sockets = Sockets(
-        cast(edge.Application, app),
-        realtime=resources.realtime,
-        connections=resources.connections,
-        limit=resources.connection_limit,
-    )
-    asgi = Edge(sockets, body_limit=settings.body_limit_bytes)
-    return Application(asgi, resources.runtime.health)
+    return app
 
 
 def endpoints(resources: Resources) -> Iterator[Endpoint]:
-    """Yield every declared endpoint: a new feature is one line here."""
+    """Yield the declared endpoints of all features: a new feature is one line here."""
     yield from stock_routes.endpoints(resources.stocks)
     yield from email_routes.endpoints(resources.emails)
     yield from batch_routes.endpoints(resources.batches)

@@ -43,6 +43,7 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         scope=Scope.ADMIN,
         answers={200: json(ParkedDetailView)},
         errors=(NotFound, Unavailable),
+        examples={"service": "email", "number": 1},
     )
     yield post(
         "/v1/admin/parked/replay",
@@ -53,6 +54,7 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         scope=Scope.ADMIN,
         answers={202: json(Replayed)},
         errors=(Unavailable,),
+        examples={"all of a queue": {"service": "email", "queue": "email.send", "rate_per_s": 10}},
     )
     yield post(
         "/v1/admin/parked/discard",
@@ -63,6 +65,7 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         scope=Scope.ADMIN,
         answers={200: json(Discarded)},
         errors=(Unavailable,),
+        examples={"one message": {"service": "email", "ids": [1]}},
     )
 
 

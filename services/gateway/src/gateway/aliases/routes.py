@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
+from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Quote
 from gateway.aliases.inputs import Taken
@@ -37,7 +38,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         tag="Short routes",
         scope=Scope.QUOTES_READ,
         answers={200: json(Quote)},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Unavailable, problems.of("unknown-symbol")),
         cache="private, max-age=1",
         rate="quote",
         is_alias=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
+from contracts import problems
 from contracts.batches import Batches, Result, Results
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
@@ -18,6 +19,10 @@ _REFUSALS = (
     Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge,
     UnknownOperation,
 )  # fmt: skip
+
+
+_BATCH_NOT_FOUND = problems.of("batch-not-found")
+_INVALID_CURSOR = problems.of("invalid-cursor")
 
 
 def endpoints(service: BatchService) -> Iterator[Endpoint]:
@@ -63,7 +68,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_READ,
         answers={200: json(Batches)},
-        errors=(Unavailable,),
+        errors=(Unavailable, _INVALID_CURSOR),
     )
     yield get(
         "/v1/batches/<uuid:batch_id>",
@@ -73,7 +78,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView)},
-        errors=(NotFound, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )
     yield get(
         "/v1/batches/<uuid:batch_id>/results",
@@ -83,7 +88,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_READ,
         answers={200: lines(Results, item=Result)},
-        errors=(NotFound, Unavailable, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
     )
     yield post(
         "/v1/batches/<uuid:batch_id>/cancel",
@@ -93,7 +98,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_WRITE,
         answers={202: json(BatchView)},
-        errors=(NotFound, Overloaded, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, Overloaded, DatabaseUnavailable),
     )
 
 
@@ -118,5 +123,5 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         tag="Tasks",
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView)},
-        errors=(NotFound, DatabaseUnavailable),
+        errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )

@@ -32,6 +32,7 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         scope=Scope.CHAT_WRITE,
         answers={201: json(RoomView, headers={"Location": "the room"})},
         errors=(Conflict, DatabaseUnavailable),
+        examples={"a room": {"name": "standup"}},
     )
     yield get(
         "/v1/rooms/<room>/messages",
@@ -42,6 +43,7 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         scope=Scope.CHAT_READ,
         answers={200: json(MessageList)},
         errors=(NotFound, DatabaseUnavailable),
+        examples={"room": "lobby"},
     )
     yield post(
         "/v1/rooms/<room>/messages",
@@ -53,4 +55,5 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         answers={201: json(MessageView)},
         errors=(NotFound, DatabaseUnavailable),
         rate="chat",
+        examples={"room": "lobby", "a message": {"text": "Good morning"}},
     )

@@ -38,6 +38,6 @@ def page(path: str, file: Path, *, name: str, summary: str) -> Endpoint:
         tag="Pages",
         scope=None,
         is_public=True,
-        answers={200: Answer(media_types=(media_type,))},
+        answers={200: Answer(media_types=(media_type,), headers={"ETag": "The version of the file."})},
         cache="no-cache",
     )

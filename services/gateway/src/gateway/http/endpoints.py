@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_type_hints
 from pydantic import BaseModel, TypeAdapter
 
 from chassis.errors import ServiceError
+from contracts.problems import ProblemType
 from contracts.scopes import Scope
 from gateway.http.calls import Call, Upload
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
@@ -68,7 +69,7 @@ class Endpoint:
     scope: Scope | None
     tag: str
     answers: Mapping[int, Answer]
-    errors: tuple[type[ServiceError], ...] = ()
+    errors: tuple[type[ServiceError] | ProblemType, ...] = ()
     is_public: bool = False
     upload: str | None = None
     idempotency: Idempotency = Idempotency.NONE

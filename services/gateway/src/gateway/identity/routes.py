@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import Conflict, DatabaseUnavailable, NotFound
+from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed, PreconditionRequired
 from gateway.http.endpoints import Endpoint, Precondition, delete, get, json, nothing, patch, post
@@ -140,7 +140,7 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         tag="API keys",
         scope=None,
         answers={200: json(NewKey)},
-        errors=(NotFound, Conflict, DatabaseUnavailable, *_REPEATED),
+        errors=(NotFound, Forbidden, Conflict, DatabaseUnavailable, *_REPEATED),
         after_replay=keys.show_again,
         examples={"key_id": "0123456789abcdef", "an hour": {"overlap_s": 3600}},
     )

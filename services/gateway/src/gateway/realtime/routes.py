@@ -8,6 +8,7 @@ from uuid import UUID
 
 from chassis import logging
 from chassis.errors import DatabaseUnavailable, Forbidden, NotFound, Overloaded, ServiceError
+from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
@@ -15,9 +16,11 @@ from gateway.emails.inputs import EmailView
 from gateway.http import endpoints as declared
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
+from gateway.http.problems import invalid
 from gateway.http.replies import EVENT_STREAM, Reply
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, channel_of
+from gateway.realtime.codes import CommandError
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
@@ -91,7 +94,10 @@ class TokenEndpoint:
 
     async def create(self, call: Call, body: TokenInput) -> TokenView:
         """Return a new token of the caller's key."""
-        channels = None if body.channels is None else {str(channel_of(text)) for text in body.channels}
+        try:
+            channels = None if body.channels is None else {str(channel_of(text)) for text in body.channels}
+        except CommandError as error:
+            raise invalid("/channels", error.message) from None
         token, expires_at = self._tokens.issue(
             call.principal, ttl_s=body.ttl_s, scopes=body.scopes, channels=channels
         )
@@ -108,7 +114,7 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         tag="Batches",
         scope=Scope.BATCHES_READ,
         answers={200: declared.events(item=BatchView)},
-        errors=(NotFound, Overloaded, DatabaseUnavailable),
+        errors=(NotFound, problems.of("batch-not-found"), Overloaded, DatabaseUnavailable),
     )
     yield get(
         "/v1/emails/<uuid:email_id>/events",
@@ -128,7 +134,7 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         tag="Stocks",
         scope=Scope.QUOTES_READ,
         answers={200: declared.events(item=Quote)},
-        errors=(NotFound, Overloaded),
+        errors=(NotFound, problems.of("unknown-symbol"), problems.of("invalid-symbol"), Overloaded),
     )
     yield post(
         "/v1/realtime/tokens",
@@ -140,4 +146,5 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         answers={200: json(TokenView)},
         errors=(Forbidden,),
         idempotency=Idempotency.NONE,
+        examples={"a token for one channel": {"ttl_s": 60, "channels": ["quotes:AAPL"]}},
     )

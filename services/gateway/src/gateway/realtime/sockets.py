@@ -29,7 +29,7 @@ from gateway.realtime.wire import EXTENSION, WebSocketWire
 log = logging.get(__name__)
 
 _LOBBY = "/ws"
-_PATHS = ("/v1/realtime", _LOBBY)
+PATHS = ("/v1/realtime", _LOBBY)
 _PROTOCOL = "centrifuge-json"
 _KEY_PROTOCOL = "tickwire.key."
 _UPGRADE = UpgradeRequired(
@@ -51,7 +51,7 @@ class Sockets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its upgrade to its end, or hand the connection on."""
-        if scope["type"] == "http" and scope["path"] in _PATHS:
+        if scope["type"] == "http" and scope["path"] in PATHS:
             scope[ROUTE] = scope["path"]
             await _answer(send, _UPGRADE, "http.response")
             return
@@ -67,7 +67,7 @@ class Sockets:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, stack: ExitStack) -> None:
         path = scope["path"]
-        if path not in _PATHS:
+        if path not in PATHS:
             raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
         scope[ROUTE] = path
 

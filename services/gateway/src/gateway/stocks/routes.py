@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chassis.errors import NotFound, Unavailable
+from contracts import problems
 from contracts.scopes import Scope
 from contracts.stocks import Bar, Bars, Instruments, Quote
 from gateway.http.endpoints import Endpoint, get, json, rows
 from gateway.stocks.inputs import QuoteList
 from gateway.stocks.service import StockService
+
+# What stock-data answers on behalf of its providers.
+_PROVIDERS = tuple(
+    problems.of(f"provider-{kind}")
+    for kind in ("auth", "quota", "entitlement", "refused", "blocked", "down", "bad-data")
+)
+_OF_A_SYMBOL = (problems.of("unknown-symbol"), problems.of("invalid-symbol"), *_PROVIDERS)
 
 _BRIEFLY = "private, max-age=1"
 
@@ -24,7 +32,7 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         tag="Stocks",
         scope=Scope.QUOTES_READ,
         answers={200: json(Quote)},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Unavailable, *_OF_A_SYMBOL),
         cache=_BRIEFLY,
         rate="quote",
     )
@@ -48,7 +56,7 @@ def endpoints(service: StockService) -> Iterator[Endpoint]:
         tag="Stocks",
         scope=Scope.QUOTES_READ,
         answers={200: rows(Bars, item=Bar)},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Unavailable, problems.of("invalid-cursor"), *_OF_A_SYMBOL),
         cache="private, max-age=60",
     )
     yield get(

@@ -1,0 +1,183 @@
+"""The answers of an operation: its successes with their headers, and its problem documents by status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+
+from chassis.problems import PROBLEM
+from contracts.problems import ProblemType
+from gateway.http.endpoints import Answer, Endpoint, Idempotency
+from gateway.http.replies import CSV, EVENT_STREAM, JSON
+from gateway.reference import outcomes
+from gateway.reference.parameters import has_entity_tag
+from gateway.reference.schemas import Json, Schemas
+
+_EXAMPLE_REQUEST = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+PROBLEM_SCHEMA: Json = {
+    "type": "object",
+    "description": "An error (RFC 9457). `type` is an address on this server, with its meaning and remedy.",
+    "required": ["type", "title", "status", "detail"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What happened, to which thing, and what to do."},
+        "instance": {"type": "string", "description": "The id of the request, as in `X-Request-Id`."},
+        "errors": {
+            "type": "array",
+            "description": "The parts of the input that are wrong.",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "additionalProperties": False,
+                "properties": {
+                    "pointer": {"type": "string", "description": "A JSON pointer (RFC 6901)."},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+# Headers that many answers share, by their name in the document's components.
+HEADERS: Mapping[str, Json] = {
+    "X-Request-Id": {
+        "description": "The id of the request; logs and messages carry it too.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "traceparent": {
+        "description": "The trace of the request (W3C Trace Context), unless it was refused unread.",
+        "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "`true` when an earlier request with the same `Idempotency-Key` got this answer.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Retry-After": {
+        "description": "After how many seconds the request can be repeated.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    },
+    "WWW-Authenticate": {
+        "description": "Why the credentials are not enough (RFC 6750), with the missing scope.",
+        "schema": {"type": "string"},
+    },
+    "ETag": {"description": "The version of the object.", "schema": {"type": "string"}},
+    "Vary": {"description": "`accept`: the answer depends on it.", "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "Who may keep the answer, and for how long.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+def of(endpoint: Endpoint, schemas: Schemas) -> Json:
+    """Return the answers of an operation by status."""
+    answers = {
+        str(status): _success(endpoint, status, answer, schemas)
+        for status, answer in endpoint.answers.items()
+    }
+    if has_entity_tag(endpoint):
+        answers["304"] = {
+            "description": "The version that `If-None-Match` names is still current.",
+            "headers": _shared("ETag", "X-Request-Id", "traceparent"),
+        }
+    for status, found in outcomes.by_status(endpoint).items():
+        own = answers.get(str(status))
+        if own is None:
+            answers[str(status)] = {"$ref": f"#/components/responses/{_name(status, found)}"}
+        else:
+            own["content"] = {**own["content"], **_problem_response(status, found)["content"]}
+    return dict(sorted(answers.items()))
+
+
+def problem_responses(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
+    """Return every answer with a problem document that any operation has, by its name in the components."""
+    found = {
+        _name(status, types): _problem_response(status, types)
+        for endpoint in endpoints
+        for status, types in outcomes.by_status(endpoint).items()
+    }
+    return dict(sorted(found.items()))
+
+
+def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) -> Json:
+    names = ["X-Request-Id", "traceparent", "Cache-Control"]
+    if len(answer.media_types) > 1:
+        names.append("Vary")
+    if endpoint.idempotency is not Idempotency.NONE:
+        names.append("Idempotent-Replayed")
+    headers = _shared(*names)
+    for name, description in answer.headers.items():
+        headers[name] = {"description": description, "required": True, "schema": {"type": "string"}}
+    found: Json = {"description": answer.description or HTTPStatus(status).phrase, "headers": headers}
+    content = {
+        media_type: _medium(f"{endpoint.name}.answer.{status}", media_type, answer, schemas)
+        for media_type in answer.media_types
+    }
+    return {**found, "content": content} if content else found
+
+
+def _medium(place: str, media_type: str, answer: Answer, schemas: Schemas) -> Json:
+    if media_type == JSON:
+        return {"schema": schemas.by_place[place]} if answer.model is not None else {"schema": {}}
+    text: Json = {"schema": {"type": "string", "contentMediaType": media_type}}
+    if answer.item is None or media_type == CSV:
+        return text
+    item = schemas.by_place[f"{place}.item"]
+    # OpenAPI 3.2 will have `itemSchema` for this.
+    return {"schema": _event(item) if media_type == EVENT_STREAM else text["schema"], "x-item-schema": item}
+
+
+def _event(item: Json) -> Json:
+    """Return the schema of one server-sent event, whose data is JSON."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": data},
+    }
+
+
+def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
+    names = ["X-Request-Id", "traceparent"]
+    if any(problem.retryable for problem in types):
+        names.append("Retry-After")
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        names.append("WWW-Authenticate")
+    lines = [f"- `{problem.code}`: {problem.meaning}" for problem in types]
+    fixed: Json = {
+        "type": {"enum": [f"/problems/{problem.code}" for problem in types]},
+        "status": {"const": status},
+    }
+    return {
+        "description": "\n".join([f"{HTTPStatus(status).phrase}.", "", *lines]),
+        "headers": _shared(*names),
+        "content": {
+            PROBLEM: {
+                "schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": fixed}]},
+                "examples": {problem.code: {"value": _example(problem)} for problem in types},
+            }
+        },
+    }
+
+
+def _example(problem: ProblemType) -> Json:
+    return {
+        "type": f"/problems/{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.meaning,
+        "instance": _EXAMPLE_REQUEST,
+    }
+
+
+def _name(status: int, types: Sequence[ProblemType]) -> str:
+    return ".".join([str(status), *(problem.code for problem in types)])
+
+
+def _shared(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,0 +1,69 @@
+"""What the reference answers, and what no feature describes otherwise."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.emails import EmailStatus
+from contracts.message import Moment
+
+
+class Links(BaseModel):
+    """Where to go from the root."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Tickwire",
+                    "version": "0.1.0",
+                    "docs": "/docs",
+                    "openapi": "/openapi.json",
+                    "asyncapi": "/asyncapi.json",
+                    "problems": "/problems",
+                    "runbooks": "/docs/runbooks",
+                    "console": "/console/status",
+                    "health": "/healthz",
+                }
+            ]
+        }
+    )
+    name: str
+    version: str
+    docs: str
+    openapi: str
+    asyncapi: str
+    problems: str
+    runbooks: str
+    console: str
+    health: str
+
+
+class EmailNews(BaseModel):
+    """What the channel of a mail publishes: the status that sums up its recipients."""
+
+    id: UUID
+    status: EmailStatus
+    at: Moment
+
+
+class ProblemView(BaseModel):
+    """A problem type: what it means, what to do, and the operations that can answer with it."""
+
+    type: str = Field(
+        description="The value of `type` in problem documents.", examples=["/problems/not-found"]
+    )
+    status: int
+    title: str
+    meaning: str
+    action: str = Field(description="What the caller does now.")
+    retryable: bool = Field(description="Whether the same request can succeed later without a change.")
+    operations: list[str] = Field(description="Ids of operations.", examples=[["getQuote"]])
+
+
+class ProblemList(BaseModel):
+    """All problem types."""
+
+    data: list[ProblemView]

@@ -1,0 +1,141 @@
+"""The OpenAPI 3.1 document, built from the declarations of the endpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+
+from gateway.http.endpoints import Endpoint
+from gateway.http.replies import JSON
+from gateway.reference import answers, outcomes, parameters, schemas
+from gateway.reference.schemas import Json, Place, Schemas
+from gateway.reference.security import SCHEMES
+
+_DESCRIPTION = """\
+One authenticated HTTP and WebSocket API over stock quotes and history, e-mail, batches, tasks and chat. \
+Sockets, event streams and messages are described at `/asyncapi.json`.
+
+- Every error is a problem document (RFC 9457); its `type` is an address on this server with the meaning and \
+what to do.
+- `HEAD` is served wherever `GET` is; `OPTIONS` lists the methods of an address in `Allow`.
+- Unknown parameters and fields are refused, and so are repeated ones.
+- A request that no operation describes is answered with one of: {outside}.
+"""
+
+
+def build(endpoints: Sequence[Endpoint]) -> Json:
+    """Return the document that describes `endpoints`."""
+    found = schemas.of(place for endpoint in endpoints for place in _places(endpoint))
+    paths: dict[str, Json] = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint, found)
+        if links := _links(endpoint, endpoints, found):
+            operation["responses"][str(endpoint.status)]["links"] = links
+        paths.setdefault(endpoint.template, {})[endpoint.method.lower()] = operation
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tickwire",
+            "version": version("tickwire-gateway"),
+            "summary": "Market data and notifications behind one door.",
+            "description": _DESCRIPTION.format(outside=", ".join(f"`{code}`" for code in outcomes.OUTSIDE)),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "servers": [{"url": "/", "description": "This gateway"}],
+        "tags": [{"name": name} for name in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
+        "paths": dict(sorted(paths.items())),
+    }
+    return {**document, "components": _components(document, endpoints, found)}
+
+
+def _places(endpoint: Endpoint) -> Iterator[Place]:
+    name = endpoint.name
+    for part in endpoint.path_parameters:
+        yield Place(f"{name}.path.{part}", endpoint.parameters[part], "validation")
+    if endpoint.query is not None:
+        yield Place(f"{name}.query", endpoint.query, "validation")
+    if endpoint.body is not None:
+        yield Place(f"{name}.body", endpoint.body, "validation")
+    for status, answer in endpoint.answers.items():
+        if answer.model is not None:
+            yield Place(f"{name}.answer.{status}", answer.model, "serialization")
+        if answer.item is not None:
+            yield Place(f"{name}.answer.{status}.item", answer.item, "serialization")
+
+
+def _operation(endpoint: Endpoint, found: Schemas) -> Json:
+    operation: Json = {
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
+        "tags": [endpoint.tag],
+        "parameters": parameters.of(endpoint, found),
+        "responses": answers.of(endpoint, found),
+        "x-rate-class": endpoint.rate,
+    }
+    if endpoint.takes_body:
+        operation["requestBody"] = _body(endpoint, found)
+    if endpoint.is_public:
+        return {**operation, "security": []}
+    scopes = [] if endpoint.scope is None else [endpoint.scope.value]
+    needs = (
+        [f"Needs the scope `{endpoint.scope}`."] if endpoint.scope else ["Needs a key, whatever its scopes."]
+    )
+    return {
+        **operation,
+        "description": needs[0],
+        "security": [{"bearer": scopes}, {"key": scopes}],
+        "x-required-scopes": scopes,
+    }
+
+
+def _links(maker: Endpoint, endpoints: Iterable[Endpoint], found: Schemas) -> Json:
+    """Return the operations below the path of `maker`, which take the id of what it makes."""
+    answer = maker.answers[maker.status]
+    if maker.method != "POST" or answer.model is None:
+        return {}
+    properties, _ = found.properties(f"{maker.name}.answer.{maker.status}")
+    below = re.compile(re.escape(maker.template) + r"/\{(\w+)\}")
+    return {
+        endpoint.name: {"operationId": endpoint.name, "parameters": {part[1]: "$response.body#/id"}}
+        for endpoint in endpoints
+        if "id" in properties and (part := below.match(endpoint.template))
+    }
+
+
+def _body(endpoint: Endpoint, found: Schemas) -> Json:
+    content: dict[str, Json] = {}
+    if endpoint.body is not None:
+        content[JSON] = {"schema": found.by_place[f"{endpoint.name}.body"]}
+        if examples := body_examples(endpoint):
+            content[JSON]["examples"] = {name: {"value": value} for name, value in examples.items()}
+    if endpoint.upload is not None:
+        content[endpoint.upload] = {"schema": {"type": "string", "contentMediaType": endpoint.upload}}
+    return {"required": True, "content": content}
+
+
+def body_examples(endpoint: Endpoint) -> Json:
+    """Return the examples of a JSON body; the others of the declaration are of parameters."""
+    known = {*endpoint.path_parameters, *(endpoint.query.model_fields if endpoint.query else ())}
+    return {name: value for name, value in endpoint.examples.items() if name not in known}
+
+
+def _components(document: Json, endpoints: Iterable[Endpoint], found: Schemas) -> Json:
+    models = {**found.models, "Problem": answers.PROBLEM_SCHEMA}
+    responses = answers.problem_responses(endpoints)
+    used = {reference for endpoint in document["paths"].values() for reference in _parameter_names(endpoint)}
+    return {
+        "schemas": schemas.referenced({"document": document, "responses": responses}, models),
+        "parameters": {name: shared for name, shared in parameters.SHARED.items() if name in used},
+        "headers": dict(answers.HEADERS),
+        "responses": responses,
+        "securitySchemes": {**SCHEMES, "key": {**SCHEMES["key"], "type": "apiKey"}},
+    }
+
+
+def _parameter_names(path: Json) -> Iterator[str]:
+    for operation in path.values():
+        for parameter in operation["parameters"]:
+            if "$ref" in parameter:
+                yield parameter["$ref"].rpartition("/")[2]

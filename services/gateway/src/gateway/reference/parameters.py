@@ -1,0 +1,141 @@
+"""The parameters of an operation: parts of the path, the query, and the headers that mean something to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gateway.http.endpoints import Endpoint, Idempotency, Precondition
+from gateway.reference.schemas import Json, Schemas, without_null
+
+# Examples of parts of a path that say nothing themselves.
+_USUAL: Mapping[str, object] = {"uuid": "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11", "integer": 1}
+
+
+def _header(name: str, description: str, schema: Json, example: str, *, required: bool = False) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "required": required,
+        "schema": schema,
+        "example": example,
+    }
+
+
+# Parameters that many operations share, by their name in the document's components.
+SHARED: Mapping[str, Json] = {
+    "Idempotency-Key": _header(
+        "Idempotency-Key",
+        "Names this request, so that a repetition within 24 hours gets the same answer and has no second "
+        "effect. Send a random value with each new request.",
+        {
+            "type": "string",
+            "pattern": r'^([!#-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$',
+        },
+        '"7f3c0f5e-8a1c-4d1b-9c55-6f0f6c1f2f6a"',
+    ),
+    "If-Match": _header(
+        "If-Match",
+        "Makes the change only if the object still has this `ETag`; otherwise the answer is 412.",
+        {"type": "string"},
+        '"3"',
+    ),
+    "If-Match-Required": _header(
+        "If-Match",
+        "Makes the change only if the object still has this `ETag`; otherwise the answer is 412. "
+        "`*` overwrites any version.",
+        {"type": "string"},
+        '"3"',
+        required=True,
+    ),
+    "If-None-Match": _header(
+        "If-None-Match",
+        "The `ETag` of an answer that you have; while it is still current, the answer is 304 without a body.",
+        {"type": "string"},
+        '"3"',
+    ),
+    "Request-Timeout": _header(
+        "Request-Timeout",
+        "How many seconds you wait for the answer, from 0.05; more than 30 count as 30. The default is 5.",
+        {"type": "string", "pattern": r"^(0\.(0[5-9]|[1-9])[0-9]{0,7}|[1-9][0-9]{0,8}(\.[0-9]{1,9})?)$"},
+        "2.5",
+    ),
+    "Prefer": _header(
+        "Prefer",
+        "`wait=<seconds>` is another way to say how long you wait (RFC 7240).",
+        {"type": "string"},
+        "wait=10",
+    ),
+    "traceparent": _header(
+        "traceparent",
+        "Your trace (W3C Trace Context); it is continued through all services. An invalid one is ignored.",
+        {"type": "string"},
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    "X-Request-Id": _header(
+        "X-Request-Id",
+        "Your own id of the request, for logs, messages and answers. An invalid one is replaced.",
+        {"type": "string"},
+        "order-4711",
+    ),
+}
+
+
+def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
+    """Return the parameters of an operation."""
+    headers = [{"$ref": f"#/components/parameters/{name}"} for name in _headers(endpoint)]
+    return [*_path(endpoint, schemas), *_query(endpoint, schemas), *headers]
+
+
+def _path(endpoint: Endpoint, schemas: Schemas) -> Iterator[Json]:
+    for name, (converter, _) in endpoint.path_parameters.items():
+        schema = dict(schemas.by_place[f"{endpoint.name}.path.{name}"])
+        if converter == "int":
+            schema["minimum"] = 0
+        yield _described({"name": name, "in": "path", "required": True}, schema, endpoint)
+
+
+def _query(endpoint: Endpoint, schemas: Schemas) -> Iterator[Json]:
+    if endpoint.query is None:
+        return
+    properties, required = schemas.properties(f"{endpoint.name}.query")
+    for name, schema in properties.items():
+        place = {"name": name, "in": "query", "required": name in required}
+        single = without_null(schema)
+        if single.get("type") == "array":
+            # A parameter may be given once: a list is separated by commas.
+            place |= {"style": "form", "explode": False}
+        yield _described(place, single, endpoint)
+
+
+def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
+    """Return a parameter with its description and example beside its schema, where readers look for them."""
+    schema = dict(schema)
+    if description := schema.pop("description", None):
+        parameter["description"] = description
+    examples = schema.pop("examples", ())
+    kind = schema.get("format", schema.get("type", ""))
+    usual = _USUAL.get(str(kind)) if parameter["in"] == "path" else None
+    example = endpoint.examples.get(parameter["name"], examples[0] if examples else usual)
+    if example is not None:
+        parameter["example"] = example
+    return {**parameter, "schema": schema}
+
+
+def _headers(endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.idempotency is not Idempotency.NONE:
+        yield "Idempotency-Key"
+    if endpoint.precondition is Precondition.OPTIONAL:
+        yield "If-Match"
+    if endpoint.precondition is Precondition.REQUIRED:
+        yield "If-Match-Required"
+    if has_entity_tag(endpoint):
+        yield "If-None-Match"
+    if endpoint.has_deadline and not endpoint.is_public:
+        yield from ("Request-Timeout", "Prefer")
+    yield from ("traceparent", "X-Request-Id")
+
+
+def has_entity_tag(endpoint: Endpoint) -> bool:
+    """Return whether a read is answered with an `ETag`, so that a caller can ask for news only."""
+    return endpoint.method == "GET" and "ETag" in endpoint.answers[endpoint.status].headers

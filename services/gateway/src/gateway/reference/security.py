@@ -1,0 +1,24 @@
+"""How a caller says who it is, as both documents describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from contracts.scopes import MEANINGS
+from gateway.reference.schemas import Json
+
+_SCOPES = "\n".join(f"- `{scope}`: {meaning}" for scope, meaning in MEANINGS.items())
+
+SCHEMES: Mapping[str, Json] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": f"An API key (`tw_live_…`). A key has scopes:\n\n{_SCOPES}",
+    },
+    "key": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "An API key, for clients that cannot set `Authorization`.",
+    },
+}

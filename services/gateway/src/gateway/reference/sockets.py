@@ -1,0 +1,275 @@
+"""The WebSockets and event streams of the gateway, from the declared commands and endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from contracts.stocks import Quote
+from gateway.batches.inputs import BatchView
+from gateway.chat.inputs import MessageView
+from gateway.http.endpoints import Endpoint
+from gateway.http.replies import EVENT_STREAM
+from gateway.realtime.channels import KINDS, ChannelKind
+from gateway.realtime.codes import CLOSE_REASONS
+from gateway.reference.channels import Channel, Message, Operation
+from gateway.reference.inputs import EmailNews
+from gateway.reference.schemas import Json
+
+SERVER = "gateway"
+
+# What the channels of a kind carry, as `data` of their publications.
+_PUBLISHED: Mapping[str, Any] = {
+    "quotes": Quote,
+    "chat": MessageView,
+    "batch": BatchView,
+    "task": BatchView,
+    "email": EmailNews,
+}
+
+_REALTIME = """\
+Centrifugo's client protocol, version 2, in JSON, so that its client libraries work. A frame holds one or \
+more commands, one a line. An empty object is a ping, and its answer. A browser, which cannot set headers, \
+sends its key or token with `connect`.
+
+{channels}
+
+The gateway closes a connection with one of these codes; a client comes back after 3000 to 3499:
+
+{codes}
+"""
+_LOBBY = "One line of chat a frame. Everybody in the lobby gets `Message received: <line>`."
+
+
+class Command(Protocol):
+    """A declared command of the socket protocol."""
+
+    @property
+    def name(self) -> str:
+        """The word for the command in a frame."""
+
+    @property
+    def summary(self) -> str:
+        """What the command does."""
+
+    @property
+    def arguments(self) -> type[BaseModel]:
+        """The model of what comes with it."""
+
+    @property
+    def answer(self) -> type[BaseModel]:
+        """The model of what comes back."""
+
+    @property
+    def scope(self) -> str:
+        """Which right the caller needs, in words; empty for none."""
+
+
+def operations(commands: Iterable[Command]) -> Iterator[Operation]:
+    """Yield what the gateway receives and sends on its WebSockets."""
+    declared = list(commands)
+    asked = {command.name: _command(command) for command in declared}
+    answered = {command.name: _reply(command) for command in declared}
+    served = [kind for kind in KINDS.values() if kind.is_served]
+    pushed = (*(_push(kind) for kind in served), *_SIGNALS)
+    channel = Channel(
+        name="realtime",
+        address="/v1/realtime",
+        server=SERVER,
+        description=_REALTIME.format(channels=_channels(served), codes=_codes()),
+        messages=(*asked.values(), *answered.values(), _ERROR, *pushed),
+        bindings={"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
+    )
+    for command in declared:
+        needs = f" Needs {command.scope}." if command.scope else ""
+        yield Operation(
+            name=f"realtime.{command.name}",
+            action="receive",
+            channel=channel,
+            summary=command.summary + needs,
+            messages=(asked[command.name],),
+            reply=(channel, (answered[command.name], _ERROR)),
+        )
+    yield Operation(
+        name="realtime.push",
+        action="send",
+        channel=channel,
+        summary="Publications and news of the channels that the client has subscribed to.",
+        messages=pushed,
+    )
+    yield from _lobby()
+
+
+def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
+    """Yield the streams of server-sent events among `endpoints`."""
+    for endpoint in endpoints:
+        answer = endpoint.answers[endpoint.status]
+        if EVENT_STREAM not in answer.media_types:
+            continue
+        message = Message(
+            name=f"{endpoint.name}.event",
+            summary="The data of one event.",
+            kind=answer.item,
+            content_type="application/json",
+        )
+        channel = Channel(
+            name=endpoint.name,
+            address=endpoint.template,
+            server=SERVER,
+            description=f"{endpoint.summary} (server-sent events).",
+            messages=(message,),
+            parameters={name: f"`{name}` of the path." for name in endpoint.path_parameters},
+        )
+        yield Operation(
+            name=endpoint.name,
+            action="send",
+            channel=channel,
+            summary=endpoint.summary,
+            messages=(message,),
+            security=("bearer", "key"),
+            bindings={"http": {"method": "GET", "bindingVersion": "0.3.0"}},
+        )
+
+
+def _lobby() -> Iterator[Operation]:
+    line = Message(name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain")
+    shown = Message(
+        name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"
+    )
+    channel = Channel(name="lobby", address="/ws", server=SERVER, description=_LOBBY, messages=(line, shown))
+    for name, action, message in (("lobby.say", "receive", line), ("lobby.show", "send", shown)):
+        yield Operation(
+            name=name,
+            action="receive" if action == "receive" else "send",
+            channel=channel,
+            summary=message.summary,
+            messages=(message,),
+            security=("bearer", "key"),
+        )
+
+
+def _command(command: Command) -> Message:
+    return Message(
+        name=f"{command.name}.command",
+        summary=command.summary,
+        kind=command.arguments,
+        mode="validation",
+        wrap=_numbered(command.name),
+    )
+
+
+def _reply(command: Command) -> Message:
+    return Message(
+        name=f"{command.name}.reply",
+        summary=f"The answer to {command.name}.",
+        kind=command.answer,
+        wrap=_numbered(command.name),
+    )
+
+
+def _numbered(name: str) -> Callable[[Json], Json]:
+    """Return a function that wraps a schema as a command or reply: its number, and its content by name."""
+
+    def wrap(schema: Json) -> Json:
+        return {
+            "type": "object",
+            "required": ["id", name],
+            "properties": {"id": {"type": "integer", "minimum": 1}, name: schema},
+        }
+
+    return wrap
+
+
+def _channels(kinds: Iterable[ChannelKind]) -> str:
+    return "\n".join(
+        f"- `{kind.name}:<{kind.argument}>`: {kind.summary} Needs `{kind.read}`"
+        + (f", and `{kind.write}` to publish." if kind.write else ".")
+        for kind in kinds
+    )
+
+
+def _codes() -> str:
+    return "\n".join(f"- {int(code)}: {reason}" for code, reason in CLOSE_REASONS.items())
+
+
+def _push(kind: ChannelKind) -> Message:
+    def wrap(schema: Json) -> Json:
+        publication = {
+            "type": "object",
+            "required": ["data", "offset", "epoch"],
+            "properties": {
+                "data": schema,
+                "offset": {"type": "integer"},
+                "epoch": {"type": "string"},
+                "time": {"type": "integer", "description": "Unix time in milliseconds."},
+                "tags": {
+                    "type": "object",
+                    "properties": {
+                        "skipped": {
+                            "type": "string",
+                            "description": "How many publications this one replaced.",
+                        }
+                    },
+                },
+            },
+        }
+        return _pushed(f"^{kind.name}:", {"pub": publication})
+
+    return Message(
+        name=f"{kind.name}.publication", summary=kind.summary, kind=_PUBLISHED[kind.name], wrap=wrap
+    )
+
+
+def _pushed(channel: str, content: Json) -> Json:
+    push = {
+        "type": "object",
+        "required": ["channel", *content],
+        "properties": {"channel": {"type": "string", "pattern": channel}, **content},
+    }
+    return {"type": "object", "required": ["push"], "properties": {"push": push}}
+
+
+def _fixed(name: str, summary: str, payload: Json) -> Message:
+    return Message(name=name, summary=summary, kind=None, wrap=lambda _: payload)
+
+
+_CODED: Json = {
+    "type": "object",
+    "required": ["code", "reason"],
+    "properties": {"code": {"type": "integer"}, "reason": {"type": "string"}},
+}
+_CLIENT: Json = {"type": "object", "required": ["info"], "properties": {"info": {"type": "object"}}}
+_SIGNALS = (
+    _fixed("join", "A connection has subscribed to the channel.", _pushed(".", {"join": _CLIENT})),
+    _fixed("leave", "A connection has left the channel.", _pushed(".", {"leave": _CLIENT})),
+    _fixed(
+        "unsubscribed",
+        "The gateway ended the subscription; from code 2500 on the client subscribes again.",
+        _pushed(".", {"unsubscribe": _CODED}),
+    ),
+    _fixed(
+        "ping", "A ping; the client answers with an empty object.", {"type": "object", "maxProperties": 0}
+    ),
+)
+_ERROR = _fixed(
+    "error.reply",
+    "The command failed; one that is `temporary` can be repeated.",
+    {
+        "type": "object",
+        "required": ["id", "error"],
+        "properties": {
+            "id": {"type": "integer"},
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "integer", "minimum": 100},
+                    "message": {"type": "string"},
+                    "temporary": {"type": "boolean"},
+                },
+            },
+        },
+    },
+)

@@ -1,0 +1,102 @@
+"""What the gateway serves, what it declares and what its documents describe are the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import TypeAdapter
+
+from gateway.http.endpoints import Endpoint
+from gateway.realtime import sockets
+from gateway.realtime.command_table import COMMANDS
+from gateway.reference import asyncapi, openapi
+from support import declared_gateway
+
+APP = declared_gateway.create()
+ENDPOINTS = APP.server.endpoints
+OPENAPI = openapi.build(ENDPOINTS)
+ASYNCAPI = asyncapi.build(ENDPOINTS, COMMANDS.values())
+SCHEMA = Path(__file__).parent / "schemas" / "asyncapi-3.0.0.json"
+
+# HEAD comes with GET, and OPTIONS answers for itself.
+IMPLIED = {"HEAD", "OPTIONS"}
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in OPENAPI["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def template(rule: str) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
+def test_nothing_is_served_that_is_not_declared_and_nothing_is_declared_that_is_not_served() -> None:
+    served = {
+        (method, template(rule.rule))
+        for rule in APP.url_map.iter_rules()
+        for method in (rule.methods or set()) - IMPLIED
+    }
+    assert served == {(endpoint.method, endpoint.template) for endpoint in ENDPOINTS}
+
+
+def test_the_document_describes_what_is_declared_and_nothing_else() -> None:
+    documented = {(method, path, operation["operationId"]) for method, path, operation in operations()}
+    assert documented == {(endpoint.method, endpoint.template, endpoint.name) for endpoint in ENDPOINTS}
+    assert len(documented) == len(ENDPOINTS)
+
+
+def test_every_websocket_is_a_channel_and_every_command_of_the_protocol_an_operation() -> None:
+    channels = {channel["address"] for channel in ASYNCAPI["channels"].values()}
+    assert set(sockets.PATHS) <= channels
+    assert not any(rule.websocket for rule in APP.url_map.iter_rules())
+    assert {f"realtime.{name}" for name in COMMANDS} <= set(ASYNCAPI["operations"])
+
+
+def test_every_stream_of_events_is_a_channel() -> None:
+    streams = {endpoint.template for endpoint in ENDPOINTS if endpoint.is_stream}
+    assert streams
+    assert streams <= {channel["address"] for channel in ASYNCAPI["channels"].values()}
+
+
+def test_both_documents_are_valid() -> None:
+    OpenAPIV31SpecValidator(OPENAPI).validate()
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(ASYNCAPI)
+
+
+def test_names_of_operations_and_summaries_are_not_repeated() -> None:
+    names = [endpoint.name for endpoint in ENDPOINTS]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z][A-Za-z]+", name) for name in names)
+    assert all(not endpoint.summary.endswith(".") for endpoint in ENDPOINTS)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [e for e in ENDPOINTS if e.body is not None], ids=lambda endpoint: endpoint.name
+)
+def test_a_body_has_an_example_that_fits_its_description(endpoint: Endpoint) -> None:
+    examples = openapi.body_examples(endpoint)
+    assert examples
+    for example in examples.values():
+        TypeAdapter(endpoint.body).validate_json(json.dumps(example), strict=True)
+        body = OPENAPI["paths"][endpoint.template][endpoint.method.lower()]["requestBody"]
+        schema = body["content"]["application/json"]["schema"]
+        jsonschema.Draft202012Validator({**schema, "components": OPENAPI["components"]}).validate(example)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [e for e in ENDPOINTS if e.path_parameters], ids=lambda endpoint: endpoint.name
+)
+def test_a_part_of_a_path_has_an_example(endpoint: Endpoint) -> None:
+    parameters = OPENAPI["paths"][endpoint.template][endpoint.method.lower()]["parameters"]
+    for parameter in parameters:
+        if parameter.get("in") == "path":
+            assert "example" in parameter, parameter["name"]

@@ -1,0 +1,22 @@
+"""The gateway's routes as they are wired, without a server behind them."""
+
+from __future__ import annotations
+
+from chassis.settings import load
+from gateway.app import GatewayApp, create_quart
+from gateway.resources import Resources
+from gateway.settings import GatewaySettings
+
+
+def create() -> GatewayApp:
+    """Return the application; nothing of it is opened."""
+    settings = load(
+        GatewaySettings,
+        {
+            "RABBITMQ_URL": "amqp://gateway:secret@127.0.0.1:1/tickwire",
+            "POSTGRES_DSN": "postgresql://gateway:secret@127.0.0.1:1/gateway",
+            "MEMCACHED_ADDRESS": "127.0.0.1:1",
+            "GATEWAY_KEY_PEPPER": "00" * 32,
+        },
+    )
+    return create_quart(settings, Resources(settings))

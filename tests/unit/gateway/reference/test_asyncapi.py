@@ -1,0 +1,131 @@
+"""The AsyncAPI document of sockets, event streams and the messages between the services."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from pydantic import BaseModel
+
+from contracts import topology
+from gateway.reference import asyncapi, broker
+from support import sample_endpoints
+
+SCHEMA = Path(__file__).parents[3] / "contracts" / "schemas" / "asyncapi-3.0.0.json"
+
+
+class Greeting(BaseModel):
+    """Whom to greet."""
+
+    name: str
+
+
+class Greeted(BaseModel):
+    """How it went."""
+
+    text: str
+
+
+@dataclass
+class Greet:
+    name: str = "greet"
+    summary: str = "Greet somebody."
+    arguments: type[BaseModel] = Greeting
+    answer: type[BaseModel] = Greeted
+    scope: str = "the scope of the channel"
+
+
+DOCUMENT = asyncapi.build(sample_endpoints.declared(), [Greet()])
+
+
+def resolved(reference: dict[str, str]) -> dict[str, Any]:
+    found: Any = DOCUMENT
+    for part in reference["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return resolved(found) if "$ref" in found else dict(found)
+
+
+def test_the_document_is_valid() -> None:
+    jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(DOCUMENT)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    def check(part: Any) -> None:
+        if isinstance(part, dict):
+            if isinstance(part.get("$ref"), str):
+                assert resolved(part) is not None
+            for value in part.values():
+                check(value)
+        elif isinstance(part, list):
+            for value in part:
+                check(value)
+
+    check(DOCUMENT)
+
+
+def test_a_command_of_the_socket_has_its_arguments_and_its_reply() -> None:
+    operation = DOCUMENT["operations"]["realtime.greet"]
+    assert operation["action"] == "receive"
+    assert operation["summary"] == "Greet somebody. Needs the scope of the channel."
+    command = resolved(operation["messages"][0])["payload"]
+    assert command["required"] == ["id", "greet"]
+    assert resolved(command["properties"]["greet"])["properties"]["name"] == {"type": "string"}
+    names = {resolved(message)["name"] for message in operation["reply"]["messages"]}
+    assert names == {"greet.reply", "error.reply"}
+
+
+def test_a_stream_of_events_is_a_channel_with_its_item() -> None:
+    channel = DOCUMENT["channels"]["watchThing"]
+    assert channel["address"] == "/things/{thing_id}/events"
+    assert list(channel["parameters"]) == ["thing_id"]
+    assert resolved(channel["messages"]["watchThing.event"])["payload"] == {
+        "$ref": "#/components/schemas/Thing"
+    }
+
+
+def test_only_streams_of_events_are_channels() -> None:
+    gateway = [
+        name
+        for name, channel in DOCUMENT["channels"].items()
+        if channel["servers"] == [{"$ref": "#/servers/gateway"}]
+    ]
+    assert sorted(gateway) == ["lobby", "realtime", "watchThing"]
+
+
+def test_every_message_of_the_contracts_is_on_a_channel() -> None:
+    carried = {name for channel in DOCUMENT["channels"].values() for name in channel["messages"]}
+    assert {message.message_type for message in broker.messages()} <= carried
+
+
+def test_every_queue_is_a_channel_or_is_named_by_an_operation() -> None:
+    text = json.dumps(DOCUMENT["operations"])
+    for owned in topology.TOPOLOGIES.values():
+        for queue in owned.queues:
+            assert queue.name in DOCUMENT["channels"] or queue.name in text
+
+
+def test_a_queue_says_how_it_is_declared() -> None:
+    bindings = DOCUMENT["channels"]["email.send"]["bindings"]["amqp"]
+    assert bindings["queue"] == {
+        "name": "email.send",
+        "durable": True,
+        "exclusive": False,
+        "autoDelete": False,
+    }
+    assert DOCUMENT["channels"]["email.rpc"]["bindings"]["amqp"]["queue"]["autoDelete"] is True
+
+
+def test_an_event_is_received_by_those_that_bound_its_key() -> None:
+    operations = DOCUMENT["operations"]
+    assert "gateway.receive.batch.finished" in operations
+    assert "email.receive.batch.finished" not in operations
+
+
+def test_a_request_is_answered_on_the_address_that_it_names() -> None:
+    operation = DOCUMENT["operations"]["email.answer"]
+    channel = resolved(operation["reply"]["channel"])
+    assert channel["address"] is None
+    assert {"Email", "EmailCounts", "Failure"} <= set(channel["messages"])
