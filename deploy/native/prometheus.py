@@ -44,7 +44,12 @@ class Prometheus:
         """Return the configuration; each target carries its service as a label."""
         interval = f"{self.scrape_interval_s}s"
         return {
-            "global": {"scrape_interval": interval, "evaluation_interval": interval},
+            "global": {
+                "scrape_interval": interval,
+                "evaluation_interval": interval,
+                # Alerts lead to their runbooks, which the gateway shows.
+                "external_labels": {"gateway_url": f"http://{HOST}:{self.ports.gateway}"},
+            },
             "rule_files": [str(self.rules / "*.yml")],
             "scrape_configs": [
                 _job("services", _service_targets(self.ports)),

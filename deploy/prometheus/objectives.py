@@ -195,7 +195,8 @@ def _alerts(objective: Objective) -> Iterator[str]:
             "        annotations:\n"
             f"          summary: {objective.summary}\n"
             f'          description: "{objective.description} {{{{ $value | humanizePercentage }}}} now."\n'
-            f"          runbook_url: docs/runbooks/{objective.alert}.md\n"
+            "          runbook_url: "
+            f'"{{{{ $externalLabels.gateway_url }}}}/docs/runbooks/{objective.alert}"\n'
         )
 
 

@@ -91,7 +91,9 @@ def _rules(document: Any) -> Iterator[Rule]:
 
 def _tests(document: Any) -> Iterator[RuleTest]:
     for test in document["tests"]:
-        for case in test["promql_expr_test"]:
+        for case in test.get("alert_rule_test", ()):
+            yield RuleTest(test["name"], case["alertname"], bool(case["exp_alerts"]))
+        for case in test.get("promql_expr_test", ()):
             alert = re.search(r'alertname="(\w+)"', case["expr"])
             assert alert is not None, test["name"]
             yield RuleTest(test["name"], alert[1], bool(case["exp_samples"]))

@@ -54,7 +54,8 @@ def test_an_alert_says_how_urgent_it_is_what_happened_and_what_to_do(alert: Rule
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert not alert.annotations["summary"].endswith(".")
     assert alert.annotations["description"].endswith(".")
-    assert alert.annotations["runbook_url"] == f"docs/runbooks/{alert.name}.md"
+    address = f"{{{{ $externalLabels.gateway_url }}}}/docs/runbooks/{alert.name}"
+    assert alert.annotations["runbook_url"] == address
 
 
 def test_every_runbook_belongs_to_an_alert_and_is_in_the_list() -> None:
