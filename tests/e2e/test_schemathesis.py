@@ -1,0 +1,77 @@
+"""Thousands of requests made from the document, right and wrong ones, alone and one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+import pytest
+
+from native.stack import Stack
+
+HERE = Path(__file__).parent
+MOST_S = 240
+FEWEST_REACHED = 0.95
+
+
+@pytest.mark.timeout(MOST_S + 60)
+async def test_the_gateway_does_what_its_document_says_and_nothing_else(
+    stack: Stack, api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    report, me = tmp_path / "report.ndjson", (await api.get("/v1/me")).json()
+    run = await asyncio.create_subprocess_exec(
+        *command(stack, report),
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parent),
+            "TICKWIRE_OWN_IDS": json.dumps({"key_id": me["key"]["id"], "user_id": str(me["user"]["id"])}),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(run.communicate(), MOST_S)
+    finally:
+        if run.returncode is None:
+            run.kill()
+            await run.wait()
+    # The key is in none of what is shown: Schemathesis replaces it.
+    assert run.returncode == 0, output.decode()[-20_000:]
+    document = (await api.get("/openapi.json")).json()
+    names = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    # The document itself was read, though it is left out of what is tried.
+    missed = sorted(names - succeeded(report) - {"GET /openapi.json"})
+    assert len(missed) <= (1 - FEWEST_REACHED) * len(names), missed
+
+
+def command(stack: Stack, report: Path) -> list[str]:
+    return [
+        str(Path(sys.executable).parent / "schemathesis"),
+        f"--config-file={HERE / 'schemathesis.toml'}",
+        "--no-color",
+        "run",
+        f"{stack.url}/openapi.json",
+        f"--header=Authorization: Bearer {stack.api_key}",
+        "--checks=all",
+        "--phases=examples,coverage,fuzzing,stateful",
+        "--report=ndjson",
+        f"--report-ndjson-path={report}",
+    ]
+
+
+def succeeded(report: Path) -> set[str]:
+    """Return the operations that were answered with a 2xx at least once."""
+    statuses: dict[str, set[int]] = defaultdict(set)
+    for line in report.read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        for number, case in recorder.get("cases", {}).items():
+            response = recorder["interactions"].get(number, {}).get("response")
+            if response is not None:
+                statuses[f"{case['value']['method']} {case['value']['path']}"].add(response["status_code"])
+    return {name for name, found in statuses.items() if any(200 <= status < 300 for status in found)}
