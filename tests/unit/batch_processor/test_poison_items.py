@@ -30,11 +30,10 @@ class WithDeepText(Exception):
 
 
 class OddError(ServiceError):
-    retryable = None  # type: ignore[assignment]
-
     def __init__(self) -> None:
         super().__init__("x" * 100_000 + "\ud800\x00")
         self.code = "odd\ud800" * 100  # type: ignore[misc]
+        self.retryable = None  # type: ignore[misc,assignment]
 
 
 def items(count: int) -> list[Item]:

@@ -52,6 +52,17 @@ def test_an_error_class_without_a_problem_type_cannot_be_defined() -> None:
         type("NeverDescribed", (ServiceError,), {"code": "never-described"})
 
 
+def test_an_error_class_cannot_say_again_what_its_problem_type_says() -> None:
+    with pytest.raises(
+        TypeError, match=r"sets \['status'\]; contracts/problems\.toml says that of not-found"
+    ):
+        type("SaidTwice", (ServiceError,), {"code": "not-found", "status": 404})
+
+
+def test_every_problem_type_belongs_to_an_error_class() -> None:
+    assert {error.code for error in ERRORS} == set(problems.CATALOGUE)
+
+
 @pytest.mark.parametrize("problem", problems.CATALOGUE.values(), ids=lambda problem: problem.code)
 def test_a_problem_type_says_in_sentences_what_happened_and_what_to_do(problem: ProblemType) -> None:
     assert 400 <= problem.status <= 599

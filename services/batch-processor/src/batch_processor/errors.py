@@ -9,46 +9,36 @@ class BatchNotFound(NotFound):
     """No such batch or task, or it belongs to somebody else."""
 
     code = "batch-not-found"
-    title = "Batch not found"
 
 
 class InvalidCursor(ServiceError):
     """The cursor was not given out by this service."""
 
     code = "invalid-cursor"
-    status = 422
-    title = "Invalid cursor"
 
 
 class InvalidItem(ServiceError):
     """An item's payload does not fit the operation's schema; `detail` names the field."""
 
     code = "invalid-item"
-    status = 422
-    title = "Invalid item"
 
 
 class BadResult(ServiceError):
     """What an operation returned for an item cannot be stored as its result."""
 
     code = "bad-result"
-    status = 422
-    title = "Bad result"
 
 
 class ResultTooLarge(ServiceError):
     """An item's result does not fit into a message with which it could be asked for."""
 
     code = "result-too-large"
-    status = 422
-    title = "Result too large"
 
 
 class OperationMissing(Unavailable):
     """The coordinator knows the operation and this worker does not: one of them is of another release."""
 
     code = "operation-missing"
-    title = "Operation missing"
 
 
 class ProcessDied(Unavailable):

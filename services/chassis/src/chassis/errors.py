@@ -23,6 +23,10 @@ class ServiceError(Exception):
     def __init_subclass__(cls) -> None:
         """Take status, title and whether a repetition can help from the problem type of the class."""
         super().__init_subclass__()
+        if own := {"status", "title", "retryable"} & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__} sets {sorted(own)}; contracts/problems.toml says that of {cls.code}."
+            )
         found = problems.of(cls.code)
         cls.status, cls.title, cls.retryable = found.status, found.title, found.retryable
 

@@ -23,8 +23,6 @@ class Undecodable(ServiceError):
     """The message's type is not known here, or its body does not fit the contract."""
 
     code = "undecodable"
-    status = 422
-    title = "Undecodable message"
 
 
 @dataclass(frozen=True, slots=True)

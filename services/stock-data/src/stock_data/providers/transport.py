@@ -36,7 +36,6 @@ class RequestRejected(BadData):
     """The upstream rejects this request (400, 404, 422); the meaning depends on the upstream."""
 
     code = "provider-refused"
-    title = "The provider rejects the request"
 
 
 @dataclass(frozen=True, slots=True)
