@@ -17,7 +17,7 @@ from chassis import plain, redaction, tracing
 # These report each lost connection of their own; the broker's link already says it once.
 _NOISY = ("aio_pika", "aiormq", "httpx", "httpcore")
 # These tell at DEBUG what goes over their wires, word by word.
-_TALKATIVE = ("websockets", "urllib3", "asyncpg", "hpack")
+_TALKATIVE = ("uvicorn", "websockets", "urllib3", "asyncpg", "hpack")
 # A traceback of several causes; what is longer tells nothing more.
 _LONGEST_TEXT = 100_000
 
