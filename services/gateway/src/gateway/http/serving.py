@@ -46,6 +46,9 @@ ROUTE = "tickwire.route"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Known, and served nowhere.
 _NEVER = ("TRACE", "CONNECT")
+# What is left of the caller's time for a handler that has to answer without what it asked for.
+_SHARE_FOR_THE_ANSWER = 0.1
+_MOST_FOR_THE_ANSWER_S = 0.25
 # An upload has limits of its own: it may take as long as its parts keep coming.
 _UNLIMITED = Deadline(float("inf"))
 _CONTENT_TYPES = {
@@ -151,9 +154,10 @@ class Server:
         arguments = reading.path(bound.path, found) if found else {}
         if query is not None:
             arguments["query"] = query
+        until = reading.deadline(request, self._timeout_s) if endpoint.has_deadline else _UNLIMITED
         call = Call(
             principal,
-            reading.deadline(request, self._timeout_s) if endpoint.has_deadline else _UNLIMITED,
+            _for_handlers(until),
             reading.media_type(endpoint, request, query),
             if_match=reading.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
@@ -161,7 +165,7 @@ class Server:
         )
         if endpoint.takes_body:
             await self._read_body(bound, request, call, key, arguments)
-        reply = await self._run(endpoint, call, arguments)
+        reply = await self._run(endpoint, call, arguments, until if call.deadline is not _UNLIMITED else None)
         return self._finished(endpoint, request, reply)
 
     async def _identify(self, endpoint: Endpoint, request: Incoming) -> Principal:
@@ -187,13 +191,15 @@ class Server:
         arguments["body"], data = await reading.json_body(bound.body, request)
         call.idempotency_key = reading.key_of(request, key, data)
 
-    async def _run(self, endpoint: Endpoint, call: Call, arguments: dict[str, Any]) -> Reply:
+    async def _run(
+        self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline | None
+    ) -> Reply:
         async def handle() -> Reply:
             return replies.of(await endpoint.handler(call, **arguments))
 
         in_transaction = endpoint.idempotency is Idempotency.TRANSACTION
         effect = partial(self._once, call, endpoint, handle) if in_transaction else handle
-        if call.deadline is _UNLIMITED:
+        if until is None:
             return await effect()
         try:
             rest = begin(effect())
@@ -201,7 +207,7 @@ class Server:
             reply: Reply = finished.value
             return reply
         try:
-            async with asyncio.timeout(call.deadline.remaining_s()) as waiting:
+            async with asyncio.timeout(until.remaining_s()) as waiting:
                 return await rest
         except TimeoutError as error:
             if not waiting.expired():
@@ -227,6 +233,13 @@ class Server:
             cache=cache,
             headers=headers,
         )
+
+
+def _for_handlers(until: Deadline) -> Deadline:
+    """Return the deadline of what a handler waits for: a little earlier, so that it can answer without it."""
+    if until is _UNLIMITED:
+        return until
+    return Deadline(until.at - min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER))
 
 
 def _too_late(endpoint: Endpoint) -> str:
