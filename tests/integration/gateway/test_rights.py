@@ -18,7 +18,16 @@ from support.gateway_stack import House, Listener
 # Refused at the door; any other status means that the caller was let in.
 REFUSED = (401, 403)
 # Each looks at who calls: what is the caller's own needs no scope, anything else does inside.
-OWN = {"getMe", "getUser", "getUserShort", "getOverview", "getApiKey", "rotateApiKey", "revokeApiKey"}
+OWN = {
+    "createRealtimeToken",
+    "getApiKey",
+    "getMe",
+    "getOverview",
+    "getUser",
+    "getUserShort",
+    "revokeApiKey",
+    "rotateApiKey",
+}
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
 
 
