@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.errors import DeadlineExceeded, Overloaded
@@ -318,6 +319,16 @@ async def test_an_idempotency_key_that_means_nothing_is_refused(client: httpx.As
 async def test_a_handler_that_takes_too_long_is_504(client: httpx.AsyncClient) -> None:
     answer = await client.get("/sleep", headers={"request-timeout": "0.05"})
     assert_problem(answer, 504, "deadline-exceeded")
+
+
+async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:
+    def counted(status: str) -> float:
+        labels = {"method": "GET", "route": "/sleep", "status": status}
+        return REGISTRY.get_sample_value("tickwire_http_requests_total", labels) or 0
+
+    before = {status: counted(status) for status in ("499", "504")}
+    assert (await client.get("/sleep", headers={"prefer": "wait=0.05"})).status_code == 504
+    assert (counted("499"), counted("504")) == (before["499"] + 1, before["504"])
 
 
 async def test_a_service_error_keeps_its_code_status_and_headers() -> None:

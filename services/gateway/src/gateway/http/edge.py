@@ -11,7 +11,7 @@ from opentelemetry.trace import Span
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
-from gateway.http.serving import ROUTE
+from gateway.http.serving import HURRIED, ROUTE
 
 log = logging.get(__name__)
 
@@ -82,6 +82,8 @@ class Edge:
         finally:
             self._in_flight -= 1
             scope[STATUS] = status
+            # A caller that is in a hurry fails by its own choice: it must not spend the error budget of all.
+            status = _GONE if scope.get(HURRIED) else status
             _record(scope, status, time.perf_counter() - started, trace)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:

@@ -102,6 +102,12 @@ def deadline(request: Incoming, default_s: float) -> Deadline:
     return Deadline.after(min(float(asked), _MOST_S))
 
 
+def is_hurried(request: Incoming, default_s: float) -> bool:
+    """Return whether the caller gave less time than the gateway takes for granted."""
+    has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
+    return has_asked and deadline(request, default_s).remaining_s() < default_s - _LEAST_S
+
+
 def query(endpoint: Endpoint, request: Incoming) -> Any:
     """Return the query string as the model that is declared; every parameter at most once, and known."""
     text = request.scope["query_string"].decode("ascii", "replace")

@@ -43,6 +43,8 @@ from gateway.http.stepping import Finished, begin
 log = logging.get(__name__)
 
 ROUTE = "tickwire.route"
+# Set where a deadline has passed that the caller made shorter than the gateway's own.
+HURRIED = "tickwire.hurried"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Known, and served nowhere.
 _NEVER = ("TRACE", "CONNECT")
@@ -135,6 +137,8 @@ class Server:
             rule, found = _match(request.scope, self._routes)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
+            if error.status == 504 and reading.is_hurried(request, self._timeout_s):
+                request.scope[HURRIED] = True
             return problems.reply(error)
         except Exception as error:
             log.error("request failed", path=request.scope["path"], exc_info=error)
