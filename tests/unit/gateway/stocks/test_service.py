@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -13,7 +14,10 @@ from pydantic import ValidationError
 
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, ServiceError
+from contracts.scopes import Scope
 from contracts.stocks import GetQuotes
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.inputs import QuotesQuery, symbol_of
 from gateway.stocks.service import StockService
@@ -145,6 +149,28 @@ def test_any_text_is_a_symbol_or_invalid(text: str) -> None:
         return
     assert symbol.isascii()
     assert 1 <= len(symbol) <= 15
+
+
+def call() -> Call:
+    ann = Principal(7, "Ann", "member", "k7", frozenset({Scope.QUOTES_READ}))
+    return Call(ann, Deadline.after(5), "application/json")
+
+
+async def test_while_stock_data_is_away_the_last_pushed_quote_is_returned_as_stale(rpc: Rpc) -> None:
+    book, untyped = QuoteBook(fresh_s=0.0), cast(Any, rpc)
+    service = StockService(book, untyped)
+    as_of = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
+    book.push([{**quote("AAPL"), "as_of": as_of, "stale": False, "delayed_by_s": 0}])
+    rpc.error = BrokerUnavailable("away")
+    answer = await service.get(call(), "AAPL")
+    assert isinstance(answer.body, bytes)
+    told = orjson.loads(answer.body)
+    assert (told["stale"], told["as_of"], answer.etag) == (True, as_of, None)
+    assert told["delayed_by_s"] >= 30
+    with pytest.raises(BrokerUnavailable):
+        await service.get(call(), "MSFT")
+    rpc.error = None
+    assert orjson.loads(cast(bytes, (await service.get(call(), "AAPL")).body)) == quote("AAPL")
 
 
 def symbols(text: str) -> list[str]:

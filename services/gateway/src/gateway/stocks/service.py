@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -11,12 +12,12 @@ from chassis import metrics
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import RemoteFailure
+from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure
 from contracts.scopes import Scope
-from contracts.stocks import GetBars, GetQuotes, SearchSymbols
+from contracts.stocks import GetBars, GetQuotes, SearchSymbols, freshness
 from gateway.http.calls import Call
-from gateway.http.replies import Reply
+from gateway.http.replies import Reply, document
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery, Symbol
@@ -34,13 +35,27 @@ class StockService:
         self._misses = Coalescer[bytes]("quote", self._ask, most=MOST_SYMBOLS)
 
     async def get(self, call: Call, symbol: Symbol) -> Reply:
-        """Return the quote of one symbol: pushed when fresh, with an entity tag; else asked for."""
+        """Return the quote of one symbol: pushed when fresh, with an entity tag; else asked for.
+
+        While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
+        """
         call.principal.require(Scope.QUOTES_READ)
         entry = self._book.fresh(symbol)
-        if entry is None:
+        if entry is not None:
+            _PUSHED.inc()
+            return entry.reply
+        try:
             return Reply(await self.ask(symbol, call.deadline) + b"\n")
-        _PUSHED.inc()
-        return entry.reply
+        except ServiceError as error:
+            known = self._book.last(symbol)
+            if known is None or error.status not in (503, 504):
+                raise
+            metrics.QUOTES_ANSWERED.labels("last known").inc()
+            as_of = datetime.fromisoformat(known.quote["as_of"])
+            # However young it is: nobody can say now that there is no newer one.
+            found = freshness(as_of, now=datetime.now(UTC), stale_after_s=-1)
+            told = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
+            return Reply(document(told))
 
     async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
         """Return quotes in the order asked for, and an error for each symbol that has none."""
