@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import orjson
 
-from benchmarks.load import requests_per_second
+from benchmarks.load import Load, measure, median
 from native.ports import HOST, Ports
 from native.services import GATEWAY
 from native.stack import Stack
@@ -26,26 +25,26 @@ BODIES = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Requests accepted a second, medians of the rounds of one run: ours, and with a commit for each."""
+    """Medians of the rounds of one run: with commits that are shared, and with a commit for each request."""
 
-    shared: float
-    single: float
+    shared: Load
+    single: Load
 
 
-async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> dict[str, Rates]:
+async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> dict[str, Rates]:
     """Measure both gateways in turns, so that noise of the machine falls on both."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
     found: dict[str, Rates] = {}
     async with single_commits(stack) as single:
         for path, body in BODIES.items():
-            rates: dict[str, list[float]] = {stack.url: [], single: []}
+            rates: dict[str, list[Load]] = {stack.url: [], single: []}
             for _ in range(rounds):
                 for url in rates:
-                    rate = await requests_per_second(
+                    load = await measure(
                         url + path, seconds=seconds, headers=headers, body=orjson.dumps(body)
                     )
-                    rates[url].append(rate)
-            found[path] = Rates(*(statistics.median(values) for values in rates.values()))
+                    rates[url].append(load)
+            found[path] = Rates(*(median(values) for values in rates.values()))
     return found
 
 

@@ -4,10 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import re
+import statistics
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from sys import executable
+
+import httpx
+import psutil
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a server gave under load: answers a second, and the CPU time of its process for each, in µs."""
+
+    per_second: float
+    cpu_us: float
+
+
+def median(loads: Sequence[Load]) -> Load:
+    """Return the medians of several rounds."""
+    rates, costs = [load.per_second for load in loads], [load.cpu_us for load in loads]
+    return Load(statistics.median(rates), statistics.median(costs))
+
+
+async def measure(
+    url: str, *, seconds: int, headers: Mapping[str, str] = {}, body: bytes | None = None
+) -> Load:
+    """Put `url` under load; return its rate and what an answer costs the process that listens there."""
+    server = _listening(httpx.URL(url).port)
+    before = _cpu_s(server)
+    rate = await requests_per_second(url, seconds=seconds, headers=headers, body=body)
+    return Load(rate, 1e6 * (_cpu_s(server) - before) / (rate * seconds))
+
+
+def _listening(port: int | None) -> psutil.Process:
+    pids = {
+        found.pid
+        for found in psutil.net_connections(kind="tcp")
+        if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port
+    }
+    (pid,) = pids
+    return psutil.Process(pid)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 async def requests_per_second(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 
 import httpx
 
-from benchmarks.load import peer, requests_per_second
+from benchmarks.load import Load, measure, median, peer
 from native.ports import free_port
 from native.stack import Stack
 from support.waiting import until
@@ -15,14 +14,14 @@ from support.waiting import until
 
 @dataclass(frozen=True)
 class Rates:
-    """Requests a second, medians of the rounds of one run."""
+    """Medians of the rounds of one run."""
 
-    gateway: float
-    bare: float
-    pattern: float
+    gateway: Load
+    bare: Load
+    pattern: Load
 
 
-async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
+async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
     """Measure the three in turns, so that noise of the machine falls on all of them."""
     bare_port, pattern_port = free_port(), free_port()
     broker = stack.rabbitmq.url
@@ -32,7 +31,7 @@ async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
         "bare": f"http://127.0.0.1:{bare_port}/v1/stocks/AAPL",
         "pattern": f"http://127.0.0.1:{pattern_port}/v1/stocks/AAPL",
     }
-    found: dict[str, list[float]] = {name: [] for name in urls}
+    found: dict[str, list[Load]] = {name: [] for name in urls}
     async with (
         peer("bare_quart", str(bare_port)),
         peer("rpc_pattern", "work", broker),
@@ -42,8 +41,8 @@ async def measure(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
             await _answers(url, headers)
         for _ in range(rounds):
             for name, url in urls.items():
-                found[name].append(await requests_per_second(url, seconds=seconds, headers=headers))
-    return Rates(**{name: statistics.median(values) for name, values in found.items()})
+                found[name].append(await measure(url, seconds=seconds, headers=headers))
+    return Rates(**{name: median(values) for name, values in found.items()})
 
 
 async def _answers(url: str, headers: dict[str, str]) -> None:
