@@ -60,6 +60,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "last use of keys",
             "presence",
             "removal of old acceptances",
+            "removal of old audit entries",
         },
     ),
     "stock-data": (
