@@ -188,7 +188,8 @@ async def test_an_answer_that_does_not_come_in_time_is_504(
 ) -> None:
     started = time.monotonic()
     assert_problem(await door.api.get("/v1/stocks/SLOW", headers=asked), 504, "deadline-exceeded")
-    assert time.monotonic() - started >= 0.3
+    # A tenth of the time is left to the handler, for an answer without what it asked for.
+    assert time.monotonic() - started >= 0.27
 
 
 async def test_a_client_that_goes_away_ends_its_question(door: Listener, house: House) -> None:
@@ -299,7 +300,7 @@ async def test_results_come_as_a_page_or_all_as_lines(door: Listener, house: Hou
     assert (head.status_code, head.headers["content-type"]) == (200, "application/x-ndjson")
     # Accepted, and not yet known there.
     empty = await door.api.get(f"/v1/batches/{fresh}/results")
-    assert (empty.status_code, empty.json()) == (200, {"data": [], "next_cursor": None})
+    assert (empty.status_code, empty.json()) == (200, {"data": [], "next_cursor": None, "complete": False})
     assert_problem(await door.api.get(f"/v1/batches/{ID}/results"), 404, "not-found")
     cancelled = await door.api.post(f"/v1/batches/{id_}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelling")
