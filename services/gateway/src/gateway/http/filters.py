@@ -1,0 +1,121 @@
+"""The grammar of filters: the same query parameters narrow a list and choose what a bulk action changes.
+
+A feature declares once what its things can be chosen by, as a `Filter`, and makes of it the query of the
+list and the query of each bulk action:
+
+    class EmailFilter(CreatedWithin):
+        status: Several[EmailStatus] | None = None
+
+    class EmailsQuery(EmailFilter, Page): ...
+    class EmailsBulk(EmailFilter, Bulk): ...
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from contracts.times import Instant
+from gateway.http.strict_json import MOST_ID
+
+T = TypeVar("T")
+
+_MOST_VALUES = 100
+_WHOLE = re.compile(r"[0-9]{1,19}")
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not _WHOLE.fullmatch(value):
+        raise ValueError("must be a whole number in decimal digits")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value
+
+
+# Values separated by commas, of which a thing must have one. An empty value fits no type and is refused.
+Several = Annotated[list[T], BeforeValidator(_split), Field(min_length=1, max_length=_MOST_VALUES)]
+# The id of a thing, as one of several.
+Id = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST_ID)]
+
+
+class Filter(BaseModel):
+    """What things can be chosen by; a thing is chosen when it fits every parameter that is given.
+
+    A parameter without a default says where to look, not what to choose.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the parameters that choose."""
+        others = {*Page.model_fields, *Bulk.model_fields}
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if not (field.is_required() or name in others)]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The parameters that choose and were given, by name."""
+        return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
+
+
+class CreatedWithin(Filter):
+    """A filter by the time at which things were created; the two moments themselves are not within."""
+
+    created_after: Instant | None = Field(default=None, description="only what was created later than this")
+    created_before: Instant | None = Field(
+        default=None, description="only what was created earlier than this"
+    )
+
+
+class Page(Filter):
+    """Where a list begins and how long a page is."""
+
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str | None = Field(default=None, max_length=500, description="`next_cursor` of the page before")
+
+
+class PageById(Filter):
+    """Like `Page`, for a list in the order of its ids; the cursor is the last id seen."""
+
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: int | None = Field(default=None, ge=0, le=MOST_ID, description="`next_cursor` of the page before")
+
+
+class Bulk(Filter):
+    """What a bulk action takes beside its filter; a request that chooses nothing is refused."""
+
+    dry_run: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False, description="answer what would be changed, and change nothing"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_chosen(self) -> Self:
+        if not self.chosen:
+            raise ValueError(
+                f"give at least one of {', '.join(self.names())}: without a filter it would mean everything"
+            )
+        return self
+
+
+class BulkResult(BaseModel):
+    """What a bulk action has done, or, with `dry_run`, would do.
+
+    `matched` things fitted the filter and `changed` of them were changed; the others are in a state in
+    which the action means nothing. One call changes a bounded number: call again until `complete` is true.
+    """
+
+    matched: int
+    changed: int
+    dry_run: bool
+    complete: bool
