@@ -25,7 +25,7 @@ from faults.rig import Rig
 from gateway.identity import keys
 from native.ports import Ports
 from native.services import NAMES, SERVICES
-from support.doubles import alpaca, prometheus
+from support.doubles import alpaca, prometheus, upstream
 from support.doubles.alpaca import AlpacaDouble
 from support.doubles.collector import Collector, collecting
 from support.doubles.prometheus import Double
@@ -267,9 +267,9 @@ async def without_relay(world: World) -> None:
 
 async def without_provider(world: World) -> None:
     """The provider fails, then refuses the key and repeats it."""
-    refusal = alpaca.answer_json({"message": f"{alpaca.KEY_ID}: {alpaca.SECRET} is not known"}, 401)
+    refusal = upstream.answer_json({"message": f"{alpaca.KEY_ID}: {alpaca.SECRET} is not known"}, 401)
     async with world.client() as client:
-        for answer in (alpaca.BROKEN, refusal):
+        for answer in (upstream.BROKEN, refusal):
             world.provider.always = answer
             await client.get("/v1/stocks/IBM")
             await client.get("/v1/stocks/IBM/bars")

@@ -26,7 +26,9 @@ from stock_data.errors import (
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.provider import BarsQuery
 from support.doubles import alpaca as double
-from support.doubles.alpaca import AlpacaDouble, Answer, answer_json
+from support.doubles import upstream as upstreams
+from support.doubles.alpaca import AlpacaDouble
+from support.doubles.upstream import Answer, answer_json
 
 QUERY = BarsQuery("AAPL", "raw", 100, date(2024, 1, 1), date(2024, 1, 31))
 SNAPSHOTS = "/v2/stocks/snapshots"
@@ -230,11 +232,11 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (double.FORBIDDEN, AuthFailed),
         (answer_json({"message": "unauthorized"}, 401), AuthFailed),
         (double.NO_SUBSCRIPTION, NotEntitled),
-        (double.PAGE, Blocked),
-        (double.PAGE_AS_JSON, Blocked),
+        (upstreams.PAGE, Blocked),
+        (upstreams.PAGE_AS_JSON, Blocked),
         (Answer(b"<html>Access denied</html>", 403, {"content-type": "text/html"}), Blocked),
-        (double.REDIRECT, Blocked),
-        (double.TRUNCATED, BadData),
+        (upstreams.REDIRECT, Blocked),
+        (upstreams.TRUNCATED, BadData),
         (Answer(b"", 200, {"content-type": "application/json"}), BadData),
         (answer_json([]), BadData),
         (answer_json("bars"), BadData),
@@ -257,7 +259,7 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (bars_of(double.bar("2024-01-02"), double.bar("2024-01-02")), BadData),
         (answer_json({"message": "invalid limit"}, 422), BadData),
         (Answer(b"[" * 100_000, 200, {"content-type": "application/json"}), BadData),
-        (Answer(b" " * (9 << 20), 200, {"content-type": "application/json"}), BadData),
+        (upstreams.ENDLESS, BadData),
     ],
 )
 async def test_what_trying_again_cannot_help_is_asked_once(
@@ -271,7 +273,7 @@ async def test_what_trying_again_cannot_help_is_asked_once(
 
 @pytest.mark.parametrize(
     "answer",
-    [double.BROKEN, double.UNAVAILABLE, double.RESET, double.CUT],
+    [upstreams.BROKEN, upstreams.UNAVAILABLE, upstreams.RESET, upstreams.CUT],
     ids=["500", "503", "reset", "cut"],
 )
 async def test_an_outage_is_tried_three_times(
@@ -283,7 +285,9 @@ async def test_an_outage_is_tried_three_times(
     assert len(upstream.seen) == 3
 
 
-@pytest.mark.parametrize("answer", [double.BROKEN, double.RESET, double.CUT], ids=["500", "reset", "cut"])
+@pytest.mark.parametrize(
+    "answer", [upstreams.BROKEN, upstreams.RESET, upstreams.CUT], ids=["500", "reset", "cut"]
+)
 async def test_a_short_outage_is_not_noticed(
     provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
 ) -> None:
@@ -310,6 +314,15 @@ async def test_a_quota_without_a_sensible_reset_has_one_all_the_same(
         await provider.bars(QUERY, soon())
     assert caught.value.retry_after_s is not None
     assert 1 <= caught.value.retry_after_s <= 30
+
+
+async def test_a_quota_is_also_told_by_the_standard_header(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.always = answer_json({"error": "slow down"}, 429, retry_after="12")
+    with pytest.raises(QuotaExceeded, match="slow down") as caught:
+        await provider.bars(QUERY, soon())
+    assert caught.value.retry_after_s == 12
 
 
 async def test_a_slow_answer_is_an_outage_within_the_callers_deadline(upstream: AlpacaDouble) -> None:
@@ -465,7 +478,7 @@ async def test_a_reverse_split_is_no_change_either(provider: AlpacaProvider, ups
 
 
 @pytest.mark.parametrize(
-    "answer", [double.BROKEN, double.NO_SUBSCRIPTION, answer_json({}), answer_json({"message": "no"}, 404)]
+    "answer", [upstreams.BROKEN, double.NO_SUBSCRIPTION, answer_json({}), answer_json({"message": "no"}, 404)]
 )
 async def test_without_the_splits_a_quote_has_no_change_and_says_why(
     provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer

@@ -26,6 +26,7 @@ from stock_data.replay import leadership
 from stock_data.resources import Resources
 from support.databases import FreshDatabase
 from support.doubles import alpaca as double
+from support.doubles import upstream as upstreams
 from support.doubles.alpaca import AlpacaDouble
 from support.stock_stack import (
     DAYS_OF_A_SECOND,
@@ -312,7 +313,7 @@ async def test_further_pages_stay_with_their_provider(bench: StockStack) -> None
         first = await client.bars("AAPL", limit=3)
         second = await client.bars("AAPL", limit=3, cursor=first.next_cursor)
         assert [bar.v for bar in first.data + second.data] == [2, 3, 4, 5]
-        upstream.always = double.BROKEN
+        upstream.always = upstreams.BROKEN
         failure = await client.failure(GetBars(symbol="AAPL", limit=3, cursor=first.next_cursor))
         assert (failure.code, failure.status, failure.retryable) == ("provider-down", 503, True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
@@ -21,13 +21,13 @@ from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
-from stock_data.providers.provider import Provider
+from stock_data.providers.provider import Provider, Upstream
 from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
 from stock_data.replay.leadership import Leadership
 from stock_data.replay.ticks import ReplaySpeed
 from stock_data.repository import Repository
-from stock_data.settings import StockDataSettings
+from stock_data.settings import ProviderName, StockDataSettings
 
 log = logging.get(__name__)
 
@@ -46,12 +46,14 @@ class Resources:
         self.index = InstrumentIndex()
         self.board = Board(stale_after_s=max(_STALE_AFTER_S, 3 / settings.replay_ticks_per_s))
         self._filled = asyncio.Event()
-        self._alpaca = _alpaca(settings) if "alpaca" in settings.providers else None
+        self._upstreams = [
+            build(settings) for name, build in _UPSTREAMS.items() if name in settings.providers
+        ]
         embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.repository.bars)
         available: dict[str, Provider] = {embedded.name: embedded}
-        if self._alpaca is not None:
-            available[self._alpaca.name] = CachedQuotes(
-                Guarded(self._alpaca), ttl_s=settings.quote_ttl_s, timeout_s=settings.alpaca_timeout_s
+        for upstream in self._upstreams:
+            available[upstream.name] = CachedQuotes(
+                Guarded(upstream), ttl_s=settings.quote_ttl_s, timeout_s=upstream.timeout_s
             )
         self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
         self.feed = Feed(
@@ -72,9 +74,9 @@ class Resources:
         """Start everything in the background; close it in reverse order when the block ends."""
         metrics.FEED_EXPECTED.set(self._settings.replays)
         async with AsyncExitStack() as stack:
-            if self._alpaca is not None:
+            for upstream in self._upstreams:
                 # Closed last: the runtime ends the feed and the answers, which ask it.
-                stack.push_async_callback(self._alpaca.close)
+                stack.push_async_callback(upstream.close)
             await stack.enter_async_context(self.runtime)
             self.runtime.tasks.supervise("instrument index", self._refresh)
             if self._settings.replays:
@@ -124,3 +126,7 @@ def _alpaca(settings: StockDataSettings) -> AlpacaProvider:
 
 def _secret(value: SecretStr | None) -> str:
     return value.get_secret_value() if value is not None else ""
+
+
+# A new upstream is one line here.
+_UPSTREAMS: Mapping[ProviderName, Callable[[StockDataSettings], Upstream]] = {"alpaca": _alpaca}

@@ -13,10 +13,15 @@ from contracts.stocks import Day
 ProviderName = Literal["embedded", "alpaca"]
 
 
-def _needed_by_alpaca(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-    if value is None and "alpaca" in info.data.get("providers", ()):
-        raise ValueError("is not set, but alpaca is one of the providers")
-    return value
+def _needed_by(provider: ProviderName) -> AfterValidator:
+    """Require a value when `provider` is one of the providers, which must be declared before."""
+
+    def require(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and provider in info.data.get("providers", ()):
+            raise ValueError(f"is not set, but {provider} is one of the providers")
+        return value
+
+    return AfterValidator(require)
 
 
 Providers = Annotated[
@@ -26,7 +31,7 @@ Providers = Annotated[
     ),
     Field(min_length=1),
 ]
-AlpacaSecret = Annotated[SecretStr | None, AfterValidator(_needed_by_alpaca), Field(validate_default=True)]
+AlpacaSecret = Annotated[SecretStr | None, _needed_by("alpaca"), Field(validate_default=True)]
 
 
 class StockDataSettings(Settings):

@@ -11,10 +11,11 @@ from chassis.deadlines import Deadline
 from contracts.stocks import Bar, Instrument
 from stock_data import sessions
 from stock_data.errors import BadData, NotOffered, UnknownSymbol
-from stock_data.providers import alpaca_payloads
-from stock_data.providers.alpaca_payloads import AlpacaBar, Malformed
+from stock_data.providers import alpaca_payloads, payloads
+from stock_data.providers.alpaca_payloads import AlpacaBar
 from stock_data.providers.alpaca_quotes import SOURCE, LastTrade
 from stock_data.providers.alpaca_splits import AlpacaSplits
+from stock_data.providers.payloads import Malformed
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 from stock_data.providers.transport import RequestRejected, Transport
 
@@ -35,6 +36,7 @@ class AlpacaProvider:
     name = SOURCE
 
     def __init__(self, *, base_url: str, key_id: str, secret: str, feed: str, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
         self._feed = feed
         self._delay_s = _DELAYS_S.get(feed, 0.0)
         self._transport = Transport(
@@ -111,7 +113,7 @@ class AlpacaProvider:
     async def _snapshots(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         query = {"symbols": ",".join(symbols), "feed": self._feed}
         body = await self._transport.get("/v2/stocks/snapshots", query, deadline)
-        snapshots = alpaca_payloads.parse(alpaca_payloads.SNAPSHOTS, body)
+        snapshots = payloads.parse(alpaca_payloads.SNAPSHOTS, body)
         strangers = snapshots.keys() - set(symbols)
         trades: dict[str, LastTrade] = {}
         errors: dict[str, BadData] = {}
@@ -144,7 +146,7 @@ class AlpacaProvider:
         for _ in range(_MOST_PAGES):
             parameters["limit"] = str(min(query.limit - len(found), _MOST_BARS))
             body = await self._transport.get(f"/v2/stocks/{query.symbol}/bars", parameters, deadline)
-            page = alpaca_payloads.parse(alpaca_payloads.BARS, body)
+            page = payloads.parse(alpaca_payloads.BARS, body)
             if page.symbol != query.symbol:
                 raise BadData(f"Alpaca answers with bars of {page.symbol[:20]!r} instead of {query.symbol}.")
             if page.next_page_token is not None and page.next_page_token == parameters.get("page_token"):

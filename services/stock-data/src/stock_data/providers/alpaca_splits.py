@@ -13,8 +13,9 @@ from chassis.deadlines import Deadline
 from stock_data import sessions
 from stock_data.bars import Split
 from stock_data.errors import BadData, ProviderFailure
-from stock_data.providers import alpaca_payloads
-from stock_data.providers.alpaca_payloads import AlpacaSplit, Malformed
+from stock_data.providers import alpaca_payloads, payloads
+from stock_data.providers.alpaca_payloads import AlpacaSplit
+from stock_data.providers.payloads import Malformed
 from stock_data.providers.transport import Transport
 
 log = logging.get(__name__)
@@ -81,7 +82,7 @@ class AlpacaSplits:
         found: dict[str, list[Split]] = {symbol: [] for symbol in days}
         for _ in range(_MOST_PAGES):
             body = await self._transport.get("/v1/corporate-actions", query, deadline)
-            page = alpaca_payloads.parse(alpaca_payloads.ACTIONS, body)
+            page = payloads.parse(alpaca_payloads.ACTIONS, body)
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
                 _add(found, each)

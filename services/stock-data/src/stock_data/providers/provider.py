@@ -69,3 +69,14 @@ class Provider(Protocol):
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
         """Return instruments that match `q`, best first."""
+
+
+class Upstream(Provider, Protocol):
+    """A provider over the network: its calls are bounded by `timeout_s`, and its connections are closed."""
+
+    @property
+    def timeout_s(self) -> float:
+        """The seconds that one call may take."""
+
+    async def close(self) -> None:
+        """Close all connections."""

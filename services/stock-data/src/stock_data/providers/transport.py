@@ -51,15 +51,18 @@ class _Response:
             found = json.loads(self.body[:_MOST_ERROR_BYTES])
         except (ValueError, RecursionError):
             return f"status {self.status}"
-        text = found.get("message") if isinstance(found, dict) else None
+        text = found.get("message") or found.get("error") if isinstance(found, dict) else None
         # Some repeat the key that they reject.
         return redaction.text(str(text or f"status {self.status}"))[:_TEXT_LENGTH]
 
     @property
     def reset_s(self) -> float:
-        """Seconds until the rate limit resets, as the upstream tells it where it tells a number."""
+        """Seconds until the rate limit resets: by `X-RateLimit-Reset` (Unix time), else by `Retry-After`."""
         try:
-            left_s = float(self.headers["x-ratelimit-reset"]) - time.time()
+            if "x-ratelimit-reset" in self.headers:
+                left_s = float(self.headers["x-ratelimit-reset"]) - time.time()
+            else:
+                left_s = float(self.headers["retry-after"])
         except (KeyError, ValueError):
             return _DEFAULT_RESET_S
         return max(1.0, left_s) if math.isfinite(left_s) else _DEFAULT_RESET_S

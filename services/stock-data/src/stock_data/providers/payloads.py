@@ -1,0 +1,66 @@
+"""What the answers of all upstreams have in common: checked numbers and times, judged element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
+
+from stock_data.errors import BadData
+
+P = TypeVar("P")
+
+Positive = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+# Far from the ends of what a date can be, so that days before and after can be computed.
+Time = Annotated[
+    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
+]
+
+
+class Payload(BaseModel):
+    """A part of an answer; fields that are not documented are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An element of an answer without the documented shape: what is wrong, and the symbol that it names."""
+
+    reason: str
+    symbol: str | None = None
+
+
+def judged(*, by: str = "symbol") -> WrapValidator:
+    """Let a bad element become a `Malformed`, so that its neighbours can be used.
+
+    `by` is the field in which an element names its symbol.
+    """
+
+    def judge(value: Any, validate: Callable[[Any], Any]) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            named = value.get(by) if isinstance(value, dict) else None
+            return Malformed(_describe(error), named if isinstance(named, str) else None)
+
+    return WrapValidator(judge)
+
+
+def parse(adapter: TypeAdapter[P], body: bytes) -> P:
+    """Return the answer in `body`. Raise `BadData` when it does not have the documented shape."""
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        raise BadData(_describe(error)) from error
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = "/".join(str(part) for part in first["loc"])
+    return f"The answer is not as documented at {where!r}: {first['msg']}"

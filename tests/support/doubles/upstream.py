@@ -1,0 +1,145 @@
+"""The double of an upstream's HTTP API over real sockets, and every way for one to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import uvicorn
+
+U = TypeVar("U", bound="Upstream")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer. `cut` announces more bytes than it sends, `reset` sends none and resets instead."""
+
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0
+    cut: bool = False
+    reset: bool = False
+
+
+def answer_json(value: Any, status: int = 200, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Answer(json.dumps(value).encode(), status, {"content-type": "application/json", **named})
+
+
+BROKEN = answer_json({"message": "internal server error"}, 500)
+UNAVAILABLE = Answer(b"<html>503 Service Unavailable</html>", 503, {"content-type": "text/html"})
+PAGE = Answer(b"<!DOCTYPE html><html>Just a moment...</html>", 200, {"content-type": "text/html"})
+PAGE_AS_JSON = Answer(b"<!DOCTYPE html><html></html>", 200, {"content-type": "application/json"})
+TRUNCATED = Answer(b'{"data":[{"t":"2024-01-02T05:00:00Z","o":1', 200, {"content-type": "application/json"})
+ENDLESS = Answer(b" " * (9 << 20), 200, {"content-type": "application/json"})
+RESET = Answer(b"", reset=True)
+CUT = Answer(b'{"data":', 200, {"content-type": "application/json"}, cut=True)
+REDIRECT = Answer(b"", 302, {"location": "https://login.example/"})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that arrived."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+
+
+class Upstream:
+    """A server whose `answer` speaks the protocol of one upstream: derive a class from it.
+
+    Answers put into `script` are given first, one a request; `always` is given to every request after them.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.server: uvicorn.Server | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new: no data, no script, nothing seen."""
+        self.script: deque[Answer] = deque()
+        self.always: Answer | None = None
+        self.seen: list[Seen] = []
+
+    def answer(self, seen: Seen) -> Answer:
+        """Return the answer that the upstream's documentation promises for a request."""
+        raise NotImplementedError
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        seen = Seen(scope["path"], query, headers)
+        self.seen.append(seen)
+        answer = self.script.popleft() if self.script else self.always or self.answer(seen)
+        await asyncio.sleep(answer.delay_s)
+        if answer.reset:
+            self._reset_connections()
+            return
+        await _send(send, answer)
+
+    def _reset_connections(self) -> None:
+        assert self.server is not None
+        for connection in list(self.server.server_state.connections):
+            transport = connection.transport
+            raw = transport.get_extra_info("socket")
+            # With a linger time of 0 closing sends RST instead of FIN.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+
+
+async def _send(send: Any, answer: Answer) -> None:
+    length = len(answer.body) + (1000 if answer.cut else 0)
+    headers = {"content-length": str(length), **answer.headers}
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def listening(double: U) -> AsyncIterator[U]:
+    """Let `double` listen on a free port of the loopback for the length of the block."""
+    config = uvicorn.Config(
+        double,
+        host="127.0.0.1",
+        port=0,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        log_config=None,
+        log_level="critical",
+    )
+    double.server = server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            assert not task.done(), task
+            await asyncio.sleep(0.01)
+        double.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield double
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
