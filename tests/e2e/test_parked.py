@@ -50,9 +50,12 @@ async def test_a_parked_message_is_listed_and_looked_into(
 async def test_a_replay_keeps_the_id_and_parks_it_again_while_nothing_is_mended(
     api: httpx.AsyncClient, poison: dict[str, Any]
 ) -> None:
-    wanted = {"service": "email", "ids": [poison["id"]], "rate_per_s": 10}
-    answer = await api.post("/v1/admin/parked/replay", json=wanted)
-    assert (answer.status_code, answer.json()) == (202, {"replayed": 1, "skipped": 0})
+    wanted = {"service": "email", "ids": str(poison["id"]), "rate_per_s": "10"}
+    counted = await api.post("/v1/admin/parked/replay", params={**wanted, "dry_run": "true"})
+    assert counted.json() == {"matched": 1, "changed": 1, "dry_run": True, "complete": True}
+    answer = await api.post("/v1/admin/parked/replay", params=wanted)
+    assert answer.status_code == 200
+    assert answer.json() == {"matched": 1, "changed": 1, "dry_run": False, "complete": True}
 
     async def parked_again() -> Any:
         page = (await api.get("/v1/admin/parked", params={"service": "email"})).json()["data"]
@@ -71,11 +74,11 @@ async def test_a_replay_keeps_the_id_and_parks_it_again_while_nothing_is_mended(
 async def test_a_discarded_message_is_gone_but_on_record(
     api: httpx.AsyncClient, poison: dict[str, Any]
 ) -> None:
-    wanted = {"service": "email", "ids": [poison["id"]]}
-    assert (await api.post("/v1/admin/parked/discard", json=wanted)).json() == {"discarded": 1}
+    wanted = {"service": "email", "ids": str(poison["id"])}
+    assert (await api.post("/v1/admin/parked/discard", params=wanted)).json()["changed"] == 1
     whole = (await api.get(f"/v1/admin/parked/email/{poison['id']}")).json()
     assert whole["state"] == "discarded"
-    assert (await api.post("/v1/admin/parked/discard", json=wanted)).json() == {"discarded": 0}
+    assert (await api.post("/v1/admin/parked/discard", params=wanted)).json()["matched"] == 0
 
 
 async def test_only_an_administrator_sees_parked_messages(reader: httpx.AsyncClient) -> None:
@@ -83,7 +86,7 @@ async def test_only_an_administrator_sees_parked_messages(reader: httpx.AsyncCli
 
 
 async def test_wrong_choices_are_refused(api: httpx.AsyncClient) -> None:
-    nothing = await api.post("/v1/admin/parked/discard", json={"service": "email"})
+    nothing = await api.post("/v1/admin/parked/discard", params={"service": "email"})
     assert nothing.status_code == 422
     assert (await api.get("/v1/admin/parked/email/999999999")).status_code == 404
     assert (await api.get("/v1/admin/parked/nobody/1")).status_code == 404

@@ -58,8 +58,8 @@ async def test_parked_work_says_so_and_is_done_once_it_is_replayed(
         parked = await until(lambda: says("parked"), what=lambda: "parked work")
         assert parked["reason"] == "attempts-exhausted"
         wanted = {"service": service, "reason": "attempts-exhausted"}
-        replayed = await client.post("/v1/admin/parked/replay", json=wanted)
-        assert replayed.json()["replayed"] == 1
+        replayed = await client.post("/v1/admin/parked/replay", params=wanted)
+        assert replayed.json()["changed"] == 1
         document = await until(lambda: says(end), timeout_s=60, what=lambda: end)
         assert "reason" not in document
 

@@ -26,10 +26,12 @@ from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from contracts.batches import CancelBatch
 from contracts.parked import (
+    CountParked,
     DiscardParked,
     InspectParked,
     ListParked,
     ParkedChanged,
+    ParkedCount,
     ParkedDecided,
     ParkedFilter,
     ParkedMessage,
@@ -197,6 +199,21 @@ async def test_messages_are_replayed_by_filter_and_rate(worker: ServiceRuntime, 
     await until(lambda: _has(worker, ["a", "b", "c"]))
 
 
+async def test_a_decision_about_many_messages_takes_the_oldest_and_says_how_many_are_left(
+    worker: ServiceRuntime,
+) -> None:
+    parked = await park(worker, "a", "b", "c")
+    wanted = ParkedFilter(queue=QUEUE)
+    counted = await worker.parked.count(CountParked(wanted=wanted), SOON)
+    assert counted == ParkedCount(matching=3, replayable=3)
+    discard = DiscardParked(wanted=wanted, most=1, actor="test")
+    assert await worker.parked.discard(discard, SOON) == ParkedDecided(count=1, remaining=2)
+    left = (await worker.parked.page(ListParked(), SOON)).data
+    assert [message.id for message in left] == [message.id for message in parked[1:]]
+    replay = ReplayParked(wanted=wanted, most=1, actor="test")
+    assert await worker.parked.replay(replay, SOON) == ParkedDecided(count=1, remaining=1)
+
+
 async def test_a_message_that_fails_again_is_parked_again(worker: ServiceRuntime) -> None:
     (message,) = await park(worker, "ann")
     await worker.parked.replay(ReplayParked(wanted=ParkedFilter(ids=[message.id]), actor="test"), SOON)
@@ -354,11 +371,9 @@ async def test_the_command_line_does_all_of_it_without_a_gateway(
     assert [message["id"] for message in listed["data"]] == [kept.id, given_up.id]
     owner = (await command_line(dsn, "inspect", str(kept.id)))["body"]["owner_id"]
     assert owner in ("ann", "bob")
-    assert await command_line(dsn, "replay", "--id", str(kept.id), "--rate", "10") == {
-        "count": 1,
-        "skipped": 0,
-    }
-    assert await command_line(dsn, "discard", "--queue", QUEUE) == {"count": 1, "skipped": 0}
+    one = {"count": 1, "skipped": 0, "remaining": 0}
+    assert await command_line(dsn, "replay", "--id", str(kept.id), "--rate", "10") == one
+    assert await command_line(dsn, "discard", "--queue", QUEUE) == one
     await until(lambda: _has(worker, [owner]))
     (decided,) = (await command_line(dsn, "list", "--state", "discarded"))["data"]
     assert (decided["id"], decided["decided_by"].endswith("(command line)")) == (given_up.id, True)

@@ -77,28 +77,48 @@ class ParkedDetail(Reply):
     body: Json
 
 
+class CountParked(Request):
+    """Ask how many messages wait for a decision, without making one."""
+
+    message_type: ClassVar[str] = "parked.count.v1"
+    wanted: ParkedFilter
+
+
+class ParkedCount(Reply):
+    """How many messages wait for a decision; `replayable` of them have the proper id that a replay needs."""
+
+    matching: int
+    replayable: int
+
+
 class ReplayParked(Request):
-    """Send messages to their original queue again, at most `rate_per_s` a second."""
+    """Send messages again, at most `rate_per_s` a second: the oldest `most`, or all."""
 
     message_type: ClassVar[str] = "parked.replay.v1"
     wanted: ParkedFilter
+    most: int | None = Field(default=None, ge=1)
     rate_per_s: float = Field(default=50, gt=0, le=1000)
     actor: str
 
 
 class DiscardParked(Request):
-    """Give messages up for good; what they were stays on record."""
+    """Give messages up for good, the oldest `most` or all; what they were stays on record."""
 
     message_type: ClassVar[str] = "parked.discard.v1"
     wanted: ParkedFilter
+    most: int | None = Field(default=None, ge=1)
     actor: str
 
 
 class ParkedDecided(Reply):
-    """How many messages were replayed or discarded; `skipped` cannot be, for want of a proper id."""
+    """How many messages were replayed or discarded; `skipped` cannot be, for want of a proper id.
+
+    `remaining` are those that were left because there were more than `most`.
+    """
 
     count: int
     skipped: int = 0
+    remaining: int = 0
 
 
 class ParkedChanged(Event):

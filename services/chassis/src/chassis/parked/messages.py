@@ -25,10 +25,12 @@ from chassis.postgres import Connection, Postgres
 from contracts import headers as names
 from contracts.message import Request
 from contracts.parked import (
+    CountParked,
     DiscardParked,
     InspectParked,
     ListParked,
     ParkedChanged,
+    ParkedCount,
     ParkedDecided,
     ParkedDetail,
     ParkedFilter,
@@ -81,6 +83,7 @@ class Parked:
         return {
             ListParked: self.page,
             InspectParked: self.inspect,
+            CountParked: self.count,
             ReplayParked: self.replay,
             DiscardParked: self.discard,
         }
@@ -135,6 +138,13 @@ class Parked:
             body = row["body"].decode("utf-8", "replace")
         return ParkedDetail(message=_message(row), headers=orjson.loads(row["headers"]), body=body)
 
+    async def count(self, request: CountParked, _: Deadline) -> ParkedCount:
+        """Return how many messages a replay or a discard would find."""
+        _require_choice(request.wanted)
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_SQL["count_matching_parked"], *_arguments(request.wanted))
+        return ParkedCount.model_validate(dict(row or {}))
+
     async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
         """Send messages to their queues again under their old ids, as a first try.
 
@@ -149,7 +159,7 @@ class Parked:
             )
             assert row is not None
             await news.tell(connection, "replayed", row["ids"])
-        decided = ParkedDecided(count=len(row["ids"]), skipped=row["skipped"])
+        decided = ParkedDecided(count=len(row["ids"]), skipped=row["skipped"], remaining=row["remaining"])
         self._replayed()
         log.info(
             "parked messages replayed",
@@ -163,11 +173,14 @@ class Parked:
         """Give messages up; the record of them stays for 30 days."""
         _require_choice(request.wanted)
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(_SQL["discard_parked"], *_decision(request, "discarded"))
-            await news.tell(connection, "discarded", [row["message_id"] for row in rows])
-        count = len(rows)
-        log.info("parked messages discarded", count=count, actor=request.actor, wanted=str(request.wanted))
-        return ParkedDecided(count=count)
+            row = await connection.fetchrow(_SQL["discard_parked"], *_decision(request, "discarded"))
+            assert row is not None
+            await news.tell(connection, "discarded", row["ids"])
+        decided = ParkedDecided(count=len(row["ids"]), remaining=row["remaining"])
+        log.info(
+            "parked messages discarded", count=decided.count, actor=request.actor, wanted=str(request.wanted)
+        )
+        return decided
 
     async def measure_and_clean(self) -> None:
         """Set the gauge of what is parked, and forget decided messages after 30 days."""
@@ -222,7 +235,13 @@ def _require_choice(wanted: ParkedFilter) -> None:
 
 def _decision(request: ReplayParked | DiscardParked, state: str) -> tuple[object, ...]:
     trace = tracing.current()
-    return (*_arguments(request.wanted), state, request.actor, trace.request_id if trace else None)
+    return (
+        *_arguments(request.wanted),
+        state,
+        request.actor,
+        trace.request_id if trace else None,
+        request.most,
+    )
 
 
 def _arguments(wanted: ParkedFilter) -> tuple[object, ...]:

@@ -30,41 +30,57 @@ SELECT id, message_id, message_type, queue, reason, attempts, first_error, last_
     first_sent_at, parked_at, state, decided_at, decided_by, request_id, headers, body
 FROM parked WHERE id = $1
 
+-- name: count_matching_parked
+SELECT count(*) AS matching,
+    count(*) FILTER (WHERE message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$') AS replayable
+FROM parked
+WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
+    AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)
+    AND state = 'parked'
+
 -- name: replay_parked
 -- What has no proper id is undecodable wherever it goes: it is counted and stays. The rate is kept by due
 -- times, and the age of a message counts from there: one that is not due is not late. A service's
 -- own exchange, which has its name, leads to each of its queues.
-WITH chosen AS (
-    UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
+WITH matching AS (
+    SELECT id, message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' AS is_replayable FROM parked
     WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
         AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)
-        AND state = 'parked' AND message_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+        AND state = 'parked'
+),
+chosen AS (
+    UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
+    WHERE id IN (SELECT id FROM matching WHERE is_replayable ORDER BY id LIMIT $8) AND state = 'parked'
     RETURNING id, message_id, message_type, exchange, queue, headers, body
 ),
 timed AS (
-    SELECT *, now() + (row_number() OVER (ORDER BY id) - 1) / $8::float8 * interval '1 second' AS due_at
+    SELECT *, now() + (row_number() OVER (ORDER BY id) - 1) / $9::float8 * interval '1 second' AS due_at
     FROM chosen
 ),
 sent AS (
     INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at, created_at)
     SELECT message_id::uuid, coalesce(exchange, split_part(queue, '.', 1)), queue, message_type,
-        (headers - $9::text[]) || $10::jsonb, body, due_at, due_at
+        (headers - $10::text[]) || $11::jsonb, body, due_at, due_at
     FROM timed
 )
 SELECT (SELECT coalesce(array_agg(message_id), '{}') FROM chosen) AS ids,
-    (
-        SELECT count(*) FROM parked
-        WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
-            AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)
-            AND state = 'parked' AND message_id !~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
-    ) AS skipped
+    (SELECT count(*) FROM matching WHERE NOT is_replayable) AS skipped,
+    (SELECT greatest(0, count(*) - $8) FROM matching WHERE is_replayable) AS remaining
 
 -- name: discard_parked
-UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
-WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
-    AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)
-    AND state = 'parked'
-RETURNING message_id
+WITH matching AS (
+    SELECT id FROM parked
+    WHERE (cardinality($1::bigint[]) = 0 OR id = ANY($1)) AND ($2::text IS NULL OR queue = $2)
+        AND ($3::text IS NULL OR message_type = $3) AND ($4::text IS NULL OR reason = $4)
+        AND state = 'parked'
+),
+chosen AS (
+    UPDATE parked SET state = $5, decided_at = now(), decided_by = $6, request_id = $7
+    WHERE id IN (SELECT id FROM matching ORDER BY id LIMIT $8) AND state = 'parked'
+    RETURNING message_id
+)
+SELECT (SELECT coalesce(array_agg(message_id), '{}') FROM chosen) AS ids,
+    (SELECT greatest(0, count(*) - $8) FROM matching) AS remaining
 
 -- name: count_parked
 SELECT queue, count(*) AS count FROM parked WHERE state = 'parked' GROUP BY queue

@@ -2,65 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ParkedState
 from gateway.administration.signals import WindowName
+from gateway.http.filters import Bulk, Filter, Id, PageById, Several
+
+_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 
 Service = Literal["gateway", "stock-data", "email", "batch-processor"]
 
 
-class ParkedQuery(BaseModel):
-    """The query of `GET /v1/admin/parked`; pages follow each other within one service."""
+def _decimal(value: object) -> object:
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise ValueError("must be a decimal number")
+    return value
 
-    model_config = ConfigDict(extra="forbid")
-    service: Service | None = None
-    state: ParkedState = "parked"
+
+class ParkedChoice(Filter):
+    """What parked messages can be chosen by; an id belongs to one service."""
+
+    ids: Several[Id] | None = Field(default=None, examples=["1,2"])
     queue: str | None = Field(default=None, max_length=255)
     type: str | None = Field(default=None, max_length=255)
     reason: str | None = Field(default=None, max_length=255)
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: int = Field(default=0, ge=0, lt=2**63)
+
+    def wanted(self) -> ParkedFilter:
+        """Return the choice as the contract has it."""
+        return ParkedFilter(ids=self.ids or [], queue=self.queue, message_type=self.type, reason=self.reason)
+
+
+class ParkedQuery(ParkedChoice, PageById):
+    """The query of `GET /v1/admin/parked`; pages follow each other within one service."""
+
+    service: Service | None = None
+    state: ParkedState = "parked"
 
     @model_validator(mode="after")
-    def _cursor_needs_a_service(self) -> ParkedQuery:
-        if self.cursor and self.service is None:
-            raise ValueError("a cursor belongs to one service: name it")
+    def _one_service_is_named(self) -> ParkedQuery:
+        if (self.cursor or self.ids) and self.service is None:
+            raise ValueError("ids and a cursor belong to one service: give the parameter service")
         return self
 
     def request(self) -> ListParked:
-        """The question for one service."""
-        wanted = ParkedFilter(queue=self.queue, message_type=self.type, reason=self.reason)
-        return ListParked(state=self.state, wanted=wanted, limit=self.limit, after=self.cursor)
+        """Return the question for one service."""
+        return ListParked(state=self.state, wanted=self.wanted(), limit=self.limit, after=self.cursor or 0)
 
 
-class ChoiceInput(BaseModel):
-    """Which messages of a service: some ids, or all that fit."""
+class DiscardQuery(ParkedChoice, Bulk):
+    """The query of `POST /v1/admin/parked/discard`."""
 
-    model_config = ConfigDict(extra="forbid")
     service: Service
-    ids: list[int] = Field(default_factory=list, max_length=10_000)
-    queue: str | None = Field(default=None, max_length=255)
-    type: str | None = Field(default=None, max_length=255)
-    reason: str | None = Field(default=None, max_length=255)
-
-    @model_validator(mode="after")
-    def _something_is_chosen(self) -> ChoiceInput:
-        if self.wanted().is_empty:
-            raise ValueError("say which messages: ids, queue, type or reason")
-        return self
-
-    def wanted(self) -> ParkedFilter:
-        """The choice as the contract has it."""
-        return ParkedFilter(ids=self.ids, queue=self.queue, message_type=self.type, reason=self.reason)
 
 
-class ReplayInput(ChoiceInput):
-    """The body of `POST /v1/admin/parked/replay`."""
+class ReplayQuery(ParkedChoice, Bulk):
+    """The query of `POST /v1/admin/parked/replay`; one call sends at most `rate_per_s` a second."""
 
-    rate_per_s: float = Field(default=50, gt=0, le=1000)
+    service: Service
+    rate_per_s: Annotated[float, BeforeValidator(_decimal)] = Field(default=50, gt=0, le=1000)
 
 
 class StatusQuery(BaseModel):
@@ -89,19 +91,6 @@ class ParkedDetailView(ParkedView):
 
     headers: dict[str, Any]
     body: Any
-
-
-class Replayed(BaseModel):
-    """How many messages are sent again; `skipped` cannot be, for want of a proper id."""
-
-    replayed: int
-    skipped: int
-
-
-class Discarded(BaseModel):
-    """How many messages were given up."""
-
-    discarded: int
 
 
 class Health(BaseModel):

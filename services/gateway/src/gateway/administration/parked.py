@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
-from chassis import logging
+from pydantic import BaseModel
+
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError
 from chassis.parked import Parked
+from contracts.message import Request
 from contracts.parked import (
+    CountParked,
     DiscardParked,
     InspectParked,
-    ListParked,
+    ParkedCount,
     ParkedDecided,
     ParkedDetail,
     ParkedPage,
     ReplayParked,
 )
 from contracts.topology import GATEWAY, SERVICES
-from gateway.administration.inputs import ChoiceInput, ParkedQuery, ReplayInput
+from gateway.administration.inputs import DiscardQuery, ParkedQuery, ReplayQuery
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
+from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
 
-log = logging.get(__name__)
+R = TypeVar("R", bound=BaseModel)
+
+# Messages that one call decides about.
+_MOST = 10_000
 
 
 class ParkedService:
@@ -38,85 +45,94 @@ class ParkedService:
         self._audit = audit
 
     async def list(self, call: Call, query: ParkedQuery) -> dict[str, Any]:
-        """Return a page of one service's messages, or the first of every service."""
-        if query.service is None:
-            return await self.everywhere(query.request(), call.deadline)
-        page = await self.page(query.service, query.request(), call.deadline)
-        following = None if page.next_after is None else str(page.next_after)
-        return {"data": _rows(query.service, page), "next_cursor": following}
+        """Return a page of one service's messages, or the first of every service.
+
+        A service that does not answer is named in `errors`, unless it is the only one that was asked.
+        """
+        request = query.request()
+        if query.service is not None:
+            page = await self._ask(query.service, request, ParkedPage, call.deadline)
+            following = None if page.next_after is None else str(page.next_after)
+            return {"data": _rows(query.service, page), "next_cursor": following}
+        pages = await asyncio.gather(
+            *(self._ask(service, request, ParkedPage, call.deadline) for service in SERVICES),
+            return_exceptions=True,
+        )
+        data: list[dict[str, Any]] = []
+        errors = []
+        for service, found in zip(SERVICES, pages, strict=True):
+            if isinstance(found, ServiceError):
+                errors.append({"service": service, "code": found.code, "detail": found.detail})
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                data += _rows(service, found)
+        return {"data": data, "next_cursor": None, "errors": errors}
 
     async def get(self, call: Call, service: str, number: int) -> dict[str, Any]:
         """Return one message whole."""
         if service not in SERVICES or number >= 2**63:
             raise NotFound(f"There is no parked message {service}/{number}.")
-        detail = await self.inspect(service, InspectParked(id=number), call.deadline)
+        detail = await self._ask(service, InspectParked(id=number), ParkedDetail, call.deadline)
         document = detail.model_dump(mode="json")
         return {"service": service, **document.pop("message"), **document}
 
-    async def send_again(self, call: Call, body: ReplayInput) -> dict[str, int]:
-        """Send messages to their original queue again."""
-        request = ReplayParked(wanted=body.wanted(), rate_per_s=body.rate_per_s, actor=_actor(call.principal))
-        decided = await self.replay(body.service, request, call.deadline)
-        await self._record(call, Action.PARKED_REPLAYED, body, decided)
-        return {"replayed": decided.count, "skipped": decided.skipped}
-
-    async def give_up(self, call: Call, body: ChoiceInput) -> dict[str, int]:
-        """Give messages up for good."""
-        request = DiscardParked(wanted=body.wanted(), actor=_actor(call.principal))
-        decided = await self.discard(body.service, request, call.deadline)
-        await self._record(call, Action.PARKED_DISCARDED, body, decided)
-        return {"discarded": decided.count}
-
-    async def page(self, service: str, request: ListParked, deadline: Deadline) -> ParkedPage:
-        """A page of one service's messages."""
-        if service == GATEWAY:
-            return await self._own.page(request, deadline)
-        return await self._rpc.call(request, ParkedPage, deadline, service=service)
-
-    async def inspect(self, service: str, request: InspectParked, deadline: Deadline) -> ParkedDetail:
-        """One message whole."""
-        if service == GATEWAY:
-            return await self._own.inspect(request, deadline)
-        return await self._rpc.call(request, ParkedDetail, deadline, service=service)
-
-    async def replay(self, service: str, request: ReplayParked, deadline: Deadline) -> ParkedDecided:
-        """Send messages again."""
-        if service == GATEWAY:
-            return await self._own.replay(request, deadline)
-        return await self._rpc.call(request, ParkedDecided, deadline, service=service)
-
-    async def discard(self, service: str, request: DiscardParked, deadline: Deadline) -> ParkedDecided:
-        """Give messages up."""
-        if service == GATEWAY:
-            return await self._own.discard(request, deadline)
-        return await self._rpc.call(request, ParkedDecided, deadline, service=service)
-
-    async def everywhere(self, request: ListParked, deadline: Deadline) -> dict[str, Any]:
-        """The first messages of every service; a service that does not answer is named."""
-        pages = await asyncio.gather(
-            *(self.page(service, request, deadline) for service in SERVICES), return_exceptions=True
+    async def replay(self, call: Call, query: ReplayQuery) -> BulkResult:
+        """Send the oldest messages that fit to their original queue again; those without a proper id stay."""
+        if query.dry_run:
+            found = await self._count(query, call.deadline)
+            return _would_change(found.matching, found.replayable)
+        request = ReplayParked(
+            wanted=query.wanted(), most=_MOST, rate_per_s=query.rate_per_s, actor=_actor(call.principal)
         )
-        data: list[dict[str, Any]] = []
-        errors = []
-        for service, page in zip(SERVICES, pages, strict=True):
-            if isinstance(page, ServiceError):
-                errors.append({"service": service, "code": page.code, "detail": page.detail})
-            elif isinstance(page, BaseException):
-                raise page
-            else:
-                data += _rows(service, page)
-        return {"data": data, "next_cursor": None, "errors": errors}
+        decided = await self._ask(query.service, request, ParkedDecided, call.deadline)
+        return await self._changed(call, Action.PARKED_REPLAYED, query, decided)
 
-    async def _record(self, call: Call, action: Action, body: ChoiceInput, decided: ParkedDecided) -> None:
+    async def discard(self, call: Call, query: DiscardQuery) -> BulkResult:
+        """Give the oldest messages that fit up for good."""
+        if query.dry_run:
+            found = await self._count(query, call.deadline)
+            return _would_change(found.matching, found.matching)
+        request = DiscardParked(wanted=query.wanted(), most=_MOST, actor=_actor(call.principal))
+        decided = await self._ask(query.service, request, ParkedDecided, call.deadline)
+        return await self._changed(call, Action.PARKED_DISCARDED, query, decided)
+
+    async def _count(self, query: ReplayQuery | DiscardQuery, deadline: Deadline) -> ParkedCount:
+        return await self._ask(query.service, CountParked(wanted=query.wanted()), ParkedCount, deadline)
+
+    async def _changed(
+        self, call: Call, action: Action, query: ReplayQuery | DiscardQuery, decided: ParkedDecided
+    ) -> BulkResult:
+        """Record a decision and return it as the answer of a bulk action."""
         # The service has decided in a transaction of its own, and keeps the actor of each message, too.
-        after = {"wanted": body.wanted().model_dump(mode="json"), "count": decided.count}
+        after = {"wanted": query.wanted().model_dump(mode="json"), "count": decided.count}
         await self._audit.record(
-            call.connection, call.principal, action, f"parked:{body.service}", after=after
+            call.connection, call.principal, action, f"parked:{query.service}", after=after
         )
+        return BulkResult(
+            matched=decided.count + decided.skipped + decided.remaining,
+            changed=decided.count,
+            dry_run=False,
+            complete=decided.remaining == 0,
+        )
+
+    async def _ask(self, service: str, request: Request, reply: type[R], deadline: Deadline) -> R:
+        """Ask a service about its parked messages; the gateway's own need no message."""
+        if service != GATEWAY:
+            return await self._rpc.call(request, reply, deadline, service=service)
+        answer = await self._own.answers()[type(request)](request, deadline)
+        assert isinstance(answer, reply)
+        return answer
 
 
 def _actor(principal: Principal) -> str:
     return f"{principal.user_name} (user {principal.user_id}, key {principal.key_id})"
+
+
+def _would_change(matched: int, changeable: int) -> BulkResult:
+    return BulkResult(
+        matched=matched, changed=min(changeable, _MOST), dry_run=True, complete=changeable <= _MOST
+    )
 
 
 def _rows(service: str, page: ParkedPage) -> list[dict[str, Any]]:

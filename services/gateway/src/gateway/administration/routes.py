@@ -8,12 +8,13 @@ from chassis.errors import NotFound, Unavailable
 from chassis.health import Health
 from contracts.scopes import Scope
 from gateway.administration import inputs
-from gateway.administration.inputs import Discarded, ParkedDetailView, ParkedList, Replayed
+from gateway.administration.inputs import ParkedDetailView, ParkedList
 from gateway.administration.parked import ParkedService
 from gateway.administration.status import StatusService
 from gateway.errors import MonitoringNotConfigured, MonitoringUnavailable
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, get, json, post
+from gateway.http.filters import BulkResult
 from gateway.http.replies import Reply, document
 
 
@@ -47,25 +48,25 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
     )
     yield post(
         "/v1/admin/parked/replay",
-        parked.send_again,
+        parked.replay,
         name="replayParked",
         summary="Send parked messages to their original queue again",
         tag="Administration",
         scope=Scope.ADMIN,
-        answers={202: json(Replayed)},
+        answers={200: json(BulkResult)},
         errors=(Unavailable,),
-        examples={"all of a queue": {"service": "email", "queue": "email.send", "rate_per_s": 10}},
+        examples={"service": "email", "queue": "email.send", "rate_per_s": 10},
     )
     yield post(
         "/v1/admin/parked/discard",
-        parked.give_up,
+        parked.discard,
         name="discardParked",
         summary="Give parked messages up for good",
         tag="Administration",
         scope=Scope.ADMIN,
-        answers={200: json(Discarded)},
+        answers={200: json(BulkResult)},
         errors=(Unavailable,),
-        examples={"one message": {"service": "email", "ids": [1]}},
+        examples={"service": "email", "ids": "1"},
     )
 
 

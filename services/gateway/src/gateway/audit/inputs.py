@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from contracts.times import Instant
+from gateway.http.filters import CreatedWithin, PageById, Several
 from gateway.http.strict_json import MOST_ID
 
 
@@ -52,15 +52,14 @@ class AuditPage(BaseModel):
     next_cursor: str | None = None
 
 
-class AuditQuery(BaseModel):
-    """The query of `GET /v1/admin/audit`; the cursor is the last id seen."""
+class AuditFilter(CreatedWithin):
+    """What changes can be chosen by."""
 
-    model_config = ConfigDict(extra="forbid")
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="who made the change")
     key_id: str | None = Field(default=None, max_length=64, description="the key that it was made with")
-    action: Action | None = None
+    action: Several[Action] | None = None
     target: str | None = Field(default=None, max_length=255, examples=["user:7"])
-    created_after: Instant | None = None
-    created_before: Instant | None = None
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: int | None = Field(default=None, ge=1, le=MOST_ID)
+
+
+class AuditQuery(AuditFilter, PageById):
+    """The query of `GET /v1/admin/audit`."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.http.filters import CreatedWithin, Page
 from gateway.http.strict_json import MOST_ID
 
 RoomName = Annotated[
@@ -24,12 +25,8 @@ class RoomInput(BaseModel):
     name: RoomName
 
 
-class RoomsQuery(BaseModel):
+class RoomsQuery(CreatedWithin, Page):
     """The query of `GET /v1/rooms`; the cursor is the last name seen."""
-
-    model_config = ConfigDict(extra="forbid")
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: str = Field(default="", max_length=64)
 
 
 class MessagesQuery(BaseModel):

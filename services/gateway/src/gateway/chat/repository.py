@@ -13,6 +13,7 @@ import orjson
 
 from chassis.errors import NotFound
 from chassis.postgres import Connection, Postgres
+from gateway.chat.inputs import RoomsQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,12 @@ class RoomRepository:
             raise NotFound(f"There is no room {name!r}; make it with POST /v1/rooms.")
         return Room(**rows[0])
 
-    async def page(self, after: str, limit: int) -> list[Room]:
-        """Rooms by name."""
-        return [Room(**row) for row in await self._fetch("list_rooms", after, limit)]
+    async def page(self, query: RoomsQuery) -> list[Room]:
+        """Return a page of rooms by name, and one more if there is one."""
+        rows = await self._fetch(
+            "list_rooms", query.cursor or "", query.limit + 1, query.created_after, query.created_before
+        )
+        return [Room(**row) for row in rows]
 
     async def add(
         self,

@@ -29,7 +29,7 @@ class RoomService:
     async def list(self, call: Call, query: RoomsQuery) -> dict[str, Any]:
         """Return a page of rooms by name."""
         call.principal.require(Scope.CHAT_READ)
-        rooms = await self._repository.page(query.cursor, query.limit + 1)
+        rooms = await self._repository.page(query)
         page = rooms[: query.limit]
         following = page[-1].name if len(rooms) > query.limit else None
         return {"data": [_room(room) for room in page], "next_cursor": following}

@@ -51,7 +51,8 @@ Id = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST_ID)]
 class Filter(BaseModel):
     """What things can be chosen by; a thing is chosen when it fits every parameter that is given.
 
-    A parameter without a default says where to look, not what to choose.
+    The parameters that choose are those whose default is None. Another default, or none at all, says that
+    a parameter means something else: how fast, or in which service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,9 +60,8 @@ class Filter(BaseModel):
     @classmethod
     def names(cls) -> list[str]:
         """Return the parameters that choose."""
-        others = {*Page.model_fields, *Bulk.model_fields}
         fields = cls.model_fields.items()
-        return [name for name, field in fields if not (field.is_required() or name in others)]
+        return [name for name, field in fields if field.default is None and name != "cursor"]
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contracts.addresses import BareAddress
 from contracts.message import Moment
 from contracts.scopes import Scope
 from contracts.times import Instant
+from gateway.http.filters import CreatedWithin, Page, PageById, Several
 from gateway.http.strict_json import MOST_ID
 
 LONGEST_OVERLAP_S = 7 * 24 * 3600
@@ -71,12 +72,15 @@ class UserView(BaseModel):
     updated_at: Moment
 
 
-class UsersQuery(BaseModel):
-    """The query of `GET /v1/users`; the cursor is the last id seen."""
+class UserFilter(CreatedWithin):
+    """What users can be chosen by."""
 
-    model_config = ConfigDict(extra="forbid")
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: int = Field(default=0, ge=0, le=MOST_ID)
+    role: Several[Role] | None = None
+    status: Several[UserStatus] | None = None
+
+
+class UsersQuery(UserFilter, PageById):
+    """The query of `GET /v1/users`."""
 
 
 class UserPage(BaseModel):
@@ -109,12 +113,16 @@ class RotationInput(BaseModel):
     overlap_s: int = Field(default=3600, ge=0, le=LONGEST_OVERLAP_S)
 
 
-class KeysQuery(BaseModel):
-    """The query of `GET /v1/api-keys`; another user's keys need the scope users:read."""
+class KeyFilter(CreatedWithin):
+    """What keys can be chosen by; another user's keys need the scope users:read."""
 
-    model_config = ConfigDict(extra="forbid")
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID)
-    limit: int = Field(default=50, ge=1, le=200)
+    status: Several[KeyStatus] | None = None
+
+
+class KeysQuery(KeyFilter, Page):
+    """The query of `GET /v1/api-keys`."""
+
     cursor: str | None = Field(default=None, pattern=_PLACE)
 
     @property

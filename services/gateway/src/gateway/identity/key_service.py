@@ -25,7 +25,6 @@ from gateway.identity.inputs import (
     KeyInput,
     KeyPage,
     KeysQuery,
-    KeyStatus,
     KeyView,
     Me,
     MyKey,
@@ -82,7 +81,7 @@ class KeyService:
         if user_id != call.principal.user_id:
             call.principal.require(Scope.USERS_READ)
         async with self._postgres.connection() as connection:
-            rows = await self._keys.page(connection, user_id, after=query.place, limit=query.limit + 1)
+            rows = await self._keys.page(connection, user_id, query)
         found = [_view(row) for row in rows[: query.limit]]
         return KeyPage(data=found, next_cursor=_cursor(found[-1]) if len(rows) > query.limit else None)
 
@@ -134,8 +133,8 @@ class KeyService:
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a secret that was rotated away ends before its own key, and those that the key made.
             raise Forbidden("The secret that you use was rotated: use the one that took its place.")
-        if (status := _status(row)) != "active":
-            raise Conflict(f"The key is {status}: it cannot be rotated. Make another one.")
+        if row["status"] != "active":
+            raise Conflict(f"The key is {row['status']}: it cannot be rotated. Make another one.")
         now = datetime.now(UTC)
         key = ApiKey(key_id, self._secret(call, key_id, now.isoformat()))
         await self._keys.rotate(
@@ -171,7 +170,7 @@ class KeyService:
                     caller,
                     Action.KEY_REVOKED,
                     f"api-key:{key_id}",
-                    before={"user_id": row["user_id"], "name": row["name"], "status": _status(row)},
+                    before={"user_id": row["user_id"], "name": row["name"], "status": row["status"]},
                     after={"status": "revoked"},
                 )
         await self._keyring.forget()
@@ -225,7 +224,7 @@ class KeyService:
     async def _require_parent(self, connection: Connection, caller: Principal) -> None:
         """Raise when the caller's key cannot make another one now."""
         parent = await self._keys.get(connection, caller.key_id)
-        if parent is None or _status(parent) != "active":
+        if parent is None or parent["status"] != "active":
             raise unknown_key()
         if parent["ancestors"] >= _MOST_ANCESTORS:
             raise Conflict(
@@ -234,23 +233,12 @@ class KeyService:
             )
 
 
-def _status(row: Row) -> KeyStatus:
-    if row["is_revoked"]:
-        return "revoked"
-    if row["expires_at"] is not None and row["expires_at"] <= datetime.now(UTC):
-        return "expired"
-    return "disabled" if row["user_status"] == "disabled" else "active"
-
-
 def _view(row: Row) -> KeyView:
     scopes = known_scopes(row["scopes"])
-    status = _status(row)
-    usable = scopes if status == "active" else frozenset()
+    usable = scopes if row["status"] == "active" else frozenset()
     effective = allowed(usable, is_administrator=row["role"] == "admin")
     found: dict[str, Any] = {name: row[name] for name in KeyView.model_fields if name in row}
-    return KeyView.model_validate(
-        {**found, "status": status, "scopes": sorted(scopes), "effective_scopes": sorted(effective)}
-    )
+    return KeyView.model_validate({**found, "scopes": sorted(scopes), "effective_scopes": sorted(effective)})
 
 
 def _show(key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:

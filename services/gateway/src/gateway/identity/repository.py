@@ -12,6 +12,7 @@ from chassis.errors import Conflict
 from chassis.postgres import Connection
 from contracts.scopes import Scope, allowed
 from gateway.http.principal import Principal
+from gateway.identity.inputs import KeysQuery, UsersQuery
 
 Row = asyncpg.Record
 _SCOPES = frozenset(map(str, Scope))
@@ -61,9 +62,17 @@ class UserRepository:
         assert row is not None, "a locked user does not go away"
         return row
 
-    async def page(self, connection: Connection, *, after: int, limit: int) -> list[Row]:
-        """Return users with ids above `after`, in order."""
-        return await connection.fetch(self._queries["list_users"], after, limit)
+    async def page(self, connection: Connection, query: UsersQuery) -> list[Row]:
+        """Return a page of users in the order of their ids, and one more if there is one."""
+        return await connection.fetch(
+            self._queries["list_users"],
+            query.cursor or 0,
+            query.limit + 1,
+            query.role,
+            query.status,
+            query.created_after,
+            query.created_before,
+        )
 
     async def ensure_administrator(self, connection: Connection, email: str) -> int:
         """Return the id of the user with this address, who is an active administrator from now on."""
@@ -114,11 +123,17 @@ class KeyRepository:
         """Return a key by id, without its secret: that is not known here."""
         return await connection.fetchrow(self._queries["get_key"], key_id)
 
-    async def page(
-        self, connection: Connection, user_id: int, *, after: tuple[datetime, str], limit: int
-    ) -> list[Row]:
-        """Return the keys of a user after a place (moment of making, id), in order."""
-        return await connection.fetch(self._queries["list_keys"], user_id, *after, limit)
+    async def page(self, connection: Connection, user_id: int, query: KeysQuery) -> list[Row]:
+        """Return a page of the keys of a user in the order of their making, and one more if there is one."""
+        return await connection.fetch(
+            self._queries["list_keys"],
+            user_id,
+            *query.place,
+            query.limit + 1,
+            query.status,
+            query.created_after,
+            query.created_before,
+        )
 
     async def has_ancestor(self, connection: Connection, key_id: str, ancestor_id: str) -> bool:
         """Return whether `ancestor_id` made the key, directly or through keys that it made."""

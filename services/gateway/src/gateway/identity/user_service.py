@@ -51,7 +51,7 @@ class UserService:
     async def page(self, _: Call, query: UsersQuery) -> UserPage:
         """Return a page of users by id."""
         async with self._postgres.connection() as connection:
-            rows = await self._users.page(connection, after=query.cursor, limit=query.limit + 1)
+            rows = await self._users.page(connection, query)
         found = [UserView.model_validate(dict(row)) for row in rows[: query.limit]]
         return UserPage(data=found, next_cursor=str(found[-1].id) if len(rows) > query.limit else None)
 

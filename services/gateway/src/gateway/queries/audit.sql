@@ -8,7 +8,7 @@ SELECT id, at, user_id, user_name, key_id, action, target, before, after, reques
 WHERE ($1::bigint IS NULL OR id < $1)
     AND ($2::bigint IS NULL OR user_id = $2)
     AND ($3::text IS NULL OR key_id = $3)
-    AND ($4::text IS NULL OR action = $4)
+    AND ($4::text[] IS NULL OR action = ANY($4))
     AND ($5::text IS NULL OR target = $5)
     AND ($6::timestamptz IS NULL OR at > $6)
     AND ($7::timestamptz IS NULL OR at < $7)

@@ -29,18 +29,27 @@ WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at 
 
 -- name: get_key
 SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
-    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.is_revoked, life.ancestors,
-    u.role, u.status AS user_status
+    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.ancestors, u.role, now_is.status
 FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN life.is_revoked THEN 'revoked' WHEN life.ends_at <= now() THEN 'expired'
+        WHEN u.status = 'disabled' THEN 'disabled' ELSE 'active' END AS status
+) AS now_is
 WHERE k.id = $1
 
 -- name: list_keys
--- The keys of a user after a place in the order of their making.
+-- The keys of a user after a place in the order of their making; a filter that is NULL lets everything through.
 SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,
-    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.is_revoked, life.ancestors,
-    u.role, u.status AS user_status
+    k.revoked_at, k.last_used_at, life.ends_at AS expires_at, life.ancestors, u.role, now_is.status
 FROM api_keys AS k JOIN users AS u ON u.id = k.user_id CROSS JOIN LATERAL key_life(k.id) AS life
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN life.is_revoked THEN 'revoked' WHEN life.ends_at <= now() THEN 'expired'
+        WHEN u.status = 'disabled' THEN 'disabled' ELSE 'active' END AS status
+) AS now_is
 WHERE k.user_id = $1 AND (k.created_at, k.id) > ($2, $3)
+    AND ($5::text[] IS NULL OR now_is.status = ANY($5))
+    AND ($6::timestamptz IS NULL OR k.created_at > $6)
+    AND ($7::timestamptz IS NULL OR k.created_at < $7)
 ORDER BY k.created_at, k.id LIMIT $4
 
 -- name: has_ancestor

@@ -7,7 +7,9 @@ RETURNING name, epoch::text, last_offset, created_by, created_at
 SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name = $1
 
 -- name: list_rooms
-SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name > $1 ORDER BY name LIMIT $2
+SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms
+WHERE name > $1 AND ($3::timestamptz IS NULL OR created_at > $3) AND ($4::timestamptz IS NULL OR created_at < $4)
+ORDER BY name LIMIT $2
 
 -- name: insert_message
 -- The room's row gives the next offset and, being locked, the order of the messages. A message that the

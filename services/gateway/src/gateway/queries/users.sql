@@ -20,7 +20,14 @@ WHERE id = $1
 RETURNING id, name, email, role, status, created_at, updated_at
 
 -- name: list_users
-SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE id > $1 ORDER BY id LIMIT $2
+-- In the order of their ids; a filter that is NULL lets everything through.
+SELECT id, name, email, role, status, created_at, updated_at FROM users
+WHERE id > $1
+    AND ($3::text[] IS NULL OR role = ANY($3))
+    AND ($4::text[] IS NULL OR status = ANY($4))
+    AND ($5::timestamptz IS NULL OR created_at > $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+ORDER BY id LIMIT $2
 
 -- name: ensure_administrator
 -- The first user, or the one with this address: an active administrator again, whatever became of it.
