@@ -8,38 +8,66 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
+from faults import guests, neighbours, table
 from faults import rig as rigs
 from faults import scenario as running
-from faults import table
 from faults.rig import Rig
 from faults.scenario import Row, Scenario
 from faults.scenarios import BY_NAME, SCENARIOS
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen scenarios; 1 when a promise was broken."""
     options = _parser().parse_args(arguments)
-    unknown = [name for name in options.only if name not in BY_NAME]
+    unknown = [name for name in options.only if name not in BY_NAME and name not in guests.BY_NAME]
     if unknown:
-        sys.stderr.write(f"no such scenario: {', '.join(unknown)}; see --list\n")
+        sys.stderr.write(f"no such scenario or guest: {', '.join(unknown)}; see --list\n")
         return 2
     if options.list:
         print("\n".join(f"{one.name:22} {one.title}" for one in SCENARIOS))
+        print("\n".join(f"{one.name:22} {one.kind}: {one.sends}" for one in guests.GUESTS))
         return 0
+    return 0 if _run_scenarios(options) and _run_guests(options) else 1
+
+
+def _run_scenarios(options: argparse.Namespace) -> bool:
+    """Run the chosen scenarios; return whether every promise was kept."""
     chosen = _choose(options)
-    rows = asyncio.run(_run_in_a_folder(options, chosen))
+    if not chosen:
+        return True
+    rows = asyncio.run(_in_a_folder(options, partial(_run_all, options, chosen)))
     print("\n" + table.render(rows))
     if options.write and len(rows) == len(SCENARIOS):
         table.write(rows, heading=_heading(options.seed))
-    return 0 if len(rows) == len(chosen) * options.times and all(row.passed for row in rows) else 1
+    return len(rows) == len(chosen) * options.times and all(row.passed for row in rows)
+
+
+def _run_guests(options: argparse.Namespace) -> bool:
+    """Let the chosen guests in; return whether no neighbour noticed any of them."""
+    names = options.only or guests.BY_NAME
+    chosen = [one for one in guests.GUESTS if one.name in names and (one.is_quick or not options.quick)]
+    if not chosen:
+        return True
+    rows = asyncio.run(_in_a_folder(options, lambda folder: neighbours.run_all(folder, chosen)))
+    print("\n" + table.render_guests(rows))
+    if options.write and len(rows) == len(guests.GUESTS):
+        table.write_guests(rows)
+    return not any(row.complaints for row in rows)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these scenarios only")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="these scenarios and guests only"
+    )
+    parser.add_argument("--guests", action="store_true", help="no scenarios, only the guests")
     parser.add_argument("--quick", action="store_true", help="the short selection that runs with the tests")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="repeat a run")
     parser.add_argument(
@@ -55,21 +83,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _choose(options: argparse.Namespace) -> list[Scenario]:
-    chosen = [BY_NAME[name] for name in options.only] or list(SCENARIOS)
+    names = guests.BY_NAME if options.guests else options.only or BY_NAME
+    chosen = [one for one in SCENARIOS if one.name in names]
     if options.quick:
         chosen = [one for one in chosen if one.is_quick]
     return [one.enlarged(5) for one in chosen] if options.long else chosen
 
 
-async def _run_in_a_folder(options: argparse.Namespace, scenarios: Sequence[Scenario]) -> list[Row]:
+async def _in_a_folder(options: argparse.Namespace, run: Callable[[Path], Coroutine[Any, Any, T]]) -> T:
     if options.keep is not None:
-        return await _run_all(options.keep, scenarios, seed=options.seed, times=options.times)
+        return await run(options.keep)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        return await _run_all(Path(folder), scenarios, seed=options.seed, times=options.times)
+        return await run(Path(folder))
 
 
-async def _run_all(folder: Path, scenarios: Sequence[Scenario], *, seed: int, times: int) -> list[Row]:
+async def _run_all(options: argparse.Namespace, scenarios: Sequence[Scenario], folder: Path) -> list[Row]:
     rows: list[Row] = []
+    seed, times = options.seed, options.times
     print(f"seed {seed}; starting the whole product on private ports …", flush=True)
     async with rigs.running(folder) as rig:
         await rig.recovered()

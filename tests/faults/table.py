@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from faults.neighbours import ERRANDS
+from faults.neighbours import Row as GuestRow
 from faults.scenario import Row
+from native.services import NAMES
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 BEGIN = "<!-- results: begin -->"
 END = "<!-- results: end -->"
+GUESTS_BEGIN = "<!-- guests: begin -->"
+GUESTS_END = "<!-- guests: end -->"
+_MIB = 1 << 20
 
 _HEADS = (
     "what happens",
@@ -28,19 +34,54 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(_line(_cells(row)) for row in rows)]) + "\n"
 
 
-def insert(text: str, table: str) -> str:
+_GUEST_HEADS = (
+    "guest",
+    "sends",
+    "p99 of requests",
+    "lines lost",
+    *(f"{errand} done" for errand in ERRANDS),
+    *(f"{name}: memory, stall" for name in NAMES),
+)
+
+
+def render_guests(rows: Sequence[GuestRow]) -> str:
+    """What came of the guests, as a Markdown table."""
+    lines = [_line(_GUEST_HEADS), _line(["---", "---", *["---:"] * (len(_GUEST_HEADS) - 2)])]
+    return "\n".join([*lines, *(_line(_cells_of_guest(row)) for row in rows)]) + "\n"
+
+
+def insert(text: str, table: str, *, begin: str = BEGIN, end: str = END) -> str:
     """`text` with `table` between the markers. Raises `ValueError` when they are missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the markers {BEGIN} and {END} are missing")
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"the markers {begin} and {end} are missing")
+    return f"{before}{begin}\n{table}{end}{after}"
 
 
 def write(rows: Sequence[Row], *, heading: str) -> None:
-    """Put the table into the document."""
+    """Put the table of the scenarios into the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(insert(text, f"{heading}\n\n{render(rows)}"), encoding="utf-8")
+
+
+def write_guests(rows: Sequence[GuestRow]) -> None:
+    """Put the table of the guests into the document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    written = insert(text, render_guests(rows), begin=GUESTS_BEGIN, end=GUESTS_END)
+    DOCUMENT.write_text(written, encoding="utf-8")
+
+
+def _cells_of_guest(row: GuestRow) -> list[str]:
+    diary = row.diary
+    return [
+        row.guest.kind if not row.complaints else f"**{row.guest.kind}**, {len(row.complaints)} complaints",
+        f"{row.guest.sends} ({row.sent})" if row.sent != row.guest.sends else row.sent,
+        f"{diary.p99_s * 1000:.0f} ms of {len(diary.latencies_s)}",
+        f"{len(diary.lost)} of {len(diary.said)}",
+        *(f"{diary.slowest_s(errand):.1f} s" for errand in ERRANDS),
+        *(f"{seen.peak_bytes // _MIB} MiB, {seen.stall_s:.2f} s" for seen in row.vitals.values()),
+    ]
 
 
 def _cells(row: Row) -> list[str]:

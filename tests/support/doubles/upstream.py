@@ -59,7 +59,8 @@ class Seen:
 class Upstream:
     """A server whose `answer` speaks the protocol of one upstream: derive a class from it.
 
-    Answers put into `script` are given first, one a request; `always` is given to every request after them.
+    Answers put into `script` are given first, one a request; `always` is given to every request after them,
+    and those of `answers` to every request for their path.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Upstream:
         """Be as new: no data, no script, nothing seen."""
         self.script: deque[Answer] = deque()
         self.always: Answer | None = None
+        self.answers: dict[str, Answer] = {}
         self.seen: list[Seen] = []
 
     def answer(self, seen: Seen) -> Answer:
@@ -88,7 +90,8 @@ class Upstream:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         seen = Seen(scope["path"], query, headers)
         self.seen.append(seen)
-        answer = self.script.popleft() if self.script else self.always or self.answer(seen)
+        usual = self.always or self.answers.get(seen.path)
+        answer = self.script.popleft() if self.script else usual or self.answer(seen)
         await asyncio.sleep(answer.delay_s)
         if answer.reset:
             self._reset_connections()

@@ -1,0 +1,72 @@
+"""What every flood needs: where to send it and for how long, raw exchanges, and many of them side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from native.ports import HOST
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the guests find the gateway and the mailbox, with whose key, and for how long they stay."""
+
+    gateway: int
+    mailbox_smtp: int
+    key: str
+    seconds: float
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the guest's time is up."""
+        return self.left_s == 0
+
+    @property
+    def left_s(self) -> float:
+        """How much of the guest's time is left."""
+        return max(0.0, self.began_at + self.seconds - time.monotonic())
+
+    def head(self, line: str, *fields: str) -> bytes:
+        """The head of a request with the guest's key."""
+        own = (f"{line} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {self.key}", *fields)
+        return ("\r\n".join(own) + "\r\n\r\n").encode()
+
+
+async def exchange(
+    at: Address, parts: Iterable[bytes], *, port: int = 0, source: str = "127.0.0.2", wait_s: float = 10
+) -> bytes:
+    """Send `parts` from `source` until the other side has enough; return what it answers until it closes."""
+    reader, writer = await asyncio.open_connection(HOST, port or at.gateway, local_addr=(source, 0))
+    try:
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+        async with asyncio.timeout(wait_s):
+            return await reader.read(_MIB)
+    except (ConnectionError, TimeoutError):
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+async def side_by_side(at: Address, count: int, once: Callable[[int], Awaitable[object]]) -> int:
+    """Do `once`, `count` at a time, until the time is up; return how often it was begun."""
+    done = 0
+
+    async def lane(number: int) -> None:
+        nonlocal done
+        while not at.is_over:
+            done += 1
+            with contextlib.suppress(OSError, TimeoutError):
+                await once(number)
+
+    await asyncio.gather(*(lane(number) for number in range(count)))
+    return done

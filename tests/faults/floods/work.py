@@ -1,0 +1,127 @@
+"""Floods of accepted work: mails that cost, mails that a relay answers badly, items that go wrong, quotes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from faults.faulty_operation import FAULTY, WAYS
+from faults.floods.address import Address, side_by_side
+from faults.guests import DEFERRED, ENDLESS, REFUSED, SILENT
+from faults.street import SYMBOLS
+from native.ports import HOST
+
+# 20 mails of each kind are ten times what one of them could take of the loop without being seen.
+_DOCUMENTS = (
+    "<!--" * 14_000,
+    "<div>" * 100_000,
+    "<a " + "b='c' " * 100_000,
+    "&#" + "9" * 500_000,
+    "<a href='" * 60_000,
+)
+
+
+async def html(at: Address) -> str:
+    """HTML that parsers take quadratic time for, to twenty recipients each."""
+    sent = 0
+    async with _client(at) as client:
+        for number in range(20 * len(_DOCUMENTS)):
+            to = [f"{uuid4().hex}@guest.example" for _ in range(20)]
+            sent += await _send(client, {"to": to, "subject": "s", "html": _DOCUMENTS[number % 5]})
+            if at.is_over:
+                break
+    return f"{sent} mails"
+
+
+async def attachments(at: Address) -> str:
+    """Ten times the bytes of mails that may be in hand, to recipients who are never there."""
+    content = base64.b64encode(b"x" * 500_000).decode()
+    sent = 0
+
+    async def once(_: int) -> None:
+        nonlocal sent
+        files = [{"filename": "f.bin", "content_type": "application/octet-stream", "content": content}]
+        body = {"to": [DEFERRED], "subject": "s", "text": "t", "attachments": files}
+        sent += await _send(client, body) if sent < 670 else await asyncio.sleep(0.2, 0)
+
+    async with _client(at) as client:
+        await side_by_side(at, 8, once)
+    return f"{sent} mails of 500 kB"
+
+
+async def refusals(at: Address) -> str:
+    """Mails whose recipients the relay answers with 530, or without an end."""
+    return await _mails(at, REFUSED, ENDLESS)
+
+
+async def silence(at: Address) -> str:
+    """Ten times as many mails as there are connections to the relay, and it says nothing to any of them."""
+    return await _mails(at, SILENT)
+
+
+async def _mails(at: Address, *recipients: str) -> str:
+    sent = 0
+
+    async def once(number: int) -> None:
+        nonlocal sent
+        to = [recipients[number % len(recipients)]]
+        sent += await _send(client, {"to": to, "subject": "s", "text": "t"})
+        await asyncio.sleep(0.05)
+
+    async with _client(at) as client:
+        await side_by_side(at, 4, once)
+    return f"{sent} mails"
+
+
+async def items(at: Address) -> str:
+    """Batches of a hundred items that cancel, exit, hang, cannot be printed, or give what cannot be kept."""
+    sent = 0
+
+    async def once(_: int) -> None:
+        nonlocal sent
+        body = {
+            "operation": FAULTY,
+            "items": [{"payload": WAYS[each % len(WAYS)]} for each in range(100)],
+        }
+        answer = await client.post("/v1/batches", json=body)
+        sent += answer.status_code == 202
+        await asyncio.sleep(0.5)
+
+    async with _client(at) as client:
+        await side_by_side(at, 2, once)
+    return f"{sent} batches of 100 such items"
+
+
+async def provider(at: Address) -> str:
+    """Questions to which the provider answers with broken elements, and with ten times what is read."""
+
+    async def once(number: int) -> None:
+        if number == 0:
+            await client.get("/v1/stocks/HUGE/bars", params={"start": "2024-01-01"})
+        else:
+            await client.get("/v1/stocks", params={"symbols": ",".join((*SYMBOLS[1:], f"X{number}"))})
+            await asyncio.sleep(0.1)
+
+    async with _client(at) as client:
+        return f"{await side_by_side(at, 4, once)} questions"
+
+
+@asynccontextmanager
+async def _client(at: Address) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {at.key}"}
+    url = f"http://{HOST}:{at.gateway}"
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+        yield client
+
+
+async def _send(client: httpx.AsyncClient, body: dict[str, Any]) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return (await client.post("/v1/emails", json=body)).status_code == 202
+    return False

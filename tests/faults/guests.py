@@ -1,0 +1,117 @@
+"""The guests: one of each kind, what of theirs is limited, and what they do to get ten times as much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+import orjson
+
+from faults.street import SYMBOLS, Street
+from support.doubles import alpaca
+from support.doubles.smtp import SAY_NOTHING, Step
+from support.doubles.upstream import Answer, answer_json
+
+# How the relay answers to these recipients, however often they are tried.
+REFUSED, ENDLESS = "refused@guest.example", "endless@guest.example"
+SILENT, DEFERRED = "silent@guest.example", "deferred@guest.example"
+_TRIES = 20_000
+_ROWS = 5000
+_MIB = 1 << 20
+
+
+async def _nothing(_: Street) -> None:
+    """Prepare nothing: the flood alone is enough."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A kind of guest. `flood` is sent by another process, after `prepare` was done here.
+
+    `is_quick` guests come with the tests; `seconds` is how long each of them stays at least.
+    """
+
+    name: str
+    kind: str
+    flood: str | None
+    sends: str
+    prepare: Callable[[Street], Awaitable[None]] = _nothing
+    is_quick: bool = False
+    seconds: float = 8.0
+
+
+async def _script_relay(street: Street) -> None:
+    scripts = street.relay.scripts
+    scripts[REFUSED] = [Step("rcpt", "530 5.7.0 Authentication required")] * _TRIES
+    # Ten times the longest reply that is read.
+    scripts[ENDLESS] = [Step("rcpt", "550-" + "x" * (640 * 1024))] * _TRIES
+    scripts[SILENT] = [Step("rcpt", SAY_NOTHING)] * _TRIES
+    scripts[DEFERRED] = [Step("rcpt", "451 4.2.0 Not now")] * _TRIES
+
+
+async def _break_provider(street: Street) -> None:
+    street.provider.snapshots[SYMBOLS[-1]] = {"latestTrade": {"t": "yesterday", "p": -1}}
+    # Ten times what is read of an answer.
+    huge = b'{"bars":[' + b" " * (80 * _MIB) + b"]}"
+    street.provider.answers["/v2/stocks/HUGE/bars"] = Answer(
+        huge, headers={"content-type": "application/json"}
+    )
+    street.provider.answers["/v1/corporate-actions"] = answer_json(
+        {"corporate_actions": {"forward_splits": [{"symbol": 1}, alpaca.split("GOOD", "2024-01-03", "x")]}}
+    )
+
+
+async def _poison_outbox(street: Street) -> None:
+    """Put ten steps of rows into the gateway's outbox that AMQP cannot carry."""
+    connection = await asyncpg.connect(street.stack.postgres.dsn("gateway"))
+    try:
+        await connection.execute(
+            "INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, due_at)"
+            " SELECT gen_random_uuid(), 'commands', 'email.send', 'email.send.v1', $1, 'x',"
+            " now() - interval '1 s' FROM generate_series(1, $2)",
+            orjson.dumps({"x-huge": 2**64 - 1}).decode(),
+            _ROWS,
+        )
+    finally:
+        await connection.close()
+    await asyncio.sleep(5)
+
+
+GUESTS = (
+    Guest("heads", "anonymous connection", "heads", "heads of 16 MiB and of 1,000 fields", is_quick=True),
+    Guest("connections", "anonymous connection", "connections", "1,600 connections of one address"),
+    Guest("crowd", "anonymous connection", "crowd", "4,000 connections of 100 addresses", seconds=12),
+    Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
+    Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),
+    Guest("frames", "socket", "frames", "empty fragments and pings", is_quick=True),
+    Guest("commands", "socket", "commands", "4,000 subscriptions at once"),
+    Guest("slow-readers", "socket", "slow_readers", "questions for 30 MiB, reading nothing"),
+    Guest(
+        "uploads",
+        "uploader",
+        "uploads",
+        "ten uploads at a time, an id in every line, lines of 2.5 MiB",
+    ),
+    Guest("html", "mail sender", "html", "HTML that parsers take quadratic time for"),
+    Guest("attachments", "mail sender", "attachments", "335 MB of attachments", _script_relay),
+    Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay),
+    Guest("silence", "relay", "silence", "silence, for 5 s a mail", _script_relay),
+    Guest(
+        "items",
+        "item of a batch",
+        "items",
+        "items that cancel, exit, hang and cannot be printed",
+    ),
+    Guest("outbox", "item of the outbox", None, f"{_ROWS} rows that AMQP cannot carry", _poison_outbox),
+    Guest(
+        "provider",
+        "data provider",
+        "provider",
+        "broken elements, and bodies of 80 MiB",
+        _break_provider,
+    ),
+    Guest("stored-mails", "stored mail", "mails", "every broken mail, and one of 36 MiB", is_quick=True),
+)
+BY_NAME = {guest.name: guest for guest in GUESTS}

@@ -1,0 +1,259 @@
+"""The neighbour: an owner who reads quotes, holds a socket, sends mails and runs batches of ten items."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from itertools import count
+from typing import Any
+
+import httpx
+import orjson
+import websockets
+
+from faults.street import SYMBOLS, Street
+
+ITEMS = 10
+# After so long, work is taken for lost.
+PATIENCE_S = 30.0
+_READ_EVERY_S = 0.025
+_SAY_EVERY_S = 0.1
+_ARRIVE_EVERY_S = 0.5
+_ENDED = ("completed", "failed", "cancelled", "expired")
+
+
+@dataclass
+class Diary:
+    """What happened to the neighbour.
+
+    `latencies_s` are of requests over kept connections, `arrivals_s` of requests that open one. `errands_s`
+    says how long each kind of work took from its acceptance to its end, `troubles` what went wrong, and how
+    often.
+    """
+
+    latencies_s: list[float] = field(default_factory=list)
+    arrivals_s: list[float] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    errands_s: dict[str, list[float]] = field(default_factory=dict)
+    undone: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def p99_s(self) -> float:
+        """The latency that 99 of 100 requests stay below."""
+        ordered = sorted(self.latencies_s)
+        return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
+
+    @property
+    def lost(self) -> list[str]:
+        """What was said and not heard exactly once, in its order."""
+        if self.heard == self.said:
+            return []
+        heard = Counter(self.heard)
+        return [one for one in self.said if heard[one] != 1] or ["the order"]
+
+    def slowest_s(self, errand: str) -> float:
+        """The longest time that work of this kind took; infinite when none was done."""
+        return max(self.errands_s.get(errand, ()), default=float("inf"))
+
+
+class Neighbour:
+    """Lives on the street until it is told to go; what happens to it is in `diary`."""
+
+    def __init__(self, street: Street) -> None:
+        self.diary = Diary()
+        self._street = street
+        self._room = f"home-{time.monotonic_ns()}"
+        self._is_listening = asyncio.Event()
+
+    async def live(self, until: asyncio.Event) -> Diary:
+        """Do everything again and again until `until` is set, and then finish what was begun."""
+        async with self._client() as client:
+            answer = await client.post("/v1/rooms", json={"name": self._room})
+            assert answer.status_code == 201, answer.text
+            listening = asyncio.create_task(self._listen())
+            await asyncio.wait_for(self._is_listening.wait(), PATIENCE_S)
+            activities: tuple[Callable[[httpx.AsyncClient], Awaitable[None]], ...] = (
+                *(self._read_quotes, self._say, self._arrive, self._ask_provider),
+                *(self._send_mail, self._run_batch, self._look_into_mailbox),
+            )
+            async with asyncio.TaskGroup() as tasks:
+                for activity in activities:
+                    tasks.create_task(_repeat(activity, client, until))
+            await self._hear_all()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        return self.diary
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._street.url, headers=self._street.headers("neighbour"), timeout=PATIENCE_S
+        )
+
+    # What is measured: reads and chat lines over kept connections, and requests that open a connection.
+
+    async def _read_quotes(self, client: httpx.AsyncClient) -> None:
+        await self._ask(client, "GET", f"/v1/stocks/{SYMBOLS[0]}", wanted=200)
+        await asyncio.sleep(_READ_EVERY_S)
+
+    async def _say(self, client: httpx.AsyncClient) -> None:
+        text = f"line {len(self.diary.said)}"
+        answer = await self._ask(
+            client, "POST", f"/v1/rooms/{self._room}/messages", wanted=201, json={"text": text}
+        )
+        if answer is not None:
+            self.diary.said.append(text)
+        await asyncio.sleep(_SAY_EVERY_S)
+
+    async def _arrive(self, _: httpx.AsyncClient) -> None:
+        started = time.monotonic()
+        try:
+            async with self._client() as fresh:
+                answer = await fresh.get("/v1/me")
+        except httpx.TransportError as error:
+            self.diary.refused[f"a new connection: {type(error).__name__}"] += 1
+        else:
+            if answer.status_code == 200:
+                self.diary.arrivals_s.append(time.monotonic() - started)
+            else:
+                self.diary.refused[f"a new connection: {answer.status_code}"] += 1
+        await asyncio.sleep(_ARRIVE_EVERY_S)
+
+    async def _ask(
+        self, client: httpx.AsyncClient, method: str, path: str, *, wanted: int, **options: Any
+    ) -> httpx.Response | None:
+        """Return the answer of the wanted status; note its time, or what came in its place."""
+        started = time.monotonic()
+        try:
+            answer = await client.request(method, path, **options)
+        except httpx.TransportError as error:
+            self.diary.troubles[f"{method} {path}: {type(error).__name__}"] += 1
+            return None
+        self.diary.latencies_s.append(time.monotonic() - started)
+        if answer.status_code == wanted:
+            return answer
+        where = self.diary.refused if answer.status_code < 500 else self.diary.troubles
+        where[f"{method} {path}: {answer.status_code}"] += 1
+        return None
+
+    # What must be done in time.
+
+    async def _send_mail(self, client: httpx.AsyncClient) -> None:
+        body = {"to": ["friend@neighbour.example"], "subject": "hello", "html": "<p>How are <b>you</b>?"}
+        await self._finish("mail", client, "/v1/emails", body, ("delivered", "failed"))
+
+    async def _run_batch(self, client: httpx.AsyncClient) -> None:
+        body = {"operation": "echo", "items": [{"payload": number} for number in range(ITEMS)]}
+        await self._finish("batch", client, "/v1/batches", body, _ENDED)
+
+    async def _finish(
+        self, errand: str, client: httpx.AsyncClient, path: str, body: Any, ends: tuple[str, ...]
+    ) -> None:
+        accepted = await self._ask(client, "POST", path, wanted=202, json=body)
+        if accepted is None:
+            await asyncio.sleep(_SAY_EVERY_S)
+            return
+
+        async def ended() -> bool:
+            found = await self._ask(client, "GET", accepted.headers["location"], wanted=200)
+            return found is not None and found.json()["status"] in ends
+
+        await self._within_patience(errand, ended)
+
+    async def _ask_provider(self, client: httpx.AsyncClient) -> None:
+        wanted = SYMBOLS[1]
+
+        async def has_come() -> bool:
+            answer = await client.get("/v1/stocks", params={"symbols": ",".join(SYMBOLS[1:])})
+            return answer.status_code == 200 and any(
+                quote["symbol"] == wanted for quote in answer.json()["quotes"]
+            )
+
+        await self._within_patience("provider's quote", has_come)
+        await asyncio.sleep(_ARRIVE_EVERY_S)
+
+    async def _look_into_mailbox(self, _: httpx.AsyncClient) -> None:
+        subject = f"to be seen {time.monotonic_ns()}"
+        await asyncio.to_thread(self._street.put_into_mailbox, _mail(subject))
+
+        async def is_listed() -> bool:
+            async with httpx.AsyncClient(base_url=self._street.mailbox.url, timeout=PATIENCE_S) as mailbox:
+                answer = await mailbox.get("/api/v1/messages", params={"limit": 1000})
+            return answer.status_code == 200 and any(
+                one["Subject"] == subject for one in answer.json()["messages"]
+            )
+
+        await self._within_patience("stored mail", is_listed)
+        await asyncio.sleep(_ARRIVE_EVERY_S)
+
+    async def _within_patience(self, errand: str, is_done: Callable[[], Awaitable[bool]]) -> None:
+        started = time.monotonic()
+        while time.monotonic() < started + PATIENCE_S:
+            try:
+                if await is_done():
+                    self.diary.errands_s.setdefault(errand, []).append(time.monotonic() - started)
+                    return
+            except httpx.TransportError as error:
+                self.diary.troubles[f"{errand}: {type(error).__name__}"] += 1
+            await asyncio.sleep(0.05)
+        self.diary.undone[errand] += 1
+
+    # What is pushed.
+
+    async def _listen(self) -> None:
+        address = f"{self._street.url.replace('http', 'ws')}/v1/realtime"
+        try:
+            async with websockets.connect(address, proxy=None) as socket:
+                numbers = count(1)
+                connect = {"connect": {"token": self._street.keys["neighbour"]}}
+                for command in (connect, *({"subscribe": {"channel": one}} for one in self._channels)):
+                    await socket.send(orjson.dumps({"id": next(numbers), **command}).decode())
+                async for frame in socket:
+                    await self._take(socket, str(frame).splitlines())
+        except (OSError, websockets.WebSocketException) as error:
+            self.diary.troubles[f"the socket: {error!r}"] += 1
+
+    @property
+    def _channels(self) -> tuple[str, ...]:
+        return (f"quotes:{SYMBOLS[0]}", f"chat:{self._room}")
+
+    async def _take(self, socket: Any, lines: list[str]) -> None:
+        for frame in map(orjson.loads, lines):
+            if not frame:
+                await socket.send("{}")
+            elif frame.get("id") == len(self._channels) + 1:
+                self._is_listening.set()
+            elif frame.get("push", {}).get("channel") == self._channels[1] and "pub" in frame["push"]:
+                self.diary.heard.append(frame["push"]["pub"]["data"]["text"])
+
+    async def _hear_all(self) -> None:
+        end = time.monotonic() + PATIENCE_S / 3
+        while self.diary.lost and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+
+
+async def _repeat(
+    activity: Callable[[httpx.AsyncClient], Awaitable[None]],
+    client: httpx.AsyncClient,
+    until: asyncio.Event,
+) -> None:
+    while not until.is_set():
+        try:
+            await activity(client)
+        except (OSError, smtplib.SMTPException):
+            # The mailbox's own port; what cannot be put into it is not seen in it.
+            await asyncio.sleep(_SAY_EVERY_S)
+
+
+def _mail(subject: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "neighbour@example.com", "friend@example.com", subject
+    mail.set_content("Do you see me?")
+    return mail

@@ -1,0 +1,88 @@
+"""What a neighbour notices of guests, by the criteria that no noise of the machine can break."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from faults import neighbours, table
+from faults import street as streets
+from faults.guests import GUESTS, Guest
+from faults.neighbour import Diary
+from faults.neighbours import ERRANDS, Row
+from faults.street import Street, memory_limits
+from faults.vitals import Vitals
+from native.services import NAMES
+
+_SECONDS = 3.0
+_MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+async def street(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
+    async with streets.running(tmp_path_factory.mktemp("street")) as running:
+        yield running
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("guest", [one for one in GUESTS if one.is_quick], ids=lambda one: one.name)
+async def test_a_neighbour_is_served_whatever_a_guest_sends(street: Street, guest: Guest) -> None:
+    row = await neighbours.visit(street, replace(guest, seconds=_SECONDS))
+    print(neighbours.report(row))
+    assert [one.text for one in row.complaints if one.is_certain] == []
+
+
+def good_row() -> Row:
+    diary = Diary(
+        latencies_s=[0.01] * 200,
+        arrivals_s=[0.02],
+        said=["a", "b"],
+        heard=["a", "b"],
+        errands_s={errand: [0.5] for errand in ERRANDS},
+    )
+    vitals = {name: Vitals(256 * _MIB, peak_bytes=80 * _MIB, slowest_s=0.1) for name in NAMES}
+    return Row(GUESTS[0], "5 heads", diary, vitals)
+
+
+def test_a_neighbour_who_noticed_nothing_complains_of_nothing() -> None:
+    assert good_row().complaints == ()
+
+
+def test_everything_that_is_promised_is_complained_of() -> None:
+    row = good_row()
+    row.diary.latencies_s = [0.01] * 98 + [0.3, 0.3]
+    row.diary.heard = ["a"]
+    row.diary.errands_s["batch"] = [11.0]
+    row.diary.undone["mail"] += 1
+    row.diary.arrivals_s = []
+    row.diary.refused["a new connection: 503"] += 1
+    row.diary.troubles["the socket"] += 1
+    gateway = row.vitals["gateway"]
+    gateway.peak_bytes = 257 * _MIB
+    gateway.slowest_s, gateway.lag_s = 2.2, 2.5
+    row.vitals["email"].unready = ["{'database': 'away'}"]
+    row.vitals["stock-data"].slowest_s, row.vitals["stock-data"].lag_s = 3.0, 0.5
+    certain = {one.what for one in row.complaints if one.is_certain}
+    maybe = {one.what for one in row.complaints if not one.is_certain}
+    assert certain == {"push", "mail", "arrival", "refused", "memory", "unready", "stall"}
+    assert maybe == {"p99", "batch", "trouble", "stall"}
+
+
+def test_a_line_that_is_heard_twice_or_out_of_order_counts_as_lost() -> None:
+    assert Diary(said=["a", "b"], heard=["a", "a", "b"]).lost == ["a"]
+    assert Diary(said=["a", "b"], heard=["b", "a"]).lost == ["the order"]
+
+
+def test_every_container_has_a_limit_of_memory() -> None:
+    assert set(memory_limits()) == set(NAMES)
+    assert min(memory_limits().values()) >= 128 * _MIB
+
+
+def test_a_row_of_the_table_says_what_came_of_a_guest() -> None:
+    line = table.render_guests([good_row()]).splitlines()[2]
+    assert line.startswith(
+        "| anonymous connection | heads of 16 MiB and of 1,000 fields (5 heads) | 10 ms of 200"
+    )
+    assert "| 0 of 2 | 0.5 s | 0.5 s | 0.5 s | 0.5 s | 80 MiB, 0.10 s |" in line
