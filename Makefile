@@ -11,7 +11,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 .PHONY: help setup run stop status demo keys-reset reset test test-long lint e2e bench faults lock up down images k8s-check
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: servers, virtual environment, locked packages
 	@$(SETUP)

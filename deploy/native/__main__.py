@@ -18,7 +18,7 @@ from native import demo, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory, write_private
 from native.errors import NativeError
-from native.ports import HOST
+from native.ports import HOST, Ports
 from native.progress import Progress
 from native.services import GATEWAY
 from native.settings import Settings
@@ -80,17 +80,19 @@ def stop(options: argparse.Namespace) -> int:
 
 def tour(options: argparse.Namespace) -> int:
     """Walk through everything against a running stack."""
-    ports = Settings.load(os.environ, _REPOSITORY / ".env").ports
-    key_file = RunDirectory(options.run_dir.resolve()).api_key
-    if not options.key and not key_file.exists():
+    directory = RunDirectory(options.run_dir.resolve())
+    ports = runner.ports(directory)
+    if ports is None and not (options.url and options.mailbox and options.key):
         raise NativeError(
-            f"{key_file} is missing: start the stack with `make run`, or name a key with --key."
+            f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, "
+            "or name another one with --url, --mailbox and --key."
         )
+    ports = ports or Ports()
     failed = asyncio.run(
         demo.walk(
             url=options.url or f"http://{HOST}:{ports.gateway}",
             mailbox_url=options.mailbox or f"http://{HOST}:{ports.mailbox_http}",
-            key=options.key or key_file.read_text().strip(),
+            key=options.key or directory.api_key.read_text().strip(),
             console=Console(),
         )
     )
@@ -103,11 +105,12 @@ def keys_reset(options: argparse.Namespace) -> int:
     if runner.owner(directory) is None:
         raise NativeError(f"Nothing runs from {directory.root}: start the stack with `make run` first.")
     settings = Settings.load(os.environ, _REPOSITORY / ".env")
-    blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
+    ports = runner.ports(directory) or settings.ports
+    blueprint = Blueprint(directory, ports, variables=settings.variables)
     others = ["--revoke-others"] if options.revoke_others else []
     made = subprocess.run(
         [sys.executable, "-m", "gateway.identity.reset", *others],
-        env=blueprint.backing.environment(GATEWAY, settings.ports),
+        env=blueprint.backing.environment(GATEWAY, ports),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,6 +10,7 @@ _TEMPLATE = """
   Tickwire is ready.
 
     API           {gateway}
+    reference     {gateway}/docs
     status        {gateway}/console/status    (asks for the API key)
     mailbox       {mailbox}
     Prometheus    {prometheus}

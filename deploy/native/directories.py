@@ -51,6 +51,11 @@ class RunDirectory:
         """The file that exists exactly while everything is ready."""
         return self.root / "ready"
 
+    @property
+    def ports(self) -> Path:
+        """The file with the ports that the stack was started on."""
+        return self.root / "ports.json"
+
     def log(self, name: str) -> Path:
         """Return the log file of one process."""
         return self.logs / f"{name}.log"

@@ -15,7 +15,7 @@ from pathlib import Path
 from native import card, leftovers, stack
 from native.directories import RunDirectory
 from native.errors import AlreadyRunningError, MissingProgramError
-from native.ports import check_free
+from native.ports import Ports, check_free
 from native.progress import Progress
 from native.services import SERVICES
 from native.settings import Settings
@@ -34,6 +34,7 @@ async def run(root: Path, settings: Settings, progress: Progress) -> None:
         check_free(settings.ports)
         _check_packages()
         blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
+        directory.ports.write_text(json.dumps(settings.ports.numbered(), indent=2))
         with _signals(directory.root), suppress(asyncio.CancelledError):
             await _run(blueprint, progress)
         progress.say("  stopped; the data stays in " + str(directory.data))
@@ -71,6 +72,13 @@ def state(run: RunDirectory) -> dict[str, dict[str, str]]:
     with suppress(FileNotFoundError):
         return dict(json.loads((run.root / "state.json").read_text()))
     return {}
+
+
+def ports(run: RunDirectory) -> Ports | None:
+    """Return the ports of the stack that runs from `run`, or None when none does."""
+    if owner(run) is None or not run.ports.exists():
+        return None
+    return Ports(**json.loads(run.ports.read_text()))
 
 
 async def _clear_the_way(run: RunDirectory, progress: Progress) -> None:

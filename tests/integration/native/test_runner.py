@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from native import leftovers, stack
+from native import runner as native_runner
 from native.directories import RunDirectory
 from native.ports import HOST, VARIABLES, Ports
 from native.postgres import Postgres
@@ -111,6 +112,7 @@ async def test_the_life_of_a_runner(runner: Runner) -> None:
     """One story, as a start costs seconds: start, second start, crash of a service, SIGTERM, start again."""
     process = runner.start()
     assert runner.run.api_key.read_text().startswith("tw_live_")
+    assert native_runner.ports(runner.run) == runner.ports
     code, output = runner.ask("run")
     assert (code, f"already runs from {runner.directory} (process {process.pid})" in output) == (1, True)
 
@@ -132,6 +134,9 @@ async def test_the_life_of_a_runner(runner: Runner) -> None:
     assert runner.ask("stop") == (0, "Stopped.\n")
     assert process.wait(timeout=5) == 0
     assert runner.ask("status")[0] == 1
+    assert native_runner.ports(runner.run) is None
+    code, output = runner.ask("demo")
+    assert (code, "start the stack with `make run`" in output) == (1, True)
 
 
 async def test_a_killed_runner_is_cleaned_up_by_the_next_start(runner: Runner) -> None:

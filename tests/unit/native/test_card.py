@@ -16,6 +16,7 @@ def test_the_card_names_addresses_key_and_what_to_try(tmp_path: Path) -> None:
     text = card.text(stack)
     for expected in (
         "http://127.0.0.1:8080",
+        "http://127.0.0.1:8080/docs",
         "http://127.0.0.1:8080/console/status",
         "http://127.0.0.1:8025",
         "http://127.0.0.1:9090",
