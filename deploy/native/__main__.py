@@ -57,7 +57,8 @@ def status(options: argparse.Namespace) -> int:
         return 1
     print(f"The runner is process {pid}, the run directory {directory.root}.")
     for name, entry in runner.state(directory).items():
-        print(f"  {name:<16} {entry['state']:<9} process {entry['pid'] or '?':<8} {entry['detail']}")
+        words = {"ready": "ready after ", "starting": "waits for: "}.get(entry["state"], "")
+        print(f"  {name:<16} {entry['state']:<9} process {entry['pid'] or '-':<8} {words}{entry['detail']}")
     return 0 if directory.ready.exists() else 1
 
 

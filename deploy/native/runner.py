@@ -133,7 +133,11 @@ class _Diary:
 
     def _write(self) -> None:
         pids = self._stack.pids if self._stack else {}
-        states = {name: entry | {"pid": str(pids.get(name, ""))} for name, entry in self._states.items()}
+        # The process of a program that starts anew is the one that has ended, until it is ready.
+        states = {
+            name: entry | {"pid": str(pids.get(name, "")) if entry["state"] == "ready" else ""}
+            for name, entry in self._states.items()
+        }
         draft = self._run.root / "state.json.new"
         draft.write_text(json.dumps(states, indent=2))
         draft.replace(self._run.root / "state.json")

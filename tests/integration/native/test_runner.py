@@ -104,8 +104,8 @@ async def runner(tmp_path: Path, packages: Path) -> AsyncIterator[Runner]:
 
 
 def ids(runner: Runner) -> dict[str, int]:
-    lines = runner.ask("status")[1].splitlines()[1:]
-    return {line.split()[0]: int(line.split(" process ")[1].split()[0]) for line in lines}
+    lines = [line.split() for line in runner.ask("status")[1].splitlines()[1:]]
+    return {name: int(pid) if pid.isdigit() else 0 for name, _, _, pid, *_ in lines}
 
 
 async def test_the_life_of_a_runner(runner: Runner) -> None:
@@ -118,7 +118,7 @@ async def test_the_life_of_a_runner(runner: Runner) -> None:
 
     first = ids(runner)["email"]
     psutil.Process(first).kill()
-    _until(lambda: ids(runner)["email"] != first and "ready" in runner.ask("status")[1])
+    _until(lambda: ids(runner)["email"] not in (first, 0))
     await _write(runner)
 
     process.terminate()
