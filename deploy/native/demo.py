@@ -52,12 +52,12 @@ class Tour:
         """Return the JSON answer of a POST."""
         return _answer(await self.api.post(path, json=body))
 
-    def progress(self, unit: str) -> Progress:
+    def progress(self, unit: str, *, is_endless: bool = False) -> Progress:
         """Return a progress bar that counts `unit`."""
         columns = (
             TextColumn("  "),
             BarColumn(40),
-            MofNCompleteColumn(),
+            TextColumn("{task.completed}") if is_endless else MofNCompleteColumn(),
             TextColumn(unit),
             TimeElapsedColumn(),
         )
@@ -115,7 +115,7 @@ async def stream(tour: Tour) -> None:
         for number, symbol in enumerate(SYMBOLS, start=2):
             await connection.send(json.dumps({"id": number, "subscribe": {"channel": f"quotes:{symbol}"}}))
         ends = time.monotonic() + _STREAM_S
-        with tour.progress("pushes") as progress:
+        with tour.progress("pushes", is_endless=True) as progress:
             task = progress.add_task("", total=None)
             while (left := ends - time.monotonic()) > 0:
                 seen += await _pushes(connection, left)
