@@ -20,6 +20,7 @@ from gateway.emails import routes as email_routes
 from gateway.http import edge
 from gateway.http.edge import Edge
 from gateway.http.endpoints import Endpoint
+from gateway.http.origins import with_cors
 from gateway.http.serving import EndpointConnection, Server
 from gateway.identity import routes as identity_routes
 from gateway.overview import routes as overview_routes
@@ -50,8 +51,11 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
         realtime=resources.realtime,
         connections=resources.connections,
         limit=resources.connection_limit,
+        origins=settings.origins,
     )
-    asgi = Edge(sockets, body_limit=settings.body_limit_bytes)
+    # Inside the edge, so that a preflight request has its ids and is counted, too.
+    app = with_cors(cast(Any, sockets), settings.origins) if settings.origins else sockets
+    asgi = Edge(app, body_limit=settings.body_limit_bytes)
     return Application(asgi, resources.runtime.health)
 
 

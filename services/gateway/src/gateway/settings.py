@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from chassis.http1.limits import ConnectionLimits, Network
 from chassis.settings import Settings, require_address
+from gateway.http.origins import read_origins
 from gateway.identity import keys
 
 # What is held for somebody without a key is held for few.
@@ -82,6 +83,12 @@ class GatewaySettings(Settings):
         examples=["10.0.0.0/8,fd00::/8"],
     )
 
+    cors_origins: str = Field(
+        default="",
+        description="origins whose pages may call the API from a browser; none: only its own",
+        examples=["https://app.example.com,http://localhost:5173"],
+    )
+
     retention_days: int = Field(
         default=90,
         ge=1,
@@ -109,6 +116,17 @@ class GatewaySettings(Settings):
             unauthenticated_share=_UNAUTHENTICATED_SHARE,
             trusted_proxies=_networks(self.trusted_proxies),
         )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call the API from a browser."""
+        return read_origins(self.cors_origins)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        read_origins(value)
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

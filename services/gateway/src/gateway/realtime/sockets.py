@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http import reading
 from gateway.http.edge import Application, Message, Receive, Scope, Send
+from gateway.http.origins import require_origin
 from gateway.http.reading import Incoming, token
 from gateway.http.serving import ROUTE
 from gateway.realtime.access import Access
@@ -42,12 +43,19 @@ class Sockets:
     """Serves the WebSockets in front of `app`, which serves the rest; refusals are problem documents."""
 
     def __init__(
-        self, app: Application, *, realtime: Realtime, connections: Connections, limit: ConnectionLimit
+        self,
+        app: Application,
+        *,
+        realtime: Realtime,
+        connections: Connections,
+        limit: ConnectionLimit,
+        origins: Collection[str] = (),
     ) -> None:
         self._app = app
         self._realtime = realtime
         self._connections = connections
         self._limit = limit
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its upgrade to its end, or hand the connection on."""
@@ -70,6 +78,7 @@ class Sockets:
         if path not in PATHS:
             raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
         scope[ROUTE] = path
+        require_origin(Incoming(scope), self._origins)
 
         def admit(known: Access) -> None:
             mark_authenticated(scope)
