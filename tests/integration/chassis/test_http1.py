@@ -426,6 +426,19 @@ async def test_a_connection_that_has_shown_a_key_leaves_its_place_to_others() ->
         other.close()
 
 
+async def test_a_connection_that_says_nothing_gives_way_to_one_that_does() -> None:
+    limits = ConnectionLimits(most=8, per_address=16, unauthenticated_share=0.25)
+    async with serving(limits) as found:
+        silent, held = await found.connect()
+        _, half = await found.connect()
+        half.write(GET[:10])
+        answer = await found.exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer.endswith(b"ok")
+        assert await silent.read() == b""
+        for writer in (held, half):
+            writer.close()
+
+
 async def test_a_trusted_proxy_speaks_for_its_clients() -> None:
     loopback = (ipaddress.ip_network("127.0.0.0/8"),)
     async with serving(ConnectionLimits(per_address=1, trusted_proxies=loopback)) as found:

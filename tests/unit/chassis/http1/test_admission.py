@@ -14,8 +14,16 @@ from chassis.http1.refusals import ListenerFull, TooManyConnections
 
 
 class Connection:
+    def __init__(self, *, is_answering: bool = False) -> None:
+        self.is_answering = is_answering
+        self.has_given_way = False
+
     def enforce_deadlines(self, now: float) -> None:
         self.seen = now
+
+    def give_way(self) -> bool:
+        self.has_given_way = not self.is_answering
+        return self.has_given_way
 
 
 async def test_there_are_no_more_connections_than_places() -> None:
@@ -61,6 +69,30 @@ def test_connections_without_a_key_have_a_part_of_the_places() -> None:
     admission.take("10.0.0.1")
     other.release()
     admission.take("10.0.0.3")
+
+
+def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
+    admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
+    holders = [Connection(is_answering=number == 0) for number in range(4)]
+    places = [admission.take(f"10.0.0.{number}", holder) for number, holder in enumerate(holders)]
+    places[1].authenticated()
+    admission.take("10.0.1.1", Connection())
+    assert not any(holder.has_given_way for holder in holders)
+    admission.take("10.0.1.2", Connection())
+    assert [holder.has_given_way for holder in holders] == [False, False, True, False]
+    admission.take("10.0.1.3", Connection())
+    assert holders[3].has_given_way
+    assert admission.unauthenticated.total == 4
+    places[2].release()
+    assert admission.unauthenticated.total == 4
+
+
+def test_nobody_gives_way_while_all_are_being_answered() -> None:
+    admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
+    for number in range(4):
+        admission.take(f"10.0.0.{number}", Connection(is_answering=True))
+    with pytest.raises(ListenerFull):
+        admission.take("10.0.1.1", Connection())
 
 
 def test_large_heads_share_a_number_of_bytes_and_usual_ones_are_always_taken() -> None:

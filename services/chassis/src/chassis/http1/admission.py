@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections import Counter
 from email.utils import formatdate
+from itertools import islice
 from typing import Any, Protocol
 
 from chassis import metrics
@@ -19,6 +20,8 @@ PLACE = "tickwire.connection"
 # A household or a server has at least this part of IPv6 addresses for itself.
 _IPV6_PREFIX = 64
 _RETRY_AFTER_S = 5.0
+# How many connections are asked to give way to one.
+_MOST_ASKED = 8
 
 
 def mark_authenticated(scope: Any) -> None:
@@ -38,6 +41,9 @@ class Guarded(Protocol):
     def enforce_deadlines(self, now: float) -> None:
         """End what has taken too long at the loop's time `now`."""
 
+    def give_way(self) -> bool:
+        """Close for a newer client, unless a request is being answered; return whether it did."""
+
 
 class Place:
     """What one client holds of the limits, until `release`."""
@@ -54,7 +60,7 @@ class Place:
         """Give the place among the unauthenticated back: the client has shown a valid key."""
         if not self.is_authenticated and not self._is_released:
             self.is_authenticated = True
-            self._admission.unauthenticated.subtract_one(self.address)
+            self._admission.forget_stranger(self)
 
     def release(self) -> None:
         """Give everything back."""
@@ -63,7 +69,7 @@ class Place:
         self._is_released = True
         self._admission.held.subtract_one(self.address)
         if not self.is_authenticated:
-            self._admission.unauthenticated.subtract_one(self.address)
+            self._admission.forget_stranger(self)
 
 
 class _Tally:
@@ -91,6 +97,8 @@ class Admission:
         self.limits = limits
         self.held = _Tally()
         self.unauthenticated = _Tally()
+        # The places without a key and who holds them, oldest first.
+        self._strangers: dict[Place, Guarded | None] = {}
         self._connections: set[Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._unfinished_bytes = 0
@@ -122,8 +130,12 @@ class Admission:
                 "heads", "Too many large requests are arriving at once.", retry_after_s=_RETRY_AFTER_S
             )
 
-    def take(self, host: str) -> Place:
-        """Take a place for the client at `host`. Raises `TooManyConnections` or `ListenerFull`."""
+    def take(self, host: str, holder: Guarded | None = None) -> Place:
+        """Take a place for the client at `host`, which connects by `holder`.
+
+        Among those without a key, the oldest that nothing is being answered to gives way to a newer one:
+        nobody keeps others out by holding connections. Raises `TooManyConnections` or `ListenerFull`.
+        """
         limits, address = self.limits, address_of(host)
         share = limits.unauthenticated_share
         if (
@@ -133,7 +145,7 @@ class Admission:
             raise TooManyConnections(
                 "address", "This address has too many open connections.", retry_after_s=_RETRY_AFTER_S
             )
-        if self.unauthenticated.total >= limits.most * share:
+        if self.unauthenticated.total >= limits.most * share and not self._make_way():
             raise ListenerFull(
                 "unauthenticated",
                 "All places for connections without a key are taken.",
@@ -141,7 +153,23 @@ class Admission:
             )
         self.held.add_one(address)
         self.unauthenticated.add_one(address)
-        return Place(self, address)
+        place = Place(self, address)
+        self._strangers[place] = holder
+        return place
+
+    def forget_stranger(self, place: Place) -> None:
+        """Count a place no longer among those without a key."""
+        self.unauthenticated.subtract_one(place.address)
+        self._strangers.pop(place, None)
+
+    def _make_way(self) -> bool:
+        for place, holder in tuple(islice(self._strangers.items(), _MOST_ASKED)):
+            if holder is not None and holder.give_way():
+                place.release()
+                return True
+            # It is in the middle of an answer: others are asked before it next time.
+            self._strangers[place] = self._strangers.pop(place)
+        return False
 
     def is_trusted(self, host: str) -> bool:
         """Return whether the peer `host` is a proxy whose word on its client counts."""

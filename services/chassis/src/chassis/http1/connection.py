@@ -86,7 +86,7 @@ class HttpConnection(asyncio.Protocol):
             host = client[0] if client else ""
             self._is_proxy = self._admission.is_trusted(host)
             if not self._is_proxy:
-                self._place = self._admission.take(host)
+                self._place = self._admission.take(host, self)
         except RequestRefused as refusal:
             self._write_refusal(refusal, with_body=True)
             # It has no place in which it could wait for the client to read and close.
@@ -153,6 +153,18 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
         else:
             self._exchange.keep_alive = False
+
+    def give_way(self) -> bool:
+        """Close for a newer client, unless a request is being answered; return whether it did."""
+        if self._exchange is not None or self._is_closing:
+            return False
+        metrics.HTTP_REFUSED.labels("gave_way").inc()
+        self._is_closing = True
+        if self._websocket is not None:
+            self._transport.abort()
+        else:
+            self._transport.close()
+        return True
 
     def enforce_deadlines(self, now: float) -> None:
         """End what has taken too long at the loop's time `now`."""
