@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.batches import AppendItems
 from gateway.batches import uploads
+from gateway.batches.custom_ids import CustomIds, IdBudget
 from gateway.batches.uploads import CHUNK_ITEMS, Cutter, Source
 from gateway.errors import UploadStalled
 
@@ -25,6 +26,10 @@ ITEMS = st.lists(
     min_size=1,
 )
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n"])
+
+
+def new_cutter() -> Cutter:
+    return Cutter(CustomIds(IdBudget(), "ann"))
 
 
 def line(number: int) -> bytes:
@@ -44,20 +49,20 @@ def test_any_split_of_the_bytes_gives_the_same_items(
     body = end.join(orjson.dumps(item) for item in items) + (end if is_ended else b"")
     places = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))
     parts = [body[start:stop] for start, stop in zip([0, *places], [*places, len(body)], strict=True)]
-    cutter = Cutter()
+    cutter = new_cutter()
     runs = cut_all(cutter, *parts)
     assert [orjson.loads(item) for run in runs for item in run] == items
     assert cutter.total == len(items)
 
 
 def test_runs_have_500_items_and_the_last_has_the_rest() -> None:
-    runs = cut_all(Cutter(), b"".join(line(number) for number in range(1234)))
+    runs = cut_all(new_cutter(), b"".join(line(number) for number in range(1234)))
     assert [len(run) for run in runs] == [500, 500, 234]
 
 
 def test_long_lines_make_shorter_runs() -> None:
     long = b'{"payload":"%s"}\n' % (b"x" * 100_000)
-    runs = cut_all(Cutter(), *[long] * 20)
+    runs = cut_all(new_cutter(), *[long] * 20)
     assert sum(len(run) for run in runs) == 20
     assert all(sum(map(len, run)) <= 512 * 1024 + 256 * 1024 for run in runs)
 
@@ -86,13 +91,13 @@ def test_a_broken_line_is_named_by_its_number(broken: bytes, what: str, before: 
     if "repeats" in what and before < 4:
         return
     with pytest.raises(InvalidInput, match=f"^Line {before + 1} ") as refused:
-        cut_all(Cutter(), good + broken + b"\n" + line(9999))
+        cut_all(new_cutter(), good + broken + b"\n" + line(9999))
     assert what in refused.value.detail
     assert refused.value.errors[0].pointer == f"/{before}"
 
 
 def test_empty_lines_count_as_lines_and_not_as_items() -> None:
-    cutter = Cutter()
+    cutter = new_cutter()
     with pytest.raises(InvalidInput, match=r"^Line 4 "):
         cut_all(cutter, b'\n{"payload":1}\n\n{broken\n')
 
@@ -100,13 +105,13 @@ def test_empty_lines_count_as_lines_and_not_as_items() -> None:
 @pytest.mark.parametrize("nothing", [b"", b"\n", b" \n\r\n"])
 def test_an_upload_of_nothing_is_refused(nothing: bytes) -> None:
     with pytest.raises(InvalidInput, match="no items"):
-        cut_all(Cutter(), nothing)
+        cut_all(new_cutter(), nothing)
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
 def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
     with pytest.raises(PayloadTooLarge, match="Line 2 "):
-        cut_all(Cutter(), line(1), b'{"payload":"' + b"x" * 300_000 + b'"}' + end)
+        cut_all(new_cutter(), line(1), b'{"payload":"' + b"x" * 300_000 + b'"}' + end)
 
 
 def test_a_message_is_what_the_contract_says() -> None:
@@ -127,7 +132,7 @@ async def parts(*given: bytes) -> AsyncIterator[bytes]:
 async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
     read: list[int] = []
     source = Source(parts(line(1), line(2)), read.append, hashlib.sha256())
-    runs = [run async for run in uploads.cut(aiter(source), Cutter())]
+    runs = [run async for run in uploads.cut(aiter(source), new_cutter())]
     assert [len(run) for run in runs] == [2]
     assert read == [len(line(1)), len(line(2))]
     assert source.digest.digest() == hashlib.sha256(line(1) + line(2)).digest()
@@ -136,7 +141,7 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
 async def test_what_is_not_dealt_with_yet_is_not_said_to_be_read() -> None:
     read: list[int] = []
     full = b"".join(line(number) for number in range(CHUNK_ITEMS))
-    runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), Cutter())
+    runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), new_cutter())
     await anext(runs)
     assert read == []
 
@@ -148,4 +153,4 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
 
     source = Source(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
     with pytest.raises(UploadStalled):
-        [run async for run in uploads.cut(aiter(source), Cutter())]
+        [run async for run in uploads.cut(aiter(source), new_cutter())]

@@ -14,6 +14,7 @@ from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository
 from gateway.batches import uploads
+from gateway.batches.custom_ids import IdBudget
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import Reply
 
@@ -54,6 +55,7 @@ class UploadService:
         self._acceptor = acceptor
         self._repository = repository
         self._publisher = publisher
+        self._custom_ids = IdBudget()
 
     async def accept(self, call: Call, operation: str, body: Upload) -> Reply:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
@@ -62,7 +64,9 @@ class UploadService:
         if upload.key and not await self._repository.begin(acceptance.owner_id, upload.key, upload.claim):
             return await self._replay(upload, upload.key)
         try:
-            return await self._seal(upload, await self._stream(upload))
+            with self._custom_ids.upload(acceptance.owner_id) as custom_ids:
+                total = await self._stream(upload, uploads.Cutter(custom_ids))
+            return await self._seal(upload, total)
         except BaseException:
             await self._abandon(upload)
             raise
@@ -77,9 +81,8 @@ class UploadService:
         assert upload.call.idempotency_key is not None
         return replay(answered, upload.call.idempotency_key)
 
-    async def _stream(self, upload: _Arriving) -> int:
+    async def _stream(self, upload: _Arriving, cutter: uploads.Cutter) -> int:
         id_, owner = upload.acceptance.id, upload.acceptance.owner_id
-        cutter = uploads.Cutter()
         offset, renewed_at = 0, time.monotonic()
         async for run in uploads.cut(aiter(upload.source), cutter):
             upload.body.require_within_limit()

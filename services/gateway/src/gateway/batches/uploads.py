@@ -16,6 +16,7 @@ from contracts.batches import AppendItems
 from contracts.items import MOST_ITEMS, MOST_LINE_BYTES, is_wrapped, require_custom_id
 from contracts.message import FieldError
 from contracts.topology import COMMANDS
+from gateway.batches.custom_ids import CustomIds
 from gateway.errors import UploadStalled
 from gateway.http import strict_json as documents
 
@@ -28,16 +29,16 @@ class Cutter:
     """Turns the bytes of an upload into runs of items.
 
     `feed` takes what arrives and gives the runs that are complete; `finish` gives the last one. Raises
-    `InvalidInput` with the line's number for a line that is not an item, or repeats a custom_id.
+    `InvalidInput` with the line's number for a line that is not an item, or repeats a custom_id, and
+    `Overloaded` when the uploads under way have more ids than can be remembered.
     """
 
+    custom_ids: CustomIds
     total: int = 0
     _rest: bytes = b""
     _lines: list[bytes] = field(default_factory=list)
     _size: int = 0
     _line_number: int = 0
-    # 8 bytes an id: a million custom ids stay below 100 MB. A clash of hashes is one in 10^13 then.
-    _custom_ids: set[int] = field(default_factory=set)
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take more bytes; gives runs of at most 500 items, each item in JSON."""
@@ -97,9 +98,8 @@ class Cutter:
             require_custom_id(custom_id)
         except ValueError as error:
             raise self._wrong(f"cannot be taken: {error}") from None
-        known = len(self._custom_ids)
-        self._custom_ids.add(hash(custom_id))
-        if len(self._custom_ids) == known:
+        # A clash of hashes is one in a million uploads of the greatest length.
+        if not self.custom_ids.add(str(custom_id)):
             raise self._wrong(f"repeats the custom_id {custom_id!r}")
 
     def _wrong(self, what: str) -> InvalidInput:
