@@ -19,7 +19,7 @@ from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
 from emailer.settings import EmailSettings
 
-GROUP = 200
+GROUP = 60
 
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:

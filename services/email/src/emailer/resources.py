@@ -15,8 +15,9 @@ from emailer.route import Route
 from emailer.settings import EmailSettings
 from emailer.smtp import SmtpRelay
 
-# Twice the group that is stored in one transaction: one is written while the next arrives.
-_PREFETCH = 2 * consumers.GROUP
+# Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
+# only: what a process holds is bounded by this.
+_PREFETCH = 60
 
 
 class Resources:

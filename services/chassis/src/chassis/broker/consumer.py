@@ -37,6 +37,8 @@ _DOUBT_PAUSE_S = 0.5
 _PING_EVERY_S = 0.5
 # One count can be older than the consumer.
 _MOST_MISSED_COUNTS = 2
+# A message that is being handled takes several times its bytes.
+_GROUP_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +183,11 @@ class Consumer:
     async def _work(self) -> None:
         while True:
             group = [await self._arrived.get()]
-            found = self._handlers.get(group[0].message_type)
-            # Handled with it: what has arrived meanwhile, up to the group's size.
-            while found and len(group) < found[1].group and not self._arrived.empty():
+            found, size = self._handlers.get(group[0].message_type), len(group[0].body)
+            # Handled with it: what has arrived meanwhile, up to the group's size and a number of bytes.
+            while found and len(group) < found[1].group and size < _GROUP_BYTES and not self._arrived.empty():
                 group.append(self._arrived.get_nowait())
+                size += len(group[-1].body)
             with self._activity.busy():
                 await self._settle_group(group)
 

@@ -143,6 +143,8 @@ class Transport:
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > _MOST_BYTES:
+                    # The error remembers this frame, for as long as the collector takes to find it.
+                    body.clear()
                     raise BadData(f"The answer of {self._name} is longer than {_MOST_BYTES} bytes.")
         remaining = response.headers.get("x-ratelimit-remaining", "")
         if remaining.isascii() and remaining.isdigit():
