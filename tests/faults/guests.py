@@ -18,7 +18,7 @@ from support.doubles.upstream import Answer, answer_json
 REFUSED, ENDLESS = "refused@guest.example", "endless@guest.example"
 SILENT, DEFERRED = "silent@guest.example", "deferred@guest.example"
 _TRIES = 20_000
-_ROWS = 5000
+_ROWS = 1000
 _MIB = 1 << 20
 
 
@@ -64,7 +64,7 @@ async def _break_provider(street: Street) -> None:
 
 
 async def _poison_outbox(street: Street) -> None:
-    """Put ten steps of rows into the gateway's outbox that AMQP cannot carry."""
+    """Put two steps of rows into the gateway's outbox that AMQP cannot carry."""
     connection = await asyncpg.connect(street.stack.postgres.dsn("gateway"))
     try:
         await connection.execute(
@@ -93,16 +93,24 @@ GUESTS = (
         "uploader",
         "uploads",
         "ten uploads at a time, an id in every line, lines of 2.5 MiB",
+        is_quick=True,
     ),
     Guest("html", "mail sender", "html", "HTML that parsers take quadratic time for"),
-    Guest("attachments", "mail sender", "attachments", "335 MB of attachments", _script_relay),
-    Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay),
+    Guest(
+        "attachments",
+        "mail sender",
+        "attachments",
+        "500 kB of attachments a mail, 335 MB in all",
+        _script_relay,
+    ),
+    Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay, is_quick=True),
     Guest("silence", "relay", "silence", "silence, for 5 s a mail", _script_relay),
     Guest(
         "items",
         "item of a batch",
         "items",
         "items that cancel, exit, hang and cannot be printed",
+        is_quick=True,
     ),
     Guest("outbox", "item of the outbox", None, f"{_ROWS} rows that AMQP cannot carry", _poison_outbox),
     Guest(
@@ -111,6 +119,7 @@ GUESTS = (
         "provider",
         "broken elements, and bodies of 80 MiB",
         _break_provider,
+        is_quick=True,
     ),
     Guest("stored-mails", "stored mail", "mails", "every broken mail, and one of 36 MiB", is_quick=True),
 )
