@@ -103,6 +103,8 @@ def test_what_is_read_here_is_read_the_same_elsewhere(
     changed = whole[:at] + noise + whole[at + length :]
     # An empty line before a request is passed over here, and not there.
     assume(b"\r\n\r\n\r\n" not in changed)
+    # The connection ends behind a request of HTTP/1.0: the reader leaves that to the connection.
+    assume(b"HTTP/1.0" not in changed)
     try:
         found = read_all(changed)
     except RequestRefused:
