@@ -1,1 +1,1 @@
-"""What the images are built with, and what the stack in containers needs beside them."""
+"""The tools with which the images are built, and the files that the stack in containers needs."""

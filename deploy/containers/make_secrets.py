@@ -56,7 +56,7 @@ class SecretFolder:
         draft.replace(self.path / name)
 
     def kept(self, name: str, text: str) -> str:
-        """The secret `name`: what is there already, else `text`."""
+        """Return the secret `name`; when there is none, store `text` first."""
         file = self.path / name
         if not file.exists():
             self.write(name, text)
@@ -89,7 +89,7 @@ def make(folder: Path) -> None:
 
 
 def with_users(definitions: dict[str, Any], passwords: dict[str, str]) -> dict[str, Any]:
-    """`definitions` with these users; what a service may do is in them, `admin` may do everything."""
+    """Return `definitions` with these users; what a service may do is in them, `admin` may do everything."""
     everything = {"user": ADMIN, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
     return {
         **definitions,
@@ -99,7 +99,7 @@ def with_users(definitions: dict[str, Any], passwords: dict[str, str]) -> dict[s
 
 
 def user(name: str, password: str) -> dict[str, Any]:
-    """A user as RabbitMQ imports it: salted SHA-256, the salt derived, so that nothing changes by itself."""
+    """Return a user as RabbitMQ imports it: salted SHA-256; the salt is derived, so it stays."""
     salt = hashlib.sha256(f"{name}:{password}".encode()).digest()[:4]
     digest = hashlib.sha256(salt + password.encode()).digest()
     return {

@@ -26,13 +26,13 @@ class Pin:
 
 
 def read(lock: str) -> list[Pin]:
-    """The pins of a lock file as `uv pip compile` writes it."""
+    """Return the pins of a lock file as `uv pip compile` writes it."""
     blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     return [_pin(block) for block in blocks if block[:1].isalnum()]
 
 
 def needed(pins: Iterable[Pin], roots: Iterable[str]) -> list[Pin]:
-    """The pins that are `roots`, or that something needed by them wants; in the order of the lock."""
+    """Return the pins of `roots` and of all that they need, in the order of the lock."""
     pins, names = list(pins), set(roots)
     while grown := {pin.name for pin in pins if pin.wanted_by & names} - names:
         names |= grown

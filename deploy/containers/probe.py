@@ -15,7 +15,7 @@ _DEFAULT_PORTS = {"gateway": "8090", "stock-data": "8081", "email": "8082", "bat
 
 
 def ops_port(environ: dict[str, str]) -> int:
-    """The port of `/readyz`: the gateway has one for it, the others their only one."""
+    """Return the port of `/readyz`: the gateway has one for it, the others their only one."""
     service = environ["TICKWIRE_SERVICE"]
     prefix = service.replace("-", "_").upper()
     name = f"{prefix}_OPS_PORT" if service == "gateway" else f"{prefix}_PORT"
@@ -23,7 +23,7 @@ def ops_port(environ: dict[str, str]) -> int:
 
 
 def answer(port: int) -> bytes:
-    """What `GET /readyz` on this host says, the status line first."""
+    """Return the answer to `GET /readyz` on this host, the status line first."""
     with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as connection:
         connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         parts = iter(lambda: connection.recv(65536), b"")

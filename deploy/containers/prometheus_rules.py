@@ -27,7 +27,7 @@ spec:
 
 
 def render() -> str:
-    """The file's text."""
+    """Return the file's text."""
     files = sorted(RULES.glob("*.yml"))
     rules = [_HEAD.format(name=file.stem) + _indented(file) for file in files]
     return _NOTE + "---\n".join(rules)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def bill(service: str, version: str) -> dict[str, Any]:
-    """The bill of this Python environment, as the software of one service."""
+    """Return the bill of this Python environment, as the software of one service."""
     found = {component["purl"]: component for component in map(_component, metadata.distributions())}
     return {
         "bomFormat": "CycloneDX",

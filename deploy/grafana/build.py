@@ -14,7 +14,7 @@ REFERENCE = REPOSITORY / "docs" / "metrics.md"
 
 
 def files() -> dict[Path, str]:
-    """Every generated file and its text."""
+    """Return every generated file and its text."""
     built = {
         FOLDER / f"{board.uid}.json": json.dumps(rendering.dashboard(board, BOARDS), indent=1) + "\n"
         for board in BOARDS

@@ -1,4 +1,4 @@
-"""What a dashboard is made of: queries in panels, panels on a board. Data only."""
+"""The parts of a dashboard: queries in panels, panels on a board. Data only."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Board:
 
 
 def panel(title: str, description: str, unit: Unit, *queries: Query) -> Panel:
-    """A panel of lines."""
+    """Return a panel of lines."""
     return Panel(title, description, unit, queries)
 
 
 def stack(title: str, description: str, unit: Unit, *queries: Query) -> Panel:
-    """A panel whose series add up to something."""
+    """Return a panel whose series add up to something."""
     return Panel(title, description, unit, queries, stacked=True)
 
 
 def share(title: str, description: str, *queries: Query) -> Panel:
-    """A panel of parts of one, from 0 to 100 %."""
+    """Return a panel of parts of one, from 0 to 100 %."""
     return Panel(title, description, "percentunit", queries, most=1)

@@ -6,27 +6,27 @@ from grafana.panels import Query
 
 
 def rate(metric: str, *by: str, where: str = "") -> Query:
-    """How often a counter goes up, a second, by labels."""
+    """Return the rate of a counter a second, by labels."""
     return Query(f"sum{_by(by)}(rate({metric}{_where(where)}[$__rate_interval]))", _legend(by, "all"))
 
 
 def total(metric: str, *by: str, where: str = "") -> Query:
-    """A gauge added up over processes."""
+    """Return a gauge added up over processes."""
     return Query(f"sum{_by(by)}({metric}{_where(where)})", _legend(by, "all"))
 
 
 def highest(metric: str, *by: str, where: str = "") -> Query:
-    """A gauge that every process tells of the same thing, so that adding up would be wrong."""
+    """Return a gauge that every process tells of the same thing, so that adding up would be wrong."""
     return Query(f"max{_by(by)}({metric}{_where(where)})", _legend(by, "highest"))
 
 
 def lowest(metric: str, *by: str, where: str = "") -> Query:
-    """A gauge whose smallest value counts."""
+    """Return a gauge whose smallest value counts."""
     return Query(f"min{_by(by)}({metric}{_where(where)})", _legend(by, "lowest"))
 
 
 def quantile(q: float, metric: str, *by: str, where: str = "") -> Query:
-    """A quantile of a histogram, by labels."""
+    """Return a quantile of a histogram, by labels."""
     buckets = f"rate({metric}_bucket{_where(where)}[$__rate_interval])"
     name = f"p{q * 100:g}"
     legend = f"{name} {_legend(by, '')}".strip()
@@ -34,12 +34,12 @@ def quantile(q: float, metric: str, *by: str, where: str = "") -> Query:
 
 
 def quantiles(metric: str, *by: str, where: str = "") -> tuple[Query, Query]:
-    """The middle and the slow end of a histogram."""
+    """Return the middle and the slow end of a histogram."""
     return quantile(0.5, metric, *by, where=where), quantile(0.99, metric, *by, where=where)
 
 
 def part(some: str, whole: str, *by: str) -> Query:
-    """The part that `some` (a selector of a counter) is of `whole`; nothing while nothing happens."""
+    """Return the part that `some` (a selector of a counter) is of `whole`; nothing while nothing happens."""
     rates = [f"sum{_by(by)}(rate({selector}[$__rate_interval]))" for selector in (some, whole)]
     return Query(f"{rates[0]} / {rates[1]}", _legend(by, "part"))
 

@@ -50,7 +50,7 @@ class Declared:
 
 
 def declared() -> list[Declared]:
-    """The registry, by name."""
+    """Return the registry, by name."""
     found = [
         _declared(attribute, value)
         for attribute, value in vars(metrics).items()
@@ -60,12 +60,12 @@ def declared() -> list[Declared]:
 
 
 def traced() -> set[str]:
-    """The series that may have exemplars."""
+    """Return the series that may have exemplars."""
     return {f"{metric.name}_bucket" for metric in declared() if metric.traced}
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return _HEAD + "".join(_row(metric) for metric in declared())
 
 

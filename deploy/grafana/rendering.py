@@ -17,7 +17,7 @@ _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
-    """The whole JSON of `board`, with links to `others`."""
+    """Return the whole JSON of `board`, with links to `others`."""
     return {
         "uid": f"tickwire-{board.uid}",
         "title": board.title,

@@ -1,4 +1,4 @@
-"""What a person sees once everything is ready: addresses, the key, and what to try."""
+"""The card that is shown once everything is ready: addresses, the key, and commands to try."""
 
 from __future__ import annotations
 

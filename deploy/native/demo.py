@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Tour:
-    """Where the stack is, and where the walk is told."""
+    """The stack that is walked through, and the console to which the walk is told."""
 
     api: httpx.AsyncClient
     mailbox: httpx.AsyncClient

@@ -1,4 +1,4 @@
-"""Everything that can stop a local start, as one tree; each text says what to do next."""
+"""The errors that can stop a local start, as one tree; each text says what to do next."""
 
 from __future__ import annotations
 

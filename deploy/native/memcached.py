@@ -31,7 +31,7 @@ class Memcached:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """What has to run."""
+        """The programs to run."""
         return [[self._server()]]
 
     def _server(self) -> Program:

@@ -73,7 +73,7 @@ class Postgres:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """What has to run."""
+        """The programs to run."""
         return [[self._server()]]
 
     async def create_database(self, name: str) -> str:

@@ -15,7 +15,7 @@ _ONE_CHECK_S = 5.0
 
 @dataclass(frozen=True)
 class Probe:
-    """What is asked (`what`, for people) and how; `check` raises while the answer is no."""
+    """A question to a server: `what` says it for people, `check` raises while the answer is no."""
 
     what: str
     check: Callable[[], Awaitable[None]]

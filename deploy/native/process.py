@@ -29,7 +29,7 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run and how to know that it is ready.
+    """A program to run, and the probe that tells when it is ready.
 
     `prepare` runs before every start; `before_stop` runs before the stop signal, and may fail.
     """

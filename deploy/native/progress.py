@@ -1,4 +1,4 @@
-"""What a person sees while the stack starts, runs and stops."""
+"""The lines that are shown while the stack starts, runs and stops."""
 
 from __future__ import annotations
 

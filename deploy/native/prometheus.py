@@ -37,7 +37,7 @@ class Prometheus:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """What has to run."""
+        """The programs to run."""
         return [[self._server()]]
 
     def configuration(self) -> dict[str, Any]:

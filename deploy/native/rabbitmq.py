@@ -53,7 +53,7 @@ class RabbitMQ:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """What has to run: the port mapper outlives the node, or the node would start a daemon of its own."""
+        """The programs to run; the port mapper outlives the node, which would start one of its own."""
         return [[self._port_mapper()], [self._node()]]
 
     async def control(self, *arguments: str) -> str:

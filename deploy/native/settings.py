@@ -1,4 +1,4 @@
-"""What a person may set: their own environment variables, and a `.env` file below those."""
+"""Settings of the native run: environment variables, and a `.env` file below those."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from native.supervisor import Keeper, Report, Supervisor, ignore
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a stack consists of, before anything runs."""
+    """The programs and files of a stack, before anything runs."""
 
     run: RunDirectory
     ports: Ports

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parent / "rules"
 
 
 def files() -> dict[Path, str]:
-    """Every generated file and its text."""
+    """Return every generated file and its text."""
     return {FOLDER / "objectives.yml": objectives.rules()}
 
 

@@ -1,4 +1,4 @@
-"""What is promised to users, as parts of events that go well, and the rules that watch each promise.
+"""The promises to users, as parts of events that go well, and the rules that watch each promise.
 
 The recorded series have the names that Sloth gives them, so its dashboards and tools work with them.
 """
@@ -25,7 +25,7 @@ class Burn:
 
 @dataclass(frozen=True, slots=True)
 class Urgency:
-    """How somebody is told, at which burns, and the window in which enough must have happened."""
+    """A severity of alert, the burn rates that fire it, and the window in which enough must have happened."""
 
     severity: str
     burns: tuple[Burn, Burn]
@@ -63,7 +63,7 @@ URGENCIES = (
 
 
 def _within(metric: str, seconds: str, where: str = "") -> tuple[str, str]:
-    """The selectors of a histogram's events that took longer than a bucket's bound, and of all."""
+    """Return the selectors of a histogram's events that took longer than a bucket's bound, and of all."""
     joined = f"{where}, " if where else ""
     all_events = f"sum(rate({metric}_count{{{where}}}[{{window}}]))"
     in_time = f'sum(rate({metric}_bucket{{{joined}le="{seconds}"}}[{{window}}]))'
@@ -138,7 +138,7 @@ OBJECTIVES = (
 
 
 def rules() -> str:
-    """The text of the rules file."""
+    """Return the text of the rules file."""
     head = f"# {_BUILT}\ngroups:\n"
     return head + "".join(group for objective in OBJECTIVES for group in _groups(objective))
 

@@ -1,1 +1,1 @@
-"""What the broker is given before the services come."""
+"""The definitions that the broker gets before the services connect."""

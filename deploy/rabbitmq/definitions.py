@@ -50,7 +50,7 @@ def build() -> dict[str, Any]:
 
 
 def render() -> str:
-    """The file's text."""
+    """Return the file's text."""
     return json.dumps(build(), indent=2) + "\n"
 
 

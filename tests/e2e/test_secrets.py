@@ -442,7 +442,7 @@ async def test_what_is_parked_is_listed_without_what_it_says(world: World) -> No
 
 
 async def test_a_start_that_fails_says_why_without_the_value(world: World) -> None:
-    assert all("RABBITMQ_URL: is no address like" in world.exits[service] for service in NAMES)
+    assert all("RABBITMQ_URL: is not an address like" in world.exits[service] for service in NAMES)
     assert {
         name: found for name, said in world.exits.items() if (found := world.planted.found_in(said))
     } == {}

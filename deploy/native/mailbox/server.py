@@ -35,7 +35,7 @@ class MailboxServer:
 
     @property
     def stages(self) -> list[list[Program]]:
-        """What has to run."""
+        """The programs to run."""
         return [[self._server()]]
 
     def _server(self) -> Program:

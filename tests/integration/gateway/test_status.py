@@ -121,7 +121,7 @@ async def test_something_else_than_prometheus_is_told_apart(house: House) -> Non
         double.body = b"<html>Welcome to nginx!</html>"
         door = await house.open(prometheus_url=double.url)
         details = {error["detail"] for error in (await report(door))["errors"]}
-    assert details == {"What answers at GATEWAY_PROMETHEUS_URL does not speak like Prometheus."}
+    assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}
 
 
 async def test_a_gateway_that_was_not_told_says_how_to_tell_it(shared_door: Listener) -> None:

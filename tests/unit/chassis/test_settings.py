@@ -25,7 +25,7 @@ def test_an_address_that_would_be_cut_inside_its_password_is_refused_and_not_rep
     variable: str, address: str
 ) -> None:
     wrong = address.replace("amqp", "postgresql") if variable == "POSTGRES_DSN" else address
-    with pytest.raises(InvalidSettings, match=f"{variable}: is no address like") as refused:
+    with pytest.raises(InvalidSettings, match=f"{variable}: is not an address like") as refused:
         load(Settings, {**GOOD, variable: wrong})
     assert "ter2" not in str(refused.value)
 
@@ -51,7 +51,7 @@ def test_a_process_that_was_started_with_a_secret_does_not_say_it(monkeypatch: p
 def test_a_secret_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     file = tmp_path / "dsn"
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidSettings, match="POSTGRES_DSN_FILE: is no text"):
+    with pytest.raises(InvalidSettings, match="POSTGRES_DSN_FILE: is not text"):
         load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
 
 

@@ -23,7 +23,7 @@ FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What `CreateBatch` and `SealBatch` both say of a batch; `options` is JSON text.
+    """The part of a batch that `CreateBatch` and `SealBatch` both name; `options` is JSON text.
 
     `scopes` are the owner's rights when the batch was accepted; None when the sender did not tell them.
     """

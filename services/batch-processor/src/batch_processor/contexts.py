@@ -1,4 +1,4 @@
-"""What operations are given to work with: questions to other services, processes, values of their chunk."""
+"""The context in which operations run: questions to other services, processes, values of their chunk."""
 
 from __future__ import annotations
 

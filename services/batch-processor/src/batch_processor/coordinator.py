@@ -40,7 +40,7 @@ _REMOVE_EVERY_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How many chunks may be in flight, for how long (seconds), and how long things are kept."""
+    """The limits on chunks in flight, in number and in seconds, and the times for which things are kept."""
 
     per_batch: int = 16
     in_all: int = 48

@@ -24,7 +24,7 @@ class InvalidItem(ServiceError):
 
 
 class BadResult(ServiceError):
-    """What an operation returned for an item cannot be stored as its result."""
+    """The value that an operation returned for an item cannot be stored as its result."""
 
     code = "bad-result"
 

@@ -1,4 +1,4 @@
-"""Why an item failed, told from any exception."""
+"""The cause of an item's failure, read from any exception."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_DETAIL = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why an item failed, in words that can be stored, and whether another attempt may help."""
+    """The cause of an item's failure, in words that can be stored, and whether another attempt may help."""
 
     code: str
     detail: str

@@ -12,7 +12,7 @@ Series: TypeAlias = NDArray[np.float64]
 
 
 def compute(closes: Sequence[float], names: Sequence[str]) -> dict[str, list[float | None]]:
-    """Each indicator of `names` (`sma:20`, `rsi:14`) for each close; None until there are enough closes."""
+    """Return each indicator of `names` (`sma:20`, `rsi:14`) for each close; None before enough closes."""
     series = np.asarray(closes, dtype=np.float64)
     return {name: _plain(_FUNCTIONS[kind](series, period)) for name, kind, period in map(_split, names)}
 

@@ -45,7 +45,7 @@ class Transition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one message does: items to store and a step in the batch's life."""
+    """The effect of one message: items to store and a step in the batch's life."""
 
     batch_id: UUID
     owner_id: str
@@ -127,7 +127,7 @@ class Intake:
         self._changed += [b for b in changed if b.status != "open"]
 
     async def _start(self, connection: Connection, batch: Batch, now: datetime) -> Batch:
-        """`batch`, started if it is complete, or refused if it cannot run."""
+        """Return `batch`, started if it is complete, or refused if it cannot run."""
         if not batch.is_complete or batch.cancel_requested:
             return batches.start(batch, chunk_size=self._chunk_size, now=now)
         problem = await self._find_problem(connection, batch)

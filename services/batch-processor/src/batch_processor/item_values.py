@@ -1,4 +1,4 @@
-"""What goes into an operation and what comes out of it: payloads and results, stored as JSON texts."""
+"""The payloads and results of operations, stored as JSON texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation is: a named async function on one item, its schema, and how it is run and retried."""
+"""An operation: a named async function on one item, its schema, and the rules for running and retrying it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Shares(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an operation knows of its item and may use.
+    """The item that an operation runs on, and the means that it may use.
 
     `send` takes a command and an id, which must be the same whenever the item runs: it goes into the outbox
     in the transaction that stores the item's result.
@@ -65,7 +65,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often an item is tried whose error is retryable, and how long it waits in between (seconds)."""
+    """The number of attempts at an item whose error is retryable, and the waits between them (seconds)."""
 
     max_attempts: int = 4
     first_s: float = 1

@@ -1,4 +1,4 @@
-"""What batch-processor opens and closes, in order."""
+"""The parts of batch-processor: made once, opened and closed in order."""
 
 from __future__ import annotations
 

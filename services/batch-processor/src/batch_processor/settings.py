@@ -13,7 +13,7 @@ ROLES: tuple[Role, ...] = ("coordinator", "worker")
 
 
 class BatchProcessorSettings(Settings):
-    """What batch-processor needs beside what every service needs."""
+    """The settings of batch-processor, beside the shared ones."""
 
     prefix: ClassVar[str] = "BATCH_PROCESSOR_"
 

@@ -13,7 +13,7 @@ from contracts.message import Json
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What belongs to a batch but is not in its row."""
+    """The parts of a batch's view that are not in its row."""
 
     running: int = 0
     failures: dict[str, int] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Surroundings:
 
 
 def show(batch: batches.Batch, around: Surroundings) -> Batch:
-    """`batch` as an answer, an event or a push."""
+    """Return `batch` as an answer, an event or a push."""
     counts = batches.counts(batch, running=around.running)
     rate = _rate_per_s(batch)
     return Batch(

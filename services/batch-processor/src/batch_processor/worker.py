@@ -40,7 +40,7 @@ class TakenOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChunkTiming:
-    """How long a chunk is leased, how often it says that it is alive, and how long it may take (seconds)."""
+    """The lease of a chunk, the pause between its signs of life, and the time that it may take (seconds)."""
 
     lease_s: float = 60
     checkpoint_s: float = 1

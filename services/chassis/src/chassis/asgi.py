@@ -141,7 +141,7 @@ def _raise_file_limit() -> None:
 
 
 def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
-    """A server for one door, which leaves the signals of the process alone."""
+    """Return a server for one door, which leaves the signals of the process alone."""
     protocol = partial(HttpConnection, admission=Admission(door.limits))
     return _Server(
         uvicorn.Config(

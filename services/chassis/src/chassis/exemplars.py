@@ -1,4 +1,4 @@
-"""Which trace a measurement belongs to, as the label of an exemplar: what Grafana opens at a dot.
+"""The trace that a measurement belongs to, as the label of an exemplar, which Grafana opens at a dot.
 
 Only a sampled trace can be looked at: for the others not even the label is made.
 """

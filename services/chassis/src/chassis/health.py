@@ -12,7 +12,7 @@ Check = Callable[[], str | None]
 
 
 class Health:
-    """What this process reports. Checks are cheap look-ups of state: they never wait for a dependency."""
+    """The liveness and readiness of this process. Checks are cheap: they never wait for a dependency."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}

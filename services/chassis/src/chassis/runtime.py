@@ -1,4 +1,4 @@
-"""What every service stands on: database, broker, outbox relay, health; opened and closed in order."""
+"""The base of every service: database, broker, outbox relay, health; opened and closed in order."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class InvalidSettings(Exception):
 
 
 class Settings(BaseModel):
-    """What every service needs. A field is read from `<prefix><NAME>`, or from its alias as it stands."""
+    """The settings of all services. A field is read from `<prefix><NAME>`, or from its alias as it stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     prefix: ClassVar[str] = ""
@@ -118,7 +118,7 @@ def require_address(value: SecretStr, *schemes: str) -> SecretStr:
         ports = []
     if not ports or parts.scheme not in schemes or parts.fragment:
         like = f"{schemes[0]}://<user>:<password>@<host>:<port>"
-        raise ValueError(f"is no address like {like}, special characters written as %xx")
+        raise ValueError(f"is not an address like {like}, special characters written as %xx")
     return value
 
 
@@ -148,7 +148,7 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
             problems.append(f"{key}_FILE: {error.strerror}: {environ[key + '_FILE']}")
             continue
         except UnicodeDecodeError:
-            problems.append(f"{key}_FILE: is no text: {environ[key + '_FILE']}")
+            problems.append(f"{key}_FILE: is not text: {environ[key + '_FILE']}")
             continue
         if value is not None:
             values[name] = value

@@ -69,7 +69,7 @@ async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
     pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
     while True:
         began = time.monotonic()
-        error = await failure_of(loop) or RuntimeError("it ended although it has no end")
+        error = await failure_of(loop) or RuntimeError("the loop has returned; it should run for ever")
         if time.monotonic() - began > _STABLE_AFTER_S:
             pause_s = _FIRST_PAUSE_S
         failures.inc()

@@ -51,7 +51,7 @@ current_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 class Sampling:
-    """Which share of the traces that begin here is recorded; 0 until recording is switched on."""
+    """The share of the traces begun here that is recorded; 0 until recording is switched on."""
 
     ratio: float = 0.0
 

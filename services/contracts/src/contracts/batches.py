@@ -166,7 +166,7 @@ class ListResults(Request):
 
 
 class ItemError(Contract):
-    """Why an item failed."""
+    """The reason why an item failed."""
 
     code: str
     detail: str
@@ -207,7 +207,7 @@ class BatchCounts(Reply):
 
 
 class BatchProgressed(Message):
-    """How far a batch is (exchange `live`, routing key `batch.<id>`), at most every 250 ms."""
+    """The progress of a batch (exchange `live`, routing key `batch.<id>`), at most every 250 ms."""
 
     message_type: ClassVar[str] = "batch.progressed.v1"
     batch: Batch

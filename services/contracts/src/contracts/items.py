@@ -1,4 +1,4 @@
-"""What an item of a batch may be, and how many of them: the same for every door that takes batches."""
+"""The items of a batch and their limits: the same for every door that takes batches."""
 
 from __future__ import annotations
 

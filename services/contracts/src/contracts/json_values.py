@@ -1,4 +1,4 @@
-"""Which JSON comes back from every service and store as it was sent: how deep, and with which numbers."""
+"""The JSON that comes back from every service and store as it was sent: its depth and its numbers."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class MailAttachment(BaseModel):
 
 
 class MailContent(BaseModel):
-    """What a mail says and to whom. Addresses are bare or `Name <address>`."""
+    """The text of a mail and its addresses. Addresses are bare or `Name <address>`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What may stand in a mail's headers: one line of text, and the names that a sender may set."""
+"""The headers of a mail: one line of text each, and the names that a sender may set."""
 
 from __future__ import annotations
 

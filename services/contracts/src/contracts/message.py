@@ -1,4 +1,4 @@
-"""What every message is: a frozen pydantic model with a versioned type name and a place to go."""
+"""The base of every message: a frozen pydantic model with a versioned type name and a destination."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Reply(Contract):
 
 
 class FieldError(Contract):
-    """What is wrong with one part of an input: a JSON pointer (RFC 6901) and a sentence."""
+    """An error in one part of an input: a JSON pointer (RFC 6901) and a sentence."""
 
     pointer: str
     detail: str

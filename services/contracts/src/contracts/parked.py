@@ -85,7 +85,7 @@ class CountParked(Request):
 
 
 class ParkedCount(Reply):
-    """How many messages wait for a decision; `replayable` of them have the proper id that a replay needs."""
+    """The number of messages that wait for a decision; `replayable` have the id that a replay needs."""
 
     matching: int
     replayable: int
@@ -111,7 +111,7 @@ class DiscardParked(Request):
 
 
 class ParkedDecided(Reply):
-    """How many messages were replayed or discarded; `skipped` cannot be, for want of a proper id.
+    """The number of messages that were replayed or discarded; `skipped` cannot be, for want of a proper id.
 
     `remaining` are those that were left because there were more than `most`.
     """

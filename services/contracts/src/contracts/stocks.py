@@ -55,7 +55,7 @@ Day = Annotated[date, BeforeValidator(_day)]
 
 
 class StreamPosition(Contract):
-    """Where a quote stands in the feed.
+    """The place of a quote in the feed.
 
     Within an epoch, offsets count the ticks of a symbol from 1. Each leader of the feed begins a new epoch.
     Its name is a decimal number that PostgreSQL raises with each leader, so epochs are ordered by number:
@@ -138,7 +138,7 @@ class Quote(Contract):
 
 
 class SymbolError(Contract):
-    """Why one symbol of several has no answer: `code` is the problem type's last word.
+    """The reason why one symbol of several has no answer: `code` is the problem type's last word.
 
     `suggestions` are known symbols that are written almost like an unknown one.
     """
@@ -230,7 +230,7 @@ class SearchSymbols(Request):
 
 
 class Instrument(Contract):
-    """What is traded under a symbol, and the days history exists for."""
+    """A company or fund that is traded under a symbol, and the days of its history."""
 
     symbol: str
     name: str

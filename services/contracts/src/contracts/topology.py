@@ -76,7 +76,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Topology:
-    """What one service owns, and the shared exchanges that it may write to.
+    """The queues and exchanges of one service, and the shared exchanges that it may write to.
 
     `events` are the first words of the routing keys under which it may publish events.
     """
@@ -100,7 +100,7 @@ class Topology:
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
-        """What leads to the durable queues and to the rungs."""
+        """The bindings of the durable queues and of the rungs of the ladder."""
         own = own_exchange(self.service)
         return (
             *(

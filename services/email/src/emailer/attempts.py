@@ -35,7 +35,7 @@ class StoredMail:
 
     @property
     def dated(self) -> datetime:
-        """What its Date header says: the moment it was meant to go."""
+        """The time in its Date header: the moment at which it was meant to go."""
         return max(self.accepted_at, self.send_at or self.accepted_at)
 
 
@@ -51,13 +51,13 @@ class Job:
 
     @property
     def key(self) -> tuple[UUID, int]:
-        """What identifies the recipient."""
+        """The identity of the recipient."""
         return self.mail.id, self.position
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is written down of one try."""
+    """The record of one try."""
 
     at: datetime
     host: str
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to go on: a factor on all waits, and what to do when the relay may have the mail."""
+    """The patience of the service: a factor on all waits, and the choice when the relay may have the mail."""
 
     scale: float = 1
     on_ambiguous: Literal["retry", "hold"] = "retry"
@@ -97,7 +97,7 @@ def answered(job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience
 
 
 def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:
-    """What follows when the connection broke: before the final dot nothing was sent, after it who knows."""
+    """Return the next step after a broken connection; before the final dot nothing was sent."""
     if after_dot:
         return ambiguous(job, reason, draft=draft, patience=patience)
     noted = replace(draft, outcome="deferred", text=reason)
@@ -105,7 +105,7 @@ def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patie
 
 
 def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
-    """What follows when the relay may or may not have the mail: another try, or a wait for a decision."""
+    """Return the next step when the relay may have the mail: another try, or a wait for a decision."""
     noted = replace(draft, outcome="ambiguous", text=reason)
     if patience.on_ambiguous == "hold":
         return Outcome(job, "ambiguous", None, job.tries + 1, noted)
@@ -113,7 +113,7 @@ def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> O
 
 
 def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
-    """What follows when the process that was sending ended before it wrote down the answer.
+    """Return the next step when the process that was sending ended before it recorded the answer.
 
     At first it waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing
     processes down does wait.
@@ -125,14 +125,14 @@ def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
 
 
 def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
-    """What follows when the letter cannot be read here: a newer release, which wrote it, may get to it."""
+    """Return the next step for a letter that cannot be read here; a newer release, which wrote it, may."""
     draft = replace(draft, host="")
     reason = "the mail is stored in a form that this release cannot read"
     return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
 
 
 def expired(job: Job) -> Outcome:
-    """Its time is over; no attempt is made."""
+    """Return the outcome of a mail whose time is over: no attempt is made."""
     return Outcome(job, "expired", None, job.tries)
 
 

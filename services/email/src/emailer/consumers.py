@@ -23,7 +23,7 @@ GROUP = 60
 
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
-    """The commands of queue `email.send`; `committed` runs when their effects are visible to everybody."""
+    """Return the handlers of queue `email.send`; `committed` runs once their effects are committed."""
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
         # In a thread: addresses, attachments and HTML of a whole group are read.
@@ -50,7 +50,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
 
 def answers(postgres: Postgres) -> dict[type[Request], Answer]:
-    """The requests on queue `email.rpc`."""
+    """Return the answers to the requests on queue `email.rpc`."""
 
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):

@@ -1,4 +1,4 @@
-"""What becomes of a `SendEmail` command: a letter with its recipients, or the reason why it is none."""
+"""Intake of `SendEmail` commands: a letter with its recipients, or the reason why it cannot be sent."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class PreparedMail:
         return self.command.metadata
 
     def status_of(self, addressee: Addressee) -> RecipientStatus:
-        """The recipient's status at the start."""
+        """Return the recipient's status at the start."""
         return "failed" if self.refusal_of(addressee) else "queued"
 
     def refusal_of(self, addressee: Addressee) -> str | None:
-        """Why nothing will be sent to this recipient."""
+        """Return why nothing will be sent to this recipient."""
         return self.refusal or addressee.refusal
 
 

@@ -31,7 +31,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Everything that a reader sees. `bcc` is not part of it."""
+    """A mail as its readers see it, so without `bcc`."""
 
     sender: ParsedAddress
     subject: str

@@ -1,4 +1,4 @@
-"""What an SMTP reply means: a table of rules, and when to try again."""
+"""The meaning of SMTP replies: a table of rules, and when to try again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SmtpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an answer means whose stage, code and text match; conditions that are None always do."""
+    """The meaning of an answer whose stage, code and text match; conditions that are None always do."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -140,7 +140,7 @@ def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float
 
 
 def wished_wait_s(text: str) -> float | None:
-    """The seconds a reply asks to wait ("try again in 5 minutes"), between 1 second and 24 hours."""
+    """Return the seconds a reply asks to wait ("try again in 5 minutes"), between 1 second and 24 hours."""
     match = _TRY_AGAIN.search(text)
     if match is None:
         return None

@@ -93,7 +93,7 @@ class OutcomeRecorder:
             await self._put_aside(group, error)
 
     async def _put_aside(self, group: list[Outcome], error: Exception) -> None:
-        """One that cannot be written must not take the others along."""
+        """Write the outcomes one by one, and set aside one that cannot be written."""
         if len(group) > 1:
             for outcome in group:
                 await self._write_patiently([outcome])
@@ -125,7 +125,7 @@ class OutcomeRecorder:
 
 
 def _lies_in_data(error: Exception) -> bool:
-    """Whether it will be the same at every try; a deadlock, a full disk, a read-only server pass."""
+    """Return whether the error comes back at every try; a deadlock, a full disk, a read-only server pass."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _DATA)
     return not isinstance(error, Unavailable | TimeoutError)

@@ -60,7 +60,7 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
 
 
 async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
-    """The mails `ids` with bodies and attachments, by id."""
+    """Return the mails `ids` with bodies and attachments, by id."""
     rows = await connection.fetch(SQL["read_mails"], ids)
     with_files = [row["id"] for row in rows if row["attachment_count"]]
     files: dict[UUID, list[File]] = {}
@@ -80,7 +80,7 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
 
 
 async def measure_due(connection: Connection, *, most: int) -> tuple[int, float]:
-    """How many recipients are due for an attempt, counted up to `most`, and the longest wait in seconds."""
+    """Return the number of recipients that are due, counted up to `most`, and the longest wait in seconds."""
     row = await connection.fetchrow(SQL["measure_due"], most)
     assert row is not None
     return row["count"], row["oldest_s"]
@@ -102,12 +102,12 @@ async def record(
 
 
 def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
-    """A transaction in which several statements see one moment: a status and the attempts behind it."""
+    """Open a transaction in which several statements see one moment: a status and the attempts behind it."""
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Email | None:
-    """A mail of `owner_id` with recipients and attempts, or None; within a `snapshot`."""
+    """Return a mail of `owner_id` with recipients and attempts, or None; within a `snapshot`."""
     row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
     if row is None:
         return None
@@ -124,7 +124,7 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
 
 
 async def count(connection: Connection, *, owner_id: str) -> EmailCounts:
-    """How many mails `owner_id` has in each status, as of their last recorded outcome."""
+    """Return the number of mails of `owner_id` in each status, as of their last recorded outcome."""
     rows = await connection.fetch(SQL["count_emails"], owner_id)
     return EmailCounts(counts={row["status"]: row["count"] for row in rows})
 

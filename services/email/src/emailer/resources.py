@@ -1,4 +1,4 @@
-"""What the service opens and closes, in order."""
+"""The parts of the service: made once, opened and closed in order."""
 
 from __future__ import annotations
 

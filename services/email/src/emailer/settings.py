@@ -13,7 +13,7 @@ OnAmbiguous = Literal["retry", "hold"]
 
 
 class EmailSettings(Settings):
-    """Where the service listens, which relay it hands mails to, and how patient it is."""
+    """The settings of email, beside the shared ones: listener, relay and patience."""
 
     prefix: ClassVar[str] = "EMAIL_"
 

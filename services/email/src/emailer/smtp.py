@@ -26,7 +26,7 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 @dataclass(frozen=True)
 class SmtpRelay:
-    """Where mails are handed over, and on which terms.
+    """The relay that mails are handed to, and its terms.
 
     `timeout_s` is for each answer, and for each step of an upload; `dot_timeout_s` for the answer to the
     final dot, after which a relay may check a mail for minutes (RFC 5321 has ten).
@@ -245,7 +245,7 @@ async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
 
 
 def _without(reply: Reply, *secrets: str) -> Reply:
-    """`reply` for the record: some relays repeat what was said to them."""
+    """Return `reply` without `secrets`, for the record: some relays repeat what was said to them."""
     text = reply.text
     for secret in filter(None, secrets):
         text = text.replace(secret, REDACTED)

@@ -17,7 +17,7 @@ _WAITING: frozenset[RecipientStatus] = frozenset(("deferred", "ambiguous"))
 
 
 def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
-    """The status of a mail with these recipients; a mail without any has failed.
+    """Return the status of a mail with these recipients; a mail without any has failed.
 
     While one is still to be tried the mail is `queued` (nothing has happened yet), `sending` or `deferred`
     (all that is open waits for another attempt, or, when ambiguous and held, for a decision).

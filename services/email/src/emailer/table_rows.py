@@ -123,7 +123,7 @@ def stored_mail(row: asyncpg.Record, files: Sequence[File]) -> StoredMail:
 
 
 def _read_letter(row: asyncpg.Record, files: Sequence[File]) -> tuple[Letter | None, str]:
-    """The letter, or why there is none: one that cannot be read must not keep the others from leaving."""
+    """Return the letter, or the reason why it cannot be read; the others must leave all the same."""
     try:
         return _letter(row, files), ""
     except Exception as error:

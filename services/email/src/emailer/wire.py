@@ -97,7 +97,7 @@ class Wire(asyncio.Protocol):
             self.transport.write(data)
 
     async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[Reply]:
-        """The next `count` replies, or fewer (at least one) when the connection ends after them.
+        """Return the next `count` replies, or fewer (at least one) when the connection ends after them.
 
         Raises `ConnectionLost` when not even one is left or not all came in time; the time-out breaks the
         connection: what comes later would be taken for the answer to something else.

@@ -1,4 +1,4 @@
-"""Everything of the gateway that is made once, opened and closed."""
+"""The parts of the gateway: made once, opened and closed in order."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 class GatewaySettings(Settings):
-    """What the gateway needs beside the shared settings."""
+    """The gateway's own settings, beside the shared ones."""
 
     prefix: ClassVar[str] = "GATEWAY_"
 

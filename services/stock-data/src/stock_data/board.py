@@ -11,7 +11,7 @@ from contracts.stocks import Quote, StreamPosition, freshness, is_later
 
 @dataclass(frozen=True, slots=True)
 class ReplayPosition:
-    """How far the replay has come: the moment in history that was shown last, and when it was shown."""
+    """The position of the replay: the moment in history that was shown last, and when it was shown."""
 
     replayed: datetime
     shown_at: datetime

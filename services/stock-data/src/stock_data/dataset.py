@@ -57,7 +57,7 @@ class Dataset:
 
 
 def read() -> Dataset:
-    """The shipped bars. Raises `DamagedDataset` when the file is not the one that was checked."""
+    """Return the shipped bars. Raise `DamagedDataset` when the file is not the one that is shipped."""
     packed = resources.files("stock_data").joinpath("data", _FILE).read_bytes()
     text = gzip.decompress(packed)
     digest = hashlib.sha256(text).hexdigest()

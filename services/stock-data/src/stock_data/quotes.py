@@ -1,4 +1,4 @@
-"""What is computed of every quote in one way, whatever its provider: previous close, change and freshness."""
+"""Figures computed in one way for the quotes of every provider: previous close, change and freshness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that stock-data opens and closes."""
+"""The parts of stock-data: made once, opened and closed in order."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Resources:
             yield
 
     async def _fill(self) -> None:
-        """Before the first request: history is in the database, its newest bars are in memory."""
+        """Store the shipped history and read its newest bars, before the first request."""
         data = await asyncio.to_thread(dataset.read)
         await self.repository.import_dataset(data)
         self.index.fill(await self.repository.listings())

@@ -35,7 +35,7 @@ AlpacaSecret = Annotated[SecretStr | None, _needed_by("alpaca"), Field(validate_
 
 
 class StockDataSettings(Settings):
-    """What stock-data needs beside what every service needs."""
+    """The settings of stock-data, beside the shared ones."""
 
     prefix: ClassVar[str] = "STOCK_DATA_"
 

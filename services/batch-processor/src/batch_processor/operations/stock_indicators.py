@@ -28,7 +28,7 @@ def _known(name: str) -> str:
 
 
 class Wish(BaseModel):
-    """Which indicators of which symbol. `start` and `end` (both included) choose the days of `series`."""
+    """Indicators of a symbol. `start` and `end` (both included) choose the days of `series`."""
 
     model_config = ConfigDict(extra="forbid")
 

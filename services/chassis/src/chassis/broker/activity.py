@@ -1,4 +1,4 @@
-"""How long each worker of a consumer has been busy with the same thing."""
+"""The activity of a consumer's workers: a worker that hangs is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes around a message's body: properties and headers, out and in."""
+"""The envelope of a message's body: properties and headers, out and in."""
 
 from __future__ import annotations
 

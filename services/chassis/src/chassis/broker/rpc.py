@@ -35,7 +35,7 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass
 class _Target:
-    """What is known of one service: calls in flight and whether it answers at all."""
+    """The state of one service: calls in flight, and whether it answers at all."""
 
     service: str
     in_flight: int = 0

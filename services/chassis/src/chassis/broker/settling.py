@@ -1,4 +1,4 @@
-"""How a message leaves its queue: acknowledged, acknowledged once its copy is elsewhere, or given back."""
+"""Settling of messages: acknowledged, acknowledged once their copy is elsewhere, or given back."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Guarded(Protocol):
 
 
 class Place:
-    """What one client holds of the limits, until `release`."""
+    """The share of the limits that one client holds, until `release`."""
 
     __slots__ = ("_admission", "_is_released", "address", "is_authenticated")
 
@@ -73,7 +73,7 @@ class Place:
 
 
 class _Tally:
-    """How many places are taken, in all and by address; an address without any is forgotten."""
+    """The number of places that are taken, in all and by address; an address without any is forgotten."""
 
     def __init__(self) -> None:
         self.total = 0

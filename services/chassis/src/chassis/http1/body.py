@@ -1,4 +1,4 @@
-"""Where the body of a request ends: a known number of bytes, or chunks."""
+"""The end of a request's body: after a known number of bytes, or by chunks."""
 
 from __future__ import annotations
 

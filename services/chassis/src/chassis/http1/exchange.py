@@ -29,7 +29,7 @@ _DISCONNECT = {"type": "http.disconnect"}
 
 
 class Wire(Protocol):
-    """What an exchange needs of its connection."""
+    """The part of a connection that an exchange needs."""
 
     is_blocked: bool
 

@@ -1,4 +1,4 @@
-"""What the server answers to requests that never reach the application."""
+"""The answers to requests that never reach the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answers to accepted work have in common."""
+"""The common part of all answers to accepted work."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class AcceptanceRepository:
         await outbox.add(connection, messages)
 
     async def find(self, id: UUID) -> Acceptance | None:  # noqa: A002 - the thing's own name
-        """An acceptance by id."""
+        """Return an acceptance by id."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(self._queries["find_acceptance"], id)
         return Acceptance(**row) if row else None
@@ -165,7 +165,7 @@ class AcceptanceRepository:
         )
 
     async def list_operations(self) -> list[dict[str, Any]]:
-        """The catalogue, by name."""
+        """Return the catalogue of operations, in the order of their names."""
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(self._queries["list_operations"])
         return [{**row, "item_schema": orjson.loads(row["item_schema"])} for row in rows]

@@ -1,1 +1,1 @@
-"""What only administrators see and do."""
+"""Administration: parked messages, and the status of all services."""

@@ -1,4 +1,4 @@
-"""What administrators may ask, and what is answered."""
+"""The inputs and answers of administration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _decimal(value: object) -> object:
 
 
 class ParkedChoice(Filter):
-    """What parked messages can be chosen by; an id belongs to one service."""
+    """A choice of parked messages; an id belongs to one service."""
 
     ids: Several[Id] | None = Field(default=None, examples=["1,2"])
     queue: str | None = Field(default=None, max_length=255)
@@ -94,6 +94,6 @@ class ParkedDetailView(ParkedView):
 
 
 class Health(BaseModel):
-    """Whether the gateway can work."""
+    """The readiness of the gateway."""
 
     status: Literal["ok", "unavailable"]

@@ -1,4 +1,4 @@
-"""What Prometheus answers with: series, samples, alerts. A value can be NaN or infinite."""
+"""The answers of Prometheus: series, samples, alerts. A value can be NaN or infinite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/admin/parked`: messages that no service could handle, and what is to become of them."""
+"""`/v1/admin/parked`: messages that no service could handle, and the decisions about them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ParkedService:
         return await self._changed(call, Action.PARKED_REPLAYED, query, decided)
 
     async def discard(self, call: Call, query: DiscardQuery) -> BulkResult:
-        """Give the oldest messages that fit up for good."""
+        """Discard the oldest messages that fit; they are never handled."""
         if query.dry_run:
             found = await self._count(query, call.deadline)
             return _would_change(found.matching, found.matching)

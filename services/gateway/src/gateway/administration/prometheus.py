@@ -75,20 +75,20 @@ class Prometheus:
         await self._client.aclose()
 
     async def now(self, query: str, deadline: Deadline) -> list[Sample]:
-        """What `query` gives at this moment."""
+        """Return the series of `query` at this moment."""
         answer = await self._get("/api/v1/query", {"query": query}, _VectorAnswer, deadline)
         return answer.data.result
 
     async def over(
         self, query: str, *, start: int, end: int, step_s: int, deadline: Deadline
     ) -> list[Series]:
-        """What `query` gives from `start` to `end` (seconds since 1970), one each `step_s` seconds."""
+        """Return the series of `query` from `start` to `end` (Unix time), one sample each `step_s`."""
         asked = {"query": query, "start": str(start), "end": str(end), "step": str(step_s)}
         answer = await self._get("/api/v1/query_range", asked, _MatrixAnswer, deadline)
         return answer.data.result
 
     async def alerts(self, deadline: Deadline) -> list[Alert]:
-        """The alerts that fire or are about to."""
+        """Return the alerts that fire or are about to."""
         answer = await self._get("/api/v1/alerts", {}, _AlertsAnswer, deadline)
         return answer.data.alerts
 
@@ -100,7 +100,7 @@ class Prometheus:
             return model.model_validate_json(body)
         except ValidationError:
             raise MonitoringUnavailable(
-                "What answers at GATEWAY_PROMETHEUS_URL does not speak like Prometheus."
+                "The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."
             ) from None
 
     async def _in_time(self, path: str, asked: Mapping[str, str], deadline: Deadline) -> tuple[int, bytes]:
@@ -112,7 +112,9 @@ class Prometheus:
         except httpx.ConnectError:
             raise MonitoringUnavailable("Prometheus cannot be reached.") from None
         except httpx.HTTPError as error:
-            raise MonitoringUnavailable(f"Prometheus broke off: {type(error).__name__}.") from error
+            raise MonitoringUnavailable(
+                f"Prometheus closed the connection: {type(error).__name__}."
+            ) from error
 
     async def _fetch(self, path: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
         body = bytearray()

@@ -21,7 +21,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What Prometheus answered; each part may be the error that came in its place.
+    """The answers of Prometheus; each part may be the error that came in its place.
 
     `lines` has the series of every line of every chart, by (chart, line).
     """
@@ -39,7 +39,7 @@ class Findings:
 
 
 def document(found: Findings) -> dict[str, Any]:
-    """The answer of `GET /v1/admin/status`."""
+    """Return the answer of `GET /v1/admin/status`."""
     firing = _firing(_good(found.alerts))
     targets = _targets(_good(found.up))
     others = [name for name in targets if name not in SERVICES]
@@ -105,7 +105,7 @@ def _chart(chart: Chart, service: str, found: Findings) -> dict[str, Any]:
 
 
 def _crossed(chart: Chart, service: str, found: Findings) -> list[str]:
-    """Which lines are at this moment above what they may be."""
+    """Return the lines that are above their limit at this moment."""
     reasons = []
     for line in chart.lines:
         values = _values(chart, line, service, found)
@@ -116,7 +116,7 @@ def _crossed(chart: Chart, service: str, found: Findings) -> list[str]:
 
 
 def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values | None:
-    """The line's value at each moment; None for a moment without one, and None for no value at all."""
+    """Return the line's value at each moment; None for a moment without one, and None for no value at all."""
     series = next((s for s in _good(found.lines[chart.key, line.name]) if _is_of(s, service)), None)
     if series is None:
         return None
@@ -129,7 +129,7 @@ def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values |
 
 
 def _short(value: float) -> float:
-    """`value` with the digits that a chart can show: a third of the bytes."""
+    """Return `value` with the digits that a chart can show: a third of the bytes."""
     return float(f"{value:.{_DIGITS}g}")
 
 
@@ -149,7 +149,7 @@ def _targets(samples: Sequence[Sample]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """The alerts that fire, without those that are only for machines (severity `none`)."""
+    """Return the alerts that fire, without those that are only for machines (severity `none`)."""
     return [
         {
             "name": alert.labels.get("alertname", ""),
@@ -165,7 +165,7 @@ def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
 
 
 def _errors(found: Findings) -> list[dict[str, str]]:
-    """Each part that is missing, once; a chart counts as one part."""
+    """Return each part that is missing, once; a chart counts as one part."""
     parts: dict[str, list[Any] | ServiceError] = {"targets": found.up, "ready": found.ready}
     parts["alerts"] = found.alerts
     for (chart, _), answer in found.lines.items():

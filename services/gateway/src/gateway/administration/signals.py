@@ -28,7 +28,7 @@ class Window:
 
     @property
     def seconds(self) -> int:
-        """How long it is."""
+        """The length of the window."""
         return _SECONDS[self.name]
 
     @property
@@ -37,12 +37,12 @@ class Window:
         return self.seconds // _STEPS
 
     def times(self, now: float) -> list[int]:
-        """The moments that are drawn, in seconds since 1970; the last one is now."""
+        """Return the moments that are drawn, in seconds since 1970; the last one is now."""
         end = int(now)
         return list(range(end - self.seconds, end + 1, self.step_s))
 
     def expression(self, query: str) -> str:
-        """`query` with the range of its rates: no shorter than a step, so that nothing falls between two."""
+        """Return `query` with the range of its rates, no shorter than a step, so that no event is missed."""
         return query.replace(_RANGE, f"{max(self.step_s, _LEAST_RANGE_S)}s")
 
 
@@ -71,7 +71,7 @@ def _rate(metric: str, where: str = "") -> str:
 
 
 def _failed(metric: str, where: str) -> str:
-    """The share of a counter's events; nothing while nothing happens, 0 while nothing fails."""
+    """Return the share of a counter's events; nothing while nothing happens, 0 while nothing fails."""
     some, whole = _rate(metric, where), _rate(metric)
     return f"({some} or {whole} * 0) / ({whole} > 0)"
 

@@ -37,7 +37,7 @@ class Report:
 
     @property
     def age_s(self) -> float:
-        """How long ago it was made."""
+        """The age of the report."""
         return time.monotonic() - self.made_at
 
 
@@ -60,7 +60,7 @@ class StatusService:
         return Reply(found.body, headers={"age": str(int(found.age_s))})
 
     async def report(self, window: Window, deadline: Deadline) -> Report:
-        """The report over `window`. Raises `MonitoringNotConfigured`, `DeadlineExceeded`."""
+        """Return the report over `window`. Raise `MonitoringNotConfigured`, `DeadlineExceeded`."""
         if self._prometheus is None:
             raise MonitoringNotConfigured(
                 "No Prometheus is configured: set GATEWAY_PROMETHEUS_URL to its address, "
@@ -80,7 +80,7 @@ class StatusService:
             raise DeadlineExceeded("The report was not ready in time.") from None
 
     async def close(self) -> None:
-        """Give up what is in the making and close the connections."""
+        """Cancel the reports that are being made and close the connections."""
         tasks = [making.task for making in self._makings.values()]
         for task in tasks:
             task.cancel()
@@ -101,7 +101,7 @@ class _Making:
     started_at: float
 
     def is_due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Return whether it is time for the next one."""
         return self.task.done() and time.monotonic() - self.started_at > _EVERY_S
 
 

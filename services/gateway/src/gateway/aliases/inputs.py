@@ -1,4 +1,4 @@
-"""What the short routes take."""
+"""The inputs and answers of the short routes."""
 
 from __future__ import annotations
 

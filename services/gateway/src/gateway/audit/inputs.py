@@ -1,4 +1,4 @@
-"""What the audit trail holds, and what may be asked of it."""
+"""The entries of the audit trail, and the query that lists them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Action(StrEnum):
 
 
 class Actor(BaseModel):
-    """Who made a change; `user_id` and `key_id` are null for a command on the host."""
+    """The maker of a change; `user_id` and `key_id` are null for a command on the host."""
 
     user_id: int | None
     name: str | None
@@ -53,7 +53,7 @@ class AuditPage(BaseModel):
 
 
 class AuditFilter(CreatedWithin):
-    """What changes can be chosen by."""
+    """A choice of changes."""
 
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="who made the change")
     key_id: str | None = Field(default=None, max_length=64, description="the key that it was made with")

@@ -1,4 +1,4 @@
-"""What a caller may ask to be run: batches and tasks, as JSON."""
+"""The inputs and answers of batches and tasks, as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BatchInput(BaseModel):
         return self
 
     def contract_items(self) -> list[Item]:
-        """The items as the contract has them."""
+        """Return the items as the contract has them."""
         return self._contract_items
 
 

@@ -39,7 +39,7 @@ class _Arriving:
 
     @property
     def claim(self) -> bytes:
-        """What tells this request's claim of the key from that of another."""
+        """The token that tells this request's claim of the key from another's."""
         return self.acceptance.id.bytes
 
     def hash_what_was_read(self) -> None:

@@ -53,7 +53,7 @@ class Cutter:
         return runs
 
     def finish(self) -> list[bytes]:
-        """The last run, maybe empty. Raises `InvalidInput` when the upload held no item at all."""
+        """Return the last run, maybe empty. Raise `InvalidInput` when the upload held no item at all."""
         run = self._take(self._rest) or []
         self._rest = b""
         if not self.total:
@@ -108,7 +108,7 @@ class Cutter:
 
 
 def message(batch_id: UUID, owner_id: str, offset: int, run: list[bytes]) -> Outgoing:
-    """An `AppendItems` command built around lines that are JSON already."""
+    """Return an `AppendItems` command built around lines that are JSON already."""
     head = orjson.dumps({"batch_id": str(batch_id), "owner_id": owner_id, "offset": offset})
     return Outgoing(
         exchange=COMMANDS,
@@ -148,7 +148,7 @@ class Source:
 
 
 async def cut(source: AsyncIterable[bytes], cutter: Cutter) -> AsyncIterator[list[bytes]]:
-    """The runs of an upload as they are complete."""
+    """Yield the runs of an upload as they are complete."""
     async for part in source:
         for run in cutter.feed(part):
             yield run

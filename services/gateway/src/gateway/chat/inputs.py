@@ -1,4 +1,4 @@
-"""What may come into chat rooms, and what goes out."""
+"""The inputs and answers of chat rooms."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class RoomRepository:
         return Room(**rows[0]) if rows else None
 
     async def get(self, name: str) -> Room:
-        """A room by name; raises `NotFound`."""
+        """Return a room by name. Raise `NotFound`."""
         rows = await self._fetch("get_room", name)
         if not rows:
             raise NotFound(f"There is no room {name!r}; make it with POST /v1/rooms.")
@@ -97,11 +97,11 @@ class RoomRepository:
         return _message(room, rows[0])
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Messages with higher offsets, oldest first."""
+        """Return messages with higher offsets, oldest first."""
         return [_message(room, row) for row in await self._fetch("list_messages_after", room, offset, limit)]
 
     async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Messages with lower offsets, newest first."""
+        """Return messages with lower offsets, newest first."""
         return [_message(room, row) for row in await self._fetch("list_messages_before", room, offset, limit)]
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:

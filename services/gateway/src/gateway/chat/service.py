@@ -38,7 +38,7 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass
 class _Shown:
-    """Up to which position a room was shown here, and the lock that keeps its messages in order."""
+    """The position up to which a room was shown here, and the lock that keeps its messages in order."""
 
     epoch: str
     offset: int
@@ -97,7 +97,7 @@ class ChatService:
         return Position(shown.epoch, shown.offset)
 
     async def heard(self, body: bytes) -> None:
-        """Another gateway said that a message was posted."""
+        """Take the news that another gateway has stored a message."""
         news = orjson.loads(body)
         if news["gateway"] == self._gateway or news["room"] not in self._shown:
             return

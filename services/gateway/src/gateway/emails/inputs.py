@@ -1,4 +1,4 @@
-"""What goes out of `/v1/emails`; what may come in is described in `contracts.mail`."""
+"""The answers of `/v1/emails`; its input is described in `contracts.mail`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _BUFFERED_BYTES = 1 << 20
 
 
 class Body:
-    """How much of a request's body may come, and how fast.
+    """The body of a request, bounded in size and in speed.
 
     `limit` is the most bytes in all. When a handler has opened the body as a stream, the next part is
     taken from the client only while less than 1 MiB waits to be read: that is the back-pressure.
@@ -42,7 +42,7 @@ class Body:
         self._update()
 
     def has_read(self, count: int) -> None:
-        """The handler has read `count` more bytes."""
+        """Note that the handler has read `count` more bytes."""
         self._read += count
         self._update()
 

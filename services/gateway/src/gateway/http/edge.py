@@ -124,7 +124,7 @@ def _announces_body(scope: Scope) -> bool:
 
 
 def _with_headers(send: Send, trace: tracing.Trace) -> Send:
-    """`send`, where an answer (also one that refuses a WebSocket) gets its ids and the security headers."""
+    """Return a `send` that adds ids and security headers to an answer, or to the refusal of a WebSocket."""
     ids = [(b"x-request-id", trace.request_id.encode()), (b"traceparent", trace.traceparent.encode())]
 
     async def send_with_headers(message: Message) -> None:
@@ -138,7 +138,7 @@ def _with_headers(send: Send, trace: tracing.Trace) -> Send:
 
 
 def _patient(send: Send, patience_s: float) -> Send:
-    """`send`, where a client that takes nothing of a long answer for `patience_s` seconds is given up."""
+    """Return a `send` that gives up a client which has read nothing of a long answer for `patience_s`."""
     is_long = False
 
     async def send_patiently(message: Message) -> None:
@@ -161,7 +161,7 @@ def _is_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _with_text(receive: Receive) -> Receive:
-    """`receive`, where an empty binary frame is an empty text: Quart knows no empty bytes."""
+    """Return a `receive` that makes an empty text of an empty binary frame: Quart knows no empty bytes."""
 
     async def receive_with_text() -> Message:
         message = await receive()

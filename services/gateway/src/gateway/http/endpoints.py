@@ -28,7 +28,7 @@ _PART = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
 
 
 class Idempotency(StrEnum):
-    """How a repeated request with the same `Idempotency-Key` gets the same answer."""
+    """The way in which a repeated request with the same `Idempotency-Key` gets the same answer."""
 
     NONE = "none"  # there is nothing to repeat: the header is refused
     TRANSACTION = "transaction"  # the effect and its answer are one transaction, which the server opens
@@ -36,7 +36,7 @@ class Idempotency(StrEnum):
 
 
 class Precondition(StrEnum):
-    """What `If-Match` means to a route."""
+    """The part that `If-Match` plays on a route."""
 
     NONE = "none"
     OPTIONAL = "optional"

@@ -49,7 +49,7 @@ Id = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST_ID)]
 
 
 class Filter(BaseModel):
-    """What things can be chosen by; a thing is chosen when it fits every parameter that is given.
+    """A choice of things: a thing is chosen when it fits every parameter that is given.
 
     The parameters that choose are those whose default is None. Another default, or none at all, says that
     a parameter means something else: how fast, or in which service.
@@ -79,7 +79,7 @@ class CreatedWithin(Filter):
 
 
 class Page(Filter):
-    """Where a list begins and how long a page is."""
+    """The beginning and the length of a page."""
 
     limit: int = Field(default=50, ge=1, le=200)
     cursor: str | None = Field(default=None, max_length=500, description="`next_cursor` of the page before")
@@ -93,7 +93,7 @@ class PageById(Filter):
 
 
 class Bulk(Filter):
-    """What a bulk action takes beside its filter; a request that chooses nothing is refused."""
+    """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
 
     dry_run: Annotated[bool, BeforeValidator(_flag)] = Field(
         default=False, description="answer what would be changed, and change nothing"
@@ -109,7 +109,7 @@ class Bulk(Filter):
 
 
 class BulkResult(BaseModel):
-    """What a bulk action has done, or, with `dry_run`, would do.
+    """The effect of a bulk action or, with `dry_run`, the effect that it would have.
 
     `matched` things fitted the filter and `changed` of them were changed; the others are in a state in
     which the action means nothing. One call changes a bounded number: call again until `complete` is true.

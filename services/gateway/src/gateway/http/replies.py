@@ -1,4 +1,4 @@
-"""What a handler returns, and how it becomes an answer on the wire."""
+"""The reply of a handler, and its form on the wire."""
 
 from __future__ import annotations
 

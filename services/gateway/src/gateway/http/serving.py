@@ -273,7 +273,9 @@ def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
         rule, found = routes.match(scope["path"], method)
     except MethodNotAllowed as error:
         allow = ", ".join(sorted(error.valid_methods or ()))
-        raise MethodNotAllowedProblem(f"Use one of: {allow}.", headers={"allow": allow}) from None
+        raise MethodNotAllowedProblem(
+            f"This address does not take {method[:20]}; use one of: {allow}.", headers={"allow": allow}
+        ) from None
     except HTTPException:
         raise NotFound("There is nothing at this address.") from None
     return str(rule), dict(found)

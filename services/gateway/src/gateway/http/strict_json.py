@@ -1,4 +1,4 @@
-"""What JSON may come in: RFC 8259 to the letter, and nothing that a store or a service behind must refuse."""
+"""Strict JSON: RFC 8259 to the letter, and nothing that a store or a service behind must refuse."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who calls: users, API keys and what they may do."""
+"""Identity: users, API keys and their rights."""

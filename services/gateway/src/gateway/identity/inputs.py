@@ -1,4 +1,4 @@
-"""What may be asked of users and API keys, and what is answered."""
+"""The inputs and answers of users and API keys."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class UserView(BaseModel):
 
 
 class UserFilter(CreatedWithin):
-    """What users can be chosen by."""
+    """A choice of users."""
 
     role: Several[Role] | None = None
     status: Several[UserStatus] | None = None
@@ -114,7 +114,7 @@ class RotationInput(BaseModel):
 
 
 class KeyFilter(CreatedWithin):
-    """What keys can be chosen by; another user's keys need the scope users:read."""
+    """A choice of keys; another user's keys need the scope users:read."""
 
     user_id: int | None = Field(default=None, ge=1, le=MOST_ID)
     status: Several[KeyStatus] | None = None
@@ -185,7 +185,7 @@ class MyKey(BaseModel):
 
 
 class Me(BaseModel):
-    """Who asks."""
+    """The caller: its user and its key."""
 
     user: Myself
     key: MyKey

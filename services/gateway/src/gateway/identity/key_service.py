@@ -129,7 +129,7 @@ class KeyService:
         if key_id != caller.key_id:
             caller.require(Scope.KEYS_WRITE)
             if not await self._keys.has_ancestor(connection, key_id, caller.key_id):
-                raise Forbidden("A key is rotated with itself, or with a key that made it.")
+                raise Forbidden("Only the key itself, or a key that made it, can rotate a key.")
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a secret that was rotated away ends before its own key, and those that the key made.
             raise Forbidden("The secret that you use was rotated: use the one that took its place.")

@@ -44,7 +44,7 @@ _REALM = 'Bearer realm="tickwire"'
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the database said of a key, and when that was."""
+    """The database's word on a key, and the time at which it was read."""
 
     principal: Principal
     read_at: float
@@ -167,7 +167,7 @@ class KeyRing:
         if wait_s:
             metrics.AUTH_FAILURES.labels("limited").inc()
             raise TooManyFailures(
-                "Too many API keys from this address were not good; those used lately go on working.",
+                "Too many invalid API keys came from this address; keys that were used lately go on working.",
                 retry_after_s=wait_s,
             )
 

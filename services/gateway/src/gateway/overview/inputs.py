@@ -1,4 +1,4 @@
-"""What may be asked for an overview, and what is answered."""
+"""The query and the answer of the overview."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OverviewQuery(BaseModel):
 
 
 class PartProblem(BaseModel):
-    """Why a part of the overview is missing; `code` is the last part of the problem's type."""
+    """The reason why a part of the overview is missing; `code` is the last part of the problem's type."""
 
     part: str
     code: str

@@ -1,1 +1,1 @@
-"""Everything that is pushed: WebSocket, SSE, chat rooms."""
+"""Pushes: WebSockets, event streams, channels and presence."""

@@ -1,4 +1,4 @@
-"""What a connection may do: the caller's rights, narrowed by the token that it came with."""
+"""The rights of a connection: those of the caller, narrowed by the token that it came with."""
 
 from __future__ import annotations
 

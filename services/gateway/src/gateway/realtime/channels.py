@@ -151,7 +151,10 @@ class Channels:
     async def publish(self, access: Access, channel: Channel, data: Any) -> ChatMessage:
         """Post `data` to a chat room. Raises `Forbidden`, `NotFound` or `InvalidInput`."""
         if channel.kind.write is None:
-            raise CommandError(ErrorCode.PERMISSION_DENIED, f"{channel} takes nothing from clients.")
+            raise CommandError(
+                ErrorCode.PERMISSION_DENIED,
+                f"{channel} takes no publications from clients.",
+            )
         access.require(channel.kind.write, str(channel))
         return await self._chat.post(channel.name, access.principal, data)
 

@@ -10,7 +10,7 @@ COMES_BACK_BELOW = 3500
 
 
 class ErrorCode(IntEnum):
-    """Why a command failed; clients decide by the code and by `temporary` whether to send it again."""
+    """The reason of a failed command; clients decide by it and by `temporary` whether to send it again."""
 
     INTERNAL = 100
     UNAUTHORIZED = 101
@@ -27,7 +27,7 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Why the gateway closes a connection: a client comes back after 3000 to 3499, not after 3500 to 3999.
+    """The reason of a close by the gateway: a client comes back after 3000 to 3499, not after 3500 to 3999.
 
     The codes below 3000 are RFC 6455's own.
     """
@@ -48,7 +48,7 @@ class CloseCode(IntEnum):
 
 
 class UnsubscribeCode(IntEnum):
-    """Why the gateway ends a subscription: from 2500 on a client subscribes again, below it does not."""
+    """The reason of an unsubscribe by the gateway: a client subscribes again from 2500 on, not below."""
 
     RIGHT_LOST = 2000
     STATE_LOST = 2500

@@ -1,4 +1,4 @@
-"""How fast commands may come on one connection."""
+"""The limit on the commands of one connection."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ Epoch = Annotated[str, Field(max_length=64)]
 
 
 class Arguments(BaseModel):
-    """What comes with a command; types are taken strictly, unknown fields are ignored."""
+    """The arguments of a command; types are taken strictly, unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class Answer(BaseModel):
-    """What comes back under the command's name."""
+    """The content of a reply, which stands under the command's name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -149,14 +149,14 @@ class PresentClient(Answer):
 
 
 class PresenceAnswer(Answer):
-    """Who listens to the channel, over all gateways; `partial` when one of them did not answer."""
+    """The connections that listen to the channel, over all gateways; `partial` when one is missing."""
 
     presence: dict[str, PresentClient]
     partial: bool | None = None
 
 
 class PresenceStatsAnswer(Answer):
-    """How many connections and users listen to the channel, over all gateways."""
+    """The number of connections and users that listen to the channel, over all gateways."""
 
     num_clients: int
     num_users: int
@@ -181,6 +181,6 @@ class RefreshAnswer(Answer):
 
 
 class RpcAnswer(Answer):
-    """What the operation has answered."""
+    """The answer of the operation."""
 
     data: Any

@@ -1,4 +1,4 @@
-"""How many WebSocket and SSE connections known callers may have: in all, and each owner.
+"""The limit on the WebSocket and SSE connections of known callers: in all, and of each owner.
 
 Whoever has not said who they are takes a place among the server's unauthenticated connections instead; see
 `chassis.http1.admission`.

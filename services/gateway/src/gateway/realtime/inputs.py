@@ -1,4 +1,4 @@
-"""What may be asked of the streams and of the tokens, and what is answered."""
+"""The inputs and answers of event streams and tokens."""
 
 from __future__ import annotations
 

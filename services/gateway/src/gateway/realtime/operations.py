@@ -36,7 +36,7 @@ class ReadingOperations:
         """Return what the operation answers. Raises `CommandError` or `ServiceError`."""
         endpoint = self._offered.get(name)
         if endpoint is None:
-            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{name!r} is no operation that only reads.")
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no operation {name!r} that only reads.")
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         call = Call(principal, Deadline.after(self._timeout_s), JSON)

@@ -22,7 +22,7 @@ class Positioned(Protocol):
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """The place in its channel."""
 
 
 P = TypeVar("P", bound=Positioned)

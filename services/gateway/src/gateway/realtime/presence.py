@@ -1,4 +1,4 @@
-"""Who listens to a channel, over all gateways: asked for when somebody wants to know, never stored."""
+"""Presence: the listeners of a channel over all gateways, asked for on each query and never stored."""
 
 from __future__ import annotations
 

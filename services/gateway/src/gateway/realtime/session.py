@@ -42,7 +42,7 @@ CallOperation = Callable[[Principal, str, Any], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command answers, and the subscriptions that begin behind the answer."""
+    """The answer to a command, and the subscriptions that begin behind it."""
 
     answer: Mapping[str, Any] = field(default_factory=dict)
     opened: Sequence[Opened] = ()
@@ -62,7 +62,7 @@ class SocketCommand:
 
 @dataclass(frozen=True)
 class Realtime:
-    """What all connections of this gateway share."""
+    """The parts that all connections of this gateway share."""
 
     commands: Mapping[str, SocketCommand]
     channels: Channels
@@ -209,7 +209,7 @@ class ClientSession:
 
     @property
     def caller(self) -> Access:
-        """Who speaks, after `connect`."""
+        """The caller, known after `connect`."""
         assert self.access is not None  # commands before connect are refused
         return self.access
 

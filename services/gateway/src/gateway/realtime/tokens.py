@@ -27,7 +27,7 @@ _CHALLENGE = {"www-authenticate": 'Bearer realm="tickwire", error="invalid_token
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token says: the key behind it, its end in Unix time, and its bounds (None: those of the key)."""
+    """The content of a token: the key behind it, its end (Unix time), its bounds (None: those of the key)."""
 
     key_id: str
     expires_at: int

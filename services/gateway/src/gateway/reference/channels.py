@@ -41,7 +41,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a service does on a channel: it sends or receives `messages`, and may reply on another channel."""
+    """A use of a channel by a service: it sends or receives `messages`, and may reply on another channel."""
 
     name: str
     action: Literal["send", "receive"]

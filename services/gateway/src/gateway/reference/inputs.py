@@ -1,4 +1,4 @@
-"""What the reference answers, and what no feature describes otherwise."""
+"""The answers of the reference, and models of pushes that no feature describes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.message import Moment
 
 
 class Links(BaseModel):
-    """Where to go from the root."""
+    """The links at the root."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -42,7 +42,7 @@ class Links(BaseModel):
 
 
 class EmailNews(BaseModel):
-    """What the channel of a mail publishes: the status that sums up its recipients."""
+    """A publication on the channel of a mail: the status that sums up its recipients."""
 
     id: UUID
     status: EmailStatus

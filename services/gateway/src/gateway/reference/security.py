@@ -1,4 +1,4 @@
-"""How a caller says who it is, as both documents describe it."""
+"""The ways to authenticate, as both documents describe them."""
 
 from __future__ import annotations
 

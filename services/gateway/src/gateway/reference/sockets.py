@@ -52,7 +52,7 @@ class Command(Protocol):
 
     @property
     def summary(self) -> str:
-        """What the command does."""
+        """One sentence on the command."""
 
     @property
     def arguments(self) -> type[BaseModel]:
@@ -64,7 +64,7 @@ class Command(Protocol):
 
     @property
     def scope(self) -> str:
-        """Which right the caller needs, in words; empty for none."""
+        """The right that the caller needs, in words; empty for none."""
 
 
 def operations(commands: Iterable[Command]) -> Iterator[Operation]:

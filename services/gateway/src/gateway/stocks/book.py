@@ -54,14 +54,14 @@ class QuoteBook:
                 listener(symbol, entry)
 
     def fresh(self, symbol: str) -> Entry | None:
-        """The quote of `symbol` if it came within the last few seconds."""
+        """Return the quote of `symbol` if it came within the last few seconds."""
         entry = self._entries.get(symbol)
         if entry is None or time.monotonic() - entry.received_at > self._fresh_s:
             return None
         return entry
 
     def last(self, symbol: str) -> Entry | None:
-        """The newest quote of `symbol`, however old."""
+        """Return the newest quote of `symbol`, however old."""
         return self._entries.get(symbol)
 
 

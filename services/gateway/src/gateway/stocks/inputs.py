@@ -1,4 +1,4 @@
-"""What may be asked about stocks, and what is answered."""
+"""The inputs and answers of stocks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SearchQuery(BaseModel):
 
 
 class SymbolProblem(BaseModel):
-    """Why one symbol of several has no quote; `code` is the last part of the problem's type."""
+    """The reason why one symbol of several has no quote; `code` is the last part of the problem's type."""
 
     symbol: str
     code: str

@@ -1,1 +1,1 @@
-"""Where market data comes from: the embedded history, and upstream providers behind the same protocol."""
+"""Providers of market data: the embedded history, and upstream providers behind the same protocol."""

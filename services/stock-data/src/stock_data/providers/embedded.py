@@ -24,7 +24,7 @@ _INLINE_ROWS = 500
 
 
 class History(Protocol):
-    """Where bars are kept."""
+    """A store of bars."""
 
     def __call__(self, symbol: str, start: date, end: date, *, limit: int) -> Awaitable[list[DailyBar]]:
         """Return the first `limit` bars of the days `start` to `end`, oldest first."""

@@ -1,4 +1,4 @@
-"""What the answers of all upstreams have in common: checked numbers and times, judged element by element."""
+"""The common parts of all upstreams' answers: checked numbers and times, judged element by element."""
 
 from __future__ import annotations
 

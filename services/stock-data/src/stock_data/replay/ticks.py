@@ -32,7 +32,7 @@ class ReplayBar:
 
 @dataclass(frozen=True)
 class ReplaySpeed:
-    """How fast history is replayed: market seconds in one second, and ticks a second of each symbol."""
+    """The speed of the replay: market seconds in one second, and ticks a second of each symbol."""
 
     market_s_per_s: float
     ticks_per_s: float
