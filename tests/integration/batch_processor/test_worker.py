@@ -7,12 +7,11 @@ from typing import Any
 import aiormq
 import pytest
 
-from batch_processor import repository
+from batch_processor import claims
 from batch_processor.worker import ChunkTiming
-from chassis.broker.envelope import new_id
 from chassis.broker.topology import declare
 from chassis.errors import DatabaseUnavailable
-from contracts.batches import CancelBatch, RunChunk
+from contracts.batches import CancelBatch
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, TOPOLOGIES
 from support.batch_stack import Caller, House, Stage
@@ -44,33 +43,14 @@ async def test_retryable_failures_are_tried_again_and_the_attempts_recorded(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_chunk_delivered_again_has_no_effect(house: House, caller: Caller, stage: Stage) -> None:
-    await house.start()
-    batch_id = await caller.submit("counted", list(range(250)))
-    before = await caller.reach(batch_id)
-    for chunk in range(3):
-        await caller.send(RunChunk(batch_id=batch_id, chunk=chunk), message_id=new_id())
-    sentinel = await caller.submit("counted", [1])
-    await caller.reach(sentinel)
-    await until(lambda: _queue_is_done(caller))
-    after = await caller.get(batch_id)
-    assert after.counts == before.counts
-    assert set(stage.runs.values()) == {1}
-    assert len(await caller.finished_events()) == 2
-
-
-async def test_chunks_dispatched_while_running_are_not_run_twice(
-    house: House, caller: Caller, stage: Stage
-) -> None:
-    await house.start()
-    batch_id = await caller.submit("gated", list(range(10)))
-    await stage.begun.wait()
-    for _ in range(3):
-        await caller.send(RunChunk(batch_id=batch_id, chunk=0))
-    stage.go.set()
-    batch = await caller.reach(batch_id)
-    assert batch.counts.succeeded == 10
-    assert set(stage.runs.values()) == {1}
+async def test_two_workers_run_each_item_once(house: House, caller: Caller, stage: Stage) -> None:
+    for _ in range(2):
+        await house.start()
+    ids = [await caller.submit("counted", list(range(250))) for _ in range(8)]
+    for batch_id in ids:
+        assert (await caller.reach(batch_id)).counts.succeeded == 250
+    assert (len(stage.runs), set(stage.runs.values())) == (8 * 250, {1})
+    assert len(await caller.finished_events()) == 8
 
 
 async def test_a_cancel_in_the_middle_stops_before_the_next_item(
@@ -134,19 +114,6 @@ async def test_a_stopping_worker_gives_its_chunk_to_another(
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_chunk_whose_message_was_lost_is_dispatched_again(house: House, caller: Caller) -> None:
-    coordinator = await house.start(roles=("coordinator",))
-    batch_id = await caller.submit("echo", [1, 2, 3])
-    await until(lambda: _chunk_state(caller, "dispatched"))
-    await until(caller._outbox_is_empty)
-    await _purge(caller, "batch-processor.chunk")
-    await house.start(roles=("worker",))
-    await caller.database.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
-    coordinator.coordinator.wake_keeping()
-    batch = await caller.reach(batch_id)
-    assert (batch.status, batch.counts.succeeded) == ("completed", 3)
-
-
 async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: Caller, stage: Stage) -> None:
     await house.start()
     batch_id = await caller.submit("gated", [1, 2])
@@ -155,7 +122,6 @@ async def test_a_worker_that_was_overtaken_stores_nothing(house: House, caller: 
     await caller.database.execute("UPDATE chunks SET run = run + 1")
     stage.go.set()
     await until(lambda: stage.runs[batch_id, 1])
-    await caller.send(RunChunk(batch_id=batch_id, chunk=0))
     await caller.database.execute("UPDATE chunks SET leased_until = now() - interval '1 s'")
     batch = await caller.reach(batch_id)
     assert (batch.counts.succeeded, batch.counts.total) == (2, 2)
@@ -207,24 +173,25 @@ async def test_a_claim_that_broke_off_in_a_living_worker_is_not_a_lost_one(
     house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await house.start()
-    load, failures = repository.load_items, iter([DatabaseUnavailable("away")] * 4)
+    service.worker._timing = ChunkTiming(checkpoint_s=0.05)
+    load, failures = claims.load, iter([DatabaseUnavailable("away")] * 4)
 
     async def fail_at_first(*arguments: Any) -> Any:
         for failure in failures:
             raise failure
         return await load(*arguments)
 
-    monkeypatch.setattr(repository, "load_items", fail_at_first)
+    monkeypatch.setattr(claims, "load", fail_at_first)
     batch_id = await caller.submit("counted", [1])
     batch = await caller.reach(batch_id)
     assert (batch.status, batch.counts.succeeded) == ("completed", 1)
-    assert service.worker._broken_off == {}
+    assert await caller.database.fetchval("SELECT count(*) FROM chunks") == 0
 
 
 async def test_a_small_batch_does_not_wait_for_a_large_one(
     house: House, caller: Caller, stage: Stage
 ) -> None:
-    await house.start(worker_concurrency=2, batch_window=2)
+    await house.start(worker_concurrency=2)
     large = await caller.submit("counted", list(range(8_000)))
     small = await caller.submit("counted", [1])
     await caller.reach(small)
@@ -249,16 +216,18 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
 
 
 async def _lose_worker(coordinator: Any, caller: Caller) -> None:
-    """Let the chunk be dispatched, claimed by a worker that dies, and its lease end."""
-    await until(lambda: _chunk_state(caller, "dispatched"))
-    await until(caller._outbox_is_empty)
-    await _purge(caller, "batch-processor.chunk")
+    """Let the chunk be claimed by a worker that dies, and its lease end."""
+    await until(lambda: _is_ready(caller))
     lost = await caller.database.fetchval("SELECT lost FROM chunks")
     await caller.database.execute(
         "UPDATE chunks SET state = 'running', run = run + 1, leased_until = now() - interval '1 s'"
     )
-    coordinator.coordinator.wake_keeping()
+    coordinator.coordinator.wake()
     await until(lambda: _lost_more(caller, lost))
+
+
+async def _is_ready(caller: Caller) -> bool:
+    return bool(await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = 'ready'"))
 
 
 async def _lost_more(caller: Caller, lost: int) -> bool:
@@ -270,28 +239,9 @@ async def _results(caller: Caller, batch_id: Any, least: int) -> bool:
     return bool(count >= least)
 
 
-async def _chunk_state(caller: Caller, state: str) -> bool:
-    return bool(await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = $1", state))
-
-
 async def _channel(caller: Caller) -> Any:
     connection = await aiormq.connect(caller._broker_url)
     return connection, await connection.channel()
-
-
-async def _queue_is_done(caller: Caller) -> bool:
-    connection, channel = await _channel(caller)
-    try:
-        declared = await channel.queue_declare("batch-processor.chunk", passive=True)
-        return not declared.message_count
-    finally:
-        await connection.close()
-
-
-async def _purge(caller: Caller, queue: str) -> None:
-    connection, channel = await _channel(caller)
-    await channel.queue_purge(queue)
-    await connection.close()
 
 
 async def _declare(caller: Caller, queue: str) -> None:

@@ -50,6 +50,12 @@ class Tally:
         """Return the number of all of them."""
         return self.succeeded + self.failed + self.cancelled
 
+    def __add__(self, other: Tally) -> Tally:
+        """Return both counts together."""
+        return Tally(
+            self.succeeded + other.succeeded, self.failed + other.failed, self.cancelled + other.cancelled
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

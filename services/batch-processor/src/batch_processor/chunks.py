@@ -78,6 +78,7 @@ class ChunkRun:
         self._context = context
         self._items = items
         self._waiting: Iterator[Item] = iter(items)
+        self._is_closing = False
         self._ended: set[int] = set()
         self._outcomes = Outcomes()
         self._logged: set[str] = set()
@@ -92,6 +93,15 @@ class ChunkRun:
         taken, self._outcomes = self._outcomes, Outcomes()
         return taken
 
+    def put_back(self, taken: Outcomes) -> None:
+        """Take back what could not be stored, for the next `take`."""
+        for name in ("positions", "results", "failures", "commands"):
+            getattr(self._outcomes, name)[:0] = getattr(taken, name)
+
+    def stop_beginning(self) -> None:
+        """Begin no more items; `execute` ends with those at work."""
+        self._is_closing = True
+
     async def execute(self) -> None:
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
         if self._operation.run_texts is not None:
@@ -104,7 +114,8 @@ class ChunkRun:
     def _run_texts(self, run_texts: Texts, items: Sequence[Item]) -> None:
         try:
             # One more than can be right shows that there are too many, however many there are.
-            results = list(islice(run_texts([item.payload for item in items]), len(items) + 1))
+            payloads = [item.payload for item in items]
+            results = list(islice(run_texts(payloads), len(items) + 1))
             if len(results) != len(items):
                 raise BadResult(f"{len(items)} items have {len(results)} or more results.")
         except BaseException as error:
@@ -129,6 +140,8 @@ class ChunkRun:
     async def _lane(self) -> None:
         for item in self._waiting:
             await self._run(item)
+            if self._is_closing:
+                return
 
     async def _run(self, item: Item) -> None:
         """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 
 from batch_processor.answers import Answers
 from batch_processor.intake import Intake
-from batch_processor.worker import Worker
 from chassis.broker.answering import Answer
-from chassis.broker.consumer import Direct, Handler, InTransaction
+from chassis.broker.consumer import Handler, InTransaction
 from contracts.batches import (
     AbandonBatch,
     AppendItems,
@@ -18,7 +17,6 @@ from contracts.batches import (
     GetBatch,
     ListBatches,
     ListResults,
-    RunChunk,
     SealBatch,
 )
 from contracts.message import Message, Request
@@ -33,11 +31,6 @@ def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Mes
         AbandonBatch: InTransaction(intake.abandon, group=20, committed=committed),
         CancelBatch: InTransaction(intake.cancel, group=20, committed=committed),
     }
-
-
-def chunk(worker: Worker) -> Mapping[type[Message], Handler]:
-    """Return the handlers of the chunk queue."""
-    return {RunChunk: Direct(worker.handle)}
 
 
 def answers(answers: Answers) -> Mapping[type[Request], Answer]:

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from batch_processor.chunks import Post
+from batch_processor.claims import Claim
 from batch_processor.operation import Computes, Context
-from batch_processor.repository import Claim
 from chassis.broker.envelope import command
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline

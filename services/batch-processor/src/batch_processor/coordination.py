@@ -1,4 +1,4 @@
-"""The coordinator's statements: dispatching, sweeping, cancelling, expiring, removing."""
+"""The coordinator's statements: promoting, sweeping, cancelling, expiring, removing."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ Range: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatched:
-    """A chunk on its way to a worker."""
-
-    batch_id: UUID
-    number: int
-    owner_id: str
-    traceparent: str | None
-    request_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Backlog:
     """Chunks that wait (and for how many seconds the first of them), and chunks at the workers."""
 
@@ -35,22 +24,14 @@ class Backlog:
     in_flight: int
 
 
-async def try_lock(connection: Connection) -> bool:
-    """Return whether this transaction is the only one that dispatches now."""
-    return bool(await connection.fetchval(_SQL["try_lock"]))
+async def promote(connection: Connection) -> int:
+    """Make chunks ready whose time has come; return how many."""
+    return _affected(await connection.execute(_SQL["promote_chunks"]))
 
 
-async def promote(connection: Connection) -> None:
-    """Make chunks ready whose time has come."""
-    await connection.execute(_SQL["promote_chunks"])
-
-
-async def dispatch(
-    connection: Connection, *, per_batch: int, in_all: int, lease_s: float
-) -> list[Dispatched]:
-    """Choose the next chunks, batches in turn, and mark them as dispatched."""
-    rows = await connection.fetch(_SQL["dispatch_chunks"], per_batch, in_all, lease_s)
-    return [Dispatched(**row) for row in rows]
+async def adopt(connection: Connection) -> None:
+    """Give chunks that the release before this one has made their owner."""
+    await connection.execute(_SQL["adopt_chunks"])
 
 
 async def sweep(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""The coordinator: hands ready chunks to the workers, brings back lost ones, cancels, expires, removes."""
+"""The coordinator: makes chunks ready in time, brings back lost ones, cancels, expires, removes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,17 @@ import asyncpg
 
 from batch_processor import batches, coordination, repository
 from batch_processor.batches import Tally
-from batch_processor.coordination import Dispatched
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
-from chassis import logging, metrics, outbox, redaction, tracing
-from chassis.broker.envelope import Outgoing, command
+from chassis import logging, metrics, redaction
 from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
-from contracts.batches import RunChunk
 
 log = logging.get(__name__)
 
-# Between two looks: short enough to keep workers busy, long enough to dispatch several chunks at once.
-_BREATH_S = 0.01
-_POLL_BUSY_S = 0.1
-_POLL_IDLE_S = 1.0
-_BUSY_FOR_S = 5.0
+# How late a delayed chunk becomes ready at most.
+_PROMOTE_EVERY_S = 0.1
 _CANCEL_STEP = 20
 # What one transaction removes: short enough to stay out of everybody's way.
 _REMOVE_BATCHES = 500
@@ -40,17 +34,15 @@ _REMOVE_EVERY_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The limits on chunks in flight, in number and in seconds, and the times for which things are kept."""
+    """The lease of a chunk, and the times for which things are kept (seconds, days)."""
 
-    per_batch: int = 16
-    in_all: int = 48
-    lease_s: float = 60
+    lease_s: float = 15
     upload_expires_s: float = 86_400
     retention_days: int = 30
 
 
 class Coordinator:
-    """Several may run: of those that dispatch at a time one leads, everything else is safe side by side."""
+    """Several may run side by side. `ready` is called when chunks became ready."""
 
     def __init__(
         self,
@@ -60,39 +52,38 @@ class Coordinator:
         *,
         progress: ProgressPublisher,
         windows: Windows,
+        ready: Callable[[], None],
     ) -> None:
         self._postgres = postgres
         self._relay = relay
         self._intake = intake
         self._progress = progress
         self._windows = windows
+        self._ready = ready
         self._wake = asyncio.Event()
-        self._wake_keeping = asyncio.Event()
-        self._busy_until = 0.0
+        self._sweep_from = 0.0
 
     def wake(self) -> None:
-        """Dispatch soon: chunks became ready, or there is room for more."""
+        """Look soon for batches to cancel."""
         self._wake.set()
 
-    def wake_keeping(self) -> None:
-        """Look soon for batches to cancel."""
-        self._wake_keeping.set()
-
-    async def dispatch_forever(self) -> None:
-        """Dispatch for ever."""
+    async def promote_forever(self) -> None:
+        """Make chunks ready whose time has come, for ever."""
         while True:
-            await _attempt("dispatch", self._dispatch)
-            await asyncio.sleep(_BREATH_S)
-            busy = time.monotonic() < self._busy_until
-            await _wait(self._wake, _POLL_BUSY_S if busy else _POLL_IDLE_S)
+            await _attempt("promote", self._promote)
+            await asyncio.sleep(_PROMOTE_EVERY_S)
 
     async def keep_forever(self) -> None:
         """Sweep, cancel and expire for ever."""
         while True:
-            await _attempt("sweep", self._sweep)
+            if not await _attempt("sweep", self._sweep):
+                # While the database was away no worker could say that it lives.
+                self._sweep_from = time.monotonic() + self._windows.lease_s
             await _attempt("cancel", self._cancel)
             await _attempt("expire", self._expire)
-            await _wait(self._wake_keeping, 1.0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 1.0)
+            self._wake.clear()
 
     async def remove_forever(self) -> None:
         """Remove for ever what nobody will ask for."""
@@ -100,34 +91,23 @@ class Coordinator:
             await _attempt("remove", self._remove)
             await asyncio.sleep(_REMOVE_EVERY_S)
 
-    async def _dispatch(self) -> None:
-        windows = self._windows
-        async with self._postgres.transaction() as connection:
-            if not await coordination.try_lock(connection):
-                return
-            await coordination.promote(connection)
-            chunks = await coordination.dispatch(
-                connection, per_batch=windows.per_batch, in_all=windows.in_all, lease_s=windows.lease_s
-            )
-            if chunks:
-                await outbox.add(
-                    connection,
-                    [_command(chunk) for chunk in chunks],
-                )
-        if chunks:
-            self._busy_until = time.monotonic() + _BUSY_FOR_S
-            self._relay.wake()
+    async def _promote(self) -> None:
+        async with self._postgres.connection() as connection:
+            if await coordination.promote(connection):
+                self._ready()
 
     async def _sweep(self) -> None:
         async with self._postgres.connection() as connection:
-            lost = await coordination.sweep(connection)
+            await coordination.adopt(connection)
+            is_due = time.monotonic() >= self._sweep_from
+            lost = await coordination.sweep(connection) if is_due else 0
             backlog = await coordination.measure(connection)
         metrics.BATCH_READY_CHUNKS.set(backlog.ready)
         metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
         metrics.BATCH_IN_FLIGHT.set(backlog.in_flight)
         if lost:
-            log.warning("chunks are dispatched again", chunks=lost)
-            self.wake()
+            log.warning("chunks of lost workers are ready again", chunks=lost)
+            self._ready()
 
     async def _cancel(self) -> None:
         async with self._postgres.connection() as connection:
@@ -145,7 +125,7 @@ class Coordinator:
             cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
             found = await repository.lock_batches(connection, [batch_id])
             batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
-            await repository.save_progress(connection, batch)
+            await repository.save_progress(connection, [batch])
             views = await announce_finished(connection, [batch])
         metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
         self._progress.note(batch, views.get(batch.id))
@@ -182,22 +162,12 @@ class Coordinator:
             return bool(unused or outdated)
 
 
-async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
-    """Do `action`; while the database is away the next round tries again."""
+async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
+    """Do `action` and return whether it was done; while the database is away the next round tries again."""
     try:
         await action()
     except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
         log.warning("coordination failed, trying again", what=what, reason=redaction.safe_message(error))
         await asyncio.sleep(1)
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_s)
-    event.clear()
-
-
-def _command(chunk: Dispatched) -> Outgoing:
-    # In the trace of the request that brought the batch, as every chunk of it.
-    with tracing.during(chunk.traceparent, chunk.request_id):
-        return command(RunChunk(batch_id=chunk.batch_id, chunk=chunk.number), tenant=chunk.owner_id)
+        return False
+    return True

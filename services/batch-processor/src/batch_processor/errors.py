@@ -35,12 +35,6 @@ class ResultTooLarge(ServiceError):
     code = "result-too-large"
 
 
-class OperationMissing(Unavailable):
-    """The coordinator knows the operation and this worker does not: one of them is of another release."""
-
-    code = "operation-missing"
-
-
 class ProcessDied(Unavailable):
     """The process that computed for an item died; another is started for the next attempt."""
 

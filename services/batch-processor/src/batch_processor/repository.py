@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import TypeAlias
 from uuid import UUID
 
@@ -14,7 +15,6 @@ import orjson
 from pydantic_core import from_json
 
 from batch_processor.batches import Batch
-from batch_processor.chunks import Item
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
@@ -25,31 +25,20 @@ from contracts.batches import CreateBatch, ItemError, SealBatch
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
 _DUPLICATES_TIMEOUT_S = 240
+_PROGRESS_OF = attrgetter(
+    "id",
+    "status",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "chunk_count",
+    "revision",
+    "started_at",
+    "finished_at",
+)
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
 ItemRow: TypeAlias = tuple[UUID, int, str | None, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A chunk that this worker may run; `run` is what lets it store results.
-
-    `lost` counts the claims before this one whose workers were not heard of again.
-    """
-
-    batch_id: UUID
-    number: int
-    run: int
-    lost: int
-    attempt: int
-    first_position: int
-    last_position: int
-    positions: list[int] | None
-    owner_id: str
-    operation: str
-    status: str
-    accepted_at: datetime
-    claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +49,6 @@ class Start:
     total: int
     chunk_size: int
     due_at: datetime | None
-
-
-_CLAIM_FIELDS = tuple(field.name for field in fields(Claim) if field.name not in ("batch_id", "number"))
 
 
 async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
@@ -133,20 +119,10 @@ async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, t
     return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
 
 
-async def save_progress(connection: Connection, batch: Batch) -> None:
+async def save_progress(connection: Connection, batches: Sequence[Batch]) -> None:
     """Write back what running changes: status, counters, times."""
-    await connection.execute(
-        _SQL["save_progress"],
-        batch.id,
-        batch.status,
-        batch.succeeded,
-        batch.failed,
-        batch.cancelled,
-        batch.chunk_count,
-        batch.revision,
-        batch.started_at,
-        batch.finished_at,
-    )
+    columns = zip(*map(_PROGRESS_OF, batches), strict=True)
+    await connection.execute(_SQL["save_progress"], *map(list, columns))
 
 
 async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None:
@@ -189,73 +165,6 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     failures = await _by_batch(connection, "failures_of", failed)
     results = await _by_batch(connection, "only_results", tasks)
     return {b.id: _around(running.get(b.id), failures.get(b.id), results.get(b.id)) for b in batches}
-
-
-async def claim_chunk(
-    connection: Connection, batch_id: UUID, number: int, *, lease_s: float, broken_off: int | None = None
-) -> Claim | None:
-    """Take a chunk to run it; None when it is done, not due, or its batch does not run.
-
-    `broken_off` is the `run` of an earlier claim by the same worker, which therefore was not lost.
-    """
-    row = await connection.fetchrow(_SQL["claim_chunk"], batch_id, number, lease_s, broken_off)
-    if row is None:
-        return None
-    return Claim(batch_id=batch_id, number=number, **{name: row[name] for name in _CLAIM_FIELDS})
-
-
-async def release_chunk(connection: Connection, batch_id: UUID, number: int) -> None:
-    """Give back a chunk that was dispatched here and not begun."""
-    await connection.execute(_SQL["release_chunk"], batch_id, number)
-
-
-async def load_items(connection: Connection, claim: Claim) -> list[Item]:
-    """Return the chunk's items that have no result yet, in input order."""
-    if claim.positions is None:
-        rows = await connection.fetch(
-            _SQL["load_range"], claim.batch_id, claim.first_position, claim.last_position
-        )
-    else:
-        rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions)
-    return [Item(row[0], row[1], row[2]) for row in rows]
-
-
-async def finish_chunk(connection: Connection, claim: Claim) -> bool:
-    """Remove a chunk that is done; False when another claim has taken it over."""
-    return bool(await connection.fetchval(_SQL["finish_chunk"], claim.batch_id, claim.number, claim.run))
-
-
-async def keep_chunk(
-    connection: Connection, claim: Claim, *, state: str, done: int, lease_s: float
-) -> str | None:
-    """Renew a chunk's lease; return its batch's status, or None when another claim has taken it over."""
-    status: str | None = await connection.fetchval(
-        _SQL["keep_chunk"], claim.batch_id, claim.number, claim.run, state, done, lease_s
-    )
-    return status
-
-
-async def create_chunk(
-    connection: Connection,
-    claim: Claim,
-    *,
-    number: int,
-    attempt: int,
-    positions: Sequence[int],
-    delay_s: float = 0,
-) -> None:
-    """Make a chunk of some items of a claimed one, to be run in `delay_s` seconds."""
-    await connection.execute(
-        _SQL["create_chunk"],
-        claim.batch_id,
-        number,
-        attempt,
-        min(positions),
-        max(positions),
-        positions,
-        len(positions),
-        delay_s,
-    )
 
 
 def _batch(row: asyncpg.Record) -> Batch:

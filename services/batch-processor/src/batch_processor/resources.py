@@ -14,6 +14,7 @@ from batch_processor.operation import Operation
 from batch_processor.processes import Processes
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.settings import BatchProcessorSettings
+from batch_processor.settlement import Settlement
 from batch_processor.worker import ChunkTiming, Worker
 from chassis import outbox
 from chassis.broker.envelope import event
@@ -21,8 +22,8 @@ from chassis.runtime import ServiceRuntime
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
 
-# A chunk gives itself up long before: the broker takes a message back after 30 minutes.
-_CHUNK_DEADLINE_S = 1500
+# Transactions that store results side by side.
+_REPORTERS = 2
 # Millions of items are compared with each other before they start.
 _INTAKE_DEADLINE_S = 300
 
@@ -37,13 +38,34 @@ class Resources:
         self.processes = Processes(settings.process_pool_size)
         self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
-        self.coordinator = self._coordinator()
-        self.worker = self._worker()
+        settlement = Settlement(
+            self.runtime.postgres, self.runtime.relay, self.progress, lease_s=settings.lease_s
+        )
+        self.worker = Worker(
+            self.runtime.postgres,
+            settlement,
+            operations,
+            contexts=ContextFactory(self.runtime.messaging.rpc, self.processes.compute),
+            slots=settings.worker_concurrency,
+            timing=ChunkTiming(lease_s=settings.lease_s),
+        )
+        self.coordinator = Coordinator(
+            self.runtime.postgres,
+            self.runtime.relay,
+            self.intake,
+            progress=self.progress,
+            windows=Windows(
+                lease_s=settings.lease_s,
+                upload_expires_s=settings.upload_expires_s,
+                retention_days=settings.retention_days,
+            ),
+            ready=self.worker.wake,
+        )
         self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
             self._coordinate()
         if "worker" in settings.roles:
-            self._work()
+            self.runtime.on_database(self._start_worker)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -53,37 +75,9 @@ class Resources:
             await stack.enter_async_context(self.runtime)
             self.runtime.tasks.supervise("progress", self.progress.run)
             # First at a stop: begin no more chunks and give back those in hand.
-            stack.callback(self.worker.stop)
+            stack.push_async_callback(self.worker.close, self.settings.shutdown_grace_s / 2)
             stack.callback(self.runtime.health.stop, self.settings.shutdown_grace_s)
             yield
-
-    def _coordinator(self) -> Coordinator:
-        settings = self.settings
-        windows = Windows(
-            per_batch=settings.batch_window,
-            in_all=settings.dispatch_window,
-            lease_s=settings.lease_s,
-            upload_expires_s=settings.upload_expires_s,
-            retention_days=settings.retention_days,
-        )
-        return Coordinator(
-            self.runtime.postgres,
-            self.runtime.relay,
-            self.intake,
-            progress=self.progress,
-            windows=windows,
-        )
-
-    def _worker(self) -> Worker:
-        return Worker(
-            self.runtime.postgres,
-            self.runtime.relay,
-            self.operations,
-            contexts=ContextFactory(self.runtime.messaging.rpc, self.processes.compute),
-            progress=self.progress,
-            finished=self.coordinator.wake,
-            timing=ChunkTiming(lease_s=self.settings.lease_s),
-        )
 
     def _coordinate(self) -> None:
         self.runtime.consume(
@@ -96,20 +90,18 @@ class Resources:
         self.runtime.answer(consumers.answers(Answers(self.runtime.postgres)))
         self.runtime.on_database(self._start_coordinator)
 
-    def _work(self) -> None:
-        self.runtime.consume(
-            batches.CHUNK,
-            consumers.chunk(self.worker),
-            concurrency=self.settings.worker_concurrency,
-            prefetch=self.settings.worker_concurrency * 2,
-            deadline_s=_CHUNK_DEADLINE_S,
-        )
-
     async def _start_coordinator(self) -> None:
         tasks = self.runtime.tasks
-        tasks.supervise("dispatch", self.coordinator.dispatch_forever)
+        tasks.supervise("promotion", self.coordinator.promote_forever)
         tasks.supervise("housekeeping", self.coordinator.keep_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
+
+    async def _start_worker(self) -> None:
+        tasks = self.runtime.tasks
+        tasks.supervise("pull", self.worker.pull_forever)
+        tasks.supervise("leases", self.worker.keep_forever)
+        for number in range(_REPORTERS):
+            tasks.supervise(f"reports {number}", self.worker.report_forever)
 
     async def _announce(self) -> None:
         offered = [
@@ -128,5 +120,5 @@ class Resources:
         self.runtime.relay.wake()
         for batch in self.intake.take_changed():
             self.progress.note(batch)
+        self.worker.wake()
         self.coordinator.wake()
-        self.coordinator.wake_keeping()

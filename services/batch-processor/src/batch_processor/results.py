@@ -22,6 +22,9 @@ _PAGE_BYTES = 700_000
 _SPAN = 50_000
 _MOST_SPANS = 20
 
+# Results of one chunk that are worth a statement of their own.
+_MANY = 20
+
 EndStatus = Literal["succeeded", "failed", "cancelled", "skipped"]
 UnfinishedStatus = Literal["pending", "running"]
 
@@ -44,6 +47,16 @@ class Page:
         rows = ",".join(map(_row_json, self.rows))
         complete = "true" if self.complete else "false"
         return f'{{"data":[{rows}],"next_cursor":{cursor},"complete":{complete}}}'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a chunk brought to its end in its `attempt`: outcomes, and positions that were cancelled."""
+
+    batch_id: UUID
+    attempt: int
+    outcomes: Outcomes
+    cancelled: Sequence[int] = ()
 
 
 async def list_ended(
@@ -81,33 +94,45 @@ async def list_unfinished(
     return _page(rows, limit, more=None, complete=False)
 
 
-async def store(
-    connection: Connection,
-    batch_id: UUID,
-    outcomes: Outcomes,
-    *,
-    attempt: int,
-    cancelled: Sequence[int] = (),
-) -> Tally:
-    """Store results; return how many were new: what is stored once is never counted again."""
-    succeeded = failed = gone = 0
-    if outcomes.positions:
-        tag = await connection.execute(
-            _SQL["store_successes"], batch_id, attempt, outcomes.positions, outcomes.results
+async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Tally]:
+    """Store results of chunks; return how many of each batch were new: what is stored is not counted again.
+
+    Many results of one chunk take a statement of their own, few of many chunks share one.
+    """
+    tallies: dict[UUID, Tally] = {entry.batch_id: Tally() for entry in entries}
+    few = [entry for entry in entries if 0 < len(entry.outcomes.positions) < _MANY]
+    for entry in entries:
+        if len(entry.outcomes.positions) >= _MANY or few == [entry]:
+            done = entry.outcomes
+            tag = await connection.execute(
+                _SQL["store_successes"], entry.batch_id, entry.attempt, done.positions, done.results
+            )
+            tallies[entry.batch_id] += Tally(succeeded=_affected(tag))
+    if len(few) > 1:
+        columns = zip(
+            *(
+                (entry.batch_id, position, entry.attempt, result)
+                for entry in few
+                for position, result in zip(entry.outcomes.positions, entry.outcomes.results, strict=True)
+            ),
+            strict=True,
         )
-        succeeded = _affected(tag)
-    if outcomes.failures:
-        failed = await connection.fetchval(
-            _SQL["store_failures"],
-            batch_id,
-            attempt,
-            [failure.position for failure in outcomes.failures],
-            [failure.code for failure in outcomes.failures],
-            [failure.detail for failure in outcomes.failures],
-        )
-    if cancelled:
-        gone = _affected(await connection.execute(_SQL["store_cancelled"], batch_id, cancelled))
-    return Tally(succeeded, failed, gone)
+        for row in await connection.fetch(_SQL["store_many_successes"], *map(list, columns)):
+            tallies[row["batch_id"]] += Tally(succeeded=row["items"])
+    failed = [
+        (entry.batch_id, failure.position, entry.attempt, failure.code, failure.detail)
+        for entry in entries
+        for failure in entry.outcomes.failures
+    ]
+    if failed:
+        rows = await connection.fetch(_SQL["store_failures"], *map(list, zip(*failed, strict=True)))
+        for row in rows:
+            tallies[row["batch_id"]] += Tally(failed=row["items"])
+    for entry in entries:
+        if entry.cancelled:
+            tag = await connection.execute(_SQL["store_cancelled"], entry.batch_id, entry.cancelled)
+            tallies[entry.batch_id] += Tally(cancelled=_affected(tag))
+    return tallies
 
 
 def _page(rows: list[asyncpg.Record], limit: int, *, more: int | None, complete: bool) -> Page:

@@ -36,7 +36,11 @@ class BatchProcessorSettings(Settings):
         default=2, ge=1, le=32, description="groups of incoming messages stored side by side", examples=["2"]
     )
     worker_concurrency: int = Field(
-        default=8, ge=1, le=64, description="chunks that one process runs side by side", examples=["8"]
+        default=16,
+        ge=1,
+        le=64,
+        description="chunks that one process runs side by side; a quarter is kept for owners with none",
+        examples=["16"],
     )
     process_pool_size: int = Field(
         default=1,
@@ -52,18 +56,12 @@ class BatchProcessorSettings(Settings):
         description="most items in a chunk; an operation may choose fewer",
         examples=["500"],
     )
-    batch_window: int = Field(
-        default=16, ge=1, le=1000, description="most chunks of one batch in flight", examples=["16"]
-    )
-    dispatch_window: int = Field(
-        default=48, ge=1, le=10_000, description="most chunks of all batches in flight", examples=["48"]
-    )
     lease_s: float = Field(
-        default=60,
+        default=15,
         ge=5,
         le=3600,
         description="seconds without a sign of life after which a chunk is given to another worker",
-        examples=["60"],
+        examples=["15"],
     )
     upload_expires_s: float = Field(
         default=86_400,

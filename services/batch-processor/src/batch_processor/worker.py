@@ -1,253 +1,321 @@
-"""The worker: claims a chunk, runs its items, stores the results with their count, and goes on."""
+"""The worker: pulls chunks into its free slots, owner by owner, runs their items and reports the results."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Literal
-from uuid import UUID
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
-from batch_processor import batches, repository, results
-from batch_processor.batches import Batch
-from batch_processor.chunks import ChunkRun, Failure, Item, Outcomes
+import asyncpg
+
+from batch_processor import claims
+from batch_processor.chunks import ChunkRun, Failure, Outcomes
+from batch_processor.claims import ChunkKey, Claim, Loaded, Rest
 from batch_processor.contexts import ContextFactory
-from batch_processor.errors import OperationMissing
-from batch_processor.intake import announce_finished
 from batch_processor.operation import Operation
-from batch_processor.progress_publisher import ProgressPublisher
-from batch_processor.repository import Claim
-from chassis import logging, metrics, outbox
-from chassis.broker.envelope import Delivery
-from chassis.outbox import OutboxRelay
-from chassis.postgres import Connection, Postgres
-from contracts.batches import Batch as View
-from contracts.batches import RunChunk
+from batch_processor.settlement import Report, Settlement
+from chassis import logging, metrics, redaction, spans, tracing
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Postgres
 
 log = logging.get(__name__)
 
 # So often may an item that is alone in its chunk be at work when a worker dies.
 _MOST_LOST = 3
+# Owners that one look considers; the next look begins behind them.
+_OWNERS = 64
+# Chunks whose results share a transaction.
+_GROUP = 32
+# Another process stores work without a word to this one.
+_POLL_S = 0.2
+_PAUSE_S = 1.0
 
-Ending = Literal["done", "cancelled", "interrupted"]
 
-
-class TakenOver(Exception):
-    """Another worker has claimed the chunk: what was computed here must not be stored."""
+# `gone`: the chunk is no longer ours, and nothing of it may be stored.
+Ending: TypeAlias = Literal["done", "cancelled", "interrupted", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTiming:
-    """The lease of a chunk, the pause between its signs of life, and the time that it may take (seconds)."""
+    """The lease of a chunk, the pause between its signs of life, and the length of its turn (seconds)."""
 
-    lease_s: float = 60
+    lease_s: float = 15
     checkpoint_s: float = 1
-    budget_s: float = 600
+    turn_s: float = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Items of a claimed chunk that go on in a chunk of their own."""
+@dataclass(eq=False, slots=True)
+class _Work:
+    """A chunk at work. `beyond` are its items that did not fit into memory."""
 
-    positions: Sequence[int]
-    attempt: int
-    delay_s: float = 0
+    claim: Claim
+    run: ChunkRun
+    beyond: Rest | None
+    turn_ends_at: float
+    # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
+    has_begun: bool
+    ending: Ending = "done"
+    # Held while it reports, so that its last report comes after the one on its way.
+    reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    task: asyncio.Task[None] | None = None
+
+    def end(self, ending: Ending) -> None:
+        """Stop the items at work."""
+        self.ending = ending
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Worker:
-    """Handles `RunChunk`. `finished` is called after each chunk: there is room for another."""
+    """Runs chunks in `slots`, a quarter of which are kept for owners that have nothing at work."""
 
     def __init__(
         self,
         postgres: Postgres,
-        relay: OutboxRelay,
+        settlement: Settlement,
         operations: Mapping[str, Operation],
         *,
         contexts: ContextFactory,
-        progress: ProgressPublisher,
-        finished: Callable[[], None],
+        slots: int,
         timing: ChunkTiming | None = None,
     ) -> None:
         self._postgres = postgres
-        self._relay = relay
+        self._settlement = settlement
         self._operations = operations
         self._contexts = contexts
-        self._progress = progress
+        self._slots = slots
+        self._reserved = slots // 4
         self._timing = timing or ChunkTiming()
-        self._running: set[tuple[UUID, int]] = set()
-        # The claims that ended here with an error: whoever lives to make the next one was not lost.
-        self._broken_off: dict[tuple[UUID, int], int] = {}
-        self._stopping = asyncio.Event()
-        self._finished = finished
+        self._after = ""
+        # None for a chunk that is reported without being run.
+        self._works: dict[ChunkKey, _Work | None] = {}
+        self._reports: asyncio.Queue[Report] = asyncio.Queue()
+        self._not_run: list[Claim] = []
+        self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._is_stopping = False
 
-    def stop(self) -> None:
-        """Begin nothing more and give back what is not done; the order of shutdown calls it first."""
-        self._stopping.set()
+    def wake(self) -> None:
+        """Look soon for chunks to run."""
+        self._wake.set()
 
-    async def handle(self, delivery: Delivery[RunChunk]) -> None:
-        """Run a chunk. A duplicate, or one that is done, does nothing."""
-        key = (delivery.message.batch_id, delivery.message.chunk)
-        if key in self._running:
-            return
-        self._running.add(key)
-        try:
-            await self._claim_and_run(*key)
-        except TakenOver:
-            log.info("chunk was taken over", batch_id=str(key[0]), chunk=key[1])
-        finally:
-            self._running.discard(key)
-            self._finished()
+    async def close(self, timeout_s: float) -> None:
+        """Begin nothing more, stop what runs and give back what is not done, within `timeout_s` seconds."""
+        self._is_stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                async with self._claiming:
+                    for work in list(self._works.values()):
+                        if work is not None:
+                            work.end("interrupted")
+                while self._works:
+                    self._freed.clear()
+                    await self._freed.wait()
 
-    async def _claim_and_run(self, batch_id: UUID, number: int) -> None:
-        broken_off = self._broken_off.pop((batch_id, number), None)
-        async with self._postgres.connection() as connection:
-            if self._stopping.is_set():
-                await repository.release_chunk(connection, batch_id, number)
+    async def pull_forever(self) -> None:
+        """Claim chunks for free slots, for ever."""
+        while True:
+            await _attempt("pull", self._pull)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+            self._wake.clear()
+
+    async def report_forever(self) -> None:
+        """Store what has ended, for ever: together what ended at a time."""
+        while True:
+            reports = [await self._reports.get()]
+            while len(reports) < _GROUP and not self._reports.empty():
+                reports.append(self._reports.get_nowait())
+            await self._store(reports)
+
+    async def keep_forever(self) -> None:
+        """Renew the leases of what runs, store what has ended of it, and learn of cancellations, for ever."""
+        while True:
+            await asyncio.sleep(self._timing.checkpoint_s)
+            await _attempt("renew", self._checkpoint)
+
+    async def _pull(self) -> None:
+        async with self._claiming:
+            free = self._slots - len(self._works)
+            if self._is_stopping or not free:
                 return
-            claim = await repository.claim_chunk(
-                connection, batch_id, number, lease_s=self._timing.lease_s, broken_off=broken_off
-            )
-            if claim is None:
-                return
-            self._broken_off[batch_id, number] = claim.run
-            operation = self._operations.get(claim.operation)
-            if operation is None:
-                raise OperationMissing(f"This worker has no operation named {claim.operation!r}.")
-            items = await repository.load_items(connection, claim)
-        if not await self._isolate_culprit(claim, items):
-            started = time.perf_counter()
-            run = ChunkRun(operation, items, attempt=claim.attempt, context=self._contexts.of_chunk(claim))
-            await self._end(claim, run, await self._watch(claim, run))
-            metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
-        del self._broken_off[batch_id, number]
+            async with self._postgres.connection() as connection:
+                owners = await claims.next_owners(connection, self._after, most=_OWNERS)
+                self._after = owners[-1] if len(owners) == _OWNERS else ""
+                if not owners:
+                    return
+                claimed = await claims.claim(
+                    connection,
+                    owners,
+                    most=free,
+                    for_any=max(0, free - self._reserved),
+                    lease_s=self._timing.lease_s,
+                )
+                try:
+                    loaded = await claims.load(connection, claimed)
+                except BaseException:
+                    self._not_run += claimed
+                    raise
+            for chunk in loaded:
+                self._begin(chunk)
+        if len(owners) == _OWNERS:
+            self._wake.set()
 
-    async def _isolate_culprit(self, claim: Claim, items: Sequence[Item]) -> bool:
-        """Cut up a chunk whose worker was lost, until what kills workers is alone, and at last fails.
-
-        Return whether that is all there is to do for the chunk.
-        """
-        if not claim.lost or (len(items) < 2 and claim.lost < _MOST_LOST) or not items:
-            return False
-        positions = [item.position for item in items]
-        outcomes, rests = Outcomes(), []
-        if len(positions) > 1:
-            middle = len(positions) // 2
-            rests = [Rest(part, claim.attempt) for part in (positions[:middle], positions[middle:])]
+    def _begin(self, chunk: Loaded) -> None:
+        claim, operation = chunk.claim, self._operations.get(chunk.claim.operation)
+        if claim.is_first:
+            waited_s = (claim.claimed_at - claim.due_at).total_seconds()
+            metrics.BATCH_OWNER_WAIT.observe(max(0.0, waited_s))
+        self._works[claim.key] = None
+        if self._is_stopping:
+            self._reports.put_nowait(Report(claim, "ready"))
+        elif operation is None:
+            log.warning("this worker lacks an operation", operation=claim.operation)
+            self._reports.put_nowait(Report(claim, "delayed"))
+        elif claim.lost and (len(chunk.items) > 1 or (claim.lost >= _MOST_LOST and chunk.items)):
+            self._reports.put_nowait(_isolate_culprit(chunk))
         else:
-            detail = f"{claim.lost} workers were lost while they ran this item."
-            outcomes.failures.append(Failure(positions[0], "worker-died", detail))
-        async with self._postgres.transaction() as connection:
-            if not await repository.finish_chunk(connection, claim):
-                raise TakenOver
-            stored = await self._store(connection, claim, outcomes, rests=rests)
-        log.warning("chunk cut up after its worker was lost", batch_id=str(claim.batch_id), items=len(items))
-        self._after_commit(claim, outcomes, stored)
-        return True
+            run = ChunkRun(
+                operation, chunk.items, attempt=claim.attempt, context=self._contexts.of_chunk(claim)
+            )
+            turn_ends_at = time.monotonic() + self._timing.turn_s
+            work = _Work(claim, run, chunk.beyond, turn_ends_at, has_begun=claim.status != "queued")
+            self._works[claim.key] = work
+            work.task = asyncio.create_task(self._run(work))
 
-    async def _watch(self, claim: Claim, run: ChunkRun) -> Ending:
-        """Let `run` work; store what has ended and look for a reason to stop at each checkpoint."""
-        executing = asyncio.create_task(run.execute())
-        stopping = asyncio.create_task(self._stopping.wait())
-        end = time.monotonic() + self._timing.budget_s
-        # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
-        begin = claim.status == "queued"
+    async def _run(self, work: _Work) -> None:
+        claim, started = work.claim, time.perf_counter()
+        about = {"tickwire.batch_id": str(claim.batch_id)}
         try:
-            while True:
-                await asyncio.wait(
-                    (executing, stopping),
-                    timeout=self._timing.checkpoint_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if executing.done():
-                    await executing
-                    return "done"
-                if stopping.done() or time.monotonic() > end:
-                    return "interrupted"
-                if await self._checkpoint(claim, run, begin=begin) == "cancelling":
-                    return "cancelled"
-                begin = False
+            with (
+                tracing.during(claim.traceparent, claim.request_id),
+                spans.span(f"run {claim.operation}", "internal", about),
+            ):
+                await work.run.execute()
+        except asyncio.CancelledError:
+            if work.ending == "done":
+                work.ending = "interrupted"
+        except Exception as error:
+            work.ending = "gone"
+            await self._give_up(claim, error)
         finally:
-            executing.cancel()
-            stopping.cancel()
-            await asyncio.gather(executing, stopping, return_exceptions=True)
+            async with work.reporting:
+                if work.ending == "gone":
+                    self._forget(claim.key)
+                else:
+                    self._reports.put_nowait(_last_report(work))
+                work.task = None
+        metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
 
-    async def _checkpoint(self, claim: Claim, run: ChunkRun, *, begin: bool) -> str:
-        outcomes = run.take()
-        async with self._postgres.transaction() as connection:
-            status = await repository.keep_chunk(
-                connection, claim, state="running", done=len(outcomes), lease_s=self._timing.lease_s
-            )
-            if status is None:
-                raise TakenOver
-            stored = await self._store(connection, claim, outcomes) if outcomes or begin else None
-        if stored is not None:
-            self._after_commit(claim, outcomes, stored)
-        return status
-
-    async def _end(self, claim: Claim, run: ChunkRun, ending: Ending) -> None:
-        outcomes = run.take()
-        unfinished = run.unfinished
-        async with self._postgres.transaction() as connection:
-            if ending == "interrupted" and unfinished:
-                kept = await repository.keep_chunk(
-                    connection, claim, state="ready", done=len(outcomes), lease_s=self._timing.lease_s
+    async def _checkpoint(self) -> None:
+        if self._not_run:
+            async with self._postgres.connection() as connection:
+                await claims.give_back(connection, self._not_run)
+            self._not_run.clear()
+            self._wake.set()
+        async with AsyncExitStack() as held:
+            works: list[_Work] = []
+            for work in [work for work in self._works.values() if work is not None]:
+                await held.enter_async_context(work.reporting)
+                works += [work] if work.task is not None else []
+            reports = [
+                Report(
+                    w.claim, "running", w.run.take(), begins=w.claim.status == "queued" and not w.has_begun
                 )
-                mine = kept is not None
-            else:
-                mine = await repository.finish_chunk(connection, claim)
-            if not mine:
-                raise TakenOver
-            cancelled = unfinished if ending == "cancelled" else []
-            rests = (
-                [Rest(run.retries, claim.attempt + 1, run.retry_delay_s)]
-                if ending == "done" and run.retries and run.retry_delay_s is not None
-                else []
-            )
-            stored = await self._store(connection, claim, outcomes, cancelled=cancelled, rests=rests)
-        self._after_commit(claim, outcomes, stored, cancelled=len(cancelled))
+                for w in works
+            ]
+            try:
+                statuses = await self._settlement.store(reports) if reports else {}
+            except BaseException:
+                for work, report in zip(works, reports, strict=True):
+                    work.run.put_back(report.outcomes)
+                raise
+            for work in works:
+                work.has_begun = True
+                status = statuses.get(work.claim.key)
+                if status is None:
+                    log.info(
+                        "chunk was taken over", batch_id=str(work.claim.batch_id), chunk=work.claim.number
+                    )
+                    work.end("gone")
+                elif status == "cancelling":
+                    work.end("cancelled")
+                elif time.monotonic() > work.turn_ends_at:
+                    work.run.stop_beginning()
 
-    async def _store(
-        self,
-        connection: Connection,
-        claim: Claim,
-        outcomes: Outcomes,
-        *,
-        cancelled: Sequence[int] = (),
-        rests: Sequence[Rest] = (),
-    ) -> tuple[Batch, View | None]:
-        tally = await results.store(
-            connection, claim.batch_id, outcomes, attempt=claim.attempt, cancelled=cancelled
+    async def _store(self, reports: Sequence[Report]) -> None:
+        """Store reports; what cannot be stored with others is stored, or given up, alone."""
+        while True:
+            try:
+                await self._settlement.store(reports)
+                break
+            except (DatabaseUnavailable, TimeoutError) as error:
+                log.warning("results wait for the database", reason=redaction.safe_message(error))
+                await asyncio.sleep(_PAUSE_S)
+            except Exception as error:
+                if len(reports) == 1:
+                    await self._give_up(reports[0].claim, error)
+                    break
+                for report in reports:
+                    await self._store([report])
+                return
+        for report in reports:
+            self._forget(report.claim.key)
+        self._wake.set()
+
+    async def _give_up(self, claim: Claim, error: Exception) -> None:
+        """Treat the chunk as that of a lost worker: the next ones cut it up until the culprit is alone."""
+        log.error(
+            "results cannot be stored", batch_id=str(claim.batch_id), chunk=claim.number, exc_info=error
         )
-        if outcomes.commands:
-            await outbox.add(connection, outcomes.commands)
-        # Last, because every chunk of the batch waits for this row.
-        found = await repository.lock_batches(connection, [claim.batch_id])
-        running = batches.run(found[claim.batch_id], now=claim.claimed_at)
-        batch = batches.record(running, tally, now=datetime.now(UTC))
-        for number, rest in enumerate(rests, start=batch.chunk_count):
-            await repository.create_chunk(
-                connection,
-                claim,
-                number=number,
-                attempt=rest.attempt,
-                positions=rest.positions,
-                delay_s=rest.delay_s,
-            )
-        batch = replace(batch, chunk_count=batch.chunk_count + len(rests))
-        await repository.save_progress(connection, batch)
-        views = await announce_finished(connection, [batch])
-        return batch, views.get(batch.id)
+        with contextlib.suppress(DatabaseUnavailable, asyncpg.PostgresError, TimeoutError):
+            async with self._postgres.connection() as connection:
+                await claims.give_back(connection, [claim], lost=1)
 
-    def _after_commit(
-        self, claim: Claim, outcomes: Outcomes, stored: tuple[Batch, View | None], *, cancelled: int = 0
-    ) -> None:
-        batch, view = stored
-        if batch.is_finished or outcomes.commands:
-            self._relay.wake()
-        self._progress.note(batch, view)
-        items = metrics.BATCH_ITEMS
-        items.labels(claim.operation, "succeeded").inc(len(outcomes.positions))
-        items.labels(claim.operation, "failed").inc(len(outcomes.failures))
-        items.labels(claim.operation, "cancelled").inc(cancelled)
+    def _forget(self, key: ChunkKey) -> None:
+        self._works.pop(key, None)
+        self._freed.set()
+
+
+def _isolate_culprit(chunk: Loaded) -> Report:
+    """Cut up a chunk whose worker was lost, until what kills workers is alone, and at last fails."""
+    claim, positions = chunk.claim, [item.position for item in chunk.items]
+    rests = [chunk.beyond] if chunk.beyond else []
+    log.warning("chunk cut up after its worker was lost", batch_id=str(claim.batch_id), items=len(positions))
+    if len(positions) == 1:
+        detail = f"{claim.lost} workers were lost while they ran this item."
+        failed = Outcomes(failures=[Failure(positions[0], "worker-died", detail)])
+        return Report(claim, "done", failed, rests=rests)
+    middle = len(positions) // 2
+    rests += [Rest.of(half, claim.attempt) for half in (positions[:middle], positions[middle:])]
+    return Report(claim, "done", rests=rests)
+
+
+def _last_report(work: _Work) -> Report:
+    claim, run, outcomes = work.claim, work.run, work.run.take()
+    rests = [work.beyond] if work.beyond else []
+    if work.ending == "cancelled":
+        return Report(claim, "done", outcomes, cancelled=run.unfinished, rests=rests)
+    again = set(run.retries)
+    left = [position for position in run.unfinished if position not in again]
+    if left and not again and not rests:
+        return Report(claim, "ready", outcomes)
+    if again and run.retry_delay_s is not None:
+        rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
+    if left:
+        rests.append(Rest.of(left, claim.attempt))
+    return Report(claim, "done", outcomes, rests=rests)
+
+
+async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
+    """Do `action`; while the database is away the next round tries again."""
+    try:
+        await action()
+    except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+        log.warning("worker failed, trying again", what=what, reason=redaction.safe_message(error))
+        await asyncio.sleep(_PAUSE_S)

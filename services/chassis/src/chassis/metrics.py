@@ -172,11 +172,16 @@ BATCHES_FINISHED = Counter("tickwire_batches_finished", "Batches finished, by st
 BATCH_SECONDS = Histogram(
     "tickwire_batch_completion_seconds", "From acceptance to the last item.", ("kind",), buckets=_SLOW
 )
-BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting to be dispatched.")
+BATCH_OWNER_WAIT = Histogram(
+    "tickwire_batch_owner_wait_seconds",
+    "For how long the first chunk of an owner with nothing at work was ready before a worker took it.",
+    buckets=_SLOW,
+)
+BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting for a worker.")
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
 )
-BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks dispatched to workers or running.")
+BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
 
 # What has exemplars: panels of these show dots that lead to traces.
 TRACED = (HTTP_SECONDS, RPC_CALL_SECONDS, RPC_SERVED_SECONDS, HANDLE_SECONDS, MESSAGE_AGE)

@@ -20,7 +20,6 @@ ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
-CHUNK = "batch-processor.chunk"
 
 _SCOPES = "effective scopes of the owner at acceptance; null from a sender that does not tell them"
 
@@ -84,15 +83,6 @@ class CancelBatch(Command):
     queue: ClassVar[str] = INTAKE
     batch_id: UUID
     owner_id: str
-
-
-class RunChunk(Command):
-    """Run one chunk of a batch: a run of its items, numbered from 0."""
-
-    message_type: ClassVar[str] = "batch.run-chunk.v1"
-    queue: ClassVar[str] = CHUNK
-    batch_id: UUID
-    chunk: int
 
 
 class Counts(Contract):

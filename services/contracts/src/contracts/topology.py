@@ -187,7 +187,6 @@ TOPOLOGIES = {
     BATCH_PROCESSOR: _service(
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),
-        _command(BATCH_PROCESSOR, "chunk"),
         writes=(RPC, COMMANDS, LIVE),
         events=("batch", "operations"),
     ),

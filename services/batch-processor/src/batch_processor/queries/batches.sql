@@ -37,10 +37,15 @@ FROM jsonb_to_recordset($1::jsonb) AS new (
 WHERE batch.id = new.id
 
 -- name: save_progress
-UPDATE batches SET
-    status = $2, succeeded = $3, failed = $4, cancelled = $5, chunk_count = $6, revision = $7,
-    started_at = $8, finished_at = $9
-WHERE id = $1
+UPDATE batches AS batch SET
+    status = new.status, succeeded = new.succeeded, failed = new.failed, cancelled = new.cancelled,
+    chunk_count = new.chunk_count, revision = new.revision, started_at = new.started_at,
+    finished_at = new.finished_at
+FROM unnest(
+    $1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[], $7::int[], $8::timestamptz[],
+    $9::timestamptz[]
+) AS new (id, status, succeeded, failed, cancelled, chunk_count, revision, started_at, finished_at)
+WHERE batch.id = new.id
 
 -- name: get_batch
 SELECT

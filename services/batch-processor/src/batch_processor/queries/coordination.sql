@@ -1,48 +1,3 @@
--- name: try_lock
-SELECT pg_try_advisory_xact_lock(5840130411726)
-
--- name: dispatch_chunks
--- $1 chunks in flight per batch, $2 in flight in all, $3 lease in seconds.
--- A batch's turn is what it has in flight: a small batch goes before the rest of a large one.
-WITH RECURSIVE waiting (batch_id) AS (
-    (SELECT batch_id FROM chunks WHERE state = 'ready' ORDER BY batch_id LIMIT 1)
-    UNION ALL
-    SELECT (
-        SELECT batch_id FROM chunks WHERE state = 'ready' AND batch_id > waiting.batch_id
-        ORDER BY batch_id LIMIT 1
-    )
-    FROM waiting WHERE waiting.batch_id IS NOT NULL
-), flying AS (
-    SELECT batch_id, count(*)::int AS chunks FROM chunks
-    WHERE state IN ('dispatched', 'running') GROUP BY batch_id
-), candidates AS (
-    SELECT
-        b.id AS batch_id,
-        c.number,
-        b.owner_id,
-        b.traceparent,
-        b.request_id,
-        b.priority,
-        coalesce(f.chunks, 0) + row_number() OVER (PARTITION BY b.id ORDER BY c.number) AS turn
-    FROM (SELECT batch_id FROM waiting WHERE batch_id IS NOT NULL LIMIT 1000) AS w
-    JOIN batches AS b ON b.id = w.batch_id AND b.status IN ('queued', 'running')
-    LEFT JOIN flying AS f ON f.batch_id = b.id
-    CROSS JOIN LATERAL (
-        SELECT number FROM chunks WHERE batch_id = b.id AND state = 'ready'
-        ORDER BY number LIMIT greatest(0, $1::int - coalesce(f.chunks, 0))
-    ) AS c
-), chosen AS (
-    SELECT batch_id, number, owner_id, traceparent, request_id FROM candidates ORDER BY turn, priority DESC, batch_id
-    LIMIT greatest(0, $2::int - coalesce((SELECT sum(chunks) FROM flying), 0)::int)
-)
-UPDATE chunks AS c SET
-    state = 'dispatched',
-    dispatches = c.dispatches + 1,
-    leased_until = now() + least(3600, $3::float8 * 2 ^ least(c.dispatches, 10)) * interval '1 s'
-FROM chosen
-WHERE c.batch_id = chosen.batch_id AND c.number = chosen.number
-RETURNING c.batch_id, c.number, chosen.owner_id, chosen.traceparent, chosen.request_id
-
 -- name: promote_chunks
 UPDATE chunks AS c SET state = 'ready'
 FROM (
@@ -51,7 +6,12 @@ FROM (
 ) AS due
 WHERE c.batch_id = due.batch_id AND c.number = due.number
 
+-- name: adopt_chunks
+UPDATE chunks AS c SET owner_id = b.owner_id, priority = b.priority
+FROM batches AS b WHERE c.owner_id IS NULL AND b.id = c.batch_id
+
 -- name: sweep_chunks
+-- `dispatched` is a state of the release before this one.
 UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + (c.state = 'running')::int)
 FROM (
     SELECT batch_id, number FROM chunks WHERE state IN ('dispatched', 'running') AND leased_until < now()
@@ -64,8 +24,8 @@ SELECT
     count(*) FILTER (WHERE state = 'ready') AS ready,
     coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'ready')), 0)::float8
         AS oldest_ready_s,
-    count(*) FILTER (WHERE state IN ('dispatched', 'running')) AS in_flight
-FROM chunks WHERE state IN ('ready', 'dispatched', 'running')
+    count(*) FILTER (WHERE state = 'running') AS in_flight
+FROM chunks WHERE state IN ('ready', 'running')
 
 -- name: next_cancelling
 SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100

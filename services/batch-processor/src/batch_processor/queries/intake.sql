@@ -26,7 +26,9 @@ SELECT custom_id FROM items WHERE batch_id = $1 AND custom_id IS NOT NULL
 GROUP BY custom_id HAVING count(*) > 1 LIMIT 1
 
 -- name: create_chunks
-INSERT INTO chunks (batch_id, number, state, first_position, last_position, remaining, due_at)
+INSERT INTO chunks (
+    batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
+)
 SELECT
     batch.id,
     number,
@@ -34,8 +36,11 @@ SELECT
     number * batch.size,
     least((number + 1) * batch.size, batch.total) - 1,
     least((number + 1) * batch.size, batch.total) - number * batch.size,
-    coalesce(batch.due_at, now())
+    coalesce(batch.due_at, now()),
+    known.owner_id,
+    known.priority
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[]) AS batch (id, total, size, due_at)
+JOIN batches AS known USING (id)
 CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 
 -- name: find_expired_uploads

@@ -74,19 +74,31 @@ INSERT INTO results (batch_id, position, status, attempts, result)
 SELECT $1, position, 'succeeded', $2, result FROM unnest($3::int[], $4::text[]) AS new (position, result)
 ON CONFLICT DO NOTHING
 
+-- name: store_many_successes
+WITH stored AS (
+    INSERT INTO results (batch_id, position, status, attempts, result)
+    SELECT batch_id, position, 'succeeded', attempts, result
+    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[]) AS new (batch_id, position, attempts, result)
+    ON CONFLICT DO NOTHING
+    RETURNING batch_id
+)
+SELECT batch_id, count(*)::int AS items FROM stored GROUP BY batch_id
+
 -- name: store_failures
 WITH stored AS (
     INSERT INTO results (batch_id, position, status, attempts, error_code, error_detail)
-    SELECT $1, position, 'failed', $2, code, detail
-    FROM unnest($3::int[], $4::text[], $5::text[]) AS new (position, code, detail)
+    SELECT batch_id, position, 'failed', attempts, code, detail
+    FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::text[])
+        AS new (batch_id, position, attempts, code, detail)
     ON CONFLICT DO NOTHING
-    RETURNING error_code
+    RETURNING batch_id, error_code
 ), counted AS (
     INSERT INTO failures AS f (batch_id, code, items)
-    SELECT $1, error_code, count(*) FROM stored GROUP BY error_code ORDER BY error_code
+    SELECT batch_id, error_code, count(*) FROM stored GROUP BY batch_id, error_code
+    ORDER BY batch_id, error_code
     ON CONFLICT (batch_id, code) DO UPDATE SET items = f.items + excluded.items
 )
-SELECT count(*) FROM stored
+SELECT batch_id, count(*)::int AS items FROM stored GROUP BY batch_id
 
 -- name: store_cancelled
 INSERT INTO results (batch_id, position, status, attempts)

@@ -1,0 +1,103 @@
+-- name: next_owners
+-- The owners with a chunk that is ready, in turn behind $1; one probe of the index for each.
+WITH RECURSIVE owners (owner_id, nth) AS (
+    (SELECT owner_id, 1 FROM chunks WHERE state = 'ready' AND owner_id > $1 ORDER BY owner_id LIMIT 1)
+    UNION ALL
+    SELECT following.owner_id, owners.nth + 1
+    FROM owners CROSS JOIN LATERAL (
+        SELECT owner_id FROM chunks WHERE state = 'ready' AND owner_id > owners.owner_id
+        ORDER BY owner_id LIMIT 1
+    ) AS following
+    WHERE owners.nth < $2
+)
+SELECT owner_id FROM owners ORDER BY nth
+
+-- name: claim_chunks
+-- $1 owners, $2 chunks to claim, $3 of them for any owner: the others are for owners with none at work.
+-- An owner's turn is what it has at work; priority and age decide among its own chunks. The commit need not
+-- wait for the disk: a claim that a crash takes back only lets the chunk run again.
+WITH at_work AS (
+    SELECT owner_id, count(*)::int AS chunks FROM chunks
+    WHERE state = 'running' AND owner_id = ANY($1::text[]) GROUP BY owner_id
+), candidates AS (
+    SELECT c.batch_id, c.number, c.due_at, coalesce(w.chunks, 0) + c.nth AS turn
+    FROM unnest($1::text[]) AS o (owner_id)
+    LEFT JOIN at_work AS w ON w.owner_id = o.owner_id
+    CROSS JOIN LATERAL (
+        SELECT batch_id, number, due_at, row_number() OVER () AS nth FROM (
+            SELECT batch_id, number, due_at FROM chunks WHERE state = 'ready' AND owner_id = o.owner_id
+            ORDER BY priority DESC, due_at, batch_id, number LIMIT $2
+        ) AS waiting
+    ) AS c
+), chosen AS (
+    SELECT batch_id, number, turn FROM (
+        SELECT *, row_number() OVER (ORDER BY turn, due_at, batch_id, number) AS place FROM candidates
+    ) AS ranked
+    WHERE place <= $3 OR (turn = 1 AND place <= $2)
+), locked AS (
+    SELECT c.batch_id, c.number, chosen.turn FROM chosen JOIN chunks AS c USING (batch_id, number)
+    WHERE c.state = 'ready' FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE chunks AS c SET state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $4)
+FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
+WHERE c.batch_id = locked.batch_id AND c.number = locked.number
+RETURNING
+    c.batch_id, c.number, c.run, c.lost, c.attempt, c.first_position, c.last_position, c.positions, c.due_at,
+    b.owner_id, b.operation, b.status, b.accepted_at, b.traceparent, b.request_id,
+    locked.turn = 1 AS is_first, now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit
+
+-- name: load_items
+-- Of each chunk the items without a result, in input order, as far as they fit into $4 bytes; `nth` is the
+-- chunk's place in the arrays, `found` how many there are in all.
+SELECT c.nth, i.position, i.custom_id, i.payload, i.found
+FROM unnest($1::uuid[], $2::int[], $3::int[]) WITH ORDINALITY AS c (batch_id, low, high, nth)
+CROSS JOIN LATERAL (
+    SELECT
+        position, custom_id, payload, count(*) OVER () AS found,
+        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
+    FROM items
+    WHERE batch_id = c.batch_id AND position BETWEEN c.low AND c.high
+        AND NOT EXISTS (
+            SELECT FROM results AS r
+            WHERE r.batch_id = c.batch_id AND r.position = items.position
+                AND r.position BETWEEN c.low AND c.high
+        )
+) AS i
+WHERE i.before < $4
+ORDER BY c.nth, i.position
+
+-- name: load_listed
+SELECT i.position, i.custom_id, i.payload FROM items AS i
+WHERE i.batch_id = $1 AND i.position = ANY($2::int[])
+    AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
+ORDER BY i.position
+
+-- name: finish_chunks
+DELETE FROM chunks AS c USING unnest($1::uuid[], $2::int[], $3::int[]) AS old (batch_id, number, run)
+WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run
+RETURNING c.batch_id, c.number
+
+-- name: renew_chunks
+-- `delayed` is a chunk that this worker cannot run: another one has some seconds to take it.
+UPDATE chunks AS c SET
+    state = new.state, remaining = c.remaining - new.done, leased_until = now() + make_interval(secs => $6),
+    due_at = CASE new.state WHEN 'delayed' THEN now() + interval '5 s' ELSE c.due_at END
+FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::int[]) AS new (batch_id, number, run, state, done)
+JOIN batches AS b ON b.id = new.batch_id
+WHERE c.batch_id = new.batch_id AND c.number = new.number AND c.run = new.run
+RETURNING c.batch_id, c.number, b.status
+
+-- name: return_chunks
+UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + $4)
+FROM unnest($1::uuid[], $2::int[], $3::int[]) AS old (batch_id, number, run)
+WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run AND c.state = 'running'
+
+-- name: create_chunk
+INSERT INTO chunks (
+    batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
+    priority
+)
+SELECT
+    id, $2, CASE WHEN $8::float8 > 0 THEN 'delayed' ELSE 'ready' END, $3, $4, $5, $6, $7,
+    now() + make_interval(secs => $8), owner_id, priority
+FROM batches WHERE id = $1
