@@ -75,8 +75,8 @@ _ANSWERS = 'route!~".*/(events|results)|/v1/batches"'
 _SLOW_REQUESTS, _REQUESTS = _within("tickwire_http_request_seconds", "0.25", _ANSWERS)
 _LATE_MAILS, _MAILS = _within("tickwire_email_accept_to_delivered_seconds", "60.0")
 _LATE_QUOTES, _QUOTES = _within("tickwire_live_message_age_seconds", "1.0", 'type="stocks.ticked.v1"')
-# A chunk may rightly wait for the chunks before it.
-_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0", 'queue!="batch-processor.chunk"')
+_LATE_MESSAGES, _MESSAGES = _within("tickwire_message_age_seconds", "5.0")
+_LATE_OWNERS, _OWNERS = _within("tickwire_batch_owner_wait_seconds", "1.0")
 
 OBJECTIVES = (
     Objective(
@@ -133,6 +133,17 @@ OBJECTIVES = (
         bad=_LATE_MESSAGES,
         all=_MESSAGES,
         fewest=50,
+    ),
+    Objective(
+        service="batch-processor",
+        name="fairness",
+        target=0.99,
+        alert="TickwireBatchOwnersWait",
+        summary="Owners wait for their first chunk",
+        description="More than 1 % of the owners with nothing at work waited more than 1 s for a worker.",
+        bad=_LATE_OWNERS,
+        all=_OWNERS,
+        fewest=20,
     ),
 )
 

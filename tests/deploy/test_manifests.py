@@ -157,10 +157,13 @@ def test_whoever_scales_is_not_told_a_number(overlays: dict[str, list[Manifest]]
     assert told & scaled == set()
 
 
-def test_scalers_watch_queues_that_exist(overlays: dict[str, list[Manifest]]) -> None:
+def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Manifest]]) -> None:
+    waiting = {"email": "email.send", "batch-processor": "FROM chunks WHERE state = 'ready'"}
     for name, scaler in kind(overlays["production"], "ScaledObject").items():
         trigger = scaler["spec"]["triggers"][0]
-        assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
+        if trigger["type"] == "rabbitmq":
+            assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
+        assert waiting[name] in trigger["metadata"].get("query", trigger["metadata"].get("queueName"))
         login = kind(overlays["production"], "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
         assert login["spec"]["secretTargetRef"][0]["name"] == f"{name}-secrets"
 

@@ -188,7 +188,7 @@ async def test_a_batch_is_one_trace_through_its_chunks(
     trace_id = trace_of(answer)
 
     def chunks() -> Any:
-        found = by_name(collector.of(trace_id), "process batch.run-chunk.v1")
+        found = by_name(collector.of(trace_id), "run echo")
         return found if len(found) >= 2 else None
 
     found = await until(chunks, timeout_s=30)

@@ -35,8 +35,14 @@ BOARD = Board(
             *quantiles("tickwire_batch_chunk_seconds", "operation"),
         ),
         panel(
+            "Wait of owners",
+            "How long the first chunk of an owner with nothing at work waited; the objective is 1 s.",
+            "s",
+            *quantiles("tickwire_batch_owner_wait_seconds"),
+        ),
+        panel(
             "Ready chunks",
-            "Chunks that wait to be dispatched.",
+            "Chunks that wait for a worker.",
             "short",
             highest("tickwire_batch_ready_chunks", "service"),
         ),
@@ -48,7 +54,7 @@ BOARD = Board(
         ),
         panel(
             "Chunks in flight",
-            "Chunks at the workers.",
+            "Chunks that workers have claimed.",
             "short",
             highest("tickwire_batch_chunks_in_flight", "service"),
         ),

@@ -71,12 +71,15 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "batch-processor": (
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
         {
-            "consumer batch-processor.chunk",
             "consumer batch-processor.intake",
-            "dispatch",
             "housekeeping",
+            "leases",
             "progress",
+            "promotion",
+            "pull",
             "removal",
+            "reports 0",
+            "reports 1",
         },
     ),
 }

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
-
-from batch_processor import batches, coordination, repository
+from batch_processor import batches, coordination, repository, rounds
 from batch_processor.batches import Tally
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
-from chassis import logging, metrics, redaction
-from chassis.errors import DatabaseUnavailable
+from chassis import logging, metrics
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 
@@ -70,17 +67,17 @@ class Coordinator:
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
         while True:
-            await _attempt("promote", self._promote)
+            await rounds.attempt("promote", self._promote)
             await asyncio.sleep(_PROMOTE_EVERY_S)
 
     async def keep_forever(self) -> None:
         """Sweep, cancel and expire for ever."""
         while True:
-            if not await _attempt("sweep", self._sweep):
+            if not await rounds.attempt("sweep", self._sweep):
                 # While the database was away no worker could say that it lives.
                 self._sweep_from = time.monotonic() + self._windows.lease_s
-            await _attempt("cancel", self._cancel)
-            await _attempt("expire", self._expire)
+            await rounds.attempt("cancel", self._cancel)
+            await rounds.attempt("expire", self._expire)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 1.0)
             self._wake.clear()
@@ -88,7 +85,7 @@ class Coordinator:
     async def remove_forever(self) -> None:
         """Remove for ever what nobody will ask for."""
         while True:
-            await _attempt("remove", self._remove)
+            await rounds.attempt("remove", self._remove)
             await asyncio.sleep(_REMOVE_EVERY_S)
 
     async def _promote(self) -> None:
@@ -160,14 +157,3 @@ class Coordinator:
                 await coordination.mark_purged(connection, unused)
                 await coordination.remove_batches(connection, outdated)
             return bool(unused or outdated)
-
-
-async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
-    """Do `action` and return whether it was done; while the database is away the next round tries again."""
-    try:
-        await action()
-    except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-        log.warning("coordination failed, trying again", what=what, reason=redaction.safe_message(error))
-        await asyncio.sleep(1)
-        return False
-    return True

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import asyncpg
-
-from batch_processor import claims
+from batch_processor import claims, rounds
 from batch_processor.chunks import ChunkRun, Failure, Outcomes
 from batch_processor.claims import ChunkKey, Claim, Loaded, Rest
 from batch_processor.contexts import ContextFactory
@@ -120,7 +118,7 @@ class Worker:
     async def pull_forever(self) -> None:
         """Claim chunks for free slots, for ever."""
         while True:
-            await _attempt("pull", self._pull)
+            await rounds.attempt("pull", self._pull)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_S)
             self._wake.clear()
@@ -137,7 +135,7 @@ class Worker:
         """Renew the leases of what runs, store what has ended of it, and learn of cancellations, for ever."""
         while True:
             await asyncio.sleep(self._timing.checkpoint_s)
-            await _attempt("renew", self._checkpoint)
+            await rounds.attempt("renew", self._checkpoint)
 
     async def _pull(self) -> None:
         async with self._claiming:
@@ -273,9 +271,12 @@ class Worker:
         log.error(
             "results cannot be stored", batch_id=str(claim.batch_id), chunk=claim.number, exc_info=error
         )
-        with contextlib.suppress(DatabaseUnavailable, asyncpg.PostgresError, TimeoutError):
+
+        async def give_back() -> None:
             async with self._postgres.connection() as connection:
                 await claims.give_back(connection, [claim], lost=1)
+
+        await rounds.attempt("give up", give_back)
 
     def _forget(self, key: ChunkKey) -> None:
         self._works.pop(key, None)
@@ -310,12 +311,3 @@ def _last_report(work: _Work) -> Report:
     if left:
         rests.append(Rest.of(left, claim.attempt))
     return Report(claim, "done", outcomes, rests=rests)
-
-
-async def _attempt(what: str, action: Callable[[], Awaitable[None]]) -> None:
-    """Do `action`; while the database is away the next round tries again."""
-    try:
-        await action()
-    except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
-        log.warning("worker failed, trying again", what=what, reason=redaction.safe_message(error))
-        await asyncio.sleep(_PAUSE_S)
