@@ -125,37 +125,31 @@ class Dispatcher:
     async def _claim(self, room: int) -> int:
         leased_until = time.monotonic() + self._lease_s
         try:
-            jobs = await self._read_due(room)
+            # One transaction: a claim without its mails would lie there until its lease is over.
+            async with self._postgres.transaction() as connection:
+                claimed = await repository.claim(
+                    connection,
+                    holder=self._holder,
+                    most=room,
+                    most_bytes=self._window_bytes - self._rendered.held_bytes,
+                    lease_s=self._lease_s,
+                )
+                # After an outage a lease of our own may have run out: that recipient is in hand already. One
+                # that was due again by its outcome is in hand until the recorder says that this is written.
+                fresh = [
+                    row
+                    for row in claimed
+                    if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
+                ]
+                mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
         except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
             return 0
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
-        for job in jobs:
+        for job in repository.jobs(fresh, mails):
             self._begin(job)
-        return len(jobs)
-
-    async def _read_due(self, room: int) -> list[Job]:
-        # One transaction: a claim without its mails would lie there until its lease is over.
-        async with self._postgres.transaction() as connection:
-            claimed = await repository.claim(
-                connection,
-                holder=self._holder,
-                most=room,
-                most_bytes=self._window_bytes - self._rendered.held_bytes,
-                lease_s=self._lease_s,
-            )
-            # After an outage a lease of our own may have run out: that recipient is in hand already. One that
-            # was due again by its outcome is in hand until the recorder says that this is written.
-            fresh = [
-                row
-                for row in claimed
-                if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
-            ]
-            if not fresh:
-                return []
-            mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
-        return repository.jobs(fresh, mails)
+        return len(fresh)
 
     def _begin(self, job: Job) -> None:
         self._hand[job.key] = job
@@ -201,25 +195,18 @@ class Dispatcher:
         while True:
             await asyncio.sleep(min(1.0, self._lease_s / 6))
             self._route.close_idle()
+            now = time.monotonic()
             try:
-                if time.monotonic() - renewed_at >= self._lease_s / 3:
-                    renewed_at = time.monotonic()
-                    await self._renew(renewed_at)
-                if time.monotonic() - measured_at >= _MEASURE_S:
-                    measured_at = time.monotonic()
-                    await self._measure()
+                if self._hand and now - renewed_at >= self._lease_s / 3:
+                    async with self._postgres.connection() as connection:
+                        keys = list(self._hand)
+                        await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+                    renewed_at, self._leased_until = now, now + self._lease_s
+                if now - measured_at >= _MEASURE_S:
+                    measured_at = now
+                    async with self._postgres.connection() as connection:
+                        count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
+                    metrics.EMAIL_DUE.set(count)
+                    metrics.EMAIL_OLDEST_DUE.set(oldest_s)
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))
-
-    async def _renew(self, now: float) -> None:
-        keys = list(self._hand)
-        if keys:
-            async with self._postgres.connection() as connection:
-                await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
-        self._leased_until = now + self._lease_s
-
-    async def _measure(self) -> None:
-        async with self._postgres.connection() as connection:
-            count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
-        metrics.EMAIL_DUE.set(count)
-        metrics.EMAIL_OLDEST_DUE.set(oldest_s)

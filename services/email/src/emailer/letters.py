@@ -94,7 +94,20 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
 
     `recipients` are its addressees; those whose address is wrong fail alone and are left out here.
     """
-    content = _content(command, recipients)
+    if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
+        raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
+    fields = {name: getattr(command, name) for name in MailContent.model_fields}
+    wrong = {recipient.asked for recipient in recipients if recipient.refusal}
+    for kind in ("to", "cc", "bcc"):
+        fields[kind] = [text for text in fields[kind] if text not in wrong]
+    fields["attachments"] = [attachment.model_dump() for attachment in command.attachments]
+    try:
+        content = MailContent.model_validate(fields, by_name=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
     return Letter(
         sender=addresses.parse(content.sender or default_sender),
         subject=content.subject,
@@ -115,23 +128,6 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
             for attachment in content.attachments
         ),
     )
-
-
-def _content(command: SendEmail, recipients: Sequence[Addressee]) -> MailContent:
-    if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
-        raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
-    fields = {name: getattr(command, name) for name in MailContent.model_fields}
-    wrong = {recipient.asked for recipient in recipients if recipient.refusal}
-    for kind in ("to", "cc", "bcc"):
-        fields[kind] = [text for text in fields[kind] if text not in wrong]
-    fields["attachments"] = [attachment.model_dump() for attachment in command.attachments]
-    try:
-        return MailContent.model_validate(fields, by_name=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
 
 
 def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:

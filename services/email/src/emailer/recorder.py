@@ -89,26 +89,23 @@ class OutcomeRecorder:
             await asyncio.sleep(_PAUSE_S)
             error = await self._try(group)
         self._writable.set()
-        if error is not None:
-            await self._put_aside(group, error)
-
-    async def _put_aside(self, group: list[Outcome], error: Exception) -> None:
-        """Write the outcomes one by one, and set aside one that cannot be written."""
-        if len(group) > 1:
+        if error is not None and len(group) > 1:
+            # One that cannot be written must not take the others along.
             for outcome in group:
                 await self._write_patiently([outcome])
-            return
-        # Its lease will end, and it counts as ambiguous then.
-        log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+        elif error is not None:
+            # Its lease will end, and it counts as ambiguous then.
+            log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
 
     async def _try(self, group: list[Outcome]) -> Exception | None:
         try:
-            await self._write(group)
+            await self.write(group)
         except Exception as error:
             return error
         return None
 
-    async def _write(self, group: list[Outcome]) -> None:
+    async def write(self, group: Sequence[Outcome]) -> None:
+        """Write outcomes and the events that they cause, all of them or none."""
         async with self._postgres.transaction() as connection:
             changed = await repository.record(connection, group, holder=self._holder)
             mails = {outcome.job.mail.id: outcome.job.mail for outcome in group}
@@ -121,7 +118,13 @@ class OutcomeRecorder:
         if changed:
             self._relay.wake()
         for outcome in group:
-            _measure(outcome)
+            if outcome.attempt is not None:
+                metrics.EMAIL_ATTEMPTS.labels(outcome.attempt.outcome).inc()
+            elif outcome.status == "expired":
+                metrics.EMAIL_ATTEMPTS.labels("expired").inc()
+            if outcome.status == "delivered" and outcome.attempt is not None:
+                took = outcome.attempt.at - outcome.job.mail.dated
+                metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))
 
 
 def _lies_in_data(error: Exception) -> bool:
@@ -129,13 +132,3 @@ def _lies_in_data(error: Exception) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _DATA)
     return not isinstance(error, Unavailable | TimeoutError)
-
-
-def _measure(outcome: Outcome) -> None:
-    if outcome.attempt is not None:
-        metrics.EMAIL_ATTEMPTS.labels(outcome.attempt.outcome).inc()
-    elif outcome.status == "expired":
-        metrics.EMAIL_ATTEMPTS.labels("expired").inc()
-    if outcome.status == "delivered" and outcome.attempt is not None:
-        took = outcome.attempt.at - outcome.job.mail.dated
-        metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))

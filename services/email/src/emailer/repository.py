@@ -61,7 +61,7 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
 
 async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
     """Return the mails `ids` with bodies and attachments, by id."""
-    rows = await connection.fetch(SQL["read_mails"], ids)
+    rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
     with_files = [row["id"] for row in rows if row["attachment_count"]]
     files: dict[UUID, list[File]] = {}
     if with_files:

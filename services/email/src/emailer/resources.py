@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -26,7 +25,13 @@ class Resources:
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
-        self.route = _route(settings)
+        self.route = Route(
+            SmtpRelay.of(settings),
+            deliveries=settings.smtp_deliveries_per_connection,
+            idle_s=settings.smtp_idle_s,
+            pause_s=settings.route_pause_s,
+            authentication_pause_s=settings.authentication_pause_s,
+        )
         self.dispatcher = Dispatcher(
             self.runtime.postgres,
             self.route,
@@ -55,13 +60,12 @@ class Resources:
         async with AsyncExitStack() as stack:
             stack.callback(self.route.close)
             await stack.enter_async_context(self.runtime)
-            # First at a stop: the runtime's database must still be there to record what was delivered.
-            stack.push_async_callback(self._finish_deliveries)
-            yield
-
-    async def _finish_deliveries(self) -> None:
-        deadline = self.runtime.health.stop(self._grace_s)
-        await self.dispatcher.drain(deadline.remaining_s())
+            try:
+                yield
+            finally:
+                # First at a stop: the runtime's database must still be there to record what was delivered.
+                deadline = self.runtime.health.stop(self._grace_s)
+                await self.dispatcher.drain(deadline.remaining_s())
 
     async def _start_delivery(self) -> None:
         self.runtime.tasks.start("delivery", self.dispatcher.run())
@@ -70,24 +74,3 @@ class Resources:
         self.dispatcher.wake()
         # A refused mail has an event already.
         self.runtime.relay.wake()
-
-
-def _route(settings: EmailSettings) -> Route:
-    password = settings.smtp_password
-    relay = SmtpRelay(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        tls=settings.smtp_tls,
-        ca_file=settings.smtp_ca_file,
-        username=settings.smtp_username,
-        password=password.get_secret_value() if password else "",
-        hello=settings.smtp_hello or socket.gethostname(),
-        timeout_s=settings.smtp_timeout_s,
-    )
-    return Route(
-        relay,
-        deliveries=settings.smtp_deliveries_per_connection,
-        idle_s=settings.smtp_idle_s,
-        pause_s=settings.route_pause_s,
-        authentication_pause_s=settings.authentication_pause_s,
-    )

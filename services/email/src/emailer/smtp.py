@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import socket
 import ssl
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from chassis.redaction import REDACTED
 from emailer import outcomes
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.outcomes import Reply, SmtpAnswer, Stage
-from emailer.settings import TlsPolicy
+from emailer.settings import EmailSettings, TlsPolicy
 from emailer.wire import Wire
 
 _DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
@@ -41,6 +43,21 @@ class SmtpRelay:
     hello: str = "localhost"
     timeout_s: float = 30
     dot_timeout_s: float = 600
+
+    @classmethod
+    def of(cls, settings: EmailSettings) -> Self:
+        """Return the relay that `settings` describe."""
+        password = settings.smtp_password
+        return cls(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            tls=settings.smtp_tls,
+            ca_file=settings.smtp_ca_file,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            hello=settings.smtp_hello or socket.gethostname(),
+            timeout_s=settings.smtp_timeout_s,
+        )
 
     @cached_property
     def tls_context(self) -> ssl.SSLContext:
@@ -125,16 +142,28 @@ class SmtpSession:
 
     async def _address(self, envelope: Envelope) -> tuple[Reply, Stage] | None:
         """Say everything up to DATA; return what refused it, or None when the content may follow."""
-        commands = _commands(envelope)
+        for address in (envelope.sender, envelope.recipient):
+            if _UNSAFE.search(address):
+                raise ValueError("an address with a separator must never come this far")
+        parameters = " SMTPUTF8" if envelope.needs_utf8 else ""
+        commands: list[tuple[Stage, bytes]] = [
+            ("mail", f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode()),
+            ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
+            ("data", b"DATA\r\n"),
+        ]
         if self._unfinished:
             commands.insert(0, ("mail", b"RSET\r\n"))
             self._unfinished = False
-        lines = [line for _, line in commands]
-        if "PIPELINING" in self._extensions:
+        # What may be said before the answer to the line before it is known.
+        at_once = len(commands) if "PIPELINING" in self._extensions else 1
+        replies: list[Reply] = []
+        while len(replies) < len(commands) and (not replies or 200 <= replies[-1].code < 400):
+            lines = [line for _, line in commands[len(replies) : len(replies) + at_once]]
             self._wire.write(b"".join(lines))
-            replies = await self._wire.replies(len(lines), timeout_s=self._relay.timeout_s)
-        else:
-            replies = await self._one_by_one(lines)
+            replies += await self._wire.replies(len(lines), timeout_s=self._relay.timeout_s)
+            if len(replies) % at_once:
+                # The connection ended in the middle of the answers.
+                break
         answers = zip(replies, (stage for stage, _ in commands), strict=False)
         refused = next((answer for answer in answers if not 200 <= answer[0].code < 400), None)
         if replies[-1].code == 354 and refused is not None:
@@ -145,15 +174,6 @@ class SmtpSession:
             self.abort()
             raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
         return refused
-
-    async def _one_by_one(self, commands: list[bytes]) -> list[Reply]:
-        replies: list[Reply] = []
-        for command in commands:
-            self._wire.write(command)
-            replies += await self._wire.replies(1, timeout_s=self._relay.timeout_s)
-            if not 200 <= replies[-1].code < 400:
-                break
-        return replies
 
     async def _say(self, line: str) -> Reply:
         self._wire.write(line.encode() + b"\r\n")
@@ -176,14 +196,8 @@ class SmtpSession:
         _require(reply, 220, "starttls")
         if not self._wire.is_quiet:
             raise RelayUnreachable("the relay sent more in the clear after STARTTLS")
-        await self._encrypt()
-        # What was offered in the clear counts for nothing now.
-        await self._hello()
-
-    async def _encrypt(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            transport = await loop.start_tls(
+            transport = await asyncio.get_running_loop().start_tls(
                 self._wire.transport,
                 self._wire,
                 self._relay.tls_context,
@@ -195,6 +209,8 @@ class SmtpSession:
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True
+        # What was offered in the clear counts for nothing now.
+        await self._hello()
 
     async def _authenticate(self, username: str, password: str) -> Reply:
         mechanisms = self._extensions.get("AUTH", "").upper().split()
@@ -250,18 +266,6 @@ def _without(reply: Reply, *secrets: str) -> Reply:
     for secret in filter(None, secrets):
         text = text.replace(secret, REDACTED)
     return Reply(reply.code, text)
-
-
-def _commands(envelope: Envelope) -> list[tuple[Stage, bytes]]:
-    for address in (envelope.sender, envelope.recipient):
-        if _UNSAFE.search(address):
-            raise ValueError("an address with a separator must never come this far")
-    utf8 = " SMTPUTF8" if envelope.needs_utf8 else ""
-    return [
-        ("mail", f"MAIL FROM:<{envelope.sender}>{utf8}\r\n".encode()),
-        ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
-        ("data", b"DATA\r\n"),
-    ]
 
 
 def _with_dots_doubled(content: bytes) -> bytes:

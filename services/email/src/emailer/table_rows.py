@@ -22,13 +22,14 @@ _LONGEST_REPLY = 4000
 def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None) -> tuple[Any, ...]:
     """Return a row of `emails`, with the trace of the request that brought the mail."""
     command, letter = one.command, one.letter
+    names = ("sender", "to", "cc", "reply_to", "headers")
     return (
         command.email_id,
         command.owner_id,
         one.status,
         letter.sender.written if letter else replace_unsafe(command.sender or ""),
         replace_unsafe(command.subject),
-        _letter_json(letter) if letter else "{}",
+        _json({name: getattr(letter, name) for name in names} if letter else {}),
         letter.text if letter else None,
         letter.html if letter else None,
         len(letter.files) if letter else 0,
@@ -93,21 +94,14 @@ def _json(value: object) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
 
-def _letter_json(letter: Letter) -> str:
-    return _json(
-        {
-            "sender": letter.sender,
-            "to": letter.to,
-            "cc": letter.cc,
-            "reply_to": letter.reply_to,
-            "headers": letter.headers,
-        }
-    )
-
-
 def stored_mail(row: asyncpg.Record, files: Sequence[File]) -> StoredMail:
     """Return a row of `emails` as the delivery needs it."""
-    letter, flaw = _read_letter(row, files)
+    letter, flaw = None, ""
+    try:
+        letter = _letter(row, files)
+    except Exception as error:
+        # One that cannot be read must not keep the others from leaving.
+        flaw = repr(error)
     return StoredMail(
         id=row["id"],
         owner_id=row["owner_id"],
@@ -120,14 +114,6 @@ def stored_mail(row: asyncpg.Record, files: Sequence[File]) -> StoredMail:
         request_id=row["request_id"],
         flaw=flaw,
     )
-
-
-def _read_letter(row: asyncpg.Record, files: Sequence[File]) -> tuple[Letter | None, str]:
-    """Return the letter, or the reason why it cannot be read; the others must leave all the same."""
-    try:
-        return _letter(row, files), ""
-    except Exception as error:
-        return None, repr(error)
 
 
 def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:

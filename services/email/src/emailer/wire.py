@@ -55,7 +55,15 @@ class Wire(asyncio.Protocol):
             return
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
-            self._parse(line)
+            # No database takes a NUL, and the reply is to be kept.
+            text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
+            if not _REPLY_LINE.match(text):
+                self._break(f"the relay does not speak SMTP: {text[:80]!r}")
+                continue
+            self._lines.append(text[4:])
+            if text[3:4] != "-":
+                self._replies.append(Reply(int(text[:3]), "\n".join(self._lines)))
+                self._lines = []
         self._tell()
 
     def eof_received(self) -> None:
@@ -103,7 +111,17 @@ class Wire(asyncio.Protocol):
         connection: what comes later would be taken for the answer to something else.
         """
         if len(self._replies) < count and self._lost is None:
-            await self._wait(count, timeout_s, after_dot)
+            self._wanted = count
+            self._arrived = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived
+            except TimeoutError as error:
+                reason = f"no answer from the relay within {timeout_s:g} s"
+                self._break(reason)
+                raise ConnectionLost(reason, after_dot=after_dot) from error
+            finally:
+                self._arrived = None
         found = [self._replies.popleft() for _ in range(min(count, len(self._replies)))]
         if not found:
             raise ConnectionLost(self._lost or "the relay said nothing", after_dot=after_dot)
@@ -112,30 +130,6 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection without a word."""
         self._break("closed by us")
-
-    async def _wait(self, count: int, timeout_s: float, after_dot: bool) -> None:
-        self._wanted = count
-        self._arrived = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._arrived
-        except TimeoutError as error:
-            reason = f"no answer from the relay within {timeout_s:g} s"
-            self._break(reason)
-            raise ConnectionLost(reason, after_dot=after_dot) from error
-        finally:
-            self._arrived = None
-
-    def _parse(self, line: bytes) -> None:
-        # No database takes a NUL, and the reply is to be kept.
-        text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
-        if not _REPLY_LINE.match(text):
-            self._break(f"the relay does not speak SMTP: {text[:80]!r}")
-            return
-        self._lines.append(text[4:])
-        if text[3:4] != "-":
-            self._replies.append(Reply(int(text[:3]), "\n".join(self._lines)))
-            self._lines = []
 
     def _tell(self) -> None:
         waiting = self._arrived is not None and not self._arrived.done()

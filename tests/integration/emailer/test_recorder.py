@@ -1,0 +1,163 @@
+"""Outcomes are written once and whole: two processes, lost leases, and a database that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chassis.broker.envelope import new_id
+from contracts.emails import Email, SendEmail
+from emailer import attempts, repository
+from emailer.attempts import Attempt, Job, Outcome, Patience
+from emailer.recorder import OutcomeRecorder
+from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.smtp import Step
+from support.waiting import until
+
+READER = "reader@example.com"
+
+
+def outcomes(email: Email) -> list[str]:
+    return [attempt.outcome for attempt in email.recipients[0].attempts]
+
+
+async def test_what_a_killed_process_had_in_hand_counts_as_ambiguous_and_is_repeated(
+    post_office: PostOffice,
+) -> None:
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.postgres.connection() as connection:
+        await repository.claim(connection, holder=new_id(), most=10, most_bytes=1 << 20, lease_s=0.2)
+    assert (await post_office.read(command)).status == "sending"
+    async with post_office.delivering():
+        email = await post_office.reaches(command, "delivered")
+    assert outcomes(email) == ["ambiguous", "delivered"]
+
+
+async def test_two_processes_send_every_mail_once(post_office: PostOffice) -> None:
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(200)]
+    await post_office.accept(*commands)
+    async with post_office.delivering(), post_office.delivering():
+        for command in commands:
+            await post_office.reaches(command, "delivered")
+    assert sorted(m.recipient for m in post_office.server.received) == sorted(c.to[0] for c in commands)
+
+
+async def test_a_shared_mail_ends_when_two_processes_record_its_recipients(post_office: PostOffice) -> None:
+    command = mail(to=[f"reader-{number}@example.com" for number in range(50)])
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(window=8)), post_office.delivering(Terms(window=8)):
+        await until(lambda: _stored_status(post_office, command, "delivered"))
+    assert len(post_office.server.received) == 50
+    assert [event["status"] for event in await post_office.events()] == ["delivered"]
+
+
+async def test_leases_are_renewed_while_the_relay_is_slow(post_office: PostOffice) -> None:
+    post_office.server.delay_s = 0.4
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(lease_s=0.6)), post_office.delivering(Terms(lease_s=0.6)):
+        email = await post_office.reaches(command, "delivered")
+    assert outcomes(email) == ["delivered"]
+    assert len(post_office.server.received) == 1
+
+
+async def test_a_delivery_is_recorded_even_by_a_process_that_lost_its_lease(post_office: PostOffice) -> None:
+    post_office.server.delay_s = 0.3
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering():
+        await until(lambda: post_office.server.commands)
+        async with post_office.postgres.connection() as connection:
+            await connection.execute("UPDATE recipients SET holder = $1", new_id())
+        email = await post_office.reaches(command, "delivered")
+    assert outcomes(email) == ["delivered"]
+
+
+async def test_mails_outlive_a_database_that_loses_its_connections(post_office: PostOffice) -> None:
+    post_office.server.delay_s = 0.02
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(60)]
+    await post_office.accept(*commands)
+    # Where the answer to a claim's commit is lost, only the lease brings the mails back.
+    async with post_office.delivering(Terms(lease_s=2)):
+        for _ in range(5):
+            received = len(post_office.server.received)
+            await until(lambda: len(post_office.server.received) > received)  # noqa: B023 - awaited at once
+            await post_office.cut_database_connections()
+        for command in commands:
+            await post_office.reaches(command, "delivered")
+    assert len({mail.message["message-id"] for mail in post_office.server.received}) == 60
+
+
+async def test_an_outcome_is_written_in_spite_of_a_deadlock(post_office: PostOffice) -> None:
+    command = mail()
+    await post_office.accept(command)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    other = await asyncpg.connect(post_office.dsn)
+    # The server ends the one that looks for deadlocks first.
+    await other.execute("SET deadlock_timeout = '60s'")
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("SELECT FROM emails FOR UPDATE")
+    async with post_office.delivering():
+        await until(lambda: _is(post_office, waiting, 1))
+        await other.execute("UPDATE recipients SET size_bytes = size_bytes")
+        await transaction.rollback()
+        email = await post_office.reaches(command, "delivered")
+    await other.close()
+    assert outcomes(email) == ["delivered"]
+    assert len(post_office.server.received) == 1
+
+
+async def test_an_outcome_that_no_database_would_take_holds_nobody_up(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = mail(to=["bad@example.com"]), mail()
+    answered = attempts.answered
+
+    def answer(job: Job, *arguments: Any, draft: Attempt, **settings: Any) -> Outcome | None:
+        host = "a\0b" if job.address == "bad@example.com" else draft.host
+        return answered(job, *arguments, draft=replace(draft, host=host), **settings)
+
+    monkeypatch.setattr(attempts, "answered", answer)
+    await post_office.accept(bad, good)
+    async with post_office.delivering():
+        email = await post_office.reaches(good, "delivered")
+        await until(lambda: len(post_office.server.received) == 2)
+    assert outcomes(email) == ["delivered"]
+    assert (await post_office.read(bad)).status == "sending"
+
+
+async def _is(post_office: PostOffice, question: str, wanted: int) -> bool:
+    async with post_office.postgres.connection() as connection:
+        return bool(await connection.fetchval(question) == wanted)
+
+
+async def _stored_status(post_office: PostOffice, command: SendEmail, status: str) -> bool:
+    async with post_office.postgres.connection() as connection:
+        counts = await repository.count(connection, owner_id=command.owner_id)
+    return counts.counts == {status: 1}
+
+
+async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OutcomeRecorder.write
+
+    async def write_and_linger(self: OutcomeRecorder, group: Sequence[Outcome]) -> None:
+        # Long enough for a claim between the commit and the dispatcher's knowing of it.
+        await write(self, group)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(OutcomeRecorder, "write", write_and_linger)
+    post_office.server.script(READER, *[Step("rcpt", "451 later")] * 3)
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(patience=Patience(scale=1e-9))):
+        email = await post_office.reaches(command, "delivered")
+    assert outcomes(email) == ["deferred"] * 3 + ["delivered"]
