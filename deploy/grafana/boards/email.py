@@ -44,6 +44,12 @@ BOARD = Board(
             highest("tickwire_email_oldest_due_seconds", "service"),
         ),
         panel(
+            "Held recipients",
+            "Recipients held until somebody decides whether to send again.",
+            "short",
+            highest("tickwire_email_held_recipients", "service"),
+        ),
+        panel(
             "Route paused",
             "1 while nothing can be handed to the relay, by reason.",
             "short",

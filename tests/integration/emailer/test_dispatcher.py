@@ -136,9 +136,22 @@ async def test_an_ambiguous_mail_is_held_when_so_wished(post_office: PostOffice)
     command = mail()
     await post_office.accept(command)
     async with post_office.delivering(Terms(patience=Patience(scale=0.0005, on_ambiguous="hold"))):
-        email = await post_office.reaches(command, "deferred")
-    assert (email.recipients[0].status, email.recipients[0].next_attempt_at) == ("ambiguous", None)
+        email = await post_office.reaches(command, "held")
+    assert (email.recipients[0].status, email.recipients[0].next_attempt_at) == ("held", None)
     assert len(post_office.server.received) == 1
+
+
+async def test_a_mail_whose_answer_is_lost_again_and_again_goes_out_three_times_and_is_held(
+    post_office: PostOffice,
+) -> None:
+    post_office.server.script(READER, *[Step("content", HANG_UP)] * 5)
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering():
+        email = await post_office.reaches(command, "held")
+    assert outcomes(email) == ["ambiguous"] * 3
+    assert len(post_office.server.received) == 3
+    assert [event["status"] for event in await post_office.events()] == ["deferred", "held"]
 
 
 async def test_a_refused_login_pauses_the_route_and_burns_no_attempt(post_office: PostOffice) -> None:
@@ -243,6 +256,31 @@ async def test_a_stop_gives_back_what_was_not_begun(post_office: PostOffice) -> 
     assert {email.status for email in emails} == {"delivered", "queued"}
     assert len(delivered) == len(post_office.server.received)
     assert all(email.recipients[0].attempts == [] for email in emails if email.status == "queued")
+
+
+async def test_a_mail_that_waited_for_its_connection_too_long_is_not_begun(post_office: PostOffice) -> None:
+    post_office.server.delay_s = 0.4
+    command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=0.6))
+    await post_office.accept(command)
+    async with post_office.delivering():
+        # Greeting and EHLO take longer than the mail may.
+        email = await post_office.reaches(command, "expired")
+    assert email.recipients[0].attempts == []
+    assert not any(line.startswith("MAIL") for line in post_office.server.commands)
+
+
+async def test_a_mail_expires_while_the_route_is_paused(post_office: PostOffice) -> None:
+    await post_office.server.stop()
+    late = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1))
+    waiting = mail()
+    await post_office.accept(late, waiting)
+    async with post_office.delivering(Terms(pause_s=60)) as dispatcher:
+        await until(lambda: dispatcher.is_route_paused)
+        email = await post_office.reaches(late, "expired")
+        assert (await post_office.read(waiting)).status == "queued"
+    await post_office.server.start()
+    assert email.recipients[0].attempts == []
+    assert [event["status"] for event in await post_office.events()] == ["expired"]
 
 
 async def test_connections_are_kept_and_bounded(post_office: PostOffice) -> None:

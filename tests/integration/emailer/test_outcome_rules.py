@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 
 import pytest
 
@@ -38,8 +39,12 @@ OF_MAILS: list[tuple[str, Stage, str, Verdict]] = [
     ("a limit of what we may send", "mail", "421 4.7.0 rate limit exceeded", "limited"),
     ("a recipient that needs a login", "rcpt", "530 5.7.1 Authentication required", "deferred"),
     ("a recipient that needs a login", "content", "535 5.7.8 no", "deferred"),
-    ("a mail or a recipient that is refused", "mail", "553 5.7.1 sender not owned by user", "failed"),
-    ("a mail or a recipient that is refused", "rcpt", "550 5.1.1 no such user", "failed"),
+    ("a sender that policy refuses", "mail", "553 5.7.1 sender not owned by user", "deferred"),
+    ("a mail or a recipient that is refused", "mail", "553 5.1.8 sender refused", "failed"),
+    ("an address that does not exist", "rcpt", "550 5.1.1 no such user", "failed"),
+    ("an address that does not exist", "rcpt", "550 5.1.10 null MX", "failed"),
+    ("an address that does not exist", "content", "550 5.1.2 no such host", "failed"),
+    ("a mail or a recipient that is refused", "rcpt", "550 5.7.1 policy", "failed"),
     ("a mail or a recipient that is refused", "data", "554 5.5.1 no", "failed"),
     ("a mail or a recipient that is refused", "content", "550 5.7.1 looks like spam", "failed"),
     ("a mail or a recipient that is refused", "content", "552 5.3.4 too big: quota exceeded", "failed"),
@@ -166,3 +171,40 @@ async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_atte
         await until(lambda: dispatcher.is_route_paused)
         emails = [await post_office.reaches(command, "delivered") for command in commands]
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
+
+
+async def test_a_relay_that_refuses_everything_is_left_alone_before_every_mail_has_failed(
+    post_office: PostOffice,
+) -> None:
+    server = post_office.server
+    commands = [mail(to=[f"reader@{number}.example"]) for number in range(60)]
+    for command in commands:
+        server.script(command.to[0], *[Step("rcpt", "554 5.7.1 relay access denied")] * 2)
+    await post_office.accept(*commands)
+    terms = Terms(connections=2, refusals_before_pause=10, pause_s=60)
+    async with post_office.delivering(terms) as dispatcher:
+        await until(lambda: dispatcher.is_route_paused)
+    emails = [await post_office.read(command) for command in commands]
+    assert Counter(email.status for email in emails)["failed"] == 9
+    # The one that was too many, and those under way beside it, are tried again.
+    deferred = [email for email in emails if email.status == "deferred"]
+    assert 1 <= len(deferred) <= 2
+    assert {email.recipients[0].attempts[0].smtp_code for email in deferred} == {554}
+
+
+async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: PostOffice) -> None:
+    commands = [mail(to=[f"reader@{number}.example"]) for number in range(12)]
+    for command in commands:
+        post_office.server.script(command.to[0], Step("rcpt", "554 5.7.1 relay access denied"))
+    await post_office.accept(*commands)
+    async with post_office.delivering(Terms(connections=1, refusals_before_pause=4)):
+        late = mail(to=["reader@late.example"])
+        await post_office.accept(late)
+        await post_office.reaches(late, "delivered")
+        post_office.server.script("nobody@example.com", Step("rcpt", "554 5.7.1 not you"))
+        refused = mail(to=["nobody@example.com"])
+        await post_office.accept(refused)
+        await post_office.reaches(refused, "failed")
+        for command in commands[3:]:
+            await post_office.reaches(command, "delivered")
+    assert {(await post_office.read(command)).status for command in commands[:3]} == {"failed"}

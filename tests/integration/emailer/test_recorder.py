@@ -79,6 +79,21 @@ async def test_a_delivery_is_recorded_even_by_a_process_that_lost_its_lease(post
     assert outcomes(email) == ["delivered"]
 
 
+async def test_a_delivery_is_recorded_even_after_another_process_gave_the_mail_up(
+    post_office: PostOffice,
+) -> None:
+    post_office.server.delay_s = 0.3
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering():
+        await until(lambda: post_office.server.commands)
+        async with post_office.postgres.connection() as connection:
+            await connection.execute("UPDATE recipients SET status = 'failed', due_at = NULL, holder = NULL")
+            await connection.execute("UPDATE emails SET status = 'failed'")
+        await until(lambda: _stored_status(post_office, command, "delivered"))
+    assert [event["status"] for event in await post_office.events()] == ["delivered"]
+
+
 async def test_mails_outlive_a_database_that_loses_its_connections(post_office: PostOffice) -> None:
     post_office.server.delay_s = 0.02
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(60)]

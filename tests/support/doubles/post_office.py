@@ -42,6 +42,7 @@ class Terms:
     deliveries: int = 100
     timeout_s: float = 5
     pause_s: float = 0.05
+    refusals_before_pause: int = 20
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
 
 
@@ -135,6 +136,7 @@ class PostOffice:
             window=terms.window,
             window_bytes=1 << 20,
             lease_s=terms.lease_s,
+            refusals_before_pause=terms.refusals_before_pause,
             poll_s=0.05,
         )
         return dispatcher, route

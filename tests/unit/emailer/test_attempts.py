@@ -20,10 +20,15 @@ DRAFT = Attempt(NOW, "relay:25", "deferred", None, "", tls=True)
 PATIENCE = Patience()
 
 
-def job(*, tries: int = 0, was: RecipientStatus = "queued") -> Job:
+def job(*, tries: int = 0, was: RecipientStatus = "queued", doubts: int = 0) -> Job:
     letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Hi")
     return Job(
-        StoredMail(uuid4(), "o", letter, NOW, None, END, 1, None, None), 0, "b@example.com", tries, was
+        StoredMail(uuid4(), "o", letter, NOW, None, END, 1, None, None),
+        0,
+        "b@example.com",
+        tries,
+        was,
+        doubts,
     )
 
 
@@ -61,14 +66,43 @@ def test_the_dot_decides_what_a_lost_connection_means(after_dot: bool, status: s
 
 def test_an_ambiguous_mail_waits_for_a_decision_when_held() -> None:
     outcome = attempts.ambiguous(job(), "gone", draft=DRAFT, patience=Patience(on_ambiguous="hold"))
-    assert (outcome.status, outcome.due_at) == ("ambiguous", None)
+    assert (outcome.status, outcome.due_at) == ("held", None)
+    assert outcome.attempt is not None
+    assert outcome.attempt.outcome == "ambiguous"
+
+
+def test_an_ambiguous_mail_is_repeated_twice_and_then_held() -> None:
+    found = [
+        attempts.ambiguous(job(tries=doubts, doubts=doubts), "gone", draft=DRAFT, patience=PATIENCE)
+        for doubts in range(3)
+    ]
+    assert [(outcome.status, outcome.doubts) for outcome in found] == [
+        ("ambiguous", 1),
+        ("ambiguous", 2),
+        ("held", 3),
+    ]
+    assert found[-1].due_at is None
+
+
+def test_other_attempts_keep_the_count_of_doubts() -> None:
+    answer = SmtpAnswer(Reply(451, "later"), "recipient")
+    assert attempts.answered(job(doubts=2), answer, draft=DRAFT, patience=PATIENCE).doubts == 2
+    assert attempts.given_back(job(doubts=2), at=NOW).doubts == 2
+
+
+def test_a_refusal_that_is_not_final_is_tried_again() -> None:
+    answer = SmtpAnswer(Reply(554, "no"), "recipient")
+    outcome = attempts.answered(job(), answer, draft=DRAFT, patience=PATIENCE, is_final=False)
+    assert (outcome.status, outcome.due_at) == ("deferred", NOW + timedelta(minutes=1))
+    assert outcome.attempt is not None
+    assert outcome.attempt.code == 554
 
 
 def test_what_a_killed_process_let_fall_is_repeated_at_once_but_not_for_ever() -> None:
-    first = attempts.fallen(job(was="sending"), draft=DRAFT, patience=PATIENCE)
-    again = attempts.fallen(job(was="sending", tries=attempts.FALLS_FORGIVEN), draft=DRAFT, patience=PATIENCE)
+    first = attempts.fallen(job(was="sending", tries=5), draft=DRAFT, patience=PATIENCE)
+    last = attempts.fallen(job(was="sending", doubts=attempts.MOST_REPEATS), draft=DRAFT, patience=PATIENCE)
     assert (first.status, first.due_at) == ("ambiguous", NOW)
-    assert again.due_at == NOW + timedelta(minutes=15)
+    assert (last.status, last.due_at) == ("held", None)
     held = attempts.fallen(job(was="sending"), draft=DRAFT, patience=Patience(on_ambiguous="hold"))
     assert held.due_at is None
 

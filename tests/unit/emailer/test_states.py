@@ -21,6 +21,8 @@ from emailer import states
         (["sending", "failed"], "sending"),
         (["deferred", "delivered"], "deferred"),
         (["ambiguous", "failed"], "deferred"),
+        (["held", "delivered", "failed"], "held"),
+        (["held", "deferred"], "deferred"),
         (["delivered", "delivered"], "delivered"),
         (["delivered", "failed"], "partially_delivered"),
         (["delivered", "cancelled"], "partially_delivered"),
@@ -36,7 +38,7 @@ def test_recipients_are_summed_up(recipients: list[RecipientStatus], status: Ema
 
 @given(st.lists(st.sampled_from(states.ALL), min_size=1))
 def test_a_mail_is_over_exactly_when_all_its_recipients_are(recipients: list[RecipientStatus]) -> None:
-    over = states.summed_up(recipients) not in ("queued", "sending", "deferred")
+    over = states.summed_up(recipients) not in ("queued", "sending", "deferred", "held")
     assert over == (set(recipients) <= states.FINAL)
 
 

@@ -159,6 +159,9 @@ EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attemp
 EMAIL_OLDEST_DUE = Gauge(
     "tickwire_email_oldest_due_seconds", "For how long the first of the due recipients has been due."
 )
+EMAIL_HELD = Gauge(
+    "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."
+)
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )

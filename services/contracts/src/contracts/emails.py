@@ -12,12 +12,16 @@ from contracts.mail import Mail
 from contracts.message import Command, Contract, Event, Json, Moment, Reply, Request
 from contracts.topology import EMAIL
 
+# An ambiguous recipient, whose mail the relay may have taken, is tried again; a held one waits for somebody
+# to decide about it.
 RecipientStatus = Literal[
-    "queued", "sending", "delivered", "deferred", "failed", "suppressed", "expired", "cancelled", "ambiguous"
-]
+    "queued", "sending", "delivered", "deferred", "held", "failed", "suppressed", "expired", "cancelled",
+    "ambiguous",
+]  # fmt: skip
 EmailStatus = Literal[
-    "queued", "sending", "delivered", "partially_delivered", "deferred", "failed", "cancelled", "expired"
-]
+    "queued", "sending", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled",
+    "expired",
+]  # fmt: skip
 RecipientKind = Literal["to", "cc", "bcc"]
 
 

@@ -12,7 +12,8 @@ from emailer import outcomes
 from emailer.letters import Letter
 from emailer.outcomes import SmtpAnswer
 
-FALLS_FORGIVEN = 2
+# So often a mail is sent again that the relay may have taken.
+MOST_REPEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,22 @@ class StoredMail:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recipient taken in hand. `was` is its state before; `sending` means another process let it fall."""
+    """One recipient taken in hand. `was` is its state before; `sending` means another process let it fall.
+
+    `doubts` counts the attempts after which the relay may have had the mail.
+    """
 
     mail: StoredMail
     position: int
     address: str
     tries: int
     was: RecipientStatus
+    doubts: int = 0
+
+    @property
+    def domain(self) -> str:
+        """The destination domain."""
+        return self.address.rpartition("@")[2]
 
     @property
     def key(self) -> tuple[UUID, int]:
@@ -76,6 +86,7 @@ class Outcome:
     due_at: datetime | None
     tries: int
     attempt: Attempt | None = None
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +97,17 @@ class Patience:
     on_ambiguous: Literal["retry", "hold"] = "retry"
 
 
-def answered(job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return what follows from an answer that concerns this mail or this recipient."""
+def answered(
+    job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience, is_final: bool = True
+) -> Outcome:
+    """Return what follows from an answer that concerns this mail or this recipient.
+
+    Unless `is_final`, a refusal is taken as "not now": the relay seems to refuse everything.
+    """
     reply, verdict = answer.reply, outcomes.judge(answer)
-    if verdict in ("delivered", "failed"):
+    if verdict == "delivered" or (verdict == "failed" and is_final):
         noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
-        return Outcome(job, verdict, None, job.tries + 1, noted)
+        return Outcome(job, verdict, None, job.tries + 1, noted, job.doubts)
     noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)
     return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
 
@@ -105,23 +121,27 @@ def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patie
 
 
 def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
-    """Return the next step when the relay may have the mail: another try, or a wait for a decision."""
+    """Return the next step when the relay may have the mail: another try, or a wait for a decision.
+
+    It is sent again at most twice: a relay that never answers would bring a reader the same mail for ever.
+    """
     noted = replace(draft, outcome="ambiguous", text=reason)
-    if patience.on_ambiguous == "hold":
-        return Outcome(job, "ambiguous", None, job.tries + 1, noted)
-    return _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+    doubts = job.doubts + 1
+    if patience.on_ambiguous == "hold" or doubts > MOST_REPEATS:
+        return Outcome(job, "held", None, job.tries + 1, noted, doubts)
+    found = _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+    return replace(found, doubts=doubts)
 
 
 def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
     """Return the next step when the process that was sending ended before it recorded the answer.
 
-    At first it waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing
-    processes down does wait.
+    It waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing processes
+    down is held soon.
     """
     reason = "the sending process ended before the answer was recorded"
     found = ambiguous(job, reason, draft=draft, patience=patience)
-    at_once = found.due_at is not None and job.tries < FALLS_FORGIVEN
-    return replace(found, due_at=draft.at) if at_once else found
+    return found if found.due_at is None else replace(found, due_at=draft.at)
 
 
 def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
@@ -133,15 +153,15 @@ def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
 
 def expired(job: Job) -> Outcome:
     """Return the outcome of a mail whose time is over: no attempt is made."""
-    return Outcome(job, "expired", None, job.tries)
+    return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
 
 
 def given_back(job: Job, *, at: datetime) -> Outcome:
     """Not tried after all: it is as due as before, and no attempt is counted."""
-    return Outcome(job, job.was, at, job.tries)
+    return Outcome(job, job.was, at, job.tries, doubts=job.doubts)
 
 
 def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
     # At its end a mail is looked at once more, and is expired then.
     due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)
-    return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt)
+    return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt, job.doubts)

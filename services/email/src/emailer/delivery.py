@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from chassis import logging, spans
 from emailer import attempts, outcomes
 from emailer.attempts import Attempt, Job, Outcome, Patience
-from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
+from emailer.breaker import RefusalBreaker
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TooLate
 from emailer.outcomes import SmtpAnswer
 from emailer.rendered import RenderedMails
 from emailer.route import Route
@@ -20,8 +21,11 @@ log = logging.get(__name__)
 class Delivery:
     """Makes attempts. Trouble of the route pauses it, and gives the recipient back without an attempt."""
 
-    def __init__(self, route: Route, rendered: RenderedMails, patience: Patience) -> None:
+    def __init__(
+        self, route: Route, rendered: RenderedMails, patience: Patience, breaker: RefusalBreaker
+    ) -> None:
         self._route = route
+        self._breaker = breaker
         self._rendered = rendered
         self._patience = patience
 
@@ -32,6 +36,8 @@ class Delivery:
             outcome = await self._deliver(job)
         except (RelayUnreachable, AuthenticationRefused):
             return attempts.given_back(job, at=datetime.now(UTC))
+        except TooLate:
+            return attempts.expired(job)
         except Exception as error:
             log.exception("delivery failed", email_id=str(job.mail.id))
             reason = f"internal error: {type(error).__name__}"
@@ -54,22 +60,31 @@ class Delivery:
             needs_utf8=letter.needs_utf8 or not job.address.isascii(),
         )
         try:
-            session, answer = await self._hand_over(envelope)
+            session, answer = await self._hand_over(envelope, until=job.mail.expires_at)
         except ConnectionLost as error:
             draft = self.draft(tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
-        verdict = outcomes.judge(answer)
-        if verdict in ("login-refused", "limited"):
-            self._route.pause("limited" if verdict == "limited" else "authentication", str(answer.reply))
+        rule = outcomes.rule_of(answer)
+        if rule.verdict in ("login-refused", "limited"):
+            self._route.pause("limited" if rule.verdict == "limited" else "authentication", str(answer.reply))
             return attempts.given_back(job, at=datetime.now(UTC))
-        return attempts.answered(job, answer, draft=self.draft(tls=session.tls), patience=self._patience)
+        if rule.verdict == "delivered":
+            self._breaker.note_taken()
+        elif rule.verdict == "failed" and rule.whose == "mail" and self._breaker.note_refused(job.domain):
+            self._route.pause("refusing", str(answer.reply))
+        draft = self.draft(tls=session.tls)
+        is_final = not self._breaker.is_tripped
+        return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
-    async def _hand_over(self, envelope: Envelope) -> tuple[SmtpSession, SmtpAnswer]:
-        """Hand a mail over; where a kept session turns out to be over, at once again on a new one."""
+    async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:
+        """Hand a mail over; where a kept session turns out to be over, at once again on a new one.
+
+        Raises `TooLate` when the time of the mail is over before it is begun.
+        """
         session = await self._route.take()
         is_kept = session.deliveries > 0
         try:
-            answer = await self._converse(session, envelope)
+            answer = await self._converse(session, envelope, until)
         except ConnectionLost as error:
             if error.after_dot or not is_kept:
                 raise
@@ -77,9 +92,13 @@ class Delivery:
             if outcomes.judge(answer) != "new-session":
                 return session, answer
         session = await self._route.connect()
-        return session, await self._converse(session, envelope)
+        return session, await self._converse(session, envelope, until)
 
-    async def _converse(self, session: SmtpSession, envelope: Envelope) -> SmtpAnswer:
+    async def _converse(self, session: SmtpSession, envelope: Envelope, until: datetime) -> SmtpAnswer:
+        if datetime.now(UTC) >= until:
+            # It waited for a connection meanwhile.
+            self._route.give_back(session)
+            raise TooLate
         try:
             answer = await session.deliver(envelope)
         except BaseException as error:
@@ -114,7 +133,7 @@ def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
         is_linked=True,
     )
     # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
-    say = log.info if outcome.status in ("failed", "ambiguous") else log.debug
+    say = log.info if outcome.status in ("failed", "ambiguous", "held") else log.debug
     say(
         "mail " + outcome.status,
         email_id=str(outcome.job.mail.id),

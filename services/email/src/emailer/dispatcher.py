@@ -19,6 +19,7 @@ from chassis.postgres import Postgres
 from chassis.supervision import keep_going
 from emailer import attempts, repository
 from emailer.attempts import Job, Outcome, Patience
+from emailer.breaker import RefusalBreaker
 from emailer.delivery import Delivery
 from emailer.recorder import OutcomeRecorder
 from emailer.rendered import RenderedMails
@@ -51,6 +52,7 @@ class Dispatcher:
         window: int,
         window_bytes: int,
         lease_s: float,
+        refusals_before_pause: int,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -65,7 +67,8 @@ class Dispatcher:
         self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
         self._rendered = RenderedMails()
-        self._delivery = Delivery(route, self._rendered, patience)
+        breaker = RefusalBreaker(refusals_before_pause)
+        self._delivery = Delivery(route, self._rendered, patience, breaker)
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._leased_until = 0.0
         self._wake = asyncio.Event()
@@ -86,6 +89,7 @@ class Dispatcher:
         parts = {
             "claiming of mails": self._claim_forever,
             "recording of outcomes": self.recorder.run,
+            "ending of late mails": self.recorder.expire_late,
             "leases of mails": self._maintain,
         }
         async with asyncio.TaskGroup() as tasks:
@@ -206,7 +210,9 @@ class Dispatcher:
                     measured_at = now
                     async with self._postgres.connection() as connection:
                         count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
+                        held = await repository.count_held(connection)
                     metrics.EMAIL_DUE.set(count)
                     metrics.EMAIL_OLDEST_DUE.set(oldest_s)
+                    metrics.EMAIL_HELD.set(held)
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))

@@ -23,6 +23,10 @@ class AuthenticationRefused(SmtpError):
     """The relay wants a login that it does not accept from us. No mail can pass until somebody mends it."""
 
 
+class TooLate(SmtpError):
+    """The time of a mail was over before it was begun."""
+
+
 class ConnectionLost(SmtpError):
     """The connection broke, or an answer did not come in time.
 

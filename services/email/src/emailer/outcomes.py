@@ -1,4 +1,4 @@
-"""The meaning of SMTP replies: a table of rules, and when to try again."""
+"""The meaning of SMTP replies: a table of rules which say whose trouble it is, and when to try again."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ Stage = Literal["greeting", "hello", "starttls", "login", "mail", "recipient", "
 # The first three are the recipient's; a new session is tried at once; the last three pause the route. Only
 # the recipient's count as attempts.
 Verdict = Literal["delivered", "deferred", "failed", "new-session", "unreachable", "login-refused", "limited"]
+# Whom a reply is about. Refusals that are a mail's own are watched for bursts: a wrong setting looks so.
+Whose = Literal["recipient", "mail", "owner", "session", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Rule:
     name: str
     stages: tuple[Stage, ...]
     codes: re.Pattern[str]
+    whose: Whose
     verdict: Verdict
     says: re.Pattern[str] | None = None
     logged_in: bool | None = None
@@ -94,27 +97,42 @@ _LIMIT = re.compile(
     re.IGNORECASE,
 )
 
+# RFC 3463: x.1.1 to x.1.3, x.1.6 and x.1.10 are about the recipient's address; x.7.x is policy.
+_NO_ADDRESS = re.compile(r"(^|\s)5\.1\.(1|2|3|6|10)\b")
+_POLICY = re.compile(r"(^|\s)[45]\.7\.\d+\b")
+
 # The first that matches counts. What concerns one recipient or one mail is never the route's trouble.
 RULES = (
-    Rule("a login that is not possible now", ("login",), _TEMPORARY, "unreachable"),
-    Rule("a login that is refused", ("login",), _ANY, "login-refused"),
-    Rule("a relay that wants a login first", _OPENING, _LOGIN, "login-refused"),
-    Rule("a relay that turns us away", _OPENING, _ANY, "unreachable"),
-    Rule("a sender that must log in", ("mail",), _LOGIN, "login-refused"),
-    Rule("a limit of what we may send", ("mail",), _REFUSED, "limited", says=_LIMIT),
+    Rule("a login that is not possible now", ("login",), _TEMPORARY, "route", "unreachable"),
+    Rule("a login that is refused", ("login",), _ANY, "route", "login-refused"),
+    Rule("a relay that wants a login first", _OPENING, _LOGIN, "route", "login-refused"),
+    Rule("a relay that turns us away", _OPENING, _ANY, "route", "unreachable"),
+    Rule("a sender that must log in", ("mail",), _LOGIN, "route", "login-refused"),
+    Rule("a limit of what we may send", ("mail",), _REFUSED, "route", "limited", says=_LIMIT),
     Rule(
         "a kept session that ends",
         ("mail", "recipient", "data"),
         re.compile("421"),
+        "session",
         "new-session",
         reused=True,
     ),
+    # Who may send as whom is often mended within the life of a mail.
+    Rule("a sender that policy refuses", ("mail",), _PERMANENT, "owner", "deferred", says=_POLICY),
     # Without a login at all, this may well be a wrong setting: it must not fail every mail for good.
-    Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "deferred", logged_in=False),
-    Rule("a mail or a recipient that is refused", _OF_MAIL, _PERMANENT, "failed"),
-    Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "delivered"),
+    Rule("a recipient that needs a login", _OF_MAIL, _LOGIN, "mail", "deferred", logged_in=False),
+    Rule(
+        "an address that does not exist",
+        ("recipient", "content"),
+        _PERMANENT,
+        "recipient",
+        "failed",
+        says=_NO_ADDRESS,
+    ),
+    Rule("a mail or a recipient that is refused", _OF_MAIL, _PERMANENT, "mail", "failed"),
+    Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "mail", "delivered"),
     # Anything that is no answer to what we said is taken as "not now", never as delivered.
-    Rule("not now", _OF_MAIL, _ANY, "deferred"),
+    Rule("not now", _OF_MAIL, _ANY, "recipient", "deferred"),
 )
 
 

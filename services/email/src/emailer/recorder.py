@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import asyncpg
@@ -13,7 +14,6 @@ from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from emailer import announcing, repository
-from emailer.announcing import StatusChange
 from emailer.attempts import Outcome
 
 log = logging.get(__name__)
@@ -21,6 +21,8 @@ log = logging.get(__name__)
 _GROUP = 200
 _GATHER_S = 0.01
 _PAUSE_S = 0.5
+_MOST_EXPIRED = 1000
+_EXPIRE_EVERY_S = 0.5
 _DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -104,18 +106,29 @@ class OutcomeRecorder:
             return error
         return None
 
+    async def expire_late(self) -> None:
+        """Give up what waits though its time is over, for ever.
+
+        Apart from the delivery: while the route is paused, or a backlog is long, nothing is claimed.
+        """
+        while True:
+            count = 0
+            with suppress(Unavailable, asyncpg.PostgresError, TimeoutError):
+                async with self._postgres.transaction() as connection:
+                    count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
+                    await announcing.announce(connection, changes)
+                if changes:
+                    self._relay.wake()
+                metrics.EMAIL_ATTEMPTS.labels("expired").inc(count)
+            if count < _MOST_EXPIRED:
+                await asyncio.sleep(_EXPIRE_EVERY_S)
+
     async def write(self, group: Sequence[Outcome]) -> None:
         """Write outcomes and the events that they cause, all of them or none."""
         async with self._postgres.transaction() as connection:
-            changed = await repository.record(connection, group, holder=self._holder)
-            mails = {outcome.job.mail.id: outcome.job.mail for outcome in group}
-            changes = [
-                StatusChange(key, mail.owner_id, status, mail.traceparent, mail.request_id)
-                for key, status in changed.items()
-                if (mail := mails[key])
-            ]
+            changes = await repository.record(connection, group, holder=self._holder)
             await announcing.announce(connection, changes)
-        if changed:
+        if changes:
             self._relay.wake()
         for outcome in group:
             if outcome.attempt is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus
 from emailer import states, table_rows
+from emailer.announcing import StatusChange
 from emailer.attempts import Job, Outcome, StoredMail
 from emailer.intake import PreparedMail
 from emailer.letters import File
@@ -37,7 +39,7 @@ async def store(
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
     )
-    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 7))
+    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 8))
     refused = table_rows.refusal_rows(fresh)
     if refused:
         await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
@@ -74,7 +76,14 @@ async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, 
 def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> list[Job]:
     """Claimed rows with their mails."""
     return [
-        Job(mails[row["email_id"]], row["position"], row["address"], row["tries"], row["was"])
+        Job(
+            mail=mails[row["email_id"]],
+            position=row["position"],
+            address=row["address"],
+            tries=row["tries"],
+            was=row["was"],
+            doubts=row["doubts"],
+        )
         for row in claimed
     ]
 
@@ -86,19 +95,50 @@ async def measure_due(connection: Connection, *, most: int) -> tuple[int, float]
     return row["count"], row["oldest_s"]
 
 
-async def record(
-    connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID
-) -> dict[UUID, EmailStatus]:
-    """Write outcomes and attempts; gives the mails whose summed-up status changed, with the new one."""
-    rows = [(*o.job.key, o.status, o.due_at, o.tries) for o in outcomes]
+async def count_held(connection: Connection) -> int:
+    """Return how many recipients wait for somebody to decide about them."""
+    count: int = await connection.fetchval(SQL["count_held"])
+    return count
+
+
+async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID) -> list[StatusChange]:
+    """Write outcomes and attempts; return the changes of the mails' summed-up statuses."""
+    rows = [(*o.job.key, o.status, o.due_at, o.tries, o.doubts) for o in outcomes]
     written = {
         (row["email_id"], row["position"])
-        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 5))
+        for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 6))
     }
     tried = [(*o.job.key, *table_rows.attempt_row(o.attempt)) for o in outcomes if o.attempt]
     if tried:
         await connection.execute(SQL["record_attempts"], *_columns(tried, 8))
-    return await _change(connection, [o for o in outcomes if o.job.key in written])
+    own = [o for o in outcomes if o.job.key in written]
+    sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
+    return await sum_up(connection, {o.job.mail.id for o in own}, known=sums)
+
+
+async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:
+    """Give up recipients whose time is over; return how many, and the changes of their mails."""
+    rows = await connection.fetch(SQL["expire_recipients"], most)
+    return len(rows), await sum_up(connection, {row["email_id"] for row in rows})
+
+
+async def sum_up(
+    connection: Connection, ids: Collection[UUID], *, known: Mapping[UUID, EmailStatus] = MappingProxyType({})
+) -> list[StatusChange]:
+    """Store what the mails `ids` sum up to, where it is not `known`; return what has changed by that."""
+    sums = dict(known)
+    shared = sorted(set(ids) - sums.keys())
+    if shared:
+        # Another process may record another recipient of the same mail: one after the other.
+        await connection.execute(SQL["lock_emails"], shared)
+        for row in await connection.fetch(SQL["read_states"], shared):
+            sums[row["email_id"]] = states.summed_up(row["statuses"])
+    # "sending" passes by itself, and nobody is told of it.
+    changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
+    if not changed:
+        return []
+    rows = await connection.fetch(SQL["change_statuses"], list(changed), list(changed.values()))
+    return [StatusChange(**row) for row in rows]
 
 
 def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
@@ -127,22 +167,6 @@ async def count(connection: Connection, *, owner_id: str) -> EmailCounts:
     """Return the number of mails of `owner_id` in each status, as of their last recorded outcome."""
     rows = await connection.fetch(SQL["count_emails"], owner_id)
     return EmailCounts(counts={row["status"]: row["count"] for row in rows})
-
-
-async def _change(connection: Connection, outcomes: Sequence[Outcome]) -> dict[UUID, EmailStatus]:
-    sums = {o.job.mail.id: states.summed_up([o.status]) for o in outcomes if o.job.mail.recipient_count == 1}
-    shared = sorted({o.job.mail.id for o in outcomes} - sums.keys())
-    if shared:
-        # Another process may record another recipient of the same mail: one after the other.
-        await connection.execute(SQL["lock_emails"], shared)
-        for row in await connection.fetch(SQL["read_states"], shared):
-            sums[row["email_id"]] = states.summed_up(row["statuses"])
-    # "sending" passes by itself, and nobody is told of it.
-    changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
-    if not changed:
-        return {}
-    rows = await connection.fetch(SQL["change_statuses"], list(changed), list(changed.values()))
-    return {row["id"]: changed[row["id"]] for row in rows}
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

@@ -41,6 +41,7 @@ class Resources:
             window=settings.window,
             window_bytes=settings.window_bytes,
             lease_s=settings.lease_s,
+            refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(
             f"{EMAIL}.send",

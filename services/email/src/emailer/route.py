@@ -12,7 +12,7 @@ from emailer.smtp import SmtpRelay, SmtpSession
 
 log = logging.get(__name__)
 
-Reason = Literal["unreachable", "authentication", "limited"]
+Reason = Literal["unreachable", "authentication", "limited", "refusing"]
 
 _LONGEST_PAUSE = 30
 

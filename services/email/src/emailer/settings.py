@@ -68,7 +68,11 @@ class EmailSettings(Settings):
         default=30, gt=0, description="seconds after which an unused connection is closed", examples=["30"]
     )
     smtp_timeout_s: float = Field(
-        default=30, gt=0, le=600, description="seconds to wait for each answer of the relay", examples=["30"]
+        default=60,
+        gt=0,
+        le=600,
+        description="seconds to wait for an answer of the relay, or for progress of an upload",
+        examples=["60"],
     )
     route_pause_s: float = Field(
         default=1,
@@ -81,6 +85,13 @@ class EmailSettings(Settings):
         gt=0,
         description="pause in seconds when the relay refuses the login or limits what it takes",
         examples=["60"],
+    )
+    refusals_before_pause: int = Field(
+        default=20,
+        ge=2,
+        le=10_000,
+        description="refusals to many domains within a minute after which nothing is sent for a while",
+        examples=["20"],
     )
     retry_scale: float = Field(
         default=1,
@@ -96,7 +107,7 @@ class EmailSettings(Settings):
     )
     on_ambiguous: OnAmbiguous = Field(
         default="retry",
-        description="when the relay may or may not have a mail: retry with the same Message-ID, or hold",
+        description="when the relay may have a mail or not: retry twice with the same Message-ID, or hold",
         examples=["hold"],
     )
     lease_s: float = Field(

@@ -20,7 +20,7 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
     """Return the status of a mail with these recipients; a mail without any has failed.
 
     While one is still to be tried the mail is `queued` (nothing has happened yet), `sending` or `deferred`
-    (all that is open waits for another attempt, or, when ambiguous and held, for a decision).
+    (all that is open waits for another attempt); `held` when all that is open waits for a decision.
     """
     found = set(recipients)
     if not found:
@@ -31,6 +31,8 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
         return "queued" if found <= _NOT_BEGUN else "sending"
     if found & _WAITING:
         return "deferred"
+    if "held" in found:
+        return "held"
     if found == {"delivered"}:
         return "delivered"
     if "delivered" in found:

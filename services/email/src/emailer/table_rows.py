@@ -55,6 +55,7 @@ def recipient_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
             one.status_of(addressee),
             None if one.refusal_of(addressee) else one.due_at,
             one.letter.size_bytes if one.letter else 0,
+            one.expires_at,
         )
         for one in accepted
         for position, addressee in enumerate(one.addressees)

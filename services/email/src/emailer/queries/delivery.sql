@@ -30,7 +30,7 @@ UPDATE recipients
 SET status = 'sending', holder = $2, due_at = now() + $3 * interval '1 second'
 FROM fit
 WHERE recipients.email_id = fit.email_id AND recipients.position = fit.position AND fit.bytes_before < $4
-RETURNING recipients.email_id, recipients.position, recipients.address, recipients.tries, fit.was
+RETURNING recipients.email_id, recipients.position, recipients.address, recipients.tries, recipients.doubts, fit.was
 
 -- name: renew_leases
 UPDATE recipients
@@ -58,14 +58,33 @@ FROM (
     SELECT due_at FROM recipients WHERE due_at <= now() AND status <> 'sending' ORDER BY due_at LIMIT $1
 ) AS due
 
--- name: record_outcomes
--- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile.
+-- name: count_held
+SELECT count(*) FROM recipients WHERE status = 'held'
+
+-- name: expire_recipients
+WITH late AS (
+    SELECT email_id, position
+    FROM recipients
+    WHERE expires_at <= now() AND due_at IS NOT NULL AND status <> 'sending'
+    ORDER BY expires_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE recipients
-SET status = outcome.status, due_at = outcome.due_at, tries = outcome.tries, holder = NULL
-FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[])
-    AS outcome (email_id, position, status, due_at, tries)
+SET status = 'expired', due_at = NULL, holder = NULL
+FROM late
+WHERE recipients.email_id = late.email_id AND recipients.position = late.position
+RETURNING recipients.email_id
+
+-- name: record_outcomes
+-- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever
+-- was believed of it.
+UPDATE recipients
+SET status = outcome.status, due_at = outcome.due_at, tries = outcome.tries, doubts = outcome.doubts, holder = NULL
+FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[], $7::smallint[])
+    AS outcome (email_id, position, status, due_at, tries, doubts)
 WHERE recipients.email_id = outcome.email_id AND recipients.position = outcome.position
-    AND (recipients.holder = $1 OR (outcome.status = 'delivered' AND recipients.due_at IS NOT NULL))
+    AND (recipients.holder = $1 OR (outcome.status = 'delivered' AND recipients.status <> 'delivered'))
 RETURNING recipients.email_id, recipients.position
 
 -- name: record_attempts
@@ -86,4 +105,4 @@ UPDATE emails
 SET status = changed.status
 FROM unnest($1::uuid[], $2::text[]) AS changed (id, status)
 WHERE emails.id = changed.id AND emails.status <> changed.status
-RETURNING emails.id
+RETURNING emails.id AS email_id, emails.owner_id, emails.status, emails.traceparent, emails.request_id

@@ -12,9 +12,10 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 
 -- name: store_recipients
-INSERT INTO recipients (email_id, position, kind, address, status, due_at, size_bytes)
+INSERT INTO recipients (email_id, position, kind, address, status, due_at, size_bytes, expires_at)
 SELECT * FROM unnest(
-    $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[]
+    $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[],
+    $8::timestamptz[]
 )
 
 -- name: store_attachments
