@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
+import orjson
 import structlog
 
 from chassis import plain, redaction, tracing
@@ -122,10 +123,17 @@ def _trace_back(
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     # What begins with an underscore is the logging library's own.
-    own = {name: found for name, found in event.items() if name.startswith("_")}
-    said = {name: found for name, found in event.items() if name not in own}
-    return {**{plain.text(name): redaction.named(name, found) for name, found in said.items()}, **own}
+    return {
+        name if name.isidentifier() else plain.text(name): (
+            found if name.startswith("_") else redaction.named(name, found)
+        )
+        for name, found in event.items()
+    }
 
 
 def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return plain.json(event, most_characters=_LONGEST_TEXT)
+    try:
+        # What has gone through `_redact` is plain and bounded already.
+        return orjson.dumps(event).decode()
+    except TypeError:
+        return plain.json(event, most_characters=_LONGEST_TEXT)

@@ -42,6 +42,11 @@ _QUOTING = ("22", "23", "P0")
 _ABOUT = ("table_name", "column_name", "constraint_name")
 
 
+# What cannot hold a secret, nor fail when it is written.
+_SAFE = (bool, float)
+_EXACT = 2**63
+
+
 class Known:
     """The secrets that this process was started with."""
 
@@ -68,14 +73,16 @@ def text(words: str) -> str:
 
 def value(found: object, *, deepest: int = _DEEPEST) -> object:
     """Return `found` without secrets, as plain data; what is nested deeper than `deepest` is left out."""
-    if found is None or isinstance(found, bool):
+    if found is None or type(found) in _SAFE or (type(found) is int and abs(found) < _EXACT):
         return found
+    if type(found) is str:
+        return text(plain.text(found))
     return _redacted(plain.data(found, deepest=deepest, most_parts=_MOST_PARTS, words=_words))
 
 
 def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
     """Return `found` without secrets, or nothing of it when its `name` says that it is one."""
-    if found is not None and _is_secret(plain.text(name)):
+    if found is not None and _is_secret(name if type(name) is str else plain.text(name)):
         return REDACTED
     return value(found, deepest=deepest)
 
