@@ -1,8 +1,8 @@
 """How fast a publication reaches many sockets, and what an idle socket costs.
 
-Run `python -m benchmarks.fan_out`. The gateway's sockets run without database and broker, beside
-`websockets.broadcast` with the same payload; the clients are a process of their own that only reads. The
-CPU time of the server for each delivery is steady on a machine that does other work, too.
+Run `python -m benchmarks.fan_out` for what an idle socket costs as well. The gateway's sockets run without
+database and broker, beside `websockets.broadcast` with the same payload; the clients are a process of their
+own that only reads. The CPU time of the server for each delivery is steady on a machine that does other work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from benchmarks.load import Load, median
 from chassis import asgi
 from chassis.http1.limits import ConnectionLimits
 from contracts.scopes import Scope
@@ -172,9 +173,36 @@ def deliver(clients: list[socket.socket], control: Connection, count: int) -> fl
     return time.perf_counter() - started
 
 
-def _close(clients: list[socket.socket]) -> None:
-    for client in clients:
-        client.close()
+@dataclass(frozen=True)
+class Fans:
+    """Deliveries a second to many sockets, and the server's CPU for each in µs."""
+
+    gateway: Load
+    broadcast: Load
+
+
+def compare(*, sockets: int = 500, publications: int = 400, rounds: int = 3) -> Fans:
+    """Measure both servers in turns. Blocks, as its clients do nothing but read."""
+    _allow_files()
+    loads: dict[str, list[Load]] = {"gateway": [], "broadcast": []}
+    for _ in range(rounds):
+        for name, run in (("gateway", run_gateway), ("broadcast", run_broadcast)):
+            with serving(run) as (control, port):
+                clients = [connected(port) for _ in range(sockets)]
+                deliver(clients, control, publications // 4)
+                *_, cpu_before = control.recv()
+                elapsed_s = deliver(clients, control, publications)
+                *_, cpu_after = control.recv()
+                count = sockets * publications
+                loads[name].append(Load(count / elapsed_s, 1e6 * (cpu_after - cpu_before) / count))
+                for client in clients:
+                    client.close()
+    return Fans(median(loads["gateway"]), median(loads["broadcast"]))
+
+
+def _allow_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:
@@ -184,22 +212,10 @@ def main() -> None:
     parser.add_argument("--publications", type=int, default=400)
     parser.add_argument("--idle", type=int, default=2000)
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    fans = compare(sockets=options.sockets, publications=options.publications, rounds=1)
+    for name, load in (("gateway", fans.gateway), ("websockets.broadcast", fans.broadcast)):
+        print(f"{name}: {load.per_second:,.0f} deliveries/s, {load.cpu_us:.1f} µs of CPU each")
     for name, run in (("gateway", run_gateway), ("websockets.broadcast", run_broadcast)):
-        with serving(run) as (control, port):
-            clients = [connected(port) for _ in range(options.sockets)]
-            deliver(clients, control, options.publications // 4)
-            *_, cpu_before = control.recv()
-            elapsed_s = deliver(clients, control, options.publications)
-            *_, cpu_after = control.recv()
-            count = options.sockets * options.publications
-            cpu_us = (cpu_after - cpu_before) / count * 1e6
-            print(
-                f"{name}: {count / elapsed_s:,.0f} deliveries/s to {options.sockets} sockets, "
-                f"{cpu_us:.1f} µs of CPU each"
-            )
-            _close(clients)
         with serving(run) as (control, port):
             control.send(0)
             before, tasks_before, _ = control.recv()
@@ -209,7 +225,8 @@ def main() -> None:
             each = (after - before) / options.idle / 1024
             tasks = (tasks_after - tasks_before) / options.idle
             print(f"{name}: {each:.1f} KiB and {tasks:.2f} tasks for each of {options.idle} sockets")
-            _close(idle)
+            for client in idle:
+                client.close()
 
 
 if __name__ == "__main__":
