@@ -1,4 +1,4 @@
-"""The public door: requests, keys, acceptance, calls to the services."""
+"""The gateway: requests, keys, acceptance, calls to the services."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BOARD = Board(
         ),
         panel(
             "Authentication failures",
-            "Requests refused at the door, by reason.",
+            "Requests refused at authentication, by reason.",
             "ops",
             rate("tickwire_auth_failures_total", "reason"),
         ),

@@ -110,7 +110,7 @@ BOARD = Board(
         ),
         panel(
             "Consumers of queues",
-            "Consumers, as RabbitMQ counts them; 0 is a queue that nobody reads.",
+            "Consumers, as RabbitMQ counts them; 0 is a queue without a consumer.",
             "short",
             highest("rabbitmq_detailed_queue_consumers", "queue", where=_OWN),
         ),

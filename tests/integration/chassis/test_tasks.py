@@ -72,7 +72,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
         {
             "consumer batch-processor.intake",
-            "housekeeping",
+            "maintenance",
             "leases",
             "progress",
             "promotion",

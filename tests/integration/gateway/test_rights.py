@@ -15,7 +15,7 @@ from gateway.app import endpoints
 from gateway.http.endpoints import Endpoint
 from support.gateway_stack import House, Listener
 
-# Refused at the door; any other status means that the caller was let in.
+# Refused at authentication; any other status means that the caller was let in.
 REFUSED = (401, 403)
 # Each looks at who calls: what is the caller's own needs no scope, anything else does inside.
 OWN = {

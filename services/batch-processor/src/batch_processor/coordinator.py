@@ -70,7 +70,7 @@ class Coordinator:
             await rounds.attempt("promote", self._promote)
             await asyncio.sleep(_PROMOTE_EVERY_S)
 
-    async def keep_forever(self) -> None:
+    async def maintain_forever(self) -> None:
         """Sweep, cancel and expire for ever."""
         while True:
             if not await rounds.attempt("sweep", self._sweep):
@@ -83,7 +83,7 @@ class Coordinator:
             self._wake.clear()
 
     async def remove_forever(self) -> None:
-        """Remove for ever what nobody will ask for."""
+        """Remove what is past its retention, for ever."""
         while True:
             await rounds.attempt("remove", self._remove)
             await asyncio.sleep(_REMOVE_EVERY_S)

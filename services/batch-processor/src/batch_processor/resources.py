@@ -93,7 +93,7 @@ class Resources:
     async def _start_coordinator(self) -> None:
         tasks = self.runtime.tasks
         tasks.supervise("promotion", self.coordinator.promote_forever)
-        tasks.supervise("housekeeping", self.coordinator.keep_forever)
+        tasks.supervise("maintenance", self.coordinator.maintain_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
 
     async def _start_worker(self) -> None:

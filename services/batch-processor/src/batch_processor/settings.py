@@ -19,11 +19,11 @@ class BatchProcessorSettings(Settings):
 
     host: str = Field(
         default="127.0.0.1",
-        description="address that the internal HTTP port listens on",
+        description="address of the internal HTTP listener",
         examples=["0.0.0.0"],  # noqa: S104 - an example for containers
     )
     port: int = Field(
-        default=8083, ge=1, le=65535, description="internal HTTP and ops port", examples=["8083"]
+        default=8083, ge=1, le=65535, description="port of the internal HTTP listener", examples=["8083"]
     )
     roles: tuple[Role, ...] = Field(
         default=ROLES,

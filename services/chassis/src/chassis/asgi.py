@@ -1,4 +1,4 @@
-"""Runs a service's HTTP doors on uvicorn, in one loop, with the written order of shutdown."""
+"""Runs a service's HTTP listeners on uvicorn, in one loop, and shuts them down in order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Application:
 
 @dataclass(frozen=True)
 class Listener:
-    """An ASGI application and where it listens. The first door's lifespan opens and closes the service.
+    """An ASGI application and where it listens. The first listener's lifespan opens and closes the service.
 
     `websockets` is the protocol class that serves them, where the application has any.
     """
@@ -53,21 +53,21 @@ class Listener:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: `serve` decides when each door closes."""
+    """uvicorn without its own signal handlers: `serve` decides when each listener closes."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def serve(doors: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float) -> None:
+def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float) -> None:
     """Serve until SIGTERM or SIGINT; returns when everything is closed.
 
     Raises `SystemExit` when the process cannot live on: not every supervisor asks `/livez`, but every one
     starts a process again that has ended.
     """
     with asyncio.Runner(loop_factory=_loop) as runner:
-        failures = runner.run(_serve(doors, health=health, delay_s=delay_s, grace_s=grace_s))
+        failures = runner.run(_serve(listeners, health=health, delay_s=delay_s, grace_s=grace_s))
     if failures:
         raise SystemExit("ended, to be started again: " + "; ".join(failures.values()))
 
@@ -79,11 +79,14 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(
-    doors: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
+    listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
 ) -> Mapping[str, str]:
     _relieve_collector()
     _raise_file_limit()
-    servers = [create_server(door, lifespan=index == 0, grace_s=grace_s) for index, door in enumerate(doors)]
+    servers = [
+        create_server(listener, lifespan=index == 0, grace_s=grace_s)
+        for index, listener in enumerate(listeners)
+    ]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,13 +95,13 @@ async def _serve(
     stopping = asyncio.create_task(stop.wait())
     failing = asyncio.create_task(_wait_for_failure(health))
     await asyncio.wait([*running, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
-    # Load balancers look at readiness: let them turn away before the door closes.
+    # Load balancers look at readiness: let them turn away before the listeners close.
     health.draining = True
     failures = failing.result() if failing.done() else {}
     log.info("stopping", **({"failures": failures} if failures else {}))
     await asyncio.sleep(delay_s)
     deadline = health.stop(grace_s)
-    # The public door first, with the service behind it; the ops door tells of it until the end.
+    # The public listener first, with the service behind it; the ops listener reports on it until the end.
     for server, task in zip(servers, running, strict=True):
         server.config.timeout_graceful_shutdown = _patience_s(deadline.remaining_s())
         server.should_exit = True
@@ -140,14 +143,14 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
-    """Return a server for one door, which leaves the signals of the process alone."""
-    protocol = partial(HttpConnection, admission=Admission(door.limits))
+def create_server(listener: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.Server:
+    """Return a server for one listener, which leaves the signals of the process alone."""
+    protocol = partial(HttpConnection, admission=Admission(listener.limits))
     return _Server(
         uvicorn.Config(
-            door.app,
-            host=door.host,
-            port=door.port,
+            listener.app,
+            host=listener.host,
+            port=listener.port,
             lifespan="on" if lifespan else "off",
             log_config=None,
             access_log=False,
@@ -158,7 +161,7 @@ def create_server(door: Listener, *, lifespan: bool, grace_s: float) -> uvicorn.
             # uvicorn calls it as it would call the class.
             http=cast(type[asyncio.Protocol], protocol),
             timeout_graceful_shutdown=int(grace_s) or 1,
-            ws=door.websockets or "none",
+            ws=listener.websockets or "none",
             ws_max_size=_LARGEST_FRAME,
             # A small compressed frame can unpack into hundreds of megabytes before any limit is looked at.
             ws_per_message_deflate=False,

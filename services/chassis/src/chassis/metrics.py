@@ -104,7 +104,7 @@ TASK_FAILURES = Counter(
 LOOP_STALLS = Counter("tickwire_event_loop_stalls", "Times the event loop stood still for a second or more.")
 LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
 
-AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at the door.", ("reason",))
+AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at authentication.", ("reason",))
 BOOTSTRAP_KEY_REFUSED = Gauge(
     "tickwire_bootstrap_key_refused", "1 while the configured bootstrap key does not work."
 )

@@ -131,7 +131,7 @@ class ServiceRuntime:
         await self.close()
 
     async def _drain_at_stop(self) -> None:
-        # Beside the requests that are still being answered: the doors close only after them.
+        # Beside the requests that are still being answered: the listeners close only after them.
         await self.messaging.drain(await self.health.stopping())
 
     async def _start(self) -> None:

@@ -73,7 +73,7 @@ class Settings(BaseModel):
         ge=0,
         le=300,
         alias="SHUTDOWN_DELAY_S",
-        description="seconds between reporting not ready and closing the door, for load balancers to notice",
+        description="seconds between not being ready and the end of listening, for load balancers to notice",
         examples=["5"],
     )
     shutdown_grace_s: float = Field(

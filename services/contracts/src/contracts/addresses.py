@@ -1,4 +1,4 @@
-"""E-mail addresses: one parser for everything that takes one, so that every door has the same verdict.
+"""E-mail addresses: one parser for everything that takes one, so that every interface has the same verdict.
 
 The syntax alone decides; no name is looked up. Domains that are reserved for tests and private networks
 (`.test`, `.example`, `.local`, `.internal`) are addresses like any other, because a relay may serve them.

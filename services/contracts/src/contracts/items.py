@@ -1,4 +1,4 @@
-"""The items of a batch and their limits: the same for every door that takes batches."""
+"""The items of a batch and their limits: the same for every interface that takes batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one description of a mail: every door that takes one, and the email service, validate with it.
+"""The one description of a mail: every interface that takes one, and the email service, validate with it.
 
 Fields are called as in the public API; `from` is `sender` in Python. The times are apart (`Mail`), because
 they are judged by the clock of the moment in which a mail is asked for.

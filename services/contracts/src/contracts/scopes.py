@@ -1,4 +1,4 @@
-"""The rights that a key can carry: one name each, used by every door and by operations."""
+"""The rights that a key can carry: one name each, used by every interface and by operations."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class SmtpError(Exception):
 
 
 class RelayUnreachable(SmtpError):
-    """No usable connection could be made: refused, timed out, TLS failed, or turned away at the door."""
+    """No usable connection could be made: refused, timed out, TLS failed, or refused at the greeting."""
 
 
 class TlsFailed(RelayUnreachable):

@@ -18,10 +18,10 @@ class EmailSettings(Settings):
     prefix: ClassVar[str] = "EMAIL_"
 
     host: str = Field(
-        default="127.0.0.1", description="address of the internal HTTP door", examples=["127.0.0.1"]
+        default="127.0.0.1", description="address of the internal HTTP listener", examples=["127.0.0.1"]
     )
     port: int = Field(
-        default=8082, ge=1, le=65535, description="port of the internal HTTP door", examples=["8082"]
+        default=8082, ge=1, le=65535, description="port of the internal HTTP listener", examples=["8082"]
     )
     default_sender: str = Field(
         default="Tickwire <no-reply@tickwire.example>",

@@ -1,1 +1,1 @@
-"""The public door: HTTP, WebSocket and SSE for everything that Tickwire does."""
+"""The gateway: the public HTTP, WebSocket and SSE interface of Tickwire."""

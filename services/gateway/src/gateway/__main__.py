@@ -12,7 +12,7 @@ from gateway.settings import GatewaySettings
 
 
 def main() -> None:
-    """Serve the public door and the ops door until SIGTERM."""
+    """Serve the public listener and the ops listener until SIGTERM."""
     settings = load_or_exit(GatewaySettings)
     logging.configure(service=GATEWAY, level=settings.log_level, style=settings.log_format)
     gateway = create_app(settings)

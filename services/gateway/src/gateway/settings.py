@@ -24,9 +24,11 @@ class GatewaySettings(Settings):
     prefix: ClassVar[str] = "GATEWAY_"
 
     host: str = Field(
-        default="127.0.0.1", description="address that the public door listens on", examples=["127.0.0.1"]
+        default="127.0.0.1", description="address of the public listener", examples=["127.0.0.1"]
     )
-    port: int = Field(default=8080, ge=1, le=65535, description="port of the public door", examples=["8080"])
+    port: int = Field(
+        default=8080, ge=1, le=65535, description="port of the public listener", examples=["8080"]
+    )
     ops_port: int = Field(
         default=8090, ge=1, le=65535, description="port of /livez, /readyz and /metrics", examples=["8090"]
     )

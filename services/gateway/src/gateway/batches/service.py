@@ -33,7 +33,7 @@ _PAGE_S = 15
 
 
 class BatchService:
-    """Takes batches and tasks in and answers for them, whichever door they come through."""
+    """Accepts batches and tasks and reports on them, for every interface."""
 
     def __init__(
         self, acceptor: Acceptor, catalogue: OperationCatalogue, uploads: UploadService, rpc: RpcClient

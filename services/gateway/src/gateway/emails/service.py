@@ -20,7 +20,7 @@ from gateway.http.replies import Reply
 
 
 class EmailService:
-    """Takes mails in and answers for them, whichever door they come through."""
+    """Accepts mails and reports on them, for every interface."""
 
     def __init__(self, acceptor: Acceptor, rpc: RpcClient) -> None:
         self._acceptor = acceptor

@@ -38,7 +38,7 @@ def build(endpoints: Sequence[Endpoint]) -> Json:
         "info": {
             "title": "Tickwire",
             "version": version("tickwire-gateway"),
-            "summary": "Market data and notifications behind one door.",
+            "summary": "Market data and notifications behind one API.",
             "description": _DESCRIPTION.format(outside=", ".join(f"`{code}`" for code in outcomes.OUTSIDE)),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
