@@ -118,7 +118,7 @@ async def _nothing_else(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("only WebSockets come here")
 
 
-async def _nobody(key_id: str) -> None:
+async def _nobody(_: Principal) -> None:
     return None
 
 

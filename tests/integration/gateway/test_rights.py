@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.app import endpoints
 from gateway.http.endpoints import Endpoint
+from support.doubles import issuer as issuers
+from support.doubles.issuer import Issuer
 from support.gateway_stack import House, Listener
 
 # Refused at authentication; any other status means that the caller was let in.
@@ -28,6 +31,8 @@ OWN = {
     "revokeApiKey",
     "rotateApiKey",
 }
+# As the issuer of access tokens knows the first administrator.
+ADMINISTRATOR: Mapping[str, Any] = {"email": "admin@localhost", "email_verified": True}
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
 
 
@@ -69,12 +74,18 @@ async def new_key(door: Listener, *scopes: str, user_id: int = 1, **more: object
 
 
 @pytest.fixture(scope="module")
-async def door(module_house: House) -> Listener:
-    return await module_house.open()
+async def issuer() -> AsyncIterator[Issuer]:
+    async with issuers.serving() as serving:
+        yield serving
 
 
 @pytest.fixture(scope="module")
-async def keys(door: Listener) -> Keys:
+async def door(module_house: House, issuer: Issuer) -> Listener:
+    return await module_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
+
+
+@pytest.fixture(scope="module")
+async def keys(door: Listener, issuer: Issuer) -> Keys:
     every = [str(scope) for scope in Scope if scope is not Scope.ADMIN]
     alone: dict[Scope, str] = {
         scope: (await new_key(door, scope))["key"] for scope in Scope if scope is not Scope.ADMIN
@@ -107,6 +118,8 @@ async def keys(door: Listener) -> Keys:
         "revoked": revoked["key"],
         "expired": expired["key"],
         "parent revoked": made.json()["key"],
+        "token expired": issuer.token(scope="admin", lasts_s=-60, **ADMINISTRATOR),
+        "token for others": issuer.token(scope="admin", aud="https://other.example.com", **ADMINISTRATOR),
     }
     return Keys(alone, without, useless, of_member["key"])
 
@@ -150,6 +163,19 @@ async def test_all_scopes_but_the_declared_one_do_not_open_a_route(
             is_let_in = await status_of(client, endpoint, key) not in REFUSED
             if is_let_in is (endpoint.scope in (scope, Scope.ADMIN)):
                 wrong.append((endpoint.name, scope))
+    assert wrong == []
+
+
+async def test_access_tokens_open_the_routes_that_keys_of_their_scopes_open(
+    door: Listener, client: httpx.AsyncClient, issuer: Issuer
+) -> None:
+    wrong = []
+    for endpoint in scoped(door):
+        others = (other for other in Scope if other not in (endpoint.scope, Scope.ADMIN))
+        for scopes, expected in (([endpoint.scope], True), (others, False)):
+            token = issuer.token(scope=" ".join(map(str, scopes)), **ADMINISTRATOR)
+            if (await status_of(client, endpoint, token) not in REFUSED) is not expected:
+                wrong.append((endpoint.name, expected))
     assert wrong == []
 
 

@@ -40,3 +40,29 @@ def test_secrets_are_not_in_the_text_of_the_settings() -> None:
 def test_a_short_pepper_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="GATEWAY_KEY_PEPPER"):
         load(GatewaySettings, {**BARE, "GATEWAY_KEY_PEPPER": "short"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_CORS_ORIGINS", "*"),
+        ("GATEWAY_OIDC_ISSUER", "http://id.example.com"),
+        ("GATEWAY_OIDC_JWKS_URL", "http://id.example.com/keys"),
+        ("GATEWAY_OIDC_AUDIENCE", ""),
+        ("GATEWAY_OIDC_ALGORITHMS", "RS256,HS256"),
+        ("GATEWAY_OIDC_ALGORITHMS", "none"),
+        ("GATEWAY_OIDC_ALGORITHMS", ""),
+        ("GATEWAY_OIDC_USERS", "everybody"),
+        ("GATEWAY_OIDC_SCOPE_RULES", "groups[ops]=everything"),
+    ],
+)
+def test_what_would_let_the_wrong_ones_in_is_named_at_the_start(name: str, value: str) -> None:
+    good = {"GATEWAY_OIDC_ISSUER": "https://id.example.com", "GATEWAY_OIDC_AUDIENCE": "api"}
+    assert load(GatewaySettings, {**BARE, **good}).oidc_audience == "api"
+    with pytest.raises(InvalidSettings, match=name):
+        load(GatewaySettings, {**BARE, **good, name: value})
+
+
+def test_an_audience_without_an_issuer_is_a_mistake() -> None:
+    with pytest.raises(InvalidSettings, match="GATEWAY_OIDC_AUDIENCE"):
+        load(GatewaySettings, {**BARE, "GATEWAY_OIDC_AUDIENCE": "api"})

@@ -24,11 +24,15 @@ from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
 from gateway.emails.service import EmailService
 from gateway.identity import keys
+from gateway.identity.access_tokens import AccessTokens
 from gateway.identity.administrators import Administrators
 from gateway.identity.bootstrap import BootstrapKey
+from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_service import KeyService
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import KeyRepository, UserRepository
+from gateway.identity.scope_rules import read_rules
+from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
@@ -99,7 +103,7 @@ class Resources:
             authenticate=self.keyring.authenticate,
             find=self.keyring.find_principal,
         )
-        self.connections = Connections(self.keyring.find_principal)
+        self.connections = Connections(self.keyring.renew)
         self.connection_limit = ConnectionLimit(
             total=self.settings.most_sockets, per_owner=max(1, self.settings.most_sockets // 2)
         )
@@ -118,6 +122,8 @@ class Resources:
         """Start everything in the background; close it in reverse order when the block ends."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.status.close)
+            if self.access_tokens is not None:
+                stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)
             tasks = self.runtime.tasks
             tasks.supervise("last use of keys", self.keyring.note_use)
@@ -135,7 +141,11 @@ class Resources:
     def _wire_identity(self, statements: Mapping[str, str]) -> None:
         postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
         users, repository = UserRepository(statements), KeyRepository(statements)
-        self.keyring = KeyRing(postgres, repository, pepper)
+        self.access_tokens = _access_tokens(self.settings)
+        subjects = Subjects(
+            statements, users=users, audit=self.audit, creates_users=self.settings.oidc_users == "create"
+        )
+        self.keyring = KeyRing(postgres, repository, pepper, tokens=self.access_tokens, subjects=subjects)
         guarded: dict[str, Any] = {
             "administrators": Administrators(statements),
             "audit": self.audit,
@@ -150,6 +160,19 @@ class Resources:
             self.bootstrap = BootstrapKey(
                 postgres, repository, users=users, audit=self.audit, pepper=pepper, key=key
             )
+
+
+def _access_tokens(settings: GatewaySettings) -> AccessTokens | None:
+    issuer, audience = settings.oidc_issuer, settings.oidc_audience
+    if issuer is None or audience is None:
+        return None
+    return AccessTokens(
+        IssuerKeys(issuer, settings.oidc_jwks_url),
+        issuer=issuer,
+        audience=audience,
+        algorithms=settings.oidc_algorithms.split(","),
+        rules=read_rules(settings.oidc_scope_rules),
+    )
 
 
 def _prometheus(settings: GatewaySettings) -> Prometheus | None:

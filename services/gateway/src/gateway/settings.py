@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.http1.limits import ConnectionLimits, Network
 from chassis.settings import Settings, require_address
 from gateway.http.origins import read_origins
 from gateway.identity import keys
+from gateway.identity.access_tokens import ALGORITHMS
+from gateway.identity.issuer_keys import is_safe
+from gateway.identity.scope_rules import read_rules
 
 # What is held for somebody without a key is held for few.
 _UNAUTHENTICATED_SHARE = 0.25
@@ -91,6 +94,39 @@ class GatewaySettings(Settings):
         examples=["https://app.example.com,http://localhost:5173"],
     )
 
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="issuer of access tokens (OpenID Connect) that sign people in; none: API keys only",
+        examples=["https://id.example.com"],
+    )
+    oidc_audience: str | None = Field(
+        default=None,
+        validate_default=True,
+        max_length=255,
+        description="the audience (aud) that access tokens must have; required with an issuer",
+        examples=["https://api.example.com"],
+    )
+    oidc_jwks_url: str | None = Field(
+        default=None,
+        description="address of the issuer's keys; none: as its discovery document says",
+        examples=["https://id.example.com/keys"],
+    )
+    oidc_algorithms: str = Field(
+        default="RS256,PS256,ES256,EdDSA",
+        description="signatures that are accepted, none with a shared secret",
+        examples=["RS256,ES256"],
+    )
+    oidc_users: Literal["existing", "create"] = Field(
+        default="existing",
+        description="a subject is the user with its verified address; create: or becomes a member",
+        examples=["create"],
+    )
+    oidc_scope_rules: str = Field(
+        default="scope[*]=*",
+        description="which scopes a claim stands for: <claim>[<value>]=<scope>,<scope>; …",
+        examples=["scope[*]=*;groups[ops]=admin"],
+    )
+
     retention_days: int = Field(
         default=90,
         ge=1,
@@ -139,7 +175,36 @@ class GatewaySettings(Settings):
             raise ValueError("not a list of networks, separated by commas: 10.0.0.0/8,fd00::/8") from error
         return value
 
-    @field_validator("bootstrap_key", "prometheus_url", mode="before")
+    @field_validator("oidc_issuer", "oidc_jwks_url")
+    @classmethod
+    def _is_safe(cls, value: str | None) -> str | None:
+        if value is not None and not (_ADDRESS.fullmatch(value) and is_safe(value)):
+            raise ValueError("not an address: https://…; http:// is for this machine only")
+        return value
+
+    @field_validator("oidc_algorithms")
+    @classmethod
+    def _are_asymmetric(cls, value: str) -> str:
+        if not set(value.split(",")) <= set(ALGORITHMS):
+            raise ValueError(f"not a list of {', '.join(ALGORITHMS)}, separated by commas")
+        return value
+
+    @field_validator("oidc_scope_rules")
+    @classmethod
+    def _are_rules(cls, value: str) -> str:
+        read_rules(value)
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _goes_with_an_issuer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "oidc_issuer" in info.data and (info.data["oidc_issuer"] is None) != (value is None):
+            raise ValueError("GATEWAY_OIDC_ISSUER and GATEWAY_OIDC_AUDIENCE must be set together")
+        return value
+
+    @field_validator(
+        "bootstrap_key", "prometheus_url", "oidc_issuer", "oidc_audience", "oidc_jwks_url", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None

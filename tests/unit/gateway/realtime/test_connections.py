@@ -36,16 +36,16 @@ class Keys:
     asked: list[str] = field(default_factory=list)
     is_away: bool = False
 
-    async def find(self, key_id: str) -> Principal | None:
-        self.asked.append(key_id)
+    async def renew(self, caller: Principal) -> Principal | None:
+        self.asked.append(caller.key_id)
         if self.is_away:
             raise DatabaseUnavailable
-        return self.found.get(key_id)
+        return self.found.get(caller.key_id)
 
 
 async def test_each_key_is_looked_at_once_for_all_its_connections() -> None:
     keys = Keys({"k1": principal("k1", Scope.CHAT_READ)})
-    connections = Connections(keys.find)
+    connections = Connections(keys.renew)
     bounded = Access(principal("k1"), channels=frozenset({"chat:lobby"}), expires_at=9.0)
     opened = [Open(Access(principal("k1"))) for _ in range(50)] + [Open(bounded), Open(None)]
     gone = Open(Access(principal("k2")))
@@ -61,7 +61,7 @@ async def test_each_key_is_looked_at_once_for_all_its_connections() -> None:
 
 async def test_while_the_database_is_away_connections_live_on() -> None:
     keys = Keys(is_away=True)
-    connections = Connections(keys.find)
+    connections = Connections(keys.renew)
     one = Open(Access(principal("k1")))
     connections.add(one)
     await connections.check_keys()

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from chassis.errors import Overloaded
+from gateway.http.principal import Principal
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
@@ -40,7 +41,7 @@ def limit() -> ConnectionLimit:
 
 @pytest.fixture
 def connections() -> Connections:
-    async def nobody(_: str) -> None:
+    async def nobody(_: Principal) -> None:
         return None
 
     return Connections(nobody)

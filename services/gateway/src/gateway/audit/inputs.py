@@ -17,6 +17,7 @@ class Action(StrEnum):
 
     USER_CREATED = "user.created"
     USER_CHANGED = "user.changed"
+    USER_LINKED = "user.linked"
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"

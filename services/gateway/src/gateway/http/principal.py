@@ -8,12 +8,15 @@ from datetime import datetime
 from chassis.errors import Forbidden
 from contracts.scopes import Scope
 
+TOKEN_PREFIX = "jwt:"  # noqa: S105 - the beginning of an id
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A caller with its effective rights: the scopes of the key within what the user's role allows now.
 
     `granted` are the scopes that the key was made with; `expires_at` is when the credential stops working.
+    `key_id` names the credential; an access token of an issuer has an id with the prefix `TOKEN_PREFIX`.
     """
 
     user_id: int
@@ -23,9 +26,14 @@ class Principal:
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
     granted: frozenset[Scope] = frozenset()
-    # The only channels that a short-lived token opens, and its end in Unix time; None for a key.
+    # The only channels that a short-lived token opens; and the end of a token in Unix time, None for a key.
     channels: frozenset[str] | None = None
     ends_at: float | None = None
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the caller came with an API key, not with an access token."""
+        return not self.key_id.startswith(TOKEN_PREFIX)
 
     @property
     def owner_id(self) -> str:

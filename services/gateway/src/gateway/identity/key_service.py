@@ -32,8 +32,9 @@ from gateway.identity.inputs import (
     NewKey,
     RotationInput,
 )
-from gateway.identity.keyring import KeyRing, unknown_key
+from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
+from gateway.identity.refusals import unknown_key
 from gateway.identity.repository import KeyRepository, Row, UserRepository, known_scopes
 
 _MOST_ANCESTORS = 8
@@ -95,6 +96,9 @@ class KeyService:
     async def create(self, call: Call, body: KeyInput) -> Reply:
         """Make a key whose parent is the caller's: within its scopes, and no longer than it lives."""
         caller, connection = call.principal, call.connection
+        if not caller.has_key:
+            # A key ends with the one that made it, and a token ends in minutes.
+            raise Forbidden("API keys are made with an API key; ask an administrator for your first one.")
         caller.require(*body.scopes)
         if caller.expires_at and body.expires_at and body.expires_at > caller.expires_at:
             raise invalid("/expires_at", f"Must not be after the end of your own key, {caller.expires_at}.")

@@ -1,4 +1,4 @@
-"""Authentication: from the text of a key to who is calling, without a query for each request."""
+"""Authentication: from the text of a key or token to who is calling, without a query for each request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from chassis.postgres import Postgres
 from gateway.errors import TooManyFailures
 from gateway.http.principal import Principal
 from gateway.identity import keys
+from gateway.identity.access_tokens import LONGEST as LONGEST_TOKEN
+from gateway.identity.access_tokens import AccessTokens, Claims, is_token
 from gateway.identity.failures import FailureLimit
 from gateway.identity.keys import ApiKey
+from gateway.identity.refusals import RefusedAtSight, refusal, unknown_key
 from gateway.identity.repository import KeyRepository, UsableKey
+from gateway.identity.subjects import Subjects
 
 log = logging.get(__name__)
 
@@ -39,8 +43,6 @@ _STRANGERS = 3
 _MOST_WAITING = 1000
 _FAILURES, _FAILURE_EVERY_S = 20, 3.0
 
-_REALM = 'Bearer realm="tickwire"'
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -55,12 +57,23 @@ class KeyRing:
 
     While the database is away, a key that was good within the last 15 minutes stays good: reads of pushed
     quotes must not fail because of it. Keys that are not good are remembered apart, so that no number of
-    them pushes a good one out.
+    them pushes a good one out. The same holds for the access tokens of an issuer, where `tokens` verifies
+    them and `subjects` knows whose they are.
     """
 
-    def __init__(self, postgres: Postgres, repository: KeyRepository, pepper: str) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: KeyRepository,
+        pepper: str,
+        *,
+        tokens: AccessTokens | None = None,
+        subjects: Subjects | None = None,
+    ) -> None:
         self._postgres = postgres
         self._repository = repository
+        self._tokens = tokens
+        self._subjects = subjects
         self._pepper = pepper
         # Keyed by a hash: the memory of this process holds no usable key.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
@@ -79,16 +92,16 @@ class KeyRing:
         known here and too many keys from the address were not good.
         """
         if not text:
-            raise _refusal("missing", "Send your API key as 'Authorization: Bearer tw_live_…'.", error=False)
-        if len(text) > _LONGEST:
-            raise _refusal("malformed", "The credential is not an API key.")
+            raise refusal("missing", "Send your API key as 'Authorization: Bearer tw_live_…'.", error=False)
+        if len(text) > (_LONGEST if self._tokens is None else LONGEST_TOKEN):
+            raise refusal("malformed", "The credential is not an API key.")
         fingerprint = hashlib.sha256(text.encode()).digest()
         known = self._known.get(fingerprint)
         if known is None or time.monotonic() - known.read_at > _FRESH_S:
             known = await self._read(text, fingerprint, known, address)
         ends_at = known.principal.expires_at
         if ends_at is not None and ends_at <= datetime.now(UTC):
-            raise _refusal("expired", "The API key has expired.")
+            raise refusal("expired", "The API key or access token has expired.")
         return known.principal
 
     async def current(self, key_ids: Collection[str]) -> dict[str, Principal]:
@@ -106,6 +119,14 @@ class KeyRing:
     async def find_principal(self, key_id: str) -> Principal | None:
         """Return the owner of a key with its present rights; None when it may not be used any more."""
         return (await self.current([key_id])).get(key_id)
+
+    async def renew(self, principal: Principal) -> Principal | None:
+        """Return a caller with its present rights; None when its key or its user may not call any more."""
+        if principal.has_key:
+            return await self.find_principal(principal.key_id)
+        assert self._subjects is not None, "there was an access token"
+        async with self._postgres.connection() as connection:
+            return await self._subjects.renew(connection, principal)
 
     async def forget(self) -> None:
         """Ask the database again for every key; after a change of keys or users on this gateway."""
@@ -130,37 +151,57 @@ class KeyRing:
             await self._repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
-        """Return what the database says of a key now, or said lately where it is away."""
+        """Return what the database says of a credential now, or said lately where it is away."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             return await self._read_unknown(text, fingerprint, address)
         if not self._may_ask():
             return last
         try:
-            return await self._look_up(keys.parse(text), fingerprint)
+            return await self._look_up(await self._verified(text), fingerprint)
         except DatabaseUnavailable:
             self._ask_at = time.monotonic() + _PAUSE_S
             return last
+        except Unauthenticated:
+            self._known.pop(fingerprint, None)
+            raise
 
     async def _read_unknown(self, text: str, fingerprint: bytes, address: str | None) -> _Known:
-        key = keys.parse(text)
-        if key is None:
-            raise _refusal("malformed", "The credential is not an API key, or a character of it is wrong.")
+        if not self._is_token(text) and keys.parse(text) is None:
+            raise refusal("malformed", "The credential is not an API key, or a character of it is wrong.")
         if time.monotonic() - self._refused.get(fingerprint, -_FRESH_S) < _FRESH_S:
             raise unknown_key()
         if self._waiting >= _MOST_WAITING:
-            raise Overloaded("Too many API keys are being checked; try again in a moment.", retry_after_s=1)
+            raise Overloaded(
+                "Too many credentials are being checked; try again in a moment.", retry_after_s=1
+            )
         self._waiting += 1
         try:
+            self._require_few_failures(address)
+            # Its issuer may be slow: that must not hold up those who come with a key.
+            credential = await self._verified(text)
             async with self._strangers:
-                # Only now: those in front of this one may have used up what the address may try.
+                # Again: those in front of this one may have used up what the address may try.
                 self._require_few_failures(address)
-                return await self._look_up(key, fingerprint)
+                return await self._look_up(credential, fingerprint)
+        except RefusedAtSight:
+            raise
         except Unauthenticated:
             if address is not None:
                 self._failures.count(address)
             raise
         finally:
             self._waiting -= 1
+
+    def _is_token(self, text: str) -> bool:
+        return self._tokens is not None and is_token(text)
+
+    async def _verified(self, text: str) -> ApiKey | Claims:
+        """Return the parts of a key, still to be looked up, or what a verified access token says."""
+        if self._tokens is not None and is_token(text):
+            return await self._tokens.verify(text)
+        key = keys.parse(text)
+        assert key is not None, "what is no key is refused before"
+        return key
 
     def _require_few_failures(self, address: str | None) -> None:
         wait_s = 0 if address is None else self._failures.wait_s(address)
@@ -179,19 +220,27 @@ class KeyRing:
             self._ask_at = now + _PAUSE_S
         return True
 
-    async def _look_up(self, key: ApiKey | None, fingerprint: bytes) -> _Known:
-        assert key is not None, "only texts that are keys are remembered"
+    async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> _Known:
+        """Return what the database says of a credential. Raise `Unauthenticated` when it is not good."""
         asked_at = time.monotonic()
-        async with self._postgres.connection() as connection:
-            usable = (await self._repository.find_usable(connection, [key.id])).get(key.id)
+        known: _Known | None
+        if isinstance(credential, Claims):
+            assert self._subjects is not None, "there are access tokens"
+            async with self._postgres.transaction() as connection:
+                principal = await self._subjects.find(connection, credential, fingerprint)
+            known = _Known(principal, asked_at)
+        else:
+            async with self._postgres.connection() as connection:
+                usable = (await self._repository.find_usable(connection, [credential.id])).get(credential.id)
+            known = None if usable is None else self._proven(credential, usable, asked_at)
         self._ask_at = 0.0
-        known = None if usable is None else self._proven(key, usable, asked_at)
         if known is None:
             self._known.pop(fingerprint, None)
             _remember(self._refused, fingerprint, asked_at, most=_MOST_REFUSED)
             raise unknown_key()
         _remember(self._known, fingerprint, known, most=_MOST_KNOWN)
-        self._used[key.id] = datetime.now(UTC)
+        if known.principal.has_key:
+            self._used[known.principal.key_id] = datetime.now(UTC)
         return known
 
     def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> _Known | None:
@@ -216,15 +265,3 @@ def _remember(kept: OrderedDict[bytes, V], fingerprint: bytes, value: V, *, most
     kept.move_to_end(fingerprint)
     if len(kept) > most:
         kept.popitem(last=False)
-
-
-def unknown_key() -> Unauthenticated:
-    """Return the error of a key that may not be used."""
-    return _refusal("unknown", "The API key is not known, has expired or was revoked.")
-
-
-def _refusal(reason: str, detail: str, *, error: bool = True) -> Unauthenticated:
-    """Return the error with the challenge of RFC 6750, which names no error where no credential was sent."""
-    metrics.AUTH_FAILURES.labels(reason).inc()
-    cause = f', error="invalid_token", error_description="{detail}"' if error else ""
-    return Unauthenticated(detail, headers={"www-authenticate": _REALM + cause})

@@ -48,6 +48,10 @@ class UserRepository:
         """Return a user by id."""
         return await connection.fetchrow(self._queries["get_user"], user_id)
 
+    async def find_by_address(self, connection: Connection, email: str) -> Row | None:
+        """Return the user with this address, whatever its case."""
+        return await connection.fetchrow(self._queries["find_user_by_address"], email)
+
     async def lock(self, connection: Connection, user_id: int) -> Row | None:
         """Return a user by id, whom nobody else can change until the transaction ends."""
         return await connection.fetchrow(self._queries["lock_user"], user_id)

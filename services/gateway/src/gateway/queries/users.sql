@@ -6,6 +6,9 @@ RETURNING id, name, email, role, status, created_at, updated_at
 -- name: get_user
 SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE id = $1
 
+-- name: find_user_by_address
+SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE lower(email) = lower($1)
+
 -- name: lock_user
 -- The user as it is, until the transaction ends.
 SELECT id, name, email, role, status, created_at, updated_at FROM users WHERE id = $1 FOR NO KEY UPDATE

@@ -41,3 +41,5 @@ class Access:
 Authenticate = Callable[[str | None, str | None], Awaitable[Access]]
 # The owner of a key with the rights of now, or None when the key may not be used any more.
 FindPrincipal = Callable[[str], Awaitable[Principal | None]]
+# A caller with the rights of now, or None when it may not go on.
+RenewPrincipal = Callable[[Principal], Awaitable[Principal | None]]

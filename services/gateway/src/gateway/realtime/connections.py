@@ -10,7 +10,8 @@ from typing import Protocol
 
 from chassis import logging
 from chassis.errors import DatabaseUnavailable
-from gateway.realtime.access import Access, FindPrincipal
+from gateway.http.principal import Principal
+from gateway.realtime.access import Access, RenewPrincipal
 
 log = logging.get(__name__)
 
@@ -34,8 +35,8 @@ class Connection(Protocol):
 class Connections:
     """Keeps the open connections; a key or user that lost a right loses it here within 30 seconds."""
 
-    def __init__(self, find: FindPrincipal) -> None:
-        self._find = find
+    def __init__(self, renew: RenewPrincipal) -> None:
+        self._renew = renew
         self._open: set[Connection] = set()
 
     def __len__(self) -> int:
@@ -66,23 +67,27 @@ class Connections:
     async def check_keys(self) -> None:
         """Look once at each distinct key, and tell its connections what it may do now."""
         by_key: dict[str, list[Connection]] = defaultdict(list)
+        principals: dict[str, Principal] = {}
         for connection in self._open:
             if connection.access is not None:
-                by_key[connection.access.principal.key_id].append(connection)
-        waiting = list(by_key.items())
+                principal = connection.access.principal
+                principals[principal.key_id] = principal
+                by_key[principal.key_id].append(connection)
+        waiting = list(principals.values())
 
         async def check() -> None:
             while waiting:
-                await self._check(*waiting.pop())
+                caller = waiting.pop()
+                await self._check(caller, by_key[caller.key_id])
 
         await asyncio.gather(*(check() for _ in range(min(_CHECKS_AT_ONCE, len(waiting)))))
 
-    async def _check(self, key_id: str, connections: list[Connection]) -> None:
+    async def _check(self, caller: Principal, connections: list[Connection]) -> None:
         try:
-            principal = await self._find(key_id)
+            principal = await self._renew(caller)
         except (DatabaseUnavailable, TimeoutError) as error:
             # Nothing is known of the key now: the connections live on until it is.
-            log.debug("key not looked at", key_id=key_id, reason=str(error))
+            log.debug("key not looked at", key_id=caller.key_id, reason=str(error))
             return
         for connection in connections:
             access = connection.access

@@ -95,6 +95,8 @@ class TokenService:
         channels: Collection[str] | None = None,
     ) -> tuple[str, int]:
         """Return a token of `principal` and its end in Unix time. Raises `Forbidden` for a right it lacks."""
+        if not principal.has_key:
+            raise Forbidden("An access token opens sockets and streams itself; tokens are made of API keys.")
         missing = sorted(scope for scope in scopes or () if not principal.may(scope))
         if missing:
             raise Forbidden(f"The key does not have the scope {missing[0]}; a token cannot have it either.")
@@ -113,7 +115,8 @@ class TokenService:
     async def authenticate(self, text: str | None, address: str | None = None) -> Access:
         """Return who comes with the key or token `text` from `address`. Raises `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
-            return Access(await self._authenticate(text, address))
+            caller = await self._authenticate(text, address)
+            return Access(caller, expires_at=caller.ends_at)
         grant = read(self._key, text, now=time.time())
         principal = await self._find(grant.key_id)
         if principal is None:

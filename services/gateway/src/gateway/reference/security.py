@@ -13,7 +13,8 @@ SCHEMES: Mapping[str, Json] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": f"An API key (`tw_live_…`). A key has scopes:\n\n{_SCOPES}",
+        "description": "An API key (`tw_live_…`), or an access token (RFC 9068) of who signs people in here. "
+        f"Both have scopes:\n\n{_SCOPES}",
     },
     "key": {
         "type": "httpApiKey",

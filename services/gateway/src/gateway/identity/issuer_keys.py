@@ -1,0 +1,161 @@
+"""The public keys of the issuer of access tokens (RFC 7517), fetched over HTTP with bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import httpx
+import jwt
+import orjson
+
+from chassis import logging, redaction
+from chassis.errors import Unavailable
+
+log = logging.get(__name__)
+
+_DISCOVERY = "/.well-known/openid-configuration"
+_LOOPBACK = re.compile(r"http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?(/.*)?", re.DOTALL)
+_FRESH_S = 600.0
+_USABLE_S = 24 * 3600.0
+_COOLDOWN_S = 10.0
+_FETCH_S = 3.0
+_MOST_BYTES = 256 * 1024
+_MOST_KEYS = 100
+_MOST_WAITING = 500
+_LONGEST_ID = 255
+_KINDS = ("RSA", "EC", "OKP")
+
+
+def is_safe(url: str) -> bool:
+    """Return whether keys may be fetched from `url`: nobody on the way can change what comes."""
+    return url.startswith("https://") or _LOOPBACK.fullmatch(url) is not None
+
+
+class IssuerKeys:
+    """Remembers the issuer's keys for ten minutes, and for a day while the issuer cannot be reached.
+
+    A key that is not known may be new: then all are fetched again, at most once in `cooldown_s`, however
+    many tokens name keys that do not exist.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        jwks_url: str | None = None,
+        *,
+        fresh_s: float = _FRESH_S,
+        cooldown_s: float = _COOLDOWN_S,
+        fetch_s: float = _FETCH_S,
+    ) -> None:
+        self._issuer = issuer
+        self._jwks_url = jwks_url
+        self._fresh_s = fresh_s
+        self._cooldown_s = cooldown_s
+        self._fetch_s = fetch_s
+        self._documents: dict[str | None, dict[str, Any]] = {}
+        self._keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = -_USABLE_S
+        self._fetching = asyncio.Lock()
+        self._waiting = 0
+        # A neighbour on this machine is reached without the proxy of the environment.
+        self._client = httpx.AsyncClient(
+            headers={"accept": "application/json"}, timeout=fetch_s, trust_env=issuer.startswith("https://")
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """Return the key `key_id` for `algorithm`, or None when the issuer has none.
+
+        A token without a key id is meant for the only key there is. Raise `Unavailable` when the issuer
+        cannot be asked and its keys are not known.
+        """
+        now = time.monotonic()
+        is_fresh = now - self._fetched_at < self._fresh_s
+        if not (is_fresh and self._document(key_id)) and now - self._tried_at >= self._cooldown_s:
+            await self._refresh()
+        if time.monotonic() - self._fetched_at >= _USABLE_S:
+            raise Unavailable(
+                "The issuer of access tokens cannot be asked for its keys; try again, or use an API key.",
+                retry_after_s=int(self._cooldown_s) or 1,
+            )
+        document = self._document(key_id)
+        if document is None or document.get("alg", algorithm) != algorithm:
+            return None
+        known = self._keys.get((key_id, algorithm))
+        if known is None:
+            try:
+                known = self._keys[key_id, algorithm] = jwt.PyJWK(document, algorithm)
+            except jwt.PyJWTError:
+                # A key of another kind than the algorithm: no signature of this token can be right.
+                return None
+        return known
+
+    def _document(self, key_id: str | None) -> dict[str, Any] | None:
+        if key_id is None and len(self._documents) == 1:
+            return next(iter(self._documents.values()))
+        return self._documents.get(key_id)
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, unless somebody else has just done so. A failure keeps those that are known."""
+        if self._waiting >= _MOST_WAITING:
+            raise Unavailable("Too many access tokens wait for the keys of their issuer.", retry_after_s=1)
+        asked_at = time.monotonic()
+        self._waiting += 1
+        try:
+            async with self._fetching:
+                if self._tried_at >= asked_at:
+                    return
+                try:
+                    async with asyncio.timeout(self._fetch_s):
+                        documents = await self._fetch_keys()
+                except (httpx.HTTPError, TimeoutError, ValueError) as error:
+                    log.warning("keys of the issuer not fetched", reason=redaction.safe_message(error))
+                else:
+                    self._documents, self._keys = documents, {}
+                    self._fetched_at = time.monotonic()
+                self._tried_at = time.monotonic()
+        finally:
+            self._waiting -= 1
+
+    async def _fetch_keys(self) -> dict[str | None, dict[str, Any]]:
+        """Return the issuer's keys for signatures by id. Raise `ValueError` for anything unexpected."""
+        url = self._jwks_url
+        if url is None:
+            about = await self._get(self._issuer.rstrip("/") + _DISCOVERY)
+            url = about.get("jwks_uri")
+            if about.get("issuer") != self._issuer or not isinstance(url, str) or not is_safe(url):
+                raise ValueError("the discovery document is another issuer's, or names no safe jwks_uri")
+        given = (await self._get(url)).get("keys")
+        if not isinstance(given, list) or len(given) > _MOST_KEYS:
+            raise ValueError(f"the key set has no list of at most {_MOST_KEYS} keys")
+        # Symmetric keys have no place in a public document: with one of them anybody could sign.
+        return {
+            _key_id(key): key
+            for key in given
+            if isinstance(key, dict) and key.get("kty") in _KINDS and key.get("use", "sig") == "sig"
+        }
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        body = bytearray()
+        async with self._client.stream("GET", url) as response:
+            if response.status_code != httpx.codes.OK:
+                raise ValueError(f"the issuer answers with status {response.status_code}")
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > _MOST_BYTES:
+                    raise ValueError(f"the issuer answers with more than {_MOST_BYTES} bytes")
+        document = orjson.loads(body)
+        if not isinstance(document, dict):
+            raise ValueError("the issuer answers with something else than a JSON object")
+        return document
+
+
+def _key_id(key: dict[str, Any]) -> str | None:
+    found = key.get("kid")
+    return found if isinstance(found, str) and len(found) <= _LONGEST_ID else None

@@ -1,0 +1,114 @@
+"""Whose an access token is: the subject of an issuer is a user here, found, linked or made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from chassis.postgres import Connection
+from contracts.addresses import BareAddress
+from contracts.scopes import Scope, allowed
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.http.principal import TOKEN_PREFIX, Principal
+from gateway.identity.access_tokens import Claims
+from gateway.identity.refusals import RefusedAtSight, refusal
+from gateway.identity.repository import Row, UserRepository
+
+_ADDRESS: TypeAdapter[str] = TypeAdapter(BareAddress)
+_SHOWN_BYTES = 8
+
+
+class Subjects:
+    """Knows users by the issuer and subject of their tokens.
+
+    A subject that comes for the first time is linked to the user with its verified e-mail address. Where
+    there is none it becomes a user of its own, a member, if `creates_users`.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping[str, str],
+        *,
+        users: UserRepository,
+        audit: AuditTrail,
+        creates_users: bool,
+    ) -> None:
+        self._queries = queries
+        self._users = users
+        self._audit = audit
+        self._creates_users = creates_users
+
+    async def find(self, connection: Connection, claims: Claims, fingerprint: bytes) -> Principal:
+        """Return the user of a token with its present rights. Raise `Unauthenticated` when there is none."""
+        known = (claims.issuer, claims.subject)
+        token_id = f"{TOKEN_PREFIX}{fingerprint[:_SHOWN_BYTES].hex()}"
+        user = await connection.fetchrow(self._queries["find_user_of_subject"], *known)
+        if user is None:
+            # One request at a time makes the user of a subject; the others find it here.
+            await connection.execute(self._queries["lock_subject"], "\n".join(known))
+            user = await connection.fetchrow(self._queries["find_user_of_subject"], *known)
+        if user is None:
+            user = await self._link(connection, claims, token_id)
+        principal = _principal(user, token_id, claims.scopes, claims.ends_at)
+        if principal is None:
+            raise refusal("unknown-user", "The user of the access token is disabled.", kind=RefusedAtSight)
+        return principal
+
+    async def renew(self, connection: Connection, principal: Principal) -> Principal | None:
+        """Return the caller of a token with the rights that its user has now; None when it has none."""
+        user = await self._users.get(connection, principal.user_id)
+        if user is None or principal.ends_at is None:
+            return None
+        return _principal(user, principal.key_id, principal.granted, principal.ends_at)
+
+    async def _link(self, connection: Connection, claims: Claims, token_id: str) -> Row:
+        """Return the user that the subject stands for from now on."""
+        user = None
+        if claims.email is not None:
+            user = await self._users.find_by_address(connection, claims.email)
+        is_new = user is None
+        if user is None:
+            if not self._creates_users:
+                raise refusal(
+                    "unknown-user",
+                    "No user here has the verified e-mail address of the access token.",
+                    kind=RefusedAtSight,
+                )
+            name = claims.name or claims.subject[:200]
+            user = await self._users.insert(connection, name=name, email=_address(claims), role="member")
+        await connection.execute(self._queries["insert_subject"], claims.issuer, claims.subject, user["id"])
+        about = {"issuer": claims.issuer, "subject": claims.subject}
+        after = {"name": user["name"], "email": user["email"], "role": user["role"]} if is_new else {}
+        actor = Principal(user["id"], user["name"], user["role"], token_id, frozenset())
+        action = Action.USER_CREATED if is_new else Action.USER_LINKED
+        await self._audit.record(connection, actor, action, f"user:{user['id']}", after={**after, **about})
+        return user
+
+
+def _address(claims: Claims) -> str:
+    """Return the address of a new user: the verified one, or one under which nobody can be reached."""
+    try:
+        return _ADDRESS.validate_python(claims.email)
+    except ValidationError:
+        # RFC 2606; an administrator can set another one.
+        digest = hashlib.sha256(f"{claims.issuer}\n{claims.subject}".encode()).hexdigest()
+        return f"{digest[:32]}@signed-in.invalid"
+
+
+def _principal(user: Row, token_id: str, granted: frozenset[Scope], ends_at: float) -> Principal | None:
+    if user["status"] != "active":
+        return None
+    return Principal(
+        user["id"],
+        user["name"],
+        user["role"],
+        token_id,
+        allowed(granted, is_administrator=user["role"] == "admin"),
+        datetime.fromtimestamp(ends_at, UTC),
+        granted,
+        ends_at=ends_at,
+    )
