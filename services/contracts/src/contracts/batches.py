@@ -97,16 +97,6 @@ class Counts(Contract):
     skipped: int = 0
 
 
-class GetBatch(Request):
-    """Ask for a batch or task of `owner_id`; another owner's is not found."""
-
-    message_type: ClassVar[str] = "batch.get.v1"
-    service: ClassVar[str] = BATCH_PROCESSOR
-    batch_id: UUID
-    owner_id: str
-    kind: Kind = "batch"
-
-
 class Batch(Reply):
     """A batch's state. A task also carries its only result."""
 
@@ -125,15 +115,15 @@ class Batch(Reply):
     error: Json = None
 
 
-class ListBatches(Request):
-    """Ask for a page of `owner_id`'s batches, newest first."""
+class GetBatch(Request):
+    """Ask for a batch or task of `owner_id`; another owner's is not found."""
 
-    message_type: ClassVar[str] = "batch.list.v1"
+    message_type: ClassVar[str] = "batch.get.v1"
+    reply: ClassVar[type[Reply]] = Batch
     service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
     owner_id: str
     kind: Kind = "batch"
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: str | None = None
 
 
 class Batches(Reply):
@@ -143,15 +133,15 @@ class Batches(Reply):
     next_cursor: str | None = None
 
 
-class ListResults(Request):
-    """Ask for a page of results in input order, all or of one status."""
+class ListBatches(Request):
+    """Ask for a page of `owner_id`'s batches, newest first."""
 
-    message_type: ClassVar[str] = "batch.results.v1"
+    message_type: ClassVar[str] = "batch.list.v1"
+    reply: ClassVar[type[Reply]] = Batches
     service: ClassVar[str] = BATCH_PROCESSOR
-    batch_id: UUID
     owner_id: str
-    status: ItemStatus | None = None
-    limit: int = Field(default=1000, ge=1, le=5000)
+    kind: Kind = "batch"
+    limit: int = Field(default=50, ge=1, le=200)
     cursor: str | None = None
 
 
@@ -182,18 +172,32 @@ class Results(Reply):
     complete: bool = True
 
 
-class CountBatches(Request):
-    """Ask how many batches `owner_id` has in each status."""
+class ListResults(Request):
+    """Ask for a page of results in input order, all or of one status."""
 
-    message_type: ClassVar[str] = "batch.count.v1"
+    message_type: ClassVar[str] = "batch.results.v1"
+    reply: ClassVar[type[Reply]] = Results
     service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
     owner_id: str
+    status: ItemStatus | None = None
+    limit: int = Field(default=1000, ge=1, le=5000)
+    cursor: str | None = None
 
 
 class BatchCounts(Reply):
     """Number of batches by status."""
 
     counts: dict[str, int]
+
+
+class CountBatches(Request):
+    """Ask how many batches `owner_id` has in each status."""
+
+    message_type: ClassVar[str] = "batch.count.v1"
+    reply: ClassVar[type[Reply]] = BatchCounts
+    service: ClassVar[str] = BATCH_PROCESSOR
+    owner_id: str
 
 
 class BatchProgressed(Message):

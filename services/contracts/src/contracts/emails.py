@@ -43,6 +43,7 @@ class SendEmail(Command):
 
     message_type: ClassVar[str] = "email.send.v1"
     queue: ClassVar[str] = "email.send"
+    senders: ClassVar[tuple[str, ...]] = ("gateway", "batch-processor")
     email_id: UUID
     owner_id: str
     sender: str | None = None
@@ -88,15 +89,6 @@ class Recipient(Contract):
     attempts: list[Attempt] = Field(default_factory=list)
 
 
-class GetEmail(Request):
-    """Ask for a mail of `owner_id`; another owner's mail is not found."""
-
-    message_type: ClassVar[str] = "email.get.v1"
-    service: ClassVar[str] = EMAIL
-    email_id: UUID
-    owner_id: str
-
-
 class Email(Reply):
     """A mail, its recipients and their attempts. `status` sums the recipients up."""
 
@@ -112,11 +104,13 @@ class Email(Reply):
     recipients: list[Recipient]
 
 
-class CountEmails(Request):
-    """Ask how many mails `owner_id` has in each status."""
+class GetEmail(Request):
+    """Ask for a mail of `owner_id`; another owner's mail is not found."""
 
-    message_type: ClassVar[str] = "email.count.v1"
+    message_type: ClassVar[str] = "email.get.v1"
+    reply: ClassVar[type[Reply]] = Email
     service: ClassVar[str] = EMAIL
+    email_id: UUID
     owner_id: str
 
 
@@ -124,6 +118,15 @@ class EmailCounts(Reply):
     """Number of mails by status."""
 
     counts: dict[str, int]
+
+
+class CountEmails(Request):
+    """Ask how many mails `owner_id` has in each status."""
+
+    message_type: ClassVar[str] = "email.count.v1"
+    reply: ClassVar[type[Reply]] = EmailCounts
+    service: ClassVar[str] = EMAIL
+    owner_id: str
 
 
 class EmailStatusChanged(Event):

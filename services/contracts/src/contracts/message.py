@@ -33,9 +33,13 @@ class Message(Contract):
 
 
 class Command(Message):
-    """Work that was promised: durable, at least once, handled idempotently by the queue's one owner."""
+    """Work that was promised: durable, at least once, handled idempotently by the queue's one owner.
+
+    `senders` are the services that send it.
+    """
 
     queue: ClassVar[str]
+    senders: ClassVar[tuple[str, ...]] = ("gateway",)
 
 
 class Event(Message):
@@ -44,14 +48,15 @@ class Event(Message):
     routing_key: ClassVar[str]
 
 
-class Request(Message):
-    """A question its caller waits for; answered by `service` with a `Reply`, or not at all."""
-
-    service: ClassVar[str]
-
-
 class Reply(Contract):
     """The answer to a request."""
+
+
+class Request(Message):
+    """A question its caller waits for; answered by `service` with a `reply` or a `Failure`, or not at all."""
+
+    service: ClassVar[str]
+    reply: ClassVar[type[Reply]]
 
 
 class FieldError(Contract):

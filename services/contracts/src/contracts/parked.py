@@ -45,16 +45,6 @@ class ParkedMessage(Contract):
     request_id: str | None = None
 
 
-class ListParked(Request):
-    """Ask for a page of parked messages, oldest first."""
-
-    message_type: ClassVar[str] = "parked.list.v1"
-    state: ParkedState = "parked"
-    wanted: ParkedFilter = ParkedFilter()
-    limit: int = Field(default=50, ge=1, le=200)
-    after: int = 0
-
-
 class ParkedPage(Reply):
     """A page of parked messages; `next_after` asks for the following page and is null on the last one."""
 
@@ -62,11 +52,15 @@ class ParkedPage(Reply):
     next_after: int | None = None
 
 
-class InspectParked(Request):
-    """Ask for one parked message with its headers and body."""
+class ListParked(Request):
+    """Ask for a page of parked messages, oldest first."""
 
-    message_type: ClassVar[str] = "parked.inspect.v1"
-    id: int
+    message_type: ClassVar[str] = "parked.list.v1"
+    reply: ClassVar[type[Reply]] = ParkedPage
+    state: ParkedState = "parked"
+    wanted: ParkedFilter = ParkedFilter()
+    limit: int = Field(default=50, ge=1, le=200)
+    after: int = 0
 
 
 class ParkedDetail(Reply):
@@ -77,11 +71,12 @@ class ParkedDetail(Reply):
     body: Json
 
 
-class CountParked(Request):
-    """Ask how many messages wait for a decision, without making one."""
+class InspectParked(Request):
+    """Ask for one parked message with its headers and body."""
 
-    message_type: ClassVar[str] = "parked.count.v1"
-    wanted: ParkedFilter
+    message_type: ClassVar[str] = "parked.inspect.v1"
+    reply: ClassVar[type[Reply]] = ParkedDetail
+    id: int
 
 
 class ParkedCount(Reply):
@@ -91,23 +86,12 @@ class ParkedCount(Reply):
     replayable: int
 
 
-class ReplayParked(Request):
-    """Send messages again, at most `rate_per_s` a second: the oldest `most`, or all."""
+class CountParked(Request):
+    """Ask how many messages wait for a decision, without making one."""
 
-    message_type: ClassVar[str] = "parked.replay.v1"
+    message_type: ClassVar[str] = "parked.count.v1"
+    reply: ClassVar[type[Reply]] = ParkedCount
     wanted: ParkedFilter
-    most: int | None = Field(default=None, ge=1)
-    rate_per_s: float = Field(default=50, gt=0, le=1000)
-    actor: str
-
-
-class DiscardParked(Request):
-    """Give messages up for good, the oldest `most` or all; what they were stays on record."""
-
-    message_type: ClassVar[str] = "parked.discard.v1"
-    wanted: ParkedFilter
-    most: int | None = Field(default=None, ge=1)
-    actor: str
 
 
 class ParkedDecided(Reply):
@@ -119,6 +103,27 @@ class ParkedDecided(Reply):
     count: int
     skipped: int = 0
     remaining: int = 0
+
+
+class DiscardParked(Request):
+    """Give messages up for good, the oldest `most` or all; what they were stays on record."""
+
+    message_type: ClassVar[str] = "parked.discard.v1"
+    reply: ClassVar[type[Reply]] = ParkedDecided
+    wanted: ParkedFilter
+    most: int | None = Field(default=None, ge=1)
+    actor: str
+
+
+class ReplayParked(Request):
+    """Send messages again, at most `rate_per_s` a second: the oldest `most`, or all."""
+
+    message_type: ClassVar[str] = "parked.replay.v1"
+    reply: ClassVar[type[Reply]] = ParkedDecided
+    wanted: ParkedFilter
+    most: int | None = Field(default=None, ge=1)
+    rate_per_s: float = Field(default=50, gt=0, le=1000)
+    actor: str
 
 
 class ParkedChanged(Event):

@@ -150,19 +150,20 @@ class SymbolError(Contract):
     suggestions: list[str] = Field(default_factory=list)
 
 
-class GetQuotes(Request):
-    """Ask for the quotes of up to 200 symbols. A symbol that fails is named in `errors`."""
-
-    message_type: ClassVar[str] = "stocks.get-quotes.v1"
-    service: ClassVar[str] = STOCK_DATA
-    symbols: list[str] = Field(min_length=1, max_length=200)
-
-
 class Quotes(Reply):
     """Quotes in the order asked for, without those in `errors`."""
 
     quotes: list[Quote]
     errors: list[SymbolError] = Field(default_factory=list)
+
+
+class GetQuotes(Request):
+    """Ask for the quotes of up to 200 symbols. A symbol that fails is named in `errors`."""
+
+    message_type: ClassVar[str] = "stocks.get-quotes.v1"
+    reply: ClassVar[type[Reply]] = Quotes
+    service: ClassVar[str] = STOCK_DATA
+    symbols: list[str] = Field(min_length=1, max_length=200)
 
 
 class Bar(Contract):
@@ -175,20 +176,6 @@ class Bar(Contract):
     c: Price
     v: Volume
     factor: Price | None = None
-
-
-class GetBars(Request):
-    """Ask for a page of bars, oldest first, of the days `start` to `end` (both included)."""
-
-    message_type: ClassVar[str] = "stocks.get-bars.v1"
-    service: ClassVar[str] = STOCK_DATA
-    symbol: str
-    timeframe: Timeframe = "1d"
-    start: Day | None = None
-    end: Day | None = None
-    adjustment: Adjustment = "raw"
-    limit: int = Field(default=1000, ge=1, le=10_000)
-    cursor: str | None = None
 
 
 class Coverage(Contract):
@@ -220,13 +207,19 @@ class Bars(Reply):
     warnings: list[str] = Field(default_factory=list)
 
 
-class SearchSymbols(Request):
-    """Ask for symbols whose ticker or company name matches `q`, best first."""
+class GetBars(Request):
+    """Ask for a page of bars, oldest first, of the days `start` to `end` (both included)."""
 
-    message_type: ClassVar[str] = "stocks.search.v1"
+    message_type: ClassVar[str] = "stocks.get-bars.v1"
+    reply: ClassVar[type[Reply]] = Bars
     service: ClassVar[str] = STOCK_DATA
-    q: str = Field(min_length=1, max_length=100)
-    limit: int = Field(default=20, ge=1, le=100)
+    symbol: str
+    timeframe: Timeframe = "1d"
+    start: Day | None = None
+    end: Day | None = None
+    adjustment: Adjustment = "raw"
+    limit: int = Field(default=1000, ge=1, le=10_000)
+    cursor: str | None = None
 
 
 class Instrument(Contract):
@@ -246,13 +239,14 @@ class Instruments(Reply):
     data: list[Instrument]
 
 
-class ListInstruments(Request):
-    """Ask for a page of all instruments, in the order of their symbols."""
+class SearchSymbols(Request):
+    """Ask for symbols whose ticker or company name matches `q`, best first."""
 
-    message_type: ClassVar[str] = "stocks.list-instruments.v1"
+    message_type: ClassVar[str] = "stocks.search.v1"
+    reply: ClassVar[type[Reply]] = Instruments
     service: ClassVar[str] = STOCK_DATA
-    limit: int = Field(default=100, ge=1, le=1000)
-    cursor: str | None = None
+    q: str = Field(min_length=1, max_length=100)
+    limit: int = Field(default=20, ge=1, le=100)
 
 
 class InstrumentsPage(Reply):
@@ -260,6 +254,16 @@ class InstrumentsPage(Reply):
 
     data: list[Instrument]
     next_cursor: str | None = None
+
+
+class ListInstruments(Request):
+    """Ask for a page of all instruments, in the order of their symbols."""
+
+    message_type: ClassVar[str] = "stocks.list-instruments.v1"
+    reply: ClassVar[type[Reply]] = InstrumentsPage
+    service: ClassVar[str] = STOCK_DATA
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = None
 
 
 class QuotesTicked(Message):

@@ -11,6 +11,7 @@ import jsonschema
 from pydantic import BaseModel
 
 from contracts import topology
+from contracts.message import Command, Reply, Request
 from gateway.reference import asyncapi, broker
 from support import sample_endpoints
 
@@ -124,8 +125,26 @@ def test_an_event_is_received_by_those_that_bound_its_key() -> None:
     assert "email.receive.batch.finished" not in operations
 
 
-def test_a_request_is_answered_on_the_address_that_it_names() -> None:
-    operation = DOCUMENT["operations"]["email.answer"]
+def test_a_request_is_answered_on_the_address_that_it_names_with_its_own_reply() -> None:
+    operation = DOCUMENT["operations"]["email.answer.email.get.v1"]
+    assert [resolved(message)["name"] for message in operation["messages"]] == ["email.get.v1"]
+    replies = [resolved(message)["name"] for message in operation["reply"]["messages"]]
+    assert replies == ["Email", "Failure"]
     channel = resolved(operation["reply"]["channel"])
     assert channel["address"] is None
     assert {"Email", "EmailCounts", "Failure"} <= set(channel["messages"])
+
+
+def test_every_request_names_its_reply() -> None:
+    requests = [kind for kind in broker.messages() if issubclass(kind, Request)]
+    assert len(requests) >= 15
+    assert all(issubclass(kind.reply, Reply) for kind in requests)
+
+
+def test_a_command_has_senders_that_may_write_to_its_exchange() -> None:
+    assert "gateway.send.email.send" in DOCUMENT["operations"]
+    promised = DOCUMENT["operations"]["batch-processor.send.email.send"]
+    assert [resolved(message)["name"] for message in promised["messages"]] == ["email.send.v1"]
+    commands = [kind for kind in broker.messages() if issubclass(kind, Command)]
+    writers = {name for name, owned in topology.TOPOLOGIES.items() if topology.COMMANDS in owned.writes}
+    assert {sender for kind in commands for sender in kind.senders} == writers

@@ -12,7 +12,7 @@ from types import ModuleType
 import contracts
 from contracts import message as kinds
 from contracts import topology
-from contracts.message import Command, Contract, Event, Failure, Reply, Request
+from contracts.message import Command, Contract, Event, Failure, Request
 from contracts.topology import Queue, Topology
 from gateway.reference.channels import Channel, Message, Operation
 
@@ -26,9 +26,9 @@ def operations() -> Iterator[Operation]:
     for service, owned in topology.TOPOLOGIES.items():
         for queue in owned.queues:
             if queue.exchange == topology.COMMANDS:
-                yield _commands(service, queue)
+                yield from _commands(service, queue)
             elif queue.exchange == topology.RPC:
-                yield _requests(service, queue)
+                yield from _requests(service, queue)
             elif queue.name == topology.parked_queue(service):
                 yield _parked(service, queue)
             elif queue.exchange == topology.EVENTS:
@@ -106,30 +106,37 @@ def _key_channel(exchange: str, key: str, kind: type[kinds.Message], description
     )
 
 
-def _commands(service: str, queue: Queue) -> Operation:
+def _commands(service: str, queue: Queue) -> Iterator[Operation]:
     found = [kind for kind in messages() if issubclass(kind, Command) and kind.queue == queue.name]
     channel = _queue_channel(
         queue, found, "Work that was promised: durable, at least once, tried again by the retry ladder."
     )
-    return Operation(
+    yield Operation(
         name=f"{service}.receive.{queue.name}",
         action="receive",
         channel=channel,
         summary=f"{service} does the work of {queue.name}.",
         messages=channel.messages,
     )
+    for sender in sorted({sender for kind in found for sender in kind.senders}):
+        yield Operation(
+            name=f"{sender}.send.{queue.name}",
+            action="send",
+            channel=channel,
+            summary=f"{sender} promises work to {queue.name}.",
+            messages=tuple(_message(kind) for kind in found if sender in kind.senders),
+        )
 
 
-def _requests(service: str, queue: Queue) -> Operation:
+def _requests(service: str, queue: Queue) -> Iterator[Operation]:
     # A request that names no service is for any of them: each is asked about its own parked messages.
     found = [
         kind
         for kind in messages()
         if issubclass(kind, Request) and getattr(kind, "service", service) == service
     ]
-    homes = [module for module in _modules() if any(kind.__module__ == module.__name__ for kind in found)]
-    replies = [kind for module in homes for kind in _defined(module, Reply)] + [Failure]
     channel = _queue_channel(queue, found, "Questions whose sender waits: at most once, with a deadline.")
+    replies: list[type[Contract]] = [*dict.fromkeys(kind.reply for kind in found), Failure]
     answers = Channel(
         name=f"{service}.replies",
         address=None,
@@ -137,14 +144,15 @@ def _requests(service: str, queue: Queue) -> Operation:
         description="The address is the property `reply_to` of the request.",
         messages=tuple(_message(kind) for kind in replies),
     )
-    return Operation(
-        name=f"{service}.answer",
-        action="receive",
-        channel=channel,
-        summary=f"{service} answers requests.",
-        messages=channel.messages,
-        reply=(answers, answers.messages),
-    )
+    for kind in found:
+        yield Operation(
+            name=f"{service}.answer.{kind.message_type}",
+            action="receive",
+            channel=channel,
+            summary=f"{service} answers {kind.message_type}.",
+            messages=(_message(kind),),
+            reply=(answers, (_message(kind.reply), _message(Failure))),
+        )
 
 
 def _parked(service: str, queue: Queue) -> Operation:
