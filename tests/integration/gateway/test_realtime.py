@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -17,34 +15,17 @@ import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
-from chassis.deadlines import Deadline
-from contracts import batches, emails, stocks
 from contracts.scopes import Scope
-from contracts.topology import BATCH_PROCESSOR
 from gateway.http.principal import Principal
 from gateway.realtime.wire import WebSocketWire
+from support.event_streams import events_of
 from support.gateway_stack import Connect, House, Listener
+from support.pushes import progress, ticks
 from support.waiting import until
 
 ROOT = Principal(1, "Root", "admin", "k", frozenset(Scope))
 LONG = {"text": "x" * 4000, "more": "y" * 12_000}
-NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
-
-
-def ticks(symbol: str, *offsets: int) -> Any:
-    quotes = [
-        stocks.Quote(
-            symbol=symbol,
-            price=Decimal(offset),
-            as_of=NOW,
-            source="double",
-            stream=stocks.StreamPosition(epoch="e", offset=offset),
-        )
-        for offset in offsets
-    ]
-    return envelope.live(stocks.QuotesTicked(quotes=quotes), "quotes")
 
 
 async def new_room(door: Listener) -> str:
@@ -329,16 +310,6 @@ async def test_a_batch_is_followed_by_its_owner(door: Listener, house: House, ta
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == 102
 
 
-def batch(id_: str, status: str) -> batches.Batch:
-    fields = {"id": id_, "kind": "batch", "operation": "echo", "status": status, "accepted_at": NOW}
-    return batches.Batch.model_validate({**fields, "counts": {"total": 1}})
-
-
-def progress(id_: str, offset: int, status: str) -> Outgoing:
-    news = batches.BatchProgressed(batch=batch(id_, status), owner_id="1", offset=offset)
-    return envelope.live(news, f"batch.{id_}")
-
-
 async def test_live_messages_that_are_not_understood_are_passed_over(
     door: Listener, house: House, talk: Any
 ) -> None:
@@ -360,115 +331,6 @@ async def test_live_messages_that_are_not_understood_are_passed_over(
             await house.publish([Outgoing("live", key, body, message_type, "x", persistent=False)])
     await house.publish([ticks(symbol, 1)])
     await until(lambda: door.gateway.resources.book.last(symbol))
-
-
-async def test_the_events_of_a_batch_come_until_it_ends(door: Listener, house: House) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    hub = door.gateway.resources.hub
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        assert stream.headers["content-type"] == "text/event-stream"
-        assert stream.headers["cache-control"] == "no-store"
-        assert stream.headers["x-accel-buffering"] == "no"
-        lines = stream.aiter_lines()
-        await status_in(lines, "queued")
-        await house.publish([progress(id_, 1, "running")])
-        await status_in(lines, "running")
-        await house.publish([progress(id_, 2, "completed")])
-        await status_in(lines, "completed")
-        assert [line async for line in lines if line] == []
-    assert not hub.has_listeners(f"batch:{id_}")
-
-
-async def status_in(lines: Any, status: str) -> None:
-    """Read events until one has `status`."""
-    async for line in lines:
-        if line.startswith("data: ") and orjson.loads(line[6:])["status"] == status:
-            return
-    raise AssertionError(f"the stream has ended without {status}")
-
-
-async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(
-    door: Listener, house: House
-) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    statuses = ["running"]
-
-    async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
-        found = batch(id_, statuses[0])
-        statuses[0] = "completed"
-        return found
-
-    await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        lines = stream.aiter_lines()
-        await status_in(lines, "running")
-        await status_in(lines, "completed")
-        assert [line async for line in lines if line] == []
-
-
-async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Listener) -> None:
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    hub = door.gateway.resources.hub
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        await status_in(stream.aiter_lines(), "queued")
-        assert hub.has_listeners(f"batch:{id_}")
-    await until(lambda: not hub.has_listeners(f"batch:{id_}"))
-    head = await door.api.head(f"/v1/batches/{id_}/events", timeout=5)
-    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
-    assert not hub.has_listeners(f"batch:{id_}")
-
-
-async def test_events_have_their_place_among_the_connections(house: House, connect: Connect) -> None:
-    door = await house.open(most_sockets=1)
-    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
-    async with connect(door, "/v1/realtime"):
-        refused = await door.api.get(f"/v1/batches/{id_}/events")
-        assert refused.status_code == 503
-    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
-        await status_in(stream.aiter_lines(), "queued")
-
-
-async def events_of(stream: Any, count: int) -> list[tuple[str, dict[str, Any]]]:
-    """The next events: their ids and their data."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    id_ = ""
-    async for line in stream.aiter_lines():
-        if line.startswith("id: "):
-            id_ = line[4:]
-        if line.startswith("data: "):
-            found.append((id_, orjson.loads(line[6:])))
-        if len(found) == count:
-            break
-    return found
-
-
-async def test_quotes_are_streamed_from_where_the_reader_was(door: Listener, house: House) -> None:
-    symbol = f"S{uuid4().hex[:6].upper()}"
-    await house.publish([ticks(symbol, 1)])
-    await until(lambda: door.gateway.resources.book.last(symbol))
-    path, seen = f"/v1/stocks/stream?symbols={symbol}", {"last-event-id": "e:1"}
-    async with door.api.stream("GET", path) as stream:
-        assert stream.headers["x-accel-buffering"] == "no"
-        [(id_, quote)] = await events_of(stream, 1)
-        assert (id_, quote["price"], quote["state"]) == ("e:1", 1, "live")
-    async with door.api.stream("GET", path, headers=seen) as stream:
-        await until(lambda: door.gateway.resources.hub.has_listeners(f"quotes:{symbol}"))
-        await house.publish([ticks(symbol, 2)])
-        assert [id_ for id_, _ in await events_of(stream, 1)] == ["e:2"]
-
-
-async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> None:
-    mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
-    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
-    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
-        lines = stream.aiter_lines()
-        await status_in(lines, "queued")
-        changed = {"email_id": id_, "owner_id": "1", "status": "delivered", "at": NOW}
-        await house.publish([envelope.event(emails.EmailStatusChanged.model_validate(changed))])
-        await status_in(lines, "delivered")
-        assert [line async for line in lines if line] == []
-    async with door.client(await door.new_key("emails:read")) as stranger:
-        assert (await stranger.get(f"/v1/emails/{id_}/events")).status_code == 404
 
 
 async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(

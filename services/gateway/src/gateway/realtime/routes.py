@@ -47,6 +47,10 @@ class EventStreams:
         """Stream the state of a batch until it has ended."""
         return await self._follow(call, [channel_of(f"batch:{batch_id}")])
 
+    async def follow_task(self, call: Call, task_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
+        """Stream the state of a task until it has ended."""
+        return await self._follow(call, [channel_of(f"task:{task_id}")])
+
     async def follow_email(self, call: Call, email_id: UUID, query: StreamQuery) -> Reply:  # noqa: ARG002
         """Stream the state of a mail until it has ended."""
         return await self._follow(call, [channel_of(f"email:{email_id}")])
@@ -112,6 +116,16 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         name="followBatch",
         summary="Follow a batch until it has ended",
         tag="Batches",
+        scope=Scope.BATCHES_READ,
+        answers={200: declared.events(item=BatchView)},
+        errors=(NotFound, problems.of("batch-not-found"), Overloaded, DatabaseUnavailable),
+    )
+    yield get(
+        "/v1/tasks/<uuid:task_id>/events",
+        streams.follow_task,
+        name="followTask",
+        summary="Follow a task until it has ended",
+        tag="Tasks",
         scope=Scope.BATCHES_READ,
         answers={200: declared.events(item=BatchView)},
         errors=(NotFound, problems.of("batch-not-found"), Overloaded, DatabaseUnavailable),

@@ -1,0 +1,115 @@
+"""Streams of server-sent events: the twins of the channels for readers without a WebSocket."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from chassis.broker import envelope
+from chassis.deadlines import Deadline
+from contracts import batches, emails
+from contracts.topology import BATCH_PROCESSOR
+from support.event_streams import events_of, status_in
+from support.gateway_stack import Connect, House, Listener
+from support.pushes import NOW, batch, progress, ticks
+from support.waiting import until
+
+
+async def test_the_events_of_a_batch_come_until_it_ends(door: Listener, house: House) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = door.gateway.resources.hub
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+        assert stream.headers["cache-control"] == "no-store"
+        assert stream.headers["x-accel-buffering"] == "no"
+        lines = stream.aiter_lines()
+        await status_in(lines, "queued")
+        await house.publish([progress(id_, 1, "running")])
+        await status_in(lines, "running")
+        await house.publish([progress(id_, 2, "completed")])
+        await status_in(lines, "completed")
+        assert [line async for line in lines if line] == []
+    assert not hub.has_listeners(f"batch:{id_}")
+
+
+async def test_the_events_of_a_task_come_until_it_ends(door: Listener, house: House) -> None:
+    id_ = (await door.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})).json()["id"]
+    async with door.api.stream("GET", f"/v1/tasks/{id_}/events") as stream:
+        assert stream.headers["x-accel-buffering"] == "no"
+        lines = stream.aiter_lines()
+        await status_in(lines, "queued")
+        await house.publish([progress(id_, 1, "completed", kind="task")])
+        await status_in(lines, "completed")
+        assert [line async for line in lines if line] == []
+    assert (await door.api.get(f"/v1/batches/{id_}/events")).status_code == 404
+    async with door.client(await door.new_key("batches:read")) as stranger:
+        assert (await stranger.get(f"/v1/tasks/{id_}/events")).status_code == 404
+
+
+async def test_a_batch_that_ended_before_anybody_listened_ends_the_stream(
+    door: Listener, house: House
+) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    statuses = ["running"]
+
+    async def get(request: batches.GetBatch, _: Deadline) -> batches.Batch:
+        found = batch(id_, statuses[0])
+        statuses[0] = "completed"
+        return found
+
+    await house.double(BATCH_PROCESSOR, {batches.GetBatch: get})
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        lines = stream.aiter_lines()
+        await status_in(lines, "running")
+        await status_in(lines, "completed")
+        assert [line async for line in lines if line] == []
+
+
+async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Listener) -> None:
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    hub = door.gateway.resources.hub
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        await status_in(stream.aiter_lines(), "queued")
+        assert hub.has_listeners(f"batch:{id_}")
+    await until(lambda: not hub.has_listeners(f"batch:{id_}"))
+    head = await door.api.head(f"/v1/batches/{id_}/events", timeout=5)
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
+    assert not hub.has_listeners(f"batch:{id_}")
+
+
+async def test_events_have_their_place_among_the_connections(house: House, connect: Connect) -> None:
+    door = await house.open(most_sockets=1)
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    async with connect(door, "/v1/realtime"):
+        refused = await door.api.get(f"/v1/batches/{id_}/events")
+        assert refused.status_code == 503
+    async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+        await status_in(stream.aiter_lines(), "queued")
+
+
+async def test_quotes_are_streamed_from_where_the_reader_was(door: Listener, house: House) -> None:
+    symbol = f"S{uuid4().hex[:6].upper()}"
+    await house.publish([ticks(symbol, 1)])
+    await until(lambda: door.gateway.resources.book.last(symbol))
+    path, seen = f"/v1/stocks/stream?symbols={symbol}", {"last-event-id": "e:1"}
+    async with door.api.stream("GET", path) as stream:
+        assert stream.headers["x-accel-buffering"] == "no"
+        [(id_, quote)] = await events_of(stream, 1)
+        assert (id_, quote["price"], quote["state"]) == ("e:1", 1, "live")
+    async with door.api.stream("GET", path, headers=seen) as stream:
+        await until(lambda: door.gateway.resources.hub.has_listeners(f"quotes:{symbol}"))
+        await house.publish([ticks(symbol, 2)])
+        assert [id_ for id_, _ in await events_of(stream, 1)] == ["e:2"]
+
+
+async def test_a_mail_is_followed_by_its_owner(door: Listener, house: House) -> None:
+    mail = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
+    id_ = (await door.api.post("/v1/emails", json=mail)).json()["id"]
+    async with door.api.stream("GET", f"/v1/emails/{id_}/events") as stream:
+        lines = stream.aiter_lines()
+        await status_in(lines, "queued")
+        changed = {"email_id": id_, "owner_id": "1", "status": "delivered", "at": NOW}
+        await house.publish([envelope.event(emails.EmailStatusChanged.model_validate(changed))])
+        await status_in(lines, "delivered")
+        assert [line async for line in lines if line] == []
+    async with door.client(await door.new_key("emails:read")) as stranger:
+        assert (await stranger.get(f"/v1/emails/{id_}/events")).status_code == 404

@@ -1,0 +1,37 @@
+"""What the services behind push to gateways, as messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
+from contracts import batches, stocks
+
+NOW = datetime(2026, 1, 2, 15, 30, tzinfo=UTC)
+
+
+def ticks(symbol: str, *offsets: int) -> Any:
+    quotes = [
+        stocks.Quote(
+            symbol=symbol,
+            price=Decimal(offset),
+            as_of=NOW,
+            source="double",
+            stream=stocks.StreamPosition(epoch="e", offset=offset),
+        )
+        for offset in offsets
+    ]
+    return envelope.live(stocks.QuotesTicked(quotes=quotes), "quotes")
+
+
+def batch(id_: str, status: str, *, kind: str = "batch") -> batches.Batch:
+    fields = {"id": id_, "kind": kind, "operation": "echo", "status": status, "accepted_at": NOW}
+    return batches.Batch.model_validate({**fields, "counts": {"total": 1}})
+
+
+def progress(id_: str, offset: int, status: str, *, kind: str = "batch") -> Outgoing:
+    news = batches.BatchProgressed(batch=batch(id_, status, kind=kind), owner_id="1", offset=offset)
+    return envelope.live(news, f"batch.{id_}")
