@@ -19,6 +19,8 @@ from contracts.batches import (
     ListResults,
 )
 
+_FOREIGN_CURSOR = "The cursor is not from a page of this list; leave it out to start from the first page."
+
 
 class Answers:
     """The answering side. Another owner's batch is not found, like one that does not exist."""
@@ -78,12 +80,16 @@ def _read_id(cursor: str | None) -> UUID | None:
     try:
         return UUID(cursor) if cursor is not None else None
     except ValueError as error:
-        raise InvalidCursor("The cursor is not one that an earlier page gave.") from error
+        raise InvalidCursor(
+            "The cursor is not from a page of this list; leave it out to start from the first page."
+        ) from error
 
 
 def _read_position(cursor: str | None) -> int:
     if cursor is None:
         return -1
     if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 9:
-        raise InvalidCursor("The cursor is not one that an earlier page gave.")
+        raise InvalidCursor(
+            "The cursor is not from a page of this list; leave it out to start from the first page."
+        )
     return int(cursor)

@@ -103,7 +103,7 @@ class Batch:
 
 
 def describe(batch: Batch, description: Description) -> Batch:
-    """Learn what the batch is. The first word counts; a finished batch only learns what it was."""
+    """Take the description of the batch; the first one counts, and a finished batch stays finished."""
     if batch.operation is not None:
         return batch
     return replace(

@@ -1,4 +1,4 @@
-"""The message edge: which message is handled, and which request answered, by what."""
+"""The message edge: the tables of messages and requests and their handlers."""
 
 from __future__ import annotations
 

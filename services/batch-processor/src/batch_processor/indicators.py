@@ -25,7 +25,7 @@ def lookback(name: str) -> int:
 
 
 def sma(closes: Series, period: int) -> Series:
-    """Simple moving average: the mean of the last `period` closes, nan before."""
+    """Return the simple moving average: the mean of the last `period` closes, nan before."""
     result = np.full(len(closes), np.nan)
     if len(closes) >= period:
         windows = np.lib.stride_tricks.sliding_window_view(closes, period)
@@ -34,7 +34,7 @@ def sma(closes: Series, period: int) -> Series:
 
 
 def rsi(closes: Series, period: int) -> Series:
-    """Wilder's relative strength index, 0 to 100 (50 when nothing moved); nan for the first `period`."""
+    """Return Wilder's relative strength index, 0 to 100 (50 without a move); nan for the first `period`."""
     result = np.full(len(closes), np.nan)
     if len(closes) > period:
         moves = np.diff(closes)
@@ -46,7 +46,7 @@ def rsi(closes: Series, period: int) -> Series:
 
 
 def _wilder(values: Series, period: int) -> Series:
-    """Wilder's smoothed average: the mean of the first `period`, then 1/period of each new value.
+    """Return Wilder's smoothed average: the mean of the first `period`, then 1/period of each new value.
 
     The recursion y = a·y + b·x is summed in blocks, in which the powers of a stay far from underflow.
     """

@@ -1,4 +1,4 @@
-"""Telling the other services that a mail's status changed, in the transaction that changed it."""
+"""Announcements of a mail's status to the other services, in the transaction that changes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one attempt to the recipient's next state: who is being served, what was answered, what follows."""
+"""From one attempt to the recipient's next state: the job, the relay's answer, and the outcome."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StoredMail:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recipient taken in hand. `was` is its state before; `sending` means another process let it fall.
+    """A claimed recipient. `was` is its state before the claim; `sending` means that another process lost it.
 
     `doubts` counts the attempts after which the relay may have had the mail.
     """
@@ -157,7 +157,7 @@ def expired(job: Job) -> Outcome:
 
 
 def given_back(job: Job, *, at: datetime) -> Outcome:
-    """Not tried after all: it is as due as before, and no attempt is counted."""
+    """Return the outcome of a job that was not tried after all: as due as before, no attempt counted."""
     return Outcome(job, job.was, at, job.tries, doubts=job.doubts)
 
 

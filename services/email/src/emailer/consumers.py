@@ -1,4 +1,4 @@
-"""The message edge: which message goes to which handler."""
+"""The message edge: the tables of messages and their handlers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ class UnsendableMail(ValueError):
 
 
 class SmtpError(Exception):
-    """Something went wrong between us and the relay; the text is fit for the record."""
+    """The conversation with the relay failed; the text is fit for the record."""
 
 
 class RelayUnreachable(SmtpError):
@@ -20,7 +20,7 @@ class TlsFailed(RelayUnreachable):
 
 
 class AuthenticationRefused(SmtpError):
-    """The relay wants a login that it does not accept from us. No mail can pass until somebody mends it."""
+    """The relay does not accept our login. No mail can leave until an operator corrects the settings."""
 
 
 class TooLate(SmtpError):

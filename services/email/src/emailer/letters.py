@@ -1,4 +1,4 @@
-"""A mail as it will be written: who, what, which files. Frozen, checked, and free of any transport."""
+"""A mail as it will be written: addresses, text and files. Frozen, checked, and free of any transport."""
 
 from __future__ import annotations
 

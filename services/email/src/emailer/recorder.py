@@ -1,4 +1,4 @@
-"""Writing down what happened: many recipients' outcomes in one transaction, with the events they cause."""
+"""Recording of outcomes: those of many recipients in one transaction, with the events that they cause."""
 
 from __future__ import annotations
 

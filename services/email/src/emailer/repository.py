@@ -32,7 +32,7 @@ async def store(
     *,
     traces: Sequence[tuple[str | None, str | None]],
 ) -> set[UUID]:
-    """Store mails, each with its (traceparent, request id); gives the ids of those that were new."""
+    """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
     stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 17))}
     # The same command twice in one group: the first counts.
@@ -74,7 +74,7 @@ async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, 
 
 
 def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> list[Job]:
-    """Claimed rows with their mails."""
+    """Return claimed rows as jobs, with their mails."""
     return [
         Job(
             mail=mails[row["email_id"]],

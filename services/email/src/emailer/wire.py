@@ -41,14 +41,14 @@ class Wire(asyncio.Protocol):
         return self._lost is None and not self._replies and not self._buffer and not self._lines
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop; also after STARTTLS with the encrypted transport."""
+        """Take the transport; after STARTTLS once more, with the encrypted one."""
         # uvloop's transports are none by class.
         self._transport = cast(asyncio.Transport, transport)
         # Every byte that the system has not taken counts as unsent.
         self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
+        """Take bytes from the relay."""
         self._buffer += data
         if len(self._buffer) + sum(map(len, self._lines)) > _LONGEST_REPLY:
             self._break("the relay sent a reply without end")
@@ -67,19 +67,19 @@ class Wire(asyncio.Protocol):
         self._tell()
 
     def eof_received(self) -> None:
-        """Called by the loop; the transport closes after it."""
+        """Note that the relay sends no more; the transport closes then."""
         self._end("the relay closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
+        """Note that the connection has ended."""
         self._end(f"the connection broke: {exc}" if exc else "the relay closed the connection")
 
     def pause_writing(self) -> None:
-        """Called by the loop when not all that was written has left."""
+        """Note that not all that was written has left."""
         self._is_drained = False
 
     def resume_writing(self) -> None:
-        """Called by the loop when all that was written has left."""
+        """Note that all that was written has left."""
         self._is_drained = True
         self._moved.set()
 

@@ -1,4 +1,4 @@
-"""The message edge: what the gateway hears of the other services, and who is told."""
+"""The message edge: events and live messages of the other services, and their handlers."""
 
 from __future__ import annotations
 
