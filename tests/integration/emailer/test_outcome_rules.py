@@ -201,10 +201,16 @@ async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: Post
         late = mail(to=["reader@late.example"])
         await post_office.accept(late)
         await post_office.reaches(late, "delivered")
+
+        async def have_ended() -> bool:
+            emails = [await post_office.read(command) for command in commands]
+            return all(email.status in ("delivered", "failed") for email in emails)
+
+        await until(have_ended)
         post_office.server.script("nobody@example.com", Step("rcpt", "554 5.7.1 not you"))
         refused = mail(to=["nobody@example.com"])
         await post_office.accept(refused)
         await post_office.reaches(refused, "failed")
-        for command in commands[3:]:
-            await post_office.reaches(command, "delivered")
-    assert {(await post_office.read(command)).status for command in commands[:3]} == {"failed"}
+    emails = [await post_office.read(command) for command in commands]
+    assert {email.recipients[0].attempts[0].smtp_code for email in emails} == {554}
+    assert Counter(email.status for email in emails)["delivered"] >= 1
