@@ -106,3 +106,56 @@ async def test_the_same_idempotency_key_sends_one_mail(
     assert other.json()["type"] == "/problems/idempotency-mismatch"
     await settled(api, answers[0].json()["id"])
     assert len(await received(mailbox, subject)) == 1
+
+
+async def test_mails_are_listed_rescheduled_cancelled_and_sent_again(
+    api: httpx.AsyncClient, mailbox: httpx.AsyncClient
+) -> None:
+    tag, subject = f"tag-{uuid4()}", f"again {uuid4()}"
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mail = {"to": ["ann@example.com"], "subject": subject, "text": "x", "tags": [tag]}
+    ids = [(await api.post("/v1/emails", json={**mail, "send_at": later})).json()["id"] for _ in range(3)]
+
+    async def listed(**filters: str) -> Any:
+        found = (await api.get("/v1/emails", params={"tag": tag, **filters})).json()["data"]
+        return {line["id"] for line in found}
+
+    async def all_listed() -> bool:
+        return bool(await listed(status="queued") == set(ids))
+
+    await until(all_listed, timeout_s=30)
+    email = (await api.get(f"/v1/emails/{ids[0]}")).json()
+    assert email["next"]["what"] == "first attempt"
+    assert datetime.fromisoformat(email["next"]["by"]) > datetime.fromisoformat(later)
+
+    moved = await api.patch(f"/v1/emails/{ids[0]}", json={"send_at": datetime.now(UTC).isoformat()})
+    assert moved.status_code == 200, moved.text
+    assert (await settled(api, ids[0]))["status"] == "delivered"
+    assert (await api.patch(f"/v1/emails/{ids[0]}", json={"send_at": later})).status_code == 409
+    assert (await api.delete(f"/v1/emails/{ids[0]}")).status_code == 409
+
+    cancelled = await api.delete(f"/v1/emails/{ids[1]}")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    query = {"tag": tag, "status": "queued"}
+    tried = await api.post("/v1/emails/cancel", params={**query, "dry_run": "true"})
+    assert tried.json() == {"matched": 1, "changed": 1, "dry_run": True, "complete": True}
+    assert (await api.post("/v1/emails/cancel", params=query)).json()["changed"] == 1
+    assert await listed(status="cancelled") == set(ids[1:])
+    assert (await api.post("/v1/emails/retry", params={"tag": tag})).json()["changed"] == 0
+
+    again = await api.post(f"/v1/emails/{ids[0]}/resend", headers={"Idempotency-Key": '"once"'})
+    assert again.status_code == 202, again.text
+    twice = await api.post(f"/v1/emails/{ids[0]}/resend", headers={"Idempotency-Key": '"once"'})
+    assert twice.json() == again.json()
+    assert (await settled(api, again.json()["id"]))["status"] == "delivered"
+    assert len(await received(mailbox, subject)) == 2
+
+
+async def test_what_is_not_ones_own_or_chooses_nothing_is_refused(api: httpx.AsyncClient) -> None:
+    unknown = f"/v1/emails/{uuid4()}"
+    assert (await api.delete(unknown)).status_code == 404
+    assert (await api.patch(unknown, json={"send_at": "2026-01-01T00:00:00Z"})).status_code == 404
+    assert (await api.post(f"{unknown}/resend")).status_code == 404
+    assert (await api.post("/v1/emails/cancel")).status_code == 422
+    assert (await api.post("/v1/emails/retry", params={"status": "sending"})).status_code == 422
+    assert (await api.get("/v1/emails", params={"cursor": "nonsense"})).status_code == 422

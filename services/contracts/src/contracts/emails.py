@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import Field
@@ -23,6 +23,11 @@ EmailStatus = Literal[
     "expired",
 ]  # fmt: skip
 RecipientKind = Literal["to", "cc", "bcc"]
+# `sending` passes by itself and is not stored: such a mail is listed with the status that it had before.
+StoredStatus = Literal[
+    "queued", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled", "expired"
+]
+STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
 class Attachment(Contract):
@@ -79,6 +84,13 @@ class Attempt(Contract):
     tls: bool = False
 
 
+class Next(Contract):
+    """What happens next, and until when at the latest; without `by` it waits for somebody to decide."""
+
+    what: str
+    by: Moment | None
+
+
 class Recipient(Contract):
     """One envelope recipient and what has happened to it."""
 
@@ -86,6 +98,7 @@ class Recipient(Contract):
     kind: RecipientKind
     status: RecipientStatus
     next_attempt_at: Moment | None = None
+    next: Next | None = None
     attempts: list[Attempt] = Field(default_factory=list)
 
 
@@ -101,7 +114,105 @@ class Email(Reply):
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None
+    next: Next | None = None
     recipients: list[Recipient]
+
+
+class ResendEmail(Command):
+    """Send a mail of `owner_id` again, as a new mail with the same content to the same recipients."""
+
+    message_type: ClassVar[str] = "email.resend.v1"
+    queue: ClassVar[str] = "email.send"
+    email_id: UUID
+    source_id: UUID
+    owner_id: str
+    accepted_at: Moment
+
+
+class EmailFilter(Contract):
+    """Which mails of an owner are meant: those that fit everything that is given."""
+
+    status: list[StoredStatus] = Field(default_factory=list)
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    tag: str | None = None
+    to: str | None = None
+    ids: list[UUID] | None = None
+
+
+class EmailLine(Contract):
+    """A mail in a list: without its recipients."""
+
+    id: UUID
+    status: StoredStatus
+    sender: str
+    subject: str
+    tags: list[str]
+    accepted_at: Moment
+    send_at: Moment | None = None
+    expires_at: Moment
+    recipient_count: int
+
+
+class Emails(Reply):
+    """A page of mails; the next one begins behind `next_cursor`."""
+
+    data: list[EmailLine]
+    next_cursor: UUID | None
+
+
+class EmailsChanged(Reply):
+    """How many mails fitted and how many were changed; without `complete` there are more to change."""
+
+    matched: int
+    changed: int
+    complete: bool
+
+
+class ListEmails(Request):
+    """Ask for mails of `owner_id`, newest first, those before the id `before`."""
+
+    message_type: ClassVar[str] = "email.list.v1"
+    reply: ClassVar[type[Reply]] = Emails
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    wanted: EmailFilter = Field(default_factory=EmailFilter)
+    before: UUID | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class CancelEmails(Request):
+    """Give up the mails of `owner_id` that fit, as far as they were not handed over."""
+
+    message_type: ClassVar[str] = "email.cancel.v1"
+    reply: ClassVar[type[Reply]] = EmailsChanged
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    wanted: EmailFilter
+    dry_run: bool = False
+
+
+class RetryEmails(Request):
+    """Try the mails of `owner_id` that fit again at once: those deferred, held, failed or expired."""
+
+    message_type: ClassVar[str] = "email.retry.v1"
+    reply: ClassVar[type[Reply]] = EmailsChanged
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    wanted: EmailFilter
+    dry_run: bool = False
+
+
+class RescheduleEmail(Request):
+    """Send a mail of `owner_id` at another time, as long as no attempt has begun; answered with `Email`."""
+
+    message_type: ClassVar[str] = "email.reschedule.v1"
+    reply: ClassVar[type[Reply]] = Email
+    service: ClassVar[str] = EMAIL
+    email_id: UUID
+    owner_id: str
+    send_at: Moment
+    expires_at: Moment | None = None
 
 
 class GetEmail(Request):

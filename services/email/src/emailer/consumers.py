@@ -13,9 +13,22 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from chassis.postgres import Connection, Postgres
 from contracts import headers as names
-from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
+from contracts.emails import (
+    CancelEmails,
+    CountEmails,
+    Email,
+    EmailCounts,
+    Emails,
+    EmailsChanged,
+    GetEmail,
+    ListEmails,
+    RescheduleEmail,
+    ResendEmail,
+    RetryEmails,
+    SendEmail,
+)
 from contracts.message import Message, Request
-from emailer import announcing, intake, repository
+from emailer import announcing, choosing, intake, repository
 from emailer.announcing import StatusChange
 from emailer.settings import EmailSettings
 
@@ -46,10 +59,20 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
         metrics.EMAIL_ATTEMPTS.labels("refused").inc(len(failed))
         await announcing.announce(connection, failed)
 
-    return {SendEmail: InTransaction(store, group=GROUP, committed=committed)}
+    async def resend(connection: Connection, deliveries: Sequence[Delivery[ResendEmail]]) -> None:
+        for delivery in deliveries:
+            trace = (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
+            command = delivery.message
+            if not await choosing.copy(connection, command, life_s=settings.expires_after_s, trace=trace):
+                raise NotFound(f"There is no e-mail {command.source_id} that could be sent again.")
+
+    return {
+        SendEmail: InTransaction(store, group=GROUP, committed=committed),
+        ResendEmail: InTransaction(resend, committed=committed),
+    }
 
 
-def answers(postgres: Postgres) -> dict[type[Request], Answer]:
+def answers(postgres: Postgres, *, life_s: float, changed: Callable[[], None]) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
     async def get(request: GetEmail, _: Deadline) -> Email:
@@ -63,4 +86,33 @@ def answers(postgres: Postgres) -> dict[type[Request], Answer]:
         async with postgres.connection() as connection:
             return await repository.count(connection, owner_id=request.owner_id)
 
-    return {GetEmail: get, CountEmails: count}
+    async def list_(request: ListEmails, _: Deadline) -> Emails:
+        async with postgres.connection() as connection:
+            return await choosing.list_emails(connection, request)
+
+    async def cancel(request: CancelEmails, _: Deadline) -> EmailsChanged:
+        async with postgres.transaction() as connection:
+            found = await choosing.decide(connection, request, choosing.CANCEL, life_s=life_s)
+        changed()
+        return found
+
+    async def retry(request: RetryEmails, _: Deadline) -> EmailsChanged:
+        async with postgres.transaction() as connection:
+            found = await choosing.decide(connection, request, choosing.RETRY, life_s=life_s)
+        changed()
+        return found
+
+    async def reschedule(request: RescheduleEmail, deadline: Deadline) -> Email:
+        async with postgres.transaction() as connection:
+            await choosing.reschedule(connection, request)
+        changed()
+        return await get(GetEmail(email_id=request.email_id, owner_id=request.owner_id), deadline)
+
+    return {
+        GetEmail: get,
+        CountEmails: count,
+        ListEmails: list_,
+        CancelEmails: cancel,
+        RetryEmails: retry,
+        RescheduleEmail: reschedule,
+    }

@@ -15,7 +15,7 @@ from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus
-from emailer import states, table_rows
+from emailer import promises, states, table_rows
 from emailer.announcing import StatusChange
 from emailer.attempts import Job, Outcome, StoredMail
 from emailer.intake import PreparedMail
@@ -155,12 +155,13 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
     for attempt in await connection.fetch(SQL["read_attempts"], email_id):
         attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
     recipients = [
-        table_rows.recipient(recipient, attempts.get(recipient["position"], []))
+        table_rows.recipient(recipient, attempts.get(recipient["position"], []), expires_at=row["expires_at"])
         for recipient in await connection.fetch(SQL["read_recipients"], email_id)
     ]
     fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])
-    return Email(**fields, recipients=recipients)
+    following = promises.of_mail(recipient.next for recipient in recipients)
+    return Email(**fields, recipients=recipients, next=following)
 
 
 async def count(connection: Connection, *, owner_id: str) -> EmailCounts:

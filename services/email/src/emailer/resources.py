@@ -48,7 +48,9 @@ class Resources:
             consumers.handlers(settings, committed=self._stored),
             prefetch=_PREFETCH,
         )
-        self.runtime.answer(consumers.answers(self.runtime.postgres))
+        self.runtime.answer(
+            consumers.answers(self.runtime.postgres, life_s=settings.expires_after_s, changed=self._stored)
+        )
         self.runtime.on_database(self._start_delivery)
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Recipient
 from contracts.mail_headers import replace_unsafe
+from emailer import promises
 from emailer.attempts import Attempt, StoredMail
 from emailer.intake import PreparedMail
 from emailer.letters import File, Letter
@@ -132,12 +134,15 @@ def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
     )
 
 
-def recipient(row: asyncpg.Record, attempts: list[AttemptShown]) -> Recipient:
+def recipient(row: asyncpg.Record, attempts: list[AttemptShown], *, expires_at: datetime) -> Recipient:
     """Return a row of `recipients` as its owner sees it."""
     return Recipient(
         address=row["address"],
         kind=row["kind"],
         status=row["status"],
         next_attempt_at=None if row["status"] == "sending" else row["due_at"],
+        next=promises.of_recipient(
+            row["status"], due_at=row["due_at"], tries=row["tries"], expires_at=expires_at
+        ),
         attempts=attempts,
     )

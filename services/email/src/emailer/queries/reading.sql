@@ -4,7 +4,7 @@ FROM emails
 WHERE id = $1 AND owner_id = $2
 
 -- name: read_recipients
-SELECT position, kind, address, status, due_at FROM recipients WHERE email_id = $1 ORDER BY position
+SELECT position, kind, address, status, due_at, tries FROM recipients WHERE email_id = $1 ORDER BY position
 
 -- name: read_attempts
 SELECT position, at, host, outcome, smtp_code, smtp_reply, tls

@@ -1,14 +1,18 @@
-"""The answers of `/v1/emails`; its input is described in `contracts.mail`."""
+"""The queries and answers of `/v1/emails`; a mail itself is described in `contracts.mail`."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from contracts.emails import EmailStatus, Recipient
+from contracts.addresses import BareAddress
+from contracts.emails import EmailFilter, EmailStatus, Next, Recipient, StoredStatus
+from contracts.mail import PlannedTime
 from contracts.message import Moment
+from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 
 class EmailView(BaseModel):
@@ -28,5 +32,71 @@ class EmailView(BaseModel):
     metadata: dict[str, Any] | None = None
     send_at: Moment | None = None
     expires_at: Moment | None = None
+    next: Next | None = None
     detail_available: bool | None = None
     reason: str | None = None
+
+
+class EmailChoice(CreatedWithin):
+    """What mails can be chosen by."""
+
+    status: Several[StoredStatus] | None = None
+    tag: str | None = Field(default=None, max_length=64)
+    to: BareAddress | None = Field(default=None, description="only mails with this recipient")
+
+    def wanted(self) -> EmailFilter:
+        """Return the choice as the contract has it."""
+        return EmailFilter(
+            status=self.status or [],
+            created_after=self.created_after,
+            created_before=self.created_before,
+            tag=self.tag,
+            to=self.to,
+        )
+
+
+class EmailsQuery(EmailChoice, Page):
+    """The query of `GET /v1/emails`; the cursor is the last id seen."""
+
+    cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
+
+
+class EmailsBulk(EmailChoice, Bulk):
+    """The query of a bulk action on mails."""
+
+
+class EmailLineView(BaseModel):
+    """A mail in a list. `status` is that of the last recorded outcome."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    id: UUID
+    status: StoredStatus
+    sender: str = Field(alias="from")
+    subject: str
+    tags: list[str]
+    accepted_at: Moment
+    send_at: Moment | None
+    expires_at: Moment
+    recipient_count: int
+
+
+class EmailList(BaseModel):
+    """A page of mails, newest first."""
+
+    data: list[EmailLineView]
+    next_cursor: str | None
+
+
+class Rescheduling(BaseModel):
+    """When a mail is sent instead, and, if that shall change in another way, when it is given up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    send_at: PlannedTime
+    expires_at: PlannedTime | None = None
+
+    @model_validator(mode="after")
+    def _times_are_in_order(self) -> Rescheduling:
+        if self.expires_at is not None and self.expires_at <= max(self.send_at, datetime.now(UTC)):
+            raise ValueError("expires_at must be later than send_at, and in the future")
+        return self

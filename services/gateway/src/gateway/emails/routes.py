@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge
+from chassis.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+)
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED, EXAMPLE_ID
-from gateway.emails.inputs import EmailView
+from gateway.emails.inputs import EmailList, EmailView
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
-from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
+from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, patch, post
+from gateway.http.filters import BulkResult
 
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
@@ -32,6 +40,38 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         },
     )
     yield get(
+        "/v1/emails",
+        service.list,
+        name="listEmails",
+        summary="List your mails, newest first",
+        tag="E-mail",
+        scope=Scope.EMAILS_READ,
+        answers={200: json(EmailList)},
+        errors=(Unavailable,),
+    )
+    yield post(
+        "/v1/emails/cancel",
+        service.cancel,
+        name="cancelEmails",
+        summary="Cancel the mails that fit a filter, as far as they were not handed over",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable,),
+        examples={"status": "queued", "dry_run": "true"},
+    )
+    yield post(
+        "/v1/emails/retry",
+        service.retry,
+        name="retryEmails",
+        summary="Try the deferred, held, failed and expired mails that fit a filter again at once",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable,),
+        examples={"status": "held,failed", "dry_run": "true"},
+    )
+    yield get(
         "/v1/emails/<uuid:email_id>",
         service.get,
         name="getEmail",
@@ -40,5 +80,47 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         scope=Scope.EMAILS_READ,
         answers={200: json(EmailView)},
         errors=(NotFound, DatabaseUnavailable),
+        examples={"email_id": EXAMPLE_ID},
+    )
+    yield patch(
+        "/v1/emails/<uuid:email_id>",
+        service.reschedule,
+        name="rescheduleEmail",
+        summary="Send a mail at another time, as long as no attempt has begun",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={200: json(EmailView)},
+        errors=(NotFound, Conflict, Unavailable),
+        examples={"email_id": EXAMPLE_ID, "tomorrow": {"send_at": "2026-11-28T08:00:00Z"}},
+    )
+    yield delete(
+        "/v1/emails/<uuid:email_id>",
+        service.cancel_one,
+        name="cancelEmail",
+        summary="Cancel a mail, as far as it was not handed over",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={200: json(EmailView)},
+        errors=(NotFound, Conflict, Unavailable),
+        examples={"email_id": EXAMPLE_ID},
+    )
+    yield post(
+        "/v1/emails/<uuid:email_id>/resend",
+        service.resend,
+        name="resendEmail",
+        summary="Send the content of a mail again, to the same recipients, as a new mail",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={202: ACCEPTED},
+        errors=(
+            NotFound,
+            Overloaded,
+            DatabaseUnavailable,
+            IdempotencyConflict,
+            IdempotencyMismatch,
+            Unavailable,
+        ),
+        idempotency=Idempotency.ACCEPTANCE,
+        rate="send",
         examples={"email_id": EXAMPLE_ID},
     )

@@ -1,22 +1,41 @@
-"""E-mails at the gateway: promised here, reported from email."""
+"""E-mails at the gateway: promised here, reported and decided about in email."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, ServiceError, Unavailable
-from contracts.emails import Email, GetEmail, SendEmail
+from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
+from contracts.emails import (
+    CancelEmails,
+    Email,
+    EmailFilter,
+    Emails,
+    EmailsChanged,
+    GetEmail,
+    ListEmails,
+    RescheduleEmail,
+    ResendEmail,
+    RetryEmails,
+    SendEmail,
+)
 from contracts.mail import Mail
+from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance
+from gateway.emails.inputs import EmailsBulk, EmailsQuery, Rescheduling
 from gateway.http.calls import Call
+from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply
+
+# A command may wait so long until email has taken it; the alert on late messages says the same.
+_TAKEN_WITHIN = timedelta(minutes=5)
 
 
 class EmailService:
@@ -36,10 +55,21 @@ class EmailService:
             owner_id=acceptance.owner_id,
             accepted_at=acceptance.accepted_at,
         )
-        message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
-        return await self._acceptor.accept(
-            call, acceptance, [message], location=f"/v1/emails/{acceptance.id}"
+        return await self._promise(call, acceptance, command)
+
+    async def resend(self, call: Call, email_id: UUID) -> Reply:
+        """Promise to send the content of a mail again, to the same recipients, as a new mail."""
+        call.principal.require(Scope.EMAILS_SEND)
+        question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
+        await self._ask(question, call.deadline)
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
+        command = ResendEmail(
+            email_id=acceptance.id,
+            source_id=email_id,
+            owner_id=acceptance.owner_id,
+            accepted_at=acceptance.accepted_at,
         )
+        return await self._promise(call, acceptance, command)
 
     async def get(self, call: Call, email_id: UUID) -> dict[str, Any]:
         """Return the caller's mail with its recipients."""
@@ -52,25 +82,82 @@ class EmailService:
         """
         principal.require(Scope.EMAILS_READ)
         accepted = await self._acceptor.find_own(email_id, principal, "email")
-        question = GetEmail(email_id=email_id, owner_id=principal.owner_id)
+        try:
+            return await self._ask(GetEmail(email_id=email_id, owner_id=principal.owner_id), deadline)
+        except ServiceError as error:
+            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+                raise
+            # Accepted here, not known or not reachable there: what was heard last is the truth so far.
+            by = accepted.accepted_at + _TAKEN_WITHIN if accepted.status == "queued" else None
+            what = {"queued": "taking over by the email service", "parked": "a decision about its command"}
+            return {
+                "id": str(accepted.id),
+                "status": accepted.status,
+                "accepted_at": accepted.accepted_at,
+                "recipients": [],
+                "next": {"what": what[accepted.status], "by": by} if accepted.status in what else None,
+                "detail_available": error.status == 404,
+                **({"reason": accepted.reason} if accepted.reason else {}),
+            }
+
+    async def list(self, call: Call, query: EmailsQuery) -> dict[str, Any]:
+        """Return a page of the caller's mails, newest first."""
+        question = ListEmails(
+            owner_id=call.principal.owner_id,
+            wanted=query.wanted(),
+            before=query.cursor,
+            limit=query.limit,
+        )
+        page = (await self._rpc.call(question, Emails, call.deadline)).model_dump(mode="json")
+        return {**page, "data": [{"from": line.pop("sender"), **line} for line in page["data"]]}
+
+    async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
+        """Give up the caller's mails that fit, as far as they were not handed over."""
+        question = CancelEmails(
+            owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
+        )
+        found = await self._rpc.call(question, EmailsChanged, call.deadline)
+        return BulkResult(**found.model_dump(), dry_run=query.dry_run)
+
+    async def retry(self, call: Call, query: EmailsBulk) -> BulkResult:
+        """Try the caller's mails that fit again at once."""
+        question = RetryEmails(owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run)
+        found = await self._rpc.call(question, EmailsChanged, call.deadline)
+        return BulkResult(**found.model_dump(), dry_run=query.dry_run)
+
+    async def cancel_one(self, call: Call, email_id: UUID) -> dict[str, Any]:
+        """Give up a mail, as far as it was not handed over, and return what it is now."""
+        owner_id = call.principal.owner_id
+        question = CancelEmails(owner_id=owner_id, wanted=EmailFilter(ids=[email_id]))
+        changed = await self._rpc.call(question, EmailsChanged, call.deadline)
+        found = await self._ask(GetEmail(email_id=email_id, owner_id=owner_id), call.deadline)
+        if not changed.changed:
+            raise Conflict(f"E-mail {email_id} is {found['status']}: nothing of it can be cancelled now.")
+        return found
+
+    async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> dict[str, Any]:
+        """Send a mail at another time, as long as no attempt has begun."""
+        question = RescheduleEmail(
+            email_id=email_id,
+            owner_id=call.principal.owner_id,
+            send_at=body.send_at,
+            expires_at=body.expires_at,
+        )
+        return await self._ask(question, call.deadline)
+
+    async def _promise(self, call: Call, acceptance: Acceptance, command: Command) -> Reply:
+        message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
+        return await self._acceptor.accept(
+            call, acceptance, [message], location=f"/v1/emails/{acceptance.id}"
+        )
+
+    async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:
         try:
             found = await self._rpc.call(question, Email, deadline)
         except ServiceError as error:
-            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
-                raise NotFound(f"There is no e-mail {email_id}.") if error.status == 404 else error from None
-            # Accepted here, not known or not reachable there: what was heard last is the truth so far.
-            return _summary(accepted, is_complete=error.status == 404)
+            if error.status == 404:
+                raise NotFound(f"There is no e-mail {question.email_id}.") from None
+            raise
         document = found.model_dump(mode="json")
         document["from"] = document.pop("sender")
         return document
-
-
-def _summary(accepted: Acceptance, *, is_complete: bool) -> dict[str, Any]:
-    return {
-        "id": str(accepted.id),
-        "status": accepted.status,
-        "accepted_at": accepted.accepted_at,
-        "recipients": [],
-        "detail_available": is_complete,
-        **({"reason": accepted.reason} if accepted.reason else {}),
-    }

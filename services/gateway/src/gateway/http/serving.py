@@ -169,6 +169,8 @@ class Server:
         )
         if endpoint.takes_body:
             await self._read_body(bound, request, call, key, arguments)
+        else:
+            call.idempotency_key = reading.key_of(request, key, b"")
         reply = await self._run(endpoint, call, arguments, until if call.deadline is not _UNLIMITED else None)
         return self._finished(endpoint, request, reply)
 

@@ -1,0 +1,162 @@
+"""Lists of an owner's mails, and what an owner decides about them: cancel, retry, reschedule, send again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from chassis import queries
+from chassis.errors import Conflict, InvalidInput, NotFound
+from chassis.postgres import Connection
+from contracts.emails import (
+    STORED_STATUSES,
+    CancelEmails,
+    EmailFilter,
+    EmailLine,
+    Emails,
+    EmailsChanged,
+    ListEmails,
+    RescheduleEmail,
+    ResendEmail,
+    RetryEmails,
+)
+from emailer import announcing, repository
+
+SQL = queries.load("emailer")
+
+# Mails that one call changes.
+MOST_CHANGED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What can be decided about: mails in one of `statuses`, and their recipients in one of `recipients`.
+
+    A recipient that is due already cannot be hurried any more, which `skips_due` says.
+    """
+
+    query: str
+    statuses: frozenset[str]
+    recipients: tuple[str, ...]
+    skips_due: bool
+
+
+CANCEL = Decision(
+    query="cancel_recipients",
+    statuses=frozenset(("queued", "deferred", "held")),
+    recipients=("queued", "deferred", "ambiguous", "held"),
+    skips_due=False,
+)
+RETRY = Decision(
+    query="retry_recipients",
+    statuses=frozenset(("deferred", "held", "failed", "expired", "partially_delivered")),
+    recipients=("deferred", "ambiguous", "held", "failed", "expired"),
+    skips_due=True,
+)
+
+
+async def list_emails(connection: Connection, request: ListEmails) -> Emails:
+    """Return a page of an owner's mails, newest first."""
+    rows = await connection.fetch(
+        SQL["list_emails"], *_chosen(request.owner_id, request.wanted), request.before, request.limit
+    )
+    return Emails(
+        data=[EmailLine(**{**row, "tags": from_json(row["tags"])}) for row in rows],
+        next_cursor=rows[-1]["id"] if len(rows) == request.limit else None,
+    )
+
+
+async def decide(
+    connection: Connection, request: CancelEmails | RetryEmails, decision: Decision, *, life_s: float
+) -> EmailsChanged:
+    """Cancel or retry the mails that `request` chooses, at most 1,000 of them, and announce the changes.
+
+    What is tried again has at least `life_s` seconds to succeed.
+    """
+    owner_id, statuses, *others = _chosen(request.owner_id, request.wanted)
+    matched: int = await connection.fetchval(SQL["count_matching"], owner_id, statuses, *others)
+    rows = await connection.fetch(
+        SQL["find_changeable"],
+        owner_id,
+        [status for status in statuses if status in decision.statuses],
+        *others,
+        decision.recipients,
+        decision.skips_due,
+        MOST_CHANGED + 1,
+    )
+    ids: Sequence[UUID] = [row["id"] for row in rows[:MOST_CHANGED]]
+    is_complete = len(rows) <= MOST_CHANGED
+    if not request.dry_run:
+        parameters: list[Any] = [ids]
+        if decision is RETRY:
+            parameters.append(life_s)
+            await connection.execute(SQL["prolong_emails"], *parameters)
+        changed = await connection.fetch(SQL[decision.query], *parameters)
+        # Meanwhile some of them may have been taken in hand.
+        ids = list({row["email_id"] for row in changed})
+        await announcing.announce(connection, await repository.sum_up(connection, ids))
+    return EmailsChanged(matched=matched, changed=len(ids), complete=is_complete)
+
+
+async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
+    """Change the time of a mail of which nothing was tried yet.
+
+    Without an end of its own it keeps as long a life as it had. Raise `NotFound` or `Conflict`.
+    """
+    found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
+    if found is None:
+        raise NotFound(f"There is no e-mail {request.email_id}.")
+    row = await connection.fetchrow(SQL["lock_untried"], request.email_id, request.owner_id)
+    if row is None:
+        raise Conflict(
+            f"E-mail {request.email_id} is {found.status}: only a mail of which no attempt has begun can be"
+            " rescheduled."
+        )
+    expires_at = request.expires_at or request.send_at + (row["expires_at"] - row["planned"])
+    if expires_at <= request.send_at:
+        raise InvalidInput("expires_at must be later than send_at")
+    moved = await connection.fetch(
+        SQL["reschedule_recipients"], request.email_id, request.send_at, expires_at
+    )
+    if not moved:
+        raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
+    await connection.execute(SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
+
+
+async def copy(
+    connection: Connection,
+    command: ResendEmail,
+    *,
+    life_s: float,
+    trace: tuple[str | None, str | None],
+) -> bool:
+    """Store a copy of a mail under a new id, due at once; return whether there was something to copy."""
+    at: datetime = command.accepted_at
+    source = command.source_id
+    made = await connection.fetchval(
+        SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace
+    )
+    if made is None:
+        return False
+    await connection.execute(SQL["copy_recipients"], command.email_id, source, at, life_s)
+    await connection.execute(SQL["copy_refusals"], command.email_id, source, at)
+    await connection.execute(SQL["copy_attachments"], command.email_id, source)
+    return True
+
+
+def _chosen(owner_id: str, wanted: EmailFilter) -> list[Any]:
+    """Return the parameters that choose mails, in the order in which the statements take them."""
+    return [
+        owner_id,
+        list(wanted.status or STORED_STATUSES),
+        wanted.created_after,
+        wanted.created_before,
+        wanted.tag,
+        wanted.to,
+        wanted.ids,
+    ]

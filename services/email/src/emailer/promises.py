@@ -1,0 +1,44 @@
+"""What happens next to a recipient or a mail, and by when: a promise whose breach is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from contracts.emails import Next, RecipientStatus
+
+# An attempt may wait so long for its turn; the alert on overdue mails says the same.
+LATEST = timedelta(seconds=300)
+
+_ORDINALS = (
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
+
+
+def of_recipient(
+    status: RecipientStatus, *, due_at: datetime | None, tries: int, expires_at: datetime
+) -> Next | None:
+    """Return what happens next to a recipient; None when nothing more does.
+
+    `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease.
+    """
+    if status == "held":
+        return Next(what="a decision: retry or cancel it", by=None)
+    if due_at is None:
+        return None
+    if status == "sending":
+        return Next(what="the relay's answer", by=due_at + LATEST)
+    if due_at >= expires_at:
+        return Next(what="the end: it expires", by=expires_at)
+    which = f"{_ORDINALS[tries]} attempt" if tries < len(_ORDINALS) else f"attempt {tries + 1}"
+    return Next(what=which, by=min(due_at + LATEST, expires_at))
+
+
+def of_mail(recipients: Iterable[Next | None]) -> Next | None:
+    """Return the first of what happens next to a mail's recipients; decisions come last."""
+    open_ones = [found for found in recipients if found is not None]
+    dated = [(found.by, found) for found in open_ones if found.by is not None]
+    if dated:
+        return min(dated, key=lambda pair: pair[0])[1]
+    return open_ones[0] if open_ones else None

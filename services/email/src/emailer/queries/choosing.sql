@@ -1,0 +1,153 @@
+-- name: list_emails
+-- For each status apart, so that a page costs the same however many mails there are.
+SELECT found.id, found.status, found.sender, found.subject, found.tags, found.accepted_at, found.send_at,
+    found.expires_at, found.recipient_count
+FROM unnest($2::text[]) AS wanted (status)
+CROSS JOIN LATERAL (
+    SELECT * FROM emails
+    WHERE owner_id = $1 AND emails.status = wanted.status
+        AND ($3::timestamptz IS NULL OR accepted_at > $3)
+        AND ($4::timestamptz IS NULL OR accepted_at < $4)
+        AND ($5::text IS NULL OR tags::jsonb ? $5)
+        AND ($6::text IS NULL OR EXISTS (
+            SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
+        ))
+        AND ($7::uuid[] IS NULL OR id = ANY($7))
+        AND ($8::uuid IS NULL OR id < $8)
+    ORDER BY id DESC
+    LIMIT $9
+) AS found
+ORDER BY found.id DESC
+LIMIT $9
+
+-- name: count_matching
+SELECT count(*) FROM emails
+WHERE owner_id = $1 AND status = ANY($2::text[])
+    AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    AND ($4::timestamptz IS NULL OR accepted_at < $4)
+    AND ($5::text IS NULL OR tags::jsonb ? $5)
+    AND ($6::text IS NULL OR EXISTS (
+        SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
+    ))
+    AND ($7::uuid[] IS NULL OR id = ANY($7))
+
+-- name: find_changeable
+-- Mails in a status of $2, and with a recipient in one of $8 that, with $9, is not due already. Those in hand
+-- are not among them: the relay may be reading them. What was refused here, before any relay was asked, would
+-- be refused again.
+SELECT id FROM emails
+WHERE owner_id = $1 AND status = ANY($2::text[])
+    AND ($3::timestamptz IS NULL OR accepted_at > $3)
+    AND ($4::timestamptz IS NULL OR accepted_at < $4)
+    AND ($5::text IS NULL OR tags::jsonb ? $5)
+    AND ($6::text IS NULL OR EXISTS (
+        SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
+    ))
+    AND ($7::uuid[] IS NULL OR id = ANY($7))
+    AND letter::text <> '{}'
+    AND EXISTS (
+        SELECT FROM recipients
+        WHERE recipients.email_id = emails.id AND recipients.status = ANY($8::text[])
+            AND (NOT $9 OR recipients.due_at IS NULL OR recipients.due_at > now())
+            AND NOT EXISTS (
+                SELECT FROM attempts
+                WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
+                    AND attempts.host = '' AND attempts.outcome = 'failed'
+            )
+    )
+ORDER BY id
+LIMIT $10
+
+-- name: cancel_recipients
+WITH open AS (
+    SELECT email_id, position FROM recipients
+    WHERE email_id = ANY($1::uuid[]) AND status = ANY('{queued,deferred,ambiguous,held}')
+    ORDER BY email_id, position
+    FOR UPDATE
+)
+UPDATE recipients SET status = 'cancelled', due_at = NULL
+FROM open
+WHERE recipients.email_id = open.email_id AND recipients.position = open.position
+RETURNING recipients.email_id
+
+-- name: retry_recipients
+-- As if it had just been accepted: the schedule begins anew, and so does the count of doubts.
+WITH open AS (
+    SELECT email_id, position FROM recipients
+    WHERE email_id = ANY($1::uuid[]) AND status = ANY('{deferred,ambiguous,held,failed,expired}')
+        AND NOT EXISTS (
+            SELECT FROM attempts
+            WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
+                AND attempts.host = '' AND attempts.outcome = 'failed'
+        )
+    ORDER BY email_id, position
+    FOR UPDATE
+)
+UPDATE recipients
+SET status = 'deferred', due_at = now(), tries = 0, doubts = 0,
+    expires_at = greatest(recipients.expires_at, now() + $2 * interval '1 second')
+FROM open
+WHERE recipients.email_id = open.email_id AND recipients.position = open.position
+RETURNING recipients.email_id
+
+-- name: prolong_emails
+UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 second') WHERE id = ANY($1::uuid[])
+
+-- name: lock_untried
+-- A mail none of whose recipients was tried or is in hand.
+SELECT coalesce(send_at, accepted_at) AS planned, expires_at FROM emails
+WHERE id = $1 AND owner_id = $2
+    AND EXISTS (SELECT FROM recipients WHERE email_id = $1 AND status = 'queued')
+    AND NOT EXISTS (
+        SELECT FROM recipients
+        WHERE email_id = $1 AND (tries > 0 OR status = ANY('{sending,deferred,ambiguous,held}'))
+    )
+FOR NO KEY UPDATE
+
+-- name: reschedule_recipients
+UPDATE recipients SET due_at = $2, expires_at = $3 WHERE email_id = $1 AND status = 'queued' RETURNING position
+
+-- name: reschedule_email
+UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
+
+-- name: copy_email
+-- The copy has the trace of the request that asked for it.
+INSERT INTO emails (
+    id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
+    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id
+)
+SELECT
+    $1, owner_id, 'queued', sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
+    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7
+FROM emails
+WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}'
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: copy_recipients
+-- An address that was refused here stays refused.
+INSERT INTO recipients (email_id, position, kind, address, status, due_at, size_bytes, expires_at)
+SELECT
+    $1, position, kind, address,
+    CASE WHEN refused THEN 'failed' ELSE 'queued' END,
+    CASE WHEN refused THEN NULL ELSE $3::timestamptz END,
+    size_bytes, $3::timestamptz + $4 * interval '1 second'
+FROM recipients
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM attempts
+        WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
+            AND attempts.host = '' AND attempts.outcome = 'failed'
+    ) AS refused
+) AS earlier
+WHERE email_id = $2
+
+-- name: copy_refusals
+INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_reply, tls)
+SELECT $1, position, $3, host, outcome, smtp_code, smtp_reply, tls
+FROM attempts
+WHERE email_id = $2 AND host = '' AND outcome = 'failed'
+
+-- name: copy_attachments
+INSERT INTO attachments (email_id, position, filename, content_type, content_id, content)
+SELECT $1, position, filename, content_type, content_id, content FROM attachments WHERE email_id = $2
