@@ -55,6 +55,24 @@ async def test_an_upload_of_20000_lines_completes_in_input_order(api: httpx.Asyn
     assert rows[777]["custom_id"] == "c777"
 
 
+async def test_payloads_come_back_byte_for_byte(api: httpx.AsyncClient) -> None:
+    written = '{"price" : 1.10, "all":[1e5, 10.00],"name":"\\u00e9"}'
+    uploaded = await api.post(
+        "/v1/batches?operation=echo",
+        content=f'{{"payload": {written}}}\n{{"custom_id":"b","payload":{written}}}\n',
+        headers={"content-type": "application/x-ndjson"},
+    )
+    posted = await api.post(
+        "/v1/batches",
+        content=f'{{"operation":"echo","items":[{written},{written}]}}',
+        headers={"content-type": "application/json"},
+    )
+    for accepted in (uploaded, posted):
+        await ended(api, accepted.json()["id"])
+        results = await api.get(f"/v1/batches/{accepted.json()['id']}/results?format=ndjson")
+        assert results.text.count(f'"result":{written}') == 2
+
+
 async def test_indicators_are_computed_on_the_real_history(api: httpx.AsyncClient) -> None:
     items = [{"symbol": symbol, "indicators": ["sma:20", "rsi:14"]} for symbol in ("AAPL", "IBM", "NOPE")]
     accepted = await api.post("/v1/batches", json={"operation": "stock.indicators", "items": items})

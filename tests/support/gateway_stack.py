@@ -231,6 +231,7 @@ class House:
                         "type": properties.message_type,
                         "id": properties.message_id,
                         "headers": properties.headers,
+                        "body": message.body,
                     }
                     found.append({**orjson.loads(message.body), "_": about})
                 return len(found) >= count

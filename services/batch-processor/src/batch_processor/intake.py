@@ -32,6 +32,7 @@ from contracts.batches import (
     SealBatch,
 )
 from contracts.batches import Batch as View
+from contracts.json_texts import payloads
 
 log = logging.get(__name__)
 
@@ -45,12 +46,13 @@ class Transition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The effect of one message: items to store and a step in the batch's life."""
+    """The effect of one message: items to store, as `body` writes them, and a step in the batch's life."""
 
     batch_id: UUID
     owner_id: str
     step: Transition | None = None
     items: Sequence[Item] = ()
+    body: bytes = b""
     offset: int = 0
 
 
@@ -69,14 +71,15 @@ class Intake:
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
-        await self._apply(connection, [_opening(delivery.message) for delivery in deliveries])
+        changes = [_opening(d.message, d.body) for d in deliveries]
+        await self._apply(connection, changes)
         await repository.note_traces(connection, deliveries)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
         changes = [
-            Change(m.batch_id, m.owner_id, items=m.items, offset=m.offset)
-            for m in (d.message for d in deliveries)
+            Change(m.batch_id, m.owner_id, items=m.items, body=body, offset=m.offset)
+            for m, body in ((d.message, d.body) for d in deliveries)
         ]
         await self._apply(connection, changes)
 
@@ -188,13 +191,13 @@ def _finished(view: View, owner_id: str, trace: tuple[str | None, str | None]) -
         return event(BatchFinished(batch=view, owner_id=owner_id), tenant=owner_id)
 
 
-def _opening(message: CreateBatch | SealBatch) -> Change:
+def _opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
     """Return what a message changes that says what its batch is, and perhaps how many items it has."""
     description = Description(
         kind=message.kind,
         operation=message.operation,
         accepted_at=message.accepted_at,
-        options=_text(message.options),
+        options=_compact(message.options).decode(),
         scopes=None if message.scopes is None else tuple(message.scopes),
     )
     if isinstance(message, SealBatch):
@@ -203,7 +206,7 @@ def _opening(message: CreateBatch | SealBatch) -> Change:
     description = replace(description, not_before=message.not_before, priority=message.priority)
     total = None if message.items is None else len(message.items)
     step = partial(_described, description=description, total=total)
-    return Change(message.batch_id, message.owner_id, step, message.items or ())
+    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
 
 
 def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:
@@ -220,15 +223,18 @@ def _takes_items(change: Change, status: str) -> bool:
 def _rows(change: Change) -> list[ItemRow]:
     # PostgreSQL's text cannot hold a NUL.
     names = (item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items)
+    compact = [_compact(item.payload) for item in change.items]
+    # As the caller has written it: `1.10` is not to come back as `1.1`.
+    texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
     return [
-        (change.batch_id, position, name, _text(item.payload))
-        for position, (name, item) in enumerate(zip(names, change.items, strict=True), start=change.offset)
+        (change.batch_id, position, name, text)
+        for position, (name, text) in enumerate(zip(names, texts, strict=True), start=change.offset)
     ]
 
 
-def _text(value: Any) -> str:
+def _compact(value: Any) -> bytes:
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value)
     except TypeError:
         # Integers beyond 64 bits.
-        return json.dumps(value)
+        return json.dumps(value).encode()

@@ -61,13 +61,17 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """A message that arrived and fits its contract. `attempt` counts from 1."""
+    """A message that arrived and fits its contract, and the `body` that it was read from.
+
+    `attempt` counts from 1.
+    """
 
     message: M
     message_id: UUID
     attempt: int
     tenant: str
     headers: Mapping[str, Any]
+    body: bytes = b""
 
 
 def command(message: Command, *, message_id: UUID | None = None, tenant: str = "") -> Outgoing:

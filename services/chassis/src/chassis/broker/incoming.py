@@ -78,5 +78,5 @@ class Incoming:
                 f"{self.message_type}: {redaction.safe_message(error)}"[:_DETAIL_LENGTH]
             ) from error
         tenant = str(self.headers.get(names.TENANT, ""))
-        delivery = Delivery(message, message_id, self.attempt, tenant, self.headers)
+        delivery = Delivery(message, message_id, self.attempt, tenant, self.headers, self.body)
         return replace(self, delivery=delivery)

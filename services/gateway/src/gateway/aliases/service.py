@@ -31,7 +31,7 @@ class AliasService:
     async def process_batch(self, call: Call, body: BatchesInput) -> Reply:
         """Accept a batch of the operation `echo`."""
         batch = build(BatchInput, operation="echo", items=body.batches)
-        return _taken("Batch processing started", await self._batches.accept(call, batch))
+        return _taken("Batch processing started", await self._batches.accept(call, batch, name="batches"))
 
     async def process_data(self, call: Call, body: DataInput) -> Reply:
         """Accept a batch of the operation `echo`."""
@@ -41,7 +41,7 @@ class AliasService:
     async def enqueue_task(self, call: Call, body: Any) -> Reply:
         """Accept a task of the operation `echo`."""
         task = TaskInput(operation="echo", payload=body)
-        return _taken("Task enqueued", await self._batches.create_task(call, task))
+        return _taken("Task enqueued", await self._batches.accept_task(call, task, call.document))
 
 
 def _taken(message: str, reply: Reply) -> Reply:

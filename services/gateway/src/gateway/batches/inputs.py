@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from contracts import json_texts
 from contracts.batches import BatchStatus, Counts, ItemStatus, Kind, Operation
-from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, item_of
+from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment
 
 
@@ -36,6 +39,15 @@ class BatchInput(BaseModel):
     def contract_items(self) -> list[Item]:
         """Return the items as the contract has them."""
         return self._contract_items
+
+
+def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
+    """Yield the payloads of `items` as the array `written` has them."""
+    if written == orjson.dumps(items):
+        yield from (orjson.dumps(item["payload"] if is_wrapped(item) else item) for item in items)
+        return
+    for item, text in zip(items, json_texts.elements(written.decode()), strict=True):
+        yield (json_texts.members(text)["payload"] if is_wrapped(item) else text).encode()
 
 
 class TaskInput(BaseModel):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,10 +17,13 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound, ServiceError, Unavailable
 from contracts import batches as contract
+from contracts import json_texts
+from contracts.json_texts import member
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance
-from gateway.batches.inputs import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery
+from gateway.batches import uploads
+from gateway.batches.inputs import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery, payload_texts
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.upload_service import UploadService
 from gateway.http.calls import Call, Upload
@@ -30,6 +35,8 @@ _RUN_ITEMS = 1000
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 _PAGE = 1000
 _PAGE_S = 15
+# What is written out in a thread: the loop has other requests to serve.
+_LARGE_BYTES = 64 * 1024
 
 
 class BatchService:
@@ -54,17 +61,26 @@ class BatchService:
             raise invalid("/operation", "A JSON body names its operation itself: leave the parameter out.")
         return await self.accept(call, body)
 
-    async def accept(self, call: Call, batch: BatchInput) -> Reply:
-        """Promise to run a batch that came as one document."""
+    async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
+        """Promise to run a batch that came as one document, whose items are its member `name`."""
         await self._require(call.principal, batch.operation)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
-        messages = _messages(acceptance, batch, _scopes(call.principal))
+        make = partial(
+            _messages, acceptance, batch, _scopes(call.principal), document=call.document, name=name
+        )
+        messages = make() if len(call.document) < _LARGE_BYTES else await asyncio.to_thread(make)
         return await self._acceptor.accept(
             call, acceptance, messages, location=f"/v1/batches/{acceptance.id}"
         )
 
     async def create_task(self, call: Call, body: TaskInput) -> Reply:
         """Promise to run one item. The same `unique_key` of a caller is the same task."""
+        return await self.accept_task(
+            call, body, member(call.document, "payload", orjson.dumps(body.payload))
+        )
+
+    async def accept_task(self, call: Call, body: TaskInput, payload: bytes) -> Reply:
+        """Promise to run one item, whose `payload` is written like this."""
         await self._require(call.principal, body.operation)
         owner_id = call.principal.owner_id
         id_ = uuid5(_UNIQUE, f"{owner_id}:{body.unique_key}") if body.unique_key else envelope.new_id()
@@ -77,10 +93,10 @@ class BatchService:
             accepted_at=acceptance.accepted_at,
             not_before=acceptance.accepted_at + timedelta(seconds=body.delay_s) if body.delay_s else None,
             priority=body.priority,
-            items=[contract.Item(payload=body.payload)],
             scopes=_scopes(call.principal),
         )
-        message = envelope.command(create, message_id=id_, tenant=owner_id)
+        items = b'[{"payload":' + payload + b"}]"
+        message = _with_items(envelope.command(create, message_id=id_, tenant=owner_id), items)
         return await self._acceptor.accept(call, acceptance, [message], location=f"/v1/tasks/{id_}")
 
     async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
@@ -170,7 +186,8 @@ class BatchService:
     ) -> AsyncIterator[bytes]:
         while True:
             found = _loads(page)
-            yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in found["data"])
+            rows = member(page, "data", orjson.dumps(found["data"]))
+            yield b"".join(_lines(found["data"], rows))
             if found["next_cursor"] is None:
                 return
             following = query.model_copy(update={"cursor": found["next_cursor"], "limit": _PAGE})
@@ -181,36 +198,57 @@ def _scopes(principal: Principal) -> list[str]:
     return sorted(principal.scopes)
 
 
-def _messages(acceptance: Acceptance, batch: BatchInput, scopes: Sequence[str]) -> list[Outgoing]:
+def _messages(
+    acceptance: Acceptance, batch: BatchInput, scopes: Sequence[str], *, document: bytes, name: str
+) -> list[Outgoing]:
     """Return a small batch as one message, a larger one as runs of a thousand items with a seal behind."""
-    items, owner = batch.contract_items(), acceptance.owner_id
+    written = member(document, name, orjson.dumps(batch.items))
+    items = [
+        b'{"payload":' + text + b"}"
+        if item.custom_id is None
+        else b'{"custom_id":' + orjson.dumps(item.custom_id) + b',"payload":' + text + b"}"
+        for item, text in zip(batch.contract_items(), payload_texts(batch.items, written), strict=True)
+    ]
+    owner = acceptance.owner_id
+    about: dict[str, Any] = {
+        "batch_id": acceptance.id,
+        "owner_id": owner,
+        "operation": batch.operation,
+        "accepted_at": acceptance.accepted_at,
+        "options": batch.options,
+        "scopes": list(scopes),
+    }
     if len(items) <= _RUN_ITEMS:
-        create = contract.CreateBatch(
-            batch_id=acceptance.id,
-            owner_id=owner,
-            operation=batch.operation,
-            accepted_at=acceptance.accepted_at,
-            options=batch.options,
-            items=items,
-            scopes=list(scopes),
-        )
-        return [envelope.command(create, message_id=acceptance.id, tenant=owner)]
+        create = contract.CreateBatch(**about)
+        whole = b"[" + b",".join(items) + b"]"
+        return [_with_items(envelope.command(create, message_id=acceptance.id, tenant=owner), whole)]
     runs = [
-        contract.AppendItems(
-            batch_id=acceptance.id, owner_id=owner, offset=start, items=items[start : start + _RUN_ITEMS]
-        )
+        uploads.message(acceptance.id, owner, start, items[start : start + _RUN_ITEMS])
         for start in range(0, len(items), _RUN_ITEMS)
     ]
-    seal = contract.SealBatch(
-        batch_id=acceptance.id,
-        owner_id=owner,
-        operation=batch.operation,
-        accepted_at=acceptance.accepted_at,
-        options=batch.options,
-        total=len(items),
-        scopes=list(scopes),
+    return [*runs, envelope.command(contract.SealBatch(**about, total=len(items)), tenant=owner)]
+
+
+def _with_items(command: Outgoing, items: bytes) -> Outgoing:
+    """Return a command that had no items with these, written as the caller has written them."""
+    return Outgoing(
+        command.exchange,
+        command.routing_key,
+        command.body[:-1] + b',"items":' + items + b"}",
+        command.message_type,
+        command.message_id,
+        command.headers,
     )
-    return [envelope.command(message, tenant=owner) for message in (*runs, seal)]
+
+
+def _lines(rows: Sequence[Any], written: bytes) -> Iterator[bytes]:
+    """Yield rows as lines, each value as it is written in the array `written`."""
+    if written == orjson.dumps(rows):
+        yield from (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        return
+    for row in json_texts.elements(written.decode()):
+        # A line break of JSON stands between values only, never within a text.
+        yield row.replace("\r", " ").replace("\n", " ").encode() + b"\n"
 
 
 def _loads(data: bytes) -> dict[str, Any]:

@@ -40,7 +40,10 @@ class Upload:
 
 @dataclass(slots=True)
 class Call:
-    """The context of one call: who makes it, until when it waits, and what its headers asked for."""
+    """The context of one call: who makes it, until when it waits, and what its headers asked for.
+
+    `document` is the JSON body as it came, for what is the caller's own and is kept as it is written.
+    """
 
     principal: Principal
     deadline: Deadline
@@ -49,6 +52,7 @@ class Call:
     if_match: ETags | None = None
     last_event_id: str | None = None
     is_head: bool = False
+    document: bytes = b"null"
     transaction: Connection | None = None
     after_commit: list[AfterCommit] = field(default_factory=list)
 

@@ -195,6 +195,7 @@ class Server:
             return
         assert bound.body is not None
         arguments["body"], data = await reading.json_body(bound.body, request)
+        call.document = data
         call.idempotency_key = reading.key_of(request, key, data)
 
     async def _run(

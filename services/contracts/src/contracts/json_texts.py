@@ -1,0 +1,76 @@
+"""JSON as somebody wrote it: the texts of values within a document, for what must come back byte for byte.
+
+`1.10` and `1.1` are the same number to every parser, but not the same text. These functions take documents
+that were read as JSON before: they find where values begin and end, and check nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from json import JSONDecoder
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODE = JSONDecoder().raw_decode
+_PAYLOAD = b'"payload":'
+
+
+def members(document: str) -> dict[str, str]:
+    """Return the values of an object by name, as they are written."""
+    found = {}
+    place = _skip(document, _skip(document, 0) + 1)
+    while document[place] != "}":
+        name, place = _DECODE(document, place)
+        place = _skip(document, _skip(document, place) + 1)
+        end = _DECODE(document, place)[1]
+        found[name] = document[place:end]
+        place = _next(document, end)
+    return found
+
+
+def elements(document: str) -> Iterator[str]:
+    """Yield the elements of an array, as they are written."""
+    place = _skip(document, _skip(document, 0) + 1)
+    while document[place] != "]":
+        end = _DECODE(document, place)[1]
+        yield document[place:end]
+        place = _next(document, end)
+
+
+def member(document: bytes, name: str, compact: bytes) -> bytes:
+    """Return the value of `name` in an object as it is written there.
+
+    `compact` is the value without spaces: found like that, which is usual, nothing is parsed.
+    """
+    begin = document.find(b'"%s":' % name.encode()) + len(name) + 3
+    end = begin + len(compact)
+    if document[begin:end] == compact and document[end : end + 1] in (b",", b"}"):
+        return compact
+    return members(document.decode()).get(name, "null").encode()
+
+
+def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
+    """Return the payloads of the items in `command` as they are written there.
+
+    `compact` are the payloads without spaces: where all are found like that nothing is parsed.
+    """
+    place = 0
+    for text in compact:
+        begin = command.find(_PAYLOAD, place) + len(_PAYLOAD)
+        place = begin + len(text)
+        if command[begin:place] != text or command[place : place + 1] not in (b",", b"}"):
+            items = elements(members(command.decode())["items"])
+            return [members(item).get("payload", "null") for item in items]
+    return [text.decode() for text in compact]
+
+
+def _skip(document: str, place: int) -> int:
+    found = _SPACE.match(document, place)
+    assert found is not None, "no space is a match, too"
+    return found.end()
+
+
+def _next(document: str, end: int) -> int:
+    """Return where the next value or name begins behind a value, or where its container ends."""
+    place = _skip(document, end)
+    return _skip(document, place + 1) if document[place] == "," else place

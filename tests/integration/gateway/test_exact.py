@@ -1,0 +1,77 @@
+"""What is the caller's own goes on and comes back as it is written, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+
+from contracts.batches import GetBatch, ListResults
+from contracts.json_texts import elements, members
+from support.gateway_stack import House, Listener
+
+# Numbers that are the same to every parser, spaces, and letters written in more than one way.
+EXACT = '{"a" : 1.10, "b":[1e5,-0.0, 10.00],"c":"\\u00e9\\/"}'
+JSON = {"content-type": "application/json"}
+
+
+async def payloads(house: House) -> list[str]:
+    """The payloads of the next command to batch-processor, as they are written there."""
+    [message] = await house.take("batch-processor.intake")
+    items = members(message["_"]["body"].decode())["items"]
+    return [members(item)["payload"] for item in elements(items)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "count"),
+    [
+        ("/v1/tasks", f'{{"operation":"echo", "payload" : {EXACT} }}', 1),
+        ("/v1/batches", f'{{"operation":"echo","items":[{EXACT}, {{"payload": {EXACT}}}]}}', 2),
+        ("/process-data", f'{{"items":[ {EXACT} ]}}', 1),
+        ("/process-batch", f'{{"batches":[{EXACT},\n{EXACT}]}}', 2),
+        ("/enqueue-task", EXACT, 1),
+    ],
+)
+async def test_payloads_are_promised_as_they_are_written(
+    house: House, door: Listener, path: str, body: str, count: int
+) -> None:
+    answer = await door.api.post(path, content=body, headers=JSON)
+    assert answer.status_code == 202, answer.text
+    assert await payloads(house) == [EXACT] * count
+
+
+async def test_compact_documents_are_promised_as_they_are_written(house: House, door: Listener) -> None:
+    values: list[Any] = [{"a": 1.5, "b": "é"}, 1e16, [], None]
+    body = orjson.dumps({"operation": "echo", "items": [*values, {"custom_id": "x", "payload": 2.5}]})
+    assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
+    assert await payloads(house) == [orjson.dumps(value).decode() for value in [*values, 2.5]]
+
+
+async def test_a_large_document_is_promised_as_it_is_written(house: House, door: Listener) -> None:
+    body = f'{{"operation":"echo","items":[{",".join([EXACT] * 2500)}]}}'
+    assert (await door.api.post("/v1/batches", content=body, headers=JSON)).status_code == 202
+    messages = await house.take("batch-processor.intake", 4)
+    runs = [members(message["_"]["body"].decode()) for message in messages if "items" in message]
+    written = [members(item)["payload"] for run in runs for item in elements(run["items"])]
+    assert written == [EXACT] * 2500
+    assert [json.loads(run["offset"]) for run in runs] == [0, 1000, 2000]
+
+
+async def test_results_come_as_lines_as_they_are_written(house: House, door: Listener) -> None:
+    written = EXACT.replace(", ", ",\n ")
+    page = f'{{"data":[{{"result":{written}}}, {{"result":2}}],"next_cursor":null,"complete":true}}'
+
+    async def results(_: ListResults, __: Any) -> bytes:
+        return page.encode()
+
+    async def status(_: GetBatch, __: Any) -> bytes:
+        return b'{"status":"completed"}'
+
+    await house.double("batch-processor", {ListResults: results, GetBatch: status})
+    made = await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})
+    path = f"/v1/batches/{made.json()['id']}/results"
+    assert (await door.api.get(path)).text == page + "\n"
+    lines = (await door.api.get(f"{path}?format=ndjson")).text.splitlines()
+    assert lines == [f'{{"result":{written.replace(chr(10), " ")}}}', '{"result":2}']
