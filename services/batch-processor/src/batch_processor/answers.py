@@ -80,16 +80,12 @@ def _read_id(cursor: str | None) -> UUID | None:
     try:
         return UUID(cursor) if cursor is not None else None
     except ValueError as error:
-        raise InvalidCursor(
-            "The cursor is not from a page of this list; leave it out to start from the first page."
-        ) from error
+        raise InvalidCursor(_FOREIGN_CURSOR) from error
 
 
 def _read_position(cursor: str | None) -> int:
     if cursor is None:
         return -1
     if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 9:
-        raise InvalidCursor(
-            "The cursor is not from a page of this list; leave it out to start from the first page."
-        )
+        raise InvalidCursor(_FOREIGN_CURSOR)
     return int(cursor)
