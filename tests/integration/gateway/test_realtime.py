@@ -67,12 +67,20 @@ async def refused(
         ("/v1/me", {}, 404, "not-found"),
     ],
 )
-async def test_a_refused_upgrade_is_a_problem_and_no_stack_trace(
-    door: Listener, connect: Connect, capsys: Any, path: str, headers: dict[str, str], status: int, code: str
+async def test_a_refused_upgrade_is_a_problem_and_neither_an_error_nor_a_stack_trace_in_the_log(
+    door: Listener,
+    connect: Connect,
+    capsys: Any,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    code: str,
 ) -> None:
     found, document = await refused(connect, door, path, headers)
     assert (found, document["type"]) == (status, f"/problems/{code}")
     assert "Traceback" not in capsys.readouterr().err
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_no_more_connections_than_fit(house: House, connect: Connect) -> None:
@@ -375,7 +383,11 @@ async def test_an_operation_that_only_reads_is_called_over_the_socket(door: List
     async with talk(door) as client:
         rooms = (await client.ask(rpc={"method": "listRooms", "data": {"limit": 1}}))["data"]
         assert len(rooms["data"]) == 1
-        assert (await client.ask(rpc={"method": "listRooms", "data": {"limit": 0}}))["code"] == 107
+        refused = await client.ask(rpc={"method": "listRooms", "data": {"limit": 0}})
+        assert (refused["code"], refused["message"]) == (
+            107,
+            "bad request: /limit: Input should be greater than or equal to 1",
+        )
         assert (await client.ask(rpc={"method": "listRooms", "data": {"moon": 1}}))["code"] == 107
         assert (await client.ask(rpc={"method": "createRoom", "data": {"name": "x"}}))["code"] == 104
         assert (await client.ask(rpc={"method": "streamQuotes", "data": {"symbols": "A"}}))["code"] == 104

@@ -99,7 +99,7 @@ def channel_of(text: str) -> Channel:
         return Channel(kind, _spelled(kind, argument))
     except (InvalidInput, ValueError):
         raise CommandError(
-            ErrorCode.UNKNOWN_CHANNEL, f"{text[:100]!r} does not name a {kind.argument}."
+            ErrorCode.UNKNOWN_CHANNEL, f"{text[:100]!r} does not name a valid {kind.argument}."
         ) from None
 
 

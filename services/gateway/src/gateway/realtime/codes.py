@@ -114,7 +114,9 @@ class CommandError(Exception):
             return cls(ErrorCode.TOO_MANY_REQUESTS, error.detail)
         if error.retryable:
             return cls(ErrorCode.INTERNAL, error.detail, is_temporary=True)
-        return cls(_BY_STATUS.get(error.status, ErrorCode.INTERNAL), error.detail)
+        # A reply has one sentence: the first part that is wrong says more than that some part is.
+        detail = f"{error.errors[0].pointer}: {error.errors[0].detail}" if error.errors else error.detail
+        return cls(_BY_STATUS.get(error.status, ErrorCode.INTERNAL), detail)
 
     def document(self) -> dict[str, object]:
         """Return the error as a reply shows it."""

@@ -193,9 +193,11 @@ class ClientSession:
     def _read(self, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
         """Return the declared command and its arguments. Raises `CommandError` or `CloseConnection`."""
         known = [name for name in command if name in self._realtime.commands]
-        if len(known) != 1:
+        if len(known) > 1:
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{' and '.join(known)} are two commands.")
+        if not known:
             name = str(next(iter(command), ""))[:50]
-            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{name!r} is no command of this protocol.")
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no command {name!r}.")
         declared = self._realtime.commands[known[0]]
         if self.access is None and declared.name != "connect":
             raise CloseConnection(CloseCode.BAD_REQUEST, "The first command must be connect.")

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Response
@@ -66,6 +67,13 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self._budget = FrameBudget(self.loop.time)
         self._stalled: asyncio.TimerHandle | None = None
         self._is_lingering = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a message of the application."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # A refused handshake is over: uvicorn would log an error for it, as for one without an answer.
+            self.handshake_complete = True
 
     def write_frame(self, frame: bytes) -> None:
         """Write an encoded frame; after a close, nothing."""
