@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chassis.http1.admission import Admission
+from chassis.http1.limits import ConnectionLimits
 from containers import prometheus_rules
 from contracts.topology import TOPOLOGIES
 from deploy import manifests
@@ -155,6 +158,24 @@ def test_whoever_scales_is_not_told_a_number(overlays: dict[str, list[Manifest]]
     assert scaled == {"gateway", "email", "batch-processor"}
     told = {name for name, found in kind(found, "Deployment").items() if "replicas" in found["spec"]}
     assert told & scaled == set()
+
+
+@pytest.mark.parametrize("way_in", ["gateway-api", "ingress"])
+def test_behind_a_proxy_limits_by_address_count_clients(k8s: Path, way_in: str) -> None:
+    found = manifests.environment(manifests.combine(k8s, (way_in,)), "gateway")
+    networks = found["GATEWAY_TRUSTED_PROXIES"].split(",")
+    limits = ConnectionLimits(trusted_proxies=tuple(map(ipaddress.ip_network, networks)))
+    admission = Admission(limits)
+    assert all(admission.is_trusted(pod) for pod in ("10.244.1.7", "172.17.0.3", "192.168.9.9", "fd00:10::7"))
+    assert not admission.is_trusted("203.0.113.7")
+
+
+def test_the_overlay_for_production_trusts_the_proxy_in_front_of_it_and_others_nobody(
+    overlays: dict[str, list[Manifest]], base: list[Manifest]
+) -> None:
+    assert manifests.environment(overlays["production"], "gateway")["GATEWAY_TRUSTED_PROXIES"]
+    for found in (base, overlays["local"]):
+        assert "GATEWAY_TRUSTED_PROXIES" not in manifests.environment(found, "gateway")
 
 
 def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Manifest]]) -> None:
