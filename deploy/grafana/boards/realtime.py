@@ -23,6 +23,12 @@ BOARD = Board(
             rate("tickwire_realtime_closed_total", "code"),
         ),
         panel(
+            "Refused",
+            "WebSockets a second that were not let in, by the problem's code.",
+            "ops",
+            rate("tickwire_realtime_refused_total", "code"),
+        ),
+        panel(
             "Publications",
             "Publications a second that reached connections, by kind.",
             "ops",

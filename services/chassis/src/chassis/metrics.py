@@ -114,6 +114,9 @@ QUOTES_ANSWERED = Counter(
     "tickwire_quotes_answered", "Quotes answered, by where they came from.", ("origin",)
 )
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
+SOCKETS_REFUSED = Counter(
+    "tickwire_realtime_refused", "WebSockets that were not let in, by the problem's code.", ("code",)
+)
 PUBLICATIONS = Counter(
     "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
 )

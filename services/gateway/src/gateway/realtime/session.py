@@ -13,8 +13,8 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging
-from chassis.errors import MalformedInput, ServiceError, Unauthenticated
+from chassis import logging, metrics
+from chassis.errors import MalformedInput, Overloaded, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.realtime import commands
@@ -229,7 +229,11 @@ class ClientSession:
             raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
         if access is None:
             raise CloseConnection(CloseCode.INVALID_TOKEN, "connect needs a token.")
-        self._admit(access)
+        try:
+            self._admit(access)
+        except Overloaded as error:
+            metrics.SOCKETS_REFUSED.labels(error.code).inc()
+            raise
         self.access = access
         joining = [self._open(name, wanted) for name, wanted in arguments.subs.items()]
         joined = await asyncio.gather(*joining, return_exceptions=True)

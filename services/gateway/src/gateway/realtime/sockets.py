@@ -71,6 +71,7 @@ class Sockets:
             with ExitStack() as stack:
                 await self._serve(scope, receive, send, stack)
         except ServiceError as error:
+            metrics.SOCKETS_REFUSED.labels(error.code).inc()
             await _answer(send, error, "websocket.http.response")
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, stack: ExitStack) -> None:
