@@ -526,6 +526,14 @@ async def test_a_time_at_the_end_of_the_calendar_is_bad_data(
     assert isinstance((await provider.quotes(["AAPL"], soon())).errors["AAPL"], BadData)
 
 
+async def test_an_answer_that_is_too_long_is_bad_data_and_not_read_to_its_end(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.always = Answer(b"[" + b" " * (80 << 20) + b"]")
+    with pytest.raises(BadData, match="longer than 8388608 bytes"):
+        await provider.bars(QUERY, soon())
+
+
 @pytest.mark.parametrize(("said", "shown"), [("187", 187), ("many", 187), ("0", 0)])
 async def test_the_quota_that_is_left_is_shown_by_the_upstreams_own_word(
     provider: AlpacaProvider, upstream: AlpacaDouble, said: str, shown: int

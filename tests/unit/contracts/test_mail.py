@@ -122,6 +122,12 @@ def test_a_mail_needs_somebody_and_something() -> None:
     assert mail(to=[], bcc=["ann@example.com"]).bcc == ["ann@example.com"]
 
 
+def test_twenty_attachments_are_the_most() -> None:
+    files = [{"filename": f"{number}.txt", "content": "eA=="} for number in range(21)]
+    assert len(mail(attachments=files[:20]).attachments) == 20
+    assert refused_at(attachments=files) == ["attachments"]
+
+
 def test_fifty_recipients_are_the_most_in_all() -> None:
     fifty = [f"a{number}@example.com" for number in range(50)]
     assert len(mail(to=fifty).to) == 50

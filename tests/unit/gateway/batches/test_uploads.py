@@ -108,6 +108,14 @@ def test_an_upload_of_nothing_is_refused(nothing: bytes) -> None:
         cut_all(new_cutter(), nothing)
 
 
+def test_an_upload_has_five_million_items_at_most() -> None:
+    cutter = new_cutter()
+    cutter.total = 4_999_999
+    cutter.feed(line(1))
+    with pytest.raises(PayloadTooLarge, match="5000000 items"):
+        cutter.feed(line(2))
+
+
 @pytest.mark.parametrize("end", [b"\n", b""])
 def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
     with pytest.raises(PayloadTooLarge, match="Line 2 "):

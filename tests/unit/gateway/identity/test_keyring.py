@@ -280,6 +280,15 @@ async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
     assert len(remembered) == 1000
 
 
+async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
+    for number in range(10_050):
+        good = ApiKey(f"{number:016x}", "k" * 43)
+        database.add(good)
+        await ring.authenticate(str(good))
+    remembered: Any = vars(ring)["_known"]
+    assert len(remembered) == 10_000
+
+
 async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
     ring: KeyRing, database: Database, clock: Clock
 ) -> None:
