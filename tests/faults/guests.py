@@ -81,7 +81,7 @@ async def _poison_outbox(street: Street) -> None:
 
 GUESTS = (
     Guest("heads", "anonymous connection", "heads", "heads of 16 MiB and of 1,000 fields", is_quick=True),
-    Guest("connections", "anonymous connection", "connections", "1,600 connections of one address"),
+    Guest("connections", "anonymous connection", "connections", "2,000 connections of one address"),
     Guest("crowd", "anonymous connection", "crowd", "4,000 connections of 100 addresses", seconds=12),
     Guest("keys", "anonymous connection", "keys", "keys that do not exist"),
     Guest("bodies", "key holder", "bodies", "JSON of 10 MiB, and nested 100,000 deep"),

@@ -74,12 +74,14 @@ def memory_limits() -> dict[str, int]:
 
 @asynccontextmanager
 async def running(directory: Path, *, variables: Mapping[str, str] | None = None) -> AsyncIterator[Street]:
-    """Run a street in `directory` for the length of the block; `variables` are for all services."""
+    """Run a street in `directory` for the length of the block; `variables` are for all services.
+
+    A `PYTHONPATH` among them comes before that of the street.
+    """
     ports = Ports.free()
     async with alpaca.running() as provider, smtp.running() as relay:
         own = {
             **VARIABLES,
-            "PYTHONPATH": os.pathsep.join([str(_plugins(directory)), *_import_path()]),
             "STOCK_DATA_PROVIDERS": "alpaca,embedded",
             "STOCK_DATA_REPLAY_ENABLED": "true",
             "STOCK_DATA_ALPACA_URL": provider.url,
@@ -87,6 +89,8 @@ async def running(directory: Path, *, variables: Mapping[str, str] | None = None
             "STOCK_DATA_ALPACA_SECRET_KEY": alpaca.SECRET,
             **(variables or {}),
         }
+        first = [own["PYTHONPATH"]] if "PYTHONPATH" in own else []
+        own["PYTHONPATH"] = os.pathsep.join([*first, str(_plugins(directory)), *_import_path()])
         async with (
             native_stack.start(
                 directory / "stack",

@@ -31,8 +31,8 @@ async def heads(at: Address) -> str:
 
 async def connections(at: Address) -> str:
     """Over ten times as many connections of one address as it may have without a key, each half a request."""
-    taken = await _hold(at, [HOST.replace("0.1", "0.2")] * 1600)
-    return f"1600 connections, {taken} held"
+    taken = await _hold(at, [HOST.replace("0.1", "0.2")] * 2000)
+    return f"2000 connections, {taken} held"
 
 
 async def crowd(at: Address) -> str:

@@ -71,10 +71,12 @@ async def slow_readers(at: Address) -> str:
     """Sockets that ask for 30 MiB each, and read none of it."""
     room = f"guest-{uuid4().hex[:12]}"
     headers = {"Authorization": f"Bearer {at.key}"}
-    async with httpx.AsyncClient(base_url=f"http://{HOST}:{at.gateway}", headers=headers) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://{HOST}:{at.gateway}", headers=headers, timeout=60
+    ) as client:
         await client.post("/v1/rooms", json={"name": room})
-        for _ in range(150):
-            await client.post(f"/v1/rooms/{room}/messages", json={"text": "x" * 4000})
+        line = {"text": "x" * 4000}
+        await asyncio.gather(*(client.post(f"/v1/rooms/{room}/messages", json=line) for _ in range(150)))
     upgrade = at.head(
         "GET /v1/realtime",
         *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),

@@ -1,0 +1,70 @@
+"""Twelve guards, the guest that each of them is for, and what is noticed while the guard is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from faults import neighbours
+from faults import street as streets
+from faults.guests import BY_NAME
+from faults.neighbours import Row
+
+_UNGUARDED = Path(__file__).with_name("unguarded")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A guard that is off: by `settings`, or by the patch of the same name in `faults.unguarding`.
+
+    `notices` are the kinds of complaints of which at least one must come. `is_quick` mutations run with the
+    tests.
+    """
+
+    guard: str
+    guest: str
+    notices: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    is_quick: bool = False
+    seconds: float = 8.0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the processes get in addition."""
+        return dict(self.settings) if self.settings else {"FAULTS_UNGUARDED": self.guard}
+
+
+MUTATIONS = (
+    Mutation("head bytes", "heads", ["memory"]),
+    Mutation("connections per address", "connections", ["refused", "arrival"], is_quick=True),
+    Mutation("giving way", "crowd", ["refused", "arrival"]),
+    Mutation("body limit", "bodies", ["memory"], {"GATEWAY_BODY_LIMIT_BYTES": str(1 << 30)}),
+    Mutation("frame budget", "frames", ["stall"]),
+    Mutation(
+        "bytes that wait for a socket",
+        "slow-readers",
+        ["memory"],
+        {"GATEWAY_SOCKET_BUFFER_BYTES": str(1 << 40)},
+        seconds=15,
+    ),
+    Mutation("custom ids", "uploads", ["memory", "stall"], seconds=30),
+    Mutation("html scanner", "html", ["mail", "stall"]),
+    Mutation("relay rules", "refusals", ["mail"]),
+    Mutation("poison items", "items", ["unready", "batch"]),
+    Mutation("outbox rows", "outbox", ["mail", "batch"]),
+    Mutation("provider elements", "provider", ["provider's quote"], is_quick=True),
+    Mutation("mailbox messages", "stored-mails", ["stored mail"]),
+)
+
+
+async def unguarded(folder: Path, mutation: Mutation) -> Row:
+    """Let a guest in whose guard is off, and return what came of it."""
+    variables = {"PYTHONPATH": str(_UNGUARDED), **mutation.variables}
+    async with streets.running(folder, variables=variables) as street:
+        return await neighbours.visit(street, replace(BY_NAME[mutation.guest], seconds=mutation.seconds))
+
+
+def noticed(mutation: Mutation, row: Row) -> list[str]:
+    """Return those complaints that the mutation must bring about."""
+    return [one.text for one in row.complaints if one.what in mutation.notices]

@@ -1,0 +1,29 @@
+"""The harness notices a guard that is off: without that it would prove nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults import neighbours
+from faults.guests import BY_NAME
+from faults.mutations import MUTATIONS, Mutation, noticed, unguarded
+from faults.unguarding import PATCHES
+
+
+def test_every_mutation_has_a_guest_and_a_way_to_switch_its_guard_off() -> None:
+    assert len({one.guard for one in MUTATIONS}) == len(MUTATIONS) >= 12
+    assert {one.guest for one in MUTATIONS} <= set(BY_NAME)
+    assert {one.guard for one in MUTATIONS if not one.settings} == set(PATCHES)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(one, id=one.guard, marks=[] if one.is_quick else [pytest.mark.long]) for one in MUTATIONS],
+)
+async def test_a_guard_that_is_off_is_noticed(tmp_path: Path, mutation: Mutation) -> None:
+    row = await unguarded(tmp_path, mutation)
+    print(neighbours.report(row))
+    assert noticed(mutation, row)

@@ -1,0 +1,142 @@
+"""Switching guards off, one at a time, in the process of a service: the harness must notice each of them.
+
+What is patched is imported in that process only, and before anything of it begins.
+"""
+
+from __future__ import annotations
+
+import html.parser
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+_ENDLESS = 1 << 40
+
+
+def switch_off(name: str, *, program: str) -> None:
+    """Switch the guard `name` off if `program` (of `python -m`) is the one that has it."""
+    where, patch = PATCHES[name]
+    if program == where:
+        patch()
+
+
+def _put(home: str, **values: Any) -> None:
+    """Replace attributes of a module, or of a class of it."""
+    module, _, owner = home.partition(":")
+    found = getattr(import_module(module), owner) if owner else import_module(module)
+    for name, value in values.items():
+        setattr(found, name, value)
+
+
+def _head_bytes() -> None:
+    _put("chassis.http1.reader", HEAD_BYTES=_ENDLESS, REQUEST_LINE_BYTES=_ENDLESS)
+    _put("chassis.http1.connection", UNREAD_BYTES=_ENDLESS)
+    _put("chassis.http1.admission", UNFINISHED_HEADS_BYTES=_ENDLESS)
+
+
+def _connections_per_address() -> None:
+    take = import_module("chassis.http1.admission").Admission.take
+
+    def take_anything(self: Any, *arguments: Any) -> Any:
+        self.limits = replace(self.limits, per_address=_ENDLESS)
+        return take(self, *arguments)
+
+    _put("chassis.http1.admission:Admission", take=take_anything)
+    _giving_way()
+
+
+def _giving_way() -> None:
+    _put("chassis.http1.connection:HttpConnection", give_way=lambda _: False)
+
+
+def _frame_budget() -> None:
+    _put("gateway.realtime.frames:FrameBudget", allows=lambda *_: True)
+
+
+def _custom_ids() -> None:
+    class Remembered:
+        taken = 0
+
+        def __init__(self, *_: Any) -> None:
+            self.known: set[int] = set()
+
+        def add(self, custom_id: str) -> bool:
+            count = len(self.known)
+            self.known.add(hash(custom_id))
+            return len(self.known) > count
+
+    _put("gateway.batches.custom_ids", CustomIds=Remembered)
+
+
+def _html_scanner() -> None:
+    class Reader(html.parser.HTMLParser):
+        def handle_data(self, data: str) -> None:
+            parts.append(data)
+
+    parts: list[str] = []
+
+    def from_html(document: str) -> str:
+        parts.clear()
+        Reader().feed(document)
+        return "".join(parts) + "\n"
+
+    _put("emailer.plain_text", from_html=from_html)
+
+
+def _relay_rules() -> None:
+    outcomes = import_module("emailer.outcomes")
+    every = ("mail", "recipient", "data", "content")
+    route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "login-refused")
+    _put("emailer.outcomes", RULES=(route, *outcomes.RULES))
+
+
+def _poison_items() -> None:
+    def cause_of(error: BaseException) -> Any:
+        # Also what ends the process, and what has no text.
+        raise error
+
+    _put("batch_processor.chunks", cause_of=cause_of)
+
+
+def _outbox_rows() -> None:
+    # What has failed stays where it was, in front of all others.
+    statements: dict[str, str] = vars(import_module("chassis.outbox"))["_SQL"]
+    statements["postpone"] = "SELECT $1::bigint[], $2::int"
+
+
+def _provider_elements() -> None:
+    wrap = import_module("pydantic").WrapValidator
+    _put("stock_data.providers.payloads", judged=lambda **_: wrap(lambda value, validate: validate(value)))
+
+
+def _mailbox_messages() -> None:
+    read: set[str] = set()
+    received: Any = import_module("native.mailbox.messages").Received
+
+    class Unread(received):  # type: ignore[misc]  # known at run time only
+        @property
+        def summary(self) -> Any:
+            # The receiver reads a message before it keeps it; here the list is the first to do so.
+            if self.id not in read:
+                return read.add(self.id)
+            return received.summary.func(self)
+
+    _put("native.mailbox.reading", attempted=lambda function, _: function())
+    _put("native.mailbox.receiver", Received=Unread)
+
+
+PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
+    "head bytes": ("gateway", _head_bytes),
+    "connections per address": ("gateway", _connections_per_address),
+    "giving way": ("gateway", _giving_way),
+    "frame budget": ("gateway", _frame_budget),
+    "custom ids": ("gateway", _custom_ids),
+    "html scanner": ("emailer", _html_scanner),
+    "relay rules": ("emailer", _relay_rules),
+    "poison items": ("batch_processor", _poison_items),
+    "outbox rows": ("gateway", _outbox_rows),
+    "provider elements": ("stock_data", _provider_elements),
+    "mailbox messages": ("native.mailbox", _mailbox_messages),
+}
