@@ -54,7 +54,7 @@ def build(folder: Path) -> list[Manifest]:
 def combine(k8s: Path, components: tuple[str, ...], *, on: str = "base") -> list[Manifest]:
     """The base, or an overlay, with these components on top."""
     folder = k8s / "tested" / "-".join((Path(on).name, *components))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     added = [f"../../components/{name}" for name in components]
     wanted = {"namespace": "tickwire", "resources": [f"../../{on}"], "components": added}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
