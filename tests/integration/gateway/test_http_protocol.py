@@ -95,6 +95,17 @@ async def test_an_encoded_slash_is_not_found(door: Listener) -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.parametrize(
+    "path", [b"//v1/me", b"///v1/me", b"/v1//me", b"/v1/./me", b"/v1/x/../me", b"/v1/me;x"]
+)
+async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None:
+    key = f"Authorization: Bearer {door.admin_key}".encode()
+    answer = await answer_to(
+        door, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + key + b"\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
 async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(door: Listener) -> None:
     answer = await answer_to(door, POST + b"Content-Length: 1000\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 401 ")

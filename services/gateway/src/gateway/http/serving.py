@@ -266,9 +266,9 @@ def _options(path: str, routes: MapAdapter) -> Reply:
 def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
     """Return the rule that fits a request, and the parts of its path."""
     method = scope["method"]
-    if b"%2f" in scope.get("raw_path", b"").lower():
+    if b"%2f" in scope.get("raw_path", b"").lower() or scope["path"].startswith("//"):
         # A proxy in front sees another path than the router would: what it forbids must not come by here.
-        raise NotFound("A path must not hold an encoded slash.")
+        raise NotFound("A path must not hold an encoded slash, or begin with two slashes.")
     if method not in (*_METHODS, *_NEVER):
         known = ", ".join(_METHODS)
         raise NotImplementedMethod(f"The method {method[:20]!r} is not known here; use one of {known}.")
