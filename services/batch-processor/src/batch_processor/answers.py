@@ -42,7 +42,12 @@ class Answers:
         before = _read_id(request.cursor)
         async with self._postgres.connection() as connection:
             found = await repository.list_batches(
-                connection, request.owner_id, kind=request.kind, before=before, limit=request.limit + 1
+                connection,
+                request.owner_id,
+                kind=request.kind,
+                wanted=request.wanted,
+                before=before,
+                limit=request.limit + 1,
             )
             page = found[: request.limit]
             around = await repository.surroundings(connection, page)
@@ -65,7 +70,10 @@ class Answers:
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         """Return how many batches and tasks the owner has in each status."""
         async with self._postgres.connection() as connection:
-            return BatchCounts(counts=await repository.count_batches(connection, request.owner_id))
+            counts = await repository.count_batches(
+                connection, request.owner_id, kind=request.kind, wanted=request.wanted
+            )
+        return BatchCounts(counts=counts)
 
 
 async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches.Batch:

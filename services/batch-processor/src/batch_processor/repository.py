@@ -20,7 +20,7 @@ from chassis import queries
 from chassis.broker.envelope import Delivery, text
 from chassis.postgres import Connection
 from contracts import headers
-from contracts.batches import CreateBatch, ItemError, SealBatch
+from contracts.batches import BatchFilter, CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
 _ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
@@ -143,17 +143,33 @@ async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
 
 
 async def list_batches(
-    connection: Connection, owner_id: str, *, kind: str, before: UUID | None, limit: int
+    connection: Connection,
+    owner_id: str,
+    *,
+    kind: str,
+    wanted: BatchFilter = BatchFilter(),  # noqa: B008 - frozen
+    before: UUID | None,
+    limit: int,
 ) -> list[Batch]:
-    """Return an owner's batches, newest first, those before the id `before`."""
-    rows = await connection.fetch(_SQL["list_batches"], owner_id, kind, before, limit)
+    """Return an owner's batches that fit `wanted`, newest first, those before the id `before`."""
+    rows = await connection.fetch(_SQL["list_batches"], owner_id, kind, *_choice(wanted), before, limit)
     return [_batch(row) for row in rows]
 
 
-async def count_batches(connection: Connection, owner_id: str) -> dict[str, int]:
-    """Return how many batches and tasks of the owner are in each status."""
-    rows = await connection.fetch(_SQL["count_batches"], owner_id)
+async def count_batches(
+    connection: Connection,
+    owner_id: str,
+    *,
+    kind: str | None = None,
+    wanted: BatchFilter = BatchFilter(),  # noqa: B008 - frozen
+) -> dict[str, int]:
+    """Return how many batches and tasks of the owner that fit `wanted` are in each status."""
+    rows = await connection.fetch(_SQL["count_batches"], owner_id, kind, *_choice(wanted))
     return {row["status"]: row["batches"] for row in rows}
+
+
+def _choice(wanted: BatchFilter) -> tuple[object, ...]:
+    return wanted.statuses or None, wanted.operations or None, wanted.created_after, wanted.created_before
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:

@@ -126,6 +126,15 @@ class GetBatch(Request):
     kind: Kind = "batch"
 
 
+class BatchFilter(Contract):
+    """A choice of batches or tasks; an empty list and None choose all. The moments are not within."""
+
+    statuses: list[BatchStatus] = Field(default_factory=list)
+    operations: list[str] = Field(default_factory=list)
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+
+
 class Batches(Reply):
     """A page of batches."""
 
@@ -134,13 +143,14 @@ class Batches(Reply):
 
 
 class ListBatches(Request):
-    """Ask for a page of `owner_id`'s batches, newest first."""
+    """Ask for a page of `owner_id`'s batches that fit `wanted`, newest first."""
 
     message_type: ClassVar[str] = "batch.list.v1"
     reply: ClassVar[type[Reply]] = Batches
     service: ClassVar[str] = BATCH_PROCESSOR
     owner_id: str
     kind: Kind = "batch"
+    wanted: BatchFilter = BatchFilter()
     limit: int = Field(default=50, ge=1, le=200)
     cursor: str | None = None
 
@@ -192,12 +202,14 @@ class BatchCounts(Reply):
 
 
 class CountBatches(Request):
-    """Ask how many batches `owner_id` has in each status."""
+    """Ask how many of `owner_id`'s batches that fit `wanted` are in each status; without `kind` tasks too."""
 
     message_type: ClassVar[str] = "batch.count.v1"
     reply: ClassVar[type[Reply]] = BatchCounts
     service: ClassVar[str] = BATCH_PROCESSOR
     owner_id: str
+    kind: Kind | None = None
+    wanted: BatchFilter = BatchFilter()
 
 
 class BatchProgressed(Message):

@@ -61,12 +61,17 @@ SELECT
     error_code, error_detail, scopes
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
-    AND ($3::uuid IS NULL OR id < $3)
-ORDER BY id DESC LIMIT $4
+    AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
+    AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
+    AND ($7::uuid IS NULL OR id < $7)
+ORDER BY id DESC LIMIT $8
 
 -- name: count_batches
 SELECT status, count(*) AS batches FROM batches
 WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
+    AND ($2::text IS NULL OR kind = $2)
+    AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
+    AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
 GROUP BY status
 
 -- name: running_items

@@ -10,9 +10,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
-from contracts.batches import BatchStatus, Counts, ItemStatus, Kind, Operation
+from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment
+from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 
 class BatchInput(BaseModel):
@@ -68,12 +69,28 @@ class UploadQuery(BaseModel):
     operation: OperationName | None = None
 
 
-class PageQuery(BaseModel):
-    """`limit` and `cursor` of a list."""
+class BatchChoice(CreatedWithin):
+    """A choice of batches or tasks; the times are those of acceptance."""
 
-    model_config = ConfigDict(extra="forbid")
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: str | None = Field(default=None, max_length=500)
+    status: Several[BatchStatus] | None = Field(default=None, examples=["queued,running"])
+    operation: Several[OperationName] | None = Field(default=None, examples=["echo"])
+
+    def wanted(self) -> BatchFilter:
+        """Return the choice as the contract has it."""
+        return BatchFilter(
+            statuses=self.status or [],
+            operations=self.operation or [],
+            created_after=self.created_after,
+            created_before=self.created_before,
+        )
+
+
+class BatchesQuery(BatchChoice, Page):
+    """The query of the lists of batches and of tasks."""
+
+
+class CancelQuery(BatchChoice, Bulk):
+    """The query of `POST /v1/batches/cancel` and `POST /v1/tasks/cancel`."""
 
 
 class ResultsQuery(BaseModel):

@@ -13,6 +13,7 @@ from gateway.batches.inputs import BatchView, OperationList
 from gateway.batches.service import BatchService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UnknownOperation, UploadStalled
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, lines, post
+from gateway.http.filters import BulkResult
 from gateway.http.replies import NDJSON
 
 _REFUSALS = (
@@ -91,6 +92,16 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
     )
     yield post(
+        "/v1/batches/cancel",
+        service.cancel_batches,
+        name="cancelBatches",
+        summary="Stop all batches that fit a filter",
+        tag="Batches",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable, Overloaded, DatabaseUnavailable),
+    )
+    yield post(
         "/v1/batches/<uuid:batch_id>/cancel",
         service.cancel,
         name="cancelBatch",
@@ -114,6 +125,36 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         errors=_REFUSALS,
         idempotency=Idempotency.ACCEPTANCE,
         examples={"a task": {"operation": "echo", "payload": {"greeting": "hello"}}},
+    )
+    yield get(
+        "/v1/tasks",
+        service.list_tasks,
+        name="listTasks",
+        summary="List your tasks, newest first",
+        tag="Tasks",
+        scope=Scope.BATCHES_READ,
+        answers={200: json(Batches)},
+        errors=(Unavailable, _INVALID_CURSOR),
+    )
+    yield post(
+        "/v1/tasks/cancel",
+        service.cancel_tasks,
+        name="cancelTasks",
+        summary="Stop all tasks that fit a filter",
+        tag="Tasks",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable, Overloaded, DatabaseUnavailable),
+    )
+    yield post(
+        "/v1/tasks/<uuid:task_id>/cancel",
+        service.cancel_task,
+        name="cancelTask",
+        summary="Stop a task, also one that waits for its time",
+        tag="Tasks",
+        scope=Scope.BATCHES_WRITE,
+        answers={202: json(BatchView)},
+        errors=(NotFound, _BATCH_NOT_FOUND, Overloaded, DatabaseUnavailable),
     )
     yield get(
         "/v1/tasks/<uuid:task_id>",

@@ -23,10 +23,19 @@ from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
-from gateway.batches.inputs import BatchInput, PageQuery, ResultsQuery, TaskInput, UploadQuery, payload_texts
+from gateway.batches.inputs import (
+    BatchesQuery,
+    BatchInput,
+    CancelQuery,
+    ResultsQuery,
+    TaskInput,
+    UploadQuery,
+    payload_texts,
+)
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.upload_service import UploadService
 from gateway.http.calls import Call, Upload
+from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import JSON, NDJSON, Reply
@@ -37,6 +46,10 @@ _PAGE = 1000
 _PAGE_S = 15
 # What is written out in a thread: the loop has other requests to serve.
 _LARGE_BYTES = 64 * 1024
+_CANCELLABLE: tuple[contract.BatchStatus, ...] = ("open", "queued", "running")
+# One call cancels so many, a page of them at a time.
+_MOST_CANCELLED = 1000
+_BULK_PAGE = 200
 
 
 class BatchService:
@@ -101,14 +114,59 @@ class BatchService:
 
     async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
         """Ask for the end of a batch; items that have finished stay finished."""
+        return await self._cancel(call, batch_id, "batch")
+
+    async def cancel_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
+        """Ask for the end of a task that has not finished, also of one that waits for its time."""
+        return await self._cancel(call, task_id, "task")
+
+    async def _cancel(self, call: Call, id_: UUID, kind: contract.Kind) -> dict[str, Any]:
         call.principal.require(Scope.BATCHES_WRITE)
-        batch = await self._find(call.principal, batch_id, "batch", call.deadline)
-        message = contract.CancelBatch(batch_id=batch_id, owner_id=call.principal.owner_id)
-        command = envelope.command(message, tenant=call.principal.owner_id)
-        await self._acceptor.promise(call.connection, call, [command])
-        if batch["status"] in ("open", "queued", "running"):
+        batch = await self._find(call.principal, id_, kind, call.deadline)
+        await self._promise_cancels(call, [id_])
+        if batch["status"] in _CANCELLABLE:
             batch["status"] = "cancelling"
         return batch
+
+    async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Ask for the end of all batches that fit."""
+        return await self._cancel_all(call, query, "batch")
+
+    async def cancel_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Ask for the end of all tasks that fit."""
+        return await self._cancel_all(call, query, "task")
+
+    async def _cancel_all(self, call: Call, query: CancelQuery, kind: contract.Kind) -> BulkResult:
+        owner_id, wanted = call.principal.owner_id, query.wanted()
+        question = contract.CountBatches(owner_id=owner_id, kind=kind, wanted=wanted)
+        counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
+        matched, possible = sum(counts.values()), sum(counts.get(status, 0) for status in _CANCELLABLE)
+        if query.dry_run:
+            return BulkResult(matched=matched, changed=possible, dry_run=True, complete=True)
+        statuses = [status for status in _CANCELLABLE if counts.get(status)]
+        ids: list[UUID] = []
+        page = contract.ListBatches(
+            owner_id=owner_id,
+            kind=kind,
+            wanted=wanted.model_copy(update={"statuses": statuses}),
+            limit=_BULK_PAGE,
+        )
+        while statuses and len(ids) < _MOST_CANCELLED:
+            found = await self._rpc.call(page, contract.Batches, call.deadline)
+            ids += [batch.id for batch in found.data]
+            page = page.model_copy(update={"cursor": found.next_cursor})
+            if found.next_cursor is None:
+                break
+        await self._promise_cancels(call, ids)
+        return BulkResult(matched=matched, changed=len(ids), dry_run=False, complete=page.cursor is None)
+
+    async def _promise_cancels(self, call: Call, ids: Sequence[UUID]) -> None:
+        owner_id = call.principal.owner_id
+        commands = [
+            envelope.command(contract.CancelBatch(batch_id=id_, owner_id=owner_id), tenant=owner_id)
+            for id_ in ids
+        ]
+        await self._acceptor.promise(call.connection, call, commands)
 
     async def get(self, call: Call, batch_id: UUID) -> dict[str, Any]:
         """Return the caller's batch."""
@@ -138,10 +196,21 @@ class BatchService:
                 raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
             return _summary(accepted)
 
-    async def list(self, call: Call, query: PageQuery) -> bytes:
+    async def list(self, call: Call, query: BatchesQuery) -> bytes:
         """Return a page of the caller's batches, newest first."""
+        return await self._list(call, query, "batch")
+
+    async def list_tasks(self, call: Call, query: BatchesQuery) -> bytes:
+        """Return a page of the caller's tasks, newest first."""
+        return await self._list(call, query, "task")
+
+    async def _list(self, call: Call, query: BatchesQuery, kind: contract.Kind) -> bytes:
         question = contract.ListBatches(
-            owner_id=call.principal.owner_id, limit=query.limit, cursor=query.cursor
+            owner_id=call.principal.owner_id,
+            kind=kind,
+            wanted=query.wanted(),
+            limit=query.limit,
+            cursor=query.cursor,
         )
         return await self._rpc.ask(question, call.deadline)
 
