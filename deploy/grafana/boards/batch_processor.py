@@ -41,6 +41,12 @@ BOARD = Board(
             *quantiles("tickwire_batch_owner_wait_seconds"),
         ),
         panel(
+            "Overdue",
+            "Batches and tasks that are past the time of their next step.",
+            "short",
+            highest("tickwire_batches_overdue", "service"),
+        ),
+        panel(
             "Ready chunks",
             "Chunks that wait for a worker.",
             "short",

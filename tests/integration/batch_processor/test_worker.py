@@ -6,6 +6,7 @@ from typing import Any
 
 import aiormq
 import pytest
+from prometheus_client import REGISTRY
 
 from batch_processor import claims
 from batch_processor.worker import ChunkTiming
@@ -199,6 +200,19 @@ async def test_a_small_batch_does_not_wait_for_a_large_one(
     await caller.reach(large)
 
 
+async def test_batches_past_their_promise_are_counted(house: House, caller: Caller) -> None:
+    coordinator = await house.start(roles=("coordinator",))
+    await caller.submit("counted", [1])
+    stuck = await caller.submit("counted", [1])
+    await until(lambda: _ready_chunks(caller, 2))
+    late = "UPDATE batches SET accepted_at = now() - interval '11 min'"
+    await caller.database.execute(late)
+    await caller.database.execute("UPDATE batches SET status = 'running' WHERE id = $1", stuck)
+    await caller.database.execute("DELETE FROM chunks WHERE batch_id = $1", stuck)
+    coordinator.coordinator.wake()
+    await until(lambda: REGISTRY.get_sample_value("tickwire_batches_overdue") == 2)
+
+
 async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
     house: House, caller: Caller
 ) -> None:
@@ -217,7 +231,7 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
 
 async def _lose_worker(coordinator: Any, caller: Caller) -> None:
     """Let the chunk be claimed by a worker that dies, and its lease end."""
-    await until(lambda: _is_ready(caller))
+    await until(lambda: _ready_chunks(caller, 1))
     lost = await caller.database.fetchval("SELECT lost FROM chunks")
     await caller.database.execute(
         "UPDATE chunks SET state = 'running', run = run + 1, leased_until = now() - interval '1 s'"
@@ -226,8 +240,9 @@ async def _lose_worker(coordinator: Any, caller: Caller) -> None:
     await until(lambda: _lost_more(caller, lost))
 
 
-async def _is_ready(caller: Caller) -> bool:
-    return bool(await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = 'ready'"))
+async def _ready_chunks(caller: Caller, least: int) -> bool:
+    count = await caller.database.fetchval("SELECT count(*) FROM chunks WHERE state = 'ready'")
+    return bool(count >= least)
 
 
 async def _lost_more(caller: Caller, lost: int) -> bool:

@@ -44,3 +44,16 @@ def test_the_error_is_the_batchs_own_or_that_of_the_only_item() -> None:
     assert show(refused, Surroundings()).error == {"code": "unknown-operation", "detail": "none"}
     failed = show(DONE, Surroundings(error=ItemError(code="timeout", detail="late")))
     assert failed.error == {"code": "timeout", "detail": "late"}
+
+
+def test_each_unfinished_batch_says_what_happens_next() -> None:
+    assert show(DONE, Surroundings()).next is None
+    waiting = replace(DONE, status="queued", succeeded=0, failed=0, started_at=None, finished_at=None)
+    begins = show(waiting, Surroundings()).next
+    assert begins is not None
+    assert (begins.what, begins.by) == ("its first item", START + timedelta(minutes=10))
+    later = show(replace(waiting, not_before=START + timedelta(hours=1)), Surroundings()).next
+    assert later is not None
+    assert later.by == START + timedelta(hours=1, minutes=10)
+    for status in ("open", "running", "cancelling"):
+        assert show(replace(waiting, status=status), Surroundings()).next is not None

@@ -46,6 +46,11 @@ async def measure(connection: Connection) -> Backlog:
     return Backlog(row["ready"], row["oldest_ready_s"], row["in_flight"])
 
 
+async def count_overdue(connection: Connection, *, begun_within_s: float) -> int:
+    """Return how many batches are past what was promised, or at work with nothing left to do for them."""
+    return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s))
+
+
 async def cancelling(connection: Connection) -> list[UUID]:
     """Return the batches with items to cancel."""
     return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"])]

@@ -17,6 +17,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
+from contracts.batches import BEGUN_WITHIN_S
 
 log = logging.get(__name__)
 
@@ -99,6 +100,8 @@ class Coordinator:
             is_due = time.monotonic() >= self._sweep_from
             lost = await coordination.sweep(connection) if is_due else 0
             backlog = await coordination.measure(connection)
+            overdue = await coordination.count_overdue(connection, begun_within_s=BEGUN_WITHIN_S)
+        metrics.BATCHES_OVERDUE.set(overdue)
         metrics.BATCH_READY_CHUNKS.set(backlog.ready)
         metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
         metrics.BATCH_IN_FLIGHT.set(backlog.in_flight)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from batch_processor import batches
-from contracts.batches import Batch, Counts, ItemError
-from contracts.message import Json
+from contracts.batches import BEGUN_WITHIN_S, Batch, Counts, ItemError
+from contracts.message import Json, Next
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,27 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
         finished_at=batch.finished_at,
         rate_per_s=rate,
         eta_s=_eta_s(batch, counts, rate),
+        next=_next(batch, counts, rate),
         errors=around.failures,
         result=around.result,
         error=_error(batch, around),
     )
+
+
+def _next(batch: batches.Batch, counts: Counts, rate: float | None) -> Next | None:
+    """Return what happens next to the batch; what is past its time shows in `tickwire_batches_overdue`."""
+    if batch.status == "open":
+        return Next(what="the rest of its items", by=None)
+    if batch.status == "cancelling":
+        return Next(what="the end of the items at work", by=None)
+    if batch.status == "queued" and batch.accepted_at is not None:
+        due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
+        return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))
+    if batch.status == "running":
+        eta_s = _eta_s(batch, counts, rate)
+        by = None if eta_s is None else datetime.now(UTC) + timedelta(seconds=eta_s)
+        return Next(what="its last item, as far as can be told", by=by)
+    return None
 
 
 def _status(batch: batches.Batch) -> Any:

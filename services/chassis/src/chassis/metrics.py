@@ -183,6 +183,9 @@ BATCH_OWNER_WAIT = Histogram(
     "For how long the first chunk of an owner with nothing at work was ready before a worker took it.",
     buckets=_SLOW,
 )
+BATCHES_OVERDUE = Gauge(
+    "tickwire_batches_overdue", "Batches and tasks that are past the time of their next step."
+)
 BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting for a worker.")
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from contracts.items import Item as Item
-from contracts.message import Command, Contract, Event, Json, Message, Moment, Reply, Request
+from contracts.message import Command, Contract, Event, Json, Message, Moment, Next, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
 
 BatchStatus = Literal[
@@ -20,6 +20,9 @@ ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
+# Accepted work is stored by batch-processor, and its first item begun, within these times (seconds).
+STORED_WITHIN_S = 60
+BEGUN_WITHIN_S = 600
 
 _SCOPES = "effective scopes of the owner at acceptance; null from a sender that does not tell them"
 
@@ -110,6 +113,7 @@ class Batch(Reply):
     finished_at: Moment | None = None
     rate_per_s: float | None = None
     eta_s: float | None = None
+    next: Next | None = None
     errors: dict[str, int] = Field(default_factory=dict)
     result: Json = None
     error: Json = None

@@ -59,6 +59,13 @@ class Request(Message):
     reply: ClassVar[type[Reply]]
 
 
+class Next(Contract):
+    """The next event of accepted work, and the moment by which it is promised; None where nothing is."""
+
+    what: str
+    by: Moment | None
+
+
 class FieldError(Contract):
     """An error in one part of an input: a JSON pointer (RFC 6901) and a sentence."""
 

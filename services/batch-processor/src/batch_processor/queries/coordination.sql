@@ -27,6 +27,20 @@ SELECT
     count(*) FILTER (WHERE state = 'running') AS in_flight
 FROM chunks WHERE state IN ('ready', 'running')
 
+-- name: count_overdue
+-- Batches whose first item should have begun $1 seconds after it was due, and batches at work without a chunk.
+SELECT
+    (
+        SELECT count(*) FROM batches
+        WHERE status = 'queued' AND greatest(accepted_at, not_before) < now() - make_interval(secs => $1)
+    ) + (
+        SELECT count(*) FROM (
+            SELECT FROM batches AS b
+            WHERE b.status IN ('running', 'cancelling') AND NOT EXISTS (SELECT FROM chunks WHERE batch_id = b.id)
+            LIMIT 1000
+        ) AS stuck
+    )
+
 -- name: next_cancelling
 SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from contracts import json_texts
 from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
-from contracts.message import Moment
+from contracts.message import Moment, Next
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 
@@ -119,6 +119,7 @@ class BatchView(BaseModel):
     finished_at: Moment | None = None
     rate_per_s: float | None = None
     eta_s: float | None = None
+    next: Next | None = None
     errors: dict[str, int] | None = None
     result: Any = None
     error: Any = None

@@ -333,6 +333,14 @@ def _summary(accepted: Acceptance) -> dict[str, Any]:
         "status": accepted.status,
         "counts": None,
         "accepted_at": accepted.accepted_at,
+        "next": _next(accepted),
         "detail_available": False,
         **({"reason": accepted.reason} if accepted.reason else {}),
     }
+
+
+def _next(accepted: Acceptance) -> dict[str, Any] | None:
+    if accepted.status == "queued":
+        by = accepted.accepted_at + timedelta(seconds=contract.STORED_WITHIN_S)
+        return {"what": "batch-processor takes it over", "by": by}
+    return {"what": "an administrator decides", "by": None} if accepted.status == "parked" else None
