@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.emails import Next, RecipientStatus
+from contracts.emails import RecipientStatus
+from contracts.message import Next
 from emailer import promises
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from contracts.mail import Mail
-from contracts.message import Command, Contract, Event, Json, Moment, Reply, Request
+from contracts.message import Command, Contract, Event, Json, Moment, Next, Reply, Request
 from contracts.topology import EMAIL
 
 # An ambiguous recipient, whose mail the relay may have taken, is tried again; a held one waits for somebody
@@ -82,13 +82,6 @@ class Attempt(Contract):
     smtp_code: int | None = None
     smtp_reply: str
     tls: bool = False
-
-
-class Next(Contract):
-    """What happens next, and until when at the latest; without `by` it waits for somebody to decide."""
-
-    what: str
-    by: Moment | None
 
 
 class Recipient(Contract):

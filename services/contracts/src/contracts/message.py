@@ -60,7 +60,7 @@ class Request(Message):
 
 
 class Next(Contract):
-    """The next event of accepted work, and the moment by which it is promised; None where nothing is."""
+    """What happens next, and until when at the latest; without `by` it waits for something without a time."""
 
     what: str
     by: Moment | None

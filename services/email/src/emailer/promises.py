@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from contracts.emails import Next, RecipientStatus
+from contracts.emails import RecipientStatus
+from contracts.message import Next
 
 # An attempt may wait so long for its turn; the alert on overdue mails says the same.
 LATEST = timedelta(seconds=300)

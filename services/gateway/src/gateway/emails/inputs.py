@@ -9,9 +9,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.addresses import BareAddress
-from contracts.emails import EmailFilter, EmailStatus, Next, Recipient, StoredStatus
+from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus
 from contracts.mail import PlannedTime
-from contracts.message import Moment
+from contracts.message import Moment, Next
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 
