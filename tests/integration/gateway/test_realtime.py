@@ -21,6 +21,7 @@ from gateway.http.principal import Principal
 from gateway.realtime.wire import WebSocketWire
 from support.event_streams import events_of
 from support.gateway_stack import Connect, House, Listener
+from support.problems import assert_problem
 from support.pushes import progress, ticks
 from support.waiting import until
 
@@ -359,6 +360,9 @@ async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(
         assert (await browser.get(f"/v1/stocks/stream?symbols={symbol}&token={token}x")).status_code == 401
         headers = {"authorization": f"Bearer {token}"}
         assert (await browser.get("/v1/me", headers=headers)).status_code == 401
+        # An address is recorded on its way: a key that lives long has no place there.
+        answer = await browser.get(f"/v1/stocks/stream?symbols={symbol}&token={door.admin_key}")
+        assert_problem(answer, 401, "unauthenticated")
     async with talk(door, token) as client:
         assert client.connected["expires"]
         assert "epoch" in await client.ask(subscribe={"channel": f"quotes:{symbol}"})

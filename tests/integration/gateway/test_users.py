@@ -153,6 +153,7 @@ async def test_a_user_that_cannot_be_is_not_found(door: Listener, id_: str) -> N
     [
         ({"name": ""}, "/name"),
         ({"name": "a\0"}, "/name"),
+        ({"name": "a\x1b[31m"}, "/name"),
         ({"name": "x" * 201}, "/name"),
         ({"email": "nope"}, "/email"),
         ({"email": " ann@example.com"}, "/email"),

@@ -15,7 +15,7 @@ from werkzeug.datastructures import ETags, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags
 
 from chassis.deadlines import Deadline
-from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, UnsupportedMediaType
+from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
 from gateway.errors import IdempotencyNotSupported, PreconditionRequired
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, Body
@@ -33,6 +33,8 @@ _LARGE_BYTES = 64 * 1024
 _LONGEST_KEY = 255
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
+# Of an API key, which lives too long for a place where it is recorded.
+_KEY_PREFIX = "tw_live_"
 # RFC 7240: a preference that is not understood, or not well-formed, is passed over.
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
@@ -84,9 +86,16 @@ def address(request: Incoming) -> str | None:
 
 
 def stream_token(request: Incoming) -> str | None:
-    """Return the parameter `token` of a request for a stream."""
+    """Return the parameter `token` of a request for a stream. Raise `Unauthenticated` for an API key."""
     text = request.scope["query_string"].decode("ascii", "replace")
-    return dict(parse_qsl(text, errors="replace")).get("token")
+    found = dict(parse_qsl(text, errors="replace")).get("token")
+    if found is not None and found.startswith(_KEY_PREFIX):
+        raise Unauthenticated(
+            "An address is recorded by proxies and browsers, so it cannot hold an API key: "
+            "make a token with POST /v1/realtime/tokens.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return found
 
 
 def deadline(request: Incoming, default_s: float) -> Deadline:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.addresses import BareAddress
+from contracts.mail_headers import one_line
 from contracts.message import Moment
 from contracts.scopes import Scope
 from contracts.times import Instant
@@ -35,7 +36,7 @@ def each_once(scopes: list[Scope]) -> list[Scope]:
 
 
 Expiry = Annotated[Instant, AfterValidator(in_future)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(one_line)]
 Role = Literal["admin", "member"]
 UserStatus = Literal["active", "disabled"]
 KeyStatus = Literal["active", "revoked", "expired", "disabled"]
