@@ -82,6 +82,7 @@ async def test_what_is_not_http_is_a_problem_document(
     assert b"connection: close" in lines
     assert b"x-content-type-options: nosniff" in lines
     assert b"x-request-id: %b" % problem["instance"].encode() in lines
+    assert body.endswith(b"}\n")
 
 
 async def test_an_encoded_slash_is_not_found(door: Listener) -> None:

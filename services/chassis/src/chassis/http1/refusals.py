@@ -88,7 +88,7 @@ def response(error: ServiceError, *, with_body: bool = True, fields: bytes = b""
     `fields` are lines of further header fields.
     """
     with tracing.during() as trace:
-        body = orjson.dumps(problem(error))
+        body = orjson.dumps(problem(error), option=orjson.OPT_APPEND_NEWLINE)
         headers = {
             **problem_headers(error),
             "content-length": str(len(body)),

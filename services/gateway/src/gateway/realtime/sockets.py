@@ -182,7 +182,7 @@ async def _accept(scope: Scope, send: Send) -> None:
 
 async def _answer(send: Send, error: ServiceError, kind: str) -> None:
     headers: list[Any] = [(n.encode(), v.encode()) for n, v in problem_headers(error).items()]
-    body = orjson.dumps(problem(error))
+    body = orjson.dumps(problem(error), option=orjson.OPT_APPEND_NEWLINE)
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": f"{kind}.start", "status": error.status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body, "more_body": False})

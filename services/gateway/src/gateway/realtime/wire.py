@@ -39,7 +39,7 @@ class _Handshake(ServerProtocol):
             "detail": text.strip() or "The WebSocket handshake is not valid.",
             "instance": request_id,
         }
-        response.body = orjson.dumps(problem)
+        response.body = orjson.dumps(problem, option=orjson.OPT_APPEND_NEWLINE)
         del response.headers["Content-Type"], response.headers["Content-Length"]
         response.headers["Content-Type"] = "application/problem+json"
         response.headers["Content-Length"] = str(len(response.body))
