@@ -32,7 +32,7 @@ class RealtimeClient(Protocol):
     events: list[Event]
 
     async def open(self, url: str, token: str, *, refreshed: Sequence[str] | None = None) -> None: ...
-    async def subscribe(self, channel: str, data: Any = None) -> None: ...
+    async def subscribe(self, channel: str, data: Any = None, *, join_leave: bool = False) -> None: ...
     async def call(self, act: str, **arguments: Any) -> Any: ...
     async def close(self) -> None: ...
 
@@ -86,7 +86,7 @@ class PythonClient:
         )
         await self._client.connect()
 
-    async def subscribe(self, channel: str, data: Any = None) -> None:
+    async def subscribe(self, channel: str, data: Any = None, *, join_leave: bool = False) -> None:
         told = self.events
 
         class Events(handlers.SubscriptionEventHandler):  # type: ignore[misc]
@@ -101,7 +101,17 @@ class PythonClient:
             async def on_unsubscribed(self, ctx: Any) -> None:
                 told.append({"event": "unsubscribed", "channel": channel, "code": ctx.code})
 
-        subscription = self._client.new_subscription(channel, events=Events(), data=data, recoverable=True)
+            async def on_join(self, ctx: Any) -> None:
+                who = {"client": ctx.info.client, "user": ctx.info.user}
+                told.append({"event": "join", "channel": channel, **who})
+
+            async def on_leave(self, ctx: Any) -> None:
+                who = {"client": ctx.info.client, "user": ctx.info.user}
+                told.append({"event": "leave", "channel": channel, **who})
+
+        subscription = self._client.new_subscription(
+            channel, events=Events(), data=data, recoverable=True, join_leave=join_leave
+        )
         self._subscriptions[channel] = subscription
         await subscription.subscribe()
 
@@ -165,8 +175,8 @@ class JavaScriptClient:
         self._reading = asyncio.create_task(self._read())
         await self.call("open", url=url, token=token, refreshed=refreshed)
 
-    async def subscribe(self, channel: str, data: Any = None) -> None:
-        await self.call("subscribe", channel=channel, data=data)
+    async def subscribe(self, channel: str, data: Any = None, *, join_leave: bool = False) -> None:
+        await self.call("subscribe", channel=channel, data=data, join_leave=join_leave)
 
     async def call(self, act: str, **arguments: Any) -> Any:
         assert self._process is not None

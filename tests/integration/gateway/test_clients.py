@@ -55,13 +55,22 @@ class Two:
     def direct(self, index: int) -> str:
         return f"ws://127.0.0.1:{self.ports[index]}/v1/realtime"
 
-    async def new_room(self) -> str:
+    async def new_room(self, *, private: bool = False) -> str:
         name = f"room-{uuid4().hex[:8]}"
-        assert (await self.api.post("/v1/rooms", json={"name": name})).status_code == 201
+        answer = await self.api.post("/v1/rooms", json={"name": name, "private": private})
+        assert answer.status_code == 201, answer.text
         return name
 
-    async def new_key(self, *scopes: str) -> str:
-        answer = await self.api.post("/v1/api-keys", json={"name": "test", "scopes": scopes, "user_id": 1})
+    async def new_member(self, *scopes: str) -> tuple[int, str]:
+        """A new user, and a key of theirs."""
+        user = {"name": "Member", "email": f"{uuid4().hex}@example.com"}
+        user_id = int((await self.api.post("/v1/users", json=user)).json()["id"])
+        return user_id, await self.new_key(*scopes, user_id=user_id)
+
+    async def new_key(self, *scopes: str, user_id: int = 1) -> str:
+        answer = await self.api.post(
+            "/v1/api-keys", json={"name": "test", "scopes": scopes, "user_id": user_id}
+        )
         assert answer.status_code == 201, answer.text
         return str(answer.json()["key"])
 
@@ -69,38 +78,41 @@ class Two:
 @asynccontextmanager
 async def gateways(house: House) -> AsyncIterator[Two]:
     key, dsn = str(keys.new_key()), await house.database()
-    processes, ports = [], []
-    for _ in range(2):
-        found = Ports.free()
-        environment = {
-            "PATH": os.environ["PATH"],
-            "RABBITMQ_URL": house.rabbitmq_url,
-            "POSTGRES_DSN": dsn,
-            "MEMCACHED_ADDRESS": house.memcached_address,
-            "GATEWAY_PORT": str(found.gateway),
-            "GATEWAY_OPS_PORT": str(found.gateway_ops),
-            "GATEWAY_KEY_PEPPER": PEPPER,
-            "GATEWAY_BOOTSTRAP_KEY": key,
-            "SHUTDOWN_GRACE_S": "2",
-            "LOG_LEVEL": "WARNING",
-        }
-        processes.append(
-            await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=environment)
-        )
-        ports.append(found.gateway)
-    gate = await house.gate("127.0.0.1", ports[0])
-    headers = {"authorization": f"Bearer {key}"}
-    url = f"http://127.0.0.1:{ports[1]}"
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False) as api:
-        try:
-            for port in ports:
-                await until(lambda port=port: _is_ready(port))
-            yield Two(processes, ports, gate, key, api)
-        finally:
-            for process in processes:
-                if process.returncode is None:
-                    process.send_signal(signal.SIGTERM)
-                await process.wait()
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(gateway_process(house, dsn, key)) for _ in range(2)]
+        processes, ports = [process for process, _ in opened], [port for _, port in opened]
+        gate = await house.gate("127.0.0.1", ports[0])
+        headers, url = {"authorization": f"Bearer {key}"}, f"http://127.0.0.1:{ports[1]}"
+        client = httpx.AsyncClient(base_url=url, headers=headers, timeout=20, trust_env=False)
+        api = await stack.enter_async_context(client)
+        for port in ports:
+            await until(lambda port=port: _is_ready(port))
+        yield Two(processes, ports, gate, key, api)
+
+
+@asynccontextmanager
+async def gateway_process(house: House, dsn: str, key: str) -> AsyncIterator[tuple[Process, int]]:
+    """A gateway in a process of its own, and its port; it is stopped unless it has ended by itself."""
+    found = Ports.free()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RABBITMQ_URL": house.rabbitmq_url,
+        "POSTGRES_DSN": dsn,
+        "MEMCACHED_ADDRESS": house.memcached_address,
+        "GATEWAY_PORT": str(found.gateway),
+        "GATEWAY_OPS_PORT": str(found.gateway_ops),
+        "GATEWAY_KEY_PEPPER": PEPPER,
+        "GATEWAY_BOOTSTRAP_KEY": key,
+        "SHUTDOWN_GRACE_S": "2",
+        "LOG_LEVEL": "WARNING",
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=environment)
+    try:
+        yield process, found.gateway
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
 
 
 async def _is_ready(port: int) -> bool:
@@ -203,6 +215,48 @@ async def test_presence_is_of_all_gateways(two: Two, open_client: Open) -> None:
         assert [one["user"] for one in listed["clients"].values()] == ["1", "1", "1"]
         stats = await client.call("presence_stats", channel=channel)
         assert (stats["numClients"], stats["numUsers"]) == (3, 1)
+
+
+async def test_who_joins_and_leaves_is_pushed_to_clients_of_both_gateways(
+    two: Two, open_client: Open
+) -> None:
+    channel = f"chat:{await two.new_room()}"
+    here, there, other = [await open_client(two.direct(index), two.key) for index in (0, 1, 1)]
+    for client in (here, there):
+        await client.subscribe(channel, join_leave=True)
+        await wait_for(client, is_event("subscribed"))
+    await other.subscribe(channel)
+    await wait_for(other, is_event("subscribed"))
+    joined = (await wait_for(there, is_event("join"), 2))[-1]
+    assert (joined["channel"], joined["user"]) == (channel, "1")
+    await wait_for(here, is_event("join", client=joined["client"]))
+    await other.call("unsubscribe", channel=channel)
+    for client in (here, there):
+        [left] = await wait_for(client, is_event("leave"))
+        assert (left["client"], left["user"]) == (joined["client"], "1")
+    assert [event for event in other.events if event["event"] in ("join", "leave")] == []
+
+
+async def test_a_private_room_is_for_its_members_on_both_gateways(two: Two, open_client: Open) -> None:
+    room = await two.new_room(private=True)
+    channel, (user_id, key) = f"chat:{room}", await two.new_member("chat:read", "chat:write")
+    stranger = await open_client(two.direct(0), key)
+    await stranger.subscribe(channel)
+    [refused] = await wait_for(stranger, is_event("unsubscribed"))
+    assert refused["code"] == 102
+    answer = await two.api.post(f"/v1/rooms/{room}/members", json={"user_id": user_id, "role": "reader"})
+    assert answer.status_code == 200, answer.text
+    member, manager = await open_client(two.direct(0), key), await open_client(two.direct(1), two.key)
+    await member.subscribe(channel)
+    await wait_for(member, is_event("subscribed"))
+    await manager.call("publish", channel=channel, data={"text": "among us"})
+    await wait_for(member, is_event("publication"))
+    with pytest.raises(ClientError) as error:
+        await member.call("publish", channel=channel, data={"text": "x"})
+    assert error.value.code == 103
+    assert (await two.api.delete(f"/v1/rooms/{room}/members/{user_id}")).status_code == 204
+    [ended] = await wait_for(member, is_event("unsubscribed"))
+    assert ended["code"] == 2000
 
 
 async def test_two_hundred_channels_are_subscribed_to_in_one_batch(two: Two, open_client: Open) -> None:

@@ -22,12 +22,14 @@ function open({ url, token, refreshed }) {
   client.connect();
 }
 
-function subscribe({ channel, data }) {
-  const subscription = client.newSubscription(channel, { data, recoverable: true });
+function subscribe({ channel, data, join_leave: joinLeave }) {
+  const subscription = client.newSubscription(channel, { data, recoverable: true, joinLeave });
   subscriptions.set(channel, subscription);
   subscription.on("publication", ({ offset, data, tags }) => say({ event: "publication", channel, offset, data, tags }));
   subscription.on("subscribed", ({ recovered, wasRecovering }) => say({ event: "subscribed", channel, recovered, was_recovering: wasRecovering }));
   subscription.on("unsubscribed", ({ code }) => say({ event: "unsubscribed", channel, code }));
+  for (const event of ["join", "leave"])
+    subscription.on(event, ({ info }) => say({ event, channel, client: info.client, user: info.user }));
   subscription.subscribe();
 }
 

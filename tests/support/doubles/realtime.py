@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ import orjson
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated
+from gateway.chat.inputs import Role
 from gateway.chat.repository import ChatMessage, Room
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
@@ -35,27 +36,43 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Rooms:
-    """The repository of rooms, shared by several gateways; it can be away, and slow."""
+    """The database and its repository of rooms, shared by several gateways; it can be away, and slow.
+
+    A room that is in `members` is private.
+    """
 
     epochs: dict[str, str] = field(default_factory=lambda: {"lobby": "epoch-1"})
+    members: dict[str, dict[int, Role]] = field(default_factory=dict)
     messages: list[ChatMessage] = field(default_factory=list)
     is_away: bool = False
     reads: int = 0
 
-    async def get(self, name: str) -> Room:
+    async def find(self, _: Any, name: str, user_id: int) -> Room | None:
         await self._visit()
         if name not in self.epochs:
-            raise NotFound(f"There is no room {name!r}.")
-        return Room(name, self.epochs[name], self._last(name), "1", NOW)
+            return None
+        members = self.members.get(name)
+        if members is not None and user_id not in members:
+            return None
+        role = None if members is None else members[user_id]
+        return Room(name, self.epochs[name], self._last(name), "1", NOW, members is not None, role)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
+    async def connection(self) -> AsyncIterator[Any]:
         yield None
+
+    transaction = connection
+
+    async def members_of(self, _: Any, rooms: Sequence[str]) -> dict[str, set[str]]:
+        await self._visit()
+        return {room: {str(user_id) for user_id in self.members[room]} for room in rooms}
 
     async def add(
         self, _: Any, room: str, user_id: str, user_name: str, data: Any, *, sender_id: str | None = None
-    ) -> ChatMessage:
-        await self.get(room)
+    ) -> ChatMessage | None:
+        found = await self.find(None, room, int(user_id))
+        if found is None or found.role == "reader":
+            return None
         for known in self.messages:
             names = (known.room, known.user_id, known.data.get("id"))
             if sender_id is not None and names == (room, user_id, sender_id):
@@ -64,12 +81,12 @@ class Rooms:
         self.messages.append(message)
         return message
 
-    async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def after(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
         await self._visit()
         self.reads += 1
         return [m for m in self.messages if m.room == room and m.offset > offset][:limit]
 
-    async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def before(self, _: Any, room: str, offset: int, limit: int) -> list[ChatMessage]:
         await self._visit()
         return [m for m in reversed(self.messages) if m.room == room and m.offset < offset][:limit]
 
@@ -117,8 +134,8 @@ class Gateway:
     def __post_init__(self) -> None:
         rooms: Any = self.rooms
         exchange: Any = self.exchange
-        self.chat = ChatService(rooms, self.hub, exchange)
-        self.presence = Presence(exchange)
+        self.chat = ChatService(rooms, rooms, self.hub, exchange)
+        self.presence = Presence(exchange, self.hub)
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
         self.exchange.gateways.append(self)
         self.channels = Channels(

@@ -90,7 +90,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from stock_routes.endpoints(resources.stocks)
     yield from email_routes.endpoints(resources.emails)
     yield from batch_routes.endpoints(resources.batches)
-    yield from chat_routes.endpoints(RoomService(resources.chat))
+    yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
     yield from identity_routes.endpoints(resources.users, resources.keys)

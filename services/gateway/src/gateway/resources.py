@@ -72,19 +72,20 @@ class Resources:
         self.status = StatusService(_prometheus(settings))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
-        self._wire_realtime(RoomRepository(postgres, statements))
+        self.rooms = RoomRepository(statements)
+        self._wire_realtime()
         self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
         live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
         messaging.listen(live_feed.attach)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
 
-    def _wire_realtime(self, rooms: RoomRepository) -> None:
+    def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher
         self.hub = Hub()
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
-        self.chat = ChatService(rooms, self.hub, publisher)
-        self.presence = Presence(publisher)
+        self.chat = ChatService(self.runtime.postgres, self.rooms, self.hub, publisher)
+        self.presence = Presence(publisher, self.hub)
         self.channels = Channels(
             hub=self.hub,
             feed=self.feed,
@@ -130,6 +131,7 @@ class Resources:
             tasks.supervise("chat catch-up", self.chat.catch_up)
             tasks.supervise("freshness of quotes", self.feed.watch)
             tasks.supervise("presence", self.presence.announce)
+            tasks.supervise("who joins and leaves", self.presence.keep_telling_moves)
             tasks.supervise("clock of the connections", self.connections.keep_time)
             tasks.supervise("keys of the connections", self.connections.watch_keys)
             tasks.supervise("removal of old acceptances", self.acceptor.clean)

@@ -33,8 +33,8 @@ async def test_a_message_is_shown_here_and_on_the_other_gateway_once(
     gateway: Gateway, other_gateway: Gateway
 ) -> None:
     here, there = listen(gateway), listen(other_gateway)
-    await gateway.chat.follow("lobby")
-    await other_gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
+    await other_gateway.chat.follow("lobby", ANN)
     await say(gateway, "one", "two")
     await say(other_gateway, "three")
     assert here == there == [(1, "one"), (2, "two"), (3, "three")]
@@ -50,7 +50,7 @@ async def test_a_lost_announcement_is_made_good_by_the_next(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange
 ) -> None:
     there = listen(other_gateway)
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     await say(gateway, "one", "two")
     assert there == []
@@ -63,7 +63,7 @@ async def test_a_gap_of_many_pages_is_filled(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
 ) -> None:
     there = listen(other_gateway)
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     await say(gateway, *[str(number) for number in range(1, 701)])
     exchange.loses = False
@@ -75,7 +75,7 @@ async def test_announcements_in_the_wrong_order_are_shown_in_the_right_one(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange
 ) -> None:
     there = listen(other_gateway)
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     await say(gateway, "one", "two", "three")
     for body in reversed(exchange.sent):
@@ -85,7 +85,7 @@ async def test_announcements_in_the_wrong_order_are_shown_in_the_right_one(
 
 async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(gateway: Gateway) -> None:
     heard = listen(gateway)
-    await gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
     await asyncio.gather(*(say(gateway, f"m{number}") for number in range(50)))
     assert [offset for offset, _ in heard] == list(range(1, 51))
 
@@ -93,7 +93,7 @@ async def test_posts_at_the_same_time_are_shown_in_the_order_of_their_offsets(ga
 async def test_following_begins_where_the_room_stands(gateway: Gateway) -> None:
     await say(gateway, "old")
     heard = listen(gateway)
-    assert await gateway.chat.follow("lobby") == Position("epoch-1", 1)
+    assert await gateway.chat.follow("lobby", ANN) == Position("epoch-1", 1)
     await say(gateway, "new")
     assert heard == [(2, "new")]
 
@@ -102,17 +102,17 @@ async def test_who_has_seen_more_elsewhere_makes_this_gateway_look(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange
 ) -> None:
     there = listen(other_gateway)
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     await say(gateway, "one", "two")
-    assert (await other_gateway.chat.follow("lobby")).offset == 0
-    assert (await other_gateway.chat.follow("lobby", at_least=2)).offset == 2
+    assert (await other_gateway.chat.follow("lobby", ANN)).offset == 0
+    assert (await other_gateway.chat.follow("lobby", ANN, at_least=2)).offset == 2
     assert there == [(1, "one"), (2, "two")]
 
 
 async def test_a_room_that_does_not_exist_is_not_found(gateway: Gateway) -> None:
     with pytest.raises(NotFound):
-        await gateway.chat.follow("nowhere")
+        await gateway.chat.follow("nowhere", ANN)
     with pytest.raises(NotFound):
         await gateway.chat.post("nowhere", ANN, {"text": "x"})
 
@@ -121,7 +121,7 @@ async def test_without_the_broker_a_message_is_stored_and_shown_here(
     gateway: Gateway, exchange: Exchange, rooms: Rooms
 ) -> None:
     heard = listen(gateway)
-    await gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
     exchange.is_away = True
     await say(gateway, "one")
     assert heard == [(1, "one")]
@@ -132,7 +132,7 @@ async def test_an_announcement_is_no_failure_while_the_database_is_away(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, rooms: Rooms
 ) -> None:
     there = listen(other_gateway)
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ANN)
     exchange.loses = True
     await say(gateway, "one", "two")
     rooms.is_away = True
@@ -146,14 +146,14 @@ async def test_an_announcement_is_no_failure_while_the_database_is_away(
 async def test_a_sender_cannot_take_another_name(gateway: Gateway) -> None:
     seen: list[Any] = []
     gateway.hub.listen("chat:lobby", seen.append)
-    await gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
     await gateway.chat.post("lobby", ANN, {"text": "x", "user": "Root", "user_id": "1", "colour": "red"})
     assert seen[0].data == {"text": "x", "user": "Ann", "user_id": "7", "colour": "red"}
 
 
 async def test_a_message_sent_again_under_its_id_is_the_same_message(gateway: Gateway, rooms: Rooms) -> None:
     heard = listen(gateway)
-    await gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
     first = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m1"})
     again = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m1"})
     other = await gateway.chat.post("lobby", ANN, {"text": "once", "id": "m2"})
@@ -189,7 +189,7 @@ async def test_a_message_is_an_object_with_a_text_of_some_length(gateway: Gatewa
 async def test_an_announcement_that_is_none_raises_what_the_feed_catches(
     gateway: Gateway, body: bytes
 ) -> None:
-    await gateway.chat.follow("lobby")
+    await gateway.chat.follow("lobby", ANN)
     with pytest.raises((KeyError, TypeError, ValueError)):
         await gateway.chat.heard(body)
 
@@ -199,7 +199,7 @@ async def test_whatever_is_lost_or_late_each_message_is_shown_once_and_in_order(
     rooms, exchange = Rooms(), Exchange()
     here, there = Gateway(rooms, exchange), Gateway(rooms, exchange)
     heard = listen(there)
-    await there.chat.follow("lobby")
+    await there.chat.follow("lobby", ANN)
     exchange.loses = True
     count = data.draw(st.integers(1, 8))
     await say(here, *[str(number) for number in range(1, count + 1)])

@@ -149,7 +149,7 @@ async def test_what_was_missed_since_a_position_is_recovered(
 async def test_a_client_of_a_gateway_that_is_ahead_recovers_all_the_same(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange, ann: Access
 ) -> None:
-    await other_gateway.chat.follow("lobby")
+    await other_gateway.chat.follow("lobby", ann.principal)
     exchange.loses = True
     await say(gateway, ann, 3)
     joined = await other_gateway.channels.join(ann, LOBBY, Position("epoch-1", 2))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.http.filters import CreatedWithin, Page
+from gateway.http.filters import CreatedWithin, Page, PageById
 from gateway.http.strict_json import MOST_ID
 
 RoomName = Annotated[
@@ -17,12 +17,32 @@ RoomName = Annotated[
     ),
 ]
 
+# Of a member of a private room: a writer may do what a reader may, and a manager what a writer may.
+Role = Literal["reader", "writer", "manager"]
+
 
 class RoomInput(BaseModel):
-    """The body of `POST /v1/rooms`."""
+    """The body of `POST /v1/rooms`. A private room has members, of whom its maker is the first manager."""
 
     model_config = ConfigDict(extra="forbid")
     name: RoomName
+    private: bool = False
+
+
+class MemberInput(BaseModel):
+    """The body of `POST /v1/rooms/{room}/members`."""
+
+    model_config = ConfigDict(extra="forbid")
+    user_id: int = Field(ge=1, le=MOST_ID, description="whom to let in")
+    role: Role = Field(
+        default="writer",
+        description="a reader reads, listens and sees who is present; a writer also posts; "
+        "a manager also chooses the members",
+    )
+
+
+class MembersQuery(PageById):
+    """The query of `GET /v1/rooms/{room}/members`."""
 
 
 class RoomsQuery(CreatedWithin, Page):
@@ -46,19 +66,36 @@ class MessageInput(BaseModel):
 
 
 class RoomView(BaseModel):
-    """A room; offsets of its messages count from 1 within `epoch`."""
+    """A room; offsets of its messages count from 1 within `epoch`. `role` is the caller's, as a member."""
 
     name: str
     epoch: str
     last_offset: int
     created_by: str
     created_at: datetime
+    private: bool
+    role: Role | None
 
 
 class RoomList(BaseModel):
     """A page of rooms by name."""
 
     data: list[RoomView]
+    next_cursor: str | None
+
+
+class MemberView(BaseModel):
+    """A member of a private room."""
+
+    user_id: int
+    role: Role
+    added_at: datetime
+
+
+class MemberList(BaseModel):
+    """A page of members by the id of their user."""
+
+    data: list[MemberView]
     next_cursor: str | None
 
 

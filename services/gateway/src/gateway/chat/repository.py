@@ -1,9 +1,8 @@
-"""Chat rooms and their messages in PostgreSQL, shared by all gateways."""
+"""Chat rooms, their members and messages in PostgreSQL: functions on the caller's connection."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,20 +10,34 @@ from typing import Any
 import asyncpg
 import orjson
 
-from chassis.errors import NotFound
-from chassis.postgres import Connection, Postgres
-from gateway.chat.inputs import RoomsQuery
+from chassis.postgres import Connection
+from gateway.chat.inputs import MembersQuery, Role, RoomsQuery
+from gateway.http.problems import invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A chat room; offsets of its messages count from 1 within `epoch`."""
+    """A chat room; offsets of its messages count from 1 within `epoch`.
+
+    `role` is that of the user who asked for the room, None when it is no member.
+    """
 
     name: str
     epoch: str
     last_offset: int
     created_by: str
     created_at: datetime
+    is_private: bool = False
+    role: Role | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a private room."""
+
+    user_id: int
+    role: Role
+    added_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +55,67 @@ class ChatMessage:
 class RoomRepository:
     """Every method is one statement."""
 
-    def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
-        self._postgres = postgres
+    def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
 
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """Open a transaction for several statements."""
-        return self._postgres.transaction()
+    async def create(
+        self, connection: Connection, name: str, *, created_by: int, is_private: bool
+    ) -> Room | None:
+        """Make a room, a private one with its maker as manager; return None when the name is taken."""
+        row = await connection.fetchrow(self._queries["insert_room"], name, created_by, is_private)
+        return Room(**row) if row else None
 
-    async def create(self, connection: Connection, name: str, created_by: str) -> Room | None:
-        """Make a room; return None when there is one of that name."""
-        rows = await connection.fetch(self._queries["insert_room"], name, created_by)
-        return Room(**rows[0]) if rows else None
+    async def find(self, connection: Connection, name: str, user_id: int) -> Room | None:
+        """Return a room that `user_id` may know of: a public one, or one that it is a member of."""
+        row = await connection.fetchrow(self._queries["get_room"], name, user_id)
+        return Room(**row) if row else None
 
-    async def get(self, name: str) -> Room:
-        """Return a room by name. Raise `NotFound`."""
-        rows = await self._fetch("get_room", name)
-        if not rows:
-            raise NotFound(f"There is no room {name!r}; make it with POST /v1/rooms.")
-        return Room(**rows[0])
-
-    async def page(self, query: RoomsQuery) -> list[Room]:
-        """Return a page of rooms by name, and one more if there is one."""
-        rows = await self._fetch(
-            "list_rooms", query.cursor or "", query.limit + 1, query.created_after, query.created_before
+    async def page(self, connection: Connection, query: RoomsQuery, user_id: int) -> list[Room]:
+        """Return a page of the rooms that `user_id` may know of by name, and one more if there is one."""
+        rows = await connection.fetch(
+            self._queries["list_rooms"],
+            query.cursor or "",
+            query.limit + 1,
+            query.created_after,
+            query.created_before,
+            user_id,
         )
         return [Room(**row) for row in rows]
+
+    async def lock(self, connection: Connection, name: str) -> None:
+        """Let nobody else change the members of a room until the transaction ends."""
+        await connection.execute(self._queries["lock_room"], name)
+
+    async def count_members(self, connection: Connection, room: str) -> tuple[int, int]:
+        """Return how many members a room has, and how many of them are managers."""
+        row = await connection.fetchrow(self._queries["count_members"], room)
+        assert row is not None, "a count is one row"
+        return row["members"], row["managers"]
+
+    async def put_member(self, connection: Connection, room: str, user_id: int, role: Role) -> Member:
+        """Let a user in, or change its role. Raise `InvalidInput` when there is no such user."""
+        try:
+            row = await connection.fetchrow(self._queries["put_member"], room, user_id, role)
+        except asyncpg.ForeignKeyViolationError:
+            raise invalid("/user_id", f"There is no user {user_id}.") from None
+        assert row is not None, "a member that was put is there"
+        return Member(**row)
+
+    async def remove_member(self, connection: Connection, room: str, user_id: int) -> bool:
+        """Remove a member; return whether there was one."""
+        return await connection.fetchval(self._queries["delete_member"], room, user_id) is not None
+
+    async def members(self, connection: Connection, room: str, query: MembersQuery) -> list[Member]:
+        """Return a page of members by the id of their user, and one more if there is one."""
+        rows = await connection.fetch(self._queries["list_members"], room, query.cursor or 0, query.limit + 1)
+        return [Member(**row) for row in rows]
+
+    async def members_of(self, connection: Connection, rooms: Sequence[str]) -> dict[str, set[str]]:
+        """Return the ids of the users that are members of each of `rooms`."""
+        found: dict[str, set[str]] = {room: set() for room in rooms}
+        for row in await connection.fetch(self._queries["list_members_of_rooms"], list(rooms)):
+            found[row["room"]].add(str(row["user_id"]))
+        return found
 
     async def add(
         self,
@@ -78,8 +126,8 @@ class RoomRepository:
         data: Any,
         *,
         sender_id: str | None = None,
-    ) -> ChatMessage:
-        """Append a message, which gives it its offset. Raise `NotFound` when there is no such room.
+    ) -> ChatMessage | None:
+        """Append a message, which gives it its offset; return None when the room takes none from the user.
 
         A message that the same user has sent under the same `sender_id` before is returned instead.
         """
@@ -88,25 +136,21 @@ class RoomRepository:
         try:
             # In a transaction of its own, so that the caller's can go on when it fails.
             async with connection.transaction():
-                rows = await connection.fetch(statement, *arguments)
+                row = await connection.fetchrow(statement, *arguments)
         except asyncpg.UniqueViolationError:
             # The same message came twice at the same time: now the first one is there to be found.
-            rows = await connection.fetch(statement, *arguments)
-        if not rows:
-            raise NotFound(f"There is no room {room!r}; make it with POST /v1/rooms.")
-        return _message(room, rows[0])
+            row = await connection.fetchrow(statement, *arguments)
+        return _message(room, row) if row else None
 
-    async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def after(self, connection: Connection, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with higher offsets, oldest first."""
-        return [_message(room, row) for row in await self._fetch("list_messages_after", room, offset, limit)]
+        rows = await connection.fetch(self._queries["list_messages_after"], room, offset, limit)
+        return [_message(room, row) for row in rows]
 
-    async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+    async def before(self, connection: Connection, room: str, offset: int, limit: int) -> list[ChatMessage]:
         """Return messages with lower offsets, newest first."""
-        return [_message(room, row) for row in await self._fetch("list_messages_before", room, offset, limit)]
-
-    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self._postgres.connection() as connection:
-            return await connection.fetch(self._queries[query], *arguments)
+        rows = await connection.fetch(self._queries["list_messages_before"], room, offset, limit)
+        return [_message(room, row) for row in rows]
 
 
 def _message(room: str, row: asyncpg.Record) -> ChatMessage:

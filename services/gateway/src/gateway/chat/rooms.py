@@ -1,69 +1,133 @@
-"""Chat rooms over HTTP: list, create, read, post."""
+"""Chat rooms over HTTP: list, make, read, post, and the members of private ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, Forbidden, NotFound
+from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.chat.inputs import (
+    MemberInput,
+    MembersQuery,
     MessageInput,
     MessagesQuery,
     RoomInput,
     RoomsQuery,
     message_view,
 )
-from gateway.chat.repository import Room
-from gateway.chat.service import ChatService, is_room
+from gateway.chat.repository import Room, RoomRepository
+from gateway.chat.service import ChatService
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
+from gateway.http.strict_json import MOST_ID
+
+_MOST_MEMBERS = 1000
 
 
 class RoomService:
     """Serves chat rooms to those who may read or write in them."""
 
-    def __init__(self, chat: ChatService) -> None:
+    def __init__(self, postgres: Postgres, rooms: RoomRepository, chat: ChatService) -> None:
+        self._postgres = postgres
+        self._rooms = rooms
         self._chat = chat
-        self._repository = chat.repository
 
     async def list(self, call: Call, query: RoomsQuery) -> dict[str, Any]:
-        """Return a page of rooms by name."""
+        """Return a page of the rooms that are public or have the caller as a member, by name."""
         call.principal.require(Scope.CHAT_READ)
-        rooms = await self._repository.page(query)
+        async with self._postgres.connection() as connection:
+            rooms = await self._rooms.page(connection, query, call.principal.user_id)
         page = rooms[: query.limit]
         following = page[-1].name if len(rooms) > query.limit else None
         return {"data": [_room(room) for room in page], "next_cursor": following}
 
+    async def get(self, call: Call, room: str) -> dict[str, Any]:
+        """Return a room, and what the caller is in it."""
+        call.principal.require(Scope.CHAT_READ)
+        return _room(await self._chat.room(room, call.principal))
+
     async def create(self, call: Call, body: RoomInput) -> Reply:
-        """Make a room. Raise `Conflict` when there is one of that name."""
+        """Make a room. Raise `Conflict` when the name is taken."""
         call.principal.require(Scope.CHAT_WRITE)
-        room = await self._repository.create(call.connection, body.name, call.principal.owner_id)
+        room = await self._rooms.create(
+            call.connection, body.name, created_by=call.principal.user_id, is_private=body.private
+        )
         if room is None:
-            raise Conflict(f"There is a room {body.name!r} already.")
+            raise Conflict(f"The name {body.name!r} is taken; choose another one for the room.")
         return Reply(document(_room(room)), location=f"/v1/rooms/{room.name}")
 
     async def messages(self, call: Call, room: str, query: MessagesQuery) -> dict[str, Any]:
         """Return a page of messages, newest first."""
         call.principal.require(Scope.CHAT_READ)
-        await self._repository.get(_existing(room))
-        newest = await self._repository.before(room, query.cursor, query.limit + 1)
+        await self._chat.room(room, call.principal)
+        newest = await self._chat.before(room, query.cursor, query.limit + 1)
         page = newest[: query.limit]
         following = str(page[-1].offset) if len(newest) > query.limit else None
         return {"data": [message_view(message) for message in page], "next_cursor": following}
 
     async def post(self, call: Call, room: str, body: MessageInput) -> Reply:
         """Append a message, and show it to everybody once it is stored."""
-        call.principal.require(Scope.CHAT_WRITE)
         data = body.model_dump(exclude_none=True)
-        message = await self._chat.append(call.connection, _existing(room), call.principal, data)
+        message = await self._chat.append(call.connection, room, call.principal, data)
         call.after_commit.append(lambda: self._chat.announce(message))
         return Reply(document(message_view(message)))
 
+    async def members(self, call: Call, room: str, query: MembersQuery) -> dict[str, Any]:
+        """Return a page of the members of a private room; a public one has none."""
+        call.principal.require(Scope.CHAT_READ)
+        await self._chat.room(room, call.principal)
+        async with self._postgres.connection() as connection:
+            found = await self._rooms.members(connection, room, query)
+        page = found[: query.limit]
+        following = str(page[-1].user_id) if len(found) > query.limit else None
+        return {"data": page, "next_cursor": following}
 
-def _existing(name: str) -> str:
-    if not is_room(name):
-        raise NotFound(f"There is no room {name[:100]!r}.")
-    return name
+    async def put_member(self, call: Call, room: str, body: MemberInput) -> Reply:
+        """Let a user into a private room, or change its role.
+
+        Raise `Forbidden` unless a manager asks, and `Conflict` for a public or full room and for the last
+        manager.
+        """
+        call.principal.require(Scope.CHAT_WRITE)
+        found = await self._locked(call.connection, call, room)
+        if found.role != "manager":
+            raise Forbidden(f"Only a manager of the room {room} may let users in.")
+        member = await self._rooms.put_member(call.connection, room, body.user_id, body.role)
+        await self._require_good_order(call.connection, room)
+        return Reply(document({"user_id": member.user_id, "role": member.role, "added_at": member.added_at}))
+
+    async def remove_member(self, call: Call, room: str, user_id: int) -> None:
+        """Remove a member, whose subscriptions end; everybody may remove oneself.
+
+        Raise `NotFound` without such a member, `Forbidden` unless a manager asks, and `Conflict` for the last
+        manager.
+        """
+        call.principal.require(Scope.CHAT_WRITE)
+        async with self._postgres.transaction() as connection:
+            found = await self._locked(connection, call, room)
+            if found.role != "manager" and user_id != call.principal.user_id:
+                raise Forbidden(f"Only a manager of the room {room} may remove others.")
+            if user_id > MOST_ID or not await self._rooms.remove_member(connection, room, user_id):
+                raise NotFound(f"The room {room} has no member {user_id}.")
+            await self._require_good_order(connection, room)
+        await self._chat.announce_members(room)
+
+    async def _locked(self, connection: Connection, call: Call, name: str) -> Room:
+        """Return a private room as the caller knows it, whose members nobody else changes meanwhile."""
+        await self._chat.find(connection, name, call.principal)
+        await self._rooms.lock(connection, name)
+        room = await self._chat.find(connection, name, call.principal)
+        if not room.is_private:
+            raise Conflict(f"The room {name} is public: it has no members, and everybody may enter.")
+        return room
+
+    async def _require_good_order(self, connection: Connection, room: str) -> None:
+        members, managers = await self._rooms.count_members(connection, room)
+        if not managers:
+            raise Conflict(f"The room {room} would have no manager; make another member one before.")
+        if members > _MOST_MEMBERS:
+            raise Conflict(f"The room {room} has {_MOST_MEMBERS} members, which is as many as there may be.")
 
 
 def _room(room: Room) -> dict[str, Any]:
@@ -73,4 +137,6 @@ def _room(room: Room) -> dict[str, Any]:
         "last_offset": room.last_offset,
         "created_by": room.created_by,
         "created_at": room.created_at,
+        "private": room.is_private,
+        "role": room.role,
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import Conflict, DatabaseUnavailable, NotFound
+from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
-from gateway.chat.inputs import MessageList, MessageView, RoomList, RoomView
+from gateway.chat.inputs import MemberList, MemberView, MessageList, MessageView, RoomList, RoomView
 from gateway.chat.rooms import RoomService
-from gateway.http.endpoints import Endpoint, get, json, post
+from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post
 
 
 def endpoints(service: RoomService) -> Iterator[Endpoint]:
@@ -17,7 +17,7 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         "/v1/rooms",
         service.list,
         name="listRooms",
-        summary="List the chat rooms by name",
+        summary="List the rooms that you may enter by name",
         tag="Chat",
         scope=Scope.CHAT_READ,
         answers={200: json(RoomList)},
@@ -32,8 +32,24 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         scope=Scope.CHAT_WRITE,
         answers={201: json(RoomView, headers={"Location": "the room"})},
         errors=(Conflict, DatabaseUnavailable),
-        examples={"a room": {"name": "standup"}},
+        examples={"a room": {"name": "standup"}, "a private room": {"name": "board", "private": True}},
     )
+    yield get(
+        "/v1/rooms/<room>",
+        service.get,
+        name="getRoom",
+        summary="Show a room and your role in it",
+        tag="Chat",
+        scope=Scope.CHAT_READ,
+        answers={200: json(RoomView)},
+        errors=(NotFound, DatabaseUnavailable),
+        examples={"room": "lobby"},
+    )
+    yield from _messages(service)
+    yield from _members(service)
+
+
+def _messages(service: RoomService) -> Iterator[Endpoint]:
     yield get(
         "/v1/rooms/<room>/messages",
         service.messages,
@@ -53,7 +69,43 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         tag="Chat",
         scope=Scope.CHAT_WRITE,
         answers={201: json(MessageView)},
-        errors=(NotFound, DatabaseUnavailable),
+        errors=(Forbidden, NotFound, DatabaseUnavailable),
         rate="chat",
         examples={"room": "lobby", "a message": {"text": "Good morning"}},
+    )
+
+
+def _members(service: RoomService) -> Iterator[Endpoint]:
+    yield get(
+        "/v1/rooms/<room>/members",
+        service.members,
+        name="listMembers",
+        summary="List the members of a private room",
+        tag="Chat",
+        scope=Scope.CHAT_READ,
+        answers={200: json(MemberList)},
+        errors=(NotFound, DatabaseUnavailable),
+        examples={"room": "lobby"},
+    )
+    yield post(
+        "/v1/rooms/<room>/members",
+        service.put_member,
+        name="putMember",
+        summary="Let a user into a private room, or change what it may do there",
+        tag="Chat",
+        scope=Scope.CHAT_WRITE,
+        answers={200: json(MemberView)},
+        errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
+        examples={"room": "board", "a writer": {"user_id": 2, "role": "writer"}},
+    )
+    yield delete(
+        "/v1/rooms/<room>/members/<int:user_id>",
+        service.remove_member,
+        name="removeMember",
+        summary="Remove a member of a private room, or leave it",
+        tag="Chat",
+        scope=Scope.CHAT_WRITE,
+        answers={204: nothing()},
+        errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
+        examples={"room": "board", "user_id": 2},
     )

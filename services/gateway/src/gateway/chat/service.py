@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,16 +15,17 @@ import orjson
 from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.rabbitmq import Publisher
-from chassis.errors import DatabaseUnavailable, InvalidInput, Unavailable
-from chassis.postgres import Connection
+from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound, Unavailable
+from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from contracts.topology import LIVE
-from gateway.chat.repository import ChatMessage, RoomRepository
+from gateway.chat.repository import ChatMessage, Room, RoomRepository
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
+from gateway.realtime.signals import MembersChanged
 
 log = logging.get(__name__)
 
@@ -42,6 +44,7 @@ class _Shown:
 
     epoch: str
     offset: int
+    is_private: bool
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -49,22 +52,36 @@ class ChatService:
     """Posts to rooms and shows what is posted, here or through another gateway.
 
     The broker only says that there is something new. What is shown comes in the order of the offsets; a
-    gap, or silence, is filled from the database.
+    gap, or silence, is filled from the database. A private room does not exist for whoever is no member;
+    a member that was removed loses its subscriptions at once, and without the broker within seconds.
     """
 
-    def __init__(self, repository: RoomRepository, hub: Hub, publisher: Publisher) -> None:
-        self.repository = repository
+    def __init__(self, postgres: Postgres, rooms: RoomRepository, hub: Hub, publisher: Publisher) -> None:
+        self._postgres = postgres
+        self._rooms = rooms
         self._hub = hub
         self._publisher = publisher
         self._gateway = uuid4().hex
         self._shown: dict[str, _Shown] = {}
 
+    async def room(self, name: str, principal: Principal) -> Room:
+        """Return a room as the caller knows it. Raise `NotFound`, also for a private one of others."""
+        async with self._postgres.connection() as connection:
+            return await self.find(connection, name, principal)
+
+    async def find(self, connection: Connection, name: str, principal: Principal) -> Room:
+        """Return a room, read in the caller's transaction. Raise `NotFound` as `room` does."""
+        found = await self._rooms.find(connection, name, principal.user_id) if is_room(name) else None
+        if found is None:
+            raise NotFound(f"There is no room {name[:100]!r}; make it with POST /v1/rooms.")
+        return found
+
     async def post(self, room: str, principal: Principal, data: Any) -> ChatMessage:
-        """Append to a room and show it to everybody. Raises `NotFound` or `InvalidInput`.
+        """Append to a room and show it to everybody. Raise `NotFound`, `Forbidden` or `InvalidInput`.
 
         `data.id` is the sender's own name for the message: posting it again returns the first message.
         """
-        async with self.repository.transaction() as connection:
+        async with self._postgres.transaction() as connection:
             message = await self.append(connection, room, principal, data)
         await self.announce(message)
         return message
@@ -73,33 +90,64 @@ class ChatService:
         """Store a message in the caller's transaction; `announce` it once that has committed."""
         principal.require(Scope.CHAT_WRITE)
         _check(data)
-        return await self.repository.add(
+        message = await self._rooms.add(
             connection, room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
         )
+        if message is None:
+            await self.find(connection, room, principal)
+            raise Forbidden(f"You may read the room {room}, but not write to it; ask one of its managers.")
+        return message
 
     async def announce(self, message: ChatMessage) -> None:
         """Show a stored message to everybody, here and on the other gateways."""
         await self._try_to_show(message.room, message)
-        await self._tell_others(message)
+        await self._tell_others(
+            {
+                "room": message.room,
+                "offset": message.offset,
+                "user_id": message.user_id,
+                "user_name": message.user_name,
+                "data": message.data,
+                "created_at": message.created_at,
+            }
+        )
 
-    async def follow(self, room: str, *, at_least: int = 0) -> Position:
+    async def announce_members(self, room: str) -> None:
+        """End the subscriptions of former members of a private room, here and on the other gateways."""
+        await self._end_for_former_members([room])
+        await self._tell_others({"room": room, "members": "changed"})
+
+    async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> Position:
         """Begin to show a room here; return the position up to which it was shown.
 
         Whoever has seen the offset `at_least` on another gateway may be ahead of what this one has heard:
-        then the database is asked.
+        then the database is asked. Raise `NotFound`, also for a private room of others.
         """
         shown = self._shown.get(room)
-        if shown is None:
-            found = await self.repository.get(room)
-            shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset))
+        if shown is None or shown.is_private:
+            found = await self.room(room, principal)
+            shown = self._shown.setdefault(room, _Shown(found.epoch, found.last_offset, found.is_private))
         if shown.offset < at_least:
             await self._show(room, None)
         return Position(shown.epoch, shown.offset)
 
+    async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+        """Return messages with higher offsets, oldest first, of a room that the caller was found to know."""
+        async with self._postgres.connection() as connection:
+            return await self._rooms.after(connection, room, offset, limit)
+
+    async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
+        """Return messages with lower offsets, newest first, of a room that the caller was found to know."""
+        async with self._postgres.connection() as connection:
+            return await self._rooms.before(connection, room, offset, limit)
+
     async def heard(self, body: bytes) -> None:
-        """Take the news that another gateway has stored a message."""
+        """Take the news that another gateway has stored a message, or that members have changed."""
         news = orjson.loads(body)
         if news["gateway"] == self._gateway or news["room"] not in self._shown:
+            return
+        if "members" in news:
+            await self._end_for_former_members([news["room"]])
             return
         created_at = datetime.fromisoformat(news["created_at"])
         message = ChatMessage(
@@ -108,14 +156,32 @@ class ChatService:
         await self._try_to_show(message.room, message)
 
     async def catch_up(self) -> None:
-        """Look every few seconds for messages whose announcement was lost, for ever."""
+        """Look every few seconds for messages and members whose announcement was lost, for ever."""
         while True:
             await asyncio.sleep(_CATCH_UP_EVERY_S)
-            for room in list(self._shown):
-                if not self._hub.has_listeners(f"chat:{room}"):
-                    del self._shown[room]
-                    continue
-                await self._try_to_show(room, None)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read once what was posted to the rooms that are shown here, and who their members are."""
+        for room in list(self._shown):
+            if not self._hub.has_listeners(f"chat:{room}"):
+                del self._shown[room]
+                continue
+            await self._try_to_show(room, None)
+        await self._end_for_former_members(list(self._shown))
+
+    async def _end_for_former_members(self, rooms: Collection[str]) -> None:
+        private = [room for room in rooms if room in self._shown and self._shown[room].is_private]
+        if not private:
+            return
+        try:
+            async with self._postgres.connection() as connection:
+                members = await self._rooms.members_of(connection, private)
+        except DatabaseUnavailable as error:
+            log.warning("members of rooms not read", rooms=len(private), reason=error.detail)
+            return
+        for room in private:
+            self._hub.signal(MembersChanged(f"chat:{room}", frozenset(members[room])))
 
     async def _try_to_show(self, room: str, news: ChatMessage | None) -> None:
         try:
@@ -130,16 +196,13 @@ class ChatService:
             return
         async with shown.lock:
             if news is None or news.offset > shown.offset + 1:
-                await self._fill_gap(room, shown)
+                page = await self.after(room, shown.offset, _CATCH_UP)
+                while page:
+                    self._publish(shown, page)
+                    is_last = len(page) < _CATCH_UP
+                    page = [] if is_last else await self.after(room, shown.offset, _CATCH_UP)
             if news is not None:
                 self._publish(shown, [news])
-
-    async def _fill_gap(self, room: str, shown: _Shown) -> None:
-        page = await self.repository.after(room, shown.offset, _CATCH_UP)
-        while page:
-            self._publish(shown, page)
-            is_last = len(page) < _CATCH_UP
-            page = [] if is_last else await self.repository.after(room, shown.offset, _CATCH_UP)
 
     def _publish(self, shown: _Shown, messages: list[ChatMessage]) -> None:
         for message in messages:
@@ -147,20 +210,11 @@ class ChatService:
                 shown.offset = message.offset
                 self._hub.publish(publication(message, shown.epoch))
 
-    async def _tell_others(self, message: ChatMessage) -> None:
-        news = {
-            "gateway": self._gateway,
-            "room": message.room,
-            "offset": message.offset,
-            "user_id": message.user_id,
-            "user_name": message.user_name,
-            "data": message.data,
-            "created_at": message.created_at,
-        }
+    async def _tell_others(self, news: Mapping[str, Any]) -> None:
         outgoing = Outgoing(
             exchange=LIVE,
             routing_key="chat",
-            body=orjson.dumps(news),
+            body=orjson.dumps({"gateway": self._gateway, **news}),
             message_type=MESSAGE_TYPE,
             message_id=str(new_id()),
             headers=stamp(),
@@ -169,7 +223,7 @@ class ChatService:
         try:
             await self._publisher.send(outgoing)
         except Unavailable as error:
-            # The message is stored: the other gateways find it when they catch up.
+            # It is stored: the other gateways find it when they catch up.
             log.debug("other gateways not told", reason=error.detail)
 
 
@@ -181,13 +235,10 @@ def is_room(name: str) -> bool:
 def publication(message: ChatMessage, epoch: str) -> Publication:
     """Return a message as its channel shows it."""
     # What the sender wrote comes first: it cannot change who the sender is.
-    data = {**_as_object(message.data), "user_id": message.user_id, "user": message.user_name}
+    written = message.data if isinstance(message.data, dict) else {"text": message.data}
+    data = {**written, "user_id": message.user_id, "user": message.user_name}
     time_ms = int(message.created_at.timestamp() * 1000)
     return Publication(f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms)
-
-
-def _as_object(data: Any) -> dict[str, Any]:
-    return data if isinstance(data, dict) else {"text": data}
 
 
 def _check(data: Any) -> None:

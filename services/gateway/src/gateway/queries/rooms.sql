@@ -1,25 +1,67 @@
 -- name: insert_room
-INSERT INTO rooms (name, created_by) VALUES ($1, $2)
-ON CONFLICT (name) DO NOTHING
-RETURNING name, epoch::text, last_offset, created_by, created_at
+-- Whoever makes a private room is its first manager.
+WITH made AS (
+    INSERT INTO rooms (name, created_by, is_private) VALUES ($1, $2::bigint::text, $3)
+    ON CONFLICT (name) DO NOTHING
+    RETURNING name, epoch::text, last_offset, created_by, created_at, is_private
+), manager AS (
+    INSERT INTO room_members (room, user_id, role) SELECT name, $2, 'manager' FROM made WHERE is_private
+)
+SELECT *, CASE WHEN is_private THEN 'manager' END AS role FROM made
 
 -- name: get_room
-SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms WHERE name = $1
+-- A private room is there for its members alone.
+SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
+FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $2
+WHERE r.name = $1 AND (NOT r.is_private OR m.role IS NOT NULL)
 
 -- name: list_rooms
-SELECT name, epoch::text, last_offset, created_by, created_at FROM rooms
-WHERE name > $1 AND ($3::timestamptz IS NULL OR created_at > $3) AND ($4::timestamptz IS NULL OR created_at < $4)
-ORDER BY name LIMIT $2
+SELECT r.name, r.epoch::text, r.last_offset, r.created_by, r.created_at, r.is_private, m.role
+FROM rooms r LEFT JOIN room_members m ON m.room = r.name AND m.user_id = $5
+WHERE r.name > $1 AND (NOT r.is_private OR m.role IS NOT NULL)
+    AND ($3::timestamptz IS NULL OR r.created_at > $3) AND ($4::timestamptz IS NULL OR r.created_at < $4)
+ORDER BY r.name LIMIT $2
+
+-- name: lock_room
+SELECT FROM rooms WHERE name = $1 FOR UPDATE
+
+-- name: put_member
+INSERT INTO room_members (room, user_id, role) VALUES ($1, $2, $3)
+ON CONFLICT (room, user_id) DO UPDATE SET role = excluded.role
+RETURNING user_id, role, added_at
+
+-- name: delete_member
+DELETE FROM room_members WHERE room = $1 AND user_id = $2 RETURNING user_id
+
+-- name: count_members
+SELECT count(*) AS members, count(*) FILTER (WHERE role = 'manager') AS managers
+FROM room_members WHERE room = $1
+
+-- name: list_members
+SELECT user_id, role, added_at FROM room_members
+WHERE room = $1 AND user_id > $2 ORDER BY user_id LIMIT $3
+
+-- name: list_members_of_rooms
+SELECT room, user_id FROM room_members WHERE room = ANY($1::text[])
 
 -- name: insert_message
 -- The room's row gives the next offset and, being locked, the order of the messages. A message that the
--- user has sent under this id before is returned as it is.
-WITH known AS (
+-- user has sent under this id before is returned as it is. A private room takes none from readers.
+WITH writable AS (
+    SELECT r.name FROM rooms r
+    WHERE r.name = $1 AND (
+        NOT r.is_private
+        OR EXISTS (
+            SELECT FROM room_members m
+            WHERE m.room = r.name AND m.user_id = $2::text::bigint AND m.role <> 'reader'
+        )
+    )
+), known AS (
     SELECT "offset", user_id, user_name, data, created_at FROM chat_messages
-    WHERE room = $1 AND user_id = $2 AND sender_id = $5
+    WHERE room = (SELECT name FROM writable) AND user_id = $2 AND sender_id = $5
 ), next AS (
     UPDATE rooms SET last_offset = last_offset + 1
-    WHERE name = $1 AND NOT EXISTS (SELECT FROM known)
+    WHERE name = (SELECT name FROM writable) AND NOT EXISTS (SELECT FROM known)
     RETURNING name, last_offset
 ), inserted AS (
     INSERT INTO chat_messages (room, "offset", user_id, user_name, data, sender_id)

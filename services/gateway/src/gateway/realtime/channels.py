@@ -36,6 +36,7 @@ class ChannelKind:
     """A family of channels, `<name>:<argument>`, and the scopes that guard it.
 
     Publications of an ordered kind are never dropped and can be recovered; of the others the newest counts.
+    Of a kind that `has_moves`, subscribers can be told who joins and leaves.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ChannelKind:
     read: Scope
     write: Scope | None = None
     is_ordered: bool = False
+    has_moves: bool = False
     is_served: bool = True
 
 
@@ -59,6 +61,7 @@ KINDS = {
             Scope.CHAT_READ,
             write=Scope.CHAT_WRITE,
             is_ordered=True,
+            has_moves=True,
         ),
         ChannelKind("batch", "id", "The progress of a batch of yours.", Scope.BATCHES_READ),
         ChannelKind("task", "id", "The progress of a task of yours.", Scope.BATCHES_READ),
@@ -141,7 +144,7 @@ class Channels:
         if channel.kind.name == "quotes":
             return await self._join_quotes(channel)
         if channel.kind.name == "chat":
-            return await self._join_chat(channel.name, since)
+            return await self._join_chat(access.principal, channel.name, since)
         work = await self._find[channel.kind.name](
             access.principal, UUID(channel.name), Deadline.after(_STATE_S)
         )
@@ -168,7 +171,7 @@ class Channels:
         access.require(channel.kind.read, str(channel))
         if not channel.kind.is_ordered:
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} keeps no history.")
-        room = await self._chat.repository.get(channel.name)
+        room = await self._chat.room(channel.name, access.principal)
         position = Position(room.epoch, room.last_offset)
         if since is not None and since.epoch and since.epoch != room.epoch:
             raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, f"The epoch of {channel} is {room.epoch}.")
@@ -177,9 +180,9 @@ class Channels:
             return Joined(position)
         if reverse:
             before = since.offset if since else room.last_offset + 1
-            found = await self._chat.repository.before(channel.name, before, most)
+            found = await self._chat.before(channel.name, before, most)
         else:
-            found = await self._chat.repository.after(channel.name, since.offset if since else 0, most)
+            found = await self._chat.after(channel.name, since.offset if since else 0, most)
         return Joined(position, [publication(message, room.epoch) for message in found])
 
     async def _join_quotes(self, channel: Channel) -> Joined:
@@ -190,13 +193,13 @@ class Channels:
             now = self.feed.now(channel.name) or self.feed.publication(quote)
         return Joined(now.position, [now])
 
-    async def _join_chat(self, room: str, since: Position | None) -> Joined:
-        position = await self._chat.follow(room, at_least=since.offset if since else 0)
+    async def _join_chat(self, principal: Principal, room: str, since: Position | None) -> Joined:
+        position = await self._chat.follow(room, principal, at_least=since.offset if since else 0)
         if since is None or since.epoch != position.epoch:
             return Joined(position)
         if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
             return Joined(position)
-        missed = await self._chat.repository.after(room, since.offset, MOST_RECOVERED)
+        missed = await self._chat.after(room, since.offset, MOST_RECOVERED)
         # What is newer than the position comes as a push: it must not come twice.
         publications = [
             publication(message, position.epoch) for message in missed if message.offset <= position.offset

@@ -52,7 +52,9 @@ class RecoverArguments(Arguments):
     recover: bool = False
     epoch: Epoch = ""
     offset: Offset = 0
-    join_leave: bool = False
+    join_leave: bool = Field(
+        default=False, description="push who joins and leaves, where the channel is a chat room"
+    )
     flag: int = 0
     data: SubscribeOptions | None = None
 

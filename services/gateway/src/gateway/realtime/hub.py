@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from chassis import metrics
 from gateway.realtime.publications import Publication
+from gateway.realtime.signals import Signal
 
 Listener = Callable[[Publication], None]
+SignalListener = Callable[[Signal], None]
 
 
 class Hub:
@@ -15,21 +17,28 @@ class Hub:
 
     def __init__(self) -> None:
         self._listeners: dict[str, dict[int, Listener]] = {}
+        self._signal_listeners: dict[str, dict[int, SignalListener]] = {}
         self._next = 0
 
-    def listen(self, channel: str, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for each publication on `channel`; return the function that ends it."""
+    def listen(
+        self, channel: str, listener: Listener, *, on_signal: SignalListener | None = None
+    ) -> Callable[[], None]:
+        """Call `listener` for each publication on `channel`; return the function that ends it.
+
+        `on_signal` is called for what else happens on the channel.
+        """
         self._next += 1
         number = self._next
         self._listeners.setdefault(channel, {})[number] = listener
+        if on_signal is not None:
+            self._signal_listeners.setdefault(channel, {})[number] = on_signal
 
         def stop() -> None:
-            listeners = self._listeners.get(channel)
-            if listeners is None:
-                return
-            listeners.pop(number, None)
-            if not listeners:
-                del self._listeners[channel]
+            for kept in (self._listeners, self._signal_listeners):
+                listeners = kept.get(channel, {})
+                listeners.pop(number, None)
+                if not listeners:
+                    kept.pop(channel, None)
 
         return stop
 
@@ -49,6 +58,11 @@ class Hub:
             metrics.PUBLICATIONS.labels(kind).inc(len(listeners))
             for listener in tuple(listeners.values()):
                 listener(publication)
+
+    def signal(self, signal: Signal) -> None:
+        """Hand `signal` to every listener of its channel that wants signals."""
+        for listener in tuple(self._signal_listeners.get(signal.channel, {}).values()):
+            listener(signal)
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of listeners by channel."""

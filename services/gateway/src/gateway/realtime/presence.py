@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import Unavailable
 from contracts.topology import LIVE
+from gateway.realtime.hub import Hub
+from gateway.realtime.signals import Moved
 
 log = logging.get(__name__)
 
@@ -26,6 +29,7 @@ _ALIVE_EVERY_S = 5.0
 _ALIVE_FOR_S = 16.0
 _ANSWER_WITHIN_S = 1.0
 _TRY_AGAIN_S = 0.5
+_MOST_MOVES = 1000
 
 
 @dataclass(frozen=True)
@@ -66,25 +70,56 @@ class Presence:
     question costs one message a gateway; questions about the same channel at the same time share one.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, hub: Hub) -> None:
         self.gateway = uuid4().hex
         self._publisher = publisher
+        self._hub = hub
         self._here: dict[str, dict[str, str]] = {}
         self._alive_at: dict[str, float] = {}
         self._questions: dict[str, _Question] = {}
         self._asking: dict[str, asyncio.Future[Present]] = {}
+        # Of a wave that is larger the oldest are dropped: a question tells who is there, moves are a hint.
+        self._moves: deque[tuple[str, str, str, bool]] = deque(maxlen=_MOST_MOVES)
+        self._has_moved = asyncio.Event()
 
-    def join(self, channel: str, client: str, user: str) -> None:
-        """Note that the connection `client` of `user` listens to `channel` here."""
+    def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
+        """Note that the connection `client` of `user` listens to `channel` here.
+
+        With `is_told`, those who listen to the channel and want to know are told, here and elsewhere.
+        """
         self._here.setdefault(channel, {})[client] = user
+        if is_told:
+            self._move(channel, client, user, is_join=True)
 
-    def leave(self, channel: str, client: str) -> None:
-        """Note that a connection does not listen any more."""
-        clients = self._here.get(channel)
-        if clients is not None:
-            clients.pop(client, None)
-            if not clients:
-                del self._here[channel]
+    def leave(self, channel: str, client: str, *, is_told: bool = False) -> None:
+        """Note that a connection does not listen any more, if it did."""
+        clients = self._here.get(channel, {})
+        user = clients.pop(client, None)
+        if user is None:
+            return
+        if not clients:
+            del self._here[channel]
+        if is_told:
+            self._move(channel, client, user, is_join=False)
+
+    def _move(self, channel: str, client: str, user: str, *, is_join: bool) -> None:
+        self._hub.signal(Moved(channel, client, user, is_join))
+        self._moves.append((channel, client, user, is_join))
+        self._has_moved.set()
+
+    async def tell_moves(self) -> None:
+        """Tell the other gateways who has joined and left since the last time."""
+        self._has_moved.clear()
+        moves = list(self._moves)
+        self._moves.clear()
+        if moves:
+            await self._send({"moves": moves})
+
+    async def keep_telling_moves(self) -> None:
+        """Tell the other gateways who joins and leaves, all that came together in one message, for ever."""
+        while True:
+            await self._has_moved.wait()
+            await self.tell_moves()
 
     async def of(self, channel: str) -> Present:
         """Return who listens to `channel` now, on all gateways."""
@@ -116,7 +151,10 @@ class Presence:
         if is_new:
             # A gateway that has just started must not wait to learn of this one.
             await self.greet()
-        if "question" in news:
+        if "moves" in news:
+            for channel, client, user, is_join in news["moves"]:
+                self._hub.signal(Moved(channel, client, user, bool(is_join)))
+        elif "question" in news:
             await self._send({"answer": news["question"], **self._local(news["channel"])})
         elif "answer" in news:
             question = self._questions.get(news["answer"])

@@ -150,6 +150,10 @@ def endpoints(streams: EventStreams, tokens: TokenEndpoint) -> Iterator[Endpoint
         answers={200: declared.events(item=Quote)},
         errors=(NotFound, problems.of("unknown-symbol"), problems.of("invalid-symbol"), Overloaded),
     )
+    yield from _tokens(tokens)
+
+
+def _tokens(tokens: TokenEndpoint) -> Iterator[Endpoint]:
     yield post(
         "/v1/realtime/tokens",
         tokens.create,

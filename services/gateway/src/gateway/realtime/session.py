@@ -188,7 +188,7 @@ class ClientSession:
         else:
             self._reply(number, declared.name, outcome.answer)
             for opened in outcome.opened:
-                self.subscriptions.begin(opened, self.caller.principal.owner_id)
+                self.subscriptions.begin(opened)
 
     def _read(self, command: Mapping[str, Any]) -> tuple[SocketCommand, Any]:
         """Return the declared command and its arguments. Raises `CommandError` or `CloseConnection`."""

@@ -18,6 +18,7 @@ from gateway.realtime.positions import Handover, HandoverOverflow, Position
 from gateway.realtime.presence import Presence
 from gateway.realtime.publications import Publication
 from gateway.realtime.send_queue import SendQueue
+from gateway.realtime.signals import MembersChanged, Signal
 
 MOST_CHANNELS = 200
 _REJECT_UNRECOVERED = 2
@@ -30,6 +31,8 @@ class Subscription:
     channel: Channel
     handover: Handover[Publication]
     interval_s: float
+    user: str
+    is_told_of_moves: bool = False
     stop: Callable[[], None] = lambda: None
 
 
@@ -66,9 +69,19 @@ class Subscriptions:
                 ErrorCode.LIMIT_EXCEEDED, f"A connection has at most {MOST_CHANNELS} channels."
             )
         interval_s = wanted.data.conflate_ms / 1000 if wanted.data else 0.0
-        subscription = Subscription(channel, Handover(is_ordered=channel.kind.is_ordered), interval_s)
+        subscription = Subscription(
+            channel,
+            Handover(is_ordered=channel.kind.is_ordered),
+            interval_s,
+            user=access.principal.owner_id,
+            is_told_of_moves=wanted.join_leave and channel.kind.has_moves,
+        )
         self._open[name] = subscription
-        subscription.stop = self._channels.hub.listen(name, lambda one: self._show(subscription, one))
+        subscription.stop = self._channels.hub.listen(
+            name,
+            lambda one: self._show(subscription, one),
+            on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
+        )
         since = Position(wanted.epoch, wanted.offset) if wanted.recover else None
         try:
             joined = await self._channels.join(access, channel, since)
@@ -78,13 +91,12 @@ class Subscriptions:
             raise
         return Opened(subscription, joined.position, answer)
 
-    def begin(self, opened: Opened, user: str) -> None:
+    def begin(self, opened: Opened) -> None:
         """Send what was held behind the answer, and from now on what comes."""
         subscription = opened.subscription
         name = str(subscription.channel)
         if self._open.get(name) is not subscription:
             return
-        self._presence.join(name, self._client, user)
         try:
             held = subscription.handover.begin(opened.position)
         except HandoverOverflow:
@@ -94,6 +106,9 @@ class Subscriptions:
             return
         for publication in held:
             self._send(subscription, publication)
+        self._presence.join(
+            name, self._client, subscription.user, is_told=subscription.channel.kind.has_moves
+        )
 
     def end(self, name: str) -> None:
         """Listen to a channel no more."""
@@ -101,7 +116,7 @@ class Subscriptions:
         if subscription is not None:
             subscription.stop()
             self._queue.forget(name)
-            self._presence.leave(name, self._client)
+            self._presence.leave(name, self._client, is_told=subscription.channel.kind.has_moves)
 
     def end_all(self) -> None:
         """Listen to nothing any more."""
@@ -127,6 +142,14 @@ class Subscriptions:
             is_due = subscription.handover.offer(publication)
         if is_due:
             self._send(subscription, publication)
+
+    def _take(self, subscription: Subscription, signal: Signal) -> None:
+        if isinstance(signal, MembersChanged):
+            if subscription.user not in signal.members:
+                reason = f"You are not a member of {signal.channel} any more."
+                self._take_away(signal.channel, UnsubscribeCode.RIGHT_LOST, reason)
+        elif subscription.is_told_of_moves and subscription.handover.position is not None:
+            self._queue.put(signal.frame)
 
     def _send(self, subscription: Subscription, publication: Publication) -> None:
         if subscription.channel.kind.is_ordered:

@@ -240,10 +240,20 @@ _CODED: Json = {
     "required": ["code", "reason"],
     "properties": {"code": {"type": "integer"}, "reason": {"type": "string"}},
 }
-_CLIENT: Json = {"type": "object", "required": ["info"], "properties": {"info": {"type": "object"}}}
+_CLIENT: Json = {
+    "type": "object",
+    "required": ["info"],
+    "properties": {
+        "info": {
+            "type": "object",
+            "required": ["user", "client"],
+            "properties": {"user": {"type": "string"}, "client": {"type": "string"}},
+        }
+    },
+}
 _SIGNALS = (
-    _fixed("join", "A connection has subscribed to the channel.", _pushed(".", {"join": _CLIENT})),
-    _fixed("leave", "A connection has left the channel.", _pushed(".", {"leave": _CLIENT})),
+    _fixed("join", "A connection has subscribed to the channel.", _pushed("^chat:", {"join": _CLIENT})),
+    _fixed("leave", "A connection has left the channel.", _pushed("^chat:", {"leave": _CLIENT})),
     _fixed(
         "unsubscribed",
         "The gateway ended the subscription; from code 2500 on the client subscribes again.",

@@ -1,0 +1,184 @@
+"""Private rooms over two gateways on one database: every door keeps strangers out and former members too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from gateway.identity import keys
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of both gateways with a key for chat."""
+
+    id: int
+    key: str
+    api: httpx.AsyncClient
+
+
+@dataclass(frozen=True)
+class People:
+    manager: Person
+    writer: Person
+    reader: Person
+    stranger: Person
+
+
+@pytest.fixture(scope="module")
+async def two(module_house: House) -> tuple[Listener, Listener]:
+    dsn, key = await module_house.database(), str(keys.new_key())
+    return (
+        await module_house.open(dsn=dsn, bootstrap_key=key),
+        await module_house.open(dsn=dsn, bootstrap_key=key),
+    )
+
+
+@pytest.fixture(scope="module")
+async def people(two: tuple[Listener, Listener]) -> AsyncIterator[People]:
+    async with AsyncExitStack() as stack:
+
+        async def person(door: Listener) -> Person:
+            id_ = await door.new_user()
+            key = await door.new_key("chat:read", "chat:write", user_id=id_)
+            return Person(id_, key, await stack.enter_async_context(door.client(key)))
+
+        yield People(*[await person(door) for door in (*two, *two)])
+
+
+@pytest.fixture
+async def room(people: People) -> str:
+    """A private room with a member of each role."""
+    name = f"board-{uuid4().hex[:8]}"
+    answer = await people.manager.api.post("/v1/rooms", json={"name": name, "private": True})
+    assert (answer.status_code, answer.json()["private"], answer.json()["role"]) == (201, True, "manager")
+    for member, role in ((people.writer, "writer"), (people.reader, "reader")):
+        await let_in(people, name, member, role)
+    return name
+
+
+async def let_in(people: People, room: str, member: Person, role: str) -> None:
+    body = {"user_id": member.id, "role": role}
+    answer = await people.manager.api.post(f"/v1/rooms/{room}/members", json=body)
+    assert (answer.status_code, answer.json()["role"]) == (200, role), answer.text
+
+
+async def names(person: Person) -> set[str]:
+    return {
+        room["name"] for room in (await person.api.get("/v1/rooms", params={"limit": 200})).json()["data"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("GET", "/messages", None),
+        ("POST", "/messages", {"text": "x"}),
+        ("GET", "/members", None),
+        ("POST", "/members", {"user_id": 1}),
+        ("DELETE", "/members/1", None),
+    ],
+)
+async def test_a_private_room_is_not_found_by_a_stranger_over_http(
+    people: People, two: tuple[Listener, Listener], room: str, method: str, path: str, body: Any
+) -> None:
+    for api in (people.stranger.api, two[1].api):
+        assert_problem(await api.request(method, f"/v1/rooms/{room}{path}", json=body), 404, "not-found")
+    assert room not in await names(people.stranger)
+    assert room in await names(people.reader)
+
+
+async def test_a_private_room_is_not_found_by_a_stranger_over_the_socket(
+    people: People, two: tuple[Listener, Listener], room: str, talk: Any
+) -> None:
+    channel = {"channel": f"chat:{room}"}
+    for door in two:
+        async with talk(door, people.reader.key) as member, talk(door, people.stranger.key) as stranger:
+            assert "epoch" in await member.ask(subscribe=channel)
+            for command in ("subscribe", "history", "presence", "presence_stats"):
+                assert (await stranger.ask(**{command: channel}))["code"] == 102, command
+            assert (await stranger.ask(publish={**channel, "data": {"text": "x"}}))["code"] == 102
+            called = await stranger.ask(rpc={"method": "getRoom", "data": {"room": room}})
+            assert called["code"] == 102
+
+
+async def test_each_role_may_do_what_it_says(people: People, room: str) -> None:
+    path = f"/v1/rooms/{room}"
+    posted = {
+        name: (await getattr(people, name).api.post(f"{path}/messages", json={"text": name})).status_code
+        for name in ("manager", "writer", "reader")
+    }
+    assert posted == {"manager": 201, "writer": 201, "reader": 403}
+    read = (await people.reader.api.get(f"{path}/messages")).json()["data"]
+    assert [message["text"] for message in read] == ["writer", "manager"]
+    for member in (people.writer, people.reader):
+        refused = await member.api.post(f"{path}/members", json={"user_id": people.stranger.id})
+        assert_problem(refused, 403, "forbidden")
+        assert_problem(await member.api.delete(f"{path}/members/{people.manager.id}"), 403, "forbidden")
+    members = (await people.reader.api.get(f"{path}/members", params={"limit": 2})).json()
+    following = {"cursor": members["next_cursor"]}
+    rest = (await people.reader.api.get(f"{path}/members", params=following)).json()
+    assert {one["user_id"]: one["role"] for one in members["data"] + rest["data"]} == {
+        people.manager.id: "manager",
+        people.writer.id: "writer",
+        people.reader.id: "reader",
+    }
+
+
+async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_once(
+    people: People, two: tuple[Listener, Listener], room: str, talk: Any
+) -> None:
+    path = f"/v1/rooms/{room}"
+    async with talk(two[1], people.reader.key) as client:
+        await client.ask(subscribe={"channel": f"chat:{room}"})
+        removed = await people.manager.api.delete(f"{path}/members/{people.reader.id}")
+        assert removed.status_code == 204
+        push = await client.push()
+        assert (push["channel"], push["unsubscribe"]["code"]) == (f"chat:{room}", 2000)
+        assert (await client.ask(subscribe={"channel": f"chat:{room}"}))["code"] == 102
+    again = await people.manager.api.delete(f"{path}/members/{people.reader.id}")
+    assert_problem(again, 404, "not-found")
+
+
+async def test_everybody_may_leave_and_the_last_manager_only_after_another_took_over(
+    people: People, room: str
+) -> None:
+    path = f"/v1/rooms/{room}/members"
+    assert (await people.reader.api.delete(f"{path}/{people.reader.id}")).status_code == 204
+    assert_problem(await people.manager.api.delete(f"{path}/{people.manager.id}"), 409, "conflict")
+    demoted = await people.manager.api.post(path, json={"user_id": people.manager.id, "role": "reader"})
+    assert_problem(demoted, 409, "conflict")
+    await let_in(people, room, people.writer, "manager")
+    assert (await people.manager.api.delete(f"{path}/{people.manager.id}")).status_code == 204
+    assert_problem(await people.manager.api.get(f"/v1/rooms/{room}"), 404, "not-found")
+
+
+async def test_what_cannot_be_a_member_is_refused_with_the_field(people: People, room: str) -> None:
+    path = f"/v1/rooms/{room}/members"
+    for user_id in (999_999_999, 0, -1, 2**63):
+        refused = await people.manager.api.post(path, json={"user_id": user_id})
+        assert_problem(refused, 422, "invalid-input", "/user_id")
+    odd = await people.manager.api.post(path, json={"user_id": people.writer.id, "role": "owner"})
+    assert_problem(odd, 422, "invalid-input", "/role")
+    missing = await people.manager.api.delete(f"{path}/{2**70}")
+    assert missing.status_code == 404
+
+
+async def test_a_public_room_has_no_members_to_choose(people: People) -> None:
+    assert (await people.stranger.api.get("/v1/rooms/lobby/members")).json()["data"] == []
+    refused = await people.stranger.api.post("/v1/rooms/lobby/members", json={"user_id": people.stranger.id})
+    assert_problem(refused, 409, "conflict")
+    assert (await people.stranger.api.get("/v1/rooms/lobby")).json()["role"] is None
+
+
+async def test_the_name_of_a_private_room_is_taken(people: People, room: str) -> None:
+    assert_problem(await people.stranger.api.post("/v1/rooms", json={"name": room}), 409, "conflict")
