@@ -14,6 +14,10 @@ from chassis import logging
 from native.memcached import Memcached
 from native.postgres import Postgres
 from native.rabbitmq import RabbitMQ
+from support import credentials
+from support.credentials import Keys
+from support.doubles import issuer as issuers
+from support.doubles.issuer import Issuer
 from support.gateway_stack import Connect, House, Listener, Talk
 
 
@@ -63,6 +67,23 @@ async def door(shared_door: Listener, shared_house: House) -> Listener:
     """The shared gateway; the queues of commands are empty at the start."""
     await shared_house.purge("email.send", "batch-processor.intake", "gateway.events", "gateway.parked")
     return shared_door
+
+
+@pytest.fixture(scope="session")
+async def issuer() -> AsyncIterator[Issuer]:
+    async with issuers.serving() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+async def guarded_door(shared_house: House, issuer: Issuer) -> Listener:
+    """The gateway that is tried with every kind of credential."""
+    return await shared_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
+
+
+@pytest.fixture(scope="session")
+async def keys(guarded_door: Listener, issuer: Issuer) -> Keys:
+    return await credentials.make(guarded_door, issuer)
 
 
 @pytest.fixture(scope="session")

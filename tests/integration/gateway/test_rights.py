@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import httpx
@@ -14,9 +11,9 @@ import pytest
 from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.app import endpoints
 from gateway.http.endpoints import Endpoint
-from support.doubles import issuer as issuers
+from support.credentials import ADMINISTRATOR, Keys
 from support.doubles.issuer import Issuer
-from support.gateway_stack import House, Listener
+from support.gateway_stack import Listener
 
 # Refused at authentication; any other status means that the caller was let in.
 REFUSED = (401, 403)
@@ -31,19 +28,7 @@ OWN = {
     "revokeApiKey",
     "rotateApiKey",
 }
-# As the issuer of access tokens knows the first administrator.
-ADMINISTRATOR: Mapping[str, Any] = {"email": "admin@localhost", "email_verified": True}
 PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Keys of an administrator by the scope that they have alone, and by the one that they lack."""
-
-    alone: Mapping[Scope, str]
-    without: Mapping[Scope, str]
-    useless: Mapping[str, str | None]
-    of_member_with_everything: str
 
 
 def declared(door: Listener) -> Iterator[Endpoint]:
@@ -65,63 +50,9 @@ async def status_of(client: httpx.AsyncClient, endpoint: Endpoint, key: str | No
         return answer.status_code
 
 
-async def new_key(door: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
-    body = {"name": "matrix", "scopes": list(scopes), "user_id": user_id, **more}
-    answer = await door.api.post("/v1/api-keys", json=body)
-    assert answer.status_code == 201, answer.text
-    found: dict[str, str] = answer.json()
-    return found
-
-
 @pytest.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with issuers.serving() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-async def door(module_house: House, issuer: Issuer) -> Listener:
-    return await module_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
-
-
-@pytest.fixture(scope="module")
-async def keys(door: Listener, issuer: Issuer) -> Keys:
-    every = [str(scope) for scope in Scope if scope is not Scope.ADMIN]
-    alone: dict[Scope, str] = {
-        scope: (await new_key(door, scope))["key"] for scope in Scope if scope is not Scope.ADMIN
-    }
-    without: dict[Scope, str] = {
-        scope: (await new_key(door, *(other for other in every if other != scope)))["key"] for scope in alone
-    }
-    revoked = await new_key(door, *every)
-    assert (await door.api.delete(f"/v1/api-keys/{revoked['id']}")).status_code == 204
-    parent = await new_key(door, *every)
-    async with httpx.AsyncClient(
-        base_url=str(door.api.base_url), headers={"authorization": f"Bearer {parent['key']}"}
-    ) as child_of:
-        made = await child_of.post("/v1/api-keys", json={"name": "child", "scopes": ["quotes:read"]})
-        assert made.status_code == 201, made.text
-    assert (await door.api.delete(f"/v1/api-keys/{parent['id']}")).status_code == 204
-    expired = await new_key(door, *every, expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
-    await door.database.execute(
-        "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", expired["id"]
-    )
-    member = await door.new_user()
-    of_member = await new_key(door, *sorted(FOR_MEMBERS), user_id=member)
-    await door.database.execute(
-        "UPDATE api_keys SET scopes = $2 WHERE id = $1", of_member["id"], [str(scope) for scope in Scope]
-    )
-    useless = {
-        "none": None,
-        "malformed": "tw_live_nonsense",
-        "unknown": "tw_live_0123456789abcdef_" + "a" * 43,
-        "revoked": revoked["key"],
-        "expired": expired["key"],
-        "parent revoked": made.json()["key"],
-        "token expired": issuer.token(scope="admin", lasts_s=-60, **ADMINISTRATOR),
-        "token for others": issuer.token(scope="admin", aud="https://other.example.com", **ADMINISTRATOR),
-    }
-    return Keys(alone, without, useless, of_member["key"])
+def door(guarded_door: Listener) -> Listener:
+    return guarded_door
 
 
 @pytest.fixture(scope="module")

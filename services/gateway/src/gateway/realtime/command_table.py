@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.realtime import commands
-from gateway.realtime.session import ClientSession, SocketCommand
-
-_READ = "the read scope of the channel"
-_WRITE = "the write scope of the channel"
+from gateway.realtime.session import ClientSession, Right, SocketCommand
 
 COMMANDS: Mapping[str, SocketCommand] = {
     command.name: command
@@ -18,7 +15,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Log in with a key or a token, first of all and once.",
             commands.ConnectArguments,
             commands.ConnectAnswer,
-            "",
+            Right.NONE,
             ClientSession.connect,
         ),
         SocketCommand(
@@ -26,7 +23,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Listen to a channel, from a position that was seen or from now on.",
             commands.SubscribeArguments,
             commands.SubscribeAnswer,
-            _READ,
+            Right.READ,
             ClientSession.subscribe,
         ),
         SocketCommand(
@@ -34,7 +31,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Listen to a channel no more.",
             commands.ChannelArguments,
             commands.EmptyAnswer,
-            "",
+            Right.NONE,
             ClientSession.unsubscribe,
         ),
         SocketCommand(
@@ -42,7 +39,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Post a message to a chat room.",
             commands.PublishArguments,
             commands.EmptyAnswer,
-            _WRITE,
+            Right.WRITE,
             ClientSession.publish,
         ),
         SocketCommand(
@@ -50,7 +47,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "List the connections that listen to a channel, on all gateways.",
             commands.ChannelArguments,
             commands.PresenceAnswer,
-            _READ,
+            Right.READ,
             ClientSession.presence,
         ),
         SocketCommand(
@@ -58,7 +55,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Count the connections and users that listen to a channel, on all gateways.",
             commands.ChannelArguments,
             commands.PresenceStatsAnswer,
-            _READ,
+            Right.READ,
             ClientSession.presence_stats,
         ),
         SocketCommand(
@@ -66,7 +63,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Read the messages of a chat room, forwards from a position or backwards.",
             commands.HistoryArguments,
             commands.HistoryAnswer,
-            _READ,
+            Right.READ,
             ClientSession.history,
         ),
         SocketCommand(
@@ -74,7 +71,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Go on with a new token before the old one expires.",
             commands.RefreshArguments,
             commands.RefreshAnswer,
-            "",
+            Right.NONE,
             ClientSession.refresh,
         ),
         SocketCommand(
@@ -82,7 +79,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
             "Call an operation of the HTTP API that only reads.",
             commands.RpcArguments,
             commands.RpcAnswer,
-            "the scope of the operation",
+            Right.OPERATION,
             ClientSession.rpc,
         ),
     )

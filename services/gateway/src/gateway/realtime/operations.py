@@ -23,18 +23,18 @@ class ReadingOperations:
 
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._offered: dict[str, Endpoint] = {}
+        self.offered: dict[str, Endpoint] = {}
 
     def offer(self, endpoints: Iterable[Endpoint]) -> None:
         """Offer those of `endpoints` that only read for a known caller."""
         for endpoint in endpoints:
             is_reading = endpoint.method == "GET" and JSON in endpoint.media_types
             if is_reading and not endpoint.is_public and not endpoint.is_alias:
-                self._offered[endpoint.name] = endpoint
+                self.offered[endpoint.name] = endpoint
 
     async def call(self, principal: Principal, name: str, params: Any) -> Any:
         """Return what the operation answers. Raises `CommandError` or `ServiceError`."""
-        endpoint = self._offered.get(name)
+        endpoint = self.offered.get(name)
         if endpoint is None:
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no operation {name!r} that only reads.")
         if endpoint.scope is not None:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
@@ -48,6 +49,15 @@ class Outcome:
     opened: Sequence[Opened] = ()
 
 
+class Right(StrEnum):
+    """The right that a command needs beside a connection, in words."""
+
+    NONE = ""
+    READ = "the read scope of the channel"
+    WRITE = "the write scope of the channel"
+    OPERATION = "the scope of the operation"
+
+
 @dataclass(frozen=True)
 class SocketCommand:
     """One command of the protocol: everything that a client or a document must know, and its handler."""
@@ -56,7 +66,7 @@ class SocketCommand:
     summary: str
     arguments: type[BaseModel]
     answer: type[BaseModel]
-    scope: str
+    scope: Right
     handler: Callable[[ClientSession, Any], Awaitable[Outcome]]
 
 

@@ -1,0 +1,155 @@
+"""Who may use which command of `/v1/realtime`: every declared command against every kind of credential."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from contracts.scopes import FOR_MEMBERS, Scope
+from gateway.realtime.channels import KINDS, ChannelKind
+from gateway.realtime.codes import CloseCode, ErrorCode
+from gateway.realtime.command_table import COMMANDS
+from gateway.realtime.session import Right
+from support.credentials import Keys, new_key
+from support.gateway_stack import Connect, Listener, Talk
+
+OpenTalk = Callable[..., AbstractAsyncContextManager[Talk]]
+SERVED = [kind for kind in KINDS.values() if kind.is_served]
+OWNED = [kind for kind in SERVED if kind.name != "quotes"]
+NAMES = {"quotes": "AAPL", "chat": "lobby"}
+
+
+def arguments(command: str, channel: str) -> dict[str, Any]:
+    return {"channel": channel, **({"data": {"text": "x"}} if command == "publish" else {})}
+
+
+def of_channels(door: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
+    """Each command on a channel of each kind, with the scope that it needs; None where nothing suffices."""
+    for command in COMMANDS.values():
+        for kind in SERVED if command.scope in (Right.READ, Right.WRITE) else ():
+            channel = f"{kind.name}:{NAMES.get(kind.name, str(uuid4()))}"
+            needed = kind.read if command.scope is Right.READ else kind.write
+            yield command.name, arguments(command.name, channel), needed
+    for endpoint in door.gateway.resources.operations.offered.values():
+        if endpoint.scope is not None:
+            yield "rpc", {"method": endpoint.name, "data": {}}, endpoint.scope
+
+
+async def let_in(client: Talk, door: Listener) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
+    """Whether each command was run, and the scope that it needs, by the command and its aim."""
+    found = {}
+    for command, given, needed in of_channels(door):
+        answer = await client.ask(**{command: given})
+        is_run = answer.get("code") != ErrorCode.PERMISSION_DENIED
+        aim = str(given.get("method") or given["channel"].partition(":")[0])
+        found[command, aim] = (is_run, needed)
+        if command == "subscribe" and is_run:
+            await client.ask(unsubscribe={"channel": given["channel"]})
+    return found
+
+
+def test_every_command_is_tried_or_needs_no_right(guarded_door: Listener) -> None:
+    tried = {command for command, _, _ in of_channels(guarded_door)}
+    assert {name for name, command in COMMANDS.items() if command.scope is not Right.NONE} == tried
+    assert {*COMMANDS} - tried == {"connect", "refresh", "unsubscribe"}
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"connect"}))
+async def test_a_credential_that_is_not_good_runs_no_command(
+    guarded_door: Listener, keys: Keys, connect: Connect, command: str
+) -> None:
+    for name, key in keys.useless.items():
+        token = {} if key is None else {"token": key}
+        lines = [{"id": 1, "connect": token}, {"id": 2, command: arguments(command, "chat:lobby")}]
+        async with connect(guarded_door, "/v1/realtime", headers={}) as socket:
+            await socket.send(b"\n".join(orjson.dumps(line) for line in lines).decode())
+            with contextlib.suppress(ConnectionClosed):
+                raise AssertionError(f"{name} was answered: {await socket.recv()!r}")
+            assert socket.close_code == CloseCode.INVALID_TOKEN, name
+
+
+@pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
+async def test_a_command_is_run_for_just_the_scope_that_it_needs(
+    guarded_door: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+) -> None:
+    async with talk(guarded_door, keys.alone[scope]) as client:
+        found = await let_in(client, guarded_door)
+    assert {key: is_run for key, (is_run, _) in found.items()} == {
+        key: needed is scope for key, (_, needed) in found.items()
+    }
+
+
+@pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.ADMIN])
+async def test_all_scopes_but_the_needed_one_do_not_run_a_command(
+    guarded_door: Listener, keys: Keys, talk: OpenTalk, scope: Scope
+) -> None:
+    async with talk(guarded_door, keys.without[scope]) as client:
+        found = await let_in(client, guarded_door)
+    assert {key: is_run for key, (is_run, _) in found.items()} == {
+        key: needed not in (None, scope, Scope.ADMIN) for key, (_, needed) in found.items()
+    }
+
+
+async def test_a_member_with_every_scope_runs_no_command_of_administrators(
+    guarded_door: Listener, keys: Keys, talk: OpenTalk
+) -> None:
+    async with talk(guarded_door, keys.of_member_with_everything) as client:
+        found = await let_in(client, guarded_door)
+    assert {key: is_run for key, (is_run, _) in found.items()} == {
+        key: needed in FOR_MEMBERS for key, (_, needed) in found.items()
+    }
+
+
+async def of_administrator(door: Listener, kind: ChannelKind) -> str:
+    """A channel of something that belongs to the first administrator alone."""
+    if kind.name == "chat":
+        room = f"own-{uuid4().hex[:8]}"
+        await door.api.post("/v1/rooms", json={"name": room, "private": True})
+        return f"chat:{room}"
+    path, body = {
+        "batch": ("/v1/batches", {"operation": "echo", "items": [1]}),
+        "task": ("/v1/tasks", {"operation": "echo", "payload": 1}),
+        "email": ("/v1/emails", {"to": ["a@example.com"], "subject": "x", "text": "x"}),
+    }[kind.name]
+    answer = await door.api.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    return f"{kind.name}:{answer.json()['id']}"
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in SERVED if kind.name != "quotes"], ids=lambda kind: kind.name
+)
+async def test_what_belongs_to_another_owner_is_not_known_to_any_command(
+    guarded_door: Listener, talk: OpenTalk, kind: ChannelKind
+) -> None:
+    channel = await of_administrator(guarded_door, kind)
+    owner = await guarded_door.new_user()
+    key = (await new_key(guarded_door, *sorted(FOR_MEMBERS), user_id=owner))["key"]
+    needed = {Right.READ, *([Right.WRITE] if kind.write else [])}
+    # Whether there is a history is the same for every channel of a kind, and is no secret.
+    tried = [c for c in COMMANDS.values() if c.scope in needed and (kind.is_ordered or c.name != "history")]
+    async with talk(guarded_door, key) as other, talk(guarded_door) as administrator:
+        for command in tried:
+            given = {command.name: arguments(command.name, channel)}
+            answers = [await one.ask(**given) for one in (other, administrator)]
+            codes = [answer.get("code") for answer in answers]
+            assert (codes[0], codes[1]) == (ErrorCode.UNKNOWN_CHANNEL, None), command.name
+
+
+async def test_a_token_is_refreshed_with_none_but_the_own_users(
+    guarded_door: Listener, keys: Keys, talk: OpenTalk
+) -> None:
+    async with talk(guarded_door, keys.alone[Scope.CHAT_READ]) as client:
+        for name, key in keys.useless.items():
+            code = (await client.ask(refresh={"token": key or ""}))["code"]
+            assert code == ErrorCode.UNAUTHORIZED, name
+        others = await client.ask(refresh={"token": keys.of_member_with_everything})
+        assert others["code"] == ErrorCode.PERMISSION_DENIED
+        assert "client" in await client.ask(refresh={"token": keys.alone[Scope.CHAT_WRITE]})

@@ -1,0 +1,75 @@
+"""Every kind of credential that a door is tried with: good ones by their scopes, and useless ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from contracts.scopes import FOR_MEMBERS, Scope
+from support.doubles.issuer import Issuer
+from support.gateway_stack import Listener
+
+# As the issuer of access tokens knows the first administrator.
+ADMINISTRATOR: Mapping[str, Any] = {"email": "admin@localhost", "email_verified": True}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of an administrator by the scope that they have alone, and by the one that they lack."""
+
+    alone: Mapping[Scope, str]
+    without: Mapping[Scope, str]
+    useless: Mapping[str, str | None]
+    of_member_with_everything: str
+
+
+async def make(door: Listener, issuer: Issuer) -> Keys:
+    """Make credentials of each kind at `door`, which knows `issuer`."""
+    every = [str(scope) for scope in Scope if scope is not Scope.ADMIN]
+    alone: dict[Scope, str] = {
+        scope: (await new_key(door, scope))["key"] for scope in Scope if scope is not Scope.ADMIN
+    }
+    without: dict[Scope, str] = {
+        scope: (await new_key(door, *(other for other in every if other != scope)))["key"] for scope in alone
+    }
+    revoked = await new_key(door, *every)
+    assert (await door.api.delete(f"/v1/api-keys/{revoked['id']}")).status_code == 204
+    parent = await new_key(door, *every)
+    async with httpx.AsyncClient(
+        base_url=str(door.api.base_url), headers={"authorization": f"Bearer {parent['key']}"}
+    ) as child_of:
+        made = await child_of.post("/v1/api-keys", json={"name": "child", "scopes": ["quotes:read"]})
+        assert made.status_code == 201, made.text
+    assert (await door.api.delete(f"/v1/api-keys/{parent['id']}")).status_code == 204
+    expired = await new_key(door, *every, expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await door.database.execute(
+        "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", expired["id"]
+    )
+    member = await door.new_user()
+    of_member = await new_key(door, *sorted(FOR_MEMBERS), user_id=member)
+    await door.database.execute(
+        "UPDATE api_keys SET scopes = $2 WHERE id = $1", of_member["id"], [str(scope) for scope in Scope]
+    )
+    useless = {
+        "none": None,
+        "malformed": "tw_live_nonsense",
+        "unknown": "tw_live_0123456789abcdef_" + "a" * 43,
+        "revoked": revoked["key"],
+        "expired": expired["key"],
+        "parent revoked": made.json()["key"],
+        "token expired": issuer.token(scope="admin", lasts_s=-60, **ADMINISTRATOR),
+        "token for others": issuer.token(scope="admin", aud="https://other.example.com", **ADMINISTRATOR),
+    }
+    return Keys(alone, without, useless, of_member["key"])
+
+
+async def new_key(door: Listener, *scopes: str, user_id: int = 1, **more: object) -> dict[str, str]:
+    body = {"name": "matrix", "scopes": list(scopes), "user_id": user_id, **more}
+    answer = await door.api.post("/v1/api-keys", json=body)
+    assert answer.status_code == 201, answer.text
+    found: dict[str, str] = answer.json()
+    return found
