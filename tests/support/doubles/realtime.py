@@ -21,7 +21,7 @@ from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
-from gateway.realtime.channels import Channels
+from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.hub import Hub
@@ -32,6 +32,7 @@ from gateway.realtime.session import ClientSession, Realtime
 from gateway.stocks.book import QuoteBook
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_LOBBY = channel_of("chat:lobby")
 
 
 @dataclass
@@ -219,3 +220,12 @@ async def connected(gateway: Gateway, access: Access) -> Client:
     client = Client(gateway, access)
     assert "client" in await client.ask(connect={})
     return client
+
+
+def quote(symbol: str, offset: int) -> dict[str, Any]:
+    return {"symbol": symbol, "as_of": "2026-01-01T00:00:00Z", "stream": {"epoch": "feed", "offset": offset}}
+
+
+async def say(gateway: Gateway, ann: Access, *texts: str) -> None:
+    for text in texts:
+        await gateway.channels.publish(ann, _LOBBY, {"text": text})

@@ -7,7 +7,7 @@ import pytest
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
-from support.doubles.realtime import Exchange, Gateway, Rooms
+from support.doubles.realtime import Client, Exchange, Gateway, Rooms, connected
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def ann() -> Access:
     """Somebody who may use every channel."""
     scopes = {Scope.QUOTES_READ, Scope.CHAT_READ, Scope.CHAT_WRITE, Scope.BATCHES_READ, Scope.EMAILS_READ}
     return Access(Principal(7, "Ann", "member", "k7", frozenset(scopes)))
+
+
+@pytest.fixture
+async def client(gateway: Gateway, ann: Access) -> Client:
+    return await connected(gateway, ann)
 
 
 @pytest.fixture
