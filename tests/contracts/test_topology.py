@@ -98,7 +98,7 @@ def test_a_service_that_only_answers_commands_nobody_and_asks_nobody(service: st
     assert not {COMMANDS, RPC} & set(TOPOLOGIES[service].writes)
 
 
-def test_every_event_may_be_told_by_somebody_and_only_by_its_owner() -> None:
+def test_every_event_may_be_published_by_its_owner_and_by_no_other() -> None:
     rights = {p["user"]: p for p in definitions.build()["topic_permissions"]}
     assert all(right["exchange"] == EVENTS for right in rights.values())
     events = {m.routing_key: m for m in messages() if issubclass(m, message.Event)}

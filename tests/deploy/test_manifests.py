@@ -151,7 +151,9 @@ def test_services_survive_a_drained_node(base: list[Manifest]) -> None:
         assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
-def test_whoever_scales_is_not_told_a_number(overlays: dict[str, list[Manifest]]) -> None:
+def test_a_deployment_that_an_autoscaler_scales_has_no_replica_count(
+    overlays: dict[str, list[Manifest]],
+) -> None:
     found = overlays["production"]
     scaled = {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "ScaledObject").values()}
     scaled |= {m["spec"]["scaleTargetRef"]["name"] for m in kind(found, "HorizontalPodAutoscaler").values()}
@@ -202,7 +204,7 @@ def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_pods_refer_to_is_there(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+def test_everything_that_pods_refer_to_exists(overlays: dict[str, list[Manifest]], overlay: str) -> None:
     assert_nothing_is_missing(overlays[overlay])
 
 

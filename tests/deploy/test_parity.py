@@ -108,7 +108,7 @@ def test_ports_are_those_that_the_service_listens_on(local: list[Manifest], serv
     assert {entry["targetPort"]: entry["port"] for entry in front} == ports
 
 
-def test_health_is_asked_at_the_same_door(local: list[Manifest]) -> None:
+def test_health_is_probed_on_the_same_port(local: list[Manifest]) -> None:
     for service in SERVICES:
         environment = {**manifests.environment(local, service), "TICKWIRE_SERVICE": service}
         ports = {entry["name"]: entry["containerPort"] for entry in container(local, service)["ports"]}
@@ -143,7 +143,7 @@ def user_of(service: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "postgres", "memcached", "mailpit"])
-def test_servers_are_asked_whether_they_are_well_at_the_same_door(
+def test_servers_are_probed_on_the_same_port(
     compose: dict[str, Any], local: list[Manifest], name: str
 ) -> None:
     ours, theirs = container(local, name), compose["services"][name]["healthcheck"]["test"]

@@ -54,7 +54,7 @@ async def enter(page: Page, key: str) -> None:
     await page.run("document.querySelector('#door button').click()")
 
 
-async def test_who_comes_first_is_asked_for_a_key_and_sees_no_figures(page: Page) -> None:
+async def test_a_first_visitor_is_asked_for_a_key_and_sees_no_figures(page: Page) -> None:
     assert "API key" in await page.text("#door")
     assert (await page.text("#board")).strip() == ""
     assert await page.run("document.activeElement.id") == "key"
@@ -66,7 +66,9 @@ async def test_a_key_that_nobody_knows_is_said(page: Page) -> None:
     assert await page.run("sessionStorage.length") == 0
 
 
-async def test_a_key_that_may_not_look_is_told_what_it_lacks(page: Page, reader: httpx.AsyncClient) -> None:
+async def test_a_key_without_the_scope_is_told_which_scope_it_lacks(
+    page: Page, reader: httpx.AsyncClient
+) -> None:
     await enter(page, reader.headers["authorization"].removeprefix("Bearer "))
     await page.until("document.getElementById('notice').innerText.includes('lacks the scope admin')")
     assert (await page.text("#board")).strip() == ""

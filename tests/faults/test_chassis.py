@@ -63,7 +63,7 @@ async def test_a_rejected_wait_is_an_error_and_a_real_cancellation_is_one() -> N
         await task
 
 
-async def test_a_task_that_ends_as_if_cancelled_is_told_of() -> None:
+async def test_a_task_that_ends_as_if_cancelled_is_reported() -> None:
     async def end() -> None:
         raise asyncio.CancelledError
 

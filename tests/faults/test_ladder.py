@@ -17,7 +17,7 @@ _TASK = {"operation": "echo", "payload": "replayed"}
 
 
 @pytest.mark.timeout(120)
-async def test_what_fails_on_every_rung_is_parked_and_neighbours_are_not(rig: Rig) -> None:
+async def test_a_message_that_fails_on_every_rung_is_parked_and_its_neighbours_are_not(rig: Rig) -> None:
     task = {"operation": "echo", "payload": "neighbour"}
     async with (
         rig.client() as client,

@@ -95,7 +95,7 @@ def test_two_ids_for_one_idempotency_key_are_a_complaint() -> None:
     assert any("accepted under 2 ids" in line for line in ledger.balance().complaints)
 
 
-def test_what_nobody_promised_must_not_happen() -> None:
+def test_an_end_without_a_promise_is_a_complaint() -> None:
     ledger = one()
     ledger.arrive("a", ["<1@x>"])
     assert "happened without a promise" in ledger.balance().complaints[0]

@@ -23,7 +23,7 @@ _RESULTS = """
 """
 
 
-async def test_what_finished_long_ago_is_removed_and_what_is_newer_is_kept(
+async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kept(
     house: House, caller: Caller
 ) -> None:
     service = await house.start(retention_days=7)

@@ -72,7 +72,7 @@ async def test_a_cancel_in_the_middle_stops_before_the_next_item(
     assert [event.batch.status for event in await caller.finished_events()] == ["cancelled"]
 
 
-async def test_what_had_finished_before_the_cancel_is_kept(
+async def test_items_that_finished_before_the_cancel_are_kept(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     service = await house.start(worker_concurrency=1)

@@ -244,7 +244,7 @@ async def test_after_the_last_rung_a_message_is_parked(bench: Bench) -> None:
     assert (found.reason, found.attempts) == ("attempts-exhausted", 6)
 
 
-async def test_what_the_outbox_holds_reaches_the_consumer_and_leaves_the_table(bench: Bench) -> None:
+async def test_a_message_in_the_outbox_reaches_the_consumer_and_leaves_the_table(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=50)})
     await bench.run(worker)
@@ -269,7 +269,9 @@ async def test_messages_wait_while_the_broker_link_is_down_and_arrive_after(benc
     assert worker.health.reasons() == {}
 
 
-async def test_a_message_whose_copy_nobody_takes_now_stays_in_hand(bench: Bench, broker_url: str) -> None:
+async def test_a_message_whose_copy_is_not_confirmed_stays_unacknowledged(
+    bench: Bench, broker_url: str
+) -> None:
     """Given back, it would come again and again, until the broker holds it for deadly."""
     attempts: list[int] = []
 

@@ -86,13 +86,13 @@ async def test_a_message_of_a_sampled_trace_is_found(
     await until(lambda: handled and traced(trace_id) == expected, what=lambda: str(traced(trace_id)))
 
 
-def test_what_has_exemplars_is_what_the_dashboards_expect() -> None:
+def test_the_metrics_with_exemplars_are_those_that_the_dashboards_expect() -> None:
     ours = {"tickwire_http_request_seconds", *REQUESTS, *MESSAGES}
     assert reference.traced() == {f"{name}_bucket" for name in ours}
 
 
 @pytest.mark.parametrize("traceparent", [None, "", "nonsense", f"00-{'0' * 32}-00f067aa0ba902b7-01"])
-def test_what_belongs_to_no_trace_has_no_exemplar(traceparent: str | None) -> None:
+def test_a_measurement_without_a_trace_has_no_exemplar(traceparent: str | None) -> None:
     assert exemplars.of_messages(traceparent) is None
 
 

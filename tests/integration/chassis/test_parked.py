@@ -296,7 +296,7 @@ async def test_a_message_with_any_headers_is_parked_and_can_be_replayed(
     await until(lambda: _has(worker, ["ann"]))
 
 
-async def test_a_parking_of_the_broker_that_is_told_twice_is_kept_once(worker: ServiceRuntime) -> None:
+async def test_a_message_that_the_broker_parks_twice_is_stored_once(worker: ServiceRuntime) -> None:
     died = {"queue": QUEUE, "reason": "delivery_limit", "time": datetime(2026, 1, 2, tzinfo=UTC)}
     message = cancel("ann")
     dead = replace(

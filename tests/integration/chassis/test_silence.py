@@ -78,7 +78,7 @@ async def test_a_consumer_that_only_the_broker_has_forgotten_comes_back(bench: B
     await until(lambda: worker.health.reasons() == {})
 
 
-async def test_the_consumers_that_there_should_be_are_told_until_the_stop(bench: Bench) -> None:
+async def test_the_expected_consumers_are_measured_until_the_stop(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(ignore)})
 

@@ -212,7 +212,7 @@ async def test_every_loop_of_a_service_outlives_an_unexpected_error(
         assert started - _SHARED - own == ending
 
 
-async def test_what_a_failed_consumer_had_in_hand_comes_again(
+async def test_the_messages_of_a_failed_consumer_come_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []

@@ -194,7 +194,7 @@ async def test_a_relay_that_is_away_burns_no_attempt(post_office: PostOffice) ->
 
 
 @pytest.mark.parametrize("greeting", ["554 go away", "421 too many connections", "nonsense"])
-async def test_a_relay_that_turns_us_away_at_the_door_burns_no_attempt(
+async def test_a_relay_that_refuses_the_connection_uses_up_no_attempt(
     post_office: PostOffice, greeting: str
 ) -> None:
     usual, post_office.server.greeting = post_office.server.greeting, greeting
@@ -312,7 +312,7 @@ async def test_a_mail_is_taken_only_as_far_as_the_bytes_allow(post_office: PostO
             await post_office.reaches(command, "delivered")
 
 
-async def test_a_mail_that_this_release_cannot_read_waits_and_holds_nobody_up(
+async def test_a_mail_that_this_release_cannot_read_waits_and_delays_no_other(
     post_office: PostOffice,
 ) -> None:
     newer, others = mail(), [mail(), mail()]

@@ -26,7 +26,7 @@ def outcomes(email: Email) -> list[str]:
     return [attempt.outcome for attempt in email.recipients[0].attempts]
 
 
-async def test_what_a_killed_process_had_in_hand_counts_as_ambiguous_and_is_repeated(
+async def test_mails_that_a_killed_process_was_sending_count_as_ambiguous_and_are_repeated(
     post_office: PostOffice,
 ) -> None:
     command = mail()
@@ -129,7 +129,7 @@ async def test_an_outcome_is_written_in_spite_of_a_deadlock(post_office: PostOff
     assert len(post_office.server.received) == 1
 
 
-async def test_an_outcome_that_no_database_would_take_holds_nobody_up(
+async def test_an_outcome_that_no_database_would_take_delays_no_other(
     post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = mail(to=["bad@example.com"]), mail()

@@ -256,7 +256,7 @@ async def test_a_restart_in_the_middle_loses_and_repeats_nothing(stack: Stack, s
     assert sorted(received.recipient for received in server.received) == sorted(m.to[0] for m in messages)
 
 
-async def test_a_killed_service_loses_nothing_and_repeats_only_what_was_in_its_hand(
+async def test_a_killed_service_loses_nothing_and_repeats_only_the_mails_that_it_was_sending(
     stack: Stack, server: SmtpServer
 ) -> None:
     server.delay_s = 0.005

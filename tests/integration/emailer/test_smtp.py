@@ -129,7 +129,7 @@ async def test_an_address_with_a_separator_is_never_written(server: SmtpServer) 
 
 
 @pytest.mark.parametrize("tls", ["opportunistic", "required"])
-async def test_what_follows_starttls_is_encrypted(
+async def test_everything_after_starttls_is_encrypted(
     tls_server: SmtpServer, certificate: Path, tls: str
 ) -> None:
     session = await smtp.connect(relay(tls_server, tls=tls, ca_file=str(certificate)))
@@ -201,7 +201,9 @@ async def test_a_login_is_made_with_what_is_offered(server: SmtpServer, mechanis
 
 
 @pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN", "CRAM-MD5"])
-async def test_a_refused_login_is_told_from_a_relay_that_is_away(server: SmtpServer, mechanisms: str) -> None:
+async def test_a_refused_login_is_not_taken_for_a_relay_that_is_away(
+    server: SmtpServer, mechanisms: str
+) -> None:
     server.login, server.mechanisms = ("user", "password"), mechanisms
     with pytest.raises(AuthenticationRefused):
         await smtp.connect(relay(server, username="user", password="other"))
@@ -246,7 +248,7 @@ async def test_a_relay_that_stops_reading_before_the_dot_has_no_mail() -> None:
     assert not caught.value.after_dot
 
 
-async def test_nobody_there_is_a_relay_that_is_away(server: SmtpServer) -> None:
+async def test_a_refused_connection_is_a_relay_that_is_away(server: SmtpServer) -> None:
     await server.stop()
     with pytest.raises(RelayUnreachable, match="cannot connect"):
         await smtp.connect(relay(server))

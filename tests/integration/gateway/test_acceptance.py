@@ -223,7 +223,7 @@ async def _accepted(door: Listener) -> bool:
     return bool((await door.api.post("/v1/emails", json=MAIL)).status_code == 202)
 
 
-async def test_what_is_not_announced_is_an_unknown_operation(door: Listener, house: House) -> None:
+async def test_an_operation_that_was_not_announced_is_unknown(door: Listener, house: House) -> None:
     assert (await door.api.post("/v1/batches", json={**BATCH, "operation": "anything"})).status_code == 202
     shout = Operation(name="shout", description="in capitals", item_schema={"type": "string"})
     await house.publish([envelope.event(OperationsAnnounced(operations=[shout]))])
@@ -279,9 +279,7 @@ async def test_work_whose_command_is_parked_says_so_until_it_is_decided_about(
     await until(lambda: _says(door, kind, ids[1], "failed", "discarded"))
 
 
-async def test_news_of_parked_work_that_come_late_or_too_late_change_nothing(
-    door: Listener, house: House
-) -> None:
+async def test_late_news_of_parked_work_changes_nothing(door: Listener, house: House) -> None:
     mail, other, last = [(await door.api.post("/v1/emails", json=MAIL)).json()["id"] for _ in range(3)]
     delivered = EmailStatusChanged(
         email_id=mail, owner_id="1", status="delivered", at=datetime.now(UTC) - timedelta(seconds=60)

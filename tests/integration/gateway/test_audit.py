@@ -83,7 +83,7 @@ async def test_parked_messages_are_not_decided_about_without_a_choice(door: List
         assert_problem(answer, 422, "invalid-input")
 
 
-async def test_what_is_rolled_back_is_not_recorded(door: Listener) -> None:
+async def test_a_change_that_is_rolled_back_is_not_recorded(door: Listener) -> None:
     body = {"name": "Ann", "email": "twice.audit@example.com"}
     await door.api.post("/v1/users", json=body)
     count = "SELECT count(*) FROM audit_entries WHERE after->>'email' = 'twice.audit@example.com'"

@@ -62,7 +62,7 @@ async def test_a_message_is_heard_on_both_gateways_once_and_in_order(
     assert len({push["data"]["text"] for push in heard_here}) == 40
 
 
-async def test_who_comes_back_to_another_gateway_recovers_what_it_missed(
+async def test_a_client_that_comes_back_to_another_gateway_recovers_what_it_missed(
     two: tuple[Any, Any], room: str, talk: Any
 ) -> None:
     first, second = two

@@ -176,7 +176,7 @@ def texts(client: RealtimeClient, channel: str) -> list[str]:
     ]
 
 
-async def test_what_one_client_posts_another_hears_on_the_other_gateway(two: Two, open_client: Open) -> None:
+async def test_a_post_of_one_client_is_heard_on_the_other_gateway(two: Two, open_client: Open) -> None:
     channel = f"chat:{await two.new_room()}"
     ann, bob = await open_client(two.direct(0), two.key), await open_client(two.direct(1), two.key)
     for client in (ann, bob):

@@ -73,7 +73,7 @@ async def test_another_method_is_405_with_allow(
 
 
 @pytest.mark.parametrize("path", ["/v2/me", "/v1/me/x", "/v1//me", "/v1/batches/not-an-id"])
-async def test_what_is_not_there_is_404_and_never_a_redirect(door: Listener, path: str) -> None:
+async def test_an_unknown_address_is_404_and_never_a_redirect(door: Listener, path: str) -> None:
     assert_problem(await door.api.get(door.url + path), 404, "not-found")
 
 
@@ -155,7 +155,7 @@ async def test_odd_request_lines_are_answered_by_name(
         ("GET", "/v1/batches?cursor=%00", b""),
     ],
 )
-async def test_what_no_store_could_keep_is_invalid_input(
+async def test_a_value_that_no_store_could_keep_is_invalid_input(
     door: Listener, method: str, path: str, body: bytes
 ) -> None:
     assert_problem(await door.api.request(method, path, content=body, headers=JSON), 422, "invalid-input")

@@ -70,7 +70,7 @@ async def answer_to(door: Listener, request: bytes) -> bytes:
         (UPGRADE + KEY + b"Sec-WebSocket-Version: 13\r\n\r\n\x81\x00", "malformed-request"),
     ],
 )
-async def test_what_is_not_http_is_a_problem_document(
+async def test_a_request_that_is_not_http_gets_a_problem_document(
     door: Listener, request_bytes: bytes, code: str
 ) -> None:
     head, _, body = (await answer_to(door, request_bytes)).partition(b"\r\n\r\n")

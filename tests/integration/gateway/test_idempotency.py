@@ -140,7 +140,7 @@ async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: 
     assert await door.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
 
 
-async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Listener) -> None:
+async def test_a_record_that_is_in_use_is_left_and_delays_no_other(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', key, '', now() - interval '25 hours' FROM unnest('{held,free}'::text[]) AS key"
@@ -153,7 +153,7 @@ async def test_a_record_that_is_in_use_is_left_and_holds_nobody_up(door: Listene
     assert [row["key"] for row in rows] == ["held"]
 
 
-async def test_what_ended_long_ago_is_forgotten_and_what_has_not_ended_is_not(door: Listener) -> None:
+async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(door: Listener) -> None:
     await door.database.execute(
         "INSERT INTO acceptances (id, owner_id, kind, status, accepted_at, changed_at)"
         " SELECT gen_random_uuid(), 'old', 'email', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'delivered' END,"

@@ -95,7 +95,9 @@ async def test_a_key_gives_no_more_than_its_maker_has(door: Listener) -> None:
         ({"surprise": 1}, "/surprise"),
     ],
 )
-async def test_what_is_wrong_of_a_key_is_named(door: Listener, change: dict[str, Any], pointer: str) -> None:
+async def test_the_wrong_field_of_a_key_is_named(
+    door: Listener, change: dict[str, Any], pointer: str
+) -> None:
     wanted = {"name": "x", "scopes": ["quotes:read"], **change}
     assert_problem(await door.api.post("/v1/api-keys", json=wanted), 422, "invalid-input", pointer)
 
@@ -164,7 +166,7 @@ async def test_a_key_may_always_end_itself(door: Listener) -> None:
         assert_problem(await client.get("/v1/me"), 401, "unauthenticated")
 
 
-async def test_what_a_key_is_now_can_be_read(door: Listener) -> None:
+async def test_the_present_state_of_a_key_can_be_read(door: Listener) -> None:
     ends = (datetime.now(UTC) + HOUR).isoformat()
     made = await make(door.api, "users:read", "quotes:read", expires_at=ends)
     assert made["scopes"] == made["effective_scopes"] == ["quotes:read", "users:read"]

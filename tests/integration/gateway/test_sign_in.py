@@ -92,7 +92,7 @@ async def test_a_user_signs_in_by_a_verified_address_and_is_known_by_the_subject
     assert linked["actor"]["user_id"] == ann["id"]
 
 
-async def test_who_has_no_user_is_refused(door: Listener, issuer: Issuer) -> None:
+async def test_a_subject_without_a_user_is_refused(door: Listener, issuer: Issuer) -> None:
     await person(door, "bea")
     for claims in ({}, {"email": "bea@example.com"}, {"email": "nobody@example.com", "email_verified": True}):
         answer = await me(door, issuer.token("sub-stranger", **claims))

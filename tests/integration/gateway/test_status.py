@@ -116,7 +116,7 @@ async def test_without_prometheus_everything_is_unknown_and_the_reason_named(hou
     assert {error["detail"] for error in found["errors"]} == {"Prometheus cannot be reached."}
 
 
-async def test_something_else_than_prometheus_is_told_apart(house: House) -> None:
+async def test_a_server_that_is_not_prometheus_is_recognised(house: House) -> None:
     async with doubles.start() as double:
         double.body = b"<html>Welcome to nginx!</html>"
         door = await house.open(prometheus_url=double.url)
@@ -124,7 +124,7 @@ async def test_something_else_than_prometheus_is_told_apart(house: House) -> Non
     assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}
 
 
-async def test_a_gateway_that_was_not_told_says_how_to_tell_it(shared_door: Listener) -> None:
+async def test_a_gateway_without_a_prometheus_says_how_to_configure_one(shared_door: Listener) -> None:
     problem = assert_problem(await shared_door.api.get(STATUS), 404, "monitoring-not-configured")
     assert "GATEWAY_PROMETHEUS_URL" in problem["detail"]
 

@@ -33,7 +33,7 @@ async def test_a_user_is_made_read_and_changed(door: Listener) -> None:
     assert (changed.json()["name"], changed.json()["email"]) == ("Zoe", wanted["email"])
 
 
-async def test_what_somebody_writes_into_memcached_is_not_believed(door: Listener, house: House) -> None:
+async def test_values_written_into_memcached_by_others_are_not_believed(door: Listener, house: House) -> None:
     id_ = await door.new_user("True")
     host, port = house.memcached_address.split(":")
     client = memcachio.Client[bytes]((host, int(port)), decode_responses=False)
@@ -96,7 +96,7 @@ async def test_a_repeated_request_makes_one_user(door: Listener) -> None:
     )
 
 
-async def test_who_may_change_users_but_not_administer_makes_no_administrator(door: Listener) -> None:
+async def test_a_key_that_may_change_users_but_not_administer_makes_no_administrator(door: Listener) -> None:
     wanted = {"name": "x", "scopes": ["users:read", "users:write", "keys:write"]}
     key = (await door.api.post("/v1/api-keys", json=wanted)).json()["key"]
     administrator = await door.new_user(role="admin")
@@ -162,7 +162,7 @@ async def test_a_user_that_cannot_be_is_not_found(door: Listener, id_: str) -> N
         ({"surprise": 1}, "/surprise"),
     ],
 )
-async def test_what_is_wrong_of_a_user_is_named(door: Listener, body: dict[str, Any], pointer: str) -> None:
+async def test_the_wrong_field_of_a_user_is_named(door: Listener, body: dict[str, Any], pointer: str) -> None:
     assert_problem(await door.api.post("/v1/users", json=person(**body)), 422, "invalid-input", pointer)
 
 

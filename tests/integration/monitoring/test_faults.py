@@ -121,14 +121,16 @@ async def quiet(watcher: Watcher, *, but: Collection[Alert] = ()) -> None:
     await until(only_bystanders, timeout_s=_GOES_OUT_WITHIN_S, what=lambda: f"quiet, but {loud} fire")
 
 
-async def test_a_broker_that_is_down_is_told_of_by_every_service(stack: Stack, watcher: Watcher) -> None:
+async def test_an_alert_fires_for_every_service_when_the_broker_is_down(
+    stack: Stack, watcher: Watcher
+) -> None:
     disconnected = [("TickwireBrokerDisconnected", service) for service in NAMES]
     async with told(watcher, stopped(stack, "rabbitmq"), ("TickwireServiceDown", "rabbitmq"), *disconnected):
         # Nobody can count consumers now: that must not look like queues without any.
         assert ("TickwireNoConsumers", "email") not in await watcher.firing()
 
 
-async def test_a_consumer_that_is_gone_is_told_of_by_its_queue(stack: Stack, watcher: Watcher) -> None:
+async def test_an_alert_names_the_queue_of_a_consumer_that_is_gone(stack: Stack, watcher: Watcher) -> None:
     alerts = (("TickwireNoConsumers", "email"), ("TickwireServiceDown", "email"))
     async with told(watcher, stopped(stack, "email"), *alerts):
 
@@ -139,7 +141,7 @@ async def test_a_consumer_that_is_gone_is_told_of_by_its_queue(stack: Stack, wat
         await until(both_are_named)
 
 
-async def test_a_relay_that_refuses_is_told_of_while_mails_wait(
+async def test_an_alert_fires_while_mails_wait_for_a_relay_that_refuses(
     stack: Stack, watcher: Watcher, api: httpx.AsyncClient
 ) -> None:
     @asynccontextmanager
@@ -153,7 +155,7 @@ async def test_a_relay_that_refuses_is_told_of_while_mails_wait(
         assert alert["annotations"]["summary"] == "No mail leaves: the relay is unreachable"
 
 
-async def test_a_provider_that_fails_is_told_of_though_another_one_answers(
+async def test_an_alert_fires_when_a_provider_fails_though_another_one_answers(
     watcher: Watcher, api: httpx.AsyncClient
 ) -> None:
     path = "/v1/stocks/AAPL/bars"
@@ -161,13 +163,13 @@ async def test_a_provider_that_fails_is_told_of_though_another_one_answers(
         assert (await api.get(path)).status_code == 200
 
 
-async def test_a_loop_that_stands_still_is_told_of(stack: Stack, watcher: Watcher) -> None:
+async def test_an_alert_fires_when_an_event_loop_stands_still(stack: Stack, watcher: Watcher) -> None:
     service = "batch-processor"
     async with told(watcher, frozen(stack, service), ("TickwireEventLoopStalled", service)):
         assert (await watcher.alerts("TickwireEventLoopStalled"))[0]["labels"]["severity"] == "ticket"
 
 
-async def test_a_pool_without_free_connections_is_told_of(
+async def test_an_alert_fires_when_a_pool_has_no_free_connection(
     stack: Stack, watcher: Watcher, api: httpx.AsyncClient
 ) -> None:
     path = f"/v1/emails/{(await api.post('/v1/emails', json=_MAIL)).json()['id']}"

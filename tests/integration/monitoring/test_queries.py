@@ -111,7 +111,7 @@ async def test_a_healthy_stack_is_silent_but_for_what_happened_to_it(busy: Watch
 
 
 @pytest.mark.parametrize("series", sorted(reference.traced()))
-async def test_what_was_slow_leads_to_its_trace(busy: Watcher, series: str) -> None:
+async def test_a_slow_request_leads_to_its_trace(busy: Watcher, series: str) -> None:
     wanted = traffic.TRACEPARENT.split("-")[1]
 
     async def found() -> bool:

@@ -262,7 +262,7 @@ async def test_wrong_credentials_are_an_auth_failure_and_asked_once(upstream: Al
         (upstreams.ENDLESS, BadData),
     ],
 )
-async def test_what_trying_again_cannot_help_is_asked_once(
+async def test_a_failure_that_a_retry_cannot_help_is_asked_for_once(
     provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer, failure: type[ProviderFailure]
 ) -> None:
     upstream.always = answer
@@ -316,7 +316,7 @@ async def test_a_quota_without_a_sensible_reset_has_one_all_the_same(
     assert 1 <= caught.value.retry_after_s <= 30
 
 
-async def test_a_quota_is_also_told_by_the_standard_header(
+async def test_the_reset_of_a_quota_is_also_read_from_retry_after(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
     upstream.always = answer_json({"error": "slow down"}, 429, retry_after="12")
@@ -342,7 +342,7 @@ async def test_one_slow_attempt_is_tried_again(upstream: AlpacaDouble) -> None:
     await provider.close()
 
 
-async def test_nobody_at_the_address_is_an_outage() -> None:
+async def test_a_refused_connection_is_an_outage() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         provider = provider_of(f"http://127.0.0.1:{taken.getsockname()[1]}")

@@ -143,7 +143,7 @@ async def test_the_next_leader_is_told_where_the_last_one_was(
     assert position == first.board.position
 
 
-async def test_what_the_next_leader_has_heard_counts_when_it_is_newer_than_what_was_saved(
+async def test_the_next_leader_goes_on_from_the_newer_of_heard_and_saved_positions(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await admin.execute(

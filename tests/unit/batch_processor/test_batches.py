@@ -102,7 +102,7 @@ def test_an_expired_upload_skips_what_had_arrived() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "completed"])
-def test_what_has_started_is_not_abandoned_expired_or_failed(status: Status) -> None:
+def test_a_batch_that_has_started_is_not_abandoned_expired_or_failed(status: Status) -> None:
     batch = replace(started(2), status=status)
     assert batches.abandon(batch, now=NOW) == batch
     assert batches.expire(batch, now=NOW) == batch

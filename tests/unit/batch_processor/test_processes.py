@@ -88,7 +88,7 @@ async def test_a_cancelled_call_kills_the_process_that_it_would_keep(processes: 
 
 
 @pytest.mark.parametrize("error", [Conflict("no"), ValueError("bad"), SystemExit(3), KeyboardInterrupt()])
-async def test_what_a_function_raises_comes_back_and_the_process_stays(
+async def test_an_exception_of_the_function_comes_back_and_the_process_stays(
     processes: Processes, error: BaseException
 ) -> None:
     pid = await processes.compute(os.getpid)

@@ -114,7 +114,7 @@ def test_any_detail_can_be_answered(detail: str) -> None:
     assert error.failure().model_dump_json()
 
 
-def test_what_is_plain_already_stays_as_it_is() -> None:
+def test_plain_data_stays_as_it_is() -> None:
     found = {"a": [1, 2.5, None, True, "ü"], "largest": 2**64 - 1, "backslash": "\\u0000"}
     assert plain.data(found) == found
     assert orjson.loads(plain.json(found)) == found
@@ -128,7 +128,7 @@ def test_a_wide_value_is_cut_in_all_and_not_only_at_each_level() -> None:
     assert len(plain.json(["x" * 10_000] * 1_000)) < 2_000_000
 
 
-def test_an_integer_over_64_bits_is_told_by_its_digits() -> None:
+def test_an_integer_over_64_bits_becomes_the_text_of_its_digits() -> None:
     assert plain.data(10**20) == "100000000000000000000"
 
 

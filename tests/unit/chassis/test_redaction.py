@@ -100,7 +100,7 @@ def test_an_object_is_told_in_words_without_secrets() -> None:
     assert redaction.value(Login()) == f"login with password={REDACTED}"
 
 
-def test_a_database_error_is_told_without_the_row_that_it_quotes() -> None:
+def test_a_database_error_is_written_without_the_row_that_it_quotes() -> None:
     error: Any = asyncpg.UniqueViolationError("duplicate key value violates unique constraint")
     error.detail = "Key (subject)=(dear diary) already exists."
     error.table_name, error.constraint_name = "emails", "emails_pkey"
@@ -112,12 +112,12 @@ def test_a_database_error_is_told_without_the_row_that_it_quotes() -> None:
     assert redaction.safe_message(argument) == "DataError (SQLSTATE 22000)"
 
 
-def test_a_database_error_that_quotes_nothing_is_told_whole() -> None:
+def test_a_database_error_that_quotes_nothing_is_written_whole() -> None:
     error = asyncpg.UndefinedTableError('relation "emails" does not exist')
     assert redaction.safe_message(error) == 'UndefinedTableError: relation "emails" does not exist'
 
 
-def test_a_misfit_is_told_without_the_input() -> None:
+def test_a_validation_error_is_written_without_the_input() -> None:
     class Mail(BaseModel):
         subject: int
 

@@ -68,7 +68,7 @@ def test_an_address_is_understood_as_people_write_it(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_what_is_not_one_address_is_refused(text: str) -> None:
+def test_a_text_that_is_not_one_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must"):
         addresses.parse(text)
 

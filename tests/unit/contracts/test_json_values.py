@@ -52,7 +52,7 @@ def test_a_number_that_would_come_back_as_another_is_not_exact(literal: str) -> 
 
 
 @given(st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False))
-def test_what_a_program_writes_is_exact(number: Any) -> None:
+def test_numbers_that_a_program_writes_are_exact(number: Any) -> None:
     assert is_exact_number(json.dumps(number))
 
 

@@ -168,7 +168,7 @@ def test_a_mail_cannot_expire_before_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("number", [10**20, -(2**53) - 1, 2**53 + 1, math.inf, math.nan])
-def test_metadata_is_what_can_be_told_again_exactly(number: float) -> None:
+def test_metadata_must_come_back_exactly(number: float) -> None:
     assert refused_at(metadata={"n": [{"m": number}]}) == ["metadata"]
 
 
@@ -209,7 +209,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=120)
 
 
 @given(subject=TEXTS, header=TEXTS, filename=TEXTS, content_id=TEXTS, name=TEXTS)
-def test_what_is_taken_at_a_door_can_be_sent(
+def test_a_mail_that_the_api_takes_can_be_sent(
     subject: str, header: str, filename: str, content_id: str, name: str
 ) -> None:
     file = {**FILE, "filename": filename, "content_id": content_id or None}

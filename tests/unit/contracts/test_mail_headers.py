@@ -28,7 +28,7 @@ def test_every_separator_of_splitlines_and_every_control_character_is_refused() 
 
 
 @given(st.text())
-def test_what_is_replaced_is_safe(value: str) -> None:
+def test_replaced_text_is_safe(value: str) -> None:
     assert is_safe(mail_headers.replace_unsafe(value))
 
 

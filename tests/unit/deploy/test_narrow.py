@@ -31,7 +31,7 @@ def names(pins: list[narrow.Pin]) -> list[str]:
     return [pin.name for pin in pins]
 
 
-def test_what_a_root_wants_is_followed_down() -> None:
+def test_the_needs_of_a_root_are_followed_down() -> None:
     assert names(narrow.needed(narrow.read(LOCK), ["tickwire-email"])) == ["alpha", "beta", "gamma"]
 
 

@@ -98,7 +98,7 @@ def test_a_refusal_that_is_not_final_is_tried_again() -> None:
     assert outcome.attempt.code == 554
 
 
-def test_what_a_killed_process_let_fall_is_repeated_at_once_but_not_for_ever() -> None:
+def test_the_mail_of_a_killed_process_is_repeated_at_once_but_not_for_ever() -> None:
     first = attempts.fallen(job(was="sending", tries=5), draft=DRAFT, patience=PATIENCE)
     last = attempts.fallen(job(was="sending", doubts=attempts.MOST_REPEATS), draft=DRAFT, patience=PATIENCE)
     assert (first.status, first.due_at) == ("ambiguous", NOW)
@@ -107,7 +107,7 @@ def test_what_a_killed_process_let_fall_is_repeated_at_once_but_not_for_ever() -
     assert held.due_at is None
 
 
-def test_what_was_not_begun_counts_no_attempt() -> None:
+def test_a_job_that_was_not_begun_counts_no_attempt() -> None:
     given_back = attempts.given_back(job(was="deferred", tries=2), at=NOW)
     assert (given_back.status, given_back.due_at, given_back.tries) == ("deferred", NOW, 2)
     assert given_back.attempt is None

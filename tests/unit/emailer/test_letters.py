@@ -80,7 +80,7 @@ def test_a_wrong_address_is_kept_for_the_record_and_left_out_of_the_letter() -> 
         ({"send_at": datetime.max.replace(tzinfo=UTC)}, "send_at: must be at most 366 days ahead"),
     ],
 )
-def test_what_cannot_be_sent_safely_is_failed_with_its_reason(fields: dict[str, Any], reason: str) -> None:
+def test_a_mail_that_cannot_be_sent_safely_fails_with_its_reason(fields: dict[str, Any], reason: str) -> None:
     accepted = accept(**fields)
     assert (accepted.status, accepted.letter) == ("failed", None)
     assert accepted.refusal is not None

@@ -55,7 +55,7 @@ async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list
     assert threads[0] != threading.get_ident()
 
 
-async def test_what_no_recipient_needs_any_more_is_dropped() -> None:
+async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
     rendered, one, other = RenderedMails(), mail(text="x" * 1000), mail(text="y" * 3000)
     for each in (one, one, other):
         rendered.hold(each)

@@ -66,7 +66,7 @@ async def test_silence_ends_in_a_time_out_that_breaks_the_connection() -> None:
 @pytest.mark.parametrize(
     "data", [b"hello\r\n", b"\r\n", b"25\r\n", b"250=x\r\n", "٢٥٠ ok\r\n".encode(), b"x" * 70_000]
 )
-async def test_what_is_not_smtp_breaks_the_connection(data: bytes) -> None:
+async def test_a_reply_that_is_not_smtp_breaks_the_connection(data: bytes) -> None:
     wire = Wire()
     wire.data_received(data)
     with pytest.raises(ConnectionLost):

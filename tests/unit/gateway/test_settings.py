@@ -24,7 +24,7 @@ def test_an_empty_bootstrap_key_is_none() -> None:
     assert load(GatewaySettings, {**BARE, "GATEWAY_BOOTSTRAP_KEY": ""}).bootstrap_key is None
 
 
-def test_a_bootstrap_key_that_is_none_is_named_and_not_shown() -> None:
+def test_an_invalid_bootstrap_key_is_named_and_not_shown() -> None:
     with pytest.raises(InvalidSettings, match="GATEWAY_BOOTSTRAP_KEY") as refused:
         load(GatewaySettings, {**BARE, "GATEWAY_BOOTSTRAP_KEY": "tw_live_my_secret"})
     assert "my_secret" not in str(refused.value)
@@ -56,7 +56,7 @@ def test_a_short_pepper_is_refused() -> None:
         ("GATEWAY_OIDC_SCOPE_RULES", "groups[ops]=everything"),
     ],
 )
-def test_what_would_let_the_wrong_ones_in_is_named_at_the_start(name: str, value: str) -> None:
+def test_a_setting_that_would_let_strangers_in_is_named_at_the_start(name: str, value: str) -> None:
     good = {"GATEWAY_OIDC_ISSUER": "https://id.example.com", "GATEWAY_OIDC_AUDIENCE": "api"}
     assert load(GatewaySettings, {**BARE, **good}).oidc_audience == "api"
     with pytest.raises(InvalidSettings, match=name):

@@ -37,7 +37,7 @@ def test_addresses_and_titles_are_used_once() -> None:
     assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS)
 
 
-def test_nobody_edits_a_dashboard_by_hand(dashboard: Any) -> None:
+def test_the_dashboards_are_those_that_the_code_builds(dashboard: Any) -> None:
     assert dashboard["editable"] is False
     assert dashboard["uid"].startswith("tickwire-")
     assert dashboard["description"]

@@ -25,7 +25,7 @@ async def test_a_stack_that_is_not_there_fails_every_step_in_plain_words() -> No
     assert output.getvalue().count("did not work:") == failed
 
 
-async def test_a_problem_of_the_api_is_told_with_its_detail() -> None:
+async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:
     def answer(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(503, json={"detail": "stock-data does not answer"})
 

@@ -36,7 +36,7 @@ def test_the_key_and_the_passwords_stay_the_same(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_what_a_person_sets_wins_over_a_default(tmp_path: Path) -> None:
+def test_a_setting_wins_over_a_default(tmp_path: Path) -> None:
     variables = {"EMAIL_SMTP_HOST": "relay.example.org", "LOG_FORMAT": "pretty"}
     found = environment(tmp_path, "email", variables=variables)
     assert (found["EMAIL_SMTP_HOST"], found["LOG_FORMAT"]) == ("relay.example.org", "pretty")

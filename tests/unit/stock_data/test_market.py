@@ -149,7 +149,7 @@ async def test_a_cursor_stays_inside_its_range(market: Market) -> None:
     assert second.next_cursor is None
 
 
-async def test_what_cannot_be_asked_is_refused(market: Market) -> None:
+async def test_an_invalid_request_is_refused(market: Market) -> None:
     with pytest.raises(InvalidSymbol):
         await market.bars(GetBars(symbol="../x"), SOON)
     with pytest.raises(InvalidRange):

@@ -81,7 +81,7 @@ def test_a_ratio_that_does_not_divide_is_rounded_to_a_millionth() -> None:
     assert before == Decimal("14.285714")
 
 
-def test_a_quote_that_was_kept_is_told_with_the_delay_of_now() -> None:
+def test_a_quote_that_was_kept_has_its_present_delay() -> None:
     fetched = datetime(2024, 6, 10, 15, tzinfo=UTC)
     kept = Quote(symbol="A", price=Decimal(1), as_of=fetched, source="x", delayed_by_s=900, session="regular")
     told = quotes.retold(kept, fetched_at=fetched, now=datetime(2024, 6, 10, 20, 30, tzinfo=UTC))

@@ -19,7 +19,7 @@ def test_a_symbol_is_upper_cased(text: str, symbol: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "A" * 16, "A B", "A\n", "a/b", "ÄPL", "\u017f", "\ufb03", "AAPL;"])
-def test_what_cannot_be_a_symbol_is_refused(text: str) -> None:
+def test_a_text_that_cannot_be_a_symbol_is_refused(text: str) -> None:
     with pytest.raises(InvalidSymbol) as caught:
         symbols.parse(text)
     assert caught.value.status == 422
@@ -27,7 +27,7 @@ def test_what_cannot_be_a_symbol_is_refused(text: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_what_is_accepted_is_always_a_symbol_in_upper_case(text: str) -> None:
+def test_an_accepted_symbol_is_always_in_upper_case(text: str) -> None:
     try:
         symbol = symbols.parse(text)
     except InvalidSymbol:

@@ -87,7 +87,7 @@ def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
     assert admission.unauthenticated.total == 4
 
 
-def test_nobody_gives_way_while_all_are_being_answered() -> None:
+def test_no_connection_gives_way_while_all_are_being_answered() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
     for number in range(4):
         admission.take(f"10.0.0.{number}", Connection(is_answering=True))

@@ -78,7 +78,7 @@ def test_a_target_in_absolute_form_is_its_path(target: bytes, expected: bytes) -
     "host",
     [b"", b"a b", b"a/b", b"a@b", b"\xff", b"[::1", b"a:b", b"a:99999", b"a:1:2", b"a,b c", b"a?b", b"a#"],
 )
-def test_a_host_that_is_none_is_refused(host: bytes) -> None:
+def test_an_invalid_host_is_refused(host: bytes) -> None:
     assert refused(b"GET / HTTP/1.1", b"Host: " + host).reason == "host"
 
 

@@ -94,7 +94,7 @@ def test_however_the_bytes_are_cut_the_requests_are_the_same(
 
 @settings(deadline=None, max_examples=400)
 @given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3), noise=NOISE, data=st.data())
-def test_what_is_read_here_is_read_the_same_elsewhere(
+def test_every_request_read_here_is_read_the_same_by_another_parser(
     pieces: list[bytes], noise: bytes, data: st.DataObject
 ) -> None:
     whole = b"".join(pieces)
@@ -130,7 +130,7 @@ def test_an_empty_line_before_a_request_is_passed_over_once() -> None:
         (b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 100_000, 431),
     ],
 )
-def test_what_cannot_become_a_request_is_refused_at_once(beginning: bytes, status: int) -> None:
+def test_bytes_that_cannot_become_a_request_are_refused_at_once(beginning: bytes, status: int) -> None:
     assert refused(beginning).status == status
     segments = [beginning[start : start + 7] for start in range(0, len(beginning), 7)]
     assert refused(*segments).status == status
@@ -161,7 +161,7 @@ def test_what_cannot_become_a_request_is_refused_at_once(beginning: bytes, statu
         b"0\r\n" + b"A: b\r\n" * 2000 + b"\r\n",
     ],
 )
-def test_a_chunk_that_is_none_is_refused(body: bytes) -> None:
+def test_an_invalid_chunk_is_refused(body: bytes) -> None:
     assert refused(CHUNKED + body).reason == "chunk"
 
 

@@ -76,7 +76,7 @@ async def test_those_who_come_during_a_commit_share_the_next(
     assert database.groups == [[1], [2, 3, 4, 5]]
 
 
-async def test_each_is_told_whether_it_was_new(commits: GroupCommit, database: Database) -> None:
+async def test_each_caller_learns_whether_its_work_was_new(commits: GroupCommit, database: Database) -> None:
     database.known = {2}
     assert await asyncio.gather(*(commits.add(work(number)) for number in (1, 2, 3))) == [True, False, True]
 

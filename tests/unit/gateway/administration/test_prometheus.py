@@ -62,7 +62,7 @@ async def test_an_address_may_have_a_path(double: Double) -> None:
     assert double.asked[0]["path"] == "/metrics-store/api/v1/query"
 
 
-async def test_nobody_there_is_said() -> None:
+async def test_an_unreachable_prometheus_is_named() -> None:
     prometheus = Prometheus(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(MonitoringUnavailable, match="cannot be reached"):
         await prometheus.now("up", soon())
@@ -89,7 +89,7 @@ async def test_an_answer_that_does_not_come_ends_with_the_deadline(
         b"\xff\xfe",
     ],
 )
-async def test_what_does_not_speak_like_prometheus_is_said(
+async def test_a_server_that_is_not_prometheus_is_named(
     prometheus: Prometheus, double: Double, body: bytes
 ) -> None:
     double.body = body

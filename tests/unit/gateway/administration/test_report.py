@@ -82,7 +82,7 @@ def test_a_value_stands_at_its_moment_and_gaps_are_null() -> None:
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_is_a_gap(odd: float) -> None:
+def test_a_value_that_is_no_number_is_a_gap(odd: float) -> None:
     found = findings(lines={("latency", "requests p99"): [series("gateway", (TIMES[-1], odd))]})
     assert line("latency", "requests p99", "gateway", found) is None
     json.dumps(report.document(found), allow_nan=False)

@@ -54,7 +54,7 @@ async def test_a_report_is_good_for_a_while(service: StatusService, double: Doub
     assert len(double.asked) == QUESTIONS
 
 
-async def test_nobody_waits_while_a_report_is_made_anew(
+async def test_no_request_waits_while_a_report_is_made_anew(
     service: StatusService, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await service.report(WINDOW, soon())

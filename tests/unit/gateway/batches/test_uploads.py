@@ -146,7 +146,7 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
     assert source.digest.digest() == hashlib.sha256(line(1) + line(2)).digest()
 
 
-async def test_what_is_not_dealt_with_yet_is_not_said_to_be_read() -> None:
+async def test_bytes_that_are_not_handled_yet_do_not_count_as_read() -> None:
     read: list[int] = []
     full = b"".join(line(number) for number in range(CHUNK_ITEMS))
     runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), new_cutter())

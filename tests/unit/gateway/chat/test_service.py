@@ -98,7 +98,7 @@ async def test_following_begins_where_the_room_stands(gateway: Gateway) -> None:
     assert heard == [(2, "new")]
 
 
-async def test_who_has_seen_more_elsewhere_makes_this_gateway_look(
+async def test_a_client_that_has_seen_more_elsewhere_makes_this_gateway_read_the_database(
     gateway: Gateway, other_gateway: Gateway, exchange: Exchange
 ) -> None:
     there = listen(other_gateway)

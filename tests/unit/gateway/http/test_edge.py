@@ -225,7 +225,7 @@ async def test_a_stream_has_its_own_limit() -> None:
         stream.body.require_within(None)
 
 
-async def test_what_comes_before_a_stream_is_opened_is_not_cut_off() -> None:
+async def test_bytes_that_come_before_a_stream_is_opened_are_kept() -> None:
     body = Body(100, may_be_stream=True)
     early = asyncio.create_task(body.take({"type": "http.request", "body": b"x" * 150}))
     await settle()

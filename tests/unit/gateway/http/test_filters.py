@@ -71,7 +71,7 @@ def test_a_bulk_action_without_a_filter_is_refused_and_says_what_to_give() -> No
         read(ThingsBulk, dry_run="true")
 
 
-def test_a_bulk_action_changes_things_unless_it_is_told_not_to() -> None:
+def test_a_bulk_action_changes_things_unless_it_is_a_dry_run() -> None:
     assert read(ThingsBulk, status="failed").dry_run is False
     assert read(ThingsBulk, status="failed", dry_run="false").dry_run is False
     assert read(ThingsBulk, status="failed", dry_run="true").dry_run is True

@@ -13,7 +13,7 @@ def upgrade(**headers: str) -> Incoming:
     return Incoming({"headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
 
 
-def test_no_origins_are_none() -> None:
+def test_an_empty_list_of_origins_allows_none() -> None:
     assert read_origins("") == ()
 
 
@@ -39,7 +39,7 @@ def test_origins_are_separated_by_commas() -> None:
         "https://app.example.com;https://b.example.com",
     ],
 )
-def test_what_no_browser_sends_is_no_origin(text: str) -> None:
+def test_a_text_that_no_browser_sends_is_no_origin(text: str) -> None:
     with pytest.raises(ValueError, match="is no origin"):
         read_origins(text)
 

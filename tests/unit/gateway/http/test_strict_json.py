@@ -56,7 +56,7 @@ def test_any_bytes_are_json_or_refused_and_never_another_error(data: bytes) -> N
         b"9" * 5000,
     ],
 )
-def test_what_is_not_json_to_the_letter_is_malformed(data: bytes) -> None:
+def test_a_document_that_is_not_strict_json_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedInput):
         documents.load(data)
 

@@ -147,5 +147,5 @@ async def test_keys_of_elliptic_curves_work_too(tokens: AccessTokens, issuer: Is
 
 
 @pytest.mark.parametrize("text", ["", "a.b", "a.b.c.d", "tw_live_0123456789abcdef_x", "a.b.c d", "a.é.c"])
-def test_what_has_not_the_form_of_a_token_is_none(text: str) -> None:
+def test_a_text_without_the_form_of_a_token_is_no_token(text: str) -> None:
     assert not is_token(text)

@@ -80,7 +80,7 @@ async def test_a_key_without_an_id_is_meant_by_tokens_without_one(eager: IssuerK
     assert await eager.find(None, "RS256") is None
 
 
-async def test_keys_for_other_uses_or_with_a_secret_are_none(keys: IssuerKeys, issuer: Issuer) -> None:
+async def test_keys_for_other_uses_or_with_a_secret_are_not_used(keys: IssuerKeys, issuer: Issuer) -> None:
     issuer.keys = [
         public_jwk(rsa_key("one"), kid="encrypts", use="enc"),
         {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"},

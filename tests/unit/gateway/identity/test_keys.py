@@ -75,7 +75,7 @@ def test_no_two_keys_are_the_same() -> None:
         lambda text: "",
     ],
 )
-def test_what_is_nearly_a_key_is_none(change: object) -> None:
+def test_a_text_that_is_nearly_a_key_is_no_key(change: object) -> None:
     assert callable(change)
     assert keys.parse(change(str(keys.new_key()))) is None
 

@@ -67,7 +67,7 @@ def test_any_text_is_a_channel_or_an_unknown_one(text: str) -> None:
         "alerts",
     ],
 )
-def test_what_is_no_channel_or_not_served_is_unknown(text: str) -> None:
+def test_a_channel_that_is_not_served_is_unknown(text: str) -> None:
     with pytest.raises(CommandError) as error:
         channel_of(text)
     assert error.value.code == ErrorCode.UNKNOWN_CHANNEL
@@ -136,7 +136,7 @@ async def test_a_token_may_do_no_more_than_it_is_bound_to(gateway: Gateway, ann:
 
 
 @pytest.mark.parametrize(("since", "recovered"), [(0, [1, 2, 3]), (2, [3]), (3, [])])
-async def test_what_was_missed_since_a_position_is_recovered(
+async def test_messages_missed_since_a_position_are_recovered(
     gateway: Gateway, ann: Access, since: int, recovered: list[int]
 ) -> None:
     await say(gateway, ann, 3)

@@ -21,7 +21,7 @@ def news(offset: int, epoch: str = "a") -> News:
     return News(Position(epoch, offset))
 
 
-def test_what_was_held_behind_the_state_is_sent_before_what_comes() -> None:
+def test_held_publications_are_sent_before_those_that_come() -> None:
     handover: Handover[News] = Handover(is_ordered=True)
     for offset in (4, 5, 6):
         assert not handover.offer(news(offset))

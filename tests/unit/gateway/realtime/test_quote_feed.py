@@ -115,7 +115,7 @@ def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
     ]
 
 
-def test_what_has_waited_is_told_as_it_is_now(
+def test_a_quote_that_has_waited_has_its_present_freshness(
     feed: QuoteFeed, clock: Clock, heard: list[Publication]
 ) -> None:
     push(feed, 1)
@@ -126,7 +126,7 @@ def test_what_has_waited_is_told_as_it_is_now(
     assert feed.refreshed(chat) is chat
 
 
-async def test_a_subscriber_is_told_that_the_feed_stopped_at_a_position_that_it_has(
+async def test_a_subscriber_gets_the_news_that_the_feed_stopped_at_a_position_that_it_has(
     gateway: Gateway, ann: Access, clock: Clock
 ) -> None:
     push(gateway.feed, 1)

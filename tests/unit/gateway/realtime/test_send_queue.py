@@ -151,7 +151,7 @@ def test_quotes_never_overflow(peer: Peer) -> None:
     assert peer.overflows == 0
 
 
-def test_what_waits_of_a_forgotten_channel_does_not_come(peer: Peer) -> None:
+def test_nothing_comes_of_a_forgotten_channel(peer: Peer) -> None:
     peer.tick(1, interval_s=9)
     peer.tick(2, interval_s=9)
     peer.queue.forget("q")
@@ -159,7 +159,7 @@ def test_what_waits_of_a_forgotten_channel_does_not_come(peer: Peer) -> None:
     assert peer.take() == [("q", 1, 0)]
 
 
-def test_what_has_waited_is_sent_as_it_is_now(peer: Peer) -> None:
+def test_a_quote_that_has_waited_is_sent_with_its_present_freshness(peer: Peer) -> None:
     peer.queue._refresh = lambda one: Publication(one.channel, one.position, {"stale": True})
     peer.queue.pause()
     peer.tick(1)

@@ -77,7 +77,9 @@ async def test_joins_under_chat_over_two_gateways_have_no_gap(
         assert client.offsets() == list(range(joined["offset"] + 1, 201))
 
 
-async def test_what_cannot_be_recovered_is_an_error_for_a_client_that_wants_it(client: Client) -> None:
+async def test_a_position_that_cannot_be_recovered_is_an_error_for_a_client_that_asks_for_it(
+    client: Client,
+) -> None:
     lost = {"channel": "chat:lobby", "recover": True, "epoch": "another", "offset": 3}
     assert (await client.ask(subscribe={**lost, "flag": 3}))["code"] == 112
     joined = await client.ask(subscribe={**lost, "flag": 1})
@@ -161,7 +163,7 @@ async def test_presence_lists_connections_of_all_gateways(
 
 
 @pytest.mark.parametrize("command", ["subscribe", "presence", "presence_stats", "history"])
-async def test_without_the_right_to_read_a_channel_nothing_of_it_is_told(
+async def test_without_the_right_to_read_a_channel_nothing_of_it_is_sent(
     gateway: Gateway, command: str
 ) -> None:
     writer = Access(Principal(8, "W", "member", "k8", frozenset({Scope.CHAT_WRITE})))
@@ -171,7 +173,7 @@ async def test_without_the_right_to_read_a_channel_nothing_of_it_is_told(
 
 
 @pytest.mark.parametrize("command", ["subscribe", "presence", "presence_stats"])
-async def test_who_follows_the_work_of_another_owner_is_not_told(
+async def test_work_of_another_owner_cannot_be_followed(
     gateway: Gateway, client: Client, command: str
 ) -> None:
     id_ = uuid4()

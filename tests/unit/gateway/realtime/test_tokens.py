@@ -64,7 +64,7 @@ def test_a_token_that_was_changed_anywhere_is_refused(data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("text", ["", ".", "a", "a.b", "..", "é.ü", "\ud800.x", "x.\ud800", "x" * 9000])
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_a_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(Unauthenticated):
         tokens.read(KEY, tokens.PREFIX + text, now=1)
 

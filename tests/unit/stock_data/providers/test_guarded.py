@@ -43,7 +43,7 @@ async def test_a_provider_with_a_used_up_quota_is_not_asked_again_before_its_res
     assert (calls("quota"), calls("skipped")) == (before[0] + 1, before[1] + 2)
 
 
-async def test_nobody_waits_longer_than_the_deadline() -> None:
+async def test_a_call_waits_no_longer_than_the_deadline() -> None:
     with pytest.raises(UpstreamDown, match="in time"):
         await Guarded(Scripted("guarded", hangs=True)).bars(QUERY, Deadline.after(0.02))
 

@@ -185,9 +185,7 @@ async def test_a_new_term_goes_on_where_the_last_one_was(wire: Wire, board: Boar
     assert len(set(shown[:whole])) == whole
 
 
-async def test_until_the_first_tick_the_last_quotes_that_were_shown_are_told(
-    wire: Wire, board: Board
-) -> None:
+async def test_before_the_first_tick_the_last_quotes_are_answered(wire: Wire, board: Board) -> None:
     async with playing(feed_of(wire, board)):
         await until(lambda: len(wire.quotes) >= TICKS_PER_DAY + 5)
     last, fresh = wire.quotes[-1], Board(stale_after_s=10)
