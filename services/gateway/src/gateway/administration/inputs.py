@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ParkedState
 from gateway.administration.signals import WindowName
-from gateway.http.filters import Bulk, Filter, Id, PageById, Several
-
-_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
+from gateway.http.filters import Bulk, Filter, Id, PageById, Several, written_as
 
 Service = Literal["gateway", "stock-data", "email", "batch-processor"]
-
-
-def _decimal(value: object) -> object:
-    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-        raise ValueError("must be a decimal number")
-    return value
 
 
 class ParkedChoice(Filter):
@@ -62,7 +53,9 @@ class ReplayQuery(ParkedChoice, Bulk):
     """The query of `POST /v1/admin/parked/replay`; one call sends at most `rate_per_s` a second."""
 
     service: Service
-    rate_per_s: Annotated[float, BeforeValidator(_decimal)] = Field(default=50, gt=0, le=1000)
+    rate_per_s: Annotated[float, written_as(r"[0-9]{1,4}(\.[0-9]{1,6})?", "a decimal number")] = Field(
+        default=50, gt=0, le=1000
+    )
 
 
 class StatusQuery(BaseModel):

@@ -14,6 +14,7 @@ from chassis import redaction
 from chassis.deadlines import Deadline
 from gateway.administration.measurements import Alert, Sample, Series
 from gateway.errors import MonitoringUnavailable
+from gateway.http.outgoing import read_within
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -93,20 +94,15 @@ class Prometheus:
         return answer.data.alerts
 
     async def _get(self, path: str, asked: Mapping[str, str], model: type[A], deadline: Deadline) -> A:
-        status, body = await self._in_time(path, asked, deadline)
-        if status != httpx.codes.OK:
-            raise MonitoringUnavailable(f"Prometheus answers with status {status}{_reason(body)}")
         try:
-            return model.model_validate_json(body)
-        except ValidationError:
-            raise MonitoringUnavailable(
-                "The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."
-            ) from None
-
-    async def _in_time(self, path: str, asked: Mapping[str, str], deadline: Deadline) -> tuple[int, bytes]:
-        try:
-            async with asyncio.timeout(deadline.remaining_s()), self._room:
-                return await self._fetch(path, asked)
+            async with (
+                asyncio.timeout(deadline.remaining_s()),
+                self._room,
+                self._client.stream("GET", path, params=dict(asked)) as response,
+            ):
+                body = await read_within(response, _MOST_BYTES)
+        except ValueError:
+            raise MonitoringUnavailable(f"Prometheus answers with more than {_MOST_BYTES} bytes.") from None
         except TimeoutError:
             raise MonitoringUnavailable("Prometheus did not answer in time.") from None
         except httpx.ConnectError:
@@ -115,20 +111,15 @@ class Prometheus:
             raise MonitoringUnavailable(
                 f"Prometheus closed the connection: {type(error).__name__}."
             ) from error
-
-    async def _fetch(self, path: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
-        body = bytearray()
-        async with self._client.stream("GET", path, params=dict(asked)) as response:
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _MOST_BYTES:
-                    raise MonitoringUnavailable(f"Prometheus answers with more than {_MOST_BYTES} bytes.")
-        return response.status_code, bytes(body)
-
-
-def _reason(body: bytes) -> str:
-    try:
-        said = redaction.text(_Refusal.model_validate_json(body).error)
-        return f": {said[:_SHOWN]}"
-    except ValidationError:
-        return "."
+        if response.status_code != httpx.codes.OK:
+            try:
+                said = f": {redaction.text(_Refusal.model_validate_json(body).error)[:_SHOWN]}"
+            except ValidationError:
+                said = "."
+            raise MonitoringUnavailable(f"Prometheus answers with status {response.status_code}{said}")
+        try:
+            return model.model_validate_json(body)
+        except ValidationError:
+            raise MonitoringUnavailable(
+                "The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."
+            ) from None

@@ -41,15 +41,25 @@ class Findings:
 def document(found: Findings) -> dict[str, Any]:
     """Return the answer of `GET /v1/admin/status`."""
     firing = _firing(_good(found.alerts))
-    targets = _targets(_good(found.up))
-    others = [name for name in targets if name not in SERVICES]
+    targets: dict[str, list[dict[str, Any]]] = {}
+    for sample in sorted(
+        _good(found.up), key=lambda s: (s.metric.get("job", ""), s.metric.get("instance", ""))
+    ):
+        job, instance = sample.metric.get("job", ""), sample.metric.get("instance", "")
+        target = {"job": job, "instance": instance, "up": sample.value[1] > 0}
+        targets.setdefault(sample.metric.get("service") or job, []).append(target)
+    neighbours = []
+    for name in (name for name in targets if name not in SERVICES):
+        reasons = [f"{target['job']} does not answer" for target in targets[name] if not target["up"]]
+        state = _state(targets[name], is_ready=True, reasons=reasons)
+        neighbours.append({"service": name, "state": state, "reasons": reasons, "targets": targets[name]})
     return {
         "as_of": datetime.fromtimestamp(found.times[-1], UTC).isoformat().replace("+00:00", "Z"),
         "window": found.window.name,
         "step_s": found.window.step_s,
         "times": found.times,
         "services": [_service(name, found, targets.get(name, []), firing) for name in SERVICES],
-        "neighbours": [_neighbour(name, targets[name]) for name in others],
+        "neighbours": neighbours,
         "alerts": firing,
         "errors": _errors(found),
     }
@@ -58,13 +68,28 @@ def document(found: Findings) -> dict[str, Any]:
 def _service(
     name: str, found: Findings, targets: list[dict[str, Any]], firing: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    charts = [_chart(chart, name, found) for chart in CHARTS]
+    charts = []
+    crossed = []
+    for chart in CHARTS:
+        lines = []
+        for line in chart.lines:
+            values = _values(chart, line, name, found)
+            if values is None:
+                continue
+            lines.append({"name": line.name, "values": values})
+            if line.warn_above is not None and values[-1] is not None and values[-1] > line.warn_above:
+                limit = line.warn_above
+                forms = {"share": f"{limit:.0%}", "seconds": f"{limit:g} s", "per_second": f"{limit:g}/s"}
+                above = forms.get(chart.unit, f"{limit:g}")
+                crossed.append(f"{chart.title}: {line.name} is above {above}")
+        about = {"key": chart.key, "signal": chart.signal, "title": chart.title, "unit": chart.unit}
+        charts.append({**about, "lines": lines})
     is_ready = all(sample.value[1] > 0 for sample in _good(found.ready) if _is_of(sample, name))
     reasons = [
         *(f"{target['instance']} does not answer Prometheus" for target in targets if not target["up"]),
         *([] if is_ready else ["not ready: /readyz on its ops port says why"]),
         *(f"{alert['name']}: {alert['summary']}" for alert in firing if alert["service"] == name),
-        *(reason for chart in CHARTS for reason in _crossed(chart, name, found)),
+        *crossed,
     ]
     return {
         "service": name,
@@ -75,44 +100,12 @@ def _service(
     }
 
 
-def _neighbour(name: str, targets: list[dict[str, Any]]) -> dict[str, Any]:
-    reasons = [f"{target['job']} does not answer" for target in targets if not target["up"]]
-    state = _state(targets, is_ready=True, reasons=reasons)
-    return {"service": name, "state": state, "reasons": reasons, "targets": targets}
-
-
 def _state(targets: list[dict[str, Any]], *, is_ready: bool, reasons: list[str]) -> str:
     if not targets:
         return "unknown"
     if not is_ready or not any(target["up"] for target in targets):
         return "down"
     return "warn" if reasons else "ok"
-
-
-def _chart(chart: Chart, service: str, found: Findings) -> dict[str, Any]:
-    lines = [
-        {"name": line.name, "values": values}
-        for line in chart.lines
-        if (values := _values(chart, line, service, found)) is not None
-    ]
-    return {
-        "key": chart.key,
-        "signal": chart.signal,
-        "title": chart.title,
-        "unit": chart.unit,
-        "lines": lines,
-    }
-
-
-def _crossed(chart: Chart, service: str, found: Findings) -> list[str]:
-    """Return the lines that are above their limit at this moment."""
-    reasons = []
-    for line in chart.lines:
-        values = _values(chart, line, service, found)
-        last = values[-1] if values else None
-        if line.warn_above is not None and last is not None and last > line.warn_above:
-            reasons.append(f"{chart.title}: {line.name} is above {_amount(line.warn_above, chart.unit)}")
-    return reasons
 
 
 def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values | None:
@@ -124,28 +117,9 @@ def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values |
     for moment, value in series.values:
         at = found.index.get(int(moment))
         if at is not None and math.isfinite(value):
-            values[at] = _short(value)
+            # With the digits that a chart can show: a third of the bytes.
+            values[at] = float(f"{value:.{_DIGITS}g}")
     return values if any(value is not None for value in values) else None
-
-
-def _short(value: float) -> float:
-    """Return `value` with the digits that a chart can show: a third of the bytes."""
-    return float(f"{value:.{_DIGITS}g}")
-
-
-def _amount(value: float, unit: str) -> str:
-    forms = {"share": f"{value:.0%}", "seconds": f"{value:g} s", "per_second": f"{value:g}/s"}
-    return forms.get(unit, f"{value:g}")
-
-
-def _targets(samples: Sequence[Sample]) -> dict[str, list[dict[str, Any]]]:
-    targets: dict[str, list[dict[str, Any]]] = {}
-    for sample in sorted(samples, key=lambda s: (s.metric.get("job", ""), s.metric.get("instance", ""))):
-        labels = sample.metric
-        job, instance = labels.get("job", ""), labels.get("instance", "")
-        target = {"job": job, "instance": instance, "up": sample.value[1] > 0}
-        targets.setdefault(labels.get("service") or job, []).append(target)
-    return targets
 
 
 def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:

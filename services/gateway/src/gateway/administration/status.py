@@ -89,9 +89,29 @@ class StatusService:
             await self._prometheus.close()
 
     async def _make(self, prometheus: Prometheus, window: Window) -> Report:
-        found = await _gather(prometheus, window)
-        made = Report(document(report.document(found)), time.monotonic())
-        self._reports[window.name] = made
+        """Ask everything at once and keep the report; a part that failed is named in it."""
+        deadline = Deadline.after(_GATHER_S)
+        times = window.times(time.time())
+
+        def over(query: str) -> Awaitable[list[Series]]:
+            return prometheus.over(
+                window.expression(query),
+                start=times[0],
+                end=times[-1],
+                step_s=window.step_s,
+                deadline=deadline,
+            )
+
+        up, ready, alerts, series = await asyncio.gather(
+            _or_error(prometheus.now(UP, deadline)),
+            _or_error(prometheus.now(READY, deadline)),
+            _or_error(prometheus.alerts(deadline)),
+            asyncio.gather(*(_or_error(over(line.query)) for chart in CHARTS for line in chart.lines)),
+        )
+        keys = [(chart.key, line.name) for chart in CHARTS for line in chart.lines]
+        lines = dict(zip(keys, series, strict=True))
+        found = Findings(window=window, times=times, lines=lines, up=up, ready=ready, alerts=alerts)
+        made = self._reports[window.name] = Report(document(report.document(found)), time.monotonic())
         return made
 
 
@@ -103,26 +123,6 @@ class _Making:
     def is_due(self) -> bool:
         """Return whether it is time for the next one."""
         return self.task.done() and time.monotonic() - self.started_at > _EVERY_S
-
-
-async def _gather(prometheus: Prometheus, window: Window) -> Findings:
-    deadline = Deadline.after(_GATHER_S)
-    times = window.times(time.time())
-
-    def over(query: str) -> Awaitable[list[Series]]:
-        return prometheus.over(
-            window.expression(query), start=times[0], end=times[-1], step_s=window.step_s, deadline=deadline
-        )
-
-    up, ready, alerts, series = await asyncio.gather(
-        _or_error(prometheus.now(UP, deadline)),
-        _or_error(prometheus.now(READY, deadline)),
-        _or_error(prometheus.alerts(deadline)),
-        asyncio.gather(*(_or_error(over(line.query)) for chart in CHARTS for line in chart.lines)),
-    )
-    keys = [(chart.key, line.name) for chart in CHARTS for line in chart.lines]
-    lines = dict(zip(keys, series, strict=True))
-    return Findings(window=window, times=times, lines=lines, up=up, ready=ready, alerts=alerts)
 
 
 async def _or_error(question: Awaitable[T]) -> T | ServiceError:

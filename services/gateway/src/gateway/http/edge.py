@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-
-from opentelemetry.trace import Span
 
 from chassis import exemplars, logging, metrics, spans, tracing
 from gateway.http.bodies import BODY, Body
@@ -22,6 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 STATUS = "tickwire.status"
+
+_IDS = (b"traceparent", b"x-request-id")
 
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -52,7 +52,8 @@ class Edge:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        trace = _begin_trace(scope)
+        given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDS}
+        trace = tracing.begin(*map(given.get, _IDS))
         if scope["type"] == "websocket":
             await self._app(scope, _with_text(receive), _with_headers(send, trace))
             return
@@ -60,7 +61,15 @@ class Edge:
             # Inside the span, whose id the next hop and the answer get.
             await self._serve(scope, receive, send, tracing.current() or trace)
             if span is not None:
-                _describe(span, scope)
+                route = scope.get(ROUTE, "unmatched")
+                span.update_name(f"{scope['method']} {route}")
+                span.set_attributes(
+                    {
+                        "http.request.method": scope["method"],
+                        "http.route": route,
+                        "http.response.status_code": scope.get(STATUS, 0),
+                    }
+                )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, trace: tracing.Trace) -> None:
         started = time.perf_counter()
@@ -87,9 +96,11 @@ class Edge:
             _record(scope, status, time.perf_counter() - started, trace)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        if scope["method"] in _READING and not _announces_body(scope):
+        names = {name for name, _ in scope["headers"]}
+        if scope["method"] in _READING and names.isdisjoint((b"content-length", b"transfer-encoding")):
             return receive
-        body = scope[BODY] = Body(self._body_limit, may_be_stream=_is_ndjson(scope))
+        may_be_stream = any(n == b"content-type" and b"ndjson" in v.lower() for n, v in scope["headers"])
+        body = scope[BODY] = Body(self._body_limit, may_be_stream=may_be_stream)
 
         async def receive_limited() -> Message:
             message = await receive()
@@ -101,26 +112,6 @@ class Edge:
             return message
 
         return receive_limited
-
-
-def _is_ndjson(scope: Scope) -> bool:
-    return any(name == b"content-type" and b"ndjson" in value.lower() for name, value in scope["headers"])
-
-
-def _describe(span: Span, scope: Scope) -> None:
-    route = scope.get(ROUTE, "unmatched")
-    span.update_name(f"{scope['method']} {route}")
-    span.set_attributes(
-        {
-            "http.request.method": scope["method"],
-            "http.route": route,
-            "http.response.status_code": scope.get(STATUS, 0),
-        }
-    )
-
-
-def _announces_body(scope: Scope) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _with_headers(send: Send, trace: tracing.Trace) -> Send:
@@ -144,7 +135,9 @@ def _patient(send: Send, patience_s: float) -> Send:
     async def send_patiently(message: Message) -> None:
         nonlocal is_long
         if message["type"] == "http.response.start":
-            is_long = _is_long(message["headers"])
+            # A stream has no length; what is short goes into the connection's buffer and never waits.
+            lengths = (int(value) for name, value in message["headers"] if name == b"content-length")
+            is_long = next(lengths, _BUFFERED_ANSWER_BYTES + 1) > _BUFFERED_ANSWER_BYTES
         if not is_long:
             await send(message)
             return
@@ -152,12 +145,6 @@ def _patient(send: Send, patience_s: float) -> Send:
             await send(message)
 
     return send_patiently
-
-
-def _is_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    # A stream has no length; what is short goes into the connection's buffer and never waits.
-    length = next((value for name, value in headers if name == b"content-length"), None)
-    return length is None or int(length) > _BUFFERED_ANSWER_BYTES
 
 
 def _with_text(receive: Receive) -> Receive:
@@ -172,36 +159,23 @@ def _with_text(receive: Receive) -> Receive:
     return receive_with_text
 
 
-def _begin_trace(scope: Scope) -> tracing.Trace:
-    traceparent = request_id = None
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            traceparent = value.decode("latin-1")
-        elif name == b"x-request-id":
-            request_id = value.decode("latin-1")
-    return tracing.begin(traceparent, request_id)
-
-
 _CHILDREN: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
 
 def _record(scope: Scope, status: int, elapsed_s: float, trace: tracing.Trace) -> None:
     route, method = scope.get(ROUTE, "unmatched"), scope["method"]
     method = method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"
-    counter, histogram = _CHILDREN.get((method, route, status)) or _child(method, route, status)
+    children = _CHILDREN.get((method, route, status))
+    if children is None:
+        # `labels` is slower than all the rest of the counting together.
+        children = _CHILDREN[method, route, status] = (
+            metrics.HTTP_REQUESTS.labels(method, route, str(status)),
+            metrics.HTTP_SECONDS.labels(method, route),
+        )
+    counter, histogram = children
     counter.inc()
     histogram.observe(elapsed_s, exemplars.of_trace(trace))
     if status >= 500:
         log.error("request failed", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
     elif status >= 400 or method not in _READING:
         log.info("request", method=method, route=route, status=status, elapsed_s=round(elapsed_s, 4))
-
-
-def _child(method: str, route: str, status: int) -> tuple[Any, Any]:
-    # `labels` is slower than all the rest of the counting together.
-    pair = (
-        metrics.HTTP_REQUESTS.labels(method, route, str(status)),
-        metrics.HTTP_SECONDS.labels(method, route),
-    )
-    _CHILDREN[method, route, status] = pair
-    return pair

@@ -23,29 +23,27 @@ from gateway.http.strict_json import MOST_ID
 T = TypeVar("T")
 
 _MOST_VALUES = 100
-_WHOLE = re.compile(r"[0-9]{1,19}")
 
 
-def _split(value: object) -> object:
-    return value.split(",") if isinstance(value, str) else value
+def written_as(pattern: str, what: str) -> BeforeValidator:
+    """Return the check of how a parameter is written: pydantic would take ` 1`, `1_0` and `yes`, too."""
 
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {what}")
+        return value
 
-def _digits(value: object) -> object:
-    if isinstance(value, str) and not _WHOLE.fullmatch(value):
-        raise ValueError("must be a whole number in decimal digits")
-    return value
-
-
-def _flag(value: object) -> object:
-    if isinstance(value, str) and value not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return value
+    return BeforeValidator(check)
 
 
 # Values separated by commas, of which a thing must have one. An empty value fits no type and is refused.
-Several = Annotated[list[T], BeforeValidator(_split), Field(min_length=1, max_length=_MOST_VALUES)]
+Several = Annotated[
+    list[T],
+    BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value),
+    Field(min_length=1, max_length=_MOST_VALUES),
+]
 # The id of a thing, as one of several.
-Id = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST_ID)]
+Id = Annotated[int, written_as("[0-9]{1,19}", "a whole number in decimal digits"), Field(ge=1, le=MOST_ID)]
 
 
 class Filter(BaseModel):
@@ -95,7 +93,7 @@ class PageById(Filter):
 class Bulk(Filter):
     """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
 
-    dry_run: Annotated[bool, BeforeValidator(_flag)] = Field(
+    dry_run: Annotated[bool, written_as("true|false", "true or false")] = Field(
         default=False, description="answer what would be changed, and change nothing"
     )
 

@@ -85,8 +85,14 @@ def address(request: Incoming) -> str | None:
     return client[0] if client else None
 
 
-def stream_token(request: Incoming) -> str | None:
-    """Return the parameter `token` of a request for a stream. Raise `Unauthenticated` for an API key."""
+def credential(endpoint: Endpoint, request: Incoming) -> str | None:
+    """Return the credential of a request; that of a stream may be the parameter `token`.
+
+    A browser's EventSource sends no headers. Raise `Unauthenticated` for an API key in the address.
+    """
+    found = token(request)
+    if found is not None or not endpoint.is_stream:
+        return found
     text = request.scope["query_string"].decode("ascii", "replace")
     found = dict(parse_qsl(text, errors="replace")).get("token")
     if found is not None and found.startswith(_KEY_PREFIX):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from operator import methodcaller
 
 import orjson
 from pydantic import BaseModel
@@ -12,6 +13,9 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
+
+# Of a model within plain data.
+_PLAIN = methodcaller("model_dump", mode="json", by_alias=True)
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -41,7 +45,7 @@ def document(value: object) -> bytes:
         return value if value.endswith(b"\n") else value + b"\n"
     if isinstance(value, BaseModel):
         return value.model_dump_json(by_alias=True).encode() + b"\n"
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(value, default=_PLAIN, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
 def of(value: object) -> Reply:
@@ -49,9 +53,3 @@ def of(value: object) -> Reply:
     if isinstance(value, Reply):
         return value
     return Reply(None if value is None else document(value))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
-    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -133,7 +132,12 @@ class Server:
         """Return the answer to a request; every error becomes a problem document."""
         try:
             if request.scope["method"] == "OPTIONS":
-                return _options(request.scope["path"], self._routes)
+                path = request.scope["path"]
+                # `*` stands for the server as a whole.
+                allowed = set(_METHODS) if path == "*" else set(self._routes.allowed_methods(path))
+                if not allowed:
+                    raise NotFound("There is nothing at this address.")
+                return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
             rule, found = _match(request.scope, self._routes)
             return await self._call(self._bound[rule], request, found)
         except ServiceError as error:
@@ -148,8 +152,10 @@ class Server:
         endpoint = bound.endpoint
         request.scope[ROUTE] = endpoint.template
         # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
-        principal = await self._identify(endpoint, request)
+        principal = NOBODY
         if not endpoint.is_public:
+            identify = self._authenticate_stream if endpoint.is_stream else self._authenticate
+            principal = await identify(reading.credential(endpoint, request), reading.address(request))
             mark_authenticated(request.scope)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
@@ -158,10 +164,15 @@ class Server:
         arguments = reading.path(bound.path, found) if found else {}
         if query is not None:
             arguments["query"] = query
-        until = reading.deadline(request, self._timeout_s) if endpoint.has_deadline else _UNLIMITED
+        until = for_handler = _UNLIMITED
+        if endpoint.has_deadline:
+            until = reading.deadline(request, self._timeout_s)
+            # A little earlier for what the handler waits for, so that it can answer without it.
+            margin_s = min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER)
+            for_handler = Deadline(until.at - margin_s)
         call = Call(
             principal,
-            _for_handlers(until),
+            for_handler,
             reading.media_type(endpoint, request, query),
             if_match=reading.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
@@ -173,16 +184,6 @@ class Server:
             call.idempotency_key = reading.key_of(request, key, b"")
         reply = await self._run(endpoint, call, arguments, until if call.deadline is not _UNLIMITED else None)
         return self._finished(endpoint, request, reply)
-
-    async def _identify(self, endpoint: Endpoint, request: Incoming) -> Principal:
-        if endpoint.is_public:
-            return NOBODY
-        address = reading.address(request)
-        if endpoint.is_stream:
-            # A browser's EventSource sends no headers.
-            token = reading.token(request) or reading.stream_token(request)
-            return await self._authenticate_stream(token, address)
-        return await self._authenticate(reading.token(request), address)
 
     async def _read_body(
         self, bound: Bound, request: Incoming, call: Call, key: str | None, arguments: dict[str, Any]
@@ -219,7 +220,13 @@ class Server:
         except TimeoutError as error:
             if not waiting.expired():
                 raise
-            raise DeadlineExceeded(_too_late(endpoint), retry_after_s=2) from error
+            detail = (
+                "The answer did not come within the time that the request allows."
+                if endpoint.idempotency is Idempotency.NONE
+                else "The request did not finish in time; repeat it with the same Idempotency-Key to learn "
+                "its outcome."
+            )
+            raise DeadlineExceeded(detail, retry_after_s=2) from error
 
     def _finished(self, endpoint: Endpoint, request: Incoming, reply: Reply) -> Reply:
         headers = dict(reply.headers)
@@ -240,27 +247,6 @@ class Server:
             cache=cache,
             headers=headers,
         )
-
-
-def _for_handlers(until: Deadline) -> Deadline:
-    """Return the deadline of what a handler waits for: a little earlier, so that it can answer without it."""
-    if until is _UNLIMITED:
-        return until
-    return Deadline(until.at - min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER))
-
-
-def _too_late(endpoint: Endpoint) -> str:
-    if endpoint.idempotency is Idempotency.NONE:
-        return "The answer did not come within the time that the request allows."
-    return "The request did not finish in time; repeat it with the same Idempotency-Key to learn its outcome."
-
-
-def _options(path: str, routes: MapAdapter) -> Reply:
-    """Return the methods of a path; `*` stands for the server as a whole."""
-    allowed = set(_METHODS) if path == "*" else set(routes.allowed_methods(path))
-    if not allowed:
-        raise NotFound("There is nothing at this address.")
-    return Reply(None, 204, headers={"allow": ", ".join(sorted(allowed | {"OPTIONS"}))})
 
 
 def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
@@ -300,7 +286,15 @@ class EndpointConnection:
             return
         task = asyncio.current_task()
         assert task is not None
-        watcher = asyncio.create_task(_watch(request, task))
+
+        async def watch() -> None:
+            await request.is_complete.wait()
+            while (await request.receive())["type"] != "http.disconnect":
+                continue
+            request.is_abandoned = True
+            task.cancel()
+
+        watcher = asyncio.create_task(watch())
         try:
             await rest
         except asyncio.CancelledError:
@@ -313,32 +307,18 @@ class EndpointConnection:
         reply = await self._server.reply(request)
         body = reply.body
         await send({"type": "http.response.start", "status": reply.status, "headers": _wire_headers(reply)})
-        if request.scope["method"] == "HEAD" or body is None:
+        if body is None or isinstance(body, bytes):
+            sent = b"" if body is None or request.scope["method"] == "HEAD" else body
+            await send({"type": "http.response.body", "body": sent})
+            return
+        try:
+            if request.scope["method"] != "HEAD":
+                async for part in body:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-        elif isinstance(body, bytes):
-            await send({"type": "http.response.body", "body": body})
-        else:
-            await _send_stream(body, send)
-
-
-async def _watch(request: Incoming, task: asyncio.Task[Any]) -> None:
-    """Cancel `task` when the client goes away."""
-    await request.is_complete.wait()
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
-    request.is_abandoned = True
-    task.cancel()
-
-
-async def _send_stream(body: AsyncIterator[bytes], send: Send) -> None:
-    try:
-        async for part in body:
-            if part:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-    finally:
-        if isinstance(body, AsyncGenerator):
-            await body.aclose()
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
 
 
 def _wire_headers(reply: Reply) -> list[tuple[bytes, bytes]]:

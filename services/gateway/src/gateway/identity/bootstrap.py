@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from typing import Any
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
@@ -45,8 +46,16 @@ class BootstrapKey:
     async def make_known(self) -> None:
         """Give the first administrator this key, unless it is known; a key that was revoked stays so."""
         async with self._postgres.transaction() as connection:
-            if await self._keys.find_secret(connection, self._key.id) is None:
-                await self._insert(connection)
+            is_known = await self._keys.find_secret(connection, self._key.id) is not None
+            if not is_known:
+                user_id = await self._users.ensure_administrator(connection, ADMINISTRATOR)
+                # Another replica that starts now has waited for that user, and finds the key here.
+                is_known = await self._keys.find_secret(connection, self._key.id) is not None
+            if not is_known:
+                about: dict[str, Any] = {"user_id": user_id, "name": "bootstrap", "scopes": [Scope.ADMIN]}
+                await self._keys.insert(connection, self._key.id, digest=self._digest, **about)
+                target = f"api-key:{self._key.id}"
+                await self._audit.record(connection, None, Action.KEY_CREATED, target, after=about)
         await self.look()
 
     async def watch(self) -> None:
@@ -83,19 +92,3 @@ class BootstrapKey:
         if usable is None:
             return "it was revoked or has expired, or its user is disabled"
         return None if usable.principal.may(Scope.ADMIN) else "its user is no administrator"
-
-    async def _insert(self, connection: Connection) -> None:
-        user_id = await self._users.ensure_administrator(connection, ADMINISTRATOR)
-        # Another replica that starts now has waited for that user, and finds the key here.
-        if await self._keys.find_secret(connection, self._key.id) is not None:
-            return
-        await self._keys.insert(
-            connection,
-            self._key.id,
-            user_id=user_id,
-            name="bootstrap",
-            digest=self._digest,
-            scopes=[Scope.ADMIN],
-        )
-        after = {"user_id": user_id, "name": "bootstrap", "scopes": [Scope.ADMIN]}
-        await self._audit.record(connection, None, Action.KEY_CREATED, f"api-key:{self._key.id}", after=after)

@@ -13,6 +13,7 @@ import orjson
 
 from chassis import logging, redaction
 from chassis.errors import Unavailable
+from gateway.http.outgoing import read_within
 
 log = logging.get(__name__)
 
@@ -25,7 +26,6 @@ _FETCH_S = 3.0
 _MOST_BYTES = 256 * 1024
 _MOST_KEYS = 100
 _MOST_WAITING = 500
-_LONGEST_ID = 255
 _KINDS = ("RSA", "EC", "OKP")
 
 
@@ -108,18 +108,14 @@ class IssuerKeys:
         asked_at = time.monotonic()
         self._waiting += 1
         try:
-            async with self._fetching:
+            async with self._fetching, asyncio.timeout(self._fetch_s):
                 if self._tried_at >= asked_at:
                     return
-                try:
-                    async with asyncio.timeout(self._fetch_s):
-                        documents = await self._fetch_keys()
-                except (httpx.HTTPError, TimeoutError, ValueError) as error:
-                    log.warning("keys of the issuer not fetched", reason=redaction.safe_message(error))
-                else:
-                    self._documents, self._keys = documents, {}
-                    self._fetched_at = time.monotonic()
-                self._tried_at = time.monotonic()
+                self._documents, self._keys = await self._fetch_keys(), {}
+                self._fetched_at = self._tried_at = time.monotonic()
+        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+            self._tried_at = time.monotonic()
+            log.warning("keys of the issuer not fetched", reason=redaction.safe_message(error))
         finally:
             self._waiting -= 1
 
@@ -135,27 +131,19 @@ class IssuerKeys:
         if not isinstance(given, list) or len(given) > _MOST_KEYS:
             raise ValueError(f"the key set has no list of at most {_MOST_KEYS} keys")
         # Symmetric keys have no place in a public document: with one of them anybody could sign.
-        return {
-            _key_id(key): key
+        usable = (
+            key
             for key in given
             if isinstance(key, dict) and key.get("kty") in _KINDS and key.get("use", "sig") == "sig"
-        }
+        )
+        return {id_ if isinstance(id_ := key.get("kid"), str) else None: key for key in usable}
 
     async def _get(self, url: str) -> dict[str, Any]:
-        body = bytearray()
         async with self._client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"the issuer answers with status {response.status_code}")
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _MOST_BYTES:
-                    raise ValueError(f"the issuer answers with more than {_MOST_BYTES} bytes")
+            body = await read_within(response, _MOST_BYTES)
         document = orjson.loads(body)
         if not isinstance(document, dict):
             raise ValueError("the issuer answers with something else than a JSON object")
         return document
-
-
-def _key_id(key: dict[str, Any]) -> str | None:
-    found = key.get("kid")
-    return found if isinstance(found, str) and len(found) <= _LONGEST_ID else None

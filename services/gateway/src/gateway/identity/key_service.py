@@ -84,7 +84,11 @@ class KeyService:
         async with self._postgres.connection() as connection:
             rows = await self._keys.page(connection, user_id, query)
         found = [_view(row) for row in rows[: query.limit]]
-        return KeyPage(data=found, next_cursor=_cursor(found[-1]) if len(rows) > query.limit else None)
+        following = None
+        if len(rows) > query.limit:
+            last = found[-1]
+            following = f"{(last.created_at - EPOCH) // timedelta(microseconds=1)}-{last.id}"
+        return KeyPage(data=found, next_cursor=following)
 
     async def get(self, call: Call, key_id: str) -> KeyView:
         """Return a key: the caller's, or another user's for a caller with `users:read`."""
@@ -250,7 +254,3 @@ def _show(key: ApiKey, view: KeyView, caller: Principal, *, location: str | None
     body = replies.document(NewKey(**view.model_dump(), key=str(key)))
     recorded = replies.document({"by": caller.key_id, "key": view})
     return Reply(body, recorded=recorded, location=location)
-
-
-def _cursor(last: KeyView) -> str:
-    return f"{(last.created_at - EPOCH) // timedelta(microseconds=1)}-{last.id}"

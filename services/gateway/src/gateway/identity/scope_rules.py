@@ -24,22 +24,19 @@ class ScopeRule:
 
 def read_rules(text: str) -> tuple[ScopeRule, ...]:
     """Return the rules in `text`: `groups[ops]=admin;scope[*]=*`. Raise `ValueError` for anything else."""
-    return tuple(_rule(part.strip()) for part in text.split(";") if part.strip())
-
-
-def _rule(text: str) -> ScopeRule:
-    found = _RULE.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no rule: <claim>[<value>]=<scope>,<scope>, or <claim>[*]=*")
-    claim, value, scopes = found["claim"], found["value"], found["scopes"]
-    if scopes == _ANY:
-        if value != _ANY:
-            raise ValueError(f"{text!r} would grant everything: name the scopes, or write {claim}[*]=*")
-        return ScopeRule(claim, value, frozenset())
-    unknown = [name for name in scopes.split(",") if name not in frozenset(map(str, Scope))]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is no scope; the scopes are {', '.join(Scope)}")
-    return ScopeRule(claim, value, frozenset(Scope(name) for name in scopes.split(",")))
+    rules = []
+    for part in filter(None, map(str.strip, text.split(";"))):
+        found = _RULE.fullmatch(part)
+        if found is None:
+            raise ValueError(f"{part!r} is no rule: <claim>[<value>]=<scope>,<scope>, or <claim>[*]=*")
+        if found["scopes"] == _ANY and found["value"] != _ANY:
+            raise ValueError(f"{part!r} would grant everything: name the scopes, or write [*]=*")
+        names = [] if found["scopes"] == _ANY else found["scopes"].split(",")
+        unknown = [name for name in names if name not in frozenset(map(str, Scope))]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no scope; the scopes are {', '.join(Scope)}")
+        rules.append(ScopeRule(found["claim"], found["value"], frozenset(map(Scope, names))))
+    return tuple(rules)
 
 
 def granted(rules: Sequence[ScopeRule], claims: Mapping[str, Any]) -> frozenset[Scope]:

@@ -42,11 +42,16 @@ class QuoteBook:
         for quote in quotes:
             symbol = quote["symbol"]
             known = self._entries.get(symbol)
-            if known is not None and not _is_newer(quote, known.quote):
-                continue
-            if known is None and len(self._entries) >= _MOST_SYMBOLS:
-                continue
             stream = quote["stream"]
+            if known is None:
+                is_taken = len(self._entries) < _MOST_SYMBOLS
+            else:
+                last = known.quote["stream"]
+                is_taken = is_later(
+                    stream["epoch"], stream["offset"], than_epoch=last["epoch"], than_offset=last["offset"]
+                )
+            if not is_taken:
+                continue
             etag = f'"{stream["epoch"]}-{stream["offset"]}"'
             entry = Entry(quote, now, Reply(orjson.dumps(quote, option=orjson.OPT_APPEND_NEWLINE), etag=etag))
             self._entries[symbol] = entry
@@ -63,8 +68,3 @@ class QuoteBook:
     def last(self, symbol: str) -> Entry | None:
         """Return the newest quote of `symbol`, however old."""
         return self._entries.get(symbol)
-
-
-def _is_newer(quote: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    new, old = quote["stream"], known["stream"]
-    return is_later(new["epoch"], new["offset"], than_epoch=old["epoch"], than_offset=old["offset"])

@@ -14,19 +14,6 @@ MOST_SYMBOLS = 200
 _SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
 
 
-def _upper(symbol: str) -> str:
-    return symbol.upper()
-
-
-def _split(text: object) -> object:
-    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else text
-    return [part for part in parts if part] if isinstance(parts, list) else parts
-
-
-def _each_once(symbols: list[str]) -> list[str]:
-    return list(dict.fromkeys(symbols))
-
-
 Symbol = Annotated[
     str,
     Field(
@@ -34,18 +21,18 @@ Symbol = Annotated[
         description="a ticker symbol: 1 to 15 letters, digits or the signs . ^ = -",
         examples=["AAPL"],
     ),
-    AfterValidator(_upper),
+    AfterValidator(str.upper),
 ]
 Symbols = Annotated[
     list[Symbol],
-    BeforeValidator(_split),
+    BeforeValidator(lambda text: [part for part in map(str.strip, text.split(",")) if part]),
     Field(
         min_length=1,
         max_length=MOST_SYMBOLS,
         description="symbols, separated by commas",
         examples=["AAPL,MSFT"],
     ),
-    AfterValidator(_each_once),
+    AfterValidator(lambda symbols: list(dict.fromkeys(symbols))),
 ]
 
 

@@ -101,15 +101,10 @@ class StockService:
             quote["symbol"]: orjson.dumps(quote) for quote in reply["quotes"]
         }
         for error in reply["errors"]:
-            found[error["symbol"]] = _remote(error)
+            title = error["code"].replace("-", " ").capitalize()
+            failure = Failure(code=error["code"], status=error["status"], title=title, detail=error["detail"])
+            found[error["symbol"]] = RemoteFailure(failure)
         missing = Failure(
             code="not-found", status=404, title="Not found", detail="There is no answer for this symbol."
         )
         return {symbol: found.get(symbol) or RemoteFailure(missing) for symbol in symbols}
-
-
-def _remote(error: Mapping[str, Any]) -> RemoteFailure:
-    title = error["code"].replace("-", " ").capitalize()
-    return RemoteFailure(
-        Failure(code=error["code"], status=error["status"], title=title, detail=error["detail"])
-    )

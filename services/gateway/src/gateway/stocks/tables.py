@@ -8,7 +8,7 @@ import io
 
 import orjson
 
-from gateway.http.replies import CSV, JSON, NDJSON, Reply
+from gateway.http.replies import CSV, JSON, Reply
 
 _COLUMNS = ("t", "o", "h", "l", "c", "v", "factor")
 
@@ -19,22 +19,18 @@ def reply(media_type: str, page: bytes) -> Reply:
     if media_type == JSON:
         return Reply(page + b"\n", etag=f'"{tag}"')
     document = orjson.loads(page)
-    following = document["next_cursor"]
+    bars, following = document["data"], document["next_cursor"]
+    if media_type == CSV:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\r\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows([bar.get(column) for column in _COLUMNS] for bar in bars)
+        body = text.getvalue().encode()
+    else:
+        body = b"".join(orjson.dumps(bar, option=orjson.OPT_APPEND_NEWLINE) for bar in bars)
     return Reply(
-        _as_csv(document["data"]) if media_type == CSV else _as_lines(document["data"]),
-        media_type=NDJSON if media_type == NDJSON else CSV,
+        body,
+        media_type=media_type,
         etag=f'"{tag}"',
         headers={"x-next-cursor": following} if following else {},
     )
-
-
-def _as_lines(bars: list[dict[str, object]]) -> bytes:
-    return b"".join(orjson.dumps(bar, option=orjson.OPT_APPEND_NEWLINE) for bar in bars)
-
-
-def _as_csv(bars: list[dict[str, object]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([bar.get(column) for column in _COLUMNS] for bar in bars)
-    return text.getvalue().encode()
