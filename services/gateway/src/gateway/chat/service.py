@@ -90,9 +90,12 @@ class ChatService:
         """Store a message in the caller's transaction; `announce` it once that has committed."""
         principal.require(Scope.CHAT_WRITE)
         _check(data)
-        message = await self._rooms.add(
-            connection, room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
-        )
+        message = None
+        # A name that no room can have may hold what the database does not take.
+        if is_room(room):
+            message = await self._rooms.add(
+                connection, room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
+            )
         if message is None:
             await self.find(connection, room, principal)
             raise Forbidden(f"You may read the room {room}, but not write to it; ask one of its managers.")
