@@ -253,3 +253,35 @@ async def test_a_refused_connection_is_a_relay_that_is_away(server: SmtpServer) 
     with pytest.raises(RelayUnreachable, match="cannot connect"):
         await smtp.connect(relay(server))
     await server.start()
+
+
+async def test_a_relay_that_knows_no_extensions_is_greeted_with_helo(server: SmtpServer) -> None:
+    server.extensions, server.hello_refusal = [], "502 5.5.2 command not recognized"
+    session = await smtp.connect(relay(server))
+    answer = await session.deliver(ENVELOPE)
+    session.close()
+    assert answer.reply.code == 250
+    assert [line.split(" ")[0] for line in server.commands[:3]] == ["EHLO", "HELO", "MAIL"]
+    assert server.commands[2] == "MAIL FROM:<a@example.com>"
+
+
+async def test_a_login_in_the_old_spelling_is_understood(server: SmtpServer) -> None:
+    server.extensions = ["AUTH=LOGIN", "PIPELINING"]
+    server.login, server.mechanisms = ("user", "secret"), "CRAM-MD5"
+    session = await smtp.connect(relay(server, username="user", password="secret"))
+    answer = await session.deliver(ENVELOPE)
+    session.close()
+    assert answer.reply.code == 250
+    assert "AUTH LOGIN" in server.commands
+
+
+async def test_a_mail_announces_its_size_and_is_not_sent_where_it_is_too_big(server: SmtpServer) -> None:
+    server.extensions = ["PIPELINING", "SIZE 100"]
+    session = await smtp.connect(relay(server))
+    await session.deliver(ENVELOPE)
+    assert f"MAIL FROM:<a@example.com> SIZE={len(ENVELOPE.content)}" in server.commands
+    answer = await session.deliver(Envelope("a@example.com", "b@example.com", b"x" * 101))
+    session.close()
+    assert (answer.reply.code, answer.stage) == (552, "content")
+    assert str(answer.reply).startswith("552 5.3.4 The mail has 101 octets")
+    assert len(server.received) == 1

@@ -187,6 +187,9 @@ class _Conversation:
         lines = ["double", *offered]
         await self._say(*(f"250-{text}" for text in lines[:-1]), f"250 {lines[-1]}")
 
+    async def _on_helo(self, line: str) -> None:
+        await self._say("250 double")
+
     async def _on_starttls(self, line: str) -> None:
         assert self._server.tls is not None
         if self._server.tls_refusal:

@@ -23,6 +23,8 @@ from emailer.settings import EmailSettings, TlsPolicy
 from emailer.wire import Wire
 
 _DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
+# The answers of a server to a command that it does not know.
+_NO_EXTENSIONS = (500, 501, 502, 504)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
@@ -115,6 +117,10 @@ class SmtpSession:
         if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
             missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
             return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
+        most = self._extensions.get("SIZE", "")
+        if most.isdecimal() and 0 < int(most) < len(envelope.content):
+            too_big = Reply(552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}")
+            return SmtpAnswer(too_big, "content", logged_in=self._logged_in)
         reused = self.deliveries > 0
         self.deliveries += 1
         refused = await self._address(envelope)
@@ -146,6 +152,8 @@ class SmtpSession:
             if _UNSAFE.search(address):
                 raise ValueError("an address with a separator must never come this far")
         parameters = " SMTPUTF8" if envelope.needs_utf8 else ""
+        if "SIZE" in self._extensions:
+            parameters += f" SIZE={len(envelope.content)}"
         commands: list[tuple[Stage, bytes]] = [
             ("mail", f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode()),
             ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
@@ -181,9 +189,17 @@ class SmtpSession:
 
     async def _hello(self) -> None:
         reply = await self._say(f"EHLO {self._relay.hello}")
+        if reply.code in _NO_EXTENSIONS:
+            # A relay that knows no extensions is greeted as before there were any.
+            reply = await self._say(f"HELO {self._relay.hello}")
+            reply = Reply(reply.code, reply.text.partition("\n")[0])
         _require(reply, 250, "hello")
-        offered = (line.partition(" ") for line in reply.text.split("\n")[1:])
-        self._extensions = {name.upper(): rest for name, _, rest in offered}
+        # Some old servers write AUTH=LOGIN, beside AUTH LOGIN or in its place.
+        lines = (line.replace("AUTH=", "AUTH ", 1) for line in reply.text.split("\n")[1:])
+        self._extensions = {}
+        for name, _, rest in (line.partition(" ") for line in lines):
+            known = self._extensions.get(name.upper())
+            self._extensions[name.upper()] = f"{known} {rest}" if known else rest
 
     async def _start_tls(self) -> None:
         if "STARTTLS" not in self._extensions:
