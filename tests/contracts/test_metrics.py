@@ -17,7 +17,7 @@ FOREIGN = Path(__file__).with_name("foreign_metrics.txt")
 # Labels whose values are written in the code, come from the topology, or from what is deployed.
 BOUNDED = {
     "cache", "call", "code", "exchange", "kind", "link", "method", "operation", "origin", "outcome",
-    "provider", "python", "queue", "reason", "route", "source", "state", "status", "target", "task",
+    "provider", "python", "queue", "reason", "route", "source", "state", "status", "stream", "target", "task",
     "transport", "type", "version",
 }  # fmt: skip
 

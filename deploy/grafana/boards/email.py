@@ -41,7 +41,7 @@ BOARD = Board(
             "Longest wait",
             "For how long the first of the due recipients has been due.",
             "s",
-            highest("tickwire_email_oldest_due_seconds", "service"),
+            highest("tickwire_email_oldest_due_seconds", "stream"),
         ),
         panel(
             "Held recipients",

@@ -119,8 +119,7 @@ async def test_waiting_mails_are_cancelled_and_this_is_announced(post_office: Po
 async def test_what_is_in_hand_is_not_cancelled(post_office: PostOffice) -> None:
     command = mail(to=["a@example.com", "b@example.com"])
     await post_office.accept(command)
-    async with post_office.postgres.connection() as connection:
-        await repository.claim(connection, holder=new_id(), most=1, most_bytes=1 << 20, lease_s=60)
+    await post_office.claim(most=1)
     assert (await cancel(post_office, ids=[command.email_id])).changed == 1
     email = await post_office.read(command)
     assert sorted(recipient.status for recipient in email.recipients) == ["cancelled", "sending"]

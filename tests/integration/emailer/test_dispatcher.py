@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
-from emailer import repository
 from emailer.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
@@ -295,16 +293,15 @@ async def test_connections_are_kept_and_bounded(post_office: PostOffice) -> None
 
 async def test_the_recipients_of_a_mail_share_its_bytes(post_office: PostOffice) -> None:
     await post_office.accept(mail(to=[f"reader-{n}@example.com" for n in range(10)], text="x" * 600_000))
-    async with post_office.postgres.transaction() as connection:
-        claimed = await repository.claim(connection, holder=new_id(), most=10, most_bytes=1 << 20, lease_s=9)
+    claimed = await post_office.claim()
     assert len(claimed) == 10
 
 
 async def test_a_mail_is_taken_only_as_far_as_the_bytes_allow(post_office: PostOffice) -> None:
     commands = [mail(text="x" * 600_000, to=[f"reader-{number}@example.com"]) for number in range(4)]
     await post_office.accept(*commands)
+    claimed = await post_office.claim()
     async with post_office.postgres.connection() as connection:
-        claimed = await repository.claim(connection, holder=new_id(), most=10, most_bytes=1 << 20, lease_s=9)
         await connection.execute("UPDATE recipients SET due_at = now(), status = 'queued'")
     assert len(claimed) == 2
     async with post_office.delivering():

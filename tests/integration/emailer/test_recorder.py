@@ -31,8 +31,7 @@ async def test_mails_that_a_killed_process_was_sending_count_as_ambiguous_and_ar
 ) -> None:
     command = mail()
     await post_office.accept(command)
-    async with post_office.postgres.connection() as connection:
-        await repository.claim(connection, holder=new_id(), most=10, most_bytes=1 << 20, lease_s=0.2)
+    await post_office.claim(lease_s=0.2)
     assert (await post_office.read(command)).status == "sending"
     async with post_office.delivering():
         email = await post_office.reaches(command, "delivered")

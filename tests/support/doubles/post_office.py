@@ -20,9 +20,11 @@ from chassis.errors import DatabaseUnavailable
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
 from contracts.emails import Email, SendEmail
-from emailer import intake, repository
+from emailer import intake, lanes, repository
 from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
+from emailer.lanes import STREAMS, Round
+from emailer.lanes import Terms as ClaimTerms
 from emailer.route import Route
 from emailer.smtp import SmtpRelay
 from support.doubles import smtp as double
@@ -77,6 +79,13 @@ class PostOffice:
         ]
         async with self.postgres.transaction() as connection:
             await repository.store(connection, accepted, traces=[(None, None)] * len(accepted))
+
+    async def claim(self, *, most: int = 10, lease_s: float = 60) -> list[asyncpg.Record]:
+        """Take what is ready as another process would."""
+        terms = ClaimTerms(new_id(), lease_s, 1 << 20)
+        async with self.postgres.transaction() as connection:
+            found = [lane for stream in STREAMS for lane in await lanes.next_lanes(connection, Round(stream))]
+            return await lanes.claim(connection, [(lane, most) for lane in found], most=most, terms=terms)
 
     async def read(self, command: SendEmail) -> Email:
         """The mail as its owner sees it."""

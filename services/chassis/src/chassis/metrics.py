@@ -160,7 +160,9 @@ EMAIL_DELIVERY_SECONDS = Histogram(
 )
 EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
 EMAIL_OLDEST_DUE = Gauge(
-    "tickwire_email_oldest_due_seconds", "For how long the first of the due recipients has been due."
+    "tickwire_email_oldest_due_seconds",
+    "For how long the first of the due recipients has been due, by stream.",
+    ("stream",),
 )
 EMAIL_HELD = Gauge(
     "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."

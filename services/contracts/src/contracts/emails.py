@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.mail import Mail
+from contracts.mail import Mail, Stream
 from contracts.message import Command, Contract, Event, Json, Moment, Next, Reply, Request
 from contracts.topology import EMAIL
 
@@ -63,6 +63,7 @@ class SendEmail(Command):
     attachments: list[Attachment] = Field(default_factory=list)
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
+    stream: Stream = "transactional"
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None
@@ -104,6 +105,7 @@ class Email(Reply):
     subject: str
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
+    stream: Stream = "transactional"
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None

@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -76,6 +76,8 @@ Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
+# Transactional mail answers what somebody has just done and is waited for; bulk mail is not.
+Stream = Literal["transactional", "bulk"]
 PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
@@ -120,8 +122,12 @@ class MailContent(BaseModel):
 
 
 class Mail(MailContent):
-    """A mail as a caller asks for it: its content, and when it is sent and given up."""
+    """A mail as a caller asks for it: its content, and when it is sent and given up.
 
+    Bulk mail never keeps transactional mail waiting.
+    """
+
+    stream: Stream = "transactional"
     send_at: PlannedTime | None = None
     expires_at: PlannedTime | None = None
 

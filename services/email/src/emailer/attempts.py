@@ -8,7 +8,9 @@ from typing import Literal
 from uuid import UUID
 
 from contracts.emails import RecipientStatus
+from contracts.mail import Stream
 from emailer import outcomes
+from emailer.lanes import Lane
 from emailer.letters import Letter
 from emailer.outcomes import SmtpAnswer
 
@@ -44,7 +46,7 @@ class StoredMail:
 class Job:
     """A claimed recipient. `was` is its state before the claim; `sending` means that another process lost it.
 
-    `doubts` counts the attempts after which the relay may have had the mail.
+    `doubts` counts the attempts after which the relay may have had the mail; `due_at` is when it was due.
     """
 
     mail: StoredMail
@@ -53,6 +55,13 @@ class Job:
     tries: int
     was: RecipientStatus
     doubts: int = 0
+    stream: Stream = "transactional"
+    due_at: datetime | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """The line in which it stands."""
+        return Lane(self.stream, self.mail.owner_id, self.domain)
 
     @property
     def domain(self) -> str:
@@ -158,7 +167,7 @@ def expired(job: Job) -> Outcome:
 
 def given_back(job: Job, *, at: datetime) -> Outcome:
     """Return the outcome of a job that was not tried after all: as due as before, no attempt counted."""
-    return Outcome(job, job.was, at, job.tries, doubts=job.doubts)
+    return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
 
 
 def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,18 +18,20 @@ from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from chassis.supervision import keep_going
-from emailer import attempts, repository
+from emailer import attempts, lanes, repository
 from emailer.attempts import Job, Outcome, Patience
 from emailer.breaker import RefusalBreaker
 from emailer.delivery import Delivery
+from emailer.lanes import STREAMS, Lane, Round, Terms
 from emailer.recorder import OutcomeRecorder
 from emailer.rendered import RenderedMails
 from emailer.route import Route
+from emailer.turns import Turns
 
 log = logging.get(__name__)
 
 _MEASURE_S = 5
-_MOST_COUNTED = 100_000
+_MOST_READY = 1000
 
 
 class Dispatcher:
@@ -69,10 +72,16 @@ class Dispatcher:
         self._rendered = RenderedMails()
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker)
-        self._waiting: asyncio.Queue[Job] = asyncio.Queue()
+        self._turns = Turns(connections)
+        self._rounds = [Round(stream) for stream in STREAMS]
+        # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
+        self._of_domain: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
+        self._bulk = 0
         self._leased_until = 0.0
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
+        # With so few in hand there is room again for a good bite.
+        self._resume_at = window
         self._stopping = False
 
     @property
@@ -88,6 +97,7 @@ class Dispatcher:
         """Deliver for ever."""
         parts = {
             "claiming of mails": self._claim_forever,
+            "lining up of mails": self._make_ready,
             "recording of outcomes": self.recorder.run,
             "ending of late mails": self.recorder.expire_late,
             "leases of mails": self._maintain,
@@ -101,11 +111,23 @@ class Dispatcher:
     async def drain(self, grace_s: float) -> None:
         """Take nothing more, give back what was not begun, and wait until all in hand is written down."""
         self._stopping = True
-        while not self._waiting.empty():
-            self._give_back(self._waiting.get_nowait())
+        for job in self._turns.take_all():
+            self._give_back(job)
         end = time.monotonic() + grace_s
         while self._hand and time.monotonic() < end:
             await asyncio.sleep(0.02)
+
+    async def _make_ready(self) -> None:
+        """Put what has become due into its lane, for ever."""
+        while True:
+            count = 0
+            with contextlib.suppress(DatabaseUnavailable, asyncpg.PostgresError, TimeoutError):
+                async with self._postgres.connection() as connection:
+                    count = await lanes.make_ready(connection, most=_MOST_READY)
+            if count:
+                self._wake.set()
+            if count < _MOST_READY:
+                await asyncio.sleep(self._poll_s / 2)
 
     async def _claim_forever(self) -> None:
         while True:
@@ -113,31 +135,34 @@ class Dispatcher:
             await self.recorder.wait_writable()
             room = self._window - len(self._hand)
             # Small bites cost as much as big ones: wait until there is room for a good one.
-            is_full = room < max(1, self._window // 4) or self._rendered.held_bytes >= self._window_bytes
-            if self._stopping or is_full:
-                await self._pause(self._room)
-                continue
+            bite = max(1, self._window // 4)
+            is_full = room < bite or self._rendered.held_bytes >= self._window_bytes
+            if not self._stopping and not is_full:
+                self._wake.clear()
+                if await self._claim(room):
+                    continue
+            self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._poll_s)
             self._wake.clear()
-            if await self._claim(room) < room:
-                await self._pause(self._wake)
-
-    async def _pause(self, event: asyncio.Event) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), self._poll_s)
-        event.clear()
 
     async def _claim(self, room: int) -> int:
+        """Take recipients from their lanes, each stream, owner and domain its share; return how many."""
         leased_until = time.monotonic() + self._lease_s
         try:
             # One transaction: a claim without its mails would lie there until its lease is over.
             async with self._postgres.transaction() as connection:
-                claimed = await repository.claim(
-                    connection,
-                    holder=self._holder,
-                    most=room,
-                    most_bytes=self._window_bytes - self._rendered.held_bytes,
-                    lease_s=self._lease_s,
-                )
+                claimed: list[asyncpg.Record] = []
+                for turn in self._rounds:
+                    most = room - len(claimed)
+                    if turn.stream == "bulk":
+                        most = min(most, self._window // 2 - self._bulk)
+                    found = await lanes.next_lanes(connection, turn) if most > 0 else []
+                    divided = lanes.shares(found, most=most, allowed=self._allowed)
+                    if divided:
+                        held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
+                        terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
+                        claimed += await lanes.claim(connection, divided, most=most, terms=terms)
                 # After an outage a lease of our own may have run out: that recipient is in hand already. One
                 # that was due again by its outcome is in hand until the recorder says that this is written.
                 fresh = [
@@ -155,8 +180,18 @@ class Dispatcher:
             self._begin(job)
         return len(fresh)
 
+    def _allowed(self, lane: Lane) -> int:
+        """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
+        part = self._window // (4 if self._turns.is_slow(lane.domain) else 2) or 1
+        held = self._of_domain[lane.domain]
+        room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
+        return 0 if held and room < part // 4 else room
+
     def _begin(self, job: Job) -> None:
         self._hand[job.key] = job
+        self._of_domain[job.domain] += 1
+        self._of_owner[job.mail.owner_id] += 1
+        self._bulk += job.stream == "bulk"
         self._rendered.hold(job.mail)
         if job.was == "sending":
             self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
@@ -166,19 +201,24 @@ class Dispatcher:
             log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
             self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
         else:
-            self._waiting.put_nowait(job)
+            self._turns.put(job)
 
     async def _work(self) -> None:
         while True:
-            job = await self._waiting.get()
-            if self._stopping or self._route.is_paused:
-                self._give_back(job)
-            elif time.monotonic() >= self._leased_until:
-                # Somebody else may have it by now; it comes back as fallen.
-                self._let_go(job)
-            else:
-                with tracing.during(job.mail.traceparent, job.mail.request_id):
-                    self.recorder.add(await self._delivery.attempt(job))
+            job = await self._turns.take()
+            started, was_tried = time.monotonic(), False
+            try:
+                if self._stopping or self._route.is_paused:
+                    self._give_back(job)
+                elif started >= self._leased_until:
+                    # Somebody else may have it by now; it comes back as fallen.
+                    self._let_go(job)
+                else:
+                    was_tried = True
+                    with tracing.during(job.mail.traceparent, job.mail.request_id):
+                        self.recorder.add(await self._delivery.attempt(job))
+            finally:
+                self._turns.done(job, took_s=time.monotonic() - started if was_tried else None)
 
     def _give_back(self, job: Job) -> None:
         self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
@@ -186,11 +226,17 @@ class Dispatcher:
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.job)
-        self._room.set()
+        if len(self._hand) <= self._resume_at:
+            self._wake.set()
 
     def _let_go(self, job: Job) -> None:
         if self._hand.get(job.key) is job:
             del self._hand[job.key]
+        for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
+        self._bulk -= job.stream == "bulk"
         self._rendered.release(job.mail.id)
 
     async def _maintain(self) -> None:
@@ -209,10 +255,11 @@ class Dispatcher:
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
                     async with self._postgres.connection() as connection:
-                        count, oldest_s = await repository.measure_due(connection, most=_MOST_COUNTED)
+                        count, waits = await lanes.measure(connection)
                         held = await repository.count_held(connection)
                     metrics.EMAIL_DUE.set(count)
-                    metrics.EMAIL_OLDEST_DUE.set(oldest_s)
+                    for stream, oldest_s in waits.items():
+                        metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
                     metrics.EMAIL_HELD.set(held)
             except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))

@@ -34,12 +34,12 @@ async def store(
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
-    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 17))}
+    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 18))}
     # The same command twice in one group: the first counts.
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
     )
-    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 8))
+    await connection.execute(SQL["store_recipients"], *_columns(table_rows.recipient_rows(fresh), 11))
     refused = table_rows.refusal_rows(fresh)
     if refused:
         await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
@@ -47,13 +47,6 @@ async def store(
     if files:
         await connection.execute(SQL["store_attachments"], *_columns(files, 6))
     return stored
-
-
-async def claim(
-    connection: Connection, *, holder: UUID, most: int, most_bytes: int, lease_s: float
-) -> list[asyncpg.Record]:
-    """Take up to `most` due recipients for `lease_s` seconds; `was` is the status each had."""
-    return await connection.fetch(SQL["claim_due"], most, holder, lease_s, most_bytes)
 
 
 async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
@@ -83,16 +76,11 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
             tries=row["tries"],
             was=row["was"],
             doubts=row["doubts"],
+            stream=row["stream"],
+            due_at=row["was_due_at"],
         )
         for row in claimed
     ]
-
-
-async def measure_due(connection: Connection, *, most: int) -> tuple[int, float]:
-    """Return the number of recipients that are due, counted up to `most`, and the longest wait in seconds."""
-    row = await connection.fetchrow(SQL["measure_due"], most)
-    assert row is not None
-    return row["count"], row["oldest_s"]
 
 
 async def count_held(connection: Connection) -> int:

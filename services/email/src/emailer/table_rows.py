@@ -43,6 +43,7 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
         one.expires_at,
         traceparent,
         request_id,
+        command.stream,
     )
 
 
@@ -58,6 +59,9 @@ def recipient_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
             None if one.refusal_of(addressee) else one.due_at,
             one.letter.size_bytes if one.letter else 0,
             one.expires_at,
+            one.command.stream,
+            one.command.owner_id,
+            addressee.shown.rpartition("@")[2] or "?",
         )
         for one in accepted
         for position, addressee in enumerate(one.addressees)

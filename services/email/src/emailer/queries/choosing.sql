@@ -65,7 +65,7 @@ WITH open AS (
     ORDER BY email_id, position
     FOR UPDATE
 )
-UPDATE recipients SET status = 'cancelled', due_at = NULL
+UPDATE recipients SET status = 'cancelled', due_at = NULL, ready = false
 FROM open
 WHERE recipients.email_id = open.email_id AND recipients.position = open.position
 RETURNING recipients.email_id
@@ -84,7 +84,7 @@ WITH open AS (
     FOR UPDATE
 )
 UPDATE recipients
-SET status = 'deferred', due_at = now(), tries = 0, doubts = 0,
+SET status = 'deferred', due_at = now(), ready = true, tries = 0, doubts = 0,
     expires_at = greatest(recipients.expires_at, now() + $2 * interval '1 second')
 FROM open
 WHERE recipients.email_id = open.email_id AND recipients.position = open.position
@@ -105,7 +105,9 @@ WHERE id = $1 AND owner_id = $2
 FOR NO KEY UPDATE
 
 -- name: reschedule_recipients
-UPDATE recipients SET due_at = $2, expires_at = $3 WHERE email_id = $1 AND status = 'queued' RETURNING position
+UPDATE recipients SET due_at = $2, ready = $2 <= now(), expires_at = $3
+WHERE email_id = $1 AND status = 'queued'
+RETURNING position
 
 -- name: reschedule_email
 UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
@@ -114,11 +116,11 @@ UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 -- The copy has the trace of the request that asked for it.
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id
+    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream
 )
 SELECT
     $1, owner_id, 'queued', sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7
+    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream
 FROM emails
 WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}'
 ON CONFLICT (id) DO NOTHING
@@ -126,12 +128,15 @@ RETURNING id
 
 -- name: copy_recipients
 -- An address that was refused here stays refused.
-INSERT INTO recipients (email_id, position, kind, address, status, due_at, size_bytes, expires_at)
+INSERT INTO recipients (
+    email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id, domain, ready
+)
 SELECT
     $1, position, kind, address,
     CASE WHEN refused THEN 'failed' ELSE 'queued' END,
     CASE WHEN refused THEN NULL ELSE $3::timestamptz END,
-    size_bytes, $3::timestamptz + $4 * interval '1 second'
+    size_bytes, $3::timestamptz + $4 * interval '1 second', stream, owner_id, domain,
+    NOT refused AND owner_id <> ''
 FROM recipients
 CROSS JOIN LATERAL (
     SELECT EXISTS (

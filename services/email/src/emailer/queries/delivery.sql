@@ -1,37 +1,3 @@
--- name: claim_due
--- Takes what is due, oldest first, but no more than `$4` bytes of mails (and at least one recipient). The
--- recipients of a mail share its bytes.
-WITH due AS (
-    SELECT email_id, position, status, due_at, size_bytes
-    FROM recipients
-    WHERE due_at <= now()
-    ORDER BY due_at
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-), sized AS (
-    SELECT
-        email_id,
-        position,
-        status,
-        due_at,
-        CASE row_number() OVER (PARTITION BY email_id ORDER BY due_at, position)
-            WHEN 1 THEN size_bytes ELSE 0
-        END AS new_bytes
-    FROM due
-), fit AS (
-    SELECT
-        email_id,
-        position,
-        status AS was,
-        sum(new_bytes) OVER (ORDER BY due_at, email_id, position) - new_bytes AS bytes_before
-    FROM sized
-)
-UPDATE recipients
-SET status = 'sending', holder = $2, due_at = now() + $3 * interval '1 second'
-FROM fit
-WHERE recipients.email_id = fit.email_id AND recipients.position = fit.position AND fit.bytes_before < $4
-RETURNING recipients.email_id, recipients.position, recipients.address, recipients.tries, recipients.doubts, fit.was
-
 -- name: renew_leases
 UPDATE recipients
 SET due_at = now() + $4 * interval '1 second'
@@ -52,12 +18,6 @@ FROM attachments
 WHERE email_id = ANY($1::uuid[])
 ORDER BY email_id, position
 
--- name: measure_due
-SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 AS oldest_s
-FROM (
-    SELECT due_at FROM recipients WHERE due_at <= now() AND status <> 'sending' ORDER BY due_at LIMIT $1
-) AS due
-
 -- name: count_held
 SELECT count(*) FROM recipients WHERE status = 'held'
 
@@ -71,7 +31,7 @@ WITH late AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE recipients
-SET status = 'expired', due_at = NULL, holder = NULL
+SET status = 'expired', due_at = NULL, ready = false, holder = NULL
 FROM late
 WHERE recipients.email_id = late.email_id AND recipients.position = late.position
 RETURNING recipients.email_id
@@ -80,7 +40,8 @@ RETURNING recipients.email_id
 -- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever
 -- was believed of it.
 UPDATE recipients
-SET status = outcome.status, due_at = outcome.due_at, tries = outcome.tries, doubts = outcome.doubts, holder = NULL
+SET status = outcome.status, due_at = outcome.due_at, ready = coalesce(outcome.due_at <= now(), false),
+    tries = outcome.tries, doubts = outcome.doubts, holder = NULL
 FROM unnest($2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::smallint[], $7::smallint[])
     AS outcome (email_id, position, status, due_at, tries, doubts)
 WHERE recipients.email_id = outcome.email_id AND recipients.position = outcome.position

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.addresses import BareAddress
 from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus
-from contracts.mail import PlannedTime
+from contracts.mail import PlannedTime, Stream
 from contracts.message import Moment, Next
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
@@ -30,6 +30,7 @@ class EmailView(BaseModel):
     subject: str | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
+    stream: Stream | None = None
     send_at: Moment | None = None
     expires_at: Moment | None = None
     next: Next | None = None
