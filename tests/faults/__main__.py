@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import tempfile
@@ -55,10 +56,12 @@ def _run_guests(options: argparse.Namespace) -> bool:
     chosen = [one for one in guests.GUESTS if one.name in names and (one.is_quick or not options.quick)]
     if not chosen:
         return True
+    others = os.getloadavg()[0]
     rows = asyncio.run(_in_a_folder(options, lambda folder: neighbours.run_all(folder, chosen)))
     print("\n" + table.render_guests(rows))
     if options.write and len(rows) == len(guests.GUESTS):
-        table.write_guests(rows)
+        heading = f"On {os.cpu_count()} processors, with a load of {others:.1f} by others before the run."
+        table.write_guests(rows, heading=heading)
     return not any(row.complaints for row in rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -30,7 +29,8 @@ async def _nothing(_: Street) -> None:
 class Guest:
     """A kind of guest. `flood` is sent by another process, after `prepare` was done here.
 
-    `is_quick` guests come with the tests; `seconds` is how long each of them stays at least.
+    A guest without a flood has done everything then. `is_quick` guests come with the tests; `seconds` is how
+    long each of them stays at least.
     """
 
     name: str
@@ -76,10 +76,10 @@ async def _poison_outbox(street: Street) -> None:
         )
     finally:
         await connection.close()
-    await asyncio.sleep(5)
 
 
 GUESTS = (
+    Guest("nobody", "nobody", None, "nothing: what the machine itself costs"),
     Guest("heads", "anonymous connection", "heads", "heads of 16 MiB and of 1,000 fields", is_quick=True),
     Guest("connections", "anonymous connection", "connections", "2,000 connections of one address"),
     Guest("crowd", "anonymous connection", "crowd", "4,000 connections of 100 addresses", seconds=12),

@@ -36,7 +36,7 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("head bytes", "heads", ["memory"]),
+    Mutation("head bytes", "heads", ["memory"], is_quick=True),
     Mutation("connections per address", "connections", ["refused", "arrival"], is_quick=True),
     Mutation("giving way", "crowd", ["refused", "arrival"]),
     Mutation("body limit", "bodies", ["memory"], {"GATEWAY_BODY_LIMIT_BYTES": str(1 << 30)}),
@@ -53,7 +53,7 @@ MUTATIONS = (
     Mutation("relay rules", "refusals", ["mail"]),
     Mutation("poison items", "items", ["unready", "batch"]),
     Mutation("outbox rows", "outbox", ["mail", "batch"]),
-    Mutation("provider elements", "provider", ["provider's quote"], is_quick=True),
+    Mutation("provider elements", "provider", ["provider's quote"]),
     Mutation("mailbox messages", "stored-mails", ["stored mail"]),
 )
 

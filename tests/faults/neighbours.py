@@ -23,7 +23,7 @@ STALL_S = 0.5
 CERTAIN_STALL_S = 2.0
 ERRANDS = ("mail", "batch", "provider's quote", "stored mail")
 _BEFORE_S = 1.0
-_SETTLE_S = 2.0
+_SETTLE_S = 1.0
 _MIB = 1 << 20
 
 
@@ -48,7 +48,9 @@ class Row:
     @property
     def complaints(self) -> tuple[Complaint, ...]:
         """Everything that was promised otherwise."""
-        return (*_of_neighbour(self.diary), *_of_processes(self.vitals))
+        idle = self.guest.flood is not None and self.sent.startswith("0 ")
+        told = (Complaint("guest", "the guest has sent nothing", is_certain=False),) if idle else ()
+        return (*told, *_of_neighbour(self.diary), *_of_processes(self.vitals))
 
 
 async def visit(street: Street, guest: Guest) -> Row:
@@ -75,6 +77,7 @@ async def visit(street: Street, guest: Guest) -> Row:
 
 async def _flood(street: Street, guest: Guest) -> str:
     if guest.flood is None:
+        await asyncio.sleep(guest.seconds)
         return guest.sends
     address = {
         "gateway": street.stack.ports.gateway,

@@ -65,17 +65,18 @@ def write(rows: Sequence[Row], *, heading: str) -> None:
     DOCUMENT.write_text(insert(text, f"{heading}\n\n{render(rows)}"), encoding="utf-8")
 
 
-def write_guests(rows: Sequence[GuestRow]) -> None:
+def write_guests(rows: Sequence[GuestRow], *, heading: str) -> None:
     """Put the table of the guests into the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    written = insert(text, render_guests(rows), begin=GUESTS_BEGIN, end=GUESTS_END)
+    written = insert(text, f"{heading}\n\n{render_guests(rows)}", begin=GUESTS_BEGIN, end=GUESTS_END)
     DOCUMENT.write_text(written, encoding="utf-8")
 
 
 def _cells_of_guest(row: GuestRow) -> list[str]:
     diary = row.diary
+    certain = [one.text for one in row.complaints if one.is_certain]
     return [
-        row.guest.kind if not row.complaints else f"**{row.guest.kind}**, {len(row.complaints)} complaints",
+        f"**{row.guest.kind}**: {'; '.join(certain)}" if certain else row.guest.kind,
         f"{row.guest.sends} ({row.sent})" if row.sent != row.guest.sends else row.sent,
         f"{diary.p99_s * 1000:.0f} ms of {len(diary.latencies_s)}",
         f"{len(diary.lost)} of {len(diary.said)}",

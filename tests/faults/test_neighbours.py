@@ -9,7 +9,7 @@ import pytest
 
 from faults import neighbours, table
 from faults import street as streets
-from faults.guests import GUESTS, Guest
+from faults.guests import BY_NAME, GUESTS, Guest
 from faults.neighbour import Diary
 from faults.neighbours import ERRANDS, Row
 from faults.street import Street, memory_limits
@@ -43,7 +43,7 @@ def good_row() -> Row:
         errands_s={errand: [0.5] for errand in ERRANDS},
     )
     vitals = {name: Vitals(256 * _MIB, peak_bytes=80 * _MIB, slowest_s=0.1) for name in NAMES}
-    return Row(GUESTS[0], "5 heads", diary, vitals)
+    return Row(BY_NAME["heads"], "5 heads", diary, vitals)
 
 
 def test_a_neighbour_who_noticed_nothing_complains_of_nothing() -> None:
@@ -86,3 +86,15 @@ def test_a_row_of_the_table_says_what_came_of_a_guest() -> None:
         "| anonymous connection | heads of 16 MiB and of 1,000 fields (5 heads) | 10 ms of 200"
     )
     assert "| 0 of 2 | 0.5 s | 0.5 s | 0.5 s | 0.5 s | 80 MiB, 0.10 s |" in line
+
+
+def test_a_guest_that_sent_nothing_proves_nothing() -> None:
+    assert [one.what for one in replace(good_row(), sent="0 heads").complaints] == ["guest"]
+
+
+def test_the_table_of_the_document_has_a_row_for_every_guest_once_it_is_written() -> None:
+    text = table.DOCUMENT.read_text(encoding="utf-8")
+    found = text.partition(table.GUESTS_BEGIN)[2].partition(table.GUESTS_END)[0]
+    rows = [line for line in found.splitlines() if line.startswith("| ")][2:]
+    told = [row.split(" | ")[1].split(" (")[0] for row in rows]
+    assert told in ([], [guest.sends for guest in GUESTS])
