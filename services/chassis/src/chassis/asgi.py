@@ -23,9 +23,6 @@ from chassis.http1.limits import INTERNAL, ConnectionLimits
 log = logging.get(__name__)
 
 _LARGEST_FRAME = 64 * 1024
-_LOOK_EVERY_S = 1.0
-# A process that stood still for a while finds everything late at its first look.
-_FAILED_LOOKS = 3
 _FOR_REQUESTS = 0.75
 _FILES = 65_536
 
@@ -66,22 +63,22 @@ def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grac
     Raises `SystemExit` when the process cannot live on: not every supervisor asks `/livez`, but every one
     starts a process again that has ended.
     """
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failures = runner.run(_serve(listeners, health=health, delay_s=delay_s, grace_s=grace_s))
     if failures:
         raise SystemExit("ended, to be started again: " + "; ".join(failures.values()))
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
-    return uvloop.new_event_loop()
-
-
 async def _serve(
     listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float
 ) -> Mapping[str, str]:
-    _relieve_collector()
+    # What the start has made lives as long as the process: looking at it again for every few hundred new
+    # objects, which a few requests make, costs a quarter of each request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     _raise_file_limit()
     servers = [
         create_server(listener, lifespan=index == 0, grace_s=grace_s)
@@ -93,7 +90,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     running = [asyncio.create_task(server.serve()) for server in servers]
     stopping = asyncio.create_task(stop.wait())
-    failing = asyncio.create_task(_wait_for_failure(health))
+    failing = asyncio.create_task(health.failed())
     await asyncio.wait([*running, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     # Load balancers look at readiness: let them turn away before the listeners close.
     health.draining = True
@@ -103,35 +100,13 @@ async def _serve(
     deadline = health.stop(grace_s)
     # The public listener first, with the service behind it; the ops listener reports on it until the end.
     for server, task in zip(servers, running, strict=True):
-        server.config.timeout_graceful_shutdown = _patience_s(deadline.remaining_s())
+        # A stream that stays open to the end must leave the service time to put down what it has in hand.
+        server.config.timeout_graceful_shutdown = max(1, int(deadline.remaining_s() * _FOR_REQUESTS))
         server.should_exit = True
         await task
     stopping.cancel()
     failing.cancel()
     return failures
-
-
-async def _wait_for_failure(health: Health) -> Mapping[str, str]:
-    """Wait until the process fails its own liveness; gives why."""
-    failed_looks, failures = 0, health.failures()
-    while failed_looks < _FAILED_LOOKS:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        failures = health.failures()
-        failed_looks = failed_looks + 1 if failures else 0
-    return failures
-
-
-def _patience_s(remaining_s: float) -> int:
-    # A stream that stays open to the end must leave the service time to put down what it has in hand.
-    return max(1, int(remaining_s * _FOR_REQUESTS))
-
-
-def _relieve_collector() -> None:
-    # What the start has made lives as long as the process: looking at it again for every few hundred new
-    # objects, which a few requests make, costs a quarter of each request.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _raise_file_limit() -> None:

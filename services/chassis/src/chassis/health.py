@@ -10,6 +10,10 @@ from chassis.deadlines import Deadline
 
 Check = Callable[[], str | None]
 
+_LOOK_EVERY_S = 1.0
+# A process that stood still for a while finds everything late at its first look.
+_FAILED_LOOKS = 3
+
 
 class Health:
     """The liveness and readiness of this process. Checks are cheap: they never wait for a dependency."""
@@ -45,6 +49,15 @@ class Health:
         """Wait until the service is stopped; return the deadline of the stop."""
         await self._stopping.wait()
         return self._stop_by
+
+    async def failed(self) -> dict[str, str]:
+        """Wait until the process fails its own liveness; return why, by check."""
+        failed_looks, failures = 0, self.failures()
+        while failed_looks < _FAILED_LOOKS:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            failures = self.failures()
+            failed_looks = failed_looks + 1 if failures else 0
+        return failures
 
     def failures(self) -> dict[str, str]:
         """Return what a restart would mend, by check; no dependency can cause it."""

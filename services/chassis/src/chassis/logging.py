@@ -68,7 +68,9 @@ def configure(*, service: str, level: str, style: Literal["auto", "json", "prett
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_context(service),
-        structlog.processors.ExceptionRenderer(_trace_back),
+        structlog.processors.ExceptionRenderer(
+            lambda raised: "" if raised[1] is None else redaction.trace_back(raised[1])
+        ),
         _redact,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -113,12 +115,6 @@ def _add_context(service: str) -> structlog.types.Processor:
         return event
 
     return add
-
-
-def _trace_back(
-    exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
-) -> str:
-    return "" if exc_info[1] is None else redaction.trace_back(exc_info[1])
 
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -154,7 +154,19 @@ class OutboxRelay:
                 return error
             if logging.Verbosity.is_debug:
                 log.debug("message published", type=message.message_type)
-        _record_publish(message, started_ns)
+        spans.record(
+            f"publish {message.message_type}",
+            "producer",
+            text(message.headers, names.TRACEPARENT),
+            started_ns=started_ns,
+            ended_ns=time.time_ns(),
+            attributes={
+                "messaging.system": "rabbitmq",
+                "messaging.destination.name": message.exchange,
+                "messaging.rabbitmq.destination.routing_key": message.routing_key,
+                "messaging.message.id": message.message_id,
+            },
+        )
         return None
 
     async def _drain_failed(self) -> None:
@@ -170,10 +182,13 @@ class OutboxRelay:
             is_more = len(rows) == _FAILED_STEP
 
     async def _postpone_or_park(self, connection: Connection, row: _Row, error: Exception) -> None:
-        most = _most_attempts(error)
-        if most is None or row.attempts + 1 < most:
-            # Whose fault it cannot be is not counted.
-            await connection.execute(_SQL["postpone"], [row.id], int(most is not None))
+        # A message that there was no broker for, or a full queue, has not failed by itself.
+        is_counted = isinstance(error, ConnectionBroken) or not isinstance(
+            error, (TimeoutError, Overloaded, BrokerUnavailable)
+        )
+        most = _MOST_RETURNS if type(error) is Unavailable else _MOST_REFUSALS
+        if not is_counted or row.attempts + 1 < most:
+            await connection.execute(_SQL["postpone"], [row.id], int(is_counted))
             return
         reason = redaction.safe_message(error)
         await self._park(connection, row.id, reason)
@@ -212,28 +227,3 @@ async def _take(connection: Connection, statement: str, most: int) -> list[_Row]
 
 def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[object]) -> list[int]:
     return [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, kind)]
-
-
-def _most_attempts(error: Exception) -> int | None:
-    """Return after how many tries a message that ends with `error` alone is hopeless; None: never."""
-    if isinstance(error, (TimeoutError, Overloaded)):
-        return None
-    if isinstance(error, BrokerUnavailable) and not isinstance(error, ConnectionBroken):
-        return None
-    return _MOST_RETURNS if type(error) is Unavailable else _MOST_REFUSALS
-
-
-def _record_publish(message: Outgoing, started_ns: int) -> None:
-    spans.record(
-        f"publish {message.message_type}",
-        "producer",
-        text(message.headers, names.TRACEPARENT),
-        started_ns=started_ns,
-        ended_ns=time.time_ns(),
-        attributes={
-            "messaging.system": "rabbitmq",
-            "messaging.destination.name": message.exchange,
-            "messaging.rabbitmq.destination.routing_key": message.routing_key,
-            "messaging.message.id": message.message_id,
-        },
-    )

@@ -74,22 +74,19 @@ class _Copier:
         if deepest <= 0:
             return _LEFT_OUT
         if isinstance(found, Mapping):
-            return self._mapping(found, deepest - 1)
+            copied: dict[str, object] = {}
+            for name in found:
+                if self._parts <= 0:
+                    copied[_LEFT_OUT] = _LEFT_OUT
+                    break
+                copied[self._text(name)] = self.copy(found[name], deepest - 1)
+            return copied
         parts: list[object] = []
         for part in found:
             if self._parts <= 0:
                 return [*parts, _LEFT_OUT]
             parts.append(self.copy(part, deepest - 1))
         return parts
-
-    def _mapping(self, found: Mapping[Any, Any], deepest: int) -> dict[str, object]:
-        copied: dict[str, object] = {}
-        for name in found:
-            if self._parts <= 0:
-                copied[_LEFT_OUT] = _LEFT_OUT
-                break
-            copied[self._text(name)] = self.copy(found[name], deepest)
-        return copied
 
     def _text(self, found: object) -> str:
         words = text(found, most=self._most_characters)

@@ -123,13 +123,17 @@ class Postgres:
             raise DatabaseUnavailable(
                 "The database cannot be reached; try again in a few seconds.", retry_after_s=2
             )
+        started = time.perf_counter()
         try:
-            connection = await self._acquire(self._pool)
+            connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
         except AWAY as error:
+            if isinstance(error, TimeoutError):
+                metrics.POOL_TIMEOUTS.inc()
             self._fail(error)
             raise DatabaseUnavailable(
                 "No connection to the database was free in time; try again in a few seconds.", retry_after_s=2
             ) from error
+        metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
         self._busy.add(connection)
         try:
             yield connection
@@ -232,16 +236,6 @@ class Postgres:
         if self._probe is not None:
             self._probe.terminate()
             self._probe = None
-
-    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
-        started = time.perf_counter()
-        try:
-            connection = await pool.acquire(timeout=self._acquire_timeout_s)
-        except TimeoutError:
-            metrics.POOL_TIMEOUTS.inc()
-            raise
-        metrics.POOL_WAIT_SECONDS.observe(time.perf_counter() - started)
-        return connection
 
     async def _release(
         self, pool: asyncpg.Pool[asyncpg.Record], connection: PoolConnectionProxy[asyncpg.Record]

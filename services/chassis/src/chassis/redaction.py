@@ -68,7 +68,9 @@ def text(words: str) -> str:
     """Return `words` without secrets."""
     if Known.pattern is not None:
         words = Known.pattern.sub(REDACTED, words)
-    return _VALUE.sub(_without_value, words) if _MARK.search(words) else words
+    if not _MARK.search(words):
+        return words
+    return _VALUE.sub(lambda match: f"{match[match.lastindex or 0]}{REDACTED}", words)
 
 
 def value(found: object, *, deepest: int = _DEEPEST) -> object:
@@ -77,7 +79,13 @@ def value(found: object, *, deepest: int = _DEEPEST) -> object:
         return found
     if type(found) is str:
         return text(plain.text(found))
-    return _redacted(plain.data(found, deepest=deepest, most_parts=_MOST_PARTS, words=_words))
+    copied = plain.data(
+        found,
+        deepest=deepest,
+        most_parts=_MOST_PARTS,
+        words=lambda part: safe_message(part) if isinstance(part, BaseException) else plain.text(part),
+    )
+    return _redacted(copied)
 
 
 def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
@@ -94,7 +102,20 @@ def safe_message(error: BaseException) -> str:
     those only the kind is given, and where it happened.
     """
     try:
-        return text(plain.text(_message(error)))
+        name = type(error).__name__
+        if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_QUOTING):
+            about = [f"{word[:-5]} {found}" for word in _ABOUT if (found := getattr(error, word, None))]
+            words = ", ".join([f"{name} (SQLSTATE {error.sqlstate})", *about])
+        elif isinstance(error, ValidationError):
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            shown = "; ".join(
+                ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+                for problem in problems[:_MOST_PROBLEMS]
+            )
+            words = f"{name}: {error.error_count()} problems in {error.title}: {shown}"
+        else:
+            words = f"{name}: {found}" if (found := plain.text(error)) else name
+        return text(plain.text(words))
     except BaseException as failure:  # the error's own code has failed: its report must not
         return f"{type(error).__name__} without a text: {type(failure).__name__}"
 
@@ -107,19 +128,6 @@ def trace_back(error: BaseException) -> str:
         chain.append(following)
         following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
     return "\nwhich led to\n".join(_frames(one) for one in reversed(chain))
-
-
-def _message(error: BaseException) -> str:
-    name = type(error).__name__
-    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_QUOTING):
-        about = [f"{word[:-5]} {found}" for word in _ABOUT if (found := getattr(error, word, None))]
-        return ", ".join([f"{name} (SQLSTATE {error.sqlstate})", *about])
-    if isinstance(error, ValidationError):
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        shown = "; ".join(_problem(problem["loc"], problem["msg"]) for problem in problems[:_MOST_PROBLEMS])
-        return f"{name}: {error.error_count()} problems in {error.title}: {shown}"
-    words = plain.text(error)
-    return f"{name}: {words}" if words else name
 
 
 @lru_cache(maxsize=1024)
@@ -139,14 +147,6 @@ def _frames(error: BaseException) -> str:
     return found
 
 
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location))}: {message}" if location else message
-
-
-def _words(found: object) -> str:
-    return safe_message(found) if isinstance(found, BaseException) else plain.text(found)
-
-
 def _redacted(found: Any) -> object:
     if isinstance(found, str):
         return text(found)
@@ -162,7 +162,3 @@ def _redacted(found: Any) -> object:
 
 def _redacted_as(name: str, found: object) -> object:
     return REDACTED if found is not None and _is_secret(name) else _redacted(found)
-
-
-def _without_value(match: re.Match[str]) -> str:
-    return f"{next(part for part in match.groups() if part)}{REDACTED}"

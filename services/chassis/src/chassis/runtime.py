@@ -136,8 +136,19 @@ class ServiceRuntime:
 
     async def _start(self) -> None:
         await self.postgres.open()
-        while not await self._prepare_database():
-            await asyncio.sleep(1)
+        is_prepared = False
+        while not is_prepared:
+            try:
+                async with self.postgres.connection() as connection:
+                    await migrations.migrate(connection, self._package)
+                while self._on_database:
+                    await self._on_database[0]()
+                    del self._on_database[0]
+                is_prepared = True
+            except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
+                self._starting = f"preparing the database: {redaction.safe_message(error)}"
+                log.warning("waiting for the database", reason=redaction.safe_message(error))
+                await asyncio.sleep(1)
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
         self.tasks.supervise("outbox retries", self.relay.run_failed)
@@ -148,19 +159,6 @@ class ServiceRuntime:
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")
-
-    async def _prepare_database(self) -> bool:
-        try:
-            async with self.postgres.connection() as connection:
-                await migrations.migrate(connection, self._package)
-            while self._on_database:
-                await self._on_database[0]()
-                del self._on_database[0]
-        except (DatabaseUnavailable, asyncpg.PostgresConnectionError, TimeoutError) as error:
-            self._starting = f"preparing the database: {redaction.safe_message(error)}"
-            log.warning("waiting for the database", reason=redaction.safe_message(error))
-            return False
-        return True
 
     async def _flush(self, deadline: Deadline) -> None:
         try:

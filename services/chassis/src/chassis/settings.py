@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from chassis import redaction
@@ -21,18 +22,40 @@ class InvalidSettings(Exception):
     """One or more environment variables are missing or wrong; the text names each with an example."""
 
 
+def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
+    """Return `value` if it is an address that every library reads alike; else raise, without repeating it.
+
+    A password with a `/` or `#` of its own ends the address early: what is left of it would be taken for a
+    port, and be shown as a wrong one.
+    """
+    try:
+        parts = urlsplit(value.get_secret_value())
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+    except ValueError:
+        ports = []
+    if not ports or parts.scheme not in schemes or parts.fragment:
+        like = f"{schemes[0]}://<user>:<password>@<host>:<port>"
+        raise ValueError(f"is not an address like {like}, special characters written as %xx")
+    return value
+
+
+_AMQP = partial(require_address, schemes=("amqp", "amqps"))
+_POSTGRESQL = partial(require_address, schemes=("postgresql", "postgres"))
+
+
 class Settings(BaseModel):
     """The settings of all services. A field is read from `<prefix><NAME>`, or from its alias as it stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     prefix: ClassVar[str] = ""
 
-    rabbitmq_url: SecretStr = Field(
+    rabbitmq_url: Annotated[SecretStr, AfterValidator(_AMQP)] = Field(
         alias="RABBITMQ_URL",
         description="AMQP address of RabbitMQ with user, password and virtual host",
         examples=["amqp://gateway:secret@127.0.0.1:5672/tickwire"],
     )
-    postgres_dsn: SecretStr = Field(
+    postgres_dsn: Annotated[SecretStr, AfterValidator(_POSTGRESQL)] = Field(
         alias="POSTGRES_DSN",
         description="address of the service's own PostgreSQL database",
         examples=["postgresql://gateway:secret@127.0.0.1:5432/gateway"],
@@ -93,34 +116,6 @@ class Settings(BaseModel):
         examples=["10"],
     )
 
-    @field_validator("rabbitmq_url")
-    @classmethod
-    def _is_amqp(cls, value: SecretStr) -> SecretStr:
-        return require_address(value, "amqp", "amqps")
-
-    @field_validator("postgres_dsn")
-    @classmethod
-    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
-        return require_address(value, "postgresql", "postgres")
-
-
-def require_address(value: SecretStr, *schemes: str) -> SecretStr:
-    """Return `value` if it is an address that every library reads alike; else raise, without repeating it.
-
-    A password with a `/` or `#` of its own ends the address early: what is left of it would be taken for a
-    port, and be shown as a wrong one.
-    """
-    try:
-        parts = urlsplit(value.get_secret_value())
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{host}").port for host in hosts]
-    except ValueError:
-        ports = []
-    if not ports or parts.scheme not in schemes or parts.fragment:
-        like = f"{schemes[0]}://<user>:<password>@<host>:<port>"
-        raise ValueError(f"is not an address like {like}, special characters written as %xx")
-    return value
-
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:
     """Return the environment variable that a field is read from."""
@@ -176,14 +171,13 @@ def secrets(settings: Settings) -> set[str]:
     """Return the secrets in `settings`, and the passwords in their addresses."""
     values = [getattr(settings, name) for name in type(settings).model_fields]
     found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-    return found | {part for text in found if "://" in text for part in _logins(text)}
-
-
-def _logins(address: str) -> set[str]:
-    # As they are written, as they are meant, and as HTTP sends them.
-    parts = urlsplit(address)
-    name, password = unquote(parts.username or ""), parts.password or ""
-    return {password, unquote(password), f"{name}:{unquote(password)}"} if password else set()
+    for address in [text for text in found if "://" in text]:
+        parts = urlsplit(address)
+        name, password = unquote(parts.username or ""), parts.password or ""
+        if password:
+            # As it is written, as it is meant, and as HTTP sends it.
+            found |= {password, unquote(password), f"{name}:{unquote(password)}"}
+    return found
 
 
 def _explain(model: type[Settings], problem: Any) -> str:

@@ -63,7 +63,14 @@ def parse(text: str) -> ParsedAddress:
         raise ValueError(f"must have at most {MOST_CHARACTERS} characters")
     one_line(text)
     named = _NAMED.fullmatch(text.strip())
-    name = _display_name(named) if named else ""
+    name = ""
+    if named:
+        plain = named["plain"]
+        if plain is not None and "@" in plain and ("," in plain or ";" in plain):
+            raise ValueError("must be one address; give several as several elements of the list")
+        name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
+    if len(name.encode()) > MOST_NAME_OCTETS:
+        raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
     try:
         found = email_validator.validate_email(
             named["address"] if named else text.strip(), check_deliverability=False
@@ -84,16 +91,6 @@ def bare_address(text: str) -> str:
     if "<" in text or text != text.strip():
         raise ValueError("must be an e-mail address without a name")
     return named_address(text)
-
-
-def _display_name(named: re.Match[str]) -> str:
-    plain = named["plain"]
-    if plain is not None and "@" in plain and ("," in plain or ";" in plain):
-        raise ValueError("must be one address; give several as several elements of the list")
-    name = _ESCAPED.sub(r"\1", named["quoted"]) if plain is None else plain.strip()
-    if len(name.encode()) > MOST_NAME_OCTETS:
-        raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
-    return name
 
 
 Address = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(named_address)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
@@ -13,11 +12,13 @@ Price = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="
 Json = Any
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-Moment = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+# RFC 3339 in UTC.
+Moment = Annotated[
+    AwareDatetime,
+    PlainSerializer(
+        lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str, when_used="json"
+    ),
+]
 
 
 class Contract(BaseModel):

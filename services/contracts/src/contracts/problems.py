@@ -22,12 +22,10 @@ class ProblemType(BaseModel):
     retryable: bool = False
 
 
-def _read() -> dict[str, ProblemType]:
-    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    return {code: ProblemType(code=code, **entry) for code, entry in tomllib.loads(text).items()}
-
-
-CATALOGUE: Mapping[str, ProblemType] = _read()
+CATALOGUE: Mapping[str, ProblemType] = {
+    code: ProblemType(code=code, **entry)
+    for code, entry in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
+}
 
 
 def of(code: str) -> ProblemType:

@@ -146,10 +146,6 @@ def _command(service: str, command: str) -> Queue:
     return Queue(name, COMMANDS, (name,))
 
 
-def _events(service: str, *keys: str) -> Queue:
-    return Queue(f"{service}.events", EVENTS, keys)
-
-
 def rpc_queue(service: str) -> str:
     """Return the queue on which `service` answers requests."""
     return f"{service}.rpc"
@@ -177,7 +173,7 @@ def _service(
 TOPOLOGIES = {
     GATEWAY: _service(
         GATEWAY,
-        _events(GATEWAY, "email.*", "batch.*", "operations.*", "parked.*"),
+        Queue(f"{GATEWAY}.events", EVENTS, ("email.*", "batch.*", "operations.*", "parked.*")),
         writes=(RPC, COMMANDS, LIVE),
         events=(),
         answers=False,

@@ -223,7 +223,7 @@ class GatewaySettings(Settings):
             return None
         if not _ADDRESS.fullmatch(value.get_secret_value()):
             raise ValueError("not an address: http://<host>:<port>")
-        return require_address(value, "http", "https")
+        return require_address(value, schemes=("http", "https"))
 
 
 def _networks(text: str) -> tuple[Network, ...]:

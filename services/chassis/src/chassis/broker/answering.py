@@ -93,24 +93,34 @@ class RpcServer:
     async def _take(self, message: DeliveredMessage) -> None:
         self._busy += 1
         try:
-            await self._settle(message)
+            properties = message.header.properties
+            headers = properties.headers or {}
+            trace = tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
+            message_type = properties.message_type or ""
+            started = time.perf_counter()
+            with spans.span(f"answer {message_type}", "server"):
+                status, body, outcome = await self._answer(message_type, message.body, headers)
+            known = message_type if message_type in self._handlers else "unknown"
+            metrics.RPC_SERVED.labels(known, outcome).inc()
+            elapsed_s = time.perf_counter() - started
+            metrics.RPC_SERVED_SECONDS.labels(known).observe(elapsed_s, exemplars.of_trace(trace))
+            if properties.reply_to:
+                reply = Outgoing(
+                    exchange=REPLIES,
+                    routing_key=properties.reply_to,
+                    body=body,
+                    message_type="reply",
+                    message_id=properties.correlation_id or "",
+                    headers={names.REPLY_STATUS: status},
+                    persistent=False,
+                    correlation_id=properties.correlation_id,
+                )
+                await self._publisher.send(reply)
+        except Unavailable as error:
+            # The caller has been told by its own connection, or will reach its deadline.
+            log.debug("reply not sent", reason=error.detail)
         finally:
             self._busy -= 1
-
-    async def _settle(self, message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        headers = properties.headers or {}
-        trace = tracing.begin(text(headers, names.TRACEPARENT), text(headers, names.REQUEST_ID))
-        message_type = properties.message_type or ""
-        started = time.perf_counter()
-        with spans.span(f"answer {message_type}", "server"):
-            status, body, outcome = await self._answer(message_type, message.body, headers)
-        known = message_type if message_type in self._handlers else "unknown"
-        metrics.RPC_SERVED.labels(known, outcome).inc()
-        elapsed_s = time.perf_counter() - started
-        metrics.RPC_SERVED_SECONDS.labels(known).observe(elapsed_s, exemplars.of_trace(trace))
-        if properties.reply_to:
-            await self._reply(properties.reply_to, properties.correlation_id, status, body)
 
     async def _answer(
         self, message_type: str, body: bytes, headers: Mapping[str, Any]
@@ -156,20 +166,3 @@ class RpcServer:
             if self._stopping and deadline.remaining_s():
                 raise Unavailable("The service is stopping; ask again.", retry_after_s=1) from error
             raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
-
-    async def _reply(self, queue: str, correlation_id: str | None, status: str, body: bytes) -> None:
-        reply = Outgoing(
-            exchange=REPLIES,
-            routing_key=queue,
-            body=body,
-            message_type="reply",
-            message_id=correlation_id or "",
-            headers={names.REPLY_STATUS: status},
-            persistent=False,
-            correlation_id=correlation_id,
-        )
-        try:
-            await self._publisher.send(reply)
-        except Unavailable as error:
-            # The caller has been told by its own connection, or will reach its deadline.
-            log.debug("reply not sent", reason=error.detail)

@@ -35,28 +35,23 @@ class Coalescer(Generic[V]):
     async def get(self, key: str, timeout_s: float) -> V:
         """Return the value of `key`. Raise the error that `fetch` has for it, or `DeadlineExceeded`."""
         future = self._in_flight.get(key)
-        if future is None:
-            future = self._enqueue(key)
-        else:
+        if future is not None:
             metrics.COALESCED.labels(self._name).inc()
+        else:
+            loop = asyncio.get_running_loop()
+            future = self._in_flight[key] = loop.create_future()
+            # Read once even if every caller has given up, so that no error goes unretrieved.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._waiting.append(key)
+            if len(self._waiting) >= self._most:
+                self._flush()
+            elif self._timer is None:
+                self._timer = loop.call_later(self._window_s, self._flush)
         try:
             # Shielded: one caller that gives up must not take the answer from the others.
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer for {key} in time.") from None
-
-    def _enqueue(self, key: str) -> asyncio.Future[V]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[V] = loop.create_future()
-        # Read once even if every caller has given up, so that no error goes unretrieved.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._in_flight[key] = future
-        self._waiting.append(key)
-        if len(self._waiting) >= self._most:
-            self._flush()
-        elif self._timer is None:
-            self._timer = loop.call_later(self._window_s, self._flush)
-        return future
 
     def _flush(self) -> None:
         if self._timer is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,11 +14,11 @@ import asyncpg
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from chassis import exemplars, inbox, logging, metrics, redaction, spans, tracing
+from chassis import exemplars, inbox, logging, metrics, redaction, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.envelope import Delivery
-from chassis.broker.incoming import Incoming, Undecodable
+from chassis.broker.incoming import Incoming, Undecodable, context_of
 from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
 from chassis.broker.settling import Settler
 from chassis.deadlines import Deadline
@@ -151,9 +151,14 @@ class Consumer:
 
     async def run(self) -> None:
         """Handle what arrives, for ever."""
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(self._concurrency):
-                workers.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self._concurrency):
+                    workers.create_task(self._work())
+        except Exception:
+            # What the workers had in hand is settled by nobody: over a new connection it comes again.
+            self._link.interrupt()
+            raise
 
     async def drain(self, deadline: Deadline) -> None:
         """Stop taking messages and wait until those in hand are settled, or the deadline is over.
@@ -209,8 +214,7 @@ class Consumer:
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
-        context = group[0].message_context() if len(group) == 1 else _several(len(group))
-        with context, spans.following():
+        with context_of(group), spans.following():
             error = await self._try(handler, group)
         if error is None:
             elapsed_s = time.perf_counter() - started
@@ -352,10 +356,3 @@ class Consumer:
             error=error,
         )
         await self._settler.move(incoming, copy, "park")
-
-
-@contextmanager
-def _several(count: int) -> Iterator[None]:
-    # What is done for several messages belongs to none of them more than to another.
-    with tracing.none(), logging.about(messages=count):
-        yield

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from chassis import redaction
+from chassis import logging, redaction, tracing
 from chassis.broker.envelope import Delivery, message_context, text
 from chassis.errors import ServiceError
 from contracts import headers as names
@@ -80,3 +80,16 @@ class Incoming:
         tenant = str(self.headers.get(names.TENANT, ""))
         delivery = Delivery(message, message_id, self.attempt, tenant, self.headers, self.body)
         return replace(self, delivery=delivery)
+
+
+def context_of(group: Sequence[Incoming]) -> AbstractContextManager[object]:
+    """Run the block in the trace of the group's only message, or, for several, in no trace.
+
+    What is done for several messages belongs to none of them more than to another.
+    """
+    if len(group) == 1:
+        return group[0].message_context()
+    context = ExitStack()
+    context.enter_context(tracing.none())
+    context.enter_context(logging.about(messages=len(group)))
+    return context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Protocol
 
 from aiormq.channel import Channel
@@ -70,7 +69,7 @@ class Messaging:
         for consumer in self._consumers:
             health.add(f"consumer-{consumer.queue}", consumer.check)
             health.add_vital(f"progress-{consumer.queue}", consumer.stuck)
-            tasks.supervise(f"consumer {consumer.queue}", partial(self._run, consumer))
+            tasks.supervise(f"consumer {consumer.queue}", consumer.run)
         for server in self._servers:
             health.add("rpc", server.check)
         tasks.supervise("queue statistics", self._count_queues)
@@ -101,14 +100,6 @@ class Messaging:
             await listener.attach(link)
         # Last: counting a queue that is not declared yet would close the channel.
         self._statistics = channel
-
-    async def _run(self, consumer: Consumer) -> None:
-        try:
-            await consumer.run()
-        except Exception:
-            # What its workers had in hand is settled by nobody: over a new connection it comes again.
-            self.link.interrupt()
-            raise
 
     async def _count_queues(self) -> None:
         """Ask the broker for ever how many consumers and messages the service's own queues have."""

@@ -176,23 +176,20 @@ class Link:
         try:
             while not broken.done():
                 await asyncio.wait({broken}, timeout=_LOOK_EVERY_S)
-                self._look_whether_blocked()
+                is_blocked = self.is_blocked
+                if is_blocked == self._was_blocked:
+                    continue
+                self._was_blocked = is_blocked
+                metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
+                if is_blocked:
+                    log.warning("the broker has blocked publishing", link=self._name, reason=_BLOCKED)
+                    self._on_blocked()
+                else:
+                    log.info("the broker takes messages again", link=self._name)
         finally:
             broken.cancel()
         self._reason = "connection lost, connecting again"
         log.warning("lost the broker", link=self._name)
-
-    def _look_whether_blocked(self) -> None:
-        is_blocked = self.is_blocked
-        if is_blocked == self._was_blocked:
-            return
-        self._was_blocked = is_blocked
-        metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
-        if not is_blocked:
-            log.info("the broker takes messages again", link=self._name)
-            return
-        log.warning("the broker has blocked publishing", link=self._name, reason=_BLOCKED)
-        self._on_blocked()
 
     def interrupt(self) -> None:
         """Break the link on purpose, so that it is made anew."""

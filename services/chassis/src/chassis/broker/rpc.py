@@ -41,6 +41,29 @@ class _Target:
     in_flight: int = 0
     breaker: Breaker = field(default_factory=Breaker)
 
+    def begin(self, most: int) -> None:
+        """Count one call more. Raise `Overloaded` at `most` calls, `Unavailable` while none is answered."""
+        if self.in_flight >= most:
+            raise Overloaded(
+                f"Too many requests wait for {self.service}; try again in a moment.", retry_after_s=1
+            )
+        if not self.breaker.allows():
+            raise Unavailable(
+                f"{self.service} does not answer at the moment; try again later.", retry_after_s=2
+            )
+        self.in_flight += 1
+        metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
+
+    def finish(self, outcome: str) -> None:
+        """Count one call less; only one without an answer in time speaks against the service."""
+        self.in_flight -= 1
+        if outcome == DeadlineExceeded.code:
+            self.breaker.failed()
+        elif outcome != "cancelled":
+            self.breaker.succeeded()
+        metrics.RPC_BREAKER_OPEN.labels(self.service).set(self.breaker.is_open)
+        metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
+
 
 class RpcClient:
     """Asks other services. At most `max_in_flight` questions wait at one service (its bulkhead)."""
@@ -91,9 +114,7 @@ class RpcClient:
         """
         name = service or request.service
         target = self._targets.setdefault(name, _Target(name))
-        self._require_room(target)
-        target.in_flight += 1
-        metrics.RPC_IN_FLIGHT.labels(name).set(target.in_flight)
+        target.begin(self._max_in_flight)
         started = time.perf_counter()
         outcome = "cancelled"
         try:
@@ -105,18 +126,10 @@ class RpcClient:
             outcome = error.code
             raise
         finally:
-            target.in_flight -= 1
-            self._record(request, target, outcome, time.perf_counter() - started)
-
-    def _require_room(self, target: _Target) -> None:
-        if target.in_flight >= self._max_in_flight:
-            raise Overloaded(
-                f"Too many requests wait for {target.service}; try again in a moment.", retry_after_s=1
-            )
-        if not target.breaker.allows():
-            raise Unavailable(
-                f"{target.service} does not answer at the moment; try again later.", retry_after_s=2
-            )
+            target.finish(outcome)
+            metrics.RPC_CALLS.labels(name, request.message_type, outcome).inc()
+            histogram = metrics.RPC_CALL_SECONDS.labels(name, request.message_type)
+            histogram.observe(time.perf_counter() - started, exemplars.of_trace(tracing.current()))
 
     async def _exchange(self, target: _Target, request: Request, deadline: Deadline) -> bytes:
         remaining_s = deadline.remaining_s()
@@ -166,17 +179,6 @@ class RpcClient:
         task = asyncio.create_task(publish())
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
-
-    def _record(self, request: Request, target: _Target, outcome: str, elapsed_s: float) -> None:
-        if outcome == DeadlineExceeded.code:
-            target.breaker.failed()
-        elif outcome != "cancelled":
-            target.breaker.succeeded()
-        metrics.RPC_BREAKER_OPEN.labels(target.service).set(target.breaker.is_open)
-        metrics.RPC_IN_FLIGHT.labels(target.service).set(target.in_flight)
-        metrics.RPC_CALLS.labels(target.service, request.message_type, outcome).inc()
-        histogram = metrics.RPC_CALL_SECONDS.labels(target.service, request.message_type)
-        histogram.observe(elapsed_s, exemplars.of_trace(tracing.current()))
 
     async def _replied(self, message: DeliveredMessage) -> None:
         properties = message.header.properties

@@ -187,7 +187,9 @@ class Admission:
         hops = b",".join(values).decode("latin-1").split(",")
         for hop in reversed(hops):
             host = hop.strip()
-            if not _is_address(host):
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
                 break
             if not self.is_trusted(host):
                 return host
@@ -230,11 +232,3 @@ def _unmapped(
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -69,12 +69,13 @@ class ChunkedBody:
         line = bytes(buffer[:end])
         del buffer[: end + 2]
         if self._is_in_trailer:
-            self._end_line_of_trailer(line)
-        else:
-            self._begin_chunk(line)
-        return True
-
-    def _begin_chunk(self, line: bytes) -> None:
+            self._trailer_bytes += len(line) + 2
+            if self._trailer_bytes > TRAILER_BYTES:
+                raise RequestRefused("chunk", f"The trailer fields may have {TRAILER_BYTES} bytes.")
+            if line and _TRAILER.fullmatch(line) is None:
+                raise RequestRefused("chunk", "A line of the trailer is not a token, a colon and a value.")
+            self.is_complete = not line
+            return True
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise RequestRefused("chunk", "A chunk does not begin with its size in hexadecimal digits.")
@@ -84,6 +85,7 @@ class ChunkedBody:
             raise RequestRefused("chunk", "The chunks of the body carry more framing than data.")
         self._remaining = size
         self._is_in_chunk, self._is_in_trailer = size > 0, size == 0
+        return True
 
     def _take_data(self, buffer: bytearray, parts: list[bytes]) -> bool:
         if self._remaining > 0:
@@ -98,14 +100,6 @@ class ChunkedBody:
         del buffer[:2]
         self._is_in_chunk = False
         return True
-
-    def _end_line_of_trailer(self, line: bytes) -> None:
-        self._trailer_bytes += len(line) + 2
-        if self._trailer_bytes > TRAILER_BYTES:
-            raise RequestRefused("chunk", f"The trailer fields may have {TRAILER_BYTES} bytes.")
-        if line and _TRAILER.fullmatch(line) is None:
-            raise RequestRefused("chunk", "A line of the trailer is not a token, a colon and a value.")
-        self.is_complete = not line
 
 
 Body = FixedBody | ChunkedBody

@@ -172,19 +172,15 @@ class HttpConnection(asyncio.Protocol):
             return
         unwritten = self._transport.get_write_buffer_size()
         is_to_be_taken = self.is_blocked or self._is_closing
+        exchange = self._exchange
+        is_awaited = exchange is not None and exchange.is_waiting and self._reader.is_in_body
         if self._write_stall.is_over(now, unwritten if is_to_be_taken else 0):
             metrics.HTTP_REFUSED.labels("write_stall").inc()
             self._transport.abort()
-        elif now >= self._deadline:
-            self._expire(now, unwritten)
-        elif self._body_rate.is_too_slow(now, self._received, is_awaited=self._is_body_awaited()):
-            self._refuse(RequestTimedOut("body_timeout", "The body of the request came too slowly."))
-
-    def _is_body_awaited(self) -> bool:
-        return self._exchange is not None and self._exchange.is_waiting and self._reader.is_in_body
-
-    def _expire(self, now: float, unwritten: int) -> None:
-        if self._is_closing:
+        elif now < self._deadline:
+            if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
+                self._refuse(RequestTimedOut("body_timeout", "The body of the request came too slowly."))
+        elif self._is_closing:
             # The client has its time from when the last byte of the answer has gone.
             self._deadline = now + self._limits.linger_s
             if not unwritten:
@@ -202,13 +198,10 @@ class HttpConnection(asyncio.Protocol):
         """Read on after other connections have had their turn."""
         if not self._is_turn_scheduled:
             self._is_turn_scheduled = True
-            self._loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._is_turn_scheduled = False
-        self._advance()
+            self._loop.call_soon(self._advance)
 
     def _advance(self) -> None:
+        self._is_turn_scheduled = False
         try:
             while self._reader.buffer and self._read_next():
                 pass
@@ -248,7 +241,13 @@ class HttpConnection(asyncio.Protocol):
         return is_complete
 
     def _begin(self, head: RequestHead) -> None:
-        ends = self._admit_client(head) if self._is_proxy else self._ends
+        ends = self._ends
+        if self._is_proxy:
+            assert ends.client is not None
+            # The client behind the proxy has a place while its request lasts.
+            host = self._admission.client_of(head.fields, ends.client[0])
+            self._place = self._admission.take(host)
+            ends = Ends(ends.server, (host, 0), self._admission.scheme_of(head.fields, ends.scheme))
         self._deadline = math.inf
         if head.is_websocket and self._config.ws_protocol_class is not None:
             self._upgrade(head)
@@ -259,13 +258,6 @@ class HttpConnection(asyncio.Protocol):
         task = self._loop.create_task(running, context=self._context.copy())
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
-
-    def _admit_client(self, head: RequestHead) -> Ends:
-        """Take a place for the client behind a proxy, while its request lasts."""
-        assert self._ends.client is not None
-        host = self._admission.client_of(head.fields, self._ends.client[0])
-        self._place = self._admission.take(host)
-        return Ends(self._ends.server, (host, 0), self._admission.scheme_of(head.fields, self._ends.scheme))
 
     def _upgrade(self, head: RequestHead) -> None:
         if self._reader.buffer:

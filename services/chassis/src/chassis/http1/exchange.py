@@ -118,32 +118,26 @@ class Exchange:
         while not (self._is_disconnected or self.response_complete):
             if self.unread or (self._is_end_owed and not self._has_more):
                 self._is_end_owed = self._has_more
-                return self._next_part()
-            await self._wait()
+                body = bytes(self.unread)
+                if body:
+                    self.unread.clear()
+                    self._wire.on_body_read()
+                return {"type": "http.request", "body": body, "more_body": self._has_more}
+            if self._expects_continue and not self.response_started:
+                self._expects_continue = False
+                self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._changed = self._changed or asyncio.Event()
+            self._changed.clear()
+            self.is_waiting = True
+            try:
+                await self._changed.wait()
+            finally:
+                self.is_waiting = False
         return _DISCONNECT.copy()
-
-    async def _wait(self) -> None:
-        if self._expects_continue and not self.response_started:
-            self._expects_continue = False
-            self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._changed = self._changed or asyncio.Event()
-        self._changed.clear()
-        self.is_waiting = True
-        try:
-            await self._changed.wait()
-        finally:
-            self.is_waiting = False
 
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
-
-    def _next_part(self) -> Message:
-        body = bytes(self.unread)
-        if body:
-            self.unread.clear()
-            self._wire.on_body_read()
-        return {"type": "http.request", "body": body, "more_body": self._has_more}
 
     async def send(self, message: Message) -> None:
         """Write a part of the answer (ASGI)."""
@@ -155,7 +149,20 @@ class Exchange:
         if kind == "http.response.start" and not self.response_started:
             self._start(message["status"], message.get("headers", ()))
         elif kind == "http.response.body" and self.response_started and not self.response_complete:
-            self._write_body(message.get("body", b""), has_more=message.get("more_body", False))
+            has_more = message.get("more_body", False)
+            data = b"" if self._has_no_body else message.get("body", b"")
+            if self._is_chunked:
+                end = b"" if has_more else b"0\r\n\r\n"
+                data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + end
+            elif self._remaining is not None and not self._has_no_body:
+                self._remaining -= len(data)
+                if self._remaining < 0 or (self._remaining > 0 and not has_more):
+                    raise RuntimeError("The body of the response does not have the length that it declares.")
+            self._flush(data)
+            if not has_more:
+                self.response_complete = True
+                self._wake()
+                self._wire.on_response_complete()
         else:
             raise RuntimeError(f"The ASGI message {kind} is out of its order.")
 
@@ -193,23 +200,6 @@ class Exchange:
         data, self._held = self._held + data, b""
         if data:
             self._wire.write(data)
-
-    def _write_body(self, data: bytes, *, has_more: bool) -> None:
-        self._flush(b"" if self._has_no_body else self._framed(data, has_more=has_more))
-        if not has_more:
-            self.response_complete = True
-            self._wake()
-            self._wire.on_response_complete()
-
-    def _framed(self, data: bytes, *, has_more: bool) -> bytes:
-        if self._is_chunked:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            return chunk if has_more else chunk + b"0\r\n\r\n"
-        if self._remaining is not None:
-            self._remaining -= len(data)
-            if self._remaining < 0 or (self._remaining > 0 and not has_more):
-                raise RuntimeError("The body of the response does not have the length that it declares.")
-        return data
 
     def _fail(self, error: ServiceError) -> None:
         if self._is_disconnected or self.response_complete:

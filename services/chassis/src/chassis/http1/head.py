@@ -118,6 +118,9 @@ def parse(head: bytes) -> RequestHead:
     is_websocket = b"upgrade" in connection and _tokens(own.get(b"upgrade", [])) == [b"websocket"]
     if is_websocket:
         _require_websocket(method, version, length, own)
+    expects_continue = b"expect" in own
+    if expects_continue and [value.lower() for value in own[b"expect"]] != [b"100-continue"]:
+        raise ExpectationFailed("expectation", "The only expectation that can be met is 100-continue.")
     return RequestHead(
         method,
         target,
@@ -125,7 +128,7 @@ def parse(head: bytes) -> RequestHead:
         fields,
         length,
         keep_alive=version == "1.1" and b"close" not in connection,
-        expects_continue=b"expect" in own and _expects_continue(own, version, length),
+        expects_continue=expects_continue and version == "1.1" and length != 0,
         is_websocket=is_websocket,
     )
 
@@ -139,22 +142,21 @@ def _parse_fields(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]]]:
     # all, this finds bare CR and LF, NUL and other control characters.
     if lines and block.translate(None, _VALUE) != _CRLF * (len(lines) - 1):
         raise RequestRefused("malformed", "The header holds a control character, or a line without CRLF.")
-    split = [line.partition(b":") for line in lines]
-    fields = [
-        (_USUAL.get(name + colon) or _name(name, colon), value.strip(b" \t")) for name, colon, value in split
-    ]
+    fields: list[tuple[bytes, bytes]] = []
     own: dict[bytes, list[bytes]] = {}
-    for name, value in fields:
+    for line in lines:
+        spelling, colon, value = line.partition(b":")
+        name = _USUAL.get(spelling + colon)
+        if name is None:
+            # A space before the colon, and a line that continues the one before, fail here too.
+            if not colon or not spelling or spelling.translate(None, _TOKEN):
+                raise RequestRefused("malformed", "A header line is not a token, a colon and a value.")
+            name = spelling.lower()
+        value = value.strip(b" \t")
+        fields.append((name, value))
         if name in _OWN:
             own.setdefault(name, []).append(value)
     return fields, own
-
-
-def _name(spelling: bytes, colon: bytes) -> bytes:
-    # A space before the colon, and a line that continues the one before, fail here too.
-    if not colon or not spelling or spelling.translate(None, _TOKEN):
-        raise RequestRefused("malformed", "A header line is not a token, a colon and a value.")
-    return spelling.lower()
 
 
 def _origin_form(target: bytes, method: str, own: dict[bytes, list[bytes]], *, is_host_needed: bool) -> bytes:
@@ -190,7 +192,13 @@ def _length(own: dict[bytes, list[bytes]], version: str) -> int | None:
             raise RequestRefused(
                 "framing", "Transfer-Encoding needs HTTP/1.1 and excludes Content-Length; send one of them."
             )
-        _require_chunked(_tokens(codings))
+        tokens = _tokens(codings)
+        if tokens.count(b"chunked") > 1 or tokens[-1] == b"":
+            raise RequestRefused(
+                "framing", "Transfer-Encoding is not a list of codings that ends with chunked."
+            )
+        if tokens != [b"chunked"]:
+            raise NotImplementedHere("coding", "The only transfer coding here is chunked.")
         return None
     if lengths is None:
         return 0
@@ -201,35 +209,18 @@ def _length(own: dict[bytes, list[bytes]], version: str) -> int | None:
     return int(lengths[0])
 
 
-def _require_chunked(codings: list[bytes]) -> None:
-    if codings == [b"chunked"]:
-        return
-    if codings.count(b"chunked") > 1 or codings[-1] == b"":
-        raise RequestRefused("framing", "Transfer-Encoding is not a list of codings that ends with chunked.")
-    raise NotImplementedHere("coding", "The only transfer coding here is chunked.")
-
-
-def _expects_continue(own: dict[bytes, list[bytes]], version: str, length: int | None) -> bool:
-    if [value.lower() for value in own[b"expect"]] != [b"100-continue"]:
-        raise ExpectationFailed("expectation", "The only expectation that can be met is 100-continue.")
-    return version == "1.1" and length != 0
-
-
 def _require_websocket(method: str, version: str, length: int | None, own: dict[bytes, list[bytes]]) -> None:
     if method != "GET" or version != "1.1" or length != 0:
         raise RequestRefused("upgrade", "A WebSocket begins with a GET of HTTP/1.1 without a body.")
     if own.get(b"sec-websocket-version") != [b"13"]:
         raise UpgradeNotPossible("upgrade", "Sec-WebSocket-Version must be 13.")
     keys = own.get(b"sec-websocket-key", [])
-    if len(keys) != 1 or not _is_websocket_key(keys[0]):
-        raise RequestRefused("upgrade", "Sec-WebSocket-Key must be 16 bytes in base64, sent once.")
-
-
-def _is_websocket_key(value: bytes) -> bool:
     try:
-        return len(base64.b64decode(value, validate=True)) == _KEY_BYTES
+        is_key = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == _KEY_BYTES
     except binascii.Error:
-        return False
+        is_key = False
+    if not is_key:
+        raise RequestRefused("upgrade", "Sec-WebSocket-Key must be 16 bytes in base64, sent once.")
 
 
 def _tokens(values: list[bytes]) -> list[bytes]:

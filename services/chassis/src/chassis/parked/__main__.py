@@ -8,6 +8,7 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from pydantic import ValidationError
 
@@ -72,37 +73,28 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(options: argparse.Namespace, dsn: str) -> str:
     postgres = Postgres(dsn, size=2)
-    async with asyncio.timeout(_TIMEOUT_S):
+    async with asyncio.timeout(_TIMEOUT_S), AsyncExitStack() as stack:
         await postgres.open()
+        stack.push_async_callback(postgres.close)
+        parked, deadline = Parked(postgres), Deadline.after(20)
+        if options.command == "inspect":
+            return (await parked.inspect(InspectParked(id=options.id), deadline)).model_dump_json(indent=2)
+        wanted = ParkedFilter(
+            ids=options.id, queue=options.queue, message_type=options.message_type, reason=options.reason
+        )
+        if options.command == "list":
+            request = ListParked(wanted=wanted, limit=options.limit, state=options.state)
+            return (await parked.page(request, deadline)).model_dump_json(indent=2)
         try:
-            return await _answer(options, Parked(postgres))
-        finally:
-            await postgres.close()
-
-
-async def _answer(options: argparse.Namespace, parked: Parked) -> str:
-    deadline = Deadline.after(20)
-    if options.command == "inspect":
-        return (await parked.inspect(InspectParked(id=options.id), deadline)).model_dump_json(indent=2)
-    wanted = ParkedFilter(
-        ids=options.id, queue=options.queue, message_type=options.message_type, reason=options.reason
-    )
-    if options.command == "list":
-        request = ListParked(wanted=wanted, limit=options.limit, state=options.state)
-        return (await parked.page(request, deadline)).model_dump_json(indent=2)
-    actor = f"{_person()} (command line)"
-    if options.command == "replay":
-        replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
-        return (await parked.replay(replay, deadline)).model_dump_json()
-    return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # In a container the user has a number only.
-        return f"user {os.getuid()}"
+            person = getpass.getuser()
+        except (KeyError, OSError):
+            # In a container the user has a number only.
+            person = f"user {os.getuid()}"
+        actor = f"{person} (command line)"
+        if options.command == "replay":
+            replay = ReplayParked(wanted=wanted, rate_per_s=options.rate, actor=actor)
+            return (await parked.replay(replay, deadline)).model_dump_json()
+        return (await parked.discard(DiscardParked(wanted=wanted, actor=actor), deadline)).model_dump_json()
 
 
 if __name__ == "__main__":
