@@ -38,12 +38,9 @@ async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> dict[st
     async with single_commits(stack) as single:
         for path, body in BODIES.items():
             rates: dict[str, list[Load]] = {stack.url: [], single: []}
-            for _ in range(rounds):
-                for url in rates:
-                    load = await measure(
-                        url + path, seconds=seconds, headers=headers, body=orjson.dumps(body)
-                    )
-                    rates[url].append(load)
+            for url in [*rates] * rounds:
+                load = await measure(url + path, seconds=seconds, headers=headers, body=orjson.dumps(body))
+                rates[url].append(load)
             found[path] = Rates(*(median(values) for values in rates.values()))
     return found
 

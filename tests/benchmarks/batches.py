@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,8 @@ async def dramatiq_items_per_second(*, count: int = 20_000, threads: int = 8) ->
     """Items a second of a no-op actor in one worker process, from the first enqueue to the last item."""
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
         done = Path(folder) / "done"
-        async with rabbitmq.start(Path(folder) / "rabbitmq") as broker:
+        async with AsyncExitStack() as opened:
+            broker = await opened.enter_async_context(rabbitmq.start(Path(folder) / "rabbitmq"))
             environment = {
                 **os.environ,
                 "RABBITMQ_URL": broker.url,
@@ -87,14 +88,14 @@ async def dramatiq_items_per_second(*, count: int = 20_000, threads: int = 8) ->
                 "PYTHONPATH": str(_PEERS),
             }
             worker = ("-m", "dramatiq", "dramatiq_noop", "--processes", "1", "--threads", str(threads))
-            async with _python(*worker, environment=environment):
-                # Its workers declare the queue as the last step of their start.
-                await _until(lambda: _queue_exists(broker.url, "noop"))
-                started = time.perf_counter()
-                producer = str(_PEERS / "dramatiq_noop.py")
-                async with _python(producer, str(count), environment=environment):
-                    await _until(done.exists)
-                return count / (time.perf_counter() - started)
+            await opened.enter_async_context(_python(*worker, environment=environment))
+            # Its workers declare the queue as the last step of their start.
+            await _until(lambda: _queue_exists(broker.url, "noop"))
+            started = time.perf_counter()
+            producer = str(_PEERS / "dramatiq_noop.py")
+            async with _python(producer, str(count), environment=environment):
+                await _until(done.exists)
+            return count / (time.perf_counter() - started)
 
 
 async def _batch(messaging: Messaging, dsn: str, process: psutil.Process, count: int) -> Result:

@@ -27,6 +27,7 @@ from contracts.emails import SendEmail
 from contracts.topology import EMAIL, GATEWAY, TOPOLOGIES
 from native import postgres, rabbitmq
 from native.ports import free_ports
+from support.waiting import until
 
 _BODY = "Hello,\n\nyour order has been executed at the price you asked for.\n\nRegards\nTickwire\n" * 2
 _PUBLISHERS = 200
@@ -184,14 +185,15 @@ async def _services(
 
 
 async def _ready(port: int) -> None:
-    async with httpx.AsyncClient() as client, asyncio.timeout(30):
-        while True:
+    async with httpx.AsyncClient() as client:
+
+        async def is_ready() -> bool:
             try:
-                if (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success:
-                    return
+                return (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success
             except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
+                return False
+
+        await until(is_ready, timeout_s=30, what=lambda: "the service is ready")
 
 
 def _variables(rabbitmq_url: str, dsn: str, smtp_port: int) -> dict[str, str]:

@@ -8,8 +8,6 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 import aiormq
@@ -19,6 +17,7 @@ import pytest
 import websockets
 from pamqp.commands import Basic
 
+from e2e.heard import IDEMPOTENCY_KEY, LETTER, PROMETHEUS_PASSWORD, SMTP_PASSWORD, WRONG_PASSWORD, World, mail
 from e2e.planted import Planted
 from faults import rig as rigs
 from faults.rig import Rig
@@ -26,73 +25,11 @@ from gateway.identity import keys
 from native.ports import Ports
 from native.services import NAMES, SERVICES
 from support.doubles import alpaca, prometheus, upstream
-from support.doubles.alpaca import AlpacaDouble
-from support.doubles.collector import Collector, collecting
-from support.doubles.prometheus import Double
+from support.doubles.collector import collecting
 from support.doubles.smtp import Step
 from support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
-
-LETTER = "PLANTEDLETTERdearDiaryIamSoSad"
-IDEMPOTENCY_KEY = "PLANTED-idempotency-key-5150"
-SMTP_PASSWORD = "PLANTED/smtp+pa=ss#word"
-PROMETHEUS_PASSWORD = "PLANTED-prometheus-4711"
-WRONG_PASSWORD = "PLANTED-wrong-password-0815"
-
-
-@dataclass
-class World:
-    """A running product with doubles all around it, what was planted in it, and what it was heard to say."""
-
-    rig: Rig
-    collector: Collector
-    provider: AlpacaDouble
-    monitoring: Double
-    planted: Planted
-    user_key: str = ""
-    answers: list[str] = field(default_factory=list)
-    exposed: list[str] = field(default_factory=list)
-    parked: list[dict[str, Any]] = field(default_factory=list)
-    exits: dict[str, str] = field(default_factory=dict)
-
-    def client(self, key: str | None = None) -> httpx.AsyncClient:
-        """A client whose answers are kept."""
-
-        async def keep(response: httpx.Response) -> None:
-            await response.aread()
-            self.answers.append(f"{response.status_code} {response.headers.raw!r} {response.text}")
-
-        headers = {"Authorization": f"Bearer {key or self.user_key}"}
-        return httpx.AsyncClient(
-            base_url=self.rig.stack.url, headers=headers, timeout=20, event_hooks={"response": [keep]}
-        )
-
-    async def look(self) -> None:
-        """Keep what every service shows of itself now."""
-        async with httpx.AsyncClient(timeout=10) as client:
-            for service in NAMES:
-                for page in ("/readyz", "/livez", "/metrics"):
-                    shown = await client.get(f"{self.rig.stack.ops_url(service)}{page}")
-                    self.exposed.append(f"{service}{page} {shown.text}")
-
-    async def logged(self, service: str, *events: str) -> None:
-        """Wait until a service has logged all of this: else what follows would prove nothing."""
-        log = self.rig.stack.log
-        await until(lambda: all(e in log(service) for e in events), timeout_s=40, what=lambda: str(events))
-
-
-def mail(to: str = "ann@example.com", **more: Any) -> dict[str, Any]:
-    content = base64.b64encode(LETTER.encode()).decode()
-    attachment = {"filename": "diary.txt", "content_type": "text/plain", "content": content}
-    return {
-        "to": [to],
-        "subject": "hello",
-        "text": LETTER,
-        "html": f"<p>{LETTER}</p>",
-        "attachments": [attachment],
-        **more,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -192,19 +192,22 @@ def _only(url: str) -> dict[str, str]:
 @asynccontextmanager
 async def waiting_for(directory: Path) -> AsyncIterator[Rig]:
     """Run a rig whose services find no server: every proxy refuses. They are not waited for."""
-    async with _proxied(Ports.free()) as (ports, fronts, relay):
+    async with AsyncExitStack() as opened:
+        ports, fronts, relay = await opened.enter_async_context(_proxied(Ports.free()))
         for front in fronts.values():
             await front.refuse()
         # Starts the servers only; then the services, which come up without being ready.
-        async with native_stack.start(directory, **_options(ports, fronts, {"services": ()})) as stack:
-            programs = [stack.blueprint.backing.program(service) for service in SERVICES_OF_STACK]
-            starts = [asyncio.create_task(stack.supervisor.add(program).start()) for program in programs]
-            try:
-                yield Rig(stack, fronts, relay, [stack.url])
-            finally:
-                for start in starts:
-                    start.cancel()
-                await asyncio.gather(*starts, return_exceptions=True)
+        stack = await opened.enter_async_context(
+            native_stack.start(directory, **_options(ports, fronts, {"services": ()}))
+        )
+        programs = [stack.blueprint.backing.program(service) for service in SERVICES_OF_STACK]
+        starts = [asyncio.create_task(stack.supervisor.add(program).start()) for program in programs]
+        try:
+            yield Rig(stack, fronts, relay, [stack.url])
+        finally:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -92,6 +92,10 @@ async def ping(call: Call) -> dict[str, str]:
 
 
 def declared() -> list[Endpoint]:
+    return [*made_and_read(), *changed_and_watched()]
+
+
+def made_and_read() -> list[Endpoint]:
     return [
         endpoints.post(
             "/things",
@@ -134,6 +138,11 @@ def declared() -> list[Endpoint]:
             answers={200: endpoints.json(Thing, headers={"ETag": "The version of the thing."})},
             examples={"thing_id": THING_ID},
         ),
+    ]
+
+
+def changed_and_watched() -> list[Endpoint]:
+    return [
         endpoints.patch(
             "/things/<uuid:thing_id>",
             rename,

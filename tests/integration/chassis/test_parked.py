@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import aiormq
 import pytest
-from aiormq.abc import DeliveredMessage
 
 from chassis import tracing
 from chassis.broker.consumer import InTransaction
-from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
+from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
-from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from contracts.batches import CancelBatch
 from contracts.parked import (
@@ -34,33 +26,29 @@ from contracts.parked import (
     ParkedCount,
     ParkedDecided,
     ParkedFilter,
-    ParkedMessage,
     ParkedPage,
     ReplayParked,
 )
 from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, own_exchange, parked_queue
-from rabbitmq.definitions import DELIVERY_LIMIT
 from support.bench import Bench, running
 from support.databases import FreshDatabase
+from support.parking import (
+    QUEUE,
+    SOON,
+    Picky,
+    cancel,
+    command_line,
+    die_with_it_until_the_limit,
+    effects,
+    header,
+    open_messages,
+    park,
+    parked_ids,
+    run_command_line,
+)
 from support.waiting import until
 
 Hear = Callable[[int], Awaitable[list[ParkedChanged]]]
-
-QUEUE = "batch-processor.intake"
-SOON = Deadline.after(3600)
-
-
-class Picky:
-    """A handler that refuses until it is mended."""
-
-    def __init__(self) -> None:
-        self.is_mended = False
-
-    async def handle(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
-        if not self.is_mended:
-            raise InvalidInput("the handler is broken")
-        owners = [(delivery.message.owner_id,) for delivery in deliveries]
-        await connection.executemany("INSERT INTO effects (name) VALUES ($1)", owners)
 
 
 @pytest.fixture
@@ -99,57 +87,6 @@ async def hear(worker: ServiceRuntime, broker_url: str) -> AsyncIterator[Hear]:
 
     yield take
     await connection.close()
-
-
-def cancel(owner: str) -> Outgoing:
-    return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
-
-
-async def park(worker: ServiceRuntime, *owners: str, already: int = 0) -> list[ParkedMessage]:
-    for owner in owners:
-        await worker.messaging.publisher.publish(cancel(owner))
-
-    async def all_parked() -> Any:
-        page = await worker.parked.page(ListParked(), SOON)
-        return page.data if len(page.data) == already + len(owners) else None
-
-    found: list[ParkedMessage] = await until(all_parked)
-    return found
-
-
-async def open_messages(worker: ServiceRuntime) -> list[ParkedMessage]:
-    return (await worker.parked.page(ListParked(), SOON)).data
-
-
-async def parked_ids(worker: ServiceRuntime, at_least: int = 1) -> list[str] | None:
-    found = [message.message_id for message in await open_messages(worker)]
-    return found if len(found) >= at_least else None
-
-
-async def header(worker: ServiceRuntime, number: int, name: str) -> object:
-    return (await worker.parked.inspect(InspectParked(id=number), SOON)).headers[name]
-
-
-async def die_with_it_until_the_limit(broker_url: str) -> None:
-    """Take the only message of the queue and vanish, as often as the broker allows."""
-    connection = await aiormq.connect(broker_url)
-    for _ in range(DELIVERY_LIMIT + 1):
-        channel = await connection.channel()
-        taken = asyncio.get_running_loop().create_future()
-
-        async def take(message: DeliveredMessage, taken: Any = taken) -> None:
-            if not taken.done():
-                taken.set_result(message)
-
-        await channel.basic_consume(QUEUE, take)
-        await asyncio.wait_for(taken, 20)
-        await channel.close()
-    await connection.close()
-
-
-async def effects(worker: ServiceRuntime) -> list[str]:
-    async with worker.postgres.connection() as connection:
-        return sorted(row["name"] for row in await connection.fetch("SELECT name FROM effects"))
 
 
 async def test_a_parked_message_tells_why_and_where_from(worker: ServiceRuntime) -> None:
@@ -402,25 +339,6 @@ async def test_a_database_that_is_away_is_named(unused_tcp_port: int) -> None:
     assert child.returncode == 1
     assert "database" in child.stderr
     assert "hidden" not in child.stderr
-
-
-async def command_line(dsn: str, *words: str) -> Any:
-    child = await run_command_line(dsn, *words)
-    assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout)
-
-
-async def run_command_line(dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chassis.parked", *words]
-    return await asyncio.to_thread(
-        subprocess.run,
-        command,
-        env={**os.environ, "POSTGRES_DSN": dsn},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 async def _has(worker: ServiceRuntime, names: list[str]) -> bool:

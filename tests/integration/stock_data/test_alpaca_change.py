@@ -1,0 +1,118 @@
+"""The change of a quote from Alpaca: from the close of the session before, and the splits between."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from stock_data.errors import BadData
+from stock_data.providers.alpaca import AlpacaProvider
+from support.alpaca_answers import soon
+from support.doubles import alpaca as double
+from support.doubles import upstream as upstreams
+from support.doubles.alpaca import AlpacaDouble
+from support.doubles.upstream import Answer, answer_json
+
+MONDAY_BEFORE_OPEN = "2024-06-10T08:15:00-04:00"
+THURSDAY, FRIDAY, MONDAY = "2024-06-06", "2024-06-07", "2024-06-10"
+
+
+def flat(day: str, price: Any) -> dict[str, Any]:
+    return double.bar(day, o=price, h=price, l=price, c=price)
+
+
+async def test_before_the_open_the_change_is_counted_from_the_last_close_and_the_day_is_empty(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 100), "prevDailyBar": flat(THURSDAY, 90)}
+    upstream.snapshots["AAPL"] = double.snapshot(101, at=MONDAY_BEFORE_OPEN) | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [100, 1, 1]
+    assert [quote.open, quote.high, quote.low, quote.volume] == [None] * 4
+
+
+async def test_on_a_sunday_the_change_is_the_one_of_friday(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 99), "prevDailyBar": flat(THURSDAY, 90)}
+    upstream.snapshots["AAPL"] = double.snapshot(99, at="2024-06-07T18:00:00-04:00") | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change_percent, quote.open, quote.volume] == [90, 10, 99, 1000]
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "IBM"])
+async def test_a_split_overnight_is_no_change(
+    provider: AlpacaProvider, upstream: AlpacaDouble, symbol: str
+) -> None:
+    bars = {"dailyBar": flat(MONDAY, 121.79), "prevDailyBar": flat(FRIDAY, 1208.88)}
+    upstream.snapshots["AAPL"] = upstream.snapshots["IBM"] = (
+        double.snapshot(121.79, at="2024-06-10T15:59:59-04:00") | bars
+    )
+    upstream.splits = [
+        double.split("IBM", "2024-06-06", 4),
+        double.split("AAPL", MONDAY, 10),
+        double.split("IBM", MONDAY, 20, 2),
+    ]
+    upstream.page_size = 1
+    quote = (await provider.quotes(["IBM", "AAPL"], soon())).quotes[symbol]
+    assert [quote.previous_close, quote.change] == [Decimal("120.888"), Decimal("0.902")]
+    assert quote.change_percent == Decimal("0.7461")
+
+
+async def test_a_reverse_split_is_no_change_either(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
+    bars = {"dailyBar": flat(FRIDAY, 2), "prevDailyBar": flat(THURSDAY, 2)}
+    upstream.snapshots["AAPL"] = double.snapshot(19, at=MONDAY_BEFORE_OPEN) | bars
+    upstream.splits = [double.split("AAPL", MONDAY, 1, 10)]
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [20, -1, -5]
+
+
+@pytest.mark.parametrize(
+    "answer", [upstreams.BROKEN, double.NO_SUBSCRIPTION, answer_json({}), answer_json({"message": "no"}, 404)]
+)
+async def test_without_the_splits_a_quote_has_no_change_and_says_why(
+    provider: AlpacaProvider, upstream: AlpacaDouble, answer: Answer
+) -> None:
+    upstream.actions_answer = answer
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.price, quote.previous_close, quote.change] == [11, None, None]
+    assert quote.warnings == ["alpaca: the splits of the last days are not known, so there is no change"]
+    asked = len(upstream.seen)
+    await provider.quotes(["AAPL"], soon())
+    assert len(upstream.seen) == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "known"),
+    [
+        ({"symbol": "IBM", "ex_date": "2024-01-03", "new_rate": 0, "old_rate": 1}, {"AAPL"}),
+        ({"new_rate": 2}, set()),
+    ],
+)
+async def test_a_split_that_cannot_be_read_costs_the_change_of_its_symbol(
+    provider: AlpacaProvider, upstream: AlpacaDouble, broken: dict[str, Any], known: set[str]
+) -> None:
+    splits = [broken, double.split("AAPL", "2024-01-03", 2)]
+    upstream.actions_answer = answer_json({"corporate_actions": {"forward_splits": splits}})
+    quotes = (await provider.quotes(["AAPL", "IBM"], soon())).quotes
+    assert {symbol for symbol, quote in quotes.items() if quote.change is not None} == known
+    assert len(quotes) == 2
+
+
+async def test_a_close_that_is_not_of_the_session_before_is_not_compared_with(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    bars = {"dailyBar": flat(THURSDAY, 90), "prevDailyBar": flat("2024-06-05", 80)}
+    upstream.snapshots["AAPL"] = double.snapshot(101, at=MONDAY_BEFORE_OPEN) | bars
+    quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
+    assert [quote.previous_close, quote.change, quote.change_percent] == [None] * 3
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_a_time_at_the_end_of_the_calendar_is_bad_data(
+    provider: AlpacaProvider, upstream: AlpacaDouble, at: str
+) -> None:
+    upstream.snapshots["AAPL"] = double.snapshot(11, at=at)
+    assert isinstance((await provider.quotes(["AAPL"], soon())).errors["AAPL"], BadData)
