@@ -8,16 +8,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
 
-import asyncpg
-
 from batch_processor import repository
 from batch_processor.batches import Batch
 from batch_processor.views import show
 from chassis import logging
 from chassis.broker.envelope import live
 from chassis.broker.rabbitmq import Publisher
-from chassis.errors import DatabaseUnavailable, Unavailable
-from chassis.postgres import Postgres
+from chassis.errors import Unavailable
+from chassis.postgres import DATABASE_FAILURES, Postgres
 from contracts.batches import Batch as View
 from contracts.batches import BatchProgressed
 
@@ -90,6 +88,6 @@ class ProgressPublisher:
                     batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision
                 )
                 await self._publisher.send(live(message, f"batch.{batch.id}"))
-        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError, Unavailable) as error:
+        except (*DATABASE_FAILURES, Unavailable) as error:
             # For screens only: whoever reconnects asks for the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))

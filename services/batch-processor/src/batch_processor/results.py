@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from batch_processor.batches import Batch, Tally
 from batch_processor.chunks import Outcomes
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 
 _SQL = queries.load("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
@@ -37,7 +36,7 @@ class Page:
     listed yet, so that no page skips them.
     """
 
-    rows: Sequence[asyncpg.Record]
+    rows: Sequence[Row]
     last_position: int | None
     complete: bool
 
@@ -69,7 +68,7 @@ async def list_ended(
     # Without chunks nothing was run: the items of a batch that was refused have no results.
     last = (batch.total or 0) - 1 if batch.chunk_count else -1
     span = limit if status is None else _SPAN
-    rows: list[asyncpg.Record] = []
+    rows: list[Row] = []
     for _ in range(_MOST_SPANS):
         wanted = end = min(after + span, last)
         if not batch.is_finished:
@@ -135,14 +134,14 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
     return tallies
 
 
-def _page(rows: list[asyncpg.Record], limit: int, *, more: int | None, complete: bool) -> Page:
+def _page(rows: list[Row], limit: int, *, more: int | None, complete: bool) -> Page:
     shown = rows[:limit]
     if rows and rows[0]["found"] > len(shown):
         more = shown[-1]["position"]
     return Page(shown, more, complete)
 
 
-def _row_json(row: asyncpg.Record) -> str:
+def _row_json(row: Row) -> str:
     position, custom_id, status, result, code, detail, attempts, _ = row
     name = "null" if custom_id is None else orjson.dumps(custom_id).decode()
     error = "null" if code is None else orjson.dumps({"code": code, "detail": detail or ""}).decode()

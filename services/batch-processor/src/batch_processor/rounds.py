@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
-
 from chassis import logging, redaction
-from chassis.errors import DatabaseUnavailable
+from chassis.postgres import DATABASE_FAILURES
 
 log = logging.get(__name__)
 
@@ -19,7 +17,7 @@ async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
     """Do `action` and return whether it was done; what the database refuses is left to the next round."""
     try:
         await action()
-    except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+    except DATABASE_FAILURES as error:
         log.warning("round failed, trying again", what=what, reason=redaction.safe_message(error))
         await asyncio.sleep(_PAUSE_S)
         return False

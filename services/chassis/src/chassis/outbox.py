@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from chassis import logging, metrics, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.rabbitmq import ConnectionBroken, Publisher
-from chassis.errors import BrokerUnavailable, DatabaseUnavailable, Overloaded, Unavailable
-from chassis.postgres import Connection, Postgres
+from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts import headers as names
 
 log = logging.get(__name__)
@@ -137,7 +136,7 @@ class OutboxRelay:
             if await self._publisher.wait_connected(self._poll_s):
                 await drain()
             await self._measure()
-        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+        except DATABASE_FAILURES as error:
             log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
 

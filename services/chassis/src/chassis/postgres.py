@@ -20,6 +20,7 @@ from chassis.errors import DatabaseUnavailable
 
 log = logging.get(__name__)
 
+Row: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 # What a server that is away, starting, stopping or full of connections looks like from here. A statement's
@@ -34,6 +35,8 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
+# What a unit of work ends with that the database did not take: it is away, it refuses, or it is late.
+DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 # What a server that can be read only looks like: a standby after a failover, or one without room left.
 _UNWRITABLE = (asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
 _PROBE_BYTES = 64 * 1024

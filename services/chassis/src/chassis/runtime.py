@@ -19,7 +19,7 @@ from chassis.errors import DatabaseUnavailable
 from chassis.health import Health
 from chassis.outbox import OutboxRelay
 from chassis.parked import Parked, ParkedKeeper, park_unpublishable
-from chassis.postgres import Postgres
+from chassis.postgres import DATABASE_FAILURES, Postgres
 from chassis.settings import Settings
 from chassis.supervision import Tasks
 from chassis.watchdog import Watchdog
@@ -164,7 +164,7 @@ class ServiceRuntime:
         try:
             async with asyncio.timeout(_at_most(_CLOSE_S, deadline)):
                 await self.relay.flush()
-        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+        except DATABASE_FAILURES as error:
             # The rows are committed: the next start, or another replica, brings them to the broker.
             log.warning("the outbox was not emptied", reason=redaction.safe_message(error))
 
@@ -172,7 +172,7 @@ class ServiceRuntime:
         while True:
             try:
                 await work()
-            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            except DATABASE_FAILURES as error:
                 task = asyncio.current_task()
                 name = task.get_name() if task else ""
                 log.warning("task waits for the database", task=name, reason=redaction.safe_message(error))

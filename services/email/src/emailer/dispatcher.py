@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
-
 from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
-from chassis.errors import DatabaseUnavailable
 from chassis.outbox import OutboxRelay
-from chassis.postgres import Postgres
+from chassis.postgres import DATABASE_FAILURES, Postgres, Row
 from chassis.supervision import keep_going
 from emailer import attempts, lanes, repository
 from emailer.attempts import Job, Outcome, Patience
@@ -121,7 +118,7 @@ class Dispatcher:
         """Put what has become due into its lane, for ever."""
         while True:
             count = 0
-            with contextlib.suppress(DatabaseUnavailable, asyncpg.PostgresError, TimeoutError):
+            with contextlib.suppress(*DATABASE_FAILURES):
                 async with self._postgres.connection() as connection:
                     count = await lanes.make_ready(connection, most=_MOST_READY)
             if count:
@@ -152,7 +149,7 @@ class Dispatcher:
         try:
             # One transaction: a claim without its mails would lie there until its lease is over.
             async with self._postgres.transaction() as connection:
-                claimed: list[asyncpg.Record] = []
+                claimed: list[Row] = []
                 for turn in self._rounds:
                     most = room - len(claimed)
                     if turn.stream == "bulk":
@@ -171,7 +168,7 @@ class Dispatcher:
                     if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
                 ]
                 mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
-        except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+        except DATABASE_FAILURES as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
             return 0
@@ -261,5 +258,5 @@ class Dispatcher:
                     for stream, oldest_s in waits.items():
                         metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
                     metrics.EMAIL_HELD.set(held)
-            except (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError) as error:
+            except DATABASE_FAILURES as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))

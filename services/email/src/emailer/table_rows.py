@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 from pydantic_core import from_json, to_json
 
+from chassis.postgres import Row
 from contracts.addresses import ParsedAddress
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Recipient
@@ -101,7 +101,7 @@ def _json(value: object) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
 
-def stored_mail(row: asyncpg.Record, files: Sequence[File]) -> StoredMail:
+def stored_mail(row: Row, files: Sequence[File]) -> StoredMail:
     """Return a row of `emails` as the delivery needs it."""
     letter, flaw = None, ""
     try:
@@ -123,7 +123,7 @@ def stored_mail(row: asyncpg.Record, files: Sequence[File]) -> StoredMail:
     )
 
 
-def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
+def _letter(row: Row, files: Sequence[File]) -> Letter:
     parts = from_json(row["letter"])
     return Letter(
         sender=ParsedAddress(**parts["sender"]),
@@ -138,7 +138,7 @@ def _letter(row: asyncpg.Record, files: Sequence[File]) -> Letter:
     )
 
 
-def recipient(row: asyncpg.Record, attempts: list[AttemptShown], *, expires_at: datetime) -> Recipient:
+def recipient(row: Row, attempts: list[AttemptShown], *, expires_at: datetime) -> Recipient:
     """Return a row of `recipients` as its owner sees it."""
     return Recipient(
         address=row["address"],
