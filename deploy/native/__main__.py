@@ -17,7 +17,7 @@ from rich.console import Console
 from native import demo, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory, write_private
-from native.errors import NativeError
+from native.errors import NativeError, SettingError
 from native.ports import HOST, Ports
 from native.progress import Progress
 from native.services import GATEWAY
@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
+    except SettingError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
     except NativeError as error:
         print(f"\n{error}", file=sys.stderr)
     except OSError as error:

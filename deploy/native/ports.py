@@ -56,9 +56,14 @@ class Ports:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:
-        """Return the defaults with the overrides of `environment`; `SettingError` when one is unusable."""
+        """Return the defaults, moved by `PORT_OFFSET`, with the overrides of `environment`.
+
+        Raise `SettingError` when one is unusable.
+        """
+        offset = _offset(environment)
+        moved = {name: number + offset for name, number in cls().numbered().items()}
         chosen = {name: _number(environment, name) for name, key in VARIABLES.items() if environment.get(key)}
-        ports = cls(**chosen)
+        ports = cls(**(moved | chosen))
         _refuse_duplicates(ports)
         return ports
 
@@ -98,6 +103,8 @@ def check_free(ports: Ports) -> None:
     """Raise `PortTakenError` with one line for every port that cannot be bound."""
     problems = {name: _bind_problem(number) for name, number in ports.numbered().items()}
     lines = [_complaint(ports, name, text) for name, text in problems.items() if text]
+    if len(lines) > 1:
+        lines.append("Or move all ports at once: make run PORT_OFFSET=10000")
     if lines:
         raise PortTakenError("\n".join(lines))
 
@@ -142,6 +149,16 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     default = getattr(Ports(), name)
     raise SettingError(
         f"{variable} is {text!r}: expected a port number from 1 to 65535, for example {variable}={default}"
+    )
+
+
+def _offset(environment: Mapping[str, str]) -> int:
+    text = environment.get("PORT_OFFSET", "").strip() or "0"
+    most = 65535 - max(Ports().numbered().values())
+    if text.isdecimal() and int(text) <= most:
+        return int(text)
+    raise SettingError(
+        f"PORT_OFFSET is {text!r}: expected a number from 0 to {most}, for example PORT_OFFSET=10000"
     )
 
 

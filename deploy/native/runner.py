@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from native import card, leftovers, stack
+from native import card, checking, leftovers, stack
 from native.directories import RunDirectory
 from native.errors import AlreadyRunningError, MissingProgramError
 from native.ports import Ports, check_free
@@ -34,6 +34,9 @@ async def run(root: Path, settings: Settings, progress: Progress) -> None:
         check_free(settings.ports)
         _check_packages()
         blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
+        for note in checking.notes(settings.variables):
+            progress.say(f"  note     {note}")
+        checking.check(blueprint.backing, settings.ports)
         directory.ports.write_text(json.dumps(settings.ports.numbered(), indent=2))
         with _signals(directory.root), suppress(asyncio.CancelledError):
             await _run(blueprint, progress)

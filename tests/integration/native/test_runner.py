@@ -37,6 +37,18 @@ port = int(os.environ["{variable}"])
 print("listening on", port, flush=True)
 http.server.HTTPServer(("127.0.0.1", port), Ready).serve_forever()
 """
+SETTINGS = """
+from pydantic import Field
+
+from chassis.settings import Settings
+
+class StandIn(Settings):
+    prefix = "{prefix}"
+    host: str = Field(default="127.0.0.1", description="an address", examples=["127.0.0.1"])
+    port: int = Field(default=1, description="a port", examples=["1"])
+    ops_port: int = Field(default=1, description="a port", examples=["1"])
+    most: int = Field(default=1, ge=1, description="a number", examples=["5"])
+"""
 
 
 @dataclass
@@ -89,6 +101,7 @@ def packages(tmp_path: Path) -> Path:
         variable = "GATEWAY_OPS_PORT" if service.name == "gateway" else f"{service.prefix}_PORT"
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(STAND_IN.replace("{variable}", variable))
+        (package / "settings.py").write_text(SETTINGS.replace("{prefix}", f"{service.prefix}_"))
     return folder
 
 
@@ -173,8 +186,18 @@ def test_a_taken_port_is_named_before_anything_starts(runner: Runner) -> None:
 
 def test_a_broken_setting_is_named(runner: Runner) -> None:
     code, output = runner.ask("run", GATEWAY_PORT="eighty")
-    assert code == 1
+    assert code == 2
     assert output.strip().startswith("GATEWAY_PORT is 'eighty'")
+
+
+def test_all_wrong_settings_of_all_services_are_named_before_anything_starts(runner: Runner) -> None:
+    wrong = {"GATEWAY_MOST": "0", "EMAIL_MOST": "many", "LOG_LEVEL": "LOUD", "STOCK_DATA_MOTS": "3"}
+    code, output = runner.ask("run", **wrong)
+    assert code == 2
+    for name in ("GATEWAY_MOST", "EMAIL_MOST", "LOG_LEVEL"):
+        assert output.count(f"{name}: ") == 1
+    assert "unknown: STOCK_DATA_MOTS; did you mean STOCK_DATA_MOST?" in output
+    assert list(runner.run.logs.iterdir()) == []
 
 
 def test_a_service_that_cannot_start_is_named_with_its_last_words(runner: Runner, packages: Path) -> None:

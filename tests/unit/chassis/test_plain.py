@@ -88,7 +88,8 @@ def test_any_value_becomes_text_that_a_database_takes(found: object) -> None:
 @given(nested)
 def test_any_value_becomes_json_that_a_database_takes(found: object) -> None:
     told = plain.json({"found": found})
-    assert "\\u0000" not in told
+    # A backslash that the text had itself begins no escape.
+    assert "\\u0000" not in told.replace("\\\\", "")
     assert list(orjson.loads(told)) == ["found"]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from chassis import redaction
 from chassis.redaction import Known
-from chassis.settings import InvalidSettings, Settings, load, load_or_exit, secrets
+from chassis.settings import InvalidSettings, Settings, load, load_or_exit, secrets, unknown
 
 GOOD = {
     "RABBITMQ_URL": "amqp://gateway:p%40ssword@broker:5672/tickwire",
@@ -60,3 +61,36 @@ def test_an_empty_secret_file_is_a_setting_that_is_not_set(tmp_path: Path) -> No
     file.write_text("\n")
     with pytest.raises(InvalidSettings, match="POSTGRES_DSN: is not set"):
         load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    wrong = {"RABBITMQ_URL": "http://h", "POSTGRES_DSN_FILE": str(tmp_path / "none"), "LOG_LEVEL": "LOUD"}
+    with pytest.raises(InvalidSettings) as refused:
+        load(Settings, wrong)
+    lines = str(refused.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "POSTGRES_DSN_FILE",
+        "RABBITMQ_URL",
+        "LOG_LEVEL",
+    ]
+
+
+class OfAService(Settings):
+    prefix = "GATEWAY_"
+
+    port: int = Field(default=8080, description="a port", examples=["8080"])
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("GATEWAY_PROT", "GATEWAY_PORT"), ("GATEWAY_XYZ", None), ("POSTGRES_POOLSIZE", "POSTGRES_POOL_SIZE")],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(name: str, nearest: str | None) -> None:
+    assert unknown([OfAService], {**GOOD, name: "1"}) == {name: nearest}
+
+
+@pytest.mark.parametrize(
+    "name", ["GATEWAY_PORT_FILE", "GATEWAY_SERVICE_HOST", "GATEWAY_PORT_8080_TCP_ADDR", "HOME", "LANG"]
+)
+def test_other_variables_are_nobodys_mistake(name: str) -> None:
+    assert unknown([OfAService], {**GOOD, name: "1"}) == {}

@@ -17,6 +17,26 @@ def test_a_port_comes_from_its_variable_and_the_others_keep_their_default() -> N
     assert (chosen.gateway, chosen.postgres, chosen.email) == (9000, 15433, 8082)
 
 
+def test_an_offset_moves_every_port_that_has_no_variable_of_its_own() -> None:
+    chosen = Ports.from_environment({"PORT_OFFSET": "10000", "GATEWAY_PORT": "9000"}).numbered()
+    moved = {name: number + 10_000 for name, number in Ports().numbered().items()}
+    assert chosen == moved | {"gateway": 9000}
+
+
+@pytest.mark.parametrize("value", ["abc", "-1", "60000"])
+def test_an_unusable_offset_is_refused_with_an_example(value: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(f"PORT_OFFSET is '{value}'")) as error:
+        Ports.from_environment({"PORT_OFFSET": value})
+    assert "PORT_OFFSET=10000" in str(error.value)
+
+
+def test_several_taken_ports_can_be_moved_at_once() -> None:
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as two:
+        numbers = {"email": one.getsockname()[1], "stock_data": two.getsockname()[1]}
+        with pytest.raises(PortTakenError, match="make run PORT_OFFSET=10000"):
+            ports.check_free(Ports(**Ports.free().numbered() | numbers))
+
+
 def test_every_port_has_a_variable() -> None:
     assert set(ports.VARIABLES) == set(ports.names())
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -16,6 +18,11 @@ from pydantic.fields import FieldInfo
 from chassis import redaction
 
 S = TypeVar("S", bound="Settings")
+
+# How much of two names must be the same, from 0 to 1.
+_ALIKE = 0.8
+_ALMOST_EQUAL = 0.9
+_OF_A_CLUSTER = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_")
 
 
 class InvalidSettings(Exception):
@@ -135,22 +142,49 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     problems: list[str] = []
+    unreadable: set[str] = set()
     for name, field in model.model_fields.items():
         key = variable(model, name, field)
         try:
             value = read(environ, key)
-        except OSError as error:
-            problems.append(f"{key}_FILE: {error.strerror}: {environ[key + '_FILE']}")
-            continue
-        except UnicodeDecodeError:
-            problems.append(f"{key}_FILE: is not text: {environ[key + '_FILE']}")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is not text"
+            problems.append(f"{key}_FILE: {why}: {environ[key + '_FILE']}")
+            unreadable |= {name, key}
             continue
         if value is not None:
             values[name] = value
     try:
-        return model.model_validate(values, by_name=True) if not problems else _refuse(problems)
+        loaded = model.model_validate(values, by_name=True)
     except ValidationError as error:
-        return _refuse([_explain(model, problem) for problem in error.errors()])
+        # A value whose file cannot be read is named already.
+        rest = [problem for problem in error.errors() if unreadable.isdisjoint(problem["loc"])]
+        problems += [_explain(model, problem) for problem in rest]
+    if problems:
+        raise InvalidSettings("Settings are wrong:\n" + "\n".join(f"  {line}" for line in problems))
+    return loaded
+
+
+def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables of `environ` that look like settings of `models` and are none.
+
+    They begin with a model's prefix, or are almost called like a shared setting; with each comes the known
+    variable that is spelt most like it. What a cluster sets for its services (`GATEWAY_SERVICE_HOST`,
+    `GATEWAY_PORT_8080_TCP`) is passed over.
+    """
+    models = tuple(models)
+    known = {variable(model, n, field) for model in models for n, field in model.model_fields.items()}
+    known |= {f"{name}_FILE" for name in known}
+    prefixes = tuple(model.prefix for model in models if model.prefix)
+    found: dict[str, str | None] = {}
+    for name in sorted(environ.keys() - known):
+        if _OF_A_CLUSTER.search(name):
+            continue
+        is_ours = name.startswith(prefixes)
+        nearest = get_close_matches(name, known, n=1, cutoff=_ALIKE if is_ours else _ALMOST_EQUAL)
+        if is_ours or nearest:
+            found[name] = nearest[0] if nearest else None
+    return found
 
 
 def load_or_exit(model: type[S]) -> S:
@@ -163,6 +197,9 @@ def load_or_exit(model: type[S]) -> S:
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    for name, nearest in unknown([model], os.environ).items():
+        advice = f"; did you mean {nearest}?" if nearest else ""
+        sys.stderr.write(f"unknown setting, ignored: {name}{advice}\n")
     redaction.remember(secrets(settings))
     return settings
 
@@ -191,7 +228,3 @@ def _explain(model: type[Settings], problem: Any) -> str:
     )
     example = f" (for example {key}={field.examples[0]})" if field.examples else ""
     return f"{key}: {what}; it is {field.description}{example}"
-
-
-def _refuse(problems: list[str]) -> NoReturn:
-    raise InvalidSettings("Settings are wrong:\n" + "\n".join(f"  {line}" for line in problems))

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pydantic import SecretStr
 
 from chassis import logging, metrics, redaction
+from chassis.cache import Cache
 from chassis.errors import DatabaseUnavailable
 from chassis.runtime import ServiceRuntime
 from contracts.topology import STOCK_DATA
@@ -22,6 +23,7 @@ from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import Provider, Upstream
+from stock_data.providers.shared import SharedQuotes
 from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
 from stock_data.replay.leadership import Leadership
@@ -51,9 +53,17 @@ class Resources:
         ]
         embedded = EmbeddedProvider(index=self.index, board=self.board, history=self.repository.bars)
         available: dict[str, Provider] = {embedded.name: embedded}
+        # All replicas have this secret, and nobody else.
+        self._cache = Cache(
+            settings.memcached_address, name="quotes", secret=settings.postgres_dsn.get_secret_value()
+        )
         for upstream in self._upstreams:
+            shared = SharedQuotes(self._cache, upstream.name, settings.quote_ttl_s)
             available[upstream.name] = CachedQuotes(
-                Guarded(upstream), ttl_s=settings.quote_ttl_s, timeout_s=upstream.timeout_s
+                Guarded(upstream),
+                ttl_s=settings.quote_ttl_s,
+                timeout_s=upstream.timeout_s,
+                shared=shared if settings.quote_ttl_s else None,
             )
         self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
         self.feed = Feed(
@@ -74,6 +84,7 @@ class Resources:
         """Start everything in the background; close it in reverse order when the block ends."""
         metrics.FEED_EXPECTED.set(self._settings.replays)
         async with AsyncExitStack() as stack:
+            stack.callback(self._cache.close)
             for upstream in self._upstreams:
                 # Closed last: the runtime ends the feed and the answers, which ask it.
                 stack.push_async_callback(upstream.close)

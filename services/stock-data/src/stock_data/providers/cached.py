@@ -13,13 +13,17 @@ from chassis.errors import DeadlineExceeded
 from contracts.stocks import Instrument, Quote
 from stock_data.errors import ProviderFailure, UnknownSymbol, UpstreamDown
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.shared import SharedQuotes
 from stock_data.quotes import retold
 
 _MOST_SYMBOLS = 5_000
 
 
 class CachedQuotes:
-    """`provider` with its quotes kept for `ttl_s` seconds; callers at the same moment share one call."""
+    """`provider` with its quotes kept for `ttl_s` seconds; callers at the same moment share one call.
+
+    With `shared`, a quote that another replica has fetched within that time is taken instead of a call.
+    """
 
     def __init__(
         self,
@@ -27,11 +31,13 @@ class CachedQuotes:
         *,
         ttl_s: float,
         timeout_s: float,
+        shared: SharedQuotes | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._provider = provider
         self._ttl = timedelta(seconds=ttl_s)
         self._timeout_s = timeout_s
+        self._shared = shared
         self._clock = clock
         self._kept: OrderedDict[str, tuple[datetime, Quote]] = OrderedDict()
         self._coalescer = Coalescer(f"{provider.name} quotes", self._fetch)
@@ -74,12 +80,31 @@ class CachedQuotes:
 
     async def _fetch(self, symbols: Sequence[str]) -> Mapping[str, Quote | Exception]:
         # The first caller's deadline does not apply: others share the call.
-        found = await self._provider.quotes(symbols, Deadline.after(self._timeout_s))
+        deadline, now = Deadline.after(self._timeout_s), self._clock()
+        by_others = await self._shared.read(symbols, now) if self._shared is not None else {}
+        told: dict[str, Quote | Exception] = {
+            symbol: retold(kept.quote, fetched_at=kept.fetched_at, now=now)
+            for symbol, kept in by_others.items()
+        }
+        for symbol, kept in by_others.items():
+            self._keep(symbol, kept.fetched_at, kept.quote)
+        missing = [symbol for symbol in symbols if symbol not in told]
+        if not missing:
+            return told
+        try:
+            found = await self._provider.quotes(missing, deadline)
+        except ProviderFailure as error:
+            return {**told, **dict.fromkeys(missing, error)}
         now = self._clock()
         for symbol, quote in found.quotes.items():
-            self._kept[symbol] = (now, quote)
-            self._kept.move_to_end(symbol)
+            self._keep(symbol, now, quote)
+        if self._shared is not None:
+            await self._shared.write(found.quotes, now)
+        unknown = {symbol: UnknownSymbol(symbol) for symbol in missing}
+        return {**told, **unknown, **found.errors, **found.quotes}
+
+    def _keep(self, symbol: str, fetched_at: datetime, quote: Quote) -> None:
+        self._kept[symbol] = (fetched_at, quote)
+        self._kept.move_to_end(symbol)
         while len(self._kept) > _MOST_SYMBOLS:
             self._kept.popitem(last=False)
-        unknown = {symbol: UnknownSymbol(symbol) for symbol in symbols}
-        return {**unknown, **found.errors, **found.quotes}
