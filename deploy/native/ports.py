@@ -14,6 +14,7 @@ from native.errors import PortTakenError, SettingError
 
 HOST = "127.0.0.1"
 
+OFFSET = "PORT_OFFSET"
 VARIABLES = {
     "gateway": "GATEWAY_PORT",
     "gateway_ops": "GATEWAY_OPS_PORT",
@@ -153,7 +154,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def _offset(environment: Mapping[str, str]) -> int:
-    text = environment.get("PORT_OFFSET", "").strip() or "0"
+    text = environment.get(OFFSET, "").strip() or "0"
     most = 65535 - max(Ports().numbered().values())
     if text.isdecimal() and int(text) <= most:
         return int(text)

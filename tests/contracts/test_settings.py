@@ -11,7 +11,7 @@ from batch_processor.settings import BatchProcessorSettings
 from chassis.settings import InvalidSettings, Settings, load, variable
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
-from native.ports import VARIABLES
+from native.ports import OFFSET, VARIABLES
 from stock_data.settings import StockDataSettings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -31,7 +31,7 @@ def known() -> dict[str, object]:
 
 def test_the_example_names_every_variable_once() -> None:
     names = [name for name, _ in _LINE.findall(EXAMPLE.read_text())]
-    native = set(VARIABLES.values())
+    native = {*VARIABLES.values(), OFFSET}
     assert len(names) == len(set(names))
     assert set(names) == set(known()) | native
 
