@@ -16,6 +16,7 @@ from gateway.acceptance.repository import AcceptanceRepository
 from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
+from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.service import BatchService
@@ -61,7 +62,9 @@ class Resources:
         statements = queries.load("gateway")
         self.rpc = messaging.rpc
         self.once = Once(postgres, statements)
-        self.audit = AuditTrail(postgres, statements, retention_days=settings.audit_retention_days)
+        self.audit = AuditTrail(
+            postgres, AuditRepository(statements), retention_days=settings.audit_retention_days
+        )
         self._wire_identity(statements)
         acceptances = AcceptanceRepository(postgres, statements)
         self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)

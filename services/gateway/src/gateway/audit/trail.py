@@ -1,4 +1,4 @@
-"""The audit trail in PostgreSQL: appended in the transaction of the change that it records."""
+"""The audit trail: appended in the transaction of the change that it records."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from chassis import logging, redaction, tracing
+from chassis import logging, tracing
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Connection, Postgres
 from gateway.audit.inputs import Action, Actor, AuditEntry, AuditPage, AuditQuery
+from gateway.audit.repository import AuditRepository
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 
@@ -22,11 +23,11 @@ _STEP = 1000
 
 
 class AuditTrail:
-    """Records changes and lists them."""
+    """Records changes in the transactions that make them, and lists them."""
 
-    def __init__(self, postgres: Postgres, queries: Mapping[str, str], *, retention_days: int) -> None:
+    def __init__(self, postgres: Postgres, entries: AuditRepository, *, retention_days: int) -> None:
         self._postgres = postgres
-        self._queries = queries
+        self._entries = entries
         self._retention_days = retention_days
 
     async def record(
@@ -44,33 +45,19 @@ class AuditTrail:
         `principal` is who makes it, None for a command on the host. `target` names the thing as `kind:id`.
         """
         trace = tracing.current()
-        await connection.execute(
-            self._queries["insert_audit_entry"],
-            principal.user_id if principal else None,
-            principal.user_name if principal else "host",
-            principal.key_id if principal else None,
-            action,
-            target,
-            _document(before),
-            _document(after),
-            trace.request_id if trace else None,
+        actor = Actor(user_id=None, name="host", key_id=None)
+        if principal is not None:
+            actor = Actor(user_id=principal.user_id, name=principal.user_name, key_id=principal.key_id)
+        request_id = trace.request_id if trace else None
+        await self._entries.insert(
+            connection, actor, action, target, before=before, after=after, request_id=request_id
         )
-        log.info("audit", action=action, target=target, key_id=principal.key_id if principal else "host")
+        log.info("audit", action=action, target=target, key_id=actor.key_id or "host")
 
     async def page(self, _: Call, query: AuditQuery) -> AuditPage:
         """Return a page of changes, the newest first."""
         async with self._postgres.connection() as connection:
-            rows = await connection.fetch(
-                self._queries["list_audit_entries"],
-                query.cursor,
-                query.user_id,
-                query.key_id,
-                query.action,
-                query.target,
-                query.created_after,
-                query.created_before,
-                query.limit + 1,
-            )
+            rows = await self._entries.page(connection, query)
         entries = [
             AuditEntry(
                 id=row["id"],
@@ -100,15 +87,4 @@ class AuditTrail:
         removed = _STEP
         while removed == _STEP:
             async with self._postgres.connection() as connection:
-                tag = await connection.execute(
-                    self._queries["clean_audit_entries"], self._retention_days, _STEP
-                )
-            removed = int(tag.split()[-1])
-
-
-def _document(fields: Mapping[str, Any] | None) -> str | None:
-    if fields is None:
-        return None
-    # Names and addresses come from callers, who may have put a secret into one.
-    plain = redaction.value(orjson.loads(orjson.dumps(dict(fields), option=orjson.OPT_UTC_Z)))
-    return orjson.dumps(plain).decode()
+                removed = await self._entries.clean(connection, keep_days=self._retention_days, most=_STEP)

@@ -21,6 +21,7 @@ from chassis.settings import load_or_exit
 from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from gateway.audit.inputs import Action
+from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
 from gateway.identity import keys
 from gateway.identity.bootstrap import ADMINISTRATOR
@@ -36,7 +37,7 @@ async def reset(settings: GatewaySettings, *, email: str, revoke_others: bool) -
     postgres = Postgres(settings.postgres_dsn.get_secret_value(), size=1)
     statements = queries.load("gateway")
     users, repository = UserRepository(statements), KeyRepository(statements)
-    audit = AuditTrail(postgres, statements, retention_days=settings.audit_retention_days)
+    audit = AuditTrail(postgres, AuditRepository(statements), retention_days=settings.audit_retention_days)
     key = keys.new_key()
     try:
         async with asyncio.timeout(_PATIENCE_S):
