@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from contracts import topology
 from contracts.message import Command, Reply, Request
+from gateway.realtime.codes import ErrorCode, UnsubscribeCode
 from gateway.reference import asyncapi, broker
 from support import sample_endpoints
 
@@ -148,3 +149,13 @@ def test_a_command_has_senders_that_may_write_to_its_exchange() -> None:
     commands = [kind for kind in broker.messages() if issubclass(kind, Command)]
     writers = {name for name, owned in topology.TOPOLOGIES.items() if topology.COMMANDS in owned.writes}
     assert {sender for kind in commands for sender in kind.senders} == writers
+
+
+def test_the_codes_of_errors_and_of_unsubscribing_are_listed_with_their_meaning() -> None:
+    messages = DOCUMENT["components"]["messages"]
+    error = messages["error.reply"]["payload"]["properties"]["error"]["properties"]["code"]
+    push = messages["unsubscribed"]["payload"]["properties"]["push"]["properties"]
+    unsubscribe = push["unsubscribe"]["properties"]["code"]
+    for schema, known in ((error, ErrorCode), (unsubscribe, UnsubscribeCode)):
+        assert set(schema["enum"]) == {int(code) for code in known}
+        assert all(f"- {int(code)}: " in schema["description"] for code in known)

@@ -70,7 +70,12 @@ CLOSE_REASONS = {
     CloseCode.PERMISSION_DENIED: "The key has lost the right to this connection.",
 }
 
-_MESSAGES = {
+UNSUBSCRIBE_REASONS = {
+    UnsubscribeCode.RIGHT_LOST: "The right to the channel was lost.",
+    UnsubscribeCode.STATE_LOST: "Too much was published while the state was read; subscribe and recover.",
+}
+
+ERROR_MESSAGES = {
     ErrorCode.INTERNAL: "internal server error",
     ErrorCode.UNAUTHORIZED: "unauthorized",
     ErrorCode.UNKNOWN_CHANNEL: "unknown channel",
@@ -101,7 +106,7 @@ class CommandError(Exception):
     """A command failed with `code`; `detail` says to which thing and why. The connection goes on."""
 
     def __init__(self, code: ErrorCode, detail: str = "", *, is_temporary: bool | None = None) -> None:
-        message = f"{_MESSAGES[code]}: {detail}" if detail else _MESSAGES[code]
+        message = f"{ERROR_MESSAGES[code]}: {detail}" if detail else ERROR_MESSAGES[code]
         super().__init__(message)
         self.code = code
         self.message = message

@@ -13,7 +13,13 @@ from gateway.chat.inputs import MessageView
 from gateway.http.endpoints import Endpoint
 from gateway.http.replies import EVENT_STREAM
 from gateway.realtime.channels import KINDS, ChannelKind
-from gateway.realtime.codes import CLOSE_REASONS
+from gateway.realtime.codes import (
+    CLOSE_REASONS,
+    ERROR_MESSAGES,
+    UNSUBSCRIBE_REASONS,
+    ErrorCode,
+    UnsubscribeCode,
+)
 from gateway.reference.channels import Channel, Message, Operation
 from gateway.reference.inputs import EmailNews
 from gateway.reference.schemas import Json
@@ -235,10 +241,16 @@ def _fixed(name: str, summary: str, payload: Json) -> Message:
     return Message(name=name, summary=summary, kind=None, wrap=lambda _: payload)
 
 
-_CODED: Json = {
+def _coded(meanings: Mapping[ErrorCode, str] | Mapping[UnsubscribeCode, str]) -> Json:
+    """Return the schema of a code that is one of `meanings`."""
+    listed = "\n".join(f"- {int(code)}: {meaning}" for code, meaning in meanings.items())
+    return {"type": "integer", "enum": [int(code) for code in meanings], "description": listed}
+
+
+_UNSUBSCRIBED: Json = {
     "type": "object",
     "required": ["code", "reason"],
-    "properties": {"code": {"type": "integer"}, "reason": {"type": "string"}},
+    "properties": {"code": _coded(UNSUBSCRIBE_REASONS), "reason": {"type": "string"}},
 }
 _CLIENT: Json = {
     "type": "object",
@@ -257,7 +269,7 @@ _SIGNALS = (
     _fixed(
         "unsubscribed",
         "The gateway ended the subscription; from code 2500 on the client subscribes again.",
-        _pushed(".", {"unsubscribe": _CODED}),
+        _pushed(".", {"unsubscribe": _UNSUBSCRIBED}),
     ),
     _fixed(
         "ping", "A ping; the client answers with an empty object.", {"type": "object", "maxProperties": 0}
@@ -275,7 +287,7 @@ _ERROR = _fixed(
                 "type": "object",
                 "required": ["code", "message"],
                 "properties": {
-                    "code": {"type": "integer", "minimum": 100},
+                    "code": _coded(ERROR_MESSAGES),
                     "message": {"type": "string"},
                     "temporary": {"type": "boolean"},
                 },
