@@ -136,7 +136,7 @@ async def test_an_abandoned_upload_is_gone_and_takes_nothing_more(service: Any, 
     await caller.submit("echo", [1])
     with pytest.raises(RemoteFailure, match="no batch"):
         await caller.get(id_)
-    await service.coordinator._remove()
+    await service.coordinator.remove()
     assert await caller.database.fetchval("SELECT count(*) FROM items WHERE batch_id = $1", id_) == 0
 
 

@@ -32,7 +32,7 @@ async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kep
     await caller.reach(new)
     moved = "UPDATE batches SET finished_at = now() - interval '8 days' WHERE id = $1"
     await caller.database.execute(moved, old)
-    await service.coordinator._remove()
+    await service.coordinator.remove()
     for table in ("items", "results", "failures"):
         rows = await caller.database.fetch(f"SELECT DISTINCT batch_id FROM {table}")
         assert [row["batch_id"] for row in rows] == [new]
@@ -42,24 +42,21 @@ async def test_batches_that_finished_long_ago_are_removed_and_newer_ones_are_kep
 async def test_one_pass_removes_all_that_is_due_however_many_batches(house: House, caller: Caller) -> None:
     service = await house.start(roles=("worker",))
     await _fill(caller, tasks=3_000, items=1)
-    await service.coordinator._remove()
+    await service.coordinator.remove()
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 
 
 async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House, caller: Caller) -> None:
     service = await house.start(roles=("worker",))
     await _fill(caller, tasks=2, items=2 * coordinator._REMOVE_ROWS + 1)
-    await service.coordinator._remove_step()
-    left = await _rows(caller)
-    assert (left["batches"], left["items"]) == (2, 3 * coordinator._REMOVE_ROWS + 2)
-    await service.coordinator._remove()
+    await service.coordinator.remove()
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 
 
 async def test_two_coordinators_remove_side_by_side(house: House, caller: Caller) -> None:
     services = [await house.start(roles=("worker",)) for _ in range(2)]
     await _fill(caller, tasks=2_000, items=1)
-    await asyncio.gather(*(service.coordinator._remove() for service in services))
+    await asyncio.gather(*(service.coordinator.remove() for service in services))
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 
 

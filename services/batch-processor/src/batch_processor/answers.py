@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from batch_processor import batches, repository, results
@@ -39,7 +40,10 @@ class Answers:
 
     async def list(self, request: ListBatches, _: Deadline) -> Batches:
         """Return a page of batches or tasks, newest first."""
-        before = _read_id(request.cursor)
+        try:
+            before = UUID(request.cursor) if request.cursor is not None else None
+        except ValueError as error:
+            raise InvalidCursor(_FOREIGN_CURSOR) from error
         async with self._postgres.connection() as connection:
             found = await repository.list_batches(
                 connection,
@@ -56,7 +60,10 @@ class Answers:
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
         """Return a page of results in input order, as the JSON of `Results`."""
-        after, limit, status = _read_position(request.cursor), request.limit, request.status
+        cursor, limit, status = request.cursor, request.limit, request.status
+        if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
+            raise InvalidCursor(_FOREIGN_CURSOR)
+        after = -1 if cursor is None else int(cursor)
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
             if status == "pending" or status == "running":
@@ -82,18 +89,3 @@ async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches
     if batch is None or hidden or batch.operation is None or batch.status == "abandoned":
         raise BatchNotFound(f"There is no batch {batch_id}.")
     return batch
-
-
-def _read_id(cursor: str | None) -> UUID | None:
-    try:
-        return UUID(cursor) if cursor is not None else None
-    except ValueError as error:
-        raise InvalidCursor(_FOREIGN_CURSOR) from error
-
-
-def _read_position(cursor: str | None) -> int:
-    if cursor is None:
-        return -1
-    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 9:
-        raise InvalidCursor(_FOREIGN_CURSOR)
-    return int(cursor)

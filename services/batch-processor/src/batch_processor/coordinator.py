@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
 
 from batch_processor import batches, coordination, repository, rounds
 from batch_processor.batches import Tally
@@ -68,17 +67,17 @@ class Coordinator:
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
         while True:
-            await rounds.attempt("promote", self._promote)
+            await rounds.attempt("promote", self.promote)
             await asyncio.sleep(_PROMOTE_EVERY_S)
 
     async def maintain_forever(self) -> None:
         """Sweep, cancel and expire for ever."""
         while True:
-            if not await rounds.attempt("sweep", self._sweep):
+            if not await rounds.attempt("sweep", self.sweep):
                 # While the database was away no worker could say that it lives.
                 self._sweep_from = time.monotonic() + self._windows.lease_s
-            await rounds.attempt("cancel", self._cancel)
-            await rounds.attempt("expire", self._expire)
+            await rounds.attempt("cancel", self.cancel)
+            await rounds.attempt("expire", self.expire)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 1.0)
             self._wake.clear()
@@ -86,15 +85,17 @@ class Coordinator:
     async def remove_forever(self) -> None:
         """Remove what is past its retention, for ever."""
         while True:
-            await rounds.attempt("remove", self._remove)
+            await rounds.attempt("remove", self.remove)
             await asyncio.sleep(_REMOVE_EVERY_S)
 
-    async def _promote(self) -> None:
+    async def promote(self) -> None:
+        """Make chunks ready whose time has come."""
         async with self._postgres.connection() as connection:
             if await coordination.promote(connection):
                 self._ready()
 
-    async def _sweep(self) -> None:
+    async def sweep(self) -> None:
+        """Make chunks of lost workers ready again, and measure what waits and what is late."""
         async with self._postgres.connection() as connection:
             await coordination.adopt(connection)
             is_due = time.monotonic() >= self._sweep_from
@@ -109,30 +110,29 @@ class Coordinator:
             log.warning("chunks of lost workers are ready again", chunks=lost)
             self._ready()
 
-    async def _cancel(self) -> None:
+    async def cancel(self) -> None:
+        """Cancel what no worker has begun of the batches to cancel, some chunks a transaction."""
         async with self._postgres.connection() as connection:
-            ids = await coordination.cancelling(connection)
-        for batch_id in ids:
-            while await self._cancel_step(batch_id):
-                pass
+            left = await coordination.cancelling(connection)
+        while left:
+            batch_id = left.pop()
+            async with self._postgres.transaction() as connection:
+                ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
+                if not ranges:
+                    continue
+                cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
+                found = await repository.lock_batches(connection, [batch_id])
+                batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
+                await repository.save_progress(connection, [batch])
+                views = await announce_finished(connection, [batch])
+            metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
+            self._progress.note(batch, views.get(batch.id))
+            self._relay.wake()
+            if not batch.is_finished:
+                left.append(batch_id)
 
-    async def _cancel_step(self, batch_id: UUID) -> bool:
-        """Cancel the items of some chunks that no worker has begun; False when there are none."""
-        async with self._postgres.transaction() as connection:
-            ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
-            if not ranges:
-                return False
-            cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
-            found = await repository.lock_batches(connection, [batch_id])
-            batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
-            await repository.save_progress(connection, [batch])
-            views = await announce_finished(connection, [batch])
-        metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
-        self._progress.note(batch, views.get(batch.id))
-        self._relay.wake()
-        return not batch.is_finished
-
-    async def _expire(self) -> None:
+    async def expire(self) -> None:
+        """End uploads that stayed open for too long."""
         async with self._postgres.transaction() as connection:
             owners = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
             if owners:
@@ -143,20 +143,17 @@ class Coordinator:
             log.info("uploads expired", batches=len(owners))
             self._relay.wake()
 
-    async def _remove(self) -> None:
-        """Remove all that is due, in transactions of bounded size."""
-        while await self._remove_step():
-            pass
-
-    async def _remove_step(self) -> bool:
-        """Remove some of what is due; False when nothing is, or another coordinator removes."""
-        async with self._postgres.transaction() as connection:
-            if not await coordination.lock_removal(connection):
-                return False
-            unused = await coordination.unused(connection, most=_REMOVE_BATCHES)
-            days = self._windows.retention_days
-            outdated = await coordination.outdated(connection, days=days, most=_REMOVE_BATCHES)
-            if await coordination.remove_rows(connection, [*unused, *outdated], most=_REMOVE_ROWS):
-                await coordination.mark_purged(connection, unused)
-                await coordination.remove_batches(connection, outdated)
-            return bool(unused or outdated)
+    async def remove(self) -> None:
+        """Remove all that is due, in transactions of bounded size, unless another coordinator does."""
+        days = self._windows.retention_days
+        is_more = True
+        while is_more:
+            async with self._postgres.transaction() as connection:
+                if not await coordination.lock_removal(connection):
+                    return
+                unused = await coordination.unused(connection, most=_REMOVE_BATCHES)
+                outdated = await coordination.outdated(connection, days=days, most=_REMOVE_BATCHES)
+                if await coordination.remove_rows(connection, [*unused, *outdated], most=_REMOVE_ROWS):
+                    await coordination.mark_purged(connection, unused)
+                    await coordination.remove_batches(connection, outdated)
+                is_more = bool(unused or outdated)

@@ -176,19 +176,19 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
     around = await repository.surroundings(connection, finished)
     views = {batch.id: show(batch, around[batch.id]) for batch in finished}
     traces = await repository.traces_of(connection, list(views))
-    await outbox.add(connection, [_finished(views[b.id], b.owner_id, traces[b.id]) for b in finished])
+    messages: list[Outgoing] = []
+    for batch in finished:
+        # In the trace of the request that brought the batch, whoever's message ended it.
+        with tracing.during(*traces[batch.id]) if traces[batch.id][0] else nullcontext():
+            ended = BatchFinished(batch=views[batch.id], owner_id=batch.owner_id)
+            messages.append(event(ended, tenant=batch.owner_id))
+    await outbox.add(connection, messages)
     for batch in finished:
         metrics.BATCHES_FINISHED.labels(batch.status).inc()
         if batch.status == "completed" and batch.accepted_at and batch.finished_at:
             took = batch.finished_at - max(batch.accepted_at, batch.not_before or batch.accepted_at)
             metrics.BATCH_SECONDS.labels(batch.kind).observe(max(0.0, took.total_seconds()))
     return views
-
-
-def _finished(view: View, owner_id: str, trace: tuple[str | None, str | None]) -> Outgoing:
-    # In the trace of the request that brought the batch, whoever's message ended it.
-    with tracing.during(*trace) if trace[0] else nullcontext():
-        return event(BatchFinished(batch=view, owner_id=owner_id), tenant=owner_id)
 
 
 def _opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:

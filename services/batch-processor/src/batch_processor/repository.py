@@ -180,7 +180,19 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
     running = await _by_batch(connection, "running_items", active)
     failures = await _by_batch(connection, "failures_of", failed)
     results = await _by_batch(connection, "only_results", tasks)
-    return {b.id: _around(running.get(b.id), failures.get(b.id), results.get(b.id)) for b in batches}
+    around = {}
+    for batch in batches:
+        only = results[batch.id][0] if batch.id in results else None
+        error = None
+        if only is not None and only["error_code"] is not None:
+            error = ItemError(code=only["error_code"], detail=only["error_detail"] or "")
+        around[batch.id] = Surroundings(
+            running=running[batch.id][0]["items"] if batch.id in running else 0,
+            failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
+            result=from_json(only["result"]) if only and only["result"] is not None else None,
+            error=error,
+        )
+    return around
 
 
 def _batch(row: asyncpg.Record) -> Batch:
@@ -196,22 +208,3 @@ async def _by_batch(
     for row in await connection.fetch(_SQL[statement], ids) if ids else ():
         found.setdefault(row["batch_id"], []).append(row)
     return found
-
-
-def _around(
-    running: list[asyncpg.Record] | None,
-    failures: list[asyncpg.Record] | None,
-    results: list[asyncpg.Record] | None,
-) -> Surroundings:
-    only = results[0] if results else None
-    return Surroundings(
-        running=running[0]["items"] if running else 0,
-        failures={row["code"]: row["items"] for row in failures or ()},
-        result=from_json(only["result"]) if only is not None and only["result"] is not None else None,
-        error=_item_error(only) if only is not None else None,
-    )
-
-
-def _item_error(row: asyncpg.Record) -> ItemError | None:
-    code = row["error_code"]
-    return ItemError(code=code, detail=row["error_detail"] or "") if code is not None else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from batch_processor import batches
-from contracts.batches import BEGUN_WITHIN_S, Batch, Counts, ItemError
+from contracts.batches import BEGUN_WITHIN_S, Batch, ItemError
 from contracts.message import Json, Next
 
 
@@ -24,26 +23,34 @@ class Surroundings:
 def show(batch: batches.Batch, around: Surroundings) -> Batch:
     """Return `batch` as an answer, an event or a push."""
     counts = batches.counts(batch, running=around.running)
-    rate = _rate_per_s(batch)
+    now, rate, eta_s = datetime.now(UTC), None, None
+    if batch.started_at is not None and batch.done:
+        elapsed_s = ((batch.finished_at or now) - batch.started_at).total_seconds()
+        rate = round(batch.done / max(elapsed_s, 0.001), 1)
+    if rate and not batch.is_finished:
+        eta_s = round((counts.pending + counts.running) / rate, 1)
+    error: Json = around.error.model_dump() if around.error is not None else None
+    if batch.error_code is not None:
+        error = {"code": batch.error_code, "detail": batch.error_detail or ""}
     return Batch(
         id=batch.id,
         kind=batch.kind,
         operation=batch.operation or "",
-        status=_status(batch),
+        status="cancelled" if batch.status == "abandoned" else batch.status,
         counts=counts,
-        accepted_at=batch.accepted_at or datetime.now(UTC),
+        accepted_at=batch.accepted_at or now,
         started_at=batch.started_at,
         finished_at=batch.finished_at,
         rate_per_s=rate,
-        eta_s=_eta_s(batch, counts, rate),
-        next=_next(batch, counts, rate),
+        eta_s=eta_s,
+        next=_next(batch, None if eta_s is None else now + timedelta(seconds=eta_s)),
         errors=around.failures,
         result=around.result,
-        error=_error(batch, around),
+        error=error,
     )
 
 
-def _next(batch: batches.Batch, counts: Counts, rate: float | None) -> Next | None:
+def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
     """Return what happens next to the batch; what is past its time shows in `tickwire_batches_overdue`."""
     if batch.status == "open":
         return Next(what="the rest of its items", by=None)
@@ -53,30 +60,5 @@ def _next(batch: batches.Batch, counts: Counts, rate: float | None) -> Next | No
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))
     if batch.status == "running":
-        eta_s = _eta_s(batch, counts, rate)
-        by = None if eta_s is None else datetime.now(UTC) + timedelta(seconds=eta_s)
-        return Next(what="its last item, as far as can be told", by=by)
+        return Next(what="its last item, as far as can be told", by=ends_at)
     return None
-
-
-def _status(batch: batches.Batch) -> Any:
-    return "cancelled" if batch.status == "abandoned" else batch.status
-
-
-def _error(batch: batches.Batch, around: Surroundings) -> Json:
-    if batch.error_code is not None:
-        return {"code": batch.error_code, "detail": batch.error_detail or ""}
-    return around.error.model_dump() if around.error is not None else None
-
-
-def _rate_per_s(batch: batches.Batch) -> float | None:
-    if batch.started_at is None or not batch.done:
-        return None
-    elapsed_s = ((batch.finished_at or datetime.now(UTC)) - batch.started_at).total_seconds()
-    return round(batch.done / max(elapsed_s, 0.001), 1)
-
-
-def _eta_s(batch: batches.Batch, counts: Counts, rate: float | None) -> float | None:
-    if batch.is_finished or not rate:
-        return None
-    return round((counts.pending + counts.running) / rate, 1)

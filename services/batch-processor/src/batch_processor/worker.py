@@ -118,7 +118,7 @@ class Worker:
     async def pull_forever(self) -> None:
         """Claim chunks for free slots, for ever."""
         while True:
-            await rounds.attempt("pull", self._pull)
+            await rounds.attempt("pull", self.pull)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_S)
             self._wake.clear()
@@ -135,9 +135,10 @@ class Worker:
         """Renew the leases of what runs, store what has ended of it, and learn of cancellations, for ever."""
         while True:
             await asyncio.sleep(self._timing.checkpoint_s)
-            await rounds.attempt("renew", self._checkpoint)
+            await rounds.attempt("renew", self.checkpoint)
 
-    async def _pull(self) -> None:
+    async def pull(self) -> None:
+        """Claim chunks of the next owners for the free slots, and begin them."""
         async with self._claiming:
             free = self._slots - len(self._works)
             if self._is_stopping or not free:
@@ -210,7 +211,8 @@ class Worker:
                 work.task = None
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
 
-    async def _checkpoint(self) -> None:
+    async def checkpoint(self) -> None:
+        """Report on everything at work, and stop what was cancelled, has had its turn, or is ours no more."""
         if self._not_run:
             async with self._postgres.connection() as connection:
                 await claims.give_back(connection, self._not_run)

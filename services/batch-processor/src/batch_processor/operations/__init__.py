@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from batch_processor.operation import Operation
 
@@ -19,11 +19,10 @@ def discover() -> Mapping[str, Operation]:
 
     One that cannot be imported ends the start: a service that silently lacks it would fail batches.
     """
-    return {entry.name: _load(entry) for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
-
-
-def _load(entry: EntryPoint) -> Operation:
-    operation = entry.load()
-    if not isinstance(operation, Operation) or operation.name != entry.name:
-        raise InvalidOperation(f"{entry.value} is not an operation named {entry.name!r}")
-    return operation
+    found: dict[str, Operation] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        operation = entry.load()
+        if not isinstance(operation, Operation) or operation.name != entry.name:
+            raise InvalidOperation(f"{entry.value} is not an operation named {entry.name!r}")
+        found[entry.name] = operation
+    return found

@@ -8,11 +8,13 @@ from batch_processor.operation import Context, Operation
 from contracts.message import Json
 
 
-async def _echo(payload: Json, _: Context) -> Json:
+async def run(payload: Json, _: Context) -> Json:
+    """Return the payload."""
     return payload
 
 
-def _echo_texts(payloads: Sequence[str]) -> Sequence[str]:
+def run_texts(payloads: Sequence[str]) -> Sequence[str]:
+    """Return the payloads of a chunk."""
     return payloads
 
 
@@ -20,7 +22,7 @@ OPERATION = Operation(
     name="echo",
     description="Returns the payload as the result.",
     payload=None,
-    run=_echo,
-    run_texts=_echo_texts,
+    run=run,
+    run_texts=run_texts,
     chunk_size=500,
 )

@@ -11,7 +11,8 @@ from contracts.message import Json
 from contracts.scopes import Scope
 
 
-async def _send(mail: Mail, context: Context) -> Json:
+async def run(mail: Mail, context: Context) -> Json:
+    """Put the mail on its way and return its id."""
     # The same id whenever the item runs: the mail service takes it once.
     email_id = uuid5(context.batch_id, str(context.position))
     command = SendEmail.of(
@@ -29,7 +30,7 @@ OPERATION = Operation(
     name="email.send",
     description="Sends one mail per item; the result names the mail, whose delivery is followed by its id.",
     payload=Mail,
-    run=_send,
+    run=run,
     required_scopes=frozenset({Scope.EMAILS_SEND}),
     chunk_size=100,
 )

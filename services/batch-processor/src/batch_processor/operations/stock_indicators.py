@@ -46,8 +46,14 @@ class Wish(BaseModel):
         return self
 
 
-async def _run(wish: Wish, context: Context) -> Json:
-    since = _first_day(wish)
+async def run(wish: Wish, context: Context) -> Json:
+    """Return the last values of the indicators with their days and, on wish, their series."""
+    since = None
+    if wish.start is not None:
+        # Earlier trading days, 5 in 7 days, warm the averages up.
+        days_before = max(indicators.lookback(name) for name in wish.indicators) * 7 // 5 + 14
+        most = (wish.start - date.min).days
+        since = max(date(1900, 1, 1), wish.start - timedelta(days=min(days_before, most)))
     key = (wish.symbol, since, wish.end, wish.adjustment)
     bars = await context.share(key, lambda: _bars(wish, since, context))
     closes = [float(bar.c) for bar in bars]
@@ -59,21 +65,17 @@ async def _run(wish: Wish, context: Context) -> Json:
         for name in wish.indicators
         if wish.series
     }
+    last: dict[str, Json] = {}
+    for name in wish.indicators:
+        known = next((index for index in reversed(wanted) if values[name][index] is not None), None)
+        last[name] = None if known is None else {"date": days[known], "value": values[name][known]}
     return {
         "symbol": wish.symbol,
         "adjustment": wish.adjustment,
         "as_of": days[-1] if days else None,
-        "values": {name: _last(days, values[name], wanted) for name in wish.indicators},
+        "values": last,
         **({"series": series} if wish.series else {}),
     }
-
-
-def _first_day(wish: Wish) -> date | None:
-    """Return the first day to ask for: earlier trading days (5 in 7 days) warm the averages up."""
-    if wish.start is None:
-        return None
-    days = max(indicators.lookback(name) for name in wish.indicators) * 7 // 5 + 14
-    return max(date(1900, 1, 1), wish.start - timedelta(days=min(days, (wish.start - date.min).days)))
 
 
 async def _bars(wish: Wish, since: date | None, context: Context) -> list[Bar]:
@@ -99,18 +101,11 @@ async def _bars(wish: Wish, since: date | None, context: Context) -> list[Bar]:
     return found
 
 
-def _last(days: list[str], values: list[float | None], wanted: list[int]) -> Json:
-    for index in reversed(wanted):
-        if values[index] is not None:
-            return {"date": days[index], "value": values[index]}
-    return None
-
-
 OPERATION = Operation(
     name="stock.indicators",
     description="Simple moving averages and Wilder's relative strength index of a symbol's daily closes.",
     payload=Wish,
-    run=_run,
+    run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
     chunk_size=100,
 )
