@@ -51,7 +51,7 @@ def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
     if params is not None and not isinstance(params, dict):
         raise CommandError(ErrorCode.BAD_REQUEST, "data must be an object with the parameters.")
     # As in a query string, whose strictness and error texts hold here, too.
-    given = {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in (params or {}).items()}
+    given = {name: _as_parameter(value) for name, value in (params or {}).items()}
     arguments: dict[str, Any] = {}
     try:
         for name, (_, adapter) in endpoint.path_parameters.items():
@@ -64,3 +64,10 @@ def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
     if given:
         raise CommandError(ErrorCode.BAD_REQUEST, f"{endpoint.name} has no parameter {next(iter(given))!r}.")
     return arguments
+
+
+def _as_parameter(value: Any) -> str:
+    """Return `value` as a query string has it: a list is separated by commas."""
+    if isinstance(value, list):
+        return ",".join(map(_as_parameter, value))
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
