@@ -29,7 +29,7 @@ class ParkedChoice(Filter):
 class ParkedQuery(ParkedChoice, PageById):
     """The query of `GET /v1/admin/parked`; pages follow each other within one service."""
 
-    service: Service | None = None
+    service: Service | None = Field(default=None, examples=["email"])
     state: ParkedState = "parked"
 
     @model_validator(mode="after")
