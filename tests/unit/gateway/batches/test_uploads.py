@@ -122,6 +122,25 @@ def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
         cut_all(new_cutter(), line(1), b'{"payload":"' + b"x" * 300_000 + b'"}' + end)
 
 
+async def test_others_have_their_turn_within_a_large_part() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"".join(line(number) for number in range(20_000))
+
+    counting = asyncio.create_task(count())
+    runs = [run async for run in uploads.cut(parts(), new_cutter())]
+    counting.cancel()
+    assert sum(map(len, runs)) == 20_000
+    assert turns >= 40
+
+
 def test_a_message_is_what_the_contract_says() -> None:
     outgoing = uploads.message(
         UUID(int=5), "7", 1000, [b'{"custom_id":"a","payload":[1]}', b'{"payload":null}']
