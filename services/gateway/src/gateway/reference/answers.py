@@ -114,32 +114,25 @@ def _success(endpoint: Endpoint, status: int, answer: Answer, schemas: Schemas) 
     for name, description in answer.headers.items():
         headers[name] = {"description": description, "required": True, "schema": {"type": "string"}}
     found: Json = {"description": answer.description or HTTPStatus(status).phrase, "headers": headers}
-    content = {
-        media_type: _medium(f"{endpoint.name}.answer.{status}", media_type, answer, schemas)
-        for media_type in answer.media_types
-    }
+    content: dict[str, Json] = {}
+    place = f"{endpoint.name}.answer.{status}"
+    for media_type in answer.media_types:
+        if media_type == JSON:
+            content[media_type] = {"schema": schemas.by_place[place] if answer.model is not None else {}}
+            continue
+        content[media_type] = {"schema": {"type": "string", "contentMediaType": media_type}}
+        if answer.item is None or media_type == CSV:
+            continue
+        # OpenAPI 3.2 will have `itemSchema` for this.
+        item = content[media_type]["x-item-schema"] = schemas.by_place[f"{place}.item"]
+        if media_type == EVENT_STREAM:
+            data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
+            content[media_type]["schema"] = {
+                "type": "object",
+                "required": ["data"],
+                "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": data},
+            }
     return {**found, "content": content} if content else found
-
-
-def _medium(place: str, media_type: str, answer: Answer, schemas: Schemas) -> Json:
-    if media_type == JSON:
-        return {"schema": schemas.by_place[place]} if answer.model is not None else {"schema": {}}
-    text: Json = {"schema": {"type": "string", "contentMediaType": media_type}}
-    if answer.item is None or media_type == CSV:
-        return text
-    item = schemas.by_place[f"{place}.item"]
-    # OpenAPI 3.2 will have `itemSchema` for this.
-    return {"schema": _event(item) if media_type == EVENT_STREAM else text["schema"], "x-item-schema": item}
-
-
-def _event(item: Json) -> Json:
-    """Return the schema of one server-sent event, whose data is JSON."""
-    data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
-    return {
-        "type": "object",
-        "required": ["data"],
-        "properties": {"event": {"type": "string"}, "id": {"type": "string"}, "data": data},
-    }
 
 
 def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
@@ -149,6 +142,19 @@ def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         names.append("WWW-Authenticate")
     lines = [f"- `{problem.code}`: {problem.meaning}" for problem in types]
+    examples = [
+        (
+            problem,
+            {
+                "type": f"/problems/{problem.code}",
+                "title": problem.title,
+                "status": problem.status,
+                "detail": problem.meaning,
+                "instance": _EXAMPLE_REQUEST,
+            },
+        )
+        for problem in types
+    ]
     fixed: Json = {
         "type": {"enum": [f"/problems/{problem.code}" for problem in types]},
         "status": {"const": status},
@@ -159,19 +165,9 @@ def _problem_response(status: int, types: Sequence[ProblemType]) -> Json:
         "content": {
             PROBLEM: {
                 "schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": fixed}]},
-                "examples": {problem.code: {"value": _example(problem)} for problem in types},
+                "examples": {problem.code: {"value": example} for problem, example in examples},
             }
         },
-    }
-
-
-def _example(problem: ProblemType) -> Json:
-    return {
-        "type": f"/problems/{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.meaning,
-        "instance": _EXAMPLE_REQUEST,
     }
 
 

@@ -8,9 +8,9 @@ from itertools import chain
 
 from contracts import headers
 from gateway.http.endpoints import Endpoint
-from gateway.reference import broker, schemas, sockets
-from gateway.reference.channels import Channel, Message, Operation
-from gateway.reference.schemas import Json, Place, Schemas
+from gateway.reference import broker, news, schemas, sockets
+from gateway.reference.channels import Channel
+from gateway.reference.schemas import Json, Place
 from gateway.reference.security import SCHEMES
 
 _SERVERS: Json = {
@@ -28,22 +28,43 @@ _SERVERS: Json = {
         "variables": {"host": {"default": "localhost:5672"}},
     },
 }
-_BROKER_HEADERS = {
-    headers.SENT_AT: ("integer", "When the message was sent, in Unix milliseconds."),
-    headers.ATTEMPT: ("integer", "Which try this is, from 1."),
-    headers.TENANT: ("string", "The owner whose work it is."),
-    headers.DEADLINE: ("integer", "Until when the sender of a request waits, in Unix milliseconds."),
-    headers.REQUEST_ID: ("string", "The id of the HTTP request that it began with."),
-    headers.TRACEPARENT: ("string", "The trace that it belongs to (W3C Trace Context)."),
+_BROKER_TRAIT: Json = {
+    "headers": {
+        "type": "object",
+        "properties": {
+            name: {"type": kind, "description": description}
+            for name, kind, description in (
+                (headers.SENT_AT, "integer", "When the message was sent, in Unix milliseconds."),
+                (headers.ATTEMPT, "integer", "Which try this is, from 1."),
+                (headers.TENANT, "string", "The owner whose work it is."),
+                (
+                    headers.DEADLINE,
+                    "integer",
+                    "Until when the sender of a request waits, in Unix milliseconds.",
+                ),
+                (headers.REQUEST_ID, "string", "The id of the HTTP request that it began with."),
+                (headers.TRACEPARENT, "string", "The trace that it belongs to (W3C Trace Context)."),
+            )
+        },
+    }
 }
 
 
 def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.Command]) -> Json:
     """Return the document of sockets with `commands`, of the streams among `endpoints`, and of the broker."""
     operations = list(
-        chain(sockets.operations(commands), sockets.event_streams(endpoints), broker.operations())
+        chain(
+            sockets.operations(commands),
+            sockets.lobby(),
+            sockets.event_streams(endpoints),
+            broker.operations(),
+            news.operations(),
+        )
     )
-    channels = _channels(operations)
+    channels: dict[str, Channel] = {}
+    for operation in operations:
+        used = [operation.channel, *([operation.reply[0]] if operation.reply else [])]
+        channels |= {channel.name: channel for channel in used}
     messages = {message.name: message for channel in channels.values() for message in channel.messages}
     found = schemas.of(
         Place(message.name, message.kind, message.mode)
@@ -61,82 +82,14 @@ def build(endpoints: Sequence[Endpoint], commands: Iterable[sockets.Command]) ->
         },
         "defaultContentType": "application/json",
         "servers": _SERVERS,
-        "channels": {name: _channel(channel) for name, channel in channels.items()},
-        "operations": {operation.name: _operation(operation) for operation in operations},
+        "channels": {name: channel.document() for name, channel in channels.items()},
+        "operations": {operation.name: operation.document() for operation in operations},
         "components": {
-            "messages": {name: _message(message, found) for name, message in messages.items()},
+            "messages": {
+                name: message.document(found.by_place.get(name, {})) for name, message in messages.items()
+            },
             "schemas": dict(sorted(found.models.items())),
-            "messageTraits": {"broker": _trait()},
+            "messageTraits": {"broker": _BROKER_TRAIT},
             "securitySchemes": SCHEMES,
         },
     }
-
-
-def _channels(operations: Iterable[Operation]) -> dict[str, Channel]:
-    found: dict[str, Channel] = {}
-    for operation in operations:
-        found[operation.channel.name] = operation.channel
-        if operation.reply is not None:
-            channel, _ = operation.reply
-            found[channel.name] = channel
-    return found
-
-
-def _channel(channel: Channel) -> Json:
-    return {
-        "address": channel.address,
-        "description": channel.description,
-        "servers": [{"$ref": f"#/servers/{channel.server}"}],
-        "messages": {
-            message.name: {"$ref": f"#/components/messages/{message.name}"} for message in channel.messages
-        },
-        **_given("parameters", {name: {"description": text} for name, text in channel.parameters.items()}),
-        **_given("bindings", dict(channel.bindings)),
-    }
-
-
-def _operation(operation: Operation) -> Json:
-    found: Json = {
-        "action": operation.action,
-        "channel": {"$ref": f"#/channels/{operation.channel.name}"},
-        "summary": operation.summary,
-        "messages": _references(operation.channel, operation.messages),
-        **_given("bindings", dict(operation.bindings)),
-        **_given(
-            "security",
-            [{"$ref": f"#/components/securitySchemes/{name}"} for name in operation.security],
-        ),
-    }
-    if operation.reply is not None:
-        channel, messages = operation.reply
-        found["reply"] = {
-            "channel": {"$ref": f"#/channels/{channel.name}"},
-            "messages": _references(channel, messages),
-        }
-    return found
-
-
-def _references(channel: Channel, messages: Iterable[Message]) -> list[Json]:
-    return [{"$ref": f"#/channels/{channel.name}/messages/{message.name}"} for message in messages]
-
-
-def _message(message: Message, found: Schemas) -> Json:
-    return {
-        "name": message.name,
-        "summary": message.summary,
-        "contentType": message.content_type,
-        "payload": message.wrap(found.by_place.get(message.name, {})),
-        **_given("traits", [{"$ref": f"#/components/messageTraits/{name}"} for name in message.traits]),
-    }
-
-
-def _trait() -> Json:
-    properties = {
-        name: {"type": kind, "description": description}
-        for name, (kind, description) in _BROKER_HEADERS.items()
-    }
-    return {"headers": {"type": "object", "properties": properties}}
-
-
-def _given(name: str, value: Json | list[Json]) -> Json:
-    return {name: value} if value else {}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.reference.schemas import Json, Mode
-
-
-def _unwrapped(schema: Json) -> Json:
-    return schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +17,19 @@ class Message:
     summary: str
     kind: Any
     mode: Mode = "serialization"
-    wrap: Callable[[Json], Json] = _unwrapped
+    wrap: Callable[[Json], Json] = lambda schema: schema
     content_type: str = "application/json"
     traits: tuple[str, ...] = ()
+
+    def document(self, schema: Json) -> Json:
+        """Return the message as a document describes it; `schema` is that of its kind."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "contentType": self.content_type,
+            "payload": self.wrap(schema),
+            **_given("traits", [{"$ref": f"#/components/messageTraits/{name}"} for name in self.traits]),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,23 @@ class Channel:
     parameters: Mapping[str, str] = field(default_factory=dict)
     bindings: Mapping[str, Json] = field(default_factory=dict)
 
+    def document(self) -> Json:
+        """Return the channel as a document describes it."""
+        return {
+            "address": self.address,
+            "description": self.description,
+            "servers": [{"$ref": f"#/servers/{self.server}"}],
+            "messages": {
+                message.name: {"$ref": f"#/components/messages/{message.name}"} for message in self.messages
+            },
+            **_given("parameters", {name: {"description": text} for name, text in self.parameters.items()}),
+            **_given("bindings", dict(self.bindings)),
+        }
+
+    def references(self, messages: Iterable[Message]) -> list[Json]:
+        """Return `messages` as an operation on this channel names them."""
+        return [{"$ref": f"#/channels/{self.name}/messages/{message.name}"} for message in messages]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
@@ -51,3 +74,27 @@ class Operation:
     reply: tuple[Channel, tuple[Message, ...]] | None = None
     security: tuple[str, ...] = ()
     bindings: Mapping[str, Json] = field(default_factory=dict)
+
+    def document(self) -> Json:
+        """Return the operation as a document describes it."""
+        found: Json = {
+            "action": self.action,
+            "channel": {"$ref": f"#/channels/{self.channel.name}"},
+            "summary": self.summary,
+            "messages": self.channel.references(self.messages),
+            **_given("bindings", dict(self.bindings)),
+            **_given(
+                "security", [{"$ref": f"#/components/securitySchemes/{name}"} for name in self.security]
+            ),
+        }
+        if self.reply is not None:
+            channel, messages = self.reply
+            found["reply"] = {
+                "channel": {"$ref": f"#/channels/{channel.name}"},
+                "messages": channel.references(messages),
+            }
+        return found
+
+
+def _given(name: str, value: Json | list[Json]) -> Json:
+    return {name: value} if value else {}

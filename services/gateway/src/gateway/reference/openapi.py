@@ -47,7 +47,18 @@ def build(endpoints: Sequence[Endpoint]) -> Json:
         "tags": [{"name": name} for name in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
         "paths": dict(sorted(paths.items())),
     }
-    return {**document, "components": _components(document, endpoints, found)}
+    models = {**found.models, "Problem": answers.PROBLEM_SCHEMA}
+    responses = answers.problem_responses(endpoints)
+    given = [one for path in paths.values() for operation in path.values() for one in operation["parameters"]]
+    shared = {one["$ref"].rpartition("/")[2] for one in given if "$ref" in one}
+    document["components"] = {
+        "schemas": schemas.referenced({"document": document, "responses": responses}, models),
+        "parameters": {name: one for name, one in parameters.SHARED.items() if name in shared},
+        "headers": dict(answers.HEADERS),
+        "responses": responses,
+        "securitySchemes": {**SCHEMES, "key": {**SCHEMES["key"], "type": "apiKey"}},
+    }
+    return document
 
 
 def _places(endpoint: Endpoint) -> Iterator[Place]:
@@ -75,7 +86,14 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
         "x-rate-class": endpoint.rate,
     }
     if endpoint.takes_body:
-        operation["requestBody"] = _body(endpoint, found)
+        content: dict[str, Json] = {}
+        if endpoint.body is not None:
+            content[JSON] = {"schema": found.by_place[f"{endpoint.name}.body"]}
+            if examples := body_examples(endpoint):
+                content[JSON]["examples"] = {name: {"value": value} for name, value in examples.items()}
+        if endpoint.upload is not None:
+            content[endpoint.upload] = {"schema": {"type": "string", "contentMediaType": endpoint.upload}}
+        operation["requestBody"] = {"required": True, "content": content}
     if endpoint.is_public:
         return {**operation, "security": []}
     scopes = [] if endpoint.scope is None else [endpoint.scope.value]
@@ -104,38 +122,7 @@ def _links(maker: Endpoint, endpoints: Iterable[Endpoint], found: Schemas) -> Js
     }
 
 
-def _body(endpoint: Endpoint, found: Schemas) -> Json:
-    content: dict[str, Json] = {}
-    if endpoint.body is not None:
-        content[JSON] = {"schema": found.by_place[f"{endpoint.name}.body"]}
-        if examples := body_examples(endpoint):
-            content[JSON]["examples"] = {name: {"value": value} for name, value in examples.items()}
-    if endpoint.upload is not None:
-        content[endpoint.upload] = {"schema": {"type": "string", "contentMediaType": endpoint.upload}}
-    return {"required": True, "content": content}
-
-
 def body_examples(endpoint: Endpoint) -> Json:
     """Return the examples of a JSON body; the others of the declaration are of parameters."""
     known = {*endpoint.path_parameters, *(endpoint.query.model_fields if endpoint.query else ())}
     return {name: value for name, value in endpoint.examples.items() if name not in known}
-
-
-def _components(document: Json, endpoints: Iterable[Endpoint], found: Schemas) -> Json:
-    models = {**found.models, "Problem": answers.PROBLEM_SCHEMA}
-    responses = answers.problem_responses(endpoints)
-    used = {reference for endpoint in document["paths"].values() for reference in _parameter_names(endpoint)}
-    return {
-        "schemas": schemas.referenced({"document": document, "responses": responses}, models),
-        "parameters": {name: shared for name, shared in parameters.SHARED.items() if name in used},
-        "headers": dict(answers.HEADERS),
-        "responses": responses,
-        "securitySchemes": {**SCHEMES, "key": {**SCHEMES["key"], "type": "apiKey"}},
-    }
-
-
-def _parameter_names(path: Json) -> Iterator[str]:
-    for operation in path.values():
-        for parameter in operation["parameters"]:
-            if "$ref" in parameter:
-                yield parameter["$ref"].rpartition("/")[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from contracts import problems
@@ -33,7 +33,29 @@ OUTSIDE = (
 
 def of(endpoint: Endpoint) -> list[ProblemType]:
     """Return the problem types that `endpoint` can answer with, by status and code."""
-    codes = {*EVERYWHERE, *_declared(endpoint), *_implied(endpoint)}
+    codes = {*EVERYWHERE, *(error.code for error in endpoint.errors)}
+    if endpoint.media_types:
+        codes.add("not-acceptable")
+    if not endpoint.is_public:
+        codes |= {"unauthenticated", "database-unavailable"}
+    if endpoint.scope is not None:
+        codes.add("forbidden")
+    if endpoint.path_parameters:
+        codes.add("not-found")
+    if endpoint.has_deadline:
+        codes.add("deadline-exceeded")
+    if endpoint.takes_body:
+        codes |= {"malformed-input", "payload-too-large", "unsupported-media-type"}
+    if endpoint.upload is not None:
+        codes.add("upload-stalled")
+    if endpoint.idempotency is Idempotency.NONE:
+        codes.add("idempotency-not-supported")
+    else:
+        codes |= {"idempotency-running", "idempotency-mismatch"}
+    if endpoint.precondition is not Precondition.NONE:
+        codes.add("precondition-failed")
+    if endpoint.precondition is Precondition.REQUIRED:
+        codes.add("precondition-required")
     return sorted((problems.of(code) for code in codes), key=lambda problem: (problem.status, problem.code))
 
 
@@ -47,33 +69,3 @@ def by_status(endpoint: Endpoint) -> Mapping[int, list[ProblemType]]:
 def operations(code: str, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return those of `endpoints` that can answer with the problem type `code`."""
     return [endpoint for endpoint in endpoints if code in {problem.code for problem in of(endpoint)}]
-
-
-def _declared(endpoint: Endpoint) -> Iterator[str]:
-    for error in endpoint.errors:
-        yield error.code
-
-
-def _implied(endpoint: Endpoint) -> Iterator[str]:
-    if endpoint.media_types:
-        yield "not-acceptable"
-    if not endpoint.is_public:
-        yield from ("unauthenticated", "database-unavailable")
-    if endpoint.scope is not None:
-        yield "forbidden"
-    if endpoint.path_parameters:
-        yield "not-found"
-    if endpoint.has_deadline:
-        yield "deadline-exceeded"
-    if endpoint.takes_body:
-        yield from ("malformed-input", "payload-too-large", "unsupported-media-type")
-    if endpoint.upload is not None:
-        yield "upload-stalled"
-    if endpoint.idempotency is Idempotency.NONE:
-        yield "idempotency-not-supported"
-    else:
-        yield from ("idempotency-running", "idempotency-mismatch")
-    if endpoint.precondition is not Precondition.NONE:
-        yield "precondition-failed"
-    if endpoint.precondition is Precondition.REQUIRED:
-        yield "precondition-required"

@@ -20,6 +20,8 @@ _RUNBOOKS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[5] / "do
 _FRAME = Template((Path(__file__).parent / "assets" / "page.html").read_text(encoding="utf-8"))
 # Raw HTML in the text stays text.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+# Braces and underscores of a path are no Markdown.
+_MARKS = re.compile(r"([_*{}])")
 _LINK_TO_PAGE = re.compile(r'href="(\w+)\.md"')
 
 
@@ -50,8 +52,9 @@ def problem_page(problem: ProblemType, operations: Iterable[Endpoint]) -> bytes:
     """Return the page of a problem type: what it means, what to do, and which operations answer it."""
     again = "can" if problem.retryable else "does not"
     listed = [
-        f"- [{endpoint.method} {_text(endpoint.template)}](/docs#{endpoint.name}): {endpoint.summary}"
+        f"- [{endpoint.method} {path}](/docs#{endpoint.name}): {endpoint.summary}"
         for endpoint in operations
+        for path in [_MARKS.sub(r"\\\1", endpoint.template)]
     ]
     return page(
         problem.title,
@@ -83,8 +86,3 @@ def problem_index(problems: Iterable[ProblemType]) -> bytes:
         "Problems",
         "\n".join(["# Problems", intro, "", "| Status | Type | Meaning |", "|---|---|---|", *rows]),
     )
-
-
-def _text(template: str) -> str:
-    # Braces and underscores of a path are no Markdown.
-    return re.sub(r"([_*{}])", r"\\\1", template)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.reference.schemas import Json, Schemas, without_null
@@ -83,29 +83,34 @@ SHARED: Mapping[str, Json] = {
 
 def of(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
     """Return the parameters of an operation."""
-    headers = [{"$ref": f"#/components/parameters/{name}"} for name in _headers(endpoint)]
-    return [*_path(endpoint, schemas), *_query(endpoint, schemas), *headers]
-
-
-def _path(endpoint: Endpoint, schemas: Schemas) -> Iterator[Json]:
+    found = []
     for name, (converter, _) in endpoint.path_parameters.items():
         schema = dict(schemas.by_place[f"{endpoint.name}.path.{name}"])
         if converter == "int":
             schema["minimum"] = 0
-        yield _described({"name": name, "in": "path", "required": True}, schema, endpoint)
-
-
-def _query(endpoint: Endpoint, schemas: Schemas) -> Iterator[Json]:
-    if endpoint.query is None:
-        return
-    properties, required = schemas.properties(f"{endpoint.name}.query")
+        found.append(_described({"name": name, "in": "path", "required": True}, schema, endpoint))
+    properties, required = (
+        schemas.properties(f"{endpoint.name}.query") if endpoint.query else ({}, frozenset())
+    )
     for name, schema in properties.items():
         place = {"name": name, "in": "query", "required": name in required}
         single = without_null(schema)
         if single.get("type") == "array":
             # A parameter may be given once: a list is separated by commas.
             place |= {"style": "form", "explode": False}
-        yield _described(place, single, endpoint)
+        found.append(_described(place, single, endpoint))
+    means_something = {
+        "Idempotency-Key": endpoint.idempotency is not Idempotency.NONE,
+        "If-Match": endpoint.precondition is Precondition.OPTIONAL,
+        "If-Match-Required": endpoint.precondition is Precondition.REQUIRED,
+        "If-None-Match": has_entity_tag(endpoint),
+        "Request-Timeout": endpoint.has_deadline and not endpoint.is_public,
+        "Prefer": endpoint.has_deadline and not endpoint.is_public,
+        "traceparent": True,
+        "X-Request-Id": True,
+    }
+    shared = [name for name, is_meant in means_something.items() if is_meant]
+    return [*found, *({"$ref": f"#/components/parameters/{name}"} for name in shared)]
 
 
 def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
@@ -120,20 +125,6 @@ def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
     if example is not None:
         parameter["example"] = example
     return {**parameter, "schema": schema}
-
-
-def _headers(endpoint: Endpoint) -> Iterator[str]:
-    if endpoint.idempotency is not Idempotency.NONE:
-        yield "Idempotency-Key"
-    if endpoint.precondition is Precondition.OPTIONAL:
-        yield "If-Match"
-    if endpoint.precondition is Precondition.REQUIRED:
-        yield "If-Match-Required"
-    if has_entity_tag(endpoint):
-        yield "If-None-Match"
-    if endpoint.has_deadline and not endpoint.is_public:
-        yield from ("Request-Timeout", "Prefer")
-    yield from ("traceparent", "X-Request-Id")
 
 
 def has_entity_tag(endpoint: Endpoint) -> bool:

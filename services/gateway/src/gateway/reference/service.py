@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 
@@ -44,6 +43,7 @@ class ReferenceService:
         self._endpoints = endpoints
         self._commands = commands
         self._runbooks = Runbooks()
+        self._documents: dict[str, Reply] = {}
 
     async def root(self, call: Call) -> Reply:
         """Return the links to everything else; lead a browser to the pages."""
@@ -53,11 +53,11 @@ class ReferenceService:
 
     async def openapi(self, _: Call) -> Reply:
         """Return the OpenAPI document."""
-        return await _built(lambda: self._openapi)
+        return await self._built("openapi", lambda: openapi.build(self._endpoints))
 
     async def asyncapi(self, _: Call) -> Reply:
         """Return the AsyncAPI document."""
-        return await _built(lambda: self._asyncapi)
+        return await self._built("asyncapi", lambda: asyncapi.build(self._endpoints, self._commands))
 
     async def list_problems(self, call: Call) -> Reply:
         """Return all problem types."""
@@ -86,13 +86,13 @@ class ReferenceService:
             raise NotFound("There is no runbook of this name; /docs/runbooks lists all.")
         return _page(page)
 
-    @cached_property
-    def _openapi(self) -> Reply:
-        return _document(openapi.build(self._endpoints))
-
-    @cached_property
-    def _asyncapi(self) -> Reply:
-        return _document(asyncapi.build(self._endpoints, self._commands))
+    async def _built(self, name: str, build: Callable[[], Json]) -> Reply:
+        if name not in self._documents:
+            # The first caller has it built, which takes longer than a request may hold the loop.
+            content = await asyncio.to_thread(build)
+            body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+            self._documents[name] = Reply(body, etag=_etag(body))
+        return self._documents[name]
 
     def _view(self, problem: ProblemType) -> ProblemView:
         return ProblemView(
@@ -104,16 +104,6 @@ class ReferenceService:
             retryable=problem.retryable,
             operations=[endpoint.name for endpoint in outcomes.operations(problem.code, self._endpoints)],
         )
-
-
-async def _built(find: Callable[[], Reply]) -> Reply:
-    # The first caller has it built, which takes longer than a request may hold the loop.
-    return await asyncio.to_thread(find)
-
-
-def _document(content: Json) -> Reply:
-    body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    return Reply(body, etag=_etag(body))
 
 
 def _page(body: bytes) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -22,7 +22,7 @@ from gateway.realtime.codes import (
 )
 from gateway.reference.channels import Channel, Message, Operation
 from gateway.reference.inputs import EmailNews
-from gateway.reference.schemas import Json
+from gateway.reference.schemas import Json, Mode
 
 SERVER = "gateway"
 
@@ -76,15 +76,28 @@ class Command(Protocol):
 def operations(commands: Iterable[Command]) -> Iterator[Operation]:
     """Yield what the gateway receives and sends on its WebSockets."""
     declared = list(commands)
-    asked = {command.name: _command(command) for command in declared}
-    answered = {command.name: _reply(command) for command in declared}
+    asked = {
+        command.name: _numbered(command, "command", command.summary, command.arguments, "validation")
+        for command in declared
+    }
+    answered = {
+        command.name: _numbered(command, "reply", f"The answer to {command.name}.", command.answer)
+        for command in declared
+    }
     served = [kind for kind in KINDS.values() if kind.is_served]
     pushed = (*(_push(kind) for kind in served), *_SIGNALS)
     channel = Channel(
         name="realtime",
         address="/v1/realtime",
         server=SERVER,
-        description=_REALTIME.format(channels=_channels(served), codes=_codes()),
+        description=_REALTIME.format(
+            channels="\n".join(
+                f"- `{kind.name}:<{kind.argument}>`: {kind.summary} Needs `{kind.read}`"
+                + (f", and `{kind.write}` to publish." if kind.write else ".")
+                for kind in served
+            ),
+            codes="\n".join(f"- {int(code)}: {reason}" for code, reason in CLOSE_REASONS.items()),
+        ),
         messages=(*asked.values(), *answered.values(), _ERROR, *pushed),
         bindings={"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
     )
@@ -105,7 +118,6 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
         summary="Publications and news of the channels that the client has subscribed to.",
         messages=pushed,
     )
-    yield from _lobby()
 
 
 def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
@@ -139,7 +151,8 @@ def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
         )
 
 
-def _lobby() -> Iterator[Operation]:
+def lobby() -> Iterator[Operation]:
+    """Yield what the gateway receives and sends on the short route to the lobby."""
     line = Message(name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain")
     shown = Message(
         name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"
@@ -156,48 +169,19 @@ def _lobby() -> Iterator[Operation]:
         )
 
 
-def _command(command: Command) -> Message:
-    return Message(
-        name=f"{command.name}.command",
-        summary=command.summary,
-        kind=command.arguments,
-        mode="validation",
-        wrap=_numbered(command.name),
-    )
-
-
-def _reply(command: Command) -> Message:
-    return Message(
-        name=f"{command.name}.reply",
-        summary=f"The answer to {command.name}.",
-        kind=command.answer,
-        wrap=_numbered(command.name),
-    )
-
-
-def _numbered(name: str) -> Callable[[Json], Json]:
-    """Return a function that wraps a schema as a command or reply: its number, and its content by name."""
+def _numbered(
+    command: Command, role: str, summary: str, kind: type[BaseModel], mode: Mode = "serialization"
+) -> Message:
+    """Return a command or its reply: its number, and its content under the name of the command."""
 
     def wrap(schema: Json) -> Json:
         return {
             "type": "object",
-            "required": ["id", name],
-            "properties": {"id": {"type": "integer", "minimum": 1}, name: schema},
+            "required": ["id", command.name],
+            "properties": {"id": {"type": "integer", "minimum": 1}, command.name: schema},
         }
 
-    return wrap
-
-
-def _channels(kinds: Iterable[ChannelKind]) -> str:
-    return "\n".join(
-        f"- `{kind.name}:<{kind.argument}>`: {kind.summary} Needs `{kind.read}`"
-        + (f", and `{kind.write}` to publish." if kind.write else ".")
-        for kind in kinds
-    )
-
-
-def _codes() -> str:
-    return "\n".join(f"- {int(code)}: {reason}" for code, reason in CLOSE_REASONS.items())
+    return Message(name=f"{command.name}.{role}", summary=summary, kind=kind, mode=mode, wrap=wrap)
 
 
 def _push(kind: ChannelKind) -> Message:

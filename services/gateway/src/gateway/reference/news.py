@@ -1,0 +1,73 @@
+"""What services announce over the broker: events, and transient news for screens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from contracts import topology
+from contracts.message import Command, Event, Message, Request
+from gateway.reference import broker
+from gateway.reference.channels import Channel, Operation
+
+_EVENT = "Something that happened; durable, through the outbox."
+_LIVE = "News for screens; transient, and lost when nobody listens."
+
+
+def operations() -> Iterator[Operation]:
+    """Yield what each service announces, and what it takes from the others."""
+    for kind in broker.messages():
+        if issubclass(kind, Event):
+            yield from _of_event(kind)
+        elif not issubclass(kind, Command | Request):
+            key = getattr(kind, "routing_key", kind.message_type)
+            channel = _channel(topology.LIVE, key, kind, _LIVE)
+            yield _use(topology.GATEWAY, "receive", channel, "Each gateway shows it to its sockets.")
+
+
+def _of_event(kind: type[Event]) -> Iterator[Operation]:
+    key = kind.routing_key
+    channel = _channel(topology.EVENTS, key, kind, _EVENT)
+    for service, owned in topology.TOPOLOGIES.items():
+        for queue in owned.queues:
+            is_bound = any(binds(pattern, key) for pattern in queue.keys)
+            if queue.exchange == topology.EVENTS and is_bound:
+                summary = f"{service} takes {key} from its queue {queue.name}."
+                yield _use(service, "receive", channel, summary)
+        if key.partition(".")[0] in owned.events:
+            yield _use(service, "send", channel, f"{service} announces {key}.")
+
+
+def _channel(exchange: str, key: str, kind: type[Message], description: str) -> Channel:
+    return Channel(
+        name=key,
+        address=key,
+        server=broker.SERVER,
+        description=description,
+        messages=(broker.message(kind),),
+        bindings={
+            "amqp": {
+                "is": "routingKey",
+                "exchange": {"name": exchange, "type": "topic", "durable": True, "autoDelete": False},
+                "bindingVersion": broker.BINDING_VERSION,
+            }
+        },
+    )
+
+
+def _use(service: str, action: Literal["send", "receive"], channel: Channel, summary: str) -> Operation:
+    return Operation(
+        name=f"{service}.{action}.{channel.name}",
+        action=action,
+        channel=channel,
+        summary=summary,
+        messages=channel.messages,
+    )
+
+
+def binds(pattern: str, key: str) -> bool:
+    """Return whether a binding with `pattern`, whose `*` stands for one word, gets messages of `key`."""
+    words, wanted = key.split("."), pattern.split(".")
+    return len(words) == len(wanted) and all(
+        want in ("*", word) for word, want in zip(words, wanted, strict=True)
+    )
