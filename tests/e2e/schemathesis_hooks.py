@@ -27,7 +27,8 @@ BEYOND_A_SCHEMA = re.compile(
     "must be an e-mail address|must be one line|must have a name of at most|must be one address|"
     r"The number is beyond ±2\^53|U\+0000|"
     "Input should be a valid integer|"
-    "is no administrator|the channels are|does not name a "
+    "is no administrator|the channels are|does not name a |"
+    "There is no user "
 )
 
 # Who makes these requests, and ids of nobody with which that one is spared.

@@ -182,3 +182,19 @@ async def test_a_public_room_has_no_members_to_choose(people: People) -> None:
 
 async def test_the_name_of_a_private_room_is_taken(people: People, room: str) -> None:
     assert_problem(await people.stranger.api.post("/v1/rooms", json={"name": room}), 409, "conflict")
+
+
+async def test_a_room_has_a_bounded_number_of_members(
+    people: People, two: tuple[Listener, Listener], room: str
+) -> None:
+    await two[0].database.execute(
+        "WITH made AS (INSERT INTO users (name, email) SELECT 'Crowd', $1 || n || '@example.com'"
+        " FROM generate_series(1, 997) AS n RETURNING id)"
+        " INSERT INTO room_members (room, user_id, role) SELECT $1, id, 'reader' FROM made",
+        room,
+    )
+    path = f"/v1/rooms/{room}/members"
+    assert_problem(await people.manager.api.post(path, json={"user_id": people.stranger.id}), 409, "conflict")
+    await let_in(people, room, people.reader, "writer")
+    assert (await people.manager.api.delete(f"{path}/{people.writer.id}")).status_code == 204
+    await let_in(people, room, people.stranger, "reader")
