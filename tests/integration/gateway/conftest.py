@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 import structlog
@@ -84,6 +88,31 @@ async def guarded_door(shared_house: House, issuer: Issuer) -> Listener:
 @pytest.fixture(scope="session")
 async def keys(guarded_door: Listener, issuer: Issuer) -> Keys:
     return await credentials.make(guarded_door, issuer)
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with npm `centrifuge`; without Node the tests are skipped, but not where CI runs them."""
+    folder = tmp_path_factory.mktemp("npm")
+    npm = shutil.which("npm") if shutil.which("node") else None
+    reason = "node and npm are needed for the JavaScript client"
+    if npm is not None:
+        (folder / "package.json").write_text("{}")
+        options = ("--no-package-lock", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder))
+        if subprocess.run([npm, "install", *options, "centrifuge@5", "ws@8"], check=False).returncode == 0:
+            return folder
+        reason = "npm could not install the packages centrifuge and ws"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def node(modules: Path) -> str:
+    """The program that runs JavaScript, where the modules are there."""
+    found = shutil.which("node")
+    assert found is not None, modules
+    return found
 
 
 @pytest.fixture(scope="session")

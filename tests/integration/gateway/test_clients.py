@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -127,23 +124,6 @@ async def _is_ready(port: int) -> bool:
 async def two(module_house: House) -> AsyncIterator[Two]:
     async with gateways(module_house) as found:
         yield found
-
-
-@pytest.fixture(scope="session")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with npm `centrifuge`; without Node the tests are skipped, but not where CI runs them."""
-    folder = tmp_path_factory.mktemp("npm")
-    npm = shutil.which("npm") if shutil.which("node") else None
-    reason = "node and npm are needed for the JavaScript client"
-    if npm is not None:
-        (folder / "package.json").write_text("{}")
-        options = ("--no-package-lock", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder))
-        if subprocess.run([npm, "install", *options, "centrifuge@5", "ws@8"], check=False).returncode == 0:
-            return folder
-        reason = "npm could not install the packages centrifuge and ws"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(params=["python", "javascript"])
