@@ -143,13 +143,17 @@ class Dispatcher:
                 await asyncio.wait_for(self._wake.wait(), self._poll_s)
             self._wake.clear()
 
-    async def _claim(self, room: int) -> int:
-        """Take recipients from their lanes, each stream, owner and domain its share; return how many."""
+    async def _claim(self, room: int) -> bool:
+        """Take recipients from their lanes, each stream, owner and domain its share.
+
+        Return whether it is worth to go on: most of what could be taken was there.
+        """
         leased_until = time.monotonic() + self._lease_s
         try:
             # One transaction: a claim without its mails would lie there until its lease is over.
             async with self._postgres.transaction() as connection:
                 claimed: list[Row] = []
+                wanted = 0
                 for turn in self._rounds:
                     most = room - len(claimed)
                     if turn.stream == "bulk":
@@ -157,6 +161,7 @@ class Dispatcher:
                     found = await lanes.next_lanes(connection, turn) if most > 0 else []
                     divided = lanes.shares(found, most=most, allowed=self._allowed)
                     if divided:
+                        wanted += min(most, sum(share for _, share in divided))
                         held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
                         terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
                         claimed += await lanes.claim(connection, divided, most=most, terms=terms)
@@ -171,11 +176,11 @@ class Dispatcher:
         except DATABASE_FAILURES as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
-            return 0
+            return False
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
         for job in repository.jobs(fresh, mails):
             self._begin(job)
-        return len(fresh)
+        return 0 < wanted <= 2 * len(claimed)
 
     def _allowed(self, lane: Lane) -> int:
         """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
