@@ -187,17 +187,21 @@ def compare(*, sockets: int = 500, publications: int = 400, rounds: int = 3) -> 
     loads: dict[str, list[Load]] = {"gateway": [], "broadcast": []}
     for _ in range(rounds):
         for name, run in (("gateway", run_gateway), ("broadcast", run_broadcast)):
-            with serving(run) as (control, port):
-                clients = [connected(port) for _ in range(sockets)]
-                deliver(clients, control, publications // 4)
-                *_, cpu_before = control.recv()
-                elapsed_s = deliver(clients, control, publications)
-                *_, cpu_after = control.recv()
-                count = sockets * publications
-                loads[name].append(Load(count / elapsed_s, 1e6 * (cpu_after - cpu_before) / count))
-                for client in clients:
-                    client.close()
+            loads[name].append(_load(run, sockets, publications))
     return Fans(median(loads["gateway"]), median(loads["broadcast"]))
+
+
+def _load(run: Callable[[Connection], Any], sockets: int, publications: int) -> Load:
+    with serving(run) as (control, port):
+        clients = [connected(port) for _ in range(sockets)]
+        deliver(clients, control, publications // 4)
+        *_, cpu_before = control.recv()
+        elapsed_s = deliver(clients, control, publications)
+        *_, cpu_after = control.recv()
+        for client in clients:
+            client.close()
+    count = sockets * publications
+    return Load(count / elapsed_s, 1e6 * (cpu_after - cpu_before) / count)
 
 
 def _allow_files() -> None:

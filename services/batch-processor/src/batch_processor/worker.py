@@ -106,14 +106,16 @@ class Worker:
         """Begin nothing more, stop what runs and give back what is not done, within `timeout_s` seconds."""
         self._is_stopping = True
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                async with self._claiming:
-                    for work in list(self._works.values()):
-                        if work is not None:
-                            work.end("interrupted")
-                while self._works:
-                    self._freed.clear()
-                    await self._freed.wait()
+            await asyncio.wait_for(self._stop_all(), timeout_s)
+
+    async def _stop_all(self) -> None:
+        # What is being claimed is in hand before it can be stopped.
+        async with self._claiming:
+            for work in filter(None, list(self._works.values())):
+                work.end("interrupted")
+        while self._works:
+            self._freed.clear()
+            await self._freed.wait()
 
     async def pull_forever(self) -> None:
         """Claim chunks for free slots, for ever."""

@@ -31,6 +31,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
     yield from _creating(service)
     yield from _following(service)
     yield from _tasks(service)
+    yield from _choosing(service)
 
 
 def _creating(service: BatchService) -> Iterator[Endpoint]:
@@ -92,16 +93,6 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
     )
     yield post(
-        "/v1/batches/cancel",
-        service.cancel_batches,
-        name="cancelBatches",
-        summary="Stop all batches that fit a filter",
-        tag="Batches",
-        scope=Scope.BATCHES_WRITE,
-        answers={200: json(BulkResult)},
-        errors=(Unavailable, Overloaded, DatabaseUnavailable),
-    )
-    yield post(
         "/v1/batches/<uuid:batch_id>/cancel",
         service.cancel,
         name="cancelBatch",
@@ -137,16 +128,6 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         errors=(Unavailable, _INVALID_CURSOR),
     )
     yield post(
-        "/v1/tasks/cancel",
-        service.cancel_tasks,
-        name="cancelTasks",
-        summary="Stop all tasks that fit a filter",
-        tag="Tasks",
-        scope=Scope.BATCHES_WRITE,
-        answers={200: json(BulkResult)},
-        errors=(Unavailable, Overloaded, DatabaseUnavailable),
-    )
-    yield post(
         "/v1/tasks/<uuid:task_id>/cancel",
         service.cancel_task,
         name="cancelTask",
@@ -165,4 +146,27 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView)},
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
+    )
+
+
+def _choosing(service: BatchService) -> Iterator[Endpoint]:
+    yield post(
+        "/v1/batches/cancel",
+        service.cancel_batches,
+        name="cancelBatches",
+        summary="Stop all batches that fit a filter",
+        tag="Batches",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable, Overloaded, DatabaseUnavailable),
+    )
+    yield post(
+        "/v1/tasks/cancel",
+        service.cancel_tasks,
+        name="cancelTasks",
+        summary="Stop all tasks that fit a filter",
+        tag="Tasks",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(BulkResult)},
+        errors=(Unavailable, Overloaded, DatabaseUnavailable),
     )

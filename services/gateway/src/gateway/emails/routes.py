@@ -23,6 +23,11 @@ from gateway.http.filters import BulkResult
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
+    yield from _many(service)
+    yield from _one(service)
+
+
+def _many(service: EmailService) -> Iterator[Endpoint]:
     yield post(
         "/v1/emails",
         service.send,
@@ -71,6 +76,9 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         errors=(Unavailable,),
         examples={"status": "held,failed", "dry_run": "true"},
     )
+
+
+def _one(service: EmailService) -> Iterator[Endpoint]:
     yield get(
         "/v1/emails/<uuid:email_id>",
         service.get,
