@@ -39,7 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     except NativeError as error:
         print(f"\n{error}", file=sys.stderr)
     except OSError as error:
-        print(f"\n{error}\nCan this user write to {options.run_dir}?", file=sys.stderr)
+        place = f" ({error.filename})" if error.filename else ""
+        print(
+            f"\n{error.strerror or error}{place}. This user must be able to write to {options.run_dir}; "
+            "choose another folder: make run NATIVE_RUN_DIR=<folder>",
+            file=sys.stderr,
+        )
     return 1
 
 

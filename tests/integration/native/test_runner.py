@@ -190,6 +190,16 @@ def test_a_broken_setting_is_named(runner: Runner) -> None:
     assert output.strip().startswith("GATEWAY_PORT is 'eighty'")
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(runner: Runner, tmp_path: Path) -> None:
+    runner.directory = tmp_path / "file" / ".run"
+    runner.directory.parent.touch()
+    code, output = runner.ask("run")
+    assert code == 1
+    assert output.strip().startswith(f"Not a directory ({runner.directory}")
+    assert "make run NATIVE_RUN_DIR=" in output
+    assert "Errno" not in output
+
+
 def test_all_wrong_settings_of_all_services_are_named_before_anything_starts(runner: Runner) -> None:
     wrong = {"GATEWAY_MOST": "0", "EMAIL_MOST": "many", "LOG_LEVEL": "LOUD", "STOCK_DATA_MOTS": "3"}
     code, output = runner.ask("run", **wrong)
