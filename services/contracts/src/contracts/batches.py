@@ -24,24 +24,30 @@ INTAKE = "batch-processor.intake"
 STORED_WITHIN_S = 60
 BEGUN_WITHIN_S = 600
 
-_SCOPES = "effective scopes of the owner at acceptance; null from a sender that does not tell them"
 
+class BatchDescription(Command):
+    """What a batch is: whose, which operation it runs, and with which rights."""
 
-class CreateBatch(Command):
-    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them."""
-
-    message_type: ClassVar[str] = "batch.create.v1"
     queue: ClassVar[str] = INTAKE
     batch_id: UUID
     owner_id: str
     kind: Kind = "batch"
     operation: str
     accepted_at: Moment
+    options: dict[str, Json] = Field(default_factory=dict)
+    scopes: list[str] | None = Field(
+        default=None,
+        description="effective scopes of the owner at acceptance; null from a sender that does not tell them",
+    )
+
+
+class CreateBatch(BatchDescription):
+    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them."""
+
+    message_type: ClassVar[str] = "batch.create.v1"
     not_before: Moment | None = None
     priority: int = Field(default=5, ge=0, le=9)
-    options: dict[str, Json] = Field(default_factory=dict)
     items: list[Item] | None = None
-    scopes: list[str] | None = Field(default=None, description=_SCOPES)
 
 
 class AppendItems(Command):
@@ -55,19 +61,11 @@ class AppendItems(Command):
     items: list[Item]
 
 
-class SealBatch(Command):
-    """All `total` items were sent. It says all that `CreateBatch` says: any order of arrival works."""
+class SealBatch(BatchDescription):
+    """All `total` items were sent. It describes the batch as well: any order of arrival works."""
 
     message_type: ClassVar[str] = "batch.seal.v1"
-    queue: ClassVar[str] = INTAKE
-    batch_id: UUID
-    owner_id: str
-    kind: Kind = "batch"
-    operation: str
-    accepted_at: Moment
-    options: dict[str, Json] = Field(default_factory=dict)
     total: int
-    scopes: list[str] | None = Field(default=None, description=_SCOPES)
 
 
 class AbandonBatch(Command):
