@@ -123,6 +123,14 @@ async def test_the_same_unique_key_is_the_same_task(api: httpx.AsyncClient) -> N
     assert len(ids) == 1
 
 
+async def test_a_used_unique_key_tells_the_state_of_its_task(api: httpx.AsyncClient) -> None:
+    wanted = {"operation": "echo", "payload": {"b": 1, "a": 2}, "unique_key": str(uuid4())}
+    first = (await api.post("/v1/tasks", json=wanted)).json()
+    await ended(api, first["id"], folder="tasks")
+    again = await api.post("/v1/tasks", json={**wanted, "payload": {"a": 2, "b": 1}})
+    assert again.json() == {"id": first["id"], "status": "completed"}
+
+
 async def test_a_cancelled_batch_accounts_for_every_item(api: httpx.AsyncClient) -> None:
     items = [{"symbol": "AAPL", "indicators": ["rsi:14"], "series": True}] * 3000
     accepted = await api.post("/v1/batches", json={"operation": "stock.indicators", "items": items})

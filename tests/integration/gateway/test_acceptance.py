@@ -130,6 +130,28 @@ async def test_the_same_unique_key_is_the_same_task(door: Listener, house: House
     assert other.json()["id"] != tasks[0].json()["id"]
 
 
+async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(door: Listener) -> None:
+    task = {**TASK, "unique_key": f"unique-{uuid4()}"}
+    first = await door.api.post("/v1/tasks", json=task)
+    payload = await door.api.post("/v1/tasks", json={**task, "payload": {"another": 1}})
+    assert_problem(payload, 409, "unique-key-in-use")
+    assert first.json()["id"] in payload.json()["detail"]
+    # Neither is the idempotency key of a refused request used up.
+    headers = {"Idempotency-Key": f'"{uuid4()}"'}
+    keyed = await door.api.post("/v1/tasks", json={**task, "payload": None}, headers=headers)
+    assert_problem(keyed, 409, "unique-key-in-use")
+    again = await door.api.post("/v1/tasks", json=task, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+async def test_of_two_tasks_that_take_a_unique_key_at_once_one_is_refused(door: Listener) -> None:
+    task = {**TASK, "unique_key": f"unique-{uuid4()}"}
+    answers = await asyncio.gather(
+        *(door.api.post("/v1/tasks", json={**task, "payload": number}) for number in range(2))
+    )
+    assert sorted(answer.status_code for answer in answers) == [202, 409]
+
+
 async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is_back(house: House) -> None:
     host, port = house.broker_place
     gate = await house.gate(host, port)

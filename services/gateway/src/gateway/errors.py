@@ -17,6 +17,12 @@ class IdempotencyMismatch(ServiceError):
     code = "idempotency-mismatch"
 
 
+class UniqueKeyInUse(ServiceError):
+    """The unique key is that of a task with another operation or payload."""
+
+    code = "unique-key-in-use"
+
+
 class UploadStalled(ServiceError):
     """The next part of an upload did not come."""
 

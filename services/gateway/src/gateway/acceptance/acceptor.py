@@ -15,6 +15,7 @@ from chassis.postgres import Connection
 from gateway.acceptance.commits import GroupCommit
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
+from gateway.errors import UniqueKeyInUse
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply, document
@@ -50,7 +51,7 @@ class Acceptor:
         """
         self._relay.require_room()
         key = call.idempotency_key
-        answer = document({"id": str(acceptance.id), "status": "queued"})
+        answer = document({"id": str(acceptance.id), "status": acceptance.status})
         work = Work(acceptance, messages, answer, location, key, claim)
         if await self._commits.add(work):
             self._relay.wake()
@@ -59,6 +60,26 @@ class Acceptor:
         if key is None:
             return Reply(answer, location=location, is_replay=True)
         return replay(await self._repository.find_answer(acceptance.owner_id, key.key), key)
+
+    async def find_earlier(self, call: Call, acceptance: Acceptance) -> Acceptance | None:
+        """Return the work that was accepted before under the id of `acceptance`, which its caller has chosen.
+
+        Return None when the request's idempotency key has an answer, which goes before. Raise
+        `UniqueKeyInUse` when the work is another one.
+        """
+        key = call.idempotency_key
+        if key is not None and await self._repository.find_answer(acceptance.owner_id, key.key) is not None:
+            return None
+        known = await self._repository.find(acceptance.id)
+        if known is None:
+            return None
+        if known.operation != acceptance.operation:
+            raise UniqueKeyInUse(
+                f"The unique_key is that of task {known.id}, which runs the operation {known.operation!r}."
+            )
+        if known.payload_hash not in (None, acceptance.payload_hash):
+            raise UniqueKeyInUse(f"The unique_key is that of task {known.id}, which has another payload.")
+        return known
 
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:
         """Bring `messages` to the broker once the transaction of `call` has committed."""

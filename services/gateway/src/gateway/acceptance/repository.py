@@ -31,7 +31,7 @@ _STATUS_OF_PARKED: Mapping[ParkedState, str] = {
 class Acceptance:
     """Work that was promised: whose it is, what it is and the last status heard of it.
 
-    `reason` says why its command is parked, or was given up.
+    `reason` says why its command is parked, or was given up. `payload_hash` is there for a unique key.
     """
 
     id: UUID
@@ -41,6 +41,7 @@ class Acceptance:
     operation: str | None
     accepted_at: datetime
     reason: str | None = None
+    payload_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class AcceptanceRepository:
                 [work.claim for work in group],
                 [id_ for id_, _ in messages],
                 *outbox.columns([message for _, message in messages]),
+                [acceptance.payload_hash for acceptance in acceptances],
             )
         return {row["id"] for row in rows}
 

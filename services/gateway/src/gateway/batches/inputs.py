@@ -103,6 +103,13 @@ class ResultsQuery(BaseModel):
     format: Literal["json", "ndjson"] | None = None
 
 
+class AcceptedTask(BaseModel):
+    """A task that is promised. Its status is `queued`, unless its `unique_key` is that of an earlier one."""
+
+    id: UUID
+    status: BatchStatus | Literal["parked"]
+
+
 class BatchView(BaseModel):
     """A batch or task as its owner sees it. A task also carries its only result.
 

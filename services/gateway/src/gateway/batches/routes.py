@@ -9,9 +9,15 @@ from contracts import problems
 from contracts.batches import Batches, Result, Results
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
-from gateway.batches.inputs import BatchView, OperationList
+from gateway.batches.inputs import AcceptedTask, BatchView, OperationList
 from gateway.batches.service import BatchService
-from gateway.errors import IdempotencyConflict, IdempotencyMismatch, UnknownOperation, UploadStalled
+from gateway.errors import (
+    IdempotencyConflict,
+    IdempotencyMismatch,
+    UniqueKeyInUse,
+    UnknownOperation,
+    UploadStalled,
+)
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, lines, post
 from gateway.http.filters import BulkResult
 from gateway.http.replies import NDJSON
@@ -24,6 +30,7 @@ _REFUSALS = (
 
 _BATCH_NOT_FOUND = problems.of("batch-not-found")
 _INVALID_CURSOR = problems.of("invalid-cursor")
+_TASK_ACCEPTED = json(AcceptedTask, description=ACCEPTED.description, headers=ACCEPTED.headers)
 
 
 def endpoints(service: BatchService) -> Iterator[Endpoint]:
@@ -112,8 +119,8 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         summary="Accept a task: one item that is run by itself",
         tag="Tasks",
         scope=Scope.BATCHES_WRITE,
-        answers={202: ACCEPTED},
-        errors=_REFUSALS,
+        answers={202: _TASK_ACCEPTED},
+        errors=(*_REFUSALS, UniqueKeyInUse),
         idempotency=Idempotency.ACCEPTANCE,
         examples={"a task": {"operation": "echo", "payload": {"greeting": "hello"}}},
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -44,6 +46,8 @@ _RUN_ITEMS = 1000
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 _PAGE = 1000
 _PAGE_S = 15
+# The state of a task that is known is asked for so long; then the last one heard of is told.
+_STATE_S = 1
 # What is written out in a thread: the loop has other requests to serve.
 _LARGE_BYTES = 64 * 1024
 _CANCELLABLE: tuple[contract.BatchStatus, ...] = ("open", "queued", "running")
@@ -93,11 +97,20 @@ class BatchService:
         )
 
     async def accept_task(self, call: Call, body: TaskInput, payload: bytes) -> Reply:
-        """Promise to run one item, whose `payload` is written like this."""
+        """Promise to run one item, whose `payload` is written like this.
+
+        Return the state of a task that has the `unique_key` already; raise `UniqueKeyInUse` if it differs.
+        """
         await self._require(call.principal, body.operation)
         owner_id = call.principal.owner_id
         id_ = uuid5(_UNIQUE, f"{owner_id}:{body.unique_key}") if body.unique_key else envelope.new_id()
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
+        if body.unique_key:
+            content = orjson.dumps(body.payload, option=orjson.OPT_SORT_KEYS)
+            acceptance = replace(acceptance, payload_hash=hashlib.sha256(content).digest())
+            if await self._acceptor.find_earlier(call, acceptance):
+                known = await self._find(call.principal, id_, "task", Deadline.after(_STATE_S))
+                acceptance = replace(acceptance, status=known["status"])
         create = contract.CreateBatch(
             batch_id=id_,
             owner_id=owner_id,
@@ -110,7 +123,11 @@ class BatchService:
         )
         items = b'[{"payload":' + payload + b"}]"
         message = _with_items(envelope.command(create, message_id=id_, tenant=owner_id), items)
-        return await self._acceptor.accept(call, acceptance, [message], location=f"/v1/tasks/{id_}")
+        reply = await self._acceptor.accept(call, acceptance, [message], location=f"/v1/tasks/{id_}")
+        if body.unique_key and reply.is_replay:
+            # Another request may have taken the key in the meantime.
+            await self._acceptor.find_earlier(call, acceptance)
+        return reply
 
     async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
         """Ask for the end of a batch; items that have finished stay finished."""

@@ -6,8 +6,10 @@
 WITH asked AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
-        $9::timestamptz[], $10::bytea[]
-    ) AS asked (id, owner_id, kind, operation, key, body_hash, answer, location, accepted_at, claim)
+        $9::timestamptz[], $10::bytea[], $18::bytea[]
+    ) AS asked (
+        id, owner_id, kind, operation, key, body_hash, answer, location, accepted_at, claim, payload_hash
+    )
 ), fresh AS (
     INSERT INTO idempotency (owner_id, key, body_hash, status, answer, location)
     SELECT owner_id, key, body_hash, 202, answer, location FROM asked WHERE key IS NOT NULL
@@ -19,8 +21,8 @@ WITH asked AS (
         OR (idempotency.status IS NULL AND idempotency.body_hash IN (SELECT claim FROM asked))
     RETURNING owner_id, key
 ), accepted AS (
-    INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at)
-    SELECT id, owner_id, kind, 'queued', operation, accepted_at FROM asked
+    INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at, payload_hash)
+    SELECT id, owner_id, kind, 'queued', operation, accepted_at, payload_hash FROM asked
     WHERE key IS NULL OR (owner_id, key) IN (SELECT owner_id, key FROM fresh)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
@@ -90,7 +92,7 @@ DELETE FROM acceptances WHERE id IN (
 )
 
 -- name: find_acceptance
-SELECT id, owner_id, kind, status, operation, accepted_at, reason FROM acceptances WHERE id = $1
+SELECT id, owner_id, kind, status, operation, accepted_at, reason, payload_hash FROM acceptances WHERE id = $1
 
 -- name: change_statuses
 UPDATE acceptances SET status = news.status, reason = NULL, changed_at = news.at
