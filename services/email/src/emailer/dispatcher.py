@@ -13,7 +13,7 @@ from uuid import UUID
 from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
 from chassis.outbox import OutboxRelay
-from chassis.postgres import DATABASE_FAILURES, Postgres, Row
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
 from chassis.supervision import keep_going
 from emailer import attempts, lanes, repository
 from emailer.attempts import Job, Outcome, Patience
@@ -152,19 +152,7 @@ class Dispatcher:
         try:
             # One transaction: a claim without its mails would lie there until its lease is over.
             async with self._postgres.transaction() as connection:
-                claimed: list[Row] = []
-                wanted = 0
-                for turn in self._rounds:
-                    most = room - len(claimed)
-                    if turn.stream == "bulk":
-                        most = min(most, self._window // 2 - self._bulk)
-                    found = await lanes.next_lanes(connection, turn) if most > 0 else []
-                    divided = lanes.shares(found, most=most, allowed=self._allowed)
-                    if divided:
-                        wanted += min(most, sum(share for _, share in divided))
-                        held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
-                        terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
-                        claimed += await lanes.claim(connection, divided, most=most, terms=terms)
+                claimed, wanted = await self._take_shares(connection, room)
                 # After an outage a lease of our own may have run out: that recipient is in hand already. One
                 # that was due again by its outcome is in hand until the recorder says that this is written.
                 fresh = [
@@ -181,6 +169,23 @@ class Dispatcher:
         for job in repository.jobs(fresh, mails):
             self._begin(job)
         return 0 < wanted <= 2 * len(claimed)
+
+    async def _take_shares(self, connection: Connection, room: int) -> tuple[list[Row], int]:
+        """Take each stream's share of `room`; return what was there, and how many were looked for."""
+        claimed: list[Row] = []
+        wanted = 0
+        for turn in self._rounds:
+            most = room - len(claimed)
+            if turn.stream == "bulk":
+                most = min(most, self._window // 2 - self._bulk)
+            found = await lanes.next_lanes(connection, turn) if most > 0 else []
+            divided = lanes.shares(found, most=most, allowed=self._allowed)
+            if divided:
+                wanted += min(most, sum(share for _, share in divided))
+                held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
+                terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
+                claimed += await lanes.claim(connection, divided, most=most, terms=terms)
+        return claimed, wanted
 
     def _allowed(self, lane: Lane) -> int:
         """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
@@ -217,10 +222,13 @@ class Dispatcher:
                     self._let_go(job)
                 else:
                     was_tried = True
-                    with tracing.during(job.mail.traceparent, job.mail.request_id):
-                        self.recorder.add(await self._delivery.attempt(job))
+                    self.recorder.add(await self._attempt(job))
             finally:
                 self._turns.done(job, took_s=time.monotonic() - started if was_tried else None)
+
+    async def _attempt(self, job: Job) -> Outcome:
+        with tracing.during(job.mail.traceparent, job.mail.request_id):
+            return await self._delivery.attempt(job)
 
     def _give_back(self, job: Job) -> None:
         self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
@@ -250,18 +258,24 @@ class Dispatcher:
             now = time.monotonic()
             try:
                 if self._hand and now - renewed_at >= self._lease_s / 3:
-                    async with self._postgres.connection() as connection:
-                        keys = list(self._hand)
-                        await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+                    await self._renew()
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
-                    async with self._postgres.connection() as connection:
-                        count, waits = await lanes.measure(connection)
-                        held = await repository.count_held(connection)
-                    metrics.EMAIL_DUE.set(count)
-                    for stream, oldest_s in waits.items():
-                        metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
-                    metrics.EMAIL_HELD.set(held)
+                    await self._measure()
             except DATABASE_FAILURES as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))
+
+    async def _renew(self) -> None:
+        async with self._postgres.connection() as connection:
+            keys = list(self._hand)
+            await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+
+    async def _measure(self) -> None:
+        async with self._postgres.connection() as connection:
+            count, waits = await lanes.measure(connection)
+            held = await repository.count_held(connection)
+        metrics.EMAIL_DUE.set(count)
+        for stream, oldest_s in waits.items():
+            metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
+        metrics.EMAIL_HELD.set(held)
