@@ -49,17 +49,21 @@ async def compare(stack: Stack, *, rows: int) -> Rates:
                 return bool((await client.get(f"/v1/batches/{model}")).json()["status"] == "completed")
 
             await until(is_done, timeout_s=30)
-            rates: list[float] = []
-            for count in (rows, rows // 5):
-                batch_id = new_id()
-                for statement in filter(str.strip, _ROWS.split(";")):
-                    arguments = (batch_id, count, model)[: 3 if "$3" in statement else 2]
-                    await connection.execute(statement, *arguments)
-                rates.append(await _stream(client, batch_id, count))
+            large = await _stream(client, await _store(connection, model, rows), rows)
+            small = await _stream(client, await _store(connection, model, rows // 5), rows // 5)
             copied = await _copy(connection, rows)
     finally:
         await connection.close()
-    return Rates(large=rates[0], small=rates[1], copied=copied)
+    return Rates(large, small, copied)
+
+
+async def _store(connection: asyncpg.Connection[asyncpg.Record], model: UUID, count: int) -> UUID:
+    """Store a batch of `count` results, otherwise like `model`; return its id."""
+    batch_id = new_id()
+    for statement in filter(str.strip, _ROWS.split(";")):
+        arguments = (batch_id, count, model)[: 3 if "$3" in statement else 2]
+        await connection.execute(statement, *arguments)
+    return batch_id
 
 
 async def _stream(client: httpx.AsyncClient, batch_id: UUID, count: int) -> float:

@@ -25,6 +25,7 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
     yield from _many(service)
     yield from _one(service)
+    yield from _again(service)
 
 
 def _many(service: EmailService) -> Iterator[Endpoint]:
@@ -112,6 +113,9 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         errors=(NotFound, Conflict, Unavailable),
         examples={"email_id": EXAMPLE_ID},
     )
+
+
+def _again(service: EmailService) -> Iterator[Endpoint]:
     yield post(
         "/v1/emails/<uuid:email_id>/resend",
         service.resend,
