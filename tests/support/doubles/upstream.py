@@ -77,7 +77,7 @@ class Upstream:
 
     def answer(self, seen: Seen) -> Answer:
         """Return the answer that the upstream's documentation promises for a request."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     @property
     def port(self) -> int:
