@@ -19,8 +19,8 @@ OF_THE_STATE = {"invalid-cursor", "unknown-operation", "idempotency-mismatch", "
 # as mail servers do, or a number or text that comes back exactly. JSON Schema also takes 3.0 for an integer.
 BEYOND_A_SCHEMA = re.compile(
     "must be in the future|must be at most .* days ahead|"
-    "a cursor belongs to one service|"
-    "say which messages|"
+    "ids and a cursor belong to one service|must be a decimal number|the header name '.*' must be|"
+    "give at least one of|must be later than send_at|must be base64|"
     "to, cc and bcc together must name|"
     "text, html or both must be given|"
     "A JSON body names its operation itself|"

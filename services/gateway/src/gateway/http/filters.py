@@ -43,7 +43,7 @@ Several = Annotated[
     Field(min_length=1, max_length=_MOST_VALUES),
 ]
 # The id of a thing, as one of several.
-Id = Annotated[int, written_as("[0-9]{1,19}", "a whole number in decimal digits"), Field(ge=1, le=MOST_ID)]
+Id = Annotated[int, Field(ge=1, le=MOST_ID), written_as("[0-9]{1,19}", "a whole number in decimal digits")]
 
 
 class Filter(BaseModel):
