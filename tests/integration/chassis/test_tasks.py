@@ -61,6 +61,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "presence",
             "removal of old acceptances",
             "removal of old audit entries",
+            "who joins and leaves",
         },
     ),
     "stock-data": (
@@ -228,18 +229,18 @@ async def test_the_messages_of_a_failed_consumer_come_again(
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(INTAKE, {CancelBatch: Direct(handle)})
     consumer = worker.messaging._consumers[0]
-    run = consumer.run
+    work = consumer._work
 
     async def fail_in_hand() -> None:
-        monkeypatch.setattr(consumer, "run", run)
-        running = asyncio.create_task(run())
+        monkeypatch.setattr(consumer, "_work", work)
+        working = asyncio.create_task(work())
         await entered.wait()
-        running.cancel()
+        working.cancel()
         with suppress(asyncio.CancelledError):
-            await running
+            await working
         raise KeyError("unexpected")
 
-    monkeypatch.setattr(consumer, "run", fail_in_hand)
+    monkeypatch.setattr(consumer, "_work", fail_in_hand)
     await bench.run(worker)
     await worker.messaging.publisher.publish(command(CancelBatch(batch_id=new_id(), owner_id="ann")))
     await asyncio.wait_for(handled.wait(), 20)
