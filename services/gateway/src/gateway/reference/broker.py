@@ -47,7 +47,9 @@ def messages() -> tuple[type[kinds.Message], ...]:
         kind
         for module in modules
         for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, kinds.Message) and kind.__module__ == module.__name__ and module is not kinds
+        if kind.__module__ == module.__name__
+        # The base of several messages has no type of its own.
+        if issubclass(kind, kinds.Message) and hasattr(kind, "message_type")
     )
 
 
