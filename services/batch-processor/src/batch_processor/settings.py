@@ -28,7 +28,7 @@ class BatchProcessorSettings(Settings):
     roles: tuple[Role, ...] = Field(
         default=ROLES,
         min_length=1,
-        description="what this process does, separated by commas: coordinator (intake, dispatch, answers), "
+        description="what this process does, separated by commas: coordinator (intake, due times, answers), "
         "worker (runs items)",
         examples=["coordinator,worker"],
     )
