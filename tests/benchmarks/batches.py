@@ -122,7 +122,7 @@ async def _batch(messaging: Messaging, dsn: str, process: psutil.Process, count:
     try:
         await _until(lambda: _has_left(connection, batch_id, "open"))
         stored = time.perf_counter()
-        await _until(lambda: _has_left(connection, batch_id, "open", "queued", "running"))
+        await _until(lambda: _has_left(connection, batch_id, "open", "validating", "queued", "running"))
         ended = time.perf_counter()
         await _verify(connection, batch_id, count)
     finally:

@@ -48,7 +48,7 @@ MUTATIONS = (
         {"GATEWAY_SOCKET_BUFFER_BYTES": str(1 << 40)},
         seconds=15,
     ),
-    Mutation("custom ids", "uploads", ["memory", "stall"], seconds=30),
+    Mutation("flat uploads", "uploads", ["memory", "stall"], seconds=30),
     Mutation("html scanner", "html", ["mail", "stall"]),
     Mutation("relay rules", "refusals", ["mail"]),
     Mutation("poison items", "items", ["unready", "batch"]),

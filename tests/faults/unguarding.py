@@ -55,19 +55,20 @@ def _frame_budget() -> None:
     _put("gateway.realtime.frames:FrameBudget", allows=lambda *_: True)
 
 
-def _custom_ids() -> None:
-    class Remembered:
-        taken = 0
+def _flat_uploads() -> None:
+    cutter: Any = import_module("gateway.batches.cutting").Cutter
 
-        def __init__(self, *_: Any) -> None:
-            self.known: set[int] = set()
+    class Remembering(cutter):  # type: ignore[misc]  # known at run time only
+        def __init__(self, *fields: Any) -> None:
+            super().__init__(*fields)
+            self.known: set[bytes] = set()
 
-        def add(self, custom_id: str) -> bool:
-            count = len(self.known)
-            self.known.add(hash(custom_id))
-            return len(self.known) > count
+        def _take(self, line: bytes) -> None:
+            # As if ids were compared here, for which each of them has to be kept.
+            self.known.add(line[:40])
+            super()._take(line)
 
-    _put("gateway.batches.custom_ids", CustomIds=Remembered)
+    _put("gateway.batches.upload_service", Cutter=Remembering)
 
 
 def _html_scanner() -> None:
@@ -132,7 +133,7 @@ PATCHES: dict[str, tuple[str, Callable[[], None]]] = {
     "connections per address": ("gateway", _connections_per_address),
     "giving way": ("gateway", _giving_way),
     "frame budget": ("gateway", _frame_budget),
-    "custom ids": ("gateway", _custom_ids),
+    "flat uploads": ("gateway", _flat_uploads),
     "html scanner": ("emailer", _html_scanner),
     "relay rules": ("emailer", _relay_rules),
     "poison items": ("batch_processor", _poison_items),

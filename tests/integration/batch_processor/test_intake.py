@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis import queries
 from chassis.broker.envelope import new_id
 from chassis.errors import RemoteFailure
-from contracts.batches import INTAKE, AbandonBatch, CancelBatch, CreateBatch, Item
+from contracts.batches import INTAKE, AbandonBatch, AppendItems, CancelBatch, CreateBatch, Item
 from support.batch_stack import Caller, House
 from support.waiting import until
 
@@ -110,7 +112,59 @@ async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Caller
     await caller.send(creation)
     batch = await caller.reach(creation.batch_id)
     assert (batch.status, batch.error["code"]) == ("failed", "duplicate-custom-id")
-    assert "'a'" in batch.error["detail"]
+    assert "'a' on lines 1 and 2" in batch.error["detail"]
+
+
+async def test_a_large_upload_is_checked_apart_and_names_the_first_ten_repetitions(
+    service: Any, caller: Caller
+) -> None:
+    """Seven thousand items, of which twelve ids come twice and one three times, below an empty line."""
+    id_ = new_id()
+    names = [f"item-{n}" for n in range(7000)]
+    for n in range(12):
+        names[3000 + 5 * n] = names[100 * n]
+    names[6999] = names[0]
+    for start in range(0, 7000, 500):
+        items = [Item(custom_id=name, payload=1) for name in names[start : start + 500]]
+        run = AppendItems(batch_id=id_, owner_id="ann", offset=start, items=items)
+        if start >= 500:
+            run = run.model_copy(update={"lines": list(range(start + 2, start + 502))})
+        await caller.send(run)
+    await caller.send(caller.seal(id_, 7000, operation="counted"))
+    batch = await caller.reach(id_)
+    assert (batch.status, batch.counts.skipped) == ("failed", 7000)
+    assert batch.error["code"] == "duplicate-custom-id"
+    assert "'item-0' on 3 lines from 1 to 7001; 'item-100' on lines 101 and 3007;" in batch.error["detail"]
+    assert "'item-900' on lines 902 and 3047. Nothing was run." in batch.error["detail"]
+    assert "item-1000" not in batch.error["detail"]
+    assert len(await caller.finished_events()) == 1
+
+
+async def test_while_a_large_upload_is_checked_others_are_taken_in_and_it_can_be_cancelled(
+    service: Any, caller: Caller
+) -> None:
+    id_ = new_id()
+    async with caller.database.acquire() as connection, connection.transaction():
+        # As long as this is held, the check seems to be under way elsewhere.
+        await connection.execute(queries.load("batch_processor")["lock_validation"], id_)
+        await _upload(caller, id_, 2_500)
+        checked = await caller.reach(id_, "validating")
+        assert checked.next is not None
+        assert checked.next.what == "the comparison of its custom ids"
+        other = await caller.reach(await caller.submit("echo", [1, 2]), timeout_s=5)
+        assert other.status == "completed"
+        await caller.send(CancelBatch(batch_id=id_, owner_id="ann"))
+        batch = await caller.reach(id_, timeout_s=5)
+    assert (batch.status, batch.counts.cancelled) == ("cancelled", 2_500)
+
+
+async def test_large_uploads_without_repetitions_run_after_their_check(service: Any, caller: Caller) -> None:
+    ids = [new_id() for _ in range(3)]
+    for id_, count in zip(ids, (4_000, 2_500, 2_001), strict=True):
+        await _upload(caller, id_, count)
+    for id_ in ids:
+        batch = await caller.reach(id_)
+        assert (batch.status, batch.counts.succeeded) == ("completed", batch.counts.total)
 
 
 async def test_an_upload_with_a_hole_fails(service: Any, caller: Caller) -> None:
@@ -148,6 +202,21 @@ async def test_an_upload_that_is_never_sealed_expires(house: House, caller: Call
     batch = await caller.reach(creation.batch_id, "expired")
     assert (batch.counts.total, batch.counts.skipped) == (2, 2)
     assert [event.batch.status for event in await caller.finished_events()] == ["expired"]
+
+
+async def test_an_upload_that_is_never_sealed_is_kept_while_it_grows(house: House, caller: Caller) -> None:
+    service = await house.start()
+    creation = caller.creation("echo", None)
+    await caller.send(creation)
+    await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
+    await caller.reach(creation.batch_id, "open")
+    moved = "UPDATE batches SET created_at = now() - interval '2 days', appended_at = now() - $1::interval"
+    await caller.database.execute(moved, timedelta(hours=23))
+    await service.coordinator.expire()
+    assert (await caller.get(creation.batch_id)).status == "open"
+    await caller.database.execute(moved, timedelta(hours=25))
+    await service.coordinator.expire()
+    assert (await caller.reach(creation.batch_id)).status == "expired"
 
 
 async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, caller: Caller) -> None:
@@ -201,6 +270,12 @@ async def test_integers_of_any_size_and_odd_names_survive(service: Any, caller: 
     assert [row["result"] for row in rows] == [str(10**30), '"\\u0000\u2028"']
     names = await caller.database.fetch("SELECT custom_id FROM items ORDER BY position")
     assert [row["custom_id"] for row in names] == ["a\ufffdb", "ä ☃"]
+
+
+async def _upload(caller: Caller, id_: UUID, count: int) -> None:
+    for start in range(0, count, 500):
+        await caller.send(caller.append(id_, start, [1] * min(500, count - start)))
+    await caller.send(caller.seal(id_, count))
 
 
 async def _status(caller: Caller, batch_id: Any, status: str) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import aiormq
 import pytest
@@ -49,6 +51,36 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house:
     assert (seal["total"], seal["operation"]) == (1234, "echo")
     items = [item for append in appends for item in append["items"]]
     assert items[777] == {"custom_id": "777", "payload": 777}
+
+
+async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(door: Listener, house: House) -> None:
+    packed = gzip.compress(b"\xef\xbb\xbf\r\n" + lines(600))
+    headers = {**NDJSON, "content-encoding": "gzip", "idempotency-key": f"packed-{uuid4()}"}
+    answer = await door.api.post(PATH, content=packed, headers=headers)
+    assert answer.status_code == 202
+    *appends, seal = await taken(house, "batch.seal.v1")
+    assert seal["total"] == 600
+    assert [item["custom_id"] for append in appends for item in append["items"]] == [
+        str(n) for n in range(600)
+    ]
+    assert [append["lines"][0] for append in appends] == [2, 502]
+    again = await door.api.post(PATH, content=packed, headers=headers)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (answer.json(), "true")
+
+
+async def test_an_upload_of_bad_lines_lists_them_and_one_of_bad_gzip_is_refused(
+    door: Listener, house: House
+) -> None:
+    body = lines(3) + b'{"payload":1,"custom_id":7}\n' + lines(2) + b"nothing\n"
+    problem = assert_problem(await door.api.post(PATH, content=body, headers=NDJSON), 422, "invalid-input")
+    assert [error["pointer"] for error in problem["errors"]] == ["/3/custom_id", "/6"]
+    headers = {**NDJSON, "content-encoding": "gzip"}
+    for broken in (body, gzip.compress(body)[:-5]):
+        assert_problem(await door.api.post(PATH, content=broken, headers=headers), 422, "invalid-input")
+    other = await door.api.post(PATH, content=body, headers={**NDJSON, "content-encoding": "br"})
+    assert_problem(other, 415, "unsupported-media-type")
+    assert other.headers["accept-encoding"] == "identity, gzip"
+    await house.purge(INTAKE)
 
 
 async def test_a_broken_line_at_5000_leaves_nothing(door: Listener, house: House) -> None:

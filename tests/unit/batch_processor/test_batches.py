@@ -22,7 +22,7 @@ NEW = Batch(id=UUID(int=1), owner_id="ann")
 
 def complete(count: int, *, kind: Kind = "batch") -> Batch:
     known = batches.describe(NEW, replace(DESCRIPTION, kind=kind))
-    return batches.receive(batches.seal(known, count, now=NOW), count)
+    return batches.receive(batches.seal(known, count, now=NOW), count, now=NOW)
 
 
 def started(count: int, *, kind: Kind = "batch") -> Batch:
@@ -32,8 +32,9 @@ def started(count: int, *, kind: Kind = "batch") -> Batch:
 
 def test_a_batch_waits_for_its_description_its_seal_and_all_its_items() -> None:
     assert not batches.describe(NEW, DESCRIPTION).is_complete
-    assert not batches.seal(batches.receive(NEW, 3), 3, now=NOW).is_complete
-    assert not batches.receive(batches.seal(batches.describe(NEW, DESCRIPTION), 3, now=NOW), 2).is_complete
+    assert not batches.seal(batches.receive(NEW, 3, now=NOW), 3, now=NOW).is_complete
+    sealed = batches.seal(batches.describe(NEW, DESCRIPTION), 3, now=NOW)
+    assert not batches.receive(sealed, 2, now=NOW).is_complete
     assert complete(3).is_complete
 
 
@@ -77,27 +78,27 @@ def test_a_cancel_that_came_too_late_changes_nothing() -> None:
 def test_a_cancel_before_the_description_is_remembered() -> None:
     early = batches.cancel(NEW, now=NOW)
     assert early.status == "open"
-    known = batches.receive(batches.seal(batches.describe(early, DESCRIPTION), 2, now=NOW), 2)
+    known = batches.receive(batches.seal(batches.describe(early, DESCRIPTION), 2, now=NOW), 2, now=NOW)
     done = batches.start(known, chunk_size=100, now=NOW)
     assert (done.status, done.cancelled, done.chunk_count) == ("cancelled", 2, 0)
 
 
 def test_an_upload_that_is_cancelled_learns_from_its_seal_how_many_items_it_had() -> None:
-    cancelled = batches.cancel(batches.receive(batches.describe(NEW, DESCRIPTION), 5), now=NOW)
+    cancelled = batches.cancel(batches.receive(batches.describe(NEW, DESCRIPTION), 5, now=NOW), now=NOW)
     assert (cancelled.status, cancelled.total) == ("cancelled", 5)
     sealed = batches.seal(cancelled, 8, now=NOW)
     assert (sealed.status, sealed.total, sealed.cancelled) == ("cancelled", 8, 8)
 
 
 def test_an_abandoned_upload_takes_nothing_more() -> None:
-    gone = batches.abandon(batches.receive(NEW, 5), now=NOW)
+    gone = batches.abandon(batches.receive(NEW, 5, now=NOW), now=NOW)
     assert gone.status == "abandoned"
-    assert batches.receive(gone, 3).received == 5
+    assert batches.receive(gone, 3, now=NOW).received == 5
     assert not batches.seal(batches.describe(gone, DESCRIPTION), 5, now=NOW).is_complete
 
 
 def test_an_expired_upload_skips_what_had_arrived() -> None:
-    expired = batches.expire(batches.receive(batches.describe(NEW, DESCRIPTION), 5), now=NOW)
+    expired = batches.expire(batches.receive(batches.describe(NEW, DESCRIPTION), 5, now=NOW), now=NOW)
     assert (expired.status, expired.total, expired.skipped) == ("expired", 5, 5)
 
 
@@ -175,7 +176,7 @@ class LifeOfABatch(RuleBasedStateMachine):
     def receive(self, count: int) -> None:
         count = min(count, self.size - self.sent)
         self.sent += count
-        self.step(batches.receive(self.batch, count))
+        self.step(batches.receive(self.batch, count, now=NOW))
         self.begin_if_complete()
 
     @rule()

@@ -1,7 +1,8 @@
 """The life cycle of a batch: pure transitions, each from a batch to the batch that follows.
 
-`open → queued → running → completed`, with `cancelling → cancelled`, `failed`, `expired` aside. A command
-that comes too late, twice or before its time changes nothing that it must not: order of arrival is free.
+`open → validating → queued → running → completed`, with `cancelling → cancelled`, `failed`, `expired` aside.
+A command that comes too late, twice or before its time changes nothing that it must not: order of arrival is
+free.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Batch:
     error_code: str | None = None
     error_detail: str | None = None
     scopes: tuple[str, ...] | None = None
+    appended_at: datetime | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -118,9 +120,11 @@ def describe(batch: Batch, description: Description) -> Batch:
     )
 
 
-def receive(batch: Batch, count: int) -> Batch:
+def receive(batch: Batch, count: int, *, now: datetime) -> Batch:
     """Count items that were stored for the first time."""
-    return batch if batch.status != "open" else replace(batch, received=batch.received + count)
+    if batch.status != "open" or not count:
+        return batch
+    return replace(batch, received=batch.received + count, appended_at=now)
 
 
 def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
@@ -134,7 +138,7 @@ def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
 
 def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     """Queue a batch whose items are all here; without items, or cancelled before, it ends at once."""
-    if not batch.is_complete:
+    if not (batch.is_complete or batch.status == "validating"):
         return batch
     if batch.cancel_requested:
         return _end(replace(batch, cancelled=batch.total or 0), "cancelled", now=now)
@@ -144,9 +148,14 @@ def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     return replace(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
 
 
+def validate(batch: Batch) -> Batch:
+    """Let a complete batch wait for the check of its custom ids."""
+    return replace(batch, status="validating", revision=batch.revision + 1) if batch.is_complete else batch
+
+
 def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
     """Refuse a batch that cannot start: none of its items runs."""
-    if batch.status != "open":
+    if batch.status not in ("open", "validating"):
         return batch
     total = batch.received if batch.total is None else batch.total
     refused = replace(batch, total=total, skipped=total, error_code=code, error_detail=detail)
@@ -157,7 +166,7 @@ def cancel(batch: Batch, *, now: datetime) -> Batch:
     """Stop: at once while items still arrive, else before each worker's next item."""
     if batch.status in ("queued", "running"):
         return replace(batch, status="cancelling", revision=batch.revision + 1)
-    if batch.status != "open":
+    if batch.status not in ("open", "validating"):
         return batch
     if batch.operation is None:
         # Known by name only: the messages that say what it is are still on their way.

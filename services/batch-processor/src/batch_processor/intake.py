@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import repeat
 from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
 
-from batch_processor import batches, repository
+from batch_processor import batches, repository, validation
 from batch_processor.batches import Batch, Description
 from batch_processor.errors import BatchNotFound
 from batch_processor.operation import Operation
 from batch_processor.repository import ItemRow, Start
+from batch_processor.validation import Problem
 from batch_processor.views import show
 from chassis import logging, metrics, outbox, tracing
 from chassis.broker.envelope import Delivery, Outgoing, event
@@ -35,6 +37,10 @@ from contracts.batches import Batch as View
 from contracts.json_texts import payloads
 
 log = logging.get(__name__)
+
+# The custom ids of so few items are compared in some milliseconds; those of more are not compared here, where
+# the batches of others arrive.
+_CHECKED_AT_ONCE = 2_000
 
 
 class Transition(Protocol):
@@ -54,6 +60,7 @@ class Change:
     items: Sequence[Item] = ()
     body: bytes = b""
     offset: int = 0
+    lines: Sequence[int] | None = None
 
 
 class Intake:
@@ -78,7 +85,7 @@ class Intake:
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
         changes = [
-            Change(m.batch_id, m.owner_id, items=m.items, body=body, offset=m.offset)
+            Change(m.batch_id, m.owner_id, items=m.items, body=body, offset=m.offset, lines=m.lines)
             for m, body in ((d.message, d.body) for d in deliveries)
         ]
         await self._apply(connection, changes)
@@ -112,17 +119,36 @@ class Intake:
         stored = await repository.add_items(connection, rows)
         found = await repository.lock_batches(connection, sorted(known))
         now = datetime.now(UTC)
-        after = {id_: batches.receive(batch, stored[id_]) for id_, batch in found.items()}
+        after = {id_: batches.receive(batch, stored[id_], now=now) for id_, batch in found.items()}
         for change in changes:
             if change.step is not None:
                 after[change.batch_id] = change.step(after[change.batch_id], now=now)
         started = [await self._start(connection, batch, now) for batch in after.values()]
-        changed = [batch for batch in started if batch != found[batch.id]]
+        await self._keep(connection, found, started)
+
+    async def begin(self, connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
+        """Start a batch whose custom ids were compared, or fail it with the problem that was found."""
+        found = await repository.lock_batches(connection, [batch_id])
+        now = datetime.now(UTC)
+        begun = [
+            batches.fail(batch, code=problem[0], detail=problem[1], now=now)
+            if problem
+            else batches.start(batch, chunk_size=self._size(batch), now=now)
+            for batch in found.values()
+            if batch.status == "validating"
+        ]
+        await self._keep(connection, found, begun)
+
+    async def _keep(
+        self, connection: Connection, found: Mapping[UUID, Batch], after: Sequence[Batch]
+    ) -> None:
+        """Store what has become of the batches `found`, make the chunks of those that start, tell of ends."""
+        changed = [batch for batch in after if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
         starts = [
             Start(b.id, b.total or 0, self._size(b), b.not_before)
             for b in changed
-            if (found[b.id].status, b.status) == ("open", "queued")
+            if b.status == "queued" and found[b.id].status in ("open", "validating")
         ]
         if starts:
             await repository.create_chunks(connection, starts)
@@ -137,9 +163,11 @@ class Intake:
         if problem is not None:
             code, detail = problem
             return batches.fail(batch, code=code, detail=detail, now=now)
+        if batch.kind == "batch" and batch.received > _CHECKED_AT_ONCE:
+            return batches.validate(batch)
         return batches.start(batch, chunk_size=self._size(batch), now=now)
 
-    async def _find_problem(self, connection: Connection, batch: Batch) -> tuple[str, str] | None:
+    async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
         operation = self._operations.get(batch.operation or "")
         if operation is None:
             return "unknown-operation", f"There is no operation named {batch.operation!r}."
@@ -154,12 +182,9 @@ class Intake:
         if batch.received != batch.total or last + 1 != batch.total:
             detail = f"{batch.received} items came, the last at position {last}; {batch.total} were sealed."
             return "inconsistent-upload", detail
-        if batch.received < 2:
+        if not 2 <= batch.received <= _CHECKED_AT_ONCE:
             return None
-        duplicate = await repository.find_duplicate(connection, batch.id)
-        if duplicate is not None:
-            return "duplicate-custom-id", f"More than one item has the custom_id {duplicate!r}."
-        return None
+        return validation.describe(await validation.find_duplicates(connection, batch.id))
 
     def _size(self, batch: Batch) -> int:
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
@@ -226,10 +251,9 @@ def _rows(change: Change) -> list[ItemRow]:
     compact = [_compact(item.payload) for item in change.items]
     # As the caller has written it: `1.10` is not to come back as `1.1`.
     texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
-    return [
-        (change.batch_id, position, name, text)
-        for position, (name, text) in enumerate(zip(names, texts, strict=True), start=change.offset)
-    ]
+    positions = range(change.offset, change.offset + len(change.items))
+    lines: Iterable[int | None] = change.lines or repeat(None)
+    return list(zip(repeat(change.batch_id), positions, names, texts, lines, strict=False))
 
 
 def _compact(value: Any) -> bytes:

@@ -23,8 +23,7 @@ from contracts import headers
 from contracts.batches import BatchFilter, CreateBatch, ItemError, SealBatch
 
 _SQL = queries.load("batch_processor")
-_ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload")
-_DUPLICATES_TIMEOUT_S = 240
+_ITEM_COLUMNS = ("batch_id", "position", "custom_id", "payload", "line")
 _PROGRESS_OF = attrgetter(
     "id",
     "status",
@@ -38,7 +37,7 @@ _PROGRESS_OF = attrgetter(
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
-ItemRow: TypeAlias = tuple[UUID, int, str | None, str]
+ItemRow: TypeAlias = tuple[UUID, int, str | None, str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +77,6 @@ async def last_position(connection: Connection, batch_id: UUID) -> int:
     """Return the greatest position of a batch's items, -1 without items."""
     found: int | None = await connection.fetchval(_SQL["last_position"], batch_id)
     return -1 if found is None else found
-
-
-async def find_duplicate(connection: Connection, batch_id: UUID) -> str | None:
-    """Return a `custom_id` that two items of the batch share. Millions of items take seconds."""
-    await connection.execute(_SQL["allow_time"])
-    found: str | None = await connection.fetchval(
-        _SQL["find_duplicate"], batch_id, timeout=_DUPLICATES_TIMEOUT_S
-    )
-    return found
 
 
 async def lock_batches(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Batch]:

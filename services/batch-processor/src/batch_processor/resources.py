@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from batch_processor import consumers
 from batch_processor.answers import Answers
@@ -15,6 +16,7 @@ from batch_processor.processes import Processes
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.settings import BatchProcessorSettings
 from batch_processor.settlement import Settlement
+from batch_processor.validation import ORDERS, Validation
 from batch_processor.worker import ChunkTiming, Worker
 from chassis import outbox
 from chassis.broker.envelope import event
@@ -24,8 +26,6 @@ from contracts.topology import BATCH_PROCESSOR
 
 # Transactions that store results side by side.
 _REPORTERS = 2
-# Millions of items are compared with each other before they start.
-_INTAKE_DEADLINE_S = 300
 
 
 class Resources:
@@ -61,6 +61,7 @@ class Resources:
             ),
             ready=self.worker.wake,
         )
+        self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
         self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
             self._coordinate()
@@ -85,7 +86,6 @@ class Resources:
             consumers.intake(self.intake, committed=self._stored),
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
-            deadline_s=_INTAKE_DEADLINE_S,
         )
         self.runtime.answer(consumers.answers(Answers(self.runtime.postgres)))
         self.runtime.on_database(self._start_coordinator)
@@ -95,6 +95,8 @@ class Resources:
         tasks.supervise("promotion", self.coordinator.promote_forever)
         tasks.supervise("maintenance", self.coordinator.maintain_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
+        for order in ORDERS:
+            tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 
     async def _start_worker(self) -> None:
         tasks = self.runtime.tasks
@@ -122,3 +124,4 @@ class Resources:
             self.progress.note(batch)
         self.worker.wake()
         self.coordinator.wake()
+        self.validation.wake()

@@ -54,6 +54,8 @@ def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
     """Return what happens next to the batch; what is past its time shows in `tickwire_batches_overdue`."""
     if batch.status == "open":
         return Next(what="the rest of its items", by=None)
+    if batch.status == "validating":
+        return Next(what="the comparison of its custom ids", by=None)
     if batch.status == "cancelling":
         return Next(what="the end of the items at work", by=None)
     if batch.status == "queued" and batch.accepted_at is not None:

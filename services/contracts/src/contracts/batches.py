@@ -12,7 +12,15 @@ from contracts.message import Command, Contract, Event, Json, Message, Moment, N
 from contracts.topology import BATCH_PROCESSOR
 
 BatchStatus = Literal[
-    "open", "queued", "running", "completed", "failed", "cancelling", "cancelled", "expired"
+    "open",
+    "validating",
+    "queued",
+    "running",
+    "completed",
+    "failed",
+    "cancelling",
+    "cancelled",
+    "expired",
 ]
 # In these nothing changes any more.
 FINISHED: frozenset[BatchStatus] = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -51,7 +59,11 @@ class CreateBatch(BatchDescription):
 
 
 class AppendItems(Command):
-    """A run of items of an open batch; `offset` is the position of the first."""
+    """A run of items of an open batch; `offset` is the position of the first.
+
+    `lines` are the lines of the items in the upload, from 1, where empty lines make them differ from the
+    positions.
+    """
 
     message_type: ClassVar[str] = "batch.append.v1"
     queue: ClassVar[str] = INTAKE
@@ -59,6 +71,7 @@ class AppendItems(Command):
     owner_id: str
     offset: int
     items: list[Item]
+    lines: list[int] | None = None
 
 
 class SealBatch(BatchDescription):

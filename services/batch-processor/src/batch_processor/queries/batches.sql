@@ -2,7 +2,7 @@
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes
+    error_code, error_detail, scopes, appended_at
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -27,12 +27,13 @@ UPDATE batches AS batch SET
     finished_at = new.finished_at,
     error_code = new.error_code,
     error_detail = new.error_detail,
-    scopes = new.scopes
+    scopes = new.scopes,
+    appended_at = new.appended_at
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
-    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[]
+    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz
 )
 WHERE batch.id = new.id
 
@@ -51,14 +52,14 @@ WHERE batch.id = new.id
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes
+    error_code, error_detail, scopes, appended_at
 FROM batches WHERE id = $1
 
 -- name: list_batches
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes
+    error_code, error_detail, scopes, appended_at
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))

@@ -8,8 +8,8 @@ SELECT id, owner_id, status FROM batches WHERE id = ANY($1::uuid[])
 
 -- name: add_items
 WITH added AS (
-    INSERT INTO items (batch_id, position, custom_id, payload)
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[])
+    INSERT INTO items (batch_id, position, custom_id, payload, line)
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[])
     ON CONFLICT DO NOTHING
     RETURNING batch_id
 )
@@ -17,13 +17,6 @@ SELECT batch_id, count(*) AS items FROM added GROUP BY batch_id
 
 -- name: last_position
 SELECT max(position) FROM items WHERE batch_id = $1
-
--- name: allow_time
-SELECT set_config('statement_timeout', '240000', true), set_config('work_mem', '64MB', true)
-
--- name: find_duplicate
-SELECT custom_id FROM items WHERE batch_id = $1 AND custom_id IS NOT NULL
-GROUP BY custom_id HAVING count(*) > 1 LIMIT 1
 
 -- name: create_chunks
 INSERT INTO chunks (
@@ -46,6 +39,7 @@ CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 -- name: find_expired_uploads
 SELECT id, owner_id FROM batches
 WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
+    AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
 ORDER BY created_at LIMIT 100
 
 -- name: traces_of

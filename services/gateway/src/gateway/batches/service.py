@@ -50,7 +50,7 @@ _PAGE_S = 15
 _STATE_S = 1
 # What is written out in a thread: the loop has other requests to serve.
 _LARGE_BYTES = 64 * 1024
-_CANCELLABLE: tuple[contract.BatchStatus, ...] = ("open", "queued", "running")
+_CANCELLABLE: tuple[contract.BatchStatus, ...] = ("open", "validating", "queued", "running")
 # One call cancels so many, a page of them at a time.
 _MOST_CANCELLED = 1000
 _BULK_PAGE = 200

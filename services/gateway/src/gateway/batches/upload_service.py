@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from chassis import logging, metrics
@@ -14,7 +15,8 @@ from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository
 from gateway.batches import uploads
-from gateway.batches.custom_ids import IdBudget
+from gateway.batches.cutting import Cutter, Run
+from gateway.batches.inflating import inflated
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import Reply
 
@@ -55,7 +57,6 @@ class UploadService:
         self._acceptor = acceptor
         self._repository = repository
         self._publisher = publisher
-        self._custom_ids = IdBudget()
 
     async def accept(self, call: Call, operation: str, body: Upload) -> Reply:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
@@ -64,9 +65,7 @@ class UploadService:
         if upload.key and not await self._repository.begin(acceptance.owner_id, upload.key, upload.claim):
             return await self._replay(upload, upload.key)
         try:
-            with self._custom_ids.upload(acceptance.owner_id) as custom_ids:
-                total = await self._stream(upload, uploads.Cutter(custom_ids))
-            return await self._seal(upload, total)
+            return await self._seal(upload, await self._stream(upload, Cutter()))
         except BaseException:
             await self._abandon(upload)
             raise
@@ -81,14 +80,13 @@ class UploadService:
         assert upload.call.idempotency_key is not None
         return replay(answered, upload.call.idempotency_key)
 
-    async def _stream(self, upload: _Arriving, cutter: uploads.Cutter) -> int:
+    async def _stream(self, upload: _Arriving, cutter: Cutter) -> int:
         id_, owner = upload.acceptance.id, upload.acceptance.owner_id
-        offset, renewed_at = 0, time.monotonic()
-        async for run in uploads.cut(aiter(upload.source), cutter):
+        renewed_at = time.monotonic()
+        async for run in _runs(upload, cutter):
             upload.body.require_within_limit()
             # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
-            await self._publisher.publish(uploads.message(id_, owner, offset, run))
-            offset += len(run)
+            await self._publisher.publish(uploads.message(id_, owner, run.offset, run.items, lines=run.lines))
             if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
                 renewed_at = time.monotonic()
                 await self._repository.renew(owner, upload.key, upload.claim)
@@ -122,3 +120,13 @@ class UploadService:
         except Unavailable as error:
             # An upload that is never sealed expires at batch-processor.
             log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
+
+
+async def _runs(upload: _Arriving, cutter: Cutter) -> AsyncIterator[Run]:
+    source: AsyncIterator[bytes] = aiter(upload.source)
+    if upload.body.is_gzip:
+        source = inflated(source, limit=upload.body.limit)
+    async for run in uploads.cut(source, cutter):
+        yield run
+    for run in cutter.finish():
+        yield run

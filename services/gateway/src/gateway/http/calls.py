@@ -29,13 +29,16 @@ class Upload:
     """A body that is taken as a stream, no faster than it is read.
 
     `has_read` is told how many bytes were dealt with, which lets more come. `digest` starts with the method
-    and the path and sees every byte, so that a repeated upload can be recognised.
+    and the path and sees every byte, so that a repeated upload can be recognised. A body that `is_gzip` may
+    have up to `limit` bytes unpacked, too.
     """
 
     parts: AsyncIterator[bytes]
     has_read: Callable[[int], None]
     require_within_limit: Callable[[], None]
     digest: hashlib._Hash
+    limit: int
+    is_gzip: bool = False
 
 
 @dataclass(slots=True)

@@ -253,18 +253,26 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
         raise misfit("The body does not fit its description; see errors.", error) from None
 
 
-def require_media_type(request: Incoming, *accepted: str) -> str:
-    """Return the media type of the body. Raise `UnsupportedMediaType` when it is none of `accepted`."""
-    coding = request.header(b"content-encoding")
-    if coding is not None and coding.strip().lower() != "identity":
+def require_media_type(request: Incoming, *accepted: str, stream: str | None = None) -> str:
+    """Return the media type of the body. Raise `UnsupportedMediaType` when it is none of `accepted`.
+
+    A body of the media type `stream` may be packed with gzip.
+    """
+    given = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    codings = ("identity", "gzip") if given == stream else ("identity",)
+    coding = _coding(request)
+    if coding not in codings:
         raise UnsupportedMediaType(
             f"The content coding {coding[:50]!r} is not taken here: send the body as it is.",
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": ", ".join(codings)},
         )
-    given = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
     if given not in accepted:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
     return given
+
+
+def _coding(request: Incoming) -> str:
+    return (request.header(b"content-encoding") or "identity").strip().lower()
 
 
 async def read_all(request: Incoming) -> bytes:
@@ -294,7 +302,12 @@ def upload(request: Incoming, limit: int) -> Upload:
     limits.open_stream(limit)
     limits.require_within(request.header(b"content-length"))
     return Upload(
-        arriving(request), limits.has_read, lambda: limits.require_within(None), request_digest(request)
+        arriving(request),
+        limits.has_read,
+        lambda: limits.require_within(None),
+        request_digest(request),
+        limit,
+        is_gzip=_coding(request) == "gzip",
     )
 
 

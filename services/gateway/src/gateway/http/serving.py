@@ -188,7 +188,7 @@ class Server:
     async def _read_body(
         self, bound: Bound, request: Incoming, call: Call, key: str | None, arguments: dict[str, Any]
     ) -> None:
-        given = reading.require_media_type(request, *bound.allowed_types)
+        given = reading.require_media_type(request, *bound.allowed_types, stream=bound.endpoint.upload)
         if given == bound.endpoint.upload:
             call.idempotency_key = reading.key_of(request, key, b"")
             call.deadline = _UNLIMITED

@@ -1,0 +1,28 @@
+-- name: next_validating_oldest
+SELECT id FROM batches WHERE status = 'validating' ORDER BY id LIMIT 10
+
+-- name: next_validating_smallest
+SELECT id FROM batches WHERE status = 'validating' ORDER BY total, id LIMIT 10
+
+-- name: lock_validation
+SELECT pg_try_advisory_xact_lock(hashtextextended('validation ' || $1::uuid, 0))
+
+-- name: allow_time
+SELECT set_config('statement_timeout', $1::text, true), set_config('work_mem', '64MB', true)
+
+-- name: find_duplicates
+-- The custom ids that several items of a batch share, the first ten by their first item, with the lines of
+-- the first and the last of these items.
+SELECT custom_id, first.line AS first_line, last.line AS last_line, items
+FROM (
+    SELECT custom_id, min(position) AS first, max(position) AS last, count(*)::int AS items FROM items
+    WHERE batch_id = $1 AND custom_id IS NOT NULL
+    GROUP BY custom_id HAVING count(*) > 1 ORDER BY min(position) LIMIT 10
+) AS shared
+CROSS JOIN LATERAL (
+    SELECT coalesce(line, position + 1) AS line FROM items WHERE batch_id = $1 AND position = shared.first
+) AS first
+CROSS JOIN LATERAL (
+    SELECT coalesce(line, position + 1) AS line FROM items WHERE batch_id = $1 AND position = shared.last
+) AS last
+ORDER BY shared.first

@@ -1,0 +1,150 @@
+"""Cutting an upload into runs of items: lines are checked while they arrive, and none is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from chassis.errors import InvalidInput, PayloadTooLarge
+from contracts.items import MOST_ITEMS, MOST_LINE_BYTES, is_wrapped, require_custom_id
+from contracts.message import FieldError
+from gateway.http import strict_json as documents
+
+CHUNK_ITEMS = 500
+_CHUNK_BYTES = 512 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# So many bad lines are listed, as far as they come within so many lines behind the first of them.
+MOST_BAD_LINES = 20
+LINES_LOOKED_AT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Items in JSON, the position of the first, and the line of each unless that is its position + 1.
+
+    `end` is the number of bytes of the upload up to the end of the last line.
+    """
+
+    offset: int
+    items: list[bytes]
+    lines: list[int] | None
+    end: int
+
+
+@dataclass
+class Cutter:
+    """Turns the bytes of an upload into runs of items.
+
+    `feed` takes what arrives and returns the runs that are complete; `flush` returns what is left of whole
+    lines, `finish` also the line that has no end. The fields are where an upload that is resumed goes on.
+    Raise `InvalidInput` with the first bad lines, `PayloadTooLarge` for a line or an upload that is too long.
+    """
+
+    total: int = 0
+    line_number: int = 0
+    rest: bytes = b""
+    # Of the whole lines that were fed.
+    end: int = 0
+    _items: list[bytes] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=list)
+    _size: int = 0
+    _bad: list[FieldError] = field(default_factory=list)
+    _first_bad: int = 0
+
+    def feed(self, data: bytes) -> list[Run]:
+        """Take more bytes; return runs of at most 500 items."""
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        if len(self.rest) > MOST_LINE_BYTES:
+            raise PayloadTooLarge(f"Line {self.line_number + 1} is longer than {MOST_LINE_BYTES} bytes.")
+        runs = []
+        for line in lines:
+            self._take(line)
+            self.end += len(line) + 1
+            if len(self._items) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES:
+                runs.append(self._cut())
+        return runs
+
+    def flush(self) -> list[Run]:
+        """Return the items of whole lines that no run has yet. Raise `InvalidInput` when lines were bad."""
+        if self._bad:
+            raise self._refusal()
+        return [self._cut()] if self._items else []
+
+    def finish(self) -> list[Run]:
+        """Return the last run, if any. Raise `InvalidInput` when lines were bad, or there was no item."""
+        if self.rest:
+            self._take(self.rest)
+            self.end += len(self.rest)
+            self.rest = b""
+        last = self.flush()
+        if not self.total:
+            raise InvalidInput("The upload has no items: send one JSON object a line.")
+        return last
+
+    def _take(self, line: bytes) -> None:
+        if not self.line_number:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        self.line_number += 1
+        line = line.strip()
+        if not line:
+            return
+        if len(line) > MOST_LINE_BYTES:
+            raise PayloadTooLarge(f"Line {self.line_number} is longer than {MOST_LINE_BYTES} bytes.")
+        why = _why_refused(line)
+        if why is not None:
+            self._note_bad(*why)
+        if self._bad:
+            # Nothing of the upload will count: only the other bad lines are looked for.
+            if self.line_number - self._first_bad >= LINES_LOOKED_AT:
+                raise self._refusal()
+            return
+        self._items.append(line)
+        self._numbers.append(self.line_number)
+        self._size += len(line)
+        self.total += 1
+        if self.total > MOST_ITEMS:
+            raise PayloadTooLarge(f"A batch has at most {MOST_ITEMS} items.")
+
+    def _note_bad(self, pointer: str, why: str) -> None:
+        if not self._bad:
+            self._first_bad = self.line_number
+            self._items.clear()
+            self._numbers.clear()
+            self._size = 0
+        at = f"/{self.line_number - 1}{pointer}"
+        self._bad.append(FieldError(pointer=at, detail=f"Line {self.line_number} {why}."))
+        if len(self._bad) == MOST_BAD_LINES:
+            raise self._refusal()
+
+    def _refusal(self) -> InvalidInput:
+        detail = self._bad[0].detail
+        if len(self._bad) > 1:
+            detail += f" {len(self._bad) - 1} more lines up to line {self.line_number} are bad; see errors."
+        return InvalidInput(detail, errors=self._bad)
+
+    def _cut(self) -> Run:
+        items, numbers = self._items, self._numbers
+        offset = self.total - len(items)
+        # Without empty lines before them the lines are the positions, counted from 1.
+        lines = None if numbers[-1] == self.total else numbers
+        self._items, self._numbers, self._size = [], [], 0
+        return Run(offset, items, lines, self.end)
+
+
+def _why_refused(line: bytes) -> tuple[str, str] | None:
+    """Return the pointer into a line that is not an item, and what is wrong with it; None for an item."""
+    try:
+        item = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return "", f"is not JSON: {error.msg}"
+    if not is_wrapped(item):
+        return "", "must be an object with 'payload' and maybe 'custom_id'"
+    refused = documents.refusal(line, item)
+    if refused is not None:
+        return refused.pointer, f"cannot be taken: {refused.detail[:-1]}"
+    try:
+        require_custom_id(item.get("custom_id"))
+    except ValueError as error:
+        return "/custom_id", f"cannot be taken: {error}"
+    return None

@@ -1,0 +1,60 @@
+"""Compressed uploads: the same bytes come out, and no more than their bounds."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from chassis.errors import InvalidInput, PayloadTooLarge
+from gateway.batches.inflating import inflated
+
+LINES = b"".join(b'{"custom_id":"%d","payload":%d}\n' % (n, n * n) for n in range(20_000))
+
+
+async def unpacked(parts: Sequence[bytes], *, limit: int = 1 << 30) -> bytes:
+    async def arriving() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    return b"".join([piece async for piece in inflated(arriving(), limit=limit)])
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+async def test_any_split_of_a_stream_gives_its_bytes(size: int) -> None:
+    packed = gzip.compress(LINES)
+    assert await unpacked([packed[start : start + size] for start in range(0, len(packed), size)]) == LINES
+
+
+async def test_members_one_after_the_other_are_one_upload() -> None:
+    assert await unpacked([gzip.compress(b"one\n") + gzip.compress(b"two\n")]) == b"one\ntwo\n"
+    assert await unpacked([gzip.compress(b"one\n"), gzip.compress(b"two\n")]) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [LINES, zlib.compress(LINES), gzip.compress(LINES)[:-1], gzip.compress(LINES) + b"more", b"\x1f\x8b"],
+)
+async def test_what_is_not_gzip_to_its_end_is_refused(broken: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        await unpacked([broken])
+
+
+async def test_the_limit_holds_for_what_is_unpacked() -> None:
+    assert await unpacked([gzip.compress(LINES)], limit=len(LINES)) == LINES
+    with pytest.raises(PayloadTooLarge, match="when it is unpacked"):
+        await unpacked([gzip.compress(LINES)], limit=len(LINES) - 1)
+
+
+async def test_what_grows_beyond_measure_is_refused_before_it_is_unpacked() -> None:
+    bomb = gzip.compress(b"\n" * (200 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooLarge, match="200 times"):
+            await unpacked([bomb])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
