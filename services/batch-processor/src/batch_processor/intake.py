@@ -184,7 +184,7 @@ class Intake:
             return "inconsistent-upload", detail
         if not 2 <= batch.received <= _CHECKED_AT_ONCE:
             return None
-        return validation.describe(await validation.find_duplicates(connection, batch.id))
+        return validation.describe(await repository.find_duplicates(connection, batch.id))
 
     def _size(self, batch: Batch) -> int:
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-import asyncpg
-
-from batch_processor import rounds
+from batch_processor import repository, rounds
+from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
 from chassis import queries
 from chassis.postgres import Connection, Postgres
 
 _SQL = queries.load("batch_processor")
-# Five million ids take some ten seconds on two cores.
-_TIMEOUT_S = 240
 _IDLE_S = 1.0
 
 # In the lane of the smallest a short upload passes the longest; in that of the oldest none waits for ever.
@@ -29,32 +25,11 @@ Problem: TypeAlias = tuple[str, str]
 Begin: TypeAlias = Callable[[Connection, UUID, Problem | None], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A custom id of several items, and the lines of the first and the last of them."""
-
-    custom_id: str
-    first_line: int
-    last_line: int
-    items: int
-
-    def __str__(self) -> str:
-        """Return the custom id with its lines."""
-        if self.items == 2:
-            return f"{self.custom_id!r} on lines {self.first_line} and {self.last_line}"
-        return f"{self.custom_id!r} on {self.items} lines from {self.first_line} to {self.last_line}"
-
-
-async def find_duplicates(connection: Connection, batch_id: UUID) -> list[Duplicate]:
-    """Return the first ten custom ids that several items of the batch share."""
-    await connection.execute(_SQL["allow_time"], str(_TIMEOUT_S * 1000))
-    # The server gives up first: then the connection is still good.
-    rows = await connection.fetch(_SQL["find_duplicates"], batch_id, timeout=_TIMEOUT_S + 5)
-    return [Duplicate(**row) for row in rows]
-
-
-def describe(duplicates: Sequence[Duplicate]) -> Problem | None:
-    """Return what is wrong with a batch that has `duplicates`, None without any."""
+def describe(duplicates: Sequence[Duplicate] | None) -> Problem | None:
+    """Return what is wrong with a batch that has `duplicates`, or whose ids could not be compared in time."""
+    if duplicates is None:
+        detail = f"Its custom ids could not be compared within {COMPARED_WITHIN_S} s; send it again later."
+        return "validation-timeout", detail
     if not duplicates:
         return None
     ids = "; ".join(map(str, duplicates))
@@ -104,13 +79,6 @@ class Validation:
                     break
             else:
                 return False
-            try:
-                async with connection.transaction():
-                    problem = describe(await find_duplicates(connection, batch_id))
-            except asyncpg.QueryCanceledError:
-                problem = (
-                    "validation-timeout",
-                    f"Its custom ids could not be compared within {_TIMEOUT_S} s; send it again later.",
-                )
+            problem = describe(await repository.find_duplicates(connection, batch_id))
             await self._begin(connection, batch_id, problem)
         return True
