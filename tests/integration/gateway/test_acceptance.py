@@ -38,7 +38,8 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     )
     assert answer.status_code == 202
     id_ = answer.json()["id"]
-    assert answer.json() == {"id": id_, "status": "queued"}
+    identity = f"<{id_}@example.com>"
+    assert answer.json() == {"id": id_, "status": "queued", "message_id": identity}
     assert answer.headers["location"] == f"/v1/emails/{id_}"
     assert answer.headers["x-request-id"] == "order-17"
     assert UUID(id_).version == 7
@@ -48,6 +49,7 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
         "1",
         "Shop <shop@example.com>",
     )
+    assert message["message_id"] == identity
     assert (message["to"], message["subject"], message["text"]) == (MAIL["to"], MAIL["subject"], MAIL["text"])
     about = message["_"]
     assert (about["type"], about["id"]) == ("email.send.v1", id_)
@@ -55,6 +57,15 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     assert about["headers"][names.TRACEPARENT].startswith(f"00-{TRACE}-")
     assert about["headers"][names.TENANT] == "1"
     assert about["headers"][names.ATTEMPT] == 1
+
+
+async def test_the_message_id_of_a_mail_is_told_and_may_be_chosen(door: Listener, house: House) -> None:
+    first = (await door.api.post("/v1/emails", json=MAIL)).json()
+    assert first["message_id"] == f"<{first['id']}@tickwire.example>"
+    chosen = (await door.api.post("/v1/emails", json={**MAIL, "message_id": "order.17@example.com"})).json()
+    assert chosen["message_id"] == "<order.17@example.com>"
+    messages = await house.take("email.send", 2)
+    assert [message["message_id"] for message in messages] == [first["message_id"], chosen["message_id"]]
 
 
 async def test_batches_and_tasks_become_commands(door: Listener, house: House) -> None:

@@ -109,10 +109,50 @@ def test_base64_may_be_wrapped_into_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text", "text/", "multipart/mixed", "message/rfc822", "tëxt/plain", "a/b/c"]
+    "content_type",
+    [
+        *("text", "text/", "multipart/mixed", "message/partial", "tëxt/plain", "a/b/c", "text/plain;"),
+        *("text/plain; name=x", "text/plain; a=1; A=2", 'text/plain; a="b"', "text/plain; a=b; boundary=c"),
+    ],
 )
 def test_an_attachment_has_a_plain_media_type(content_type: str) -> None:
     assert refused_at(attachments=[{**FILE, "content_type": content_type}]) == ["attachments/0/content_type"]
+
+
+def test_a_calendar_names_its_method() -> None:
+    kind = "text/calendar; method=REQUEST; charset=utf-8"
+    assert mail(attachments=[{**FILE, "content_type": kind}]).attachments[0].content_type == kind
+
+
+@pytest.mark.parametrize(
+    ("content", "is_taken"),
+    [
+        (b"Subject: x\n\nHi\n", True),
+        ("Subject: ü\n\n".encode(), False),
+        (b"x" * 998, True),
+        (b"a\n" + b"x" * 999, False),
+        (b"a\0", False),
+    ],
+)
+def test_an_attached_mail_is_one_that_needs_no_encoding(content: bytes, is_taken: bool) -> None:
+    file = {"filename": "a.eml", "content": base64.b64encode(content).decode()}
+    if is_taken:
+        assert mail(attachments=[{**file, "content_type": "message/rfc822"}])
+    else:
+        refused = refused_at(attachments=[{**file, "content_type": "Message/RFC822"}])
+        assert refused == ["attachments/0"]
+
+
+@pytest.mark.parametrize("given", ["<a.1@example.com>", "a.1@example.com"])
+def test_a_message_id_may_be_chosen(given: str) -> None:
+    assert mail(message_id=given).message_id == "<a.1@example.com>"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "a", "<a@b", "a b@example.com", "a@b>\r\nBcc: x", "ü@example.com", "a..b@example.com", "@"]
+)
+def test_a_message_id_is_one_word_in_two_parts(wrong: str) -> None:
+    assert refused_at(message_id=wrong) == ["message_id"]
 
 
 def test_a_mail_needs_somebody_and_something() -> None:

@@ -94,6 +94,30 @@ def test_attachments_come_beside_the_bodies_and_inline_ones_with_the_html() -> N
     ]
 
 
+@pytest.mark.parametrize("html", [None, "<p>Hi</p>"])
+def test_an_invitation_stands_beside_the_text_and_an_attached_mail_is_not_encoded(html: str | None) -> None:
+    inner = b"Subject: inner\n\n.\n..x\nFrom here\n"
+    files = (
+        File("invite.ics", "text/calendar; method=REQUEST; charset=utf-8", b"BEGIN:VCALENDAR\r\n"),
+        File("old.ics", "text/calendar", b"BEGIN:VCALENDAR\r\n"),
+        File("old.eml", "message/rfc822", inner),
+    )
+    message = read(Letter(SENDER, "Hello", (READER,), text="Hi", html=html, files=files))
+    alternative, calendar, attached = message.iter_parts()
+    assert [part.get_content_type() for part in alternative.iter_parts()][-1] == "text/calendar"
+    (invitation,) = [part for part in alternative.walk() if part.get_content_type() == "text/calendar"]
+    assert invitation.get_param("method") == "REQUEST"
+    assert invitation.get_payload(decode=True) == files[0].content
+    assert calendar.get_content_disposition() == "attachment"
+    assert attached.get_content_type() == "message/rfc822"
+    written = rendering.render(
+        Letter(SENDER, "Hello", (READER,), text="Hi", html=html, files=files),
+        identity="<1@example.com>",
+        at=AT,
+    )
+    assert inner.replace(b"\n", b"\r\n") in written
+
+
 def test_an_inline_file_without_html_is_an_ordinary_attachment() -> None:
     files = (File("a.txt", "text/plain", b"a", "a"),)
     message = read(Letter(SENDER, "Hello", (READER,), text="Hi", files=files))

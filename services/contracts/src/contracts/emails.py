@@ -57,6 +57,7 @@ class SendEmail(Command):
     bcc: list[str] = Field(default_factory=list)
     reply_to: str | None = None
     subject: str = ""
+    message_id: str | None = None
     text: str | None = None
     html: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
@@ -103,6 +104,7 @@ class Email(Reply):
     status: EmailStatus
     sender: str
     subject: str
+    message_id: str | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
     stream: Stream = "transactional"
@@ -121,6 +123,7 @@ class ResendEmail(Command):
     email_id: UUID
     source_id: UUID
     owner_id: str
+    message_id: str | None = None
     accepted_at: Moment
 
 

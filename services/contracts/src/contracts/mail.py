@@ -34,7 +34,13 @@ MOST_METADATA = 50
 # A time further away than this is a mistake.
 FURTHEST = timedelta(days=366)
 
-_CONTENT_TYPE = r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}$"
+_TYPE_NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}"
+# Parameters such as `method=REQUEST` of a calendar; the name of a file is given apart.
+_PARAMETER = "; ?[A-Za-z][A-Za-z-]{0,30}=[A-Za-z0-9!#$&^_.+-]{1,60}"
+_CONTENT_TYPE = rf"^{_TYPE_NAME}/{_TYPE_NAME}(?:{_PARAMETER}){{0,5}}$"
+_ATTACHED_MAIL = "message/rfc822"
+_LONGEST_LINE = 998
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,120}@[A-Za-z0-9.-]{1,120}")
 _WHITE_SPACE = re.compile(r"\s+")
 
 
@@ -45,9 +51,20 @@ def _without_nul(value: str) -> str:
 
 
 def _single_part(value: str) -> str:
-    if value.lower().startswith(("multipart/", "message/")):
-        raise ValueError("must be the media type of a single part")
+    lower = value.lower()
+    if lower.startswith(("multipart/", "message/")) and lower != _ATTACHED_MAIL:
+        raise ValueError(f"must be the media type of a single part, or {_ATTACHED_MAIL}")
+    names = [parameter.partition("=")[0].strip() for parameter in lower.split(";")[1:]]
+    if len(set(names)) < len(names) or {"name", "boundary"} & set(names):
+        raise ValueError("must have each parameter once, and neither name nor boundary")
     return value
+
+
+def _message_id(value: str) -> str:
+    bare = value[1:-1] if value[:1] == "<" and value[-1:] == ">" else value
+    if not _MESSAGE_ID.fullmatch(bare) or ".." in bare:
+        raise ValueError("must be a Message-ID: <unique part@domain>, in ASCII without spaces")
+    return f"<{bare}>"
 
 
 def _base64(value: str) -> str:
@@ -58,6 +75,17 @@ def _base64(value: str) -> str:
     except (binascii.Error, ValueError):
         raise ValueError("must be base64") from None
     return joined
+
+
+def require_mail(content: bytes) -> None:
+    """Raise `ValueError` unless `content` is a mail that may be attached as it is.
+
+    RFC 2046 forbids to encode an attached mail, so every relay must be able to take its bytes.
+    """
+    if not content.isascii() or b"\0" in content:
+        raise ValueError("an attached mail must be ASCII; send others as application/octet-stream")
+    if any(len(line) > _LONGEST_LINE for line in content.splitlines()):
+        raise ValueError(f"an attached mail must have lines of at most {_LONGEST_LINE} octets")
 
 
 def _as_list(value: Any) -> Any:
@@ -78,6 +106,8 @@ Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
 Metadata = Annotated[dict[str, Json], Field(max_length=MOST_METADATA), AfterValidator(exact)]
 # Transactional mail answers what somebody has just done and is waited for; bulk mail is not.
 Stream = Literal["transactional", "bulk"]
+# With the brackets, whether they were given or not.
+MessageId = Annotated[str, AfterValidator(_message_id)]
 PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
@@ -93,6 +123,12 @@ class MailAttachment(BaseModel):
     )
     content_id: Annotated[str, Field(pattern=r"^<?[!-;=?-~]{1,200}>?$")] | None = None
 
+    @model_validator(mode="after")
+    def _can_be_attached(self) -> Self:
+        if self.content_type.lower() == _ATTACHED_MAIL:
+            require_mail(base64.b64decode(self.content))
+        return self
+
 
 class MailContent(BaseModel):
     """The text of a mail and its addresses. Addresses are bare or `Name <address>`."""
@@ -105,6 +141,7 @@ class MailContent(BaseModel):
     bcc: Recipients = Field(default_factory=list)
     reply_to: Address | None = None
     subject: Subject = ""
+    message_id: MessageId | None = None
     text: Body | None = None
     html: Body | None = None
     headers: Headers = Field(default_factory=dict)

@@ -35,6 +35,7 @@ class StoredMail:
     traceparent: str | None
     request_id: str | None
     flaw: str = ""
+    message_id: str | None = None
 
     @property
     def dated(self) -> datetime:

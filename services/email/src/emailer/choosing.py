@@ -139,7 +139,7 @@ async def copy(
     at: datetime = command.accepted_at
     source = command.source_id
     made = await connection.fetchval(
-        SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace
+        SQL["copy_email"], command.email_id, source, command.owner_id, at, life_s, *trace, command.message_id
     )
     if made is None:
         return False

@@ -11,7 +11,7 @@ from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail import FURTHEST
 from contracts.mail_headers import replace_unsafe
 from contracts.message import Json
-from emailer import letters, states
+from emailer import letters, rendering, states
 from emailer.errors import UnsendableMail
 from emailer.letters import Addressee, Letter
 
@@ -40,6 +40,14 @@ class PreparedMail:
         except ValueError:
             return {}
         return self.command.metadata
+
+    @property
+    def message_id(self) -> str | None:
+        """The Message-ID of all copies; None when nothing is sent."""
+        if self.letter is None:
+            return None
+        command = self.command
+        return command.message_id or rendering.message_id(command.email_id, domain=self.letter.sender.domain)
 
     def status_of(self, addressee: Addressee) -> RecipientStatus:
         """Return the recipient's status at the start."""

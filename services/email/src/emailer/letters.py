@@ -28,6 +28,12 @@ class File:
     content: bytes
     content_id: str | None = None
 
+    @property
+    def is_invitation(self) -> bool:
+        """Whether this is a calendar object with a method (RFC 6047), which readers can accept or decline."""
+        kind, *parameters = self.content_type.lower().split(";")
+        return kind == "text/calendar" and any(each.strip().startswith("method=") for each in parameters)
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:

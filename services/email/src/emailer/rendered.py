@@ -52,7 +52,8 @@ async def render(mail: StoredMail) -> bytes:
     """Return `mail` as it goes over the wire, written in a thread unless it is small."""
     letter = mail.letter
     assert letter is not None  # without one it was put aside when it was claimed
-    identity = rendering.message_id(mail.id, domain=letter.sender.domain)
+    # Rows of the release before have none.
+    identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
     if letter.text is not None and letter.size_bytes <= _SMALL_BYTES:
         return rendering.render(letter, identity=identity, at=mail.dated)
     return await asyncio.to_thread(rendering.render, letter, identity=identity, at=mail.dated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -76,6 +77,8 @@ def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
         written = _folded if name.lower() in STRUCTURED else _unstructured
         message[name] = written(value, used=len(name) + 2)
     _add_parts(message, letter)
+    if message.is_multipart():
+        _set_boundaries(message, letter, identity)
     return message.as_bytes()
 
 
@@ -129,6 +132,7 @@ def _add_parts(message: EmailMessage, letter: Letter) -> None:
     # Mails that an older release has stored may have no text.
     message.set_content(plain_text.from_html(letter.html or "") if letter.text is None else letter.text)
     inline = [file for file in letter.files if file.content_id and letter.html is not None]
+    invitations = [file for file in letter.files if file.is_invitation and file not in inline]
     if letter.html is not None:
         message.add_alternative(letter.html, subtype="html")
     if inline:
@@ -137,7 +141,12 @@ def _add_parts(message: EmailMessage, letter: Letter) -> None:
         html.make_related()
         for file in inline:
             html.attach(_part(file, "inline"))
-    attached = [file for file in letter.files if file not in inline]
+    if invitations and letter.html is None:
+        message.make_alternative()
+    for file in invitations:
+        # Readers offer to accept it only where it stands beside the text.
+        message.attach(_part(file, "inline"))
+    attached = [file for file in letter.files if file not in inline and file not in invitations]
     if attached:
         message.make_mixed()
     for file in attached:
@@ -146,21 +155,46 @@ def _add_parts(message: EmailMessage, letter: Letter) -> None:
 
 def _part(file: File, disposition: str) -> EmailMessage:
     part = EmailMessage(policy=_POLICY)
-    main, _, sub = file.content_type.partition("/")
-    part.set_content(file.content, maintype=main, subtype=sub)
+    kind, *parameters = file.content_type.split(";")
+    main, _, sub = kind.partition("/")
+    if main.lower() == "message":
+        # Never encoded (RFC 2046); that it has seven bits was settled before.
+        part.set_content(b"\r\n".join(file.content.splitlines()), maintype=main, subtype=sub, cte="7bit")
+    else:
+        part.set_content(file.content, maintype=main, subtype=sub)
+    part.replace_header("Content-Type", ";\r\n ".join([kind, *(each.strip() for each in parameters)]))
     part["Content-Disposition"] = f"{disposition};\r\n {_filename(file.filename)}"
     if file.content_id:
         part["Content-ID"] = f"<{file.content_id}>"
     return part
 
 
+def _set_boundaries(message: EmailMessage, letter: Letter, identity: str) -> None:
+    """Separate the parts by what no part can contain: the hash of all, so that each writing is the same."""
+    digest = hashlib.blake2b(identity.encode(), digest_size=16)
+    for text in (letter.text, letter.html):
+        digest.update((text or "").encode())
+    for file in letter.files:
+        digest.update(file.content)
+    for number, part in enumerate(message.walk()):
+        if part.get_content_maintype() == "multipart":
+            part.set_boundary(f"=_{digest.hexdigest()}.{number}")
+
+
 def _filename(name: str) -> str:
     """Return the parameter `filename`: quoted, or encoded and cut into lines (RFC 2231)."""
-    if name.isascii() and "=?" not in name and len(name) <= _LONGEST_PLAIN:
-        return f'filename="{quote(name)}"'
-    octets = [chr(octet) if octet in _PLAIN_OCTETS else f"%{octet:02X}" for octet in name.encode()]
-    # 20 octets take 60 characters at most.
-    pieces = ["".join(octets[start : start + 20]) for start in range(0, len(octets), 20)]
+    # Readers disagree about some characters in quotes.
+    if name.isascii() and "=?" not in name and len(name) <= _LONGEST_PLAIN and not set('"\\;') & set(name):
+        return f'filename="{name}"'
+    pieces = [""]
+    for character in name:
+        written = "".join(
+            chr(octet) if octet in _PLAIN_OCTETS else f"%{octet:02X}" for octet in character.encode()
+        )
+        # Some readers decode each piece by itself, so no character is cut.
+        if len(pieces[-1]) + len(written) > _LONGEST_PLAIN:
+            pieces.append("")
+        pieces[-1] += written
     pieces[0] = f"utf-8''{pieces[0]}"
     if len(pieces) == 1:
         return f"filename*={pieces[0]}"

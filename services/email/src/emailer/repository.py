@@ -34,7 +34,7 @@ async def store(
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
-    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 18))}
+    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 19))}
     # The same command twice in one group: the first counts.
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()

@@ -44,6 +44,7 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
         traceparent,
         request_id,
         command.stream,
+        one.message_id,
     )
 
 
@@ -120,6 +121,7 @@ def stored_mail(row: Row, files: Sequence[File]) -> StoredMail:
         traceparent=row["traceparent"],
         request_id=row["request_id"],
         flaw=flaw,
+        message_id=row["message_id"],
     )
 
 

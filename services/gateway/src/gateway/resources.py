@@ -68,7 +68,7 @@ class Resources:
         self._wire_identity(statements)
         acceptances = AcceptanceRepository(postgres, statements)
         self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)
-        self.emails = EmailService(self.acceptor, self.rpc)
+        self.emails = EmailService(self.acceptor, self.rpc, message_id_domain=settings.message_id_domain)
         uploads = UploadService(self.acceptor, acceptances, messaging.publisher)
         self.batches = BatchService(self.acceptor, OperationCatalogue(acceptances), uploads, self.rpc)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)

@@ -57,6 +57,12 @@ class GatewaySettings(Settings):
     upload_limit_bytes: int = Field(
         default=1 << 30, ge=1024, description="largest NDJSON upload", examples=["1073741824"]
     )
+    message_id_domain: str = Field(
+        default="tickwire.example",
+        pattern=r"^[A-Za-z0-9.-]+$",
+        description="domain in the Message-ID of mails that name no sender",
+        examples=["example.com"],
+    )
     request_timeout_s: float = Field(
         default=5, gt=0, le=30, description="how long a request may take by default", examples=["5"]
     )

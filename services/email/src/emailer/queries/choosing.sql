@@ -113,14 +113,14 @@ RETURNING position
 UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 
 -- name: copy_email
--- The copy has the trace of the request that asked for it.
+-- The copy has the trace of the request that asked for it, and a Message-ID of its own.
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream
+    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id
 )
 SELECT
     $1, owner_id, 'queued', sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream
+    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream, $8
 FROM emails
 WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}'
 ON CONFLICT (id) DO NOTHING

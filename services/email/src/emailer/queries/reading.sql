@@ -1,5 +1,5 @@
 -- name: read_email
-SELECT id, status, sender, subject, tags, metadata, stream, accepted_at, send_at, expires_at
+SELECT id, status, sender, subject, message_id, tags, metadata, stream, accepted_at, send_at, expires_at
 FROM emails
 WHERE id = $1 AND owner_id = $2
 

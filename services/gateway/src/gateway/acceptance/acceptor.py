@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from chassis import logging, metrics
@@ -42,16 +43,17 @@ class Acceptor:
         *,
         location: str,
         claim: bytes | None = None,
+        details: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply:
         """Promise `messages`, or return the answer that the same key, or the same id, got before.
 
-        `claim` is what this request has claimed its key with. Raise `Overloaded` when the outbox is full,
-        `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict` while the first
-        request with it still runs.
+        The answer has the id, the status and `details`. `claim` is what this request has claimed its key
+        with. Raise `Overloaded` when the outbox is full, `IdempotencyMismatch` for a key used with another
+        request, `IdempotencyConflict` while the first request with it still runs.
         """
         self._relay.require_room()
         key = call.idempotency_key
-        answer = document({"id": str(acceptance.id), "status": acceptance.status})
+        answer = document({"id": str(acceptance.id), "status": acceptance.status, **details})
         work = Work(acceptance, messages, answer, location, key, claim)
         if await self._commits.add(work):
             self._relay.wake()

@@ -12,6 +12,8 @@ from contracts.addresses import BareAddress
 from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus
 from contracts.mail import PlannedTime, Stream
 from contracts.message import Moment, Next
+from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
+from gateway.http.endpoints import json
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 
@@ -28,6 +30,7 @@ class EmailView(BaseModel):
     recipients: list[Recipient]
     sender: str | None = Field(default=None, alias="from")
     subject: str | None = None
+    message_id: str | None = None
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
     stream: Stream | None = None
@@ -36,6 +39,15 @@ class EmailView(BaseModel):
     next: Next | None = None
     detail_available: bool | None = None
     reason: str | None = None
+
+
+class AcceptedEmail(AcceptedWork):
+    """A mail that will be sent, and the Message-ID of all its copies."""
+
+    message_id: str
+
+
+ACCEPTED_EMAIL = json(AcceptedEmail, description=ACCEPTED.description, headers=ACCEPTED.headers)
 
 
 class EmailChoice(CreatedWithin):

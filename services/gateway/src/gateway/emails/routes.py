@@ -13,8 +13,8 @@ from chassis.errors import (
     Unavailable,
 )
 from contracts.scopes import Scope
-from gateway.acceptance.inputs import ACCEPTED, EXAMPLE_ID
-from gateway.emails.inputs import EmailList, EmailView
+from gateway.acceptance.inputs import EXAMPLE_ID
+from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailView
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
 from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, patch, post
@@ -36,7 +36,7 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         summary="Accept a mail for delivery",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={202: ACCEPTED},
+        answers={202: ACCEPTED_EMAIL},
         errors=(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
         idempotency=Idempotency.ACCEPTANCE,
         rate="send",
@@ -123,7 +123,7 @@ def _again(service: EmailService) -> Iterator[Endpoint]:
         summary="Send the content of a mail again, to the same recipients, as a new mail",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={202: ACCEPTED},
+        answers={202: ACCEPTED_EMAIL},
         errors=(
             NotFound,
             Overloaded,

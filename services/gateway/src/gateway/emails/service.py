@@ -10,6 +10,7 @@ from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
+from contracts import addresses
 from contracts.emails import (
     CancelEmails,
     Email,
@@ -41,35 +42,41 @@ _TAKEN_WITHIN = timedelta(minutes=5)
 class EmailService:
     """Accepts mails and reports on them, for every interface."""
 
-    def __init__(self, acceptor: Acceptor, rpc: RpcClient) -> None:
+    def __init__(self, acceptor: Acceptor, rpc: RpcClient, *, message_id_domain: str) -> None:
         self._acceptor = acceptor
         self._rpc = rpc
+        self._message_id_domain = message_id_domain
 
     async def send(self, call: Call, body: Mail) -> Reply:
         """Promise to send a mail; the answer names its id and where to ask about it."""
         call.principal.require(Scope.EMAILS_SEND)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
+        domain = addresses.parse(body.sender).domain if body.sender else self._message_id_domain
+        message_id = body.message_id or f"<{acceptance.id}@{domain}>"
         command = SendEmail.of(
-            body,
+            body.model_copy(update={"message_id": message_id}),
             email_id=acceptance.id,
             owner_id=acceptance.owner_id,
             accepted_at=acceptance.accepted_at,
         )
-        return await self._promise(call, acceptance, command)
+        return await self._promise(call, acceptance, command, message_id)
 
     async def resend(self, call: Call, email_id: UUID) -> Reply:
         """Promise to send the content of a mail again, to the same recipients, as a new mail."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
-        await self._ask(question, call.deadline)
+        source = await self._ask(question, call.deadline)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
+        domain = (source["message_id"] or "").rpartition("@")[2].rstrip(">") or self._message_id_domain
+        message_id = f"<{acceptance.id}@{domain}>"
         command = ResendEmail(
             email_id=acceptance.id,
             source_id=email_id,
             owner_id=acceptance.owner_id,
+            message_id=message_id,
             accepted_at=acceptance.accepted_at,
         )
-        return await self._promise(call, acceptance, command)
+        return await self._promise(call, acceptance, command, message_id)
 
     async def get(self, call: Call, email_id: UUID) -> dict[str, Any]:
         """Return the caller's mail with its recipients."""
@@ -145,10 +152,14 @@ class EmailService:
         )
         return await self._ask(question, call.deadline)
 
-    async def _promise(self, call: Call, acceptance: Acceptance, command: Command) -> Reply:
+    async def _promise(self, call: Call, acceptance: Acceptance, command: Command, message_id: str) -> Reply:
         message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
         return await self._acceptor.accept(
-            call, acceptance, [message], location=f"/v1/emails/{acceptance.id}"
+            call,
+            acceptance,
+            [message],
+            location=f"/v1/emails/{acceptance.id}",
+            details={"message_id": message_id},
         )
 
     async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""Real Postfix takes whatever is written, and hands it on octet by octet as it was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from emailer import smtp
+from emailer.smtp import Envelope, SmtpRelay
+from support import postfix
+from support.doubles import smtp as double
+from support.doubles.smtp import SmtpServer
+from support.waiting import until
+from support.world_mails import Written, mails
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+async def next_hop() -> AsyncIterator[SmtpServer]:
+    async with double.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def relay(next_hop: SmtpServer) -> AsyncIterator[SmtpRelay]:
+    async with postfix.running(next_hop=next_hop.port) as port:
+        yield SmtpRelay("127.0.0.1", port, tls="off", timeout_s=10)
+
+
+@settings(
+    deadline=None,
+    max_examples=3,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+@given(st.lists(mails(), min_size=15, max_size=15))
+async def test_postfix_takes_mails_in_every_script_and_changes_no_octet(
+    relay: SmtpRelay, next_hop: SmtpServer, written: list[Written]
+) -> None:
+    next_hop.received.clear()
+    session = await smtp.connect(relay)
+    for one in written:
+        recipient = one.letter.to[0].address
+        needs_utf8 = one.letter.needs_utf8 or not recipient.isascii()
+        envelope = Envelope(one.letter.sender.address, recipient, one.content, needs_utf8)
+        answer = await session.deliver(envelope)
+        assert answer.reply.code == 250, (answer.reply, one)
+    session.close()
+    await until(lambda: len(next_hop.received) == len(written), what=lambda: str(len(next_hop.received)))
+    # Postfix puts its own line before what it got.
+    arrived = sorted(mail.content.partition(b"\r\nFrom: ")[2] for mail in next_hop.received)
+    assert arrived == sorted(one.content.partition(b"From: ")[2] for one in written)
+
+
+async def test_postfix_takes_a_mail_as_large_as_it_says(relay: SmtpRelay, next_hop: SmtpServer) -> None:
+    next_hop.received.clear()
+    content = b"From: a@example.com\r\n\r\n" + (b"x" * 76 + b"\r\n") * 350_000
+    session = await smtp.connect(relay)
+    answer = await session.deliver(Envelope("a@example.com", "b@example.com", content))
+    too_big = await session.deliver(Envelope("a@example.com", "b@example.com", content * 2))
+    session.close()
+    assert (answer.reply.code, too_big.reply.code) == (250, 552)
+    await until(lambda: next_hop.received)
+    assert next_hop.received[0].content.endswith(content[1000:])
