@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date, datetime
 from typing import Any
@@ -18,11 +18,13 @@ from chassis.supervision import Tasks
 from contracts.message import Reply, Request
 from contracts.stocks import (
     Bars,
+    BarsTicked,
     GetBars,
     GetQuotes,
     Instruments,
     InstrumentsPage,
     ListInstruments,
+    LiveBar,
     Quote,
     Quotes,
     QuotesTicked,
@@ -118,16 +120,37 @@ async def hearing_ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
     """Every quote that is published on the live exchange, as a gateway hears it."""
     heard: list[Quote] = []
 
-    async def take(message: aiormq.abc.DeliveredMessage) -> None:
-        heard.extend(QuotesTicked.model_validate_json(message.body).quotes)
+    def take(body: bytes) -> None:
+        heard.extend(QuotesTicked.model_validate_json(body).quotes)
+
+    async with hearing(broker_url, QuotesTicked.routing_key, take):
+        yield heard
+
+
+@asynccontextmanager
+async def hearing_bars(broker_url: str) -> AsyncIterator[list[LiveBar]]:
+    """Every bar that is published on the live exchange, as a gateway hears it."""
+    heard: list[LiveBar] = []
+
+    def take(body: bytes) -> None:
+        heard.extend(BarsTicked.model_validate_json(body).bars)
+
+    async with hearing(broker_url, BarsTicked.routing_key, take):
+        yield heard
+
+
+@asynccontextmanager
+async def hearing(broker_url: str, routing_key: str, take: Callable[[bytes], None]) -> AsyncIterator[None]:
+    async def pass_on(message: aiormq.abc.DeliveredMessage) -> None:
+        take(message.body)
 
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
     queue = (await channel.queue_declare("", exclusive=True)).queue or ""
     await channel.exchange_declare("live", exchange_type="topic", durable=True)
-    await channel.queue_bind(queue, "live", routing_key="quotes")
-    await channel.basic_consume(queue, take, no_ack=True)
-    yield heard
+    await channel.queue_bind(queue, "live", routing_key=routing_key)
+    await channel.basic_consume(queue, pass_on, no_ack=True)
+    yield
     await connection.close()
 
 

@@ -20,6 +20,12 @@ BOARD = Board(
             rate("tickwire_ticks_published_total", "instance"),
         ),
         panel(
+            "Bars published",
+            "Bars of the current minute that the feed publishes a second.",
+            "ops",
+            rate("tickwire_live_bars_published_total", "instance"),
+        ),
+        panel(
             "Last tick",
             "How long ago each gateway got a pushed quote; nothing when it got none since its start.",
             "s",
@@ -37,6 +43,12 @@ BOARD = Board(
             "From the tick to the gateway's listeners.",
             "s",
             *quantiles("tickwire_live_message_age_seconds", where='type="stocks.ticked.v1"'),
+        ),
+        panel(
+            "Age of pushed bars",
+            "From the publishing of a bar to the gateway's listeners.",
+            "s",
+            *quantiles("tickwire_live_message_age_seconds", where='type="stocks.bars-ticked.v1"'),
         ),
         stack(
             "Provider calls",

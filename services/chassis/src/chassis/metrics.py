@@ -152,6 +152,7 @@ PROVIDER_QUOTA = Gauge(
 FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is set up to push quotes.")
 FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
+BARS_PUBLISHED = Counter("tickwire_live_bars_published", "Bars of the current minute published by the feed.")
 BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))
 
 EMAIL_ATTEMPTS = Counter("tickwire_email_attempts", "Attempts to deliver to a recipient.", ("outcome",))

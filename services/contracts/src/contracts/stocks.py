@@ -274,10 +274,47 @@ class QuotesTicked(Message):
     quotes: list[Quote]
 
 
+class LiveBar(Contract):
+    """A bar of one minute of the feed, as far as it has come; `t` is the start of the minute.
+
+    `v` are the shares traded within it, and null where the feed does not tell volumes. A `closed` bar changes
+    no more. A `partial` one began before the feed that built it: its open, extremes and volume are those of
+    what was seen. `as_of` is the time of its newest tick, and `replayed` the moment in history that this tick
+    shows. Offsets of `stream` count the publications of a symbol's bars from 1.
+    """
+
+    symbol: str
+    t: Moment
+    o: Price
+    h: Price
+    l: Price  # noqa: E741 - OHLCV's own name
+    c: Price
+    v: Volume | None = None
+    ticks: int
+    closed: bool = False
+    partial: bool = False
+    currency: str = "USD"
+    as_of: Moment
+    source: str
+    simulated: bool = False
+    session: Session = "closed"
+    stream: StreamPosition
+    replayed: Moment | None = None
+
+
+class BarsTicked(Message):
+    """Bars of the current minute that have changed or closed (exchange `live`, routing key `bars`)."""
+
+    message_type: ClassVar[str] = "stocks.bars-ticked.v1"
+    routing_key: ClassVar[str] = "bars"
+    bars: list[LiveBar]
+
+
 __all__ = [
     "Adjustment",
     "Bar",
     "Bars",
+    "BarsTicked",
     "Coverage",
     "Day",
     "Freshness",
@@ -287,6 +324,7 @@ __all__ = [
     "Instruments",
     "InstrumentsPage",
     "ListInstruments",
+    "LiveBar",
     "Quote",
     "Quotes",
     "QuotesTicked",

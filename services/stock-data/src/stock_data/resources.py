@@ -26,7 +26,8 @@ from stock_data.providers.provider import Provider, Upstream
 from stock_data.providers.shared import SharedQuotes
 from stock_data.replay.feed import Feed
 from stock_data.replay.following import Follower
-from stock_data.replay.leadership import Leadership
+from stock_data.replay.leadership import Leadership, Term
+from stock_data.replay.live_bars import LiveBars
 from stock_data.replay.ticks import ReplaySpeed
 from stock_data.repository import Repository
 from stock_data.settings import ProviderName, StockDataSettings
@@ -66,12 +67,14 @@ class Resources:
                 shared=shared if settings.quote_ttl_s else None,
             )
         self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
+        self.live_bars = LiveBars(self.runtime.messaging.publisher.send)
         self.feed = Feed(
             ReplaySpeed(settings.replay_speed, settings.replay_ticks_per_s),
             start_day=settings.replay_start_day,
             read_days=self.repository.days,
             board=self.board,
             send=self.runtime.messaging.publisher.send,
+            on_ticks=[self.live_bars.take],
         )
         self.runtime.answer(consumers.answers(self.market))
         self.runtime.on_database(self._fill)
@@ -114,7 +117,15 @@ class Resources:
             board=self.board,
             start_day=self._settings.replay_start_day,
         )
-        await leadership.run_while_leader(self.feed.run)
+        await leadership.run_while_leader(self._lead)
+
+    async def _lead(self, term: Term) -> None:
+        """Feed in `term`, and do what depends on the feed's ticks for as long as it lasts."""
+        self.live_bars.begin(term)
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(self.live_bars.run())
+            await self.feed.run(term)
+            publishing.cancel()
 
     async def _refresh(self) -> None:
         while True:

@@ -154,7 +154,7 @@ async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes
 async def test_a_broker_that_takes_nothing_does_not_stop_the_feed(
     wire: Wire, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stock_data.replay.feed._SEND_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("stock_data.replay.outlet._TIMEOUT_S", 0.01)
     wire.hangs = True
     async with playing(feed_of(wire, board)):
         await until(

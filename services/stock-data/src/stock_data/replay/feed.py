@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 
-from chassis import logging, metrics, redaction
-from chassis.broker import envelope
-from chassis.broker.envelope import Outgoing
-from chassis.errors import Unavailable
-from contracts import topology
+from chassis import logging, metrics
 from contracts.stocks import Quote, QuotesTicked, StreamPosition
 from stock_data import sessions
 from stock_data.board import Board
 from stock_data.replay.coming_days import ComingDays, ReadDays
 from stock_data.replay.leadership import Term
+from stock_data.replay.outlet import Outlet, Send
 from stock_data.replay.ticks import Offsets, ReplayedDay, ReplaySpeed
 
 log = logging.get(__name__)
 
-Send = Callable[[Outgoing], Awaitable[None]]
+# Called with the ticks of this process in their order, before they are published.
+OnTicks = Callable[[Sequence[Quote]], None]
 
 # Steps that follow each other faster are played together: timers below this only burn the processor.
 _SHORTEST_SLEEP_S = 0.01
 _MOST_BEHIND_S = 1.0
-_SEND_TIMEOUT_S = 1.0
 _MESSAGE_QUOTES = 500
 # To find the place in a day with more steps before it would take too long: the rest of that day is left out.
 _MOST_SKIPPED = 100_000
@@ -35,14 +32,21 @@ class Feed:
     """Replays days over and over: from where the last leader was, at first from `start_day`."""
 
     def __init__(
-        self, speed: ReplaySpeed, *, start_day: date, read_days: ReadDays, board: Board, send: Send
+        self,
+        speed: ReplaySpeed,
+        *,
+        start_day: date,
+        read_days: ReadDays,
+        board: Board,
+        send: Send,
+        on_ticks: Sequence[OnTicks] = (),
     ) -> None:
         self._speed = speed
         self._start_day = start_day
         self._read_days = read_days
         self._board = board
-        self._send = send
-        self._dropping = False
+        self._outlet = Outlet(send, routing_key=QuotesTicked.routing_key)
+        self._on_ticks = on_ticks
         self.epoch: str | None = None
 
     @property
@@ -108,6 +112,8 @@ class Feed:
             self._board.put(gathered)
             if self._board.epoch != offsets.epoch:
                 return False
+            for listener in self._on_ticks:
+                listener(gathered)
             await self._publish(gathered)
             gathered = []
             # After a standstill the feed goes on from here instead of rushing through what it missed.
@@ -116,17 +122,7 @@ class Feed:
         return True
 
     async def _publish(self, quotes: list[Quote]) -> None:
-        """Publish without waiting for a confirm; a tick that cannot leave now is worth nothing later."""
         for start in range(0, len(quotes), _MESSAGE_QUOTES):
             ticked = QuotesTicked(quotes=quotes[start : start + _MESSAGE_QUOTES])
-            try:
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await self._send(envelope.live(ticked, ticked.routing_key))
-            except (Unavailable, TimeoutError) as error:
-                metrics.PUBLISHED.labels(topology.LIVE, "dropped").inc()
-                if not self._dropping:
-                    log.warning("ticks are dropped", reason=redaction.safe_message(error))
-                self._dropping = True
-            else:
-                self._dropping = False
+            if await self._outlet.publish(ticked):
                 metrics.TICKS.inc(len(ticked.quotes))

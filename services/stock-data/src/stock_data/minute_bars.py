@@ -1,0 +1,117 @@
+"""Bars of one minute, built from the ticks of one leader of the feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from contracts.stocks import LiveBar, Quote, StreamPosition
+from stock_data import sessions
+
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(slots=True)
+class _Minute:
+    """The bar of one minute so far, and the tick that it has seen last."""
+
+    t: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    volume: Decimal | None
+    last: Quote
+    ticks: int = 0
+    is_closed: bool = False
+
+
+class MinuteBars:
+    """Builds the bar of the current minute of each symbol, in one epoch that begins at `since`.
+
+    Minutes are those of the clock by which ticks are made (`as_of`), also while a replay shows faster times.
+    """
+
+    def __init__(self, epoch: str, *, since: datetime) -> None:
+        self._epoch = epoch
+        self._since = since
+        self._minutes: dict[str, _Minute] = {}
+        self._offsets: dict[str, int] = {}
+        self._closed: list[LiveBar] = []
+        self._changed: dict[str, _Minute] = {}
+
+    def add(self, quote: Quote) -> None:
+        """Take a tick. One that is older than the bar of its symbol changes nothing."""
+        minute = self._minutes.get(quote.symbol)
+        if minute is None or quote.as_of >= minute.t + _MINUTE:
+            if minute is not None:
+                self._close(minute)
+            minute = self._begin(quote, minute)
+        elif quote.as_of < minute.t or minute.is_closed:
+            return
+        minute.high, minute.low = max(minute.high, quote.price), min(minute.low, quote.price)
+        traded = _traded(minute.last, quote)
+        minute.volume = None if minute.volume is None or traded is None else minute.volume + traded
+        minute.last = quote
+        minute.ticks += 1
+        self._changed[quote.symbol] = minute
+
+    def take(self, now: datetime) -> list[LiveBar]:
+        """Return the bars that have closed or changed since the last call, in the order of each symbol."""
+        for minute in self._minutes.values():
+            if not minute.is_closed and now >= minute.t + _MINUTE:
+                self._close(minute)
+        closed, self._closed = self._closed, []
+        changed, self._changed = self._changed, {}
+        return closed + [self._bar(minute) for minute in changed.values()]
+
+    def _begin(self, quote: Quote, before: _Minute | None) -> _Minute:
+        t = quote.as_of.astimezone(UTC).replace(second=0, microsecond=0)
+        # What was traded before the first tick of all is not known.
+        last = quote if before is None else before.last
+        volume = None if quote.volume is None else Decimal(0)
+        minute = _Minute(t, quote.price, quote.price, quote.price, volume, last)
+        self._minutes[quote.symbol] = minute
+        return minute
+
+    def _close(self, minute: _Minute) -> None:
+        if minute.is_closed:
+            return
+        minute.is_closed = True
+        self._changed.pop(minute.last.symbol, None)
+        self._closed.append(self._bar(minute))
+
+    def _bar(self, minute: _Minute) -> LiveBar:
+        last = minute.last
+        offset = self._offsets[last.symbol] = self._offsets.get(last.symbol, 0) + 1
+        return LiveBar(
+            symbol=last.symbol,
+            t=minute.t,
+            o=minute.open,
+            h=minute.high,
+            l=minute.low,
+            c=last.price,
+            v=minute.volume,
+            ticks=minute.ticks,
+            closed=minute.is_closed,
+            partial=minute.t < self._since,
+            currency=last.currency,
+            as_of=last.as_of,
+            source=last.source,
+            simulated=last.simulated,
+            session=last.session,
+            stream=StreamPosition(epoch=self._epoch, offset=offset),
+            replayed=last.replayed,
+        )
+
+
+def _traded(before: Quote, quote: Quote) -> Decimal | None:
+    """Return the shares traded between two ticks, whose volumes count from the start of their days."""
+    if before.volume is None or quote.volume is None:
+        return None
+    same_day = quote.volume >= before.volume and _day(quote) == _day(before)
+    return quote.volume - before.volume if same_day else quote.volume
+
+
+def _day(quote: Quote) -> object:
+    return sessions.trading_day(quote.replayed or quote.as_of)

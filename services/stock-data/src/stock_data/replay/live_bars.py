@@ -1,0 +1,46 @@
+"""The bars of the feed's current minute, published by the replica that feeds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from chassis import metrics
+from contracts.stocks import BarsTicked, Quote
+from stock_data.minute_bars import MinuteBars
+from stock_data.replay.leadership import Term
+from stock_data.replay.outlet import Outlet, Send
+
+# However fast the ticks come, a bar is published no more often.
+_EVERY_S = 0.25
+_MESSAGE_BARS = 500
+
+
+class LiveBars:
+    """Builds bars from the ticks of this process while it leads, and publishes what has changed of them."""
+
+    def __init__(self, send: Send) -> None:
+        self._outlet = Outlet(send, routing_key=BarsTicked.routing_key)
+        self._bars: MinuteBars | None = None
+
+    def begin(self, term: Term) -> None:
+        """Build from now on in the epoch of `term`; a minute that has begun already is partial."""
+        self._bars = MinuteBars(str(term.number), since=datetime.now(UTC))
+
+    def take(self, quotes: Sequence[Quote]) -> None:
+        """Take the ticks that the feed has just made."""
+        assert self._bars is not None, "a term has begun"
+        for quote in quotes:
+            self._bars.add(quote)
+
+    async def run(self) -> None:
+        """Publish the bars that have changed or closed, for as long as the term lasts."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            assert self._bars is not None, "a term has begun"
+            bars = self._bars.take(datetime.now(UTC))
+            for start in range(0, len(bars), _MESSAGE_BARS):
+                ticked = BarsTicked(bars=bars[start : start + _MESSAGE_BARS])
+                if await self._outlet.publish(ticked):
+                    metrics.BARS_PUBLISHED.inc(len(ticked.bars))
