@@ -124,6 +124,20 @@ async def stream(tour: Tour) -> None:
         raise DemoError("no price was pushed")
 
 
+async def live_bars(tour: Tour) -> None:
+    """The bar of the current minute, as it grows with every tick."""
+    async with tour.socket() as connection:
+        await connection.send(json.dumps({"id": 2, "subscribe": {"channel": "bars:AAPL"}}))
+        await _frame(connection, "subscribe")
+        for _ in range(3):
+            bar = (await _frame(connection, "push"))["pub"]["data"]
+            marks = "".join(f", {mark}" for mark in ("closed", "partial") if bar[mark])
+            tour.say(
+                f"{bar['symbol']} {bar['t'][11:16]} open {bar['o']} high {bar['h']} low {bar['l']} "
+                f"close {bar['c']}, {bar['ticks']} ticks, {bar['state']}{marks}"
+            )
+
+
 async def mail(tour: Tour) -> None:
     """A mail is accepted at once, delivered behind the queue, and its way can be read."""
     address = f"you+{tour.run}@example.org"
@@ -194,6 +208,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("Quotes", quotes),
     ("History", bars),
     ("A stream", stream),
+    ("A bar", live_bars),
     ("A mail", mail),
     ("A task", task),
     ("A batch", batch),

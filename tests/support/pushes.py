@@ -27,6 +27,26 @@ def ticks(symbol: str, *offsets: int) -> Any:
     return envelope.live(stocks.QuotesTicked(quotes=quotes), "quotes")
 
 
+def bars(symbol: str, *offsets: int, **changes: Any) -> Outgoing:
+    made = [
+        stocks.LiveBar.model_validate(
+            {
+                "symbol": symbol,
+                "t": NOW,
+                **dict.fromkeys("ohlc", Decimal(offset)),
+                "ticks": offset,
+                "as_of": NOW,
+                "source": "double",
+                "session": "regular",
+                "stream": {"epoch": "7", "offset": offset},
+                **changes,
+            }
+        )
+        for offset in offsets
+    ]
+    return envelope.live(stocks.BarsTicked(bars=made), stocks.BarsTicked.routing_key)
+
+
 def batch(id_: str, status: str, *, kind: str = "batch") -> batches.Batch:
     fields = {"id": id_, "kind": kind, "operation": "echo", "status": status, "accepted_at": NOW}
     return batches.Batch.model_validate({**fields, "counts": {"total": 1}})

@@ -10,6 +10,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ from gateway.http.principal import Principal
 from gateway.identity import keys
 from gateway.realtime import tokens
 from native.ports import Ports
+from support import pushes
 from support.gateway_stack import PEPPER, Gate, House
 from support.realtime_clients import (
     ClientError,
@@ -182,6 +184,27 @@ async def test_history_goes_forwards_from_a_position_and_backwards(two: Two, ope
     following = await client.call("history", channel=channel, limit=3, since=since)
     assert [one["offset"] for one in following["publications"]] == [2, 3, 4]
     assert following["offset"] == 5
+
+
+async def test_bars_are_pushed_to_clients_of_both_gateways_and_conflated_by_minute(
+    two: Two, module_house: House, open_client: Open
+) -> None:
+    symbol = f"B{uuid4().hex[:6].upper()}"
+    channel, next_minute = f"bars:{symbol}", {"t": pushes.NOW + timedelta(minutes=1)}
+    await module_house.publish([pushes.bars(symbol, 1, partial=True)])
+    clients = [await open_client(two.direct(index), two.key) for index in range(2)]
+    for client in clients:
+        await client.subscribe(channel, {"conflate_ms": 500})
+        await wait_for(client, is_event("publication", offset=1))
+    ends = [pushes.bars(symbol, 4, closed=True), pushes.bars(symbol, 5, 6, **next_minute)]
+    await module_house.publish([pushes.bars(symbol, 2, 3), *ends])
+    for client in clients:
+        await wait_for(client, is_event("publication", offset=6))
+        heard = [event["data"] for event in client.events if event["event"] == "publication"]
+        assert [bar["o"] for bar in heard if bar["closed"]] == [4]
+        assert {bar["state"] for bar in heard} == {"live"}
+        assert heard[0]["partial"]
+        assert sorted(bar["stream"]["offset"] for bar in heard) == [bar["stream"]["offset"] for bar in heard]
 
 
 async def test_presence_is_of_all_gateways(two: Two, open_client: Open) -> None:

@@ -22,8 +22,8 @@ from support.gateway_stack import Connect, Listener, Talk
 
 OpenTalk = Callable[..., AbstractAsyncContextManager[Talk]]
 SERVED = [kind for kind in KINDS.values() if kind.is_served]
-OWNED = [kind for kind in SERVED if kind.name != "quotes"]
-NAMES = {"quotes": "AAPL", "chat": "lobby"}
+OWNED = [kind for kind in SERVED if kind.argument != "symbol"]
+NAMES = {"quotes": "AAPL", "bars": "AAPL", "chat": "lobby"}
 
 
 def arguments(command: str, channel: str) -> dict[str, Any]:
@@ -123,9 +123,7 @@ async def of_administrator(door: Listener, kind: ChannelKind) -> str:
     return f"{kind.name}:{answer.json()['id']}"
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in SERVED if kind.name != "quotes"], ids=lambda kind: kind.name
-)
+@pytest.mark.parametrize("kind", OWNED, ids=lambda kind: kind.name)
 async def test_what_belongs_to_another_owner_is_not_known_to_any_command(
     guarded_door: Listener, talk: OpenTalk, kind: ChannelKind
 ) -> None:

@@ -21,6 +21,7 @@ from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
+from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
@@ -138,10 +139,12 @@ class Gateway:
         self.chat = ChatService(rooms, rooms, self.hub, exchange)
         self.presence = Presence(exchange, self.hub)
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
+        self.bars = BarFeed(self.hub, silent_after_s=5)
         self.exchange.gateways.append(self)
         self.channels = Channels(
             hub=self.hub,
             feed=self.feed,
+            bars=self.bars,
             chat=self.chat,
             find=dict.fromkeys(("batch", "task", "email"), self._find_work),
             find_quote=self._find_quote,

@@ -22,11 +22,12 @@ from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounce
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
 from contracts.parked import ParkedChanged
-from contracts.stocks import QuotesTicked
+from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
+from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.presence import MESSAGE_TYPE as PRESENCE
@@ -39,7 +40,12 @@ log = logging.get(__name__)
 EVENTS = "gateway.events"
 _AGES = {
     kind: metrics.LIVE_AGE.labels(kind)
-    for kind in (QuotesTicked.message_type, BatchProgressed.message_type, CHAT_POSTED)
+    for kind in (
+        QuotesTicked.message_type,
+        BarsTicked.message_type,
+        BatchProgressed.message_type,
+        CHAT_POSTED,
+    )
 }
 
 
@@ -52,7 +58,8 @@ class _LiveQueue:
 
 
 _LIVE_QUEUES = (
-    _LiveQueue(((LIVE, "quotes"),), 2_000),
+    _LiveQueue(((LIVE, QuotesTicked.routing_key),), 2_000),
+    _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, "chat"), (LIVE, "presence")), 10_000),
     _LiveQueue(((LIVE, "batch.*"), (topology.EVENTS, "email.*")), 10_000),
 )
@@ -95,11 +102,14 @@ def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
 class LiveFeed:
     """Transient messages: every gateway gets all of them, on queues of its own that end with it.
 
-    Ticks, chat and progress have a queue each: a flood of one never pushes another out.
+    Ticks, bars, chat and progress have a queue each: a flood of one never pushes another out.
     """
 
-    def __init__(self, *, book: QuoteBook, hub: Hub, chat: ChatService, presence: Presence) -> None:
+    def __init__(
+        self, *, book: QuoteBook, bars: BarFeed, hub: Hub, chat: ChatService, presence: Presence
+    ) -> None:
         self._book = book
+        self._bars = bars
         self._hub = hub
         self._chat = chat
         self._presence = presence
@@ -126,6 +136,8 @@ class LiveFeed:
             if message_type == QuotesTicked.message_type:
                 self._book.push(orjson.loads(message.body)["quotes"])
                 metrics.LAST_PUSH.set_to_current_time()
+            elif message_type == BarsTicked.message_type:
+                self._bars.push(orjson.loads(message.body)["bars"])
             elif message_type == BatchProgressed.message_type:
                 self._hub.publish(_progress(orjson.loads(message.body)))
             elif message_type == EmailStatusChanged.message_type:

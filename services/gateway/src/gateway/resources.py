@@ -35,6 +35,7 @@ from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService
+from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.connection_limit import ConnectionLimit
@@ -78,7 +79,9 @@ class Resources:
         self.rooms = RoomRepository(statements)
         self._wire_realtime()
         self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
-        live_feed = consumers.LiveFeed(book=self.book, hub=self.hub, chat=self.chat, presence=self.presence)
+        live_feed = consumers.LiveFeed(
+            book=self.book, bars=self.bar_feed, hub=self.hub, chat=self.chat, presence=self.presence
+        )
         messaging.listen(live_feed.attach)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
@@ -87,11 +90,13 @@ class Resources:
         publisher = self.runtime.messaging.publisher
         self.hub = Hub()
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
+        self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.chat = ChatService(self.runtime.postgres, self.rooms, self.hub, publisher)
         self.presence = Presence(publisher, self.hub)
         self.channels = Channels(
             hub=self.hub,
             feed=self.feed,
+            bars=self.bar_feed,
             chat=self.chat,
             find={
                 "batch": lambda principal, id_, deadline: self.batches.find(
@@ -133,6 +138,7 @@ class Resources:
             tasks.supervise("last use of keys", self.keyring.note_use)
             tasks.supervise("chat catch-up", self.chat.catch_up)
             tasks.supervise("freshness of quotes", self.feed.watch)
+            tasks.supervise("freshness of bars", self.bar_feed.watch)
             tasks.supervise("presence", self.presence.announce)
             tasks.supervise("who joins and leaves", self.presence.keep_telling_moves)
             tasks.supervise("clock of the connections", self.connections.keep_time)

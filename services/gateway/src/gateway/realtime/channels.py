@@ -16,12 +16,13 @@ from gateway.chat.repository import ChatMessage
 from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access
+from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.codes import CommandError, ErrorCode
 from gateway.realtime.commands import MOST_HISTORY
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
-from gateway.realtime.quote_feed import QuoteFeed
+from gateway.realtime.quote_feed import NO_EPOCH, QuoteFeed
 from gateway.stocks.inputs import symbol_of
 
 MOST_RECOVERED = 300
@@ -53,7 +54,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         ChannelKind("quotes", "symbol", "The newest quote of a symbol.", Scope.QUOTES_READ),
-        ChannelKind("bars", "symbol", "The current bar of a symbol.", Scope.QUOTES_READ, is_served=False),
+        ChannelKind("bars", "symbol", "The current one-minute bar of a symbol.", Scope.QUOTES_READ),
         ChannelKind(
             "chat",
             "room",
@@ -108,7 +109,7 @@ def channel_of(text: str) -> Channel:
 
 def _spelled(kind: ChannelKind, argument: str) -> str:
     # A batch has one channel, however its id is written.
-    if kind.name == "quotes":
+    if kind.argument == "symbol":
         return symbol_of(argument)
     if kind.name != "chat":
         return str(UUID(argument))
@@ -125,12 +126,14 @@ class Channels:
         *,
         hub: Hub,
         feed: QuoteFeed,
+        bars: BarFeed,
         chat: ChatService,
         find: Mapping[str, FindWork],
         find_quote: FindQuote,
     ) -> None:
         self.hub = hub
         self.feed = feed
+        self.bars = bars
         self._chat = chat
         self._find = find
         self._find_quote = find_quote
@@ -143,6 +146,8 @@ class Channels:
         access.require(channel.kind.read, str(channel))
         if channel.kind.name == "quotes":
             return await self._join_quotes(channel)
+        if channel.kind.name == "bars":
+            return await self._join_bars(channel)
         if channel.kind.name == "chat":
             return await self._join_chat(access.principal, channel.name, since)
         work = await self._find[channel.kind.name](
@@ -185,6 +190,12 @@ class Channels:
             found = await self._chat.after(channel.name, since.offset if since else 0, most)
         return Joined(position, [publication(message, room.epoch) for message in found])
 
+    def refreshed(self, publication: Publication) -> Publication:
+        """Return a publication that has waited, as it has to be told now."""
+        if publication.channel.startswith("bars:"):
+            return self.bars.refreshed(publication)
+        return self.feed.refreshed(publication)
+
     async def _join_quotes(self, channel: Channel) -> Joined:
         now = self.feed.now(channel.name)
         if now is None:
@@ -192,6 +203,13 @@ class Channels:
             quote = orjson.loads(await self._find_quote(channel.name, Deadline.after(_STATE_S)))
             now = self.feed.now(channel.name) or self.feed.publication(quote)
         return Joined(now.position, [now])
+
+    async def _join_bars(self, channel: Channel) -> Joined:
+        if self.bars.now(channel.name) is None:
+            # Nothing was pushed yet: the quote tells whether there is such a symbol.
+            await self._find_quote(channel.name, Deadline.after(_STATE_S))
+        now = self.bars.now(channel.name)
+        return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
 
     async def _join_chat(self, principal: Principal, room: str, since: Position | None) -> Joined:
         position = await self._chat.follow(room, principal, at_least=since.offset if since else 0)

@@ -16,10 +16,11 @@ class Publication:
     """Data published on a channel at a position; `time_ms` is Unix time in milliseconds.
 
     `is_state` marks a change of the channel's state (its feed stopped): it stands at the position of the
-    last publication and is sent although that position was sent before.
+    last publication and is sent although that position was sent before. Where publications are conflated, one
+    replaces another that `replaces` the same.
     """
 
-    __slots__ = ("_frame", "_head", "channel", "data", "is_state", "position", "time_ms")
+    __slots__ = ("_frame", "_head", "channel", "data", "is_state", "position", "replaces", "time_ms")
 
     def __init__(
         self,
@@ -29,12 +30,14 @@ class Publication:
         *,
         time_ms: int | None = None,
         is_state: bool = False,
+        replaces: str = "",
     ) -> None:
         self.channel = channel
         self.position = position
         self.data = data
         self.time_ms = int(time.time() * 1000) if time_ms is None else time_ms
         self.is_state = is_state
+        self.replaces = replaces
         self._head: bytes | None = None
         self._frame: bytes | None = None
 

@@ -16,7 +16,9 @@ from gateway.stocks.book import Entry, QuoteBook
 
 _PREFIX = "quotes:"
 _LOOK_EVERY_S = 1.0
-_NO_EPOCH = "unpublished"
+
+# The epoch of what was asked for and never pushed.
+NO_EPOCH = "unpublished"
 
 
 class QuoteFeed:
@@ -47,7 +49,7 @@ class QuoteFeed:
     ) -> Publication:
         """Return `quote`, pushed or asked for, as its channel shows it now."""
         stream = quote.get("stream")
-        position = Position(stream["epoch"], stream["offset"]) if stream else Position(_NO_EPOCH, 0)
+        position = Position(stream["epoch"], stream["offset"]) if stream else Position(NO_EPOCH, 0)
         data = dict(quote)
         if is_pushed and self._is_silent_now() and quote.get("session") != "closed":
             found = freshness(

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from chassis import metrics
 from gateway.realtime.publications import Publication
 
+_MOST_PLACES = 10
+
 
 @dataclass(slots=True)
 class _Latest:
-    """The newest publication of a conflated channel, and how many it replaced."""
+    """The newest publication of a conflated channel, or of a part of it, and how many it replaced."""
 
     publication: Publication
     skipped: int
@@ -24,8 +26,10 @@ class SendQueue:
     """Writes frames at once while the peer reads, and keeps them while it does not.
 
     Ordered frames (replies, chat) are never dropped: when more than `limit_bytes` of them wait,
-    `on_overflow` is called and nothing is taken any more. A conflated channel has one place of its own; a
-    newer publication takes it, and says in its tags how many it replaced. So ticks never push chat out.
+    `on_overflow` is called and nothing is taken any more. A conflated channel has a place of its own; a newer
+    publication takes it, and says in its tags how many it replaced. So ticks never push chat out. Where the
+    newer one does not replace what the other does (it is of the next minute), both wait, in their order; of
+    more than `_MOST_PLACES` the oldest gives way.
     """
 
     __slots__ = (
@@ -64,7 +68,7 @@ class SendQueue:
         self._ordered: deque[bytes] = deque()
         self._bytes = 0
         self._waiting_since = 0.0
-        self._latest: dict[str, _Latest] = {}
+        self._latest: dict[str, deque[_Latest]] = {}
         self._sent_at: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,10 +96,18 @@ class SendQueue:
             return
         channel = publication.channel
         waiting = self._latest.get(channel)
-        if waiting is not None:
-            waiting.publication = publication
-            waiting.skipped += 1
-            metrics.CONFLATED.inc()
+        if waiting:
+            newest = waiting[-1]
+            if newest.publication.replaces == publication.replaces:
+                newest.publication = publication
+                newest.skipped += 1
+                metrics.CONFLATED.inc()
+                return
+            waiting.append(_Latest(publication, 0, newest.due_at))
+            if len(waiting) > _MOST_PLACES:
+                given_up = waiting.popleft()
+                waiting[0].skipped += given_up.skipped + 1
+                metrics.CONFLATED.inc()
             return
         now = self._loop.time() if interval_s else 0.0
         due_at = self._sent_at.get(channel, 0.0) + interval_s if interval_s else 0.0
@@ -104,7 +116,7 @@ class SendQueue:
                 self._sent_at[channel] = now
             self._write(publication.frame())
             return
-        self._latest[channel] = _Latest(publication, 0, due_at)
+        self._latest[channel] = deque([_Latest(publication, 0, due_at)])
         self._schedule()
 
     def pause(self) -> None:
@@ -142,7 +154,7 @@ class SendQueue:
     def _schedule(self) -> None:
         if self._timer is not None or self._is_paused or not self._latest:
             return
-        next_due = min(latest.due_at for latest in self._latest.values())
+        next_due = min(waiting[0].due_at for waiting in self._latest.values())
         self._timer = self._loop.call_at(next_due, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -151,11 +163,14 @@ class SendQueue:
 
     def _send_due(self) -> None:
         now = self._loop.time()
-        due = [channel for channel, latest in self._latest.items() if latest.due_at <= now]
+        due = [channel for channel, waiting in self._latest.items() if waiting[0].due_at <= now]
         for channel in due:
-            if self._is_paused:
-                return
-            latest = self._latest.pop(channel)
+            waiting = self._latest[channel]
+            while waiting:
+                if self._is_paused or self._is_closed:
+                    return
+                latest = waiting.popleft()
+                self._write(self._refresh(latest.publication).frame_after(latest.skipped))
+            del self._latest[channel]
             self._sent_at[channel] = now
-            self._write(self._refresh(latest.publication).frame_after(latest.skipped))
         self._schedule()

@@ -118,7 +118,7 @@ class ClientSession:
             write,
             limit_bytes=realtime.buffer_bytes,
             on_overflow=lambda: self.close(CloseCode.SLOW),
-            refresh=realtime.channels.feed.refreshed,
+            refresh=realtime.channels.refreshed,
         )
         self.subscriptions = Subscriptions(realtime.channels, realtime.presence, self.queue, client=self.id)
 

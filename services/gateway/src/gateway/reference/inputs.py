@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.emails import EmailStatus
 from contracts.message import Moment
+from contracts.stocks import LiveBar
 
 
 class Links(BaseModel):
@@ -47,6 +49,15 @@ class EmailNews(BaseModel):
     id: UUID
     status: EmailStatus
     at: Moment
+
+
+class BarNews(LiveBar):
+    """A publication of the bars of a symbol. `state` is that of the feed when the bar is told.
+
+    `stale`: no bar has come for some seconds, and none closed; `restarted`: the first bar of a new epoch.
+    """
+
+    state: Literal["live", "stale", "restarted"]
 
 
 class ProblemView(BaseModel):

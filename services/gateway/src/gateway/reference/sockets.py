@@ -21,7 +21,7 @@ from gateway.realtime.codes import (
     UnsubscribeCode,
 )
 from gateway.reference.channels import Channel, Message, Operation
-from gateway.reference.inputs import EmailNews
+from gateway.reference.inputs import BarNews, EmailNews
 from gateway.reference.schemas import Json, Mode
 
 SERVER = "gateway"
@@ -29,6 +29,7 @@ SERVER = "gateway"
 # What the channels of a kind carry, as `data` of their publications.
 _PUBLISHED: Mapping[str, Any] = {
     "quotes": Quote,
+    "bars": BarNews,
     "chat": MessageView,
     "batch": BatchView,
     "task": BatchView,

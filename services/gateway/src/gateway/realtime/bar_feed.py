@@ -1,0 +1,93 @@
+"""The channels `bars:<symbol>`: pushed bars of the current minute, with the present state of the feed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from contracts.stocks import is_later
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
+
+_PREFIX = "bars:"
+_LOOK_EVERY_S = 1.0
+_MOST_SYMBOLS = 20_000
+
+
+class BarFeed:
+    """Keeps the newest bar of each symbol, publishes each that is newer, and says when the feed is silent.
+
+    `data.state` of a bar is `live`, `stale` (no bar has come for `silent_after_s`; nothing is expected of a
+    closed market) or `restarted` (the first bar of a new epoch). Bars of one minute replace each other while
+    they wait; the last one of a minute is not replaced by the next minute.
+    """
+
+    def __init__(self, hub: Hub, *, silent_after_s: float) -> None:
+        self._hub = hub
+        self._silent_after_s = silent_after_s
+        self._bars: dict[str, Mapping[str, Any]] = {}
+        self._heard_at = time.monotonic()
+        self._is_silent = False
+
+    def push(self, bars: Sequence[Mapping[str, Any]]) -> None:
+        """Take bars from the feed; one that is older than what is here is passed over."""
+        for bar in bars:
+            symbol, at = bar["symbol"], Position(bar["stream"]["epoch"], bar["stream"]["offset"])
+            known = self._bars.get(symbol)
+            if known is None:
+                is_taken, state = len(self._bars) < _MOST_SYMBOLS, "live"
+            else:
+                last = known["stream"]
+                is_taken = is_later(*at, than_epoch=last["epoch"], than_offset=last["offset"])
+                state = "live" if last["epoch"] == at.epoch else "restarted"
+            if not is_taken:
+                continue
+            self._bars[symbol] = bar
+            self._heard_at = time.monotonic()
+            self._is_silent = False
+            if self._hub.has_listeners(_PREFIX + symbol):
+                self._hub.publish(_publication(bar, state))
+
+    def now(self, symbol: str) -> Publication | None:
+        """Return the newest bar of `symbol` with its state of now; None when none was pushed."""
+        bar = self._bars.get(symbol)
+        return None if bar is None else self._told(bar)
+
+    def refreshed(self, publication: Publication) -> Publication:
+        """Return a publication that has waited, with its state of now."""
+        if publication.data["state"] != "live" or not self._is_silent_now():
+            return publication
+        return self._told(publication.data)
+
+    async def watch(self) -> None:
+        """Tell subscribers once when the feed has fallen silent, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Publish the state of every bar that is listened to, if the feed has just fallen silent."""
+        is_silent = self._is_silent_now()
+        if is_silent and not self._is_silent:
+            for channel in self._hub.channels(_PREFIX):
+                bar = self._bars.get(channel.removeprefix(_PREFIX))
+                if bar is not None:
+                    self._hub.publish(self._told(bar, is_state=True))
+        self._is_silent = is_silent
+
+    def _is_silent_now(self) -> bool:
+        return time.monotonic() - self._heard_at > self._silent_after_s
+
+    def _told(self, bar: Mapping[str, Any], *, is_state: bool = False) -> Publication:
+        is_stale = self._is_silent_now() and bar.get("session") != "closed"
+        return _publication(bar, "stale" if is_stale else "live", is_state=is_state)
+
+
+def _publication(bar: Mapping[str, Any], state: str, *, is_state: bool = False) -> Publication:
+    position = Position(bar["stream"]["epoch"], bar["stream"]["offset"])
+    return Publication(
+        _PREFIX + bar["symbol"], position, {**bar, "state": state}, is_state=is_state, replaces=bar["t"]
+    )
