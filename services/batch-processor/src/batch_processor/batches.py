@@ -1,8 +1,8 @@
 """The life cycle of a batch: pure transitions, each from a batch to the batch that follows.
 
-`open → validating → queued → running → completed`, with `cancelling → cancelled`, `failed`, `expired` aside.
-A command that comes too late, twice or before its time changes nothing that it must not: order of arrival is
-free.
+`open → validating → queued → running → completed`, with `paused`, `cancelling → cancelled`, `failed` and
+`expired` aside. A command that comes too late, twice or before its time changes nothing that it must not:
+order of arrival is free. What owners do to a batch that is queued is in `steering`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from contracts.batches import BatchStatus, Counts, Kind
 # `abandoned` is a tombstone: to the world the batch does not exist, and what still arrives is dropped.
 Status = BatchStatus | Literal["abandoned"]
 
+# Why a batch has expired whose items had begun.
+DEADLINE_EXCEEDED = "deadline-exceeded"
+
 FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The part of a batch that `CreateBatch` and `SealBatch` both name; `options` is JSON text.
+    """The part of a batch that `CreateBatch` and `SealBatch` both name; `options` and the like are JSON text.
 
     `scopes` are the owner's rights when the batch was accepted; None when the sender did not tell them.
     """
@@ -36,6 +39,9 @@ class Description:
     priority: int = 5
     options: str = "{}"
     scopes: tuple[str, ...] | None = None
+    metadata: str = "{}"
+    expires_at: datetime | None = None
+    on_finished: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch or task as its row says. `operation` and `total` are unknown until a message tells them."""
+    """A batch or task as its row says. `operation` and `total` are unknown until a message tells them.
+
+    While its failed items are taken for a retry, `retry_codes` are the errors that are meant (none: all), and
+    `retry_after` is the position up to which that was done.
+    """
 
     id: UUID
     owner_id: str
@@ -86,6 +96,11 @@ class Batch:
     error_detail: str | None = None
     scopes: tuple[str, ...] | None = None
     appended_at: datetime | None = None
+    metadata: str = "{}"
+    expires_at: datetime | None = None
+    on_finished: str | None = None
+    retry_codes: tuple[str, ...] | None = None
+    retry_after: int = -1
 
     @property
     def is_finished(self) -> bool:
@@ -117,6 +132,9 @@ def describe(batch: Batch, description: Description) -> Batch:
         priority=description.priority,
         options=description.options,
         scopes=description.scopes,
+        metadata=description.metadata,
+        expires_at=description.expires_at,
+        on_finished=description.on_finished,
     )
 
 
@@ -132,7 +150,7 @@ def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
     if batch.status == "open" and batch.total is None:
         return replace(batch, total=total)
     if batch.status == "cancelled" and batch.started_at is None and total > batch.cancelled:
-        return _end(replace(batch, total=total, cancelled=total), "cancelled", now=batch.finished_at or now)
+        return end(replace(batch, total=total, cancelled=total), "cancelled", now=batch.finished_at or now)
     return batch
 
 
@@ -141,9 +159,9 @@ def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     if not (batch.is_complete or batch.status == "validating"):
         return batch
     if batch.cancel_requested:
-        return _end(replace(batch, cancelled=batch.total or 0), "cancelled", now=now)
+        return end(replace(batch, cancelled=batch.total or 0), "cancelled", now=now)
     if batch.total == 0:
-        return _end(batch, "completed", now=now)
+        return end(batch, "completed", now=now)
     chunks = -(-(batch.total or 0) // chunk_size)
     return replace(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
 
@@ -159,39 +177,43 @@ def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
         return batch
     total = batch.received if batch.total is None else batch.total
     refused = replace(batch, total=total, skipped=total, error_code=code, error_detail=detail)
-    return _end(refused, "failed", now=now)
+    return end(refused, "failed", now=now)
 
 
 def cancel(batch: Batch, *, now: datetime) -> Batch:
     """Stop: at once while items still arrive, else before each worker's next item."""
-    if batch.status in ("queued", "running"):
-        return replace(batch, status="cancelling", revision=batch.revision + 1)
+    if batch.status in ("queued", "running", "paused"):
+        stopping = replace(batch, status="cancelling", retry_codes=None, revision=batch.revision + 1)
+        return end_if_done(stopping, now=now)
     if batch.status not in ("open", "validating"):
         return batch
     if batch.operation is None:
         # Known by name only: the messages that say what it is are still on their way.
         return replace(batch, cancel_requested=True)
     total = batch.received if batch.total is None else batch.total
-    return _end(replace(batch, total=total, cancelled=total), "cancelled", now=now)
+    return end(replace(batch, total=total, cancelled=total), "cancelled", now=now)
 
 
 def abandon(batch: Batch, *, now: datetime) -> Batch:
     """Forget a batch whose upload failed before it was sealed."""
-    return batch if batch.status != "open" else _end(batch, "abandoned", now=now)
+    return batch if batch.status != "open" else end(batch, "abandoned", now=now)
 
 
 def expire(batch: Batch, *, now: datetime) -> Batch:
     """End a batch whose upload was never sealed; what has arrived is not run."""
     if batch.status != "open":
         return batch
-    return _end(replace(batch, total=batch.received, skipped=batch.received), "expired", now=now)
+    detail = "The upload was not finished in time; nothing of it was run."
+    expired = replace(batch, error_code="upload-expired", error_detail=detail)
+    return end(replace(expired, total=batch.received, skipped=batch.received), "expired", now=now)
 
 
 def run(batch: Batch, *, now: datetime) -> Batch:
     """Begin a batch whose first chunk a worker has taken."""
     if batch.status != "queued":
         return batch
-    return replace(batch, status="running", started_at=now, revision=batch.revision + 1)
+    started_at = batch.started_at or now
+    return replace(batch, status="running", started_at=started_at, revision=batch.revision + 1)
 
 
 def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
@@ -208,9 +230,17 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
         cancelled=batch.cancelled + tally.cancelled,
         revision=batch.revision + 1,
     )
-    if counted.done < (counted.total or 0):
-        return counted
-    return _end(counted, _final_status(counted), now=now)
+    return end_if_done(counted, now=now)
+
+
+def end_if_done(batch: Batch, *, now: datetime) -> Batch:
+    """End a batch at work whose items have all ended, unless some of them are about to run once more."""
+    if batch.done < (batch.total or 0) or batch.retry_codes is not None:
+        return batch
+    if batch.cancelled:
+        return end(batch, "expired" if batch.error_code == DEADLINE_EXCEEDED else "cancelled", now=now)
+    # A task is its only item; a batch has done its work even when items failed.
+    return end(batch, "failed" if batch.kind == "task" and batch.failed else "completed", now=now)
 
 
 def missing_scopes(batch: Batch, required: Iterable[str]) -> list[str]:
@@ -234,12 +264,6 @@ def counts(batch: Batch, *, running: int) -> Counts:
     )
 
 
-def _final_status(batch: Batch) -> Status:
-    if batch.cancelled:
-        return "cancelled"
-    # A task is its only item; a batch has done its work even when items failed.
-    return "failed" if batch.kind == "task" and batch.failed else "completed"
-
-
-def _end(batch: Batch, status: Status, *, now: datetime) -> Batch:
+def end(batch: Batch, status: Status, *, now: datetime) -> Batch:
+    """Return the batch with its last status."""
     return replace(batch, status=status, finished_at=now, revision=batch.revision + 1)

@@ -46,12 +46,16 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcomes:
-    """Items that reached their end, and the commands that must leave with them. Results are JSON texts."""
+    """Items that reached their end, and the commands that must leave with them. Results are JSON texts.
+
+    `setbacks` are failed attempts at items that are tried again.
+    """
 
     positions: list[int] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     commands: list[Outgoing] = field(default_factory=list)
+    setbacks: list[Failure] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.failures)
@@ -95,7 +99,7 @@ class ChunkRun:
 
     def put_back(self, taken: Outcomes) -> None:
         """Take back what could not be stored, for the next `take`."""
-        for name in ("positions", "results", "failures", "commands"):
+        for name in ("positions", "results", "failures", "commands", "setbacks"):
             getattr(self._outcomes, name)[:0] = getattr(taken, name)
 
     def stop_beginning(self) -> None:
@@ -186,6 +190,7 @@ class ChunkRun:
         if isinstance(outcome, Cause):
             if outcome.retryable and self.retry_delay_s is not None:
                 self.retries.append(item.position)
+                self._outcomes.setbacks.append(Failure(item.position, outcome.code, outcome.detail))
                 return
             self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
         else:

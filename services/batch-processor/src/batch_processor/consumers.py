@@ -17,6 +17,10 @@ from contracts.batches import (
     GetBatch,
     ListBatches,
     ListResults,
+    MoveBatch,
+    PauseBatch,
+    ResumeBatch,
+    RetryBatch,
     SealBatch,
 )
 from contracts.message import Message, Request
@@ -30,6 +34,10 @@ def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Mes
         SealBatch: InTransaction(intake.seal, group=20, committed=committed),
         AbandonBatch: InTransaction(intake.abandon, group=20, committed=committed),
         CancelBatch: InTransaction(intake.cancel, group=20, committed=committed),
+        PauseBatch: InTransaction(intake.pause, group=20, committed=committed),
+        ResumeBatch: InTransaction(intake.resume, group=20, committed=committed),
+        RetryBatch: InTransaction(intake.retry, group=20, committed=committed),
+        MoveBatch: InTransaction(intake.move, group=20, committed=committed),
     }
 
 

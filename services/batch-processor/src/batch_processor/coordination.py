@@ -77,6 +77,34 @@ async def expired_uploads(connection: Connection, *, after_s: float) -> Mapping[
     return {row["id"]: row["owner_id"] for row in rows}
 
 
+async def hold(connection: Connection, *, most: int) -> int:
+    """Take up to `most` chunks of paused batches out of the queue; return how many."""
+    return _affected(await connection.execute(_SQL["hold_chunks"], most))
+
+
+async def release(connection: Connection, *, most: int) -> int:
+    """Put up to `most` chunks of resumed batches back into the queue; return how many."""
+    return _affected(await connection.execute(_SQL["release_chunks"], most))
+
+
+async def retrying(connection: Connection) -> list[UUID]:
+    """Return the batches with failed items to be taken for a retry."""
+    return [row["id"] for row in await connection.fetch(_SQL["next_retrying"])]
+
+
+async def take_failed(
+    connection: Connection, batch_id: UUID, *, after: int, codes: Sequence[str], most: int
+) -> list[int]:
+    """Take back the results of up to `most` failed items behind `after`; return their positions."""
+    rows = await connection.fetch(_SQL["take_failed"], batch_id, after, codes, most)
+    return [row["position"] for row in rows]
+
+
+async def lapsed(connection: Connection) -> Mapping[UUID, str]:
+    """Return batches that have not ended by their deadline, with their owners."""
+    return {row["id"]: row["owner_id"] for row in await connection.fetch(_SQL["find_lapsed"])}
+
+
 async def lock_removal(connection: Connection) -> bool:
     """Return whether this transaction is the only one that removes now."""
     return bool(await connection.fetchval(_SQL["lock_removal"]))

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from batch_processor import batches, coordination, repository, rounds
+from batch_processor import batches, claims, coordination, repository, rounds, steering
 from batch_processor.batches import Tally
+from batch_processor.claims import Rest
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics
@@ -23,6 +24,9 @@ log = logging.get(__name__)
 # How late a delayed chunk becomes ready at most.
 _PROMOTE_EVERY_S = 0.1
 _CANCEL_STEP = 20
+# Chunks, and failed items, that one transaction moves.
+_STEER_STEP = 1000
+_REDRIVE_STEP = 5_000
 # What one transaction removes: short enough to stay out of everybody's way.
 _REMOVE_BATCHES = 500
 _REMOVE_ROWS = 5_000
@@ -76,6 +80,8 @@ class Coordinator:
             if not await rounds.attempt("sweep", self.sweep):
                 # While the database was away no worker could say that it lives.
                 self._sweep_from = time.monotonic() + self._windows.lease_s
+            await rounds.attempt("steer", self.steer)
+            await rounds.attempt("redrive", self.redrive)
             await rounds.attempt("cancel", self.cancel)
             await rounds.attempt("expire", self.expire)
             with contextlib.suppress(TimeoutError):
@@ -132,16 +138,62 @@ class Coordinator:
                 left.append(batch_id)
 
     async def expire(self) -> None:
-        """End uploads that stayed open for too long."""
+        """End uploads that stayed open for too long, and batches that are past their deadline."""
         async with self._postgres.transaction() as connection:
-            owners = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
-            if owners:
-                await self._intake.expire(connection, owners)
+            open_ones = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
+            late_ones = await coordination.lapsed(connection)
+            for owners, step in ((open_ones, batches.expire), (late_ones, steering.lapse)):
+                if owners:
+                    await self._intake.expire(connection, owners, step)
         for batch in self._intake.take_changed():
             self._progress.note(batch)
-        if owners:
-            log.info("uploads expired", batches=len(owners))
+        if open_ones or late_ones:
+            log.info("batches expired", uploads=len(open_ones), deadlines=len(late_ones))
             self._relay.wake()
+            # What is at work of them is stopped, what waits is cancelled.
+            self._wake.set()
+
+    async def steer(self) -> None:
+        """Hold the chunks of paused batches, and release those of resumed ones, some at a time."""
+        for action in (coordination.hold, coordination.release):
+            moved = _STEER_STEP
+            while moved == _STEER_STEP:
+                async with self._postgres.connection() as connection:
+                    moved = await action(connection, most=_STEER_STEP)
+                if moved and action is coordination.release:
+                    self._ready()
+
+    async def redrive(self) -> None:
+        """Queue the failed items of batches that are retried, some at a time."""
+        async with self._postgres.connection() as connection:
+            left = await coordination.retrying(connection)
+        while left:
+            batch_id = left.pop()
+            async with self._postgres.transaction() as connection:
+                found = await repository.lock_batches(connection, [batch_id])
+                batch = found[batch_id]
+                if batch.retry_codes is None:
+                    continue
+                positions = await coordination.take_failed(
+                    connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=_REDRIVE_STEP
+                )
+                size = self._intake.size_of_chunks(batch)
+                rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
+                for number, rest in enumerate(rests, start=batch.chunk_count):
+                    await claims.create_chunk(connection, batch_id, number, rest)
+                redriven = steering.redrive(
+                    batch,
+                    positions,
+                    chunks=len(rests),
+                    is_last=len(positions) < _REDRIVE_STEP,
+                    now=datetime.now(UTC),
+                )
+                await repository.save_batches(connection, [redriven])
+                views = await announce_finished(connection, [redriven])
+            self._progress.note(redriven, views.get(batch_id))
+            self._ready()
+            if redriven.retry_codes is not None:
+                left.append(batch_id)
 
     async def remove(self) -> None:
         """Remove all that is due, in transactions of bounded size, unless another coordinator does."""

@@ -14,9 +14,10 @@ from uuid import UUID
 
 import orjson
 
-from batch_processor import batches, repository, validation
+from batch_processor import batches, repository, steering, validation
 from batch_processor.batches import Batch, Description
 from batch_processor.errors import BatchNotFound
+from batch_processor.following import follow_up
 from batch_processor.operation import Operation
 from batch_processor.repository import ItemRow, Start
 from batch_processor.validation import Problem
@@ -30,7 +31,12 @@ from contracts.batches import (
     BatchFinished,
     CancelBatch,
     CreateBatch,
+    FollowUp,
     Item,
+    MoveBatch,
+    PauseBatch,
+    ResumeBatch,
+    RetryBatch,
     SealBatch,
 )
 from contracts.batches import Batch as View
@@ -105,9 +111,35 @@ class Intake:
         changes = [Change(m.batch_id, m.owner_id, batches.cancel) for m in (d.message for d in deliveries)]
         await self._apply(connection, changes)
 
-    async def expire(self, connection: Connection, owners: Mapping[UUID, str]) -> None:
-        """End uploads that were never finished."""
-        await self._apply(connection, [Change(id_, owner, batches.expire) for id_, owner in owners.items()])
+    async def pause(self, connection: Connection, deliveries: Sequence[Delivery[PauseBatch]]) -> None:
+        """Begin no more items of batches."""
+        changes = [Change(m.batch_id, m.owner_id, steering.pause) for m in (d.message for d in deliveries)]
+        await self._apply(connection, changes)
+
+    async def resume(self, connection: Connection, deliveries: Sequence[Delivery[ResumeBatch]]) -> None:
+        """Go on with batches."""
+        changes = [Change(m.batch_id, m.owner_id, steering.resume) for m in (d.message for d in deliveries)]
+        await self._apply(connection, changes)
+
+    async def retry(self, connection: Connection, deliveries: Sequence[Delivery[RetryBatch]]) -> None:
+        """Queue batches that have ended once more, for their failed items."""
+        changes = [
+            Change(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes))
+            for m in (d.message for d in deliveries)
+        ]
+        await self._apply(connection, changes)
+
+    async def move(self, connection: Connection, deliveries: Sequence[Delivery[MoveBatch]]) -> None:
+        """Begin batches at another time."""
+        changes = [
+            Change(m.batch_id, m.owner_id, partial(steering.move, not_before=m.not_before))
+            for m in (d.message for d in deliveries)
+        ]
+        await self._apply(connection, changes)
+
+    async def expire(self, connection: Connection, owners: Mapping[UUID, str], step: Transition) -> None:
+        """End what was not finished in time, by `step`."""
+        await self._apply(connection, [Change(id_, owner, step) for id_, owner in owners.items()])
 
     async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
@@ -133,7 +165,7 @@ class Intake:
         begun = [
             batches.fail(batch, code=problem[0], detail=problem[1], now=now)
             if problem
-            else batches.start(batch, chunk_size=self._size(batch), now=now)
+            else batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
             for batch in found.values()
             if batch.status == "validating"
         ]
@@ -146,12 +178,20 @@ class Intake:
         changed = [batch for batch in after if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
         starts = [
-            Start(b.id, b.total or 0, self._size(b), b.not_before)
+            Start(b.id, b.total or 0, self.size_of_chunks(b), b.not_before)
             for b in changed
             if b.status == "queued" and found[b.id].status in ("open", "validating")
         ]
         if starts:
             await repository.create_chunks(connection, starts)
+        moved = [
+            batch
+            for batch in changed
+            if found[batch.id].status == batch.status in ("queued", "paused")
+            and found[batch.id].not_before != batch.not_before
+        ]
+        if moved:
+            await repository.move_chunks(connection, moved)
         await announce_finished(connection, [b for b in changed if not found[b.id].is_finished])
         self._changed += [b for b in changed if b.status != "open"]
 
@@ -165,7 +205,7 @@ class Intake:
             return batches.fail(batch, code=code, detail=detail, now=now)
         if batch.kind == "batch" and batch.received > _CHECKED_AT_ONCE:
             return batches.validate(batch)
-        return batches.start(batch, chunk_size=self._size(batch), now=now)
+        return batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
 
     async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
         operation = self._operations.get(batch.operation or "")
@@ -186,7 +226,8 @@ class Intake:
             return None
         return validation.describe(await repository.find_duplicates(connection, batch.id))
 
-    def _size(self, batch: Batch) -> int:
+    def size_of_chunks(self, batch: Batch) -> int:
+        """Return how many items a chunk of the batch has at most."""
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
 
 
@@ -207,6 +248,8 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
         with tracing.during(*traces[batch.id]) if traces[batch.id][0] else nullcontext():
             ended = BatchFinished(batch=views[batch.id], owner_id=batch.owner_id)
             messages.append(event(ended, tenant=batch.owner_id))
+            if batch.on_finished is not None:
+                messages.append(follow_up(batch, FollowUp.model_validate_json(batch.on_finished)))
     await outbox.add(connection, messages)
     for batch in finished:
         metrics.BATCHES_FINISHED.labels(batch.status).inc()
@@ -224,6 +267,9 @@ def _opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
         accepted_at=message.accepted_at,
         options=_compact(message.options).decode(),
         scopes=None if message.scopes is None else tuple(message.scopes),
+        metadata=orjson.dumps(message.metadata).decode(),
+        expires_at=message.expires_at,
+        on_finished=None if message.on_finished is None else message.on_finished.model_dump_json(),
     )
     if isinstance(message, SealBatch):
         step = partial(_described, description=description, total=message.total)

@@ -156,6 +156,13 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
     )
 
 
+async def move_chunks(connection: Connection, batches: Sequence[Batch]) -> None:
+    """Let the chunks of batches that have not begun wait until their new time."""
+    await connection.execute(
+        _SQL["move_chunks"], [batch.id for batch in batches], [batch.not_before for batch in batches]
+    )
+
+
 async def get_batch(connection: Connection, batch_id: UUID) -> Batch | None:
     """Return the batch of that id, whoever owns it."""
     row = await connection.fetchrow(_SQL["get_batch"], batch_id)
@@ -189,7 +196,13 @@ async def count_batches(
 
 
 def _choice(wanted: BatchFilter) -> tuple[object, ...]:
-    return wanted.statuses or None, wanted.operations or None, wanted.created_after, wanted.created_before
+    return (
+        wanted.statuses or None,
+        wanted.operations or None,
+        wanted.created_after,
+        wanted.created_before,
+        wanted.with_failures,
+    )
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
@@ -217,8 +230,9 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
 
 def _batch(row: asyncpg.Record) -> Batch:
     values = {name: row[name] for name in _BATCH_FIELDS}
-    scopes = values.pop("scopes")
-    return Batch(**values, scopes=None if scopes is None else tuple(scopes))
+    for name in ("scopes", "retry_codes"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    return Batch(**values)
 
 
 async def _by_batch(

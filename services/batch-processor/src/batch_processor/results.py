@@ -127,6 +127,13 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
         rows = await connection.fetch(_SQL["store_failures"], *map(list, zip(*failed, strict=True)))
         for row in rows:
             tallies[row["batch_id"]] += Tally(failed=row["items"])
+    setbacks = [
+        (entry.batch_id, setback.position, setback.code, setback.detail)
+        for entry in entries
+        for setback in entry.outcomes.setbacks
+    ]
+    if setbacks:
+        await connection.execute(_SQL["store_setbacks"], *map(list, zip(*setbacks, strict=True)))
     for entry in entries:
         if entry.cancelled:
             tag = await connection.execute(_SQL["store_cancelled"], entry.batch_id, entry.cancelled)

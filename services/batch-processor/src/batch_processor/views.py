@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import orjson
+
 from batch_processor import batches
 from contracts.batches import BEGUN_WITHIN_S, Batch, ItemError
 from contracts.message import Json, Next
@@ -30,7 +32,8 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
     if rate and not batch.is_finished:
         eta_s = round((counts.pending + counts.running) / rate, 1)
     error: Json = around.error.model_dump() if around.error is not None else None
-    if batch.error_code is not None:
+    # A batch whose last item ended just before the deadline took effect has not expired.
+    if batch.error_code is not None and batch.status != "completed":
         error = {"code": batch.error_code, "detail": batch.error_detail or ""}
     return Batch(
         id=batch.id,
@@ -39,12 +42,15 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
         status="cancelled" if batch.status == "abandoned" else batch.status,
         counts=counts,
         accepted_at=batch.accepted_at or now,
+        run_at=batch.not_before,
+        expires_at=batch.expires_at,
         started_at=batch.started_at,
         finished_at=batch.finished_at,
         rate_per_s=rate,
         eta_s=eta_s,
         next=_next(batch, None if eta_s is None else now + timedelta(seconds=eta_s)),
         errors=around.failures,
+        metadata=orjson.loads(batch.metadata),
         result=around.result,
         error=error,
     )
@@ -56,6 +62,8 @@ def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
         return Next(what="the rest of its items", by=None)
     if batch.status == "validating":
         return Next(what="the comparison of its custom ids", by=None)
+    if batch.status == "paused":
+        return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":
         return Next(what="the end of the items at work", by=None)
     if batch.status == "queued" and batch.accepted_at is not None:

@@ -247,7 +247,7 @@ class Worker:
                     work.end("gone")
                 elif status == "cancelling":
                     work.end("cancelled")
-                elif time.monotonic() > work.turn_ends_at:
+                elif status == "paused" or time.monotonic() > work.turn_ends_at:
                     work.run.stop_beginning()
 
     async def _store(self, reports: Sequence[Report]) -> None:

@@ -16,6 +16,7 @@ BatchStatus = Literal[
     "validating",
     "queued",
     "running",
+    "paused",
     "completed",
     "failed",
     "cancelling",
@@ -33,8 +34,17 @@ STORED_WITHIN_S = 60
 BEGUN_WITHIN_S = 600
 
 
+class FollowUp(Contract):
+    """The task that is made when a batch has ended; `payload` is JSON text, kept as its sender wrote it."""
+
+    operation: str
+    payload: str = "null"
+
+
 class BatchDescription(Command):
-    """What a batch is: whose, which operation it runs, and with which rights."""
+    """What a batch is: whose, which operation it runs, with which rights, and what follows its end."""
+
+    senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
 
     queue: ClassVar[str] = INTAKE
     batch_id: UUID
@@ -47,6 +57,9 @@ class BatchDescription(Command):
         default=None,
         description="effective scopes of the owner at acceptance; null from a sender that does not tell them",
     )
+    metadata: dict[str, str] = Field(default_factory=dict)
+    expires_at: Moment | None = None
+    on_finished: FollowUp | None = None
 
 
 class CreateBatch(BatchDescription):
@@ -99,6 +112,44 @@ class CancelBatch(Command):
     owner_id: str
 
 
+class PauseBatch(Command):
+    """Begin no more items until the batch is resumed."""
+
+    message_type: ClassVar[str] = "batch.pause.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+
+
+class ResumeBatch(Command):
+    """Go on with a batch that is paused."""
+
+    message_type: ClassVar[str] = "batch.resume.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+
+
+class RetryBatch(Command):
+    """Run failed items of a batch that has ended once more: all, or those with one of the error `codes`."""
+
+    message_type: ClassVar[str] = "batch.retry.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+    codes: list[str] = Field(default_factory=list)
+
+
+class MoveBatch(Command):
+    """Begin a batch or task that has not begun at another time."""
+
+    message_type: ClassVar[str] = "batch.move.v1"
+    queue: ClassVar[str] = INTAKE
+    batch_id: UUID
+    owner_id: str
+    not_before: Moment
+
+
 class Counts(Contract):
     """Items by state; they sum up to `total`."""
 
@@ -120,12 +171,15 @@ class Batch(Reply):
     status: BatchStatus
     counts: Counts
     accepted_at: Moment
+    run_at: Moment | None = None
+    expires_at: Moment | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
     rate_per_s: float | None = None
     eta_s: float | None = None
     next: Next | None = None
     errors: dict[str, int] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(default_factory=dict)
     result: Json = None
     error: Json = None
 
@@ -142,10 +196,14 @@ class GetBatch(Request):
 
 
 class BatchFilter(Contract):
-    """A choice of batches or tasks; an empty list and None choose all. The moments are not within."""
+    """A choice of batches or tasks; an empty list and None choose all. The moments are not within.
+
+    `with_failures` chooses those of which an item has failed.
+    """
 
     statuses: list[BatchStatus] = Field(default_factory=list)
     operations: list[str] = Field(default_factory=list)
+    with_failures: bool = False
     created_after: Moment | None = None
     created_before: Moment | None = None
 

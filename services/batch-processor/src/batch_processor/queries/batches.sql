@@ -2,7 +2,8 @@
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at
+    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
+    retry_after
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -28,12 +29,18 @@ UPDATE batches AS batch SET
     error_code = new.error_code,
     error_detail = new.error_detail,
     scopes = new.scopes,
-    appended_at = new.appended_at
+    appended_at = new.appended_at,
+    metadata = new.metadata,
+    expires_at = new.expires_at,
+    on_finished = new.on_finished,
+    retry_codes = new.retry_codes,
+    retry_after = new.retry_after
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
-    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz
+    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
+    metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int
 )
 WHERE batch.id = new.id
 
@@ -52,20 +59,22 @@ WHERE batch.id = new.id
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at
+    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
+    retry_after
 FROM batches WHERE id = $1
 
 -- name: list_batches
 SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at
+    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
+    retry_after
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
     AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-    AND ($7::uuid IS NULL OR id < $7)
-ORDER BY id DESC LIMIT $8
+    AND (NOT $7 OR failed > 0) AND ($8::uuid IS NULL OR id < $8)
+ORDER BY id DESC LIMIT $9
 
 -- name: count_batches
 SELECT status, count(*) AS batches FROM batches
@@ -73,6 +82,7 @@ WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($2::text IS NULL OR kind = $2)
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
     AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
+    AND (NOT $7 OR failed > 0)
 GROUP BY status
 
 -- name: running_items
@@ -80,7 +90,7 @@ SELECT batch_id, sum(remaining)::int AS items FROM chunks
 WHERE batch_id = ANY($1::uuid[]) AND state = 'running' GROUP BY batch_id
 
 -- name: failures_of
-SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) ORDER BY items DESC
+SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND items > 0 ORDER BY items DESC
 
 -- name: only_results
 SELECT batch_id, result, error_code, error_detail FROM results

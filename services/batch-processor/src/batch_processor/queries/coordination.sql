@@ -63,7 +63,8 @@ ON CONFLICT DO NOTHING
 SELECT pg_try_advisory_xact_lock(5840130411727)
 
 -- name: find_unused
-SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged ORDER BY id LIMIT $1
+SELECT id FROM batches WHERE status IN ('abandoned', 'expired') AND NOT purged AND chunk_count = 0
+ORDER BY id LIMIT $1
 
 -- name: find_outdated
 SELECT id FROM batches
@@ -81,5 +82,6 @@ DELETE FROM results
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM results WHERE batch_id = ANY($1::uuid[]) LIMIT $2))
 
 -- name: remove_batches
-WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[]))
+WITH gone AS (DELETE FROM failures WHERE batch_id = ANY($1::uuid[])),
+tried AS (DELETE FROM attempts WHERE batch_id = ANY($1::uuid[]))
 DELETE FROM batches WHERE id = ANY($1::uuid[])

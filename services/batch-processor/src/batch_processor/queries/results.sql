@@ -104,3 +104,11 @@ SELECT batch_id, count(*)::int AS items FROM stored GROUP BY batch_id
 INSERT INTO results (batch_id, position, status, attempts)
 SELECT $1, position, 'cancelled', 0 FROM unnest($2::int[]) AS position
 ON CONFLICT DO NOTHING
+
+-- name: store_setbacks
+INSERT INTO attempts (batch_id, position, nth, code, detail)
+SELECT
+    batch_id, position,
+    1 + (SELECT count(*) FROM attempts AS a WHERE a.batch_id = new.batch_id AND a.position = new.position),
+    code, detail
+FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)

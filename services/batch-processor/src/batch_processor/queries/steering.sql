@@ -1,0 +1,76 @@
+-- name: hold_chunks
+-- Takes chunks of paused batches out of the queue; those at work come back to it, or wait for their time.
+UPDATE chunks AS c SET state = 'held'
+FROM (
+    SELECT waiting.batch_id, waiting.number FROM batches AS b
+    CROSS JOIN LATERAL (
+        SELECT batch_id, number FROM chunks WHERE state = 'ready' AND batch_id = b.id
+        LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) AS waiting
+    WHERE b.status = 'paused' LIMIT $1
+) AS found
+WHERE c.batch_id = found.batch_id AND c.number = found.number
+
+-- name: release_chunks
+-- Puts chunks of batches that were resumed back into the queue; one probe of the index for each batch.
+-- What waited while the batch was paused waits from now.
+WITH RECURSIVE paused (batch_id) AS (
+    (SELECT batch_id FROM chunks WHERE state = 'held' ORDER BY batch_id LIMIT 1)
+    UNION ALL
+    SELECT following.batch_id FROM paused CROSS JOIN LATERAL (
+        SELECT batch_id FROM chunks WHERE state = 'held' AND batch_id > paused.batch_id
+        ORDER BY batch_id LIMIT 1
+    ) AS following
+), found AS (
+    SELECT held.batch_id, held.number FROM paused JOIN batches AS b ON b.id = paused.batch_id
+    CROSS JOIN LATERAL (
+        SELECT batch_id, number FROM chunks WHERE state = 'held' AND batch_id = b.id
+        LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) AS held
+    WHERE b.status IN ('queued', 'running') LIMIT $1
+)
+UPDATE chunks AS c SET
+    state = CASE WHEN c.due_at > now() THEN 'delayed' ELSE 'ready' END, due_at = greatest(c.due_at, now())
+FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
+
+-- name: move_chunks
+UPDATE chunks AS c SET
+    due_at = moved.due_at,
+    state = CASE WHEN c.state = 'held' THEN 'held' WHEN moved.due_at > now() THEN 'delayed' ELSE 'ready' END
+FROM (
+    SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
+    JOIN chunks ON batch_id = id
+    WHERE state IN ('delayed', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
+) AS moved
+WHERE c.batch_id = moved.batch_id AND c.number = moved.number
+
+-- name: next_retrying
+SELECT id FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 100
+
+-- name: take_failed
+-- Takes back the results of failed items behind the position $2, $4 at a time; the error of each is kept.
+WITH failed AS (
+    SELECT position FROM results
+    WHERE batch_id = $1 AND status = 'failed' AND position > $2
+        AND (cardinality($3::text[]) = 0 OR error_code = ANY($3))
+    ORDER BY position LIMIT $4
+), taken AS (
+    DELETE FROM results AS r USING failed WHERE r.batch_id = $1 AND r.position = failed.position
+    RETURNING r.position, r.error_code, r.error_detail
+), kept AS (
+    INSERT INTO attempts (batch_id, position, nth, code, detail)
+    SELECT
+        $1, position,
+        1 + (SELECT count(*) FROM attempts AS a WHERE a.batch_id = $1 AND a.position = taken.position),
+        error_code, coalesce(error_detail, '')
+    FROM taken
+), uncounted AS (
+    UPDATE failures AS f SET items = f.items - gone.items
+    FROM (SELECT error_code, count(*)::int AS items FROM taken GROUP BY error_code) AS gone
+    WHERE f.batch_id = $1 AND f.code = gone.error_code
+)
+SELECT position FROM taken ORDER BY position
+
+-- name: find_lapsed
+SELECT id, owner_id FROM batches
+WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' ORDER BY expires_at LIMIT 100

@@ -1,0 +1,78 @@
+"""What owners do to a batch that is queued or has ended: pause, resume, move, retry; and its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from batch_processor import batches
+from batch_processor.batches import Batch
+
+# Of what has expired there is no time left for another try.
+_RETRIED = ("completed", "failed", "cancelled")
+
+
+def pause(batch: Batch, *, now: datetime) -> Batch:  # noqa: ARG001 - a transition
+    """Begin no more items; those at work finish."""
+    if batch.status not in ("queued", "running"):
+        return batch
+    return replace(batch, status="paused", revision=batch.revision + 1)
+
+
+def resume(batch: Batch, *, now: datetime) -> Batch:
+    """Go on with a batch that is paused."""
+    if batch.status != "paused":
+        return batch
+    if batch.started_at is not None:
+        return replace(batch, status="running", revision=batch.revision + 1)
+    # The time in which its first item is to begin counts from now.
+    not_before = max(now, batch.not_before or now)
+    return replace(batch, status="queued", not_before=not_before, revision=batch.revision + 1)
+
+
+def move(batch: Batch, *, now: datetime, not_before: datetime) -> Batch:  # noqa: ARG001 - a transition
+    """Begin a batch that has not begun at another time."""
+    if batch.status not in ("queued", "paused") or batch.started_at is not None:
+        return batch
+    return replace(batch, not_before=not_before, revision=batch.revision + 1)
+
+
+def retry(batch: Batch, *, now: datetime, codes: Sequence[str]) -> Batch:
+    """Queue a batch that has ended once more, for its failed items with one of `codes` (without any: all)."""
+    if batch.status not in _RETRIED or not batch.failed:
+        return batch
+    return replace(
+        batch,
+        status="queued",
+        finished_at=None,
+        not_before=now,
+        retry_codes=tuple(codes),
+        retry_after=-1,
+        revision=batch.revision + 1,
+    )
+
+
+def redrive(batch: Batch, positions: Sequence[int], *, chunks: int, is_last: bool, now: datetime) -> Batch:
+    """Count failed items at `positions` as waiting again, in `chunks`; after the last the batch may end."""
+    redriven = replace(
+        batch,
+        failed=batch.failed - len(positions),
+        chunk_count=batch.chunk_count + chunks,
+        retry_after=positions[-1] if positions else batch.retry_after,
+        retry_codes=None if is_last else batch.retry_codes,
+        revision=batch.revision + 1,
+    )
+    return batches.end_if_done(redriven, now=now)
+
+
+def lapse(batch: Batch, *, now: datetime) -> Batch:
+    """Stop a batch that has not ended by its deadline; what has ended of it stays."""
+    if batch.is_finished or batch.status == "cancelling":
+        return batch
+    detail = "It had not ended by the time at which it expires."
+    late = replace(batch, error_code=batches.DEADLINE_EXCEEDED, error_detail=detail)
+    if batch.status in ("open", "validating"):
+        total = batch.received if batch.total is None else batch.total
+        return batches.end(replace(late, total=total, skipped=total), "expired", now=now)
+    return batches.cancel(late, now=now)
