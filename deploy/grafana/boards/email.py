@@ -49,6 +49,18 @@ BOARD = Board(
             "short",
             highest("tickwire_email_held_recipients", "service"),
         ),
+        stack(
+            "Removed",
+            "Mails of which attachments, content or record were removed because their time was over.",
+            "ops",
+            rate("tickwire_email_removed_total", "kind"),
+        ),
+        panel(
+            "Removal behind",
+            "For how long the content that is removed next should be gone.",
+            "s",
+            highest("tickwire_email_removal_late_seconds", "service"),
+        ),
         panel(
             "Route paused",
             "1 while nothing can be handed to the relay, by reason.",

@@ -14,7 +14,7 @@ from native.postgres import Postgres as PostgresServer
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
-_TABLES = "emails, recipients, attempts, attachments, outbox, inbox"
+_TABLES = "emails, recipients, attempts, attachments, email_counts, email_count_changes, outbox, inbox"
 
 
 @pytest.fixture(scope="module")

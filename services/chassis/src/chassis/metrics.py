@@ -168,6 +168,12 @@ EMAIL_OLDEST_DUE = Gauge(
 EMAIL_HELD = Gauge(
     "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."
 )
+EMAIL_REMOVED = Counter(
+    "tickwire_email_removed", "Mails of which something was removed because its time was over.", ("kind",)
+)
+EMAIL_REMOVAL_LATE = Gauge(
+    "tickwire_email_removal_late_seconds", "For how long the content that is removed next should be gone."
+)
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )

@@ -112,6 +112,8 @@ class Email(Reply):
     send_at: Moment | None = None
     expires_at: Moment | None = None
     next: Next | None = None
+    # Until it was removed, a mail's content can be read and sent again.
+    content_available: bool = True
     recipients: list[Recipient]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from chassis.runtime import ServiceRuntime
 from contracts.topology import EMAIL
 from emailer import consumers
 from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
+from emailer.retention import Retention, keep_counting, keep_removing
 from emailer.route import Route
 from emailer.settings import EmailSettings
 from emailer.smtp import SmtpRelay
@@ -24,6 +26,7 @@ class Resources:
 
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
+        self._retention = Retention(settings.content_days, settings.record_days)
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
         self.route = Route(
             SmtpRelay.of(settings),
@@ -71,7 +74,10 @@ class Resources:
                 await self.dispatcher.drain(deadline.remaining_s())
 
     async def _start_delivery(self) -> None:
-        self.runtime.tasks.start("delivery", self.dispatcher.run())
+        tasks, postgres = self.runtime.tasks, self.runtime.postgres
+        tasks.start("delivery", self.dispatcher.run())
+        tasks.supervise("removal of old mails", partial(keep_removing, postgres, self._retention))
+        tasks.supervise("counts of mails", partial(keep_counting, postgres))
 
     def _stored(self) -> None:
         self.dispatcher.wake()

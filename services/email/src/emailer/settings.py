@@ -110,6 +110,20 @@ class EmailSettings(Settings):
         description="when the relay may have a mail or not: retry twice with the same Message-ID, or hold",
         examples=["hold"],
     )
+    content_days: float = Field(
+        default=7,
+        ge=0,
+        le=3650,
+        description="days for which bodies are kept after a mail's end, and attachments of one that failed",
+        examples=["7"],
+    )
+    record_days: float = Field(
+        default=90,
+        ge=0,
+        le=3650,
+        description="days for which the record of a mail is kept after its end; at least as long as bodies",
+        examples=["90"],
+    )
     lease_s: float = Field(
         default=60,
         gt=0,

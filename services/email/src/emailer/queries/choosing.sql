@@ -44,7 +44,7 @@ WHERE owner_id = $1 AND status = ANY($2::text[])
         SELECT FROM recipients WHERE recipients.email_id = emails.id AND recipients.address = $6
     ))
     AND ($7::uuid[] IS NULL OR id = ANY($7))
-    AND letter::text <> '{}'
+    AND letter::text <> '{}' AND stripped = 0
     AND EXISTS (
         SELECT FROM recipients
         WHERE recipients.email_id = emails.id AND recipients.status = ANY($8::text[])
@@ -122,7 +122,7 @@ SELECT
     $1, owner_id, 'queued', sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
     tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream, $8
 FROM emails
-WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}'
+WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}' AND stripped = 0
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 

@@ -63,7 +63,10 @@ SELECT email_id, array_agg(status) AS statuses FROM recipients WHERE email_id = 
 
 -- name: change_statuses
 UPDATE emails
-SET status = changed.status
+SET status = changed.status,
+    ended_at = CASE
+        WHEN changed.status = ANY('{delivered,partially_delivered,failed,cancelled,expired}') THEN now()
+    END
 FROM unnest($1::uuid[], $2::text[]) AS changed (id, status)
 WHERE emails.id = changed.id AND emails.status <> changed.status
 RETURNING emails.id AS email_id, emails.owner_id, emails.status, emails.traceparent, emails.request_id

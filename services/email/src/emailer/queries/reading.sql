@@ -1,5 +1,6 @@
 -- name: read_email
-SELECT id, status, sender, subject, message_id, tags, metadata, stream, accepted_at, send_at, expires_at
+SELECT id, status, sender, subject, message_id, tags, metadata, stream, accepted_at, send_at, expires_at,
+    letter::text <> '{}' AND stripped = 0 AS content_available
 FROM emails
 WHERE id = $1 AND owner_id = $2
 
@@ -11,6 +12,3 @@ SELECT position, at, host, outcome, smtp_code, smtp_reply, tls
 FROM attempts
 WHERE email_id = $1
 ORDER BY id
-
--- name: count_emails
-SELECT status, count(*) AS count FROM emails WHERE owner_id = $1 GROUP BY status

@@ -37,6 +37,7 @@ class EmailView(BaseModel):
     send_at: Moment | None = None
     expires_at: Moment | None = None
     next: Next | None = None
+    content_available: bool | None = None
     detail_available: bool | None = None
     reason: str | None = None
 

@@ -126,6 +126,7 @@ def _again(service: EmailService) -> Iterator[Endpoint]:
         answers={202: ACCEPTED_EMAIL},
         errors=(
             NotFound,
+            Conflict,
             Overloaded,
             DatabaseUnavailable,
             IdempotencyConflict,

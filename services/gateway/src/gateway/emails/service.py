@@ -66,6 +66,10 @@ class EmailService:
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
         source = await self._ask(question, call.deadline)
+        if not source["content_available"]:
+            raise Conflict(
+                f"E-mail {email_id} cannot be sent again: its content was removed, or could not be sent."
+            )
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
         domain = (source["message_id"] or "").rpartition("@")[2].rstrip(">") or self._message_id_domain
         message_id = f"<{acceptance.id}@{domain}>"

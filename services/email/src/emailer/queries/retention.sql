@@ -1,0 +1,74 @@
+-- name: fold_counts
+-- Adds up to $1 changes to the counts.
+WITH taken AS (
+    DELETE FROM email_count_changes
+    WHERE id = ANY(ARRAY(SELECT id FROM email_count_changes ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING owner_id, status, change
+), folded AS (
+    INSERT INTO email_counts (owner_id, status, count)
+    SELECT owner_id, status, sum(change) FROM taken GROUP BY owner_id, status ORDER BY owner_id, status
+    ON CONFLICT (owner_id, status) DO UPDATE SET count = email_counts.count + excluded.count
+)
+SELECT count(*) FROM taken
+
+-- name: count_emails
+SELECT status, sum(count)::bigint AS count
+FROM (
+    SELECT status, count FROM email_counts WHERE owner_id = $1
+    UNION ALL
+    SELECT status, change FROM email_count_changes WHERE owner_id = $1
+) AS counted
+GROUP BY status
+HAVING sum(count) > 0
+
+-- name: note_ends
+-- Of mails that the release before has brought to their end: their time begins now.
+WITH ended AS (
+    SELECT id FROM emails
+    WHERE ended_at IS NULL AND status = ANY('{delivered,partially_delivered,failed,cancelled,expired}')
+    ORDER BY id LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE emails SET ended_at = now() FROM ended WHERE emails.id = ended.id
+
+-- name: remove_attachments
+-- Of mails that were delivered or given up. Where something was refused, somebody may send it again.
+WITH done AS (
+    SELECT id FROM emails
+    WHERE stripped = 0 AND attachment_count > 0 AND status = ANY('{delivered,cancelled}') AND ended_at <= now()
+    ORDER BY ended_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), removed AS (
+    DELETE FROM attachments USING done WHERE attachments.email_id = done.id
+)
+UPDATE emails SET stripped = 1 FROM done WHERE emails.id = done.id
+
+-- name: remove_content
+-- Bodies, headers and attachments of mails that ended more than $2 seconds ago.
+WITH done AS (
+    SELECT id FROM emails
+    WHERE stripped < 2 AND ended_at <= now() - $2 * interval '1 second'
+    ORDER BY ended_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), removed AS (
+    DELETE FROM attachments USING done WHERE attachments.email_id = done.id
+)
+UPDATE emails SET stripped = 2, letter = '{}', text_body = NULL, html_body = NULL
+FROM done
+WHERE emails.id = done.id
+
+-- name: remove_emails
+-- Mails that ended more than $2 seconds ago, with their recipients and attempts.
+DELETE FROM emails
+WHERE id = ANY(ARRAY(
+    SELECT id FROM emails
+    WHERE stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
+    ORDER BY ended_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+))
+
+-- name: oldest_content
+-- How many seconds ago the mail ended whose content is to be removed next.
+SELECT coalesce(extract(epoch FROM now() - min(ended_at)), 0)::float8 FROM (
+    SELECT ended_at FROM emails WHERE stripped < 2 AND ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
+) AS first

@@ -1,0 +1,79 @@
+"""What is kept of mails that have ended, and for how long: attachments, content, and then the record itself.
+
+A mail that has not ended is never touched. Removal goes in steps of a bounded size, as many as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from chassis import logging, metrics, queries, redaction
+from chassis.postgres import DATABASE_FAILURES, Postgres
+
+log = logging.get(__name__)
+
+SQL = queries.load("emailer")
+
+_STEP = 1000
+_FOLD_EVERY_S = 1.0
+_REMOVE_EVERY_S = 10.0
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Days for which content and record of a mail are kept after its end."""
+
+    content_days: float = 7
+    record_days: float = 90
+
+    @property
+    def steps(self) -> tuple[tuple[str, str, tuple[float, ...]], ...]:
+        """What is removed, the statement that removes it, and its parameters beside the number."""
+        return (
+            ("", "note_ends", ()),
+            ("attachments", "remove_attachments", ()),
+            ("content", "remove_content", (self.content_days * _DAY_S,)),
+            ("record", "remove_emails", (max(self.content_days, self.record_days) * _DAY_S,)),
+        )
+
+
+async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
+    """Remove everything whose time is over; return of how many mails, by what was removed."""
+    removed: dict[str, int] = {}
+    for what, statement, parameters in retention.steps:
+        count = _STEP
+        while count == _STEP:
+            async with postgres.connection() as connection:
+                count = int((await connection.execute(SQL[statement], _STEP, *parameters)).split()[-1])
+            if what:
+                removed[what] = removed.get(what, 0) + count
+                metrics.EMAIL_REMOVED.labels(what).inc(count)
+    return removed
+
+
+async def keep_removing(postgres: Postgres, retention: Retention) -> None:
+    """Remove what is due, and measure how far behind that is, for ever."""
+    while True:
+        try:
+            await remove(postgres, retention)
+            async with postgres.connection() as connection:
+                oldest_s = await connection.fetchval(SQL["oldest_content"])
+            metrics.EMAIL_REMOVAL_LATE.set(max(0.0, oldest_s - retention.content_days * _DAY_S))
+        except DATABASE_FAILURES as error:
+            log.warning("old mails not removed", reason=redaction.safe_message(error))
+        await asyncio.sleep(_REMOVE_EVERY_S)
+
+
+async def keep_counting(postgres: Postgres) -> None:
+    """Add the changes of the counts up, for ever, so that few are left to be added when somebody asks."""
+    while True:
+        count = 0
+        try:
+            async with postgres.connection() as connection:
+                count = await connection.fetchval(SQL["fold_counts"], _STEP)
+        except DATABASE_FAILURES as error:
+            log.warning("counts of mails not added up", reason=redaction.safe_message(error))
+        if count < _STEP:
+            await asyncio.sleep(_FOLD_EVERY_S)
