@@ -1,4 +1,4 @@
-"""What has ended is removed in time, what has not is never touched, and counts cost the same for any number."""
+"""What has ended is removed in time, what has not is never touched, and counts always cost the same."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def fill(dsn: str, *, queued: int, ended: int) -> None:
                     id, owner_id, status, sender, subject, letter, text_body, attachment_count,
                     recipient_count, tags, metadata, accepted_at, expires_at, ended_at
                 )
-                SELECT gen_random_uuid(), 'flood', '{status}', 'a@b.de', 'x', '{{"x":1}}', repeat('x', 300), 0,
+                SELECT gen_random_uuid(), 'flood', '{status}', 'a@b.de', '', '{{"x":1}}', repeat('x', 300), 0,
                     1, '[]', '{{}}', now(), now(), {end}
                 FROM generate_series(1, $1)
                 """,
