@@ -1,12 +1,19 @@
-"""The neighbour: an owner who reads quotes, holds a socket, sends mails and runs batches of ten items."""
+"""The neighbour: an owner who reads quotes, holds a socket, sends mails and runs batches of ten items.
+
+`python -m faults.neighbour <home as JSON>` is one in a process of its own, so that nothing which the relay
+and the provider of the tests have to do is measured along: it says `ready`, lives until its input ends, and
+then prints its diary as JSON.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import smtplib
+import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from itertools import count
@@ -15,8 +22,9 @@ from typing import Any
 import httpx
 import orjson
 import websockets
+from pydantic import TypeAdapter
 
-from faults.street import SYMBOLS, Street
+from faults.street import SYMBOLS, Street, environment, put_into_mailbox
 
 ITEMS = 10
 # After so long, work is taken for lost.
@@ -64,12 +72,26 @@ class Diary:
         return max(self.errands_s.get(errand, ()), default=float("inf"))
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where a neighbour lives: the gateway and its own key, and the two ends of the development mailbox."""
+
+    url: str
+    key: str
+    mailbox_smtp: tuple[str, int]
+    mailbox_url: str
+
+
+_HOME, _DIARY = TypeAdapter(Home), TypeAdapter(Diary)
+
+
 class Neighbour:
     """Lives on the street until it is told to go; what happens to it is in `diary`."""
 
-    def __init__(self, street: Street) -> None:
+    def __init__(self, home: Home) -> None:
         self.diary = Diary()
-        self._street = street
+        self.is_settled = asyncio.Event()
+        self._home = home
         self._room = f"home-{time.monotonic_ns()}"
         self._is_listening = asyncio.Event()
 
@@ -80,6 +102,7 @@ class Neighbour:
             assert answer.status_code == 201, answer.text
             listening = asyncio.create_task(self._listen())
             await asyncio.wait_for(self._is_listening.wait(), PATIENCE_S)
+            self.is_settled.set()
             activities: tuple[Callable[[httpx.AsyncClient], Awaitable[None]], ...] = (
                 *(self._read_quotes, self._say, self._arrive, self._ask_provider),
                 *(self._send_mail, self._run_batch, self._look_into_mailbox),
@@ -94,7 +117,9 @@ class Neighbour:
 
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self._street.url, headers=self._street.headers("neighbour"), timeout=PATIENCE_S
+            base_url=self._home.url,
+            headers={"Authorization": f"Bearer {self._home.key}"},
+            timeout=PATIENCE_S,
         )
 
     # What is measured: reads and chat lines over kept connections, and requests that open a connection.
@@ -181,10 +206,10 @@ class Neighbour:
 
     async def _look_into_mailbox(self, _: httpx.AsyncClient) -> None:
         subject = f"to be seen {time.monotonic_ns()}"
-        await asyncio.to_thread(self._street.put_into_mailbox, _mail(subject))
+        await asyncio.to_thread(put_into_mailbox, self._home.mailbox_smtp, _mail(subject))
 
         async def is_listed() -> bool:
-            async with httpx.AsyncClient(base_url=self._street.mailbox.url, timeout=PATIENCE_S) as mailbox:
+            async with httpx.AsyncClient(base_url=self._home.mailbox_url, timeout=PATIENCE_S) as mailbox:
                 answer = await mailbox.get("/api/v1/messages", params={"limit": 1000})
             return answer.status_code == 200 and any(
                 one["Subject"] == subject for one in answer.json()["messages"]
@@ -208,11 +233,11 @@ class Neighbour:
     # What is pushed.
 
     async def _listen(self) -> None:
-        address = f"{self._street.url.replace('http', 'ws')}/v1/realtime"
+        address = f"{self._home.url.replace('http', 'ws')}/v1/realtime"
         try:
             async with websockets.connect(address, proxy=None) as socket:
                 numbers = count(1)
-                connect = {"connect": {"token": self._street.keys["neighbour"]}}
+                connect = {"connect": {"token": self._home.key}}
                 for command in (connect, *({"subscribe": {"channel": one}} for one in self._channels)):
                     await socket.send(orjson.dumps({"id": next(numbers), **command}).decode())
                 async for frame in socket:
@@ -257,3 +282,45 @@ def _mail(subject: str) -> EmailMessage:
     mail["From"], mail["To"], mail["Subject"] = "neighbour@example.com", "friend@example.com", subject
     mail.set_content("Do you see me?")
     return mail
+
+
+@asynccontextmanager
+async def living(street: Street) -> AsyncIterator[asyncio.Future[Diary]]:
+    """Let a neighbour live on `street` for the length of the block; its diary is there at the end."""
+    home = Home(street.url, street.keys["neighbour"], street.mailbox.smtp, street.mailbox.url)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "faults.neighbour", _HOME.dump_json(home).decode()),
+        env=environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    diary: asyncio.Future[Diary] = asyncio.get_running_loop().create_future()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.stdout.readline() == b"ready\n", "the neighbour could not settle"
+        yield diary
+        process.stdin.close()
+        async with asyncio.timeout(3 * PATIENCE_S):
+            diary.set_result(_DIARY.validate_json(await process.stdout.read()))
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _live(home: Home) -> None:
+    neighbour, until = Neighbour(home), asyncio.Event()
+    life = asyncio.create_task(neighbour.live(until))
+    settled = asyncio.create_task(neighbour.is_settled.wait())
+    await asyncio.wait({life, settled}, return_when=asyncio.FIRST_COMPLETED)
+    if not life.done():
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        until.set()
+    print(_DIARY.dump_json(await life).decode())
+
+
+if __name__ == "__main__":
+    asyncio.run(_live(_HOME.validate_json(sys.argv[1])))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from faults import neighbour
 from faults import street as streets
 from faults.guests import Guest
-from faults.neighbour import PATIENCE_S, Diary, Neighbour
+from faults.neighbour import PATIENCE_S, Diary
 from faults.street import Street, memory_limits
 from faults.vitals import Vitals, Watch
 
@@ -57,22 +57,22 @@ async def visit(street: Street, guest: Guest) -> Row:
     """Let the guest in while the neighbour lives, and return what came of it."""
     streets.calm(street)
     until = asyncio.Event()
-    neighbour = Neighbour(street)
     watch = Watch(street.stack, memory_limits())
-    living = asyncio.gather(neighbour.live(until), watch.run(until))
+    watching = asyncio.create_task(watch.run(until))
     try:
-        await asyncio.sleep(_BEFORE_S)
-        await guest.prepare(street)
-        sent = await _flood(street, guest)
-        await asyncio.sleep(_SETTLE_S)
+        async with neighbour.living(street) as diary:
+            await asyncio.sleep(_BEFORE_S)
+            await guest.prepare(street)
+            sent = await _flood(street, guest)
+            await asyncio.sleep(_SETTLE_S)
         until.set()
-        await living
+        await watching
     finally:
-        living.cancel()
+        watching.cancel()
         with suppress(asyncio.CancelledError, Exception):
-            await living
+            await watching
         streets.calm(street)
-    return Row(guest, sent, neighbour.diary, watch.vitals)
+    return Row(guest, sent, diary.result(), watch.vitals)
 
 
 async def _flood(street: Street, guest: Guest) -> str:
@@ -88,7 +88,7 @@ async def _flood(street: Street, guest: Guest) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "faults.floods", guest.flood, json.dumps(address)),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=streets.environment(),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

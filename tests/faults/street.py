@@ -59,10 +59,16 @@ class Street:
         """What a request of `who` carries."""
         return {"Authorization": f"Bearer {self.keys[who]}"}
 
-    def put_into_mailbox(self, mail: EmailMessage) -> None:
-        """Hand a mail to the development mailbox by SMTP."""
-        with smtplib.SMTP(*self.mailbox.smtp, timeout=30) as server:
-            server.send_message(mail)
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports what this one can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def put_into_mailbox(address: tuple[str, int], mail: EmailMessage) -> None:
+    """Hand a mail to the development mailbox at `address` by SMTP."""
+    with smtplib.SMTP(*address, timeout=30) as server:
+        server.send_message(mail)
 
 
 def memory_limits() -> dict[str, int]:

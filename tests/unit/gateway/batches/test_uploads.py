@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from asyncio import Lock
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -169,23 +170,26 @@ def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
         cut_all(Cutter(), line(1), b'{"payload":"' + b"x" * 300_000 + b'"}' + end)
 
 
-async def test_others_have_their_turn_within_a_large_part() -> None:
-    turns = 0
+@pytest.mark.parametrize("together", [1, 10])
+async def test_others_have_their_turn_within_large_parts_of_many_uploads(together: int) -> None:
+    rounds, turns = 0, Lock()
 
     async def count() -> None:
-        nonlocal turns
+        nonlocal rounds
         while True:
-            turns += 1
+            rounds += 1
             await asyncio.sleep(0)
 
-    async def parts() -> AsyncIterator[bytes]:
-        yield b"".join(line(number) for number in range(20_000))
+    async def upload() -> int:
+        part = b"".join(line(number) for number in range(20_000))
+        cutter = Cutter()
+        cut = [len(run.items) async for run in uploads.cut(parts(part), cutter, turns)]
+        return sum(cut) + sum(len(run.items) for run in cutter.finish())
 
     counting = asyncio.create_task(count())
-    runs = [run async for run in uploads.cut(parts(), Cutter())]
+    assert await asyncio.gather(*(upload() for _ in range(together))) == [20_000] * together
     counting.cancel()
-    assert sum(len(run.items) for run in runs) == 20_000
-    assert turns >= 40
+    assert rounds >= 40 * together
 
 
 def test_a_message_is_what_the_contract_says() -> None:
@@ -207,7 +211,7 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
     read: list[int] = []
     source = Source(parts(line(1), line(2)), read.append, hashlib.sha256())
     cutter = Cutter()
-    assert [run async for run in uploads.cut(aiter(source), cutter)] == []
+    assert [run async for run in uploads.cut(aiter(source), cutter, Lock())] == []
     assert [len(run.items) for run in cutter.finish()] == [2]
     assert read == [len(line(1)), len(line(2))]
     assert source.digest.digest() == hashlib.sha256(line(1) + line(2)).digest()
@@ -216,7 +220,7 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
 async def test_bytes_that_are_not_handled_yet_do_not_count_as_read() -> None:
     read: list[int] = []
     full = b"".join(line(number) for number in range(CHUNK_ITEMS))
-    runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), Cutter())
+    runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), Cutter(), Lock())
     await anext(runs)
     assert read == []
 
@@ -228,4 +232,4 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
 
     source = Source(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
     with pytest.raises(UploadStalled):
-        [run async for run in uploads.cut(aiter(source), Cutter())]
+        [run async for run in uploads.cut(aiter(source), Cutter(), Lock())]

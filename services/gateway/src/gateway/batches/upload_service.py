@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class UploadService:
         self._acceptor = acceptor
         self._repository = repository
         self._publisher = publisher
+        self._turns = asyncio.Lock()
 
     async def accept(self, call: Call, operation: str, body: Upload) -> Reply:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
@@ -83,7 +85,7 @@ class UploadService:
     async def _stream(self, upload: _Arriving, cutter: Cutter) -> int:
         id_, owner = upload.acceptance.id, upload.acceptance.owner_id
         renewed_at = time.monotonic()
-        async for run in _runs(upload, cutter):
+        async for run in _runs(upload, cutter, self._turns):
             upload.body.require_within_limit()
             # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
             await self._publisher.publish(uploads.message(id_, owner, run.offset, run.items, lines=run.lines))
@@ -122,11 +124,11 @@ class UploadService:
             log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
 
 
-async def _runs(upload: _Arriving, cutter: Cutter) -> AsyncIterator[Run]:
+async def _runs(upload: _Arriving, cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:
     source: AsyncIterator[bytes] = aiter(upload.source)
     if upload.body.is_gzip:
         source = inflated(source, limit=upload.body.limit)
-    async for run in uploads.cut(source, cutter):
+    async for run in uploads.cut(source, cutter, turns):
         yield run
     for run in cutter.finish():
         yield run

@@ -63,11 +63,16 @@ class Source:
             raise UploadStalled(f"Nothing came for {self.patience_s:.0f} s; send the upload again.") from None
 
 
-async def cut(source: AsyncIterable[bytes], cutter: Cutter) -> AsyncIterator[Run]:
-    """Yield the runs of an upload as they are complete; what `cutter` holds at the end is left to it."""
+async def cut(source: AsyncIterable[bytes], cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:
+    """Yield the runs of an upload as they are complete; what `cutter` holds at the end is left to it.
+
+    All uploads share `turns`.
+    """
     async for part in source:
         for start in range(0, len(part), _TURN_BYTES):
-            for run in cutter.feed(part[start : start + _TURN_BYTES]):
+            # One turn in each round of the loop: many fast clients keep others waiting no longer than one.
+            async with turns:
+                runs = cutter.feed(part[start : start + _TURN_BYTES])
+                await asyncio.sleep(0)
+            for run in runs:
                 yield run
-            # A fast client must not starve the rest of the gateway.
-            await asyncio.sleep(0)
