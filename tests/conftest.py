@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiormq
 import asyncpg
@@ -13,6 +14,23 @@ import pytest
 from contracts.topology import TOPOLOGIES
 from native import memcached, postgres, rabbitmq
 from support.databases import FreshDatabase, drop
+
+_TESTS = Path(__file__).parent
+# Each of these starts servers for all of its tests, which only one worker should do. In the order of length,
+# so that no worker is left with a long one at the end.
+_TOGETHER = ("deploy", "faults", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell the workers of a run in parallel what belongs together: a suite, else a package, else a module."""
+    for item in items:
+        suite, *rest = item.path.relative_to(_TESTS).parts
+        group = (
+            suite if suite in _TOGETHER else "/".join((suite, *rest[: 1 if suite == "integration" else -1]))
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = {suite: number for number, suite in enumerate((*_TOGETHER, "integration"))}
+    items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
 
 
 @pytest.fixture(scope="session")

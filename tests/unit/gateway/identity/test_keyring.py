@@ -102,7 +102,12 @@ async def test_a_request_without_a_credential_gets_a_challenge_that_names_no_err
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "tw_live_", "\x00", "ключ", "x" * 100_000, str(keys.new_key())[:-1]]
+    "text",
+    [
+        *("nonsense", "tw_live_", "\x00", "ключ"),
+        pytest.param("x" * 100_000, id="long"),
+        pytest.param(str(keys.new_key())[:-1], id="cut short"),
+    ],
 )
 async def test_a_malformed_key_is_refused_without_a_query(
     text: str, ring: KeyRing, database: Database
