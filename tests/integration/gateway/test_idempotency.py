@@ -126,7 +126,7 @@ async def test_old_records_are_removed(door: Listener) -> None:
     await door.database.execute(
         "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'forgotten'"
     )
-    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    await door.gateway.resources.acceptor.remove_old()
     rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('forgotten', 'remembered')")
     assert [row["key"] for row in rows] == ["remembered"]
 
@@ -136,7 +136,7 @@ async def test_no_rate_of_keys_is_too_high_for_the_removal_of_old_records(door: 
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at)"
         " SELECT '1', 'many-' || n, '', now() - interval '25 hours' FROM generate_series(1, 5500) AS n"
     )
-    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    await door.gateway.resources.acceptor.remove_old()
     assert await door.database.fetchval("SELECT count(*) FROM idempotency WHERE key LIKE 'many-%'") == 0
 
 
@@ -148,7 +148,7 @@ async def test_a_record_that_is_in_use_is_left_and_delays_no_other(door: Listene
     async with door.database.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM idempotency WHERE key = 'held' FOR UPDATE")
         async with asyncio.timeout(5):
-            await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+            await door.gateway.resources.acceptor.remove_old()
     rows = await door.database.fetch("SELECT key FROM idempotency WHERE key IN ('held', 'free')")
     assert [row["key"] for row in rows] == ["held"]
 
@@ -160,7 +160,7 @@ async def test_work_that_ended_long_ago_is_forgotten_and_open_work_is_not(door: 
         " now() - interval '100 days', now() - make_interval(days => CASE n % 2 WHEN 0 THEN 91 ELSE 89 END)"
         " FROM generate_series(1, 5000) AS n"
     )
-    await door.gateway.resources.acceptor._repository.clean(keep_days=90)
+    await door.gateway.resources.acceptor.remove_old()
     rows = await door.database.fetch(
         "SELECT status, changed_at < now() - interval '90 days' AS is_old, count(*) FROM acceptances"
         " WHERE owner_id = 'old' GROUP BY 1, 2"

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from aiormq.abc import DeliveredMessage
@@ -25,6 +24,7 @@ from contracts.parked import ParkedChanged
 from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.batches.repository import OperationRepository
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.realtime.bar_feed import BarFeed
@@ -65,14 +65,16 @@ _LIVE_QUEUES = (
 )
 
 
-def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
+def events(
+    acceptances: AcceptanceRepository, operations: OperationRepository
+) -> Mapping[type[Message], Handler]:
     """Durable events: each is handled by one gateway, whose effect is in the database all of them share."""
 
     async def emails_changed(
         connection: Connection, deliveries: Sequence[Delivery[EmailStatusChanged]]
     ) -> None:
         changes = [(d.message.email_id, str(d.message.status), d.message.at) for d in deliveries]
-        await repository.change_statuses(connection, changes)
+        await acceptances.change_statuses(connection, changes)
 
     async def batches_finished(connection: Connection, deliveries: Sequence[Delivery[BatchFinished]]) -> None:
         now = datetime.now(UTC)
@@ -80,16 +82,16 @@ def events(repository: AcceptanceRepository) -> Mapping[type[Message], Handler]:
             (d.message.batch.id, str(d.message.batch.status), d.message.batch.finished_at or now)
             for d in deliveries
         ]
-        await repository.change_statuses(connection, changes)
+        await acceptances.change_statuses(connection, changes)
 
     async def parked_changed(connection: Connection, deliveries: Sequence[Delivery[ParkedChanged]]) -> None:
         for delivery in deliveries:
-            await repository.note_parked(connection, delivery.message)
+            await acceptances.note_parked(connection, delivery.message)
 
     async def operations_announced(
         connection: Connection, deliveries: Sequence[Delivery[OperationsAnnounced]]
     ) -> None:
-        await repository.put_operations(connection, deliveries[-1].message.operations)
+        await operations.replace(connection, deliveries[-1].message.operations)
 
     return {
         EmailStatusChanged: InTransaction(emails_changed, group=200),
@@ -131,7 +133,8 @@ class LiveFeed:
         await self._presence.greet()
 
     async def _take(self, message: DeliveredMessage) -> None:
-        message_type = message.header.properties.message_type
+        properties = message.header.properties
+        message_type = properties.message_type or ""
         try:
             if message_type == QuotesTicked.message_type:
                 self._book.push(orjson.loads(message.body)["quotes"])
@@ -139,9 +142,17 @@ class LiveFeed:
             elif message_type == BarsTicked.message_type:
                 self._bars.push(orjson.loads(message.body)["bars"])
             elif message_type == BatchProgressed.message_type:
-                self._hub.publish(_progress(orjson.loads(message.body)))
+                progress = orjson.loads(message.body)
+                batch = progress["batch"]
+                # Revisions are counted with the batch itself: they go on over every restart.
+                position = Position(batch["id"], progress["offset"])
+                self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
             elif message_type == EmailStatusChanged.message_type:
-                self._hub.publish(_email_status(orjson.loads(message.body)))
+                change = orjson.loads(message.body)
+                email_id, at = change["email_id"], change["at"]
+                position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
+                data = {"id": email_id, "status": change["status"], "at": at}
+                self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == CHAT_POSTED:
                 await self._chat.heard(message.body)
             elif message_type == PRESENCE:
@@ -150,28 +161,7 @@ class LiveFeed:
             log.warning(
                 "live message not understood", type=message_type, reason=redaction.safe_message(error)
             )
-        else:
-            _observe_age(message)
-
-
-def _observe_age(message: DeliveredMessage) -> None:
-    properties = message.header.properties
-    histogram = _AGES.get(properties.message_type or "")
-    sent_at = (properties.headers or {}).get(names.SENT_AT)
-    if histogram is not None and isinstance(sent_at, int):
-        histogram.observe(max(0.0, time.time() - sent_at / 1000))
-
-
-def _progress(progress: Mapping[str, Any]) -> Publication:
-    batch = progress["batch"]
-    # Revisions are counted with the batch itself: they go on over every restart.
-    position = Position(batch["id"], progress["offset"])
-    return Publication(f"{batch['kind']}:{batch['id']}", position, batch)
-
-
-def _email_status(change: Mapping[str, Any]) -> Publication:
-    email_id = change["email_id"]
-    changed_at = datetime.fromisoformat(change["at"])
-    position = Position(email_id, int(changed_at.timestamp() * 1_000_000))
-    data = {"id": email_id, "status": change["status"], "at": change["at"]}
-    return Publication(f"email:{email_id}", position, data)
+            return
+        histogram, sent_at = _AGES.get(message_type), (properties.headers or {}).get(names.SENT_AT)
+        if histogram is not None and isinstance(sent_at, int):
+            histogram.observe(max(0.0, time.time() - sent_at / 1000))

@@ -19,6 +19,7 @@ from gateway.administration.status import StatusService
 from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
 from gateway.batches.operations import OperationCatalogue
+from gateway.batches.repository import OperationRepository
 from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
 from gateway.chat.repository import RoomRepository
@@ -67,18 +68,22 @@ class Resources:
             postgres, AuditRepository(statements), retention_days=settings.audit_retention_days
         )
         self._wire_identity(statements)
-        acceptances = AcceptanceRepository(postgres, statements)
-        self.acceptor = Acceptor(acceptances, self.runtime.relay, retention_days=settings.retention_days)
+        acceptances, operations = AcceptanceRepository(statements), OperationRepository(statements)
+        self.acceptor = Acceptor(
+            postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
+        )
         self.emails = EmailService(self.acceptor, self.rpc, message_id_domain=settings.message_id_domain)
-        uploads = UploadService(self.acceptor, acceptances, messaging.publisher)
-        self.batches = BatchService(self.acceptor, OperationCatalogue(acceptances), uploads, self.rpc)
+        uploads = UploadService(self.acceptor, messaging.publisher)
+        catalogue = OperationCatalogue(postgres, operations)
+        self.batches = BatchService(self.acceptor, catalogue, uploads, self.rpc)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
-        self.status = StatusService(_prometheus(settings))
+        url = settings.prometheus_url
+        self.status = StatusService(None if url is None else Prometheus(url.get_secret_value()))
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
         self._wire_realtime()
-        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances), prefetch=400)
+        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances, operations), prefetch=400)
         live_feed = consumers.LiveFeed(
             book=self.book, bars=self.bar_feed, hub=self.hub, chat=self.chat, presence=self.presence
         )
@@ -153,9 +158,7 @@ class Resources:
         postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
         users, repository = UserRepository(statements), KeyRepository(statements)
         self.access_tokens = _access_tokens(self.settings)
-        subjects = Subjects(
-            statements, users=users, audit=self.audit, creates_users=self.settings.oidc_users == "create"
-        )
+        subjects = Subjects(users, audit=self.audit, creates_users=self.settings.oidc_users == "create")
         self.keyring = KeyRing(postgres, repository, pepper, tokens=self.access_tokens, subjects=subjects)
         guarded: dict[str, Any] = {
             "administrators": Administrators(statements),
@@ -184,8 +187,3 @@ def _access_tokens(settings: GatewaySettings) -> AccessTokens | None:
         algorithms=settings.oidc_algorithms.split(","),
         rules=read_rules(settings.oidc_scope_rules),
     )
-
-
-def _prometheus(settings: GatewaySettings) -> Prometheus | None:
-    url = settings.prometheus_url
-    return None if url is None else Prometheus(url.get_secret_value())

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from uuid import UUID
 
-from chassis import logging, metrics
+from chassis import logging, metrics, outbox
 from chassis.broker.envelope import Outgoing
 from chassis.errors import DatabaseUnavailable, NotFound
 from chassis.outbox import OutboxRelay
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Postgres
 from gateway.acceptance.commits import GroupCommit
-from gateway.acceptance.idempotency import replay
+from gateway.acceptance.idempotency import Answered, replay
 from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
 from gateway.errors import UniqueKeyInUse
 from gateway.http.calls import Call
@@ -24,16 +24,26 @@ from gateway.http.replies import Reply, document
 log = logging.get(__name__)
 
 _CLEAN_EVERY_S = 60
+# Short transactions, as many as it takes: what comes in a minute must go in a minute.
+_MOST_REMOVED = 1000
 
 
 class Acceptor:
     """Accepts work for later, whether or not the services that will do it are there now."""
 
-    def __init__(self, repository: AcceptanceRepository, relay: OutboxRelay, *, retention_days: int) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: AcceptanceRepository,
+        relay: OutboxRelay,
+        *,
+        retention_days: int,
+    ) -> None:
+        self._postgres = postgres
         self._repository = repository
         self._relay = relay
         self._retention_days = retention_days
-        self._commits = GroupCommit(repository.accept)
+        self._commits = GroupCommit(self.record)
 
     async def accept(
         self,
@@ -61,7 +71,12 @@ class Acceptor:
             return Reply(answer, location=location)
         if key is None:
             return Reply(answer, location=location, is_replay=True)
-        return replay(await self._repository.find_answer(acceptance.owner_id, key.key), key)
+        return replay(await self.find_answer(acceptance.owner_id, key.key), key)
+
+    async def record(self, group: Sequence[Work]) -> set[UUID]:
+        """Record what has come together in one transaction; return the ids of what is new."""
+        async with self._postgres.connection() as connection:
+            return await self._repository.accept(connection, group)
 
     async def find_earlier(self, call: Call, acceptance: Acceptance) -> Acceptance | None:
         """Return the work that was accepted before under the id of `acceptance`, which its caller has chosen.
@@ -70,9 +85,10 @@ class Acceptor:
         `UniqueKeyInUse` when the work is another one.
         """
         key = call.idempotency_key
-        if key is not None and await self._repository.find_answer(acceptance.owner_id, key.key) is not None:
+        if key is not None and await self.find_answer(acceptance.owner_id, key.key) is not None:
             return None
-        known = await self._repository.find(acceptance.id)
+        async with self._postgres.connection() as connection:
+            known = await self._repository.find(connection, acceptance.id)
         if known is None:
             return None
         if known.operation != acceptance.operation:
@@ -86,31 +102,61 @@ class Acceptor:
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:
         """Bring `messages` to the broker once the transaction of `call` has committed."""
         self._relay.require_room()
-        await self._repository.add_to_outbox(connection, messages)
+        await outbox.add(connection, messages)
         call.after_commit.append(self._wake)
 
     async def find_own(self, id: UUID, principal: Principal, kind: str) -> Acceptance | None:  # noqa: A002
         """Return the caller's own acceptance, or None when none was made; another's is not found."""
-        found = await self._repository.find(id)
+        async with self._postgres.connection() as connection:
+            found = await self._repository.find(connection, id)
         if found is not None and (found.owner_id != principal.owner_id or found.kind != kind):
             raise NotFound(f"There is no {kind} {id}.")
         return found
+
+    async def find_answer(self, owner_id: str, key: str) -> Answered | None:
+        """Return what was answered to a key within the last 24 hours."""
+        async with self._postgres.connection() as connection:
+            return await self._repository.find_answer(connection, owner_id, key)
+
+    async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
+        """Claim a key for a request that takes longer; False when it is taken."""
+        async with self._postgres.connection() as connection:
+            return await self._repository.begin(connection, owner_id, key, claim)
+
+    async def renew(self, owner_id: str, key: str, claim: bytes) -> None:
+        """Say that the request with this claim still runs."""
+        async with self._postgres.connection() as connection:
+            await self._repository.renew(connection, owner_id, key, claim)
 
     async def abandon(
         self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
     ) -> None:
         """Take back what was begun with `claim`, however full the outbox is."""
-        await self._repository.abandon(acceptance, key, claim, messages)
+        async with self._postgres.connection() as connection:
+            await self._repository.abandon(connection, acceptance, key, claim, messages)
         self._relay.wake()
 
     async def clean(self) -> None:
-        """Remove old idempotency records, and acceptances that ended long ago, for ever."""
+        """Remove what is too old again and again, for ever."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
             try:
-                await self._repository.clean(keep_days=self._retention_days)
+                await self.remove_old()
             except DatabaseUnavailable as error:
                 log.warning("old acceptances not removed", reason=error.detail)
+
+    async def remove_old(self) -> None:
+        """Remove idempotency records older than 24 hours, and acceptances that ended long ago."""
+        removed = _MOST_REMOVED
+        while removed == _MOST_REMOVED:
+            async with self._postgres.connection() as connection:
+                removed = await self._repository.remove_idempotency(connection, most=_MOST_REMOVED)
+        removed = _MOST_REMOVED
+        while removed == _MOST_REMOVED:
+            async with self._postgres.connection() as connection:
+                removed = await self._repository.remove_ended(
+                    connection, keep_days=self._retention_days, most=_MOST_REMOVED
+                )
 
     async def _wake(self) -> None:
         self._relay.wake()

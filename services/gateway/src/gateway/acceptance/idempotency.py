@@ -55,23 +55,19 @@ class Once:
                 self._queries["claim_idempotency"], owner_id, key.key, key.body_hash
             ):
                 reply = await effect()
-                await self._record(connection, owner_id, key, endpoint, reply)
+                body = reply.recorded if reply.recorded is not None else reply.body
+                assert body is None or isinstance(body, bytes), "a stream cannot be given again"
+                status = reply.status or endpoint.status
+                await connection.execute(
+                    self._queries["record_idempotency"],
+                    *(owner_id, key.key, status, body or b"", reply.location),
+                )
             else:
                 earlier = replay(await find_answer(connection, self._queries, owner_id, key.key), key)
                 return endpoint.after_replay(call, earlier) if endpoint.after_replay else earlier
         for follow_up in call.after_commit:
             await follow_up()
         return reply
-
-    async def _record(
-        self, connection: Connection, owner_id: str, key: IdempotencyKey, endpoint: Endpoint, reply: Reply
-    ) -> None:
-        body = reply.recorded if reply.recorded is not None else reply.body
-        assert body is None or isinstance(body, bytes), "a stream cannot be given again"
-        status = reply.status or endpoint.status
-        await connection.execute(
-            self._queries["record_idempotency"], owner_id, key.key, status, body or b"", reply.location
-        )
 
 
 async def find_answer(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from chassis.errors import Forbidden
-from gateway.acceptance.repository import AcceptanceRepository
+from chassis.postgres import Postgres
+from gateway.batches.repository import OperationRepository
 from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
@@ -14,7 +15,8 @@ from gateway.http.problems import invalid
 class OperationCatalogue:
     """The last announcement, read from the database, so that it holds while batch-processor is away."""
 
-    def __init__(self, repository: AcceptanceRepository) -> None:
+    def __init__(self, postgres: Postgres, repository: OperationRepository) -> None:
+        self._postgres = postgres
         self._repository = repository
         self._operations: dict[str, dict[str, Any]] = {}
 
@@ -31,25 +33,23 @@ class OperationCatalogue:
         if name not in self._operations:
             await self._refresh()
         operation = self._operations.get(name)
-        if operation is not None:
-            _require_scopes(operation, principal)
-        elif self._operations:
+        if operation is None:
+            if not self._operations:
+                return
             known = ", ".join(sorted(self._operations))
             detail = f"There is no operation {name!r}; there are {known}."
             raise UnknownOperation(detail, errors=invalid("/operation", detail).errors)
+        # They are compared as texts: a scope that this gateway does not know yet is one that nobody has.
+        missing = [scope for scope in operation["required_scopes"] if scope not in principal.scopes]
+        if missing:
+            needed = " ".join(missing)
+            challenge = f'Bearer realm="tickwire", error="insufficient_scope", scope="{needed}"'
+            raise Forbidden(
+                f"The operation {name!r} needs the scope {needed}; the key does not have it.",
+                headers={"www-authenticate": challenge},
+            )
 
     async def _refresh(self) -> None:
-        self._operations = {row["name"]: row for row in await self._repository.list_operations()}
-
-
-def _require_scopes(operation: dict[str, Any], principal: Principal) -> None:
-    # They are compared as texts: a scope that this gateway does not know yet is one that nobody has.
-    missing = [scope for scope in operation["required_scopes"] if scope not in principal.scopes]
-    if missing:
-        needed = " ".join(missing)
-        raise Forbidden(
-            f"The operation {operation['name']!r} needs the scope {needed}; the key does not have it.",
-            headers={
-                "www-authenticate": f'Bearer realm="tickwire", error="insufficient_scope", scope="{needed}"'
-            },
-        )
+        async with self._postgres.connection() as connection:
+            rows = await self._repository.list(connection)
+        self._operations = {row["name"]: row for row in rows}

@@ -14,7 +14,7 @@ from chassis.errors import Unavailable
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository
+from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.inflating import inflated
@@ -54,9 +54,8 @@ class _Arriving:
 class UploadService:
     """Takes NDJSON uploads in: their items go out while they come in, and count once all are there."""
 
-    def __init__(self, acceptor: Acceptor, repository: AcceptanceRepository, publisher: Publisher) -> None:
+    def __init__(self, acceptor: Acceptor, publisher: Publisher) -> None:
         self._acceptor = acceptor
-        self._repository = repository
         self._publisher = publisher
         self._turns = asyncio.Lock()
 
@@ -64,7 +63,7 @@ class UploadService:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
-        if upload.key and not await self._repository.begin(acceptance.owner_id, upload.key, upload.claim):
+        if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
             return await self._replay(upload, upload.key)
         try:
             return await self._seal(upload, await self._stream(upload, Cutter()))
@@ -73,7 +72,7 @@ class UploadService:
             raise
 
     async def _replay(self, upload: _Arriving, key: str) -> Reply:
-        answered = await self._repository.find_answer(upload.acceptance.owner_id, key)
+        answered = await self._acceptor.find_answer(upload.acceptance.owner_id, key)
         if answered is not None and answered.status is not None:
             # Only all of the body tells whether it is the same.
             async for _ in upload.source:
@@ -91,7 +90,7 @@ class UploadService:
             await self._publisher.publish(uploads.message(id_, owner, run.offset, run.items, lines=run.lines))
             if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
                 renewed_at = time.monotonic()
-                await self._repository.renew(owner, upload.key, upload.claim)
+                await self._acceptor.renew(owner, upload.key, upload.claim)
         upload.body.require_within_limit()
         return cutter.total
 

@@ -166,7 +166,8 @@ class KeyRing:
             raise
 
     async def _read_unknown(self, text: str, fingerprint: bytes, address: str | None) -> _Known:
-        if not self._is_token(text) and keys.parse(text) is None:
+        may_be_token = self._tokens is not None and is_token(text)
+        if not may_be_token and keys.parse(text) is None:
             raise refusal("malformed", "The credential is not an API key, or a character of it is wrong.")
         if time.monotonic() - self._refused.get(fingerprint, -_FRESH_S) < _FRESH_S:
             raise unknown_key()
@@ -191,9 +192,6 @@ class KeyRing:
             raise
         finally:
             self._waiting -= 1
-
-    def _is_token(self, text: str) -> bool:
-        return self._tokens is not None and is_token(text)
 
     async def _verified(self, text: str) -> ApiKey | Claims:
         """Return the parts of a key, still to be looked up, or what a verified access token says."""

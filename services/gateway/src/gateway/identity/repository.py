@@ -52,6 +52,18 @@ class UserRepository:
         """Return the user with this address, whatever its case."""
         return await connection.fetchrow(self._queries["find_user_by_address"], email)
 
+    async def find_by_subject(self, connection: Connection, issuer: str, subject: str) -> Row | None:
+        """Return the user whom a subject of an issuer of tokens stands for."""
+        return await connection.fetchrow(self._queries["find_user_of_subject"], issuer, subject)
+
+    async def lock_subject(self, connection: Connection, issuer: str, subject: str) -> None:
+        """Wait for others that lock this subject, and keep them waiting until the transaction ends."""
+        await connection.execute(self._queries["lock_subject"], f"{issuer}\n{subject}")
+
+    async def add_subject(self, connection: Connection, user_id: int, issuer: str, subject: str) -> None:
+        """Let a subject of an issuer stand for a user from now on."""
+        await connection.execute(self._queries["insert_subject"], issuer, subject, user_id)
+
     async def lock(self, connection: Connection, user_id: int) -> Row | None:
         """Return a user by id, whom nobody else can change until the transaction ends."""
         return await connection.fetchrow(self._queries["lock_user"], user_id)
@@ -91,8 +103,22 @@ class KeyRepository:
 
     async def find_usable(self, connection: Connection, key_ids: Collection[str]) -> dict[str, UsableKey]:
         """Return those of the keys that may be used now, by id."""
-        rows = await connection.fetch(self._queries["find_usable_keys"], list(key_ids))
-        return {row["id"]: _usable(row) for row in rows}
+        usable = {}
+        for row in await connection.fetch(self._queries["find_usable_keys"], list(key_ids)):
+            granted = known_scopes(row["scopes"])
+            principal = Principal(
+                row["user_id"],
+                row["user_name"],
+                row["role"],
+                row["id"],
+                allowed(granted, is_administrator=row["role"] == "admin"),
+                row["expires_at"],
+                granted,
+            )
+            usable[row["id"]] = UsableKey(
+                principal, row["digest"], row["previous_digest"], row["previous_until"]
+            )
+        return usable
 
     async def find_secret(self, connection: Connection, key_id: str) -> Row | None:
         """Return the digests of a key's secrets, whatever became of the key."""
@@ -168,17 +194,3 @@ class KeyRepository:
 def known_scopes(names: Collection[str]) -> frozenset[Scope]:
     """Return those of the stored `names` that are still scopes."""
     return frozenset(Scope(name) for name in names if name in _SCOPES)
-
-
-def _usable(row: Row) -> UsableKey:
-    granted = known_scopes(row["scopes"])
-    principal = Principal(
-        row["user_id"],
-        row["user_name"],
-        row["role"],
-        row["id"],
-        allowed(granted, is_administrator=row["role"] == "admin"),
-        row["expires_at"],
-        granted,
-    )
-    return UsableKey(principal, row["digest"], row["previous_digest"], row["previous_until"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,15 +28,7 @@ class Subjects:
     there is none it becomes a user of its own, a member, if `creates_users`.
     """
 
-    def __init__(
-        self,
-        queries: Mapping[str, str],
-        *,
-        users: UserRepository,
-        audit: AuditTrail,
-        creates_users: bool,
-    ) -> None:
-        self._queries = queries
+    def __init__(self, users: UserRepository, *, audit: AuditTrail, creates_users: bool) -> None:
         self._users = users
         self._audit = audit
         self._creates_users = creates_users
@@ -46,11 +37,11 @@ class Subjects:
         """Return the user of a token with its present rights. Raise `Unauthenticated` when there is none."""
         known = (claims.issuer, claims.subject)
         token_id = f"{TOKEN_PREFIX}{fingerprint[:_SHOWN_BYTES].hex()}"
-        user = await connection.fetchrow(self._queries["find_user_of_subject"], *known)
+        user = await self._users.find_by_subject(connection, *known)
         if user is None:
             # One request at a time makes the user of a subject; the others find it here.
-            await connection.execute(self._queries["lock_subject"], "\n".join(known))
-            user = await connection.fetchrow(self._queries["find_user_of_subject"], *known)
+            await self._users.lock_subject(connection, *known)
+            user = await self._users.find_by_subject(connection, *known)
         if user is None:
             user = await self._link(connection, claims, token_id)
         principal = _principal(user, token_id, claims.scopes, claims.ends_at)
@@ -80,7 +71,7 @@ class Subjects:
                 )
             name = claims.name or claims.subject[:200]
             user = await self._users.insert(connection, name=name, email=_address(claims), role="member")
-        await connection.execute(self._queries["insert_subject"], claims.issuer, claims.subject, user["id"])
+        await self._users.add_subject(connection, user["id"], claims.issuer, claims.subject)
         about = {"issuer": claims.issuer, "subject": claims.subject}
         after = {"name": user["name"], "email": user["email"], "role": user["role"]} if is_new else {}
         actor = Principal(user["id"], user["name"], user["role"], token_id, frozenset())

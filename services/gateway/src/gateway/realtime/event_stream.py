@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import orjson
@@ -87,38 +87,27 @@ class EventStream:
                 stack.callback(hub.listen(publication.channel, self._offer))
             pending, silence_s = list(self._first), _FIRST_SILENCE_S
             while not self._is_over:
-                for event in self._unseen(pending):
-                    yield event
+                unseen = [one for one in pending if event_id(one.position) != self._last_event_id]
+                for publication in unseen:
+                    data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
+                    head = f"event: {self._name}\nid: {event_id(publication.position)}\ndata: "
+                    yield head.encode() + data + b"\n\n"
                 if any(self._is_last(publication.data) for publication in pending):
                     return
                 self._last_event_id = None
-                pending = await self._take(silence_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_filled.wait(), silence_s)
+                self._is_filled.clear()
+                pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:
                     yield _COMMENT
                     pending = list(await self._look_again()) if self._look_again else []
                 silence_s = _SILENCE_S
 
-    def _unseen(self, publications: Sequence[Publication]) -> list[bytes]:
-        return [self._encoded(one) for one in publications if event_id(one.position) != self._last_event_id]
-
     def _offer(self, publication: Publication) -> None:
         if publication.is_state or self._handovers[publication.channel].offer(publication):
             self._waiting[publication.channel] = publication
             self._is_filled.set()
-
-    async def _take(self, silence_s: float) -> list[Publication]:
-        try:
-            await asyncio.wait_for(self._is_filled.wait(), silence_s)
-        except TimeoutError:
-            return []
-        self._is_filled.clear()
-        taken, self._waiting = list(self._waiting.values()), {}
-        return taken
-
-    def _encoded(self, publication: Publication) -> bytes:
-        data = orjson.dumps(publication.data, option=orjson.OPT_UTC_Z)
-        head = f"event: {self._name}\nid: {event_id(publication.position)}\ndata: "
-        return head.encode() + data + b"\n\n"
 
 
 def event_id(position: Position) -> str:

@@ -15,7 +15,7 @@ from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http import reading
-from gateway.http.edge import Application, Message, Receive, Scope, Send
+from gateway.http.edge import Application, Receive, Scope, Send
 from gateway.http.origins import require_origin
 from gateway.http.reading import Incoming, token
 from gateway.http.serving import ROUTE
@@ -85,48 +85,32 @@ class Sockets:
             mark_authenticated(scope)
             stack.callback(self._limit.take(known.principal.owner_id))
 
-        access = await self._identify(scope)
-        if access is not None:
-            admit(access)
-        wire: WebSocketWire = scope["extensions"][EXTENSION]
-        session: ClientSession | LobbySession
-        if path == _LOBBY:
-            session = await self._lobby_session(wire, access)
-        else:
-            session = self._realtime_session(wire, access, admit, _address(scope))
-        await self._converse(session, scope, receive, send)
-
-    async def _identify(self, scope: Scope) -> Access | None:
-        """Return who the headers say this is: a key or token, or a subprotocol that carries one."""
+        # A key or token in the headers, or a subprotocol that carries one.
         offered = [name for name in scope["subprotocols"] if name.startswith(_KEY_PROTOCOL)]
         text = token(Incoming(scope)) or (offered[0].removeprefix(_KEY_PROTOCOL) if offered else None)
-        return None if text is None else await self._realtime.authenticate(text, _address(scope))
-
-    def _realtime_session(
-        self,
-        wire: WebSocketWire,
-        access: Access | None,
-        admit: Callable[[Access], None],
-        address: str | None,
-    ) -> ClientSession:
-        return ClientSession(
-            self._realtime,
-            offered=access,
-            write=wire.write_frame,
-            close_connection=_closing(wire),
-            # Who has come with the upgrade has a place already.
-            admit=admit if access is None else _admitted,
-            address=address,
-        )
-
-    async def _lobby_session(self, wire: WebSocketWire, access: Access | None) -> LobbySession:
-        if access is None:
+        address = reading.address(Incoming(scope))
+        access = None if text is None else await self._realtime.authenticate(text, address)
+        if access is not None:
+            admit(access)
+        elif path == _LOBBY:
             raise Unauthenticated("Send your API key with the upgrade.")
-        session = LobbySession(
-            self._realtime, access, write=wire.write_frame, close_connection=_closing(wire)
-        )
-        await session.open()
-        return session
+        wire: WebSocketWire = scope["extensions"][EXTENSION]
+        close = _closing(wire)
+        session: ClientSession | LobbySession
+        if path == _LOBBY and access is not None:
+            session = LobbySession(self._realtime, access, write=wire.write_frame, close_connection=close)
+            await session.open()
+        else:
+            session = ClientSession(
+                self._realtime,
+                offered=access,
+                write=wire.write_frame,
+                close_connection=close,
+                # Who has come with the upgrade has a place already.
+                admit=admit if access is None else lambda _: None,
+                address=address,
+            )
+        await self._converse(session, scope, receive, send)
 
     async def _converse(
         self, session: ClientSession | LobbySession, scope: Scope, receive: Receive, send: Send
@@ -136,9 +120,12 @@ class Sockets:
         self._connections.add(session)
         metrics.SOCKETS.labels("websocket").inc()
         try:
-            await _accept(scope, send)
+            is_offered = _PROTOCOL in scope["subprotocols"]
+            chosen = _PROTOCOL if is_offered else None
+            await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
             while (message := await receive())["type"] == "websocket.receive":
-                await session.receive(_frame(message))
+                text = message.get("text")
+                await session.receive(message.get("bytes") or b"" if text is None else text)
         except ClientDisconnected:
             log.debug("connection lost before it was accepted")
         except Exception as error:
@@ -150,34 +137,12 @@ class Sockets:
             session.release()
 
 
-def _address(scope: Scope) -> str | None:
-    return reading.address(Incoming(scope))
-
-
-def _admitted(_: Access) -> None:
-    """Do nothing: the caller was let in before."""
-
-
 def _closing(wire: WebSocketWire) -> Callable[[CloseCode, str], None]:
     def close(code: CloseCode, reason: str) -> None:
         metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
         wire.close(int(code), reason)
 
     return close
-
-
-def _frame(message: Message) -> str | bytes:
-    text = message.get("text")
-    frame: str | bytes = message.get("bytes") or b"" if text is None else text
-    return frame
-
-
-async def _accept(scope: Scope, send: Send) -> None:
-    offered: list[str] = scope["subprotocols"]
-    chosen = next((name for name in offered if not name.startswith(_KEY_PROTOCOL)), None)
-    await send(
-        {"type": "websocket.accept", "subprotocol": chosen if chosen == _PROTOCOL else None, "headers": []}
-    )
 
 
 async def _answer(send: Send, error: ServiceError, kind: str) -> None:
