@@ -64,7 +64,7 @@ async def mails_per_second(
         async with (
             rabbitmq.start(root / "rabbitmq") as broker,
             _database(root / "postgres") as dsn,
-            _sink() as smtp_port,
+            sink() as smtp_port,
             _publishing(broker.url) as messaging,
         ):
             variables = _variables(broker.url, dsn, smtp_port) | (environment or {})
@@ -130,7 +130,8 @@ async def _database(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _sink() -> AsyncIterator[int]:
+async def sink() -> AsyncIterator[int]:
+    """Run `smtp-sink` for the length of the block; yield its port."""
     port = free_ports(1)[0]
     binary = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin:/usr/libexec/postfix")
     assert binary, "smtp-sink is missing: it comes with postfix"

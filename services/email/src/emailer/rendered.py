@@ -11,6 +11,8 @@ from emailer.attempts import StoredMail
 
 # Below this, rendering takes less time than a thread needs to begin.
 _SMALL_BYTES = 8 * 1024
+# While a mail is written there are several copies of it: the large ones are written one after the other.
+_LARGE_BYTES = 1024 * 1024
 
 
 class RenderedMails:
@@ -20,6 +22,7 @@ class RenderedMails:
         self._recipients: Counter[UUID] = Counter()
         self._sizes: dict[UUID, int] = {}
         self._rendered: dict[UUID, asyncio.Task[bytes]] = {}
+        self._large = asyncio.Lock()
 
     @property
     def held_bytes(self) -> int:
@@ -43,9 +46,15 @@ class RenderedMails:
         """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
         task = self._rendered.get(mail.id)
         if task is None:
-            task = self._rendered[mail.id] = asyncio.create_task(render(mail))
+            task = self._rendered[mail.id] = asyncio.create_task(self._render(mail))
         # A caller that is cancelled must not take the rendering from the others.
         return await asyncio.shield(task)
+
+    async def _render(self, mail: StoredMail) -> bytes:
+        if mail.letter is None or mail.letter.size_bytes < _LARGE_BYTES:
+            return await render(mail)
+        async with self._large:
+            return await render(mail)
 
 
 async def render(mail: StoredMail) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import re
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ _LINE = 78
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 # What is longer is encoded, because only encoded text can be cut into lines anywhere.
 _LONGEST_PLAIN = 60
+# So many octets make a line of 76 characters.
+_LINE_OF_BASE64 = 57
 _PLAIN_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -76,10 +79,12 @@ def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
     for name, value in letter.headers:
         written = _folded if name.lower() in STRUCTURED else _unstructured
         message[name] = written(value, used=len(name) + 2)
-    _add_parts(message, letter)
-    if message.is_multipart():
-        _set_boundaries(message, letter, identity)
-    return message.as_bytes()
+    mark = _mark(letter, identity) if letter.html is not None or letter.files else ""
+    _add_parts(message, letter, mark)
+    for number, part in enumerate(message.walk()):
+        if part.get_content_maintype() == "multipart":
+            part.set_boundary(f"{mark}.{number}")
+    return _with_files(message.as_bytes(), letter.files, mark)
 
 
 def _unstructured(value: str, *, used: int) -> str:
@@ -128,7 +133,7 @@ def _address(parsed: ParsedAddress) -> str:
     return f"{written} <{parsed.address}>"
 
 
-def _add_parts(message: EmailMessage, letter: Letter) -> None:
+def _add_parts(message: EmailMessage, letter: Letter, mark: str) -> None:
     # Mails that an older release has stored may have no text.
     message.set_content(plain_text.from_html(letter.html or "") if letter.text is None else letter.text)
     inline = [file for file in letter.files if file.content_id and letter.html is not None]
@@ -140,20 +145,21 @@ def _add_parts(message: EmailMessage, letter: Letter) -> None:
         assert isinstance(html, EmailMessage)
         html.make_related()
         for file in inline:
-            html.attach(_part(file, "inline"))
+            html.attach(_part(file, "inline", f"{mark}-{letter.files.index(file)}"))
     if invitations and letter.html is None:
         message.make_alternative()
     for file in invitations:
         # Readers offer to accept it only where it stands beside the text.
-        message.attach(_part(file, "inline"))
+        message.attach(_part(file, "inline", f"{mark}-{letter.files.index(file)}"))
     attached = [file for file in letter.files if file not in inline and file not in invitations]
     if attached:
         message.make_mixed()
     for file in attached:
-        message.attach(_part(file, "attachment"))
+        message.attach(_part(file, "attachment", f"{mark}-{letter.files.index(file)}"))
 
 
-def _part(file: File, disposition: str) -> EmailMessage:
+def _part(file: File, disposition: str, place: str) -> EmailMessage:
+    """Return a part for `file`, with `place` where its content belongs unless that is not encoded."""
     part = EmailMessage(policy=_POLICY)
     kind, *parameters = file.content_type.split(";")
     main, _, sub = kind.partition("/")
@@ -161,7 +167,8 @@ def _part(file: File, disposition: str) -> EmailMessage:
         # Never encoded (RFC 2046); that it has seven bits was settled before.
         part.set_content(b"\r\n".join(file.content.splitlines()), maintype=main, subtype=sub, cte="7bit")
     else:
-        part.set_content(file.content, maintype=main, subtype=sub)
+        part.set_content(b"", maintype=main, subtype=sub)
+        part.set_payload(place)
     part.replace_header("Content-Type", ";\r\n ".join([kind, *(each.strip() for each in parameters)]))
     part["Content-Disposition"] = f"{disposition};\r\n {_filename(file.filename)}"
     if file.content_id:
@@ -169,16 +176,26 @@ def _part(file: File, disposition: str) -> EmailMessage:
     return part
 
 
-def _set_boundaries(message: EmailMessage, letter: Letter, identity: str) -> None:
-    """Separate the parts by what no part can contain: the hash of all, so that each writing is the same."""
+def _mark(letter: Letter, identity: str) -> str:
+    """Return what no part can contain, the hash of all; so each writing of a mail is the same."""
     digest = hashlib.blake2b(identity.encode(), digest_size=16)
     for text in (letter.text, letter.html):
         digest.update((text or "").encode())
     for file in letter.files:
         digest.update(file.content)
-    for number, part in enumerate(message.walk()):
-        if part.get_content_maintype() == "multipart":
-            part.set_boundary(f"=_{digest.hexdigest()}.{number}")
+    return f"=_{digest.hexdigest()}"
+
+
+def _with_files(written: bytes, files: Sequence[File], mark: str) -> bytes:
+    """Return `written` with the files at their places; the generator would write each line by itself."""
+    pieces = re.split(rb"(%s-\d+)" % re.escape(mark.encode()), written) if files else [written]
+    for place in range(1, len(pieces), 2):
+        content = files[int(pieces[place].rpartition(b"-")[2])].content
+        pieces[place] = b"\r\n".join(
+            binascii.b2a_base64(content[start : start + _LINE_OF_BASE64], newline=False)
+            for start in range(0, len(content), _LINE_OF_BASE64)
+        )
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _filename(name: str) -> str:

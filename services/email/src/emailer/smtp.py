@@ -11,6 +11,7 @@ import base64
 import re
 import socket
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -25,6 +26,7 @@ from emailer.wire import Wire
 _DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
 # The answers of a server to a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)
+_LARGE_BYTES = 256 * 1024
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
@@ -128,7 +130,8 @@ class SmtpSession:
             self._unfinished = True
             reply, stage = refused
         else:
-            self._wire.write(_with_dots_doubled(envelope.content))
+            for part in _with_dots_doubled(envelope.content):
+                self._wire.write(part)
             await self._wire.drained(timeout_s=self._relay.timeout_s)
             stage = "content"
             reply = (await self._wire.replies(1, timeout_s=self._relay.dot_timeout_s, after_dot=True))[0]
@@ -284,10 +287,12 @@ def _without(reply: Reply, *secrets: str) -> Reply:
     return Reply(reply.code, text)
 
 
-def _with_dots_doubled(content: bytes) -> bytes:
+def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
+    """Return `content` for DATA, with the final dot; what is large is not copied for that."""
     if b"\n." in content or content.startswith(b"."):
         content = _DOT_AT_START.sub(b"..", content)
-    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
+    end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
+    return (content, end) if len(content) > _LARGE_BYTES else (content + end,)
 
 
 def _told(error: BaseException) -> str:
