@@ -1,4 +1,4 @@
-"""The memory of a process depends on the bytes in hand, not on how many mails there are or how large they are."""
+"""The memory of a process depends on the bytes in hand, not on how many mails there are or their size."""
 
 from __future__ import annotations
 
@@ -120,11 +120,10 @@ async def most_memory(post_office: PostOffice, process: psutil.Process) -> float
 async def test_memory_is_flat_however_many_and_however_large_mails_are(
     post_office: PostOffice, broker_url: str, count: int, attached_bytes: int, most_mib: int
 ) -> None:
-    async with sink() as port:
-        async with service(broker_url, post_office.dsn, port) as process:
-            await queue(post_office, 500)
-            before = await most_memory(post_office, process)
-            await queue(post_office, count, attached_bytes=attached_bytes)
-            after = await most_memory(post_office, process)
+    async with sink() as port, service(broker_url, post_office.dsn, port) as process:
+        await queue(post_office, 500)
+        before = await most_memory(post_office, process)
+        await queue(post_office, count, attached_bytes=attached_bytes)
+        after = await most_memory(post_office, process)
     print(f"{count:,} mails of {attached_bytes:,} bytes: {before:.1f} MiB before, {after:.1f} MiB at most")
     assert after - before < most_mib
