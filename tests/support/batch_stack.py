@@ -113,6 +113,10 @@ class Caller:
     async def ask(self, request: Any, reply: Any) -> Any:
         return await self._messaging.rpc.call(request, reply, Deadline.after(5))
 
+    async def ask_for_bytes(self, request: Any) -> bytes:
+        """The answer as it was written."""
+        return await self._messaging.rpc.ask(request, Deadline.after(5))
+
     def creation(self, operation: str, payloads: Sequence[Any] | None, **changes: Any) -> batches.CreateBatch:
         items = None if payloads is None else [batches.Item(payload=payload) for payload in payloads]
         fields = {"batch_id": new_id(), "owner_id": self.owner, "accepted_at": datetime.now(UTC), **changes}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from batch_processor import batches, repository, results
+from batch_processor import batches, items, repository, results
 from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.views import show
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection, Postgres
 from contracts.batches import (
-    Batch,
     BatchCounts,
     Batches,
     CountBatches,
+    ErrorSummaries,
     GetBatch,
     ListBatches,
+    ListErrors,
+    ListItems,
     ListResults,
 )
 
@@ -29,14 +31,15 @@ class Answers:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def get(self, request: GetBatch, _: Deadline) -> Batch:
-        """Return a batch or task."""
+    async def get(self, request: GetBatch, _: Deadline) -> bytes:
+        """Return a batch or task as the JSON of `Batch`; the result of a task as it was stored."""
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
             if batch.kind != request.kind:
                 raise BatchNotFound(f"There is no {request.kind} {request.batch_id}.")
             around = await repository.surroundings(connection, [batch])
-        return show(batch, around[batch.id])
+        view = show(batch, around[batch.id]).model_dump_json(exclude={"result"})
+        return f'{view[:-1]},"result":{around[batch.id].result_text or "null"}}}'.encode()
 
     async def list(self, request: ListBatches, _: Deadline) -> Batches:
         """Return a page of batches or tasks, newest first."""
@@ -60,12 +63,12 @@ class Answers:
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
         """Return a page of results in input order, as the JSON of `Results`."""
-        cursor, limit, status = request.cursor, request.limit, request.status
-        if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
-            raise InvalidCursor(_FOREIGN_CURSOR)
-        after = -1 if cursor is None else int(cursor)
+        limit, status = request.limit, request.status
+        after = _position(request.cursor)
         async with self._postgres.connection() as connection:
             batch = await _own(connection, request.batch_id, request.owner_id)
+            if batch.kind != "batch":
+                raise BatchNotFound(f"{batch.id} is a task: its result comes with it.")
             if status == "pending" or status == "running":
                 page = await results.list_unfinished(
                     connection, batch, status=status, after=after, limit=limit
@@ -74,6 +77,19 @@ class Answers:
                 page = await results.list_ended(connection, batch, status=status, after=after, limit=limit)
         return page.to_json()
 
+    async def items(self, request: ListItems, _: Deadline) -> bytes:
+        """Return a page of items in input order, as the JSON of `Items`."""
+        after = _position(request.cursor)
+        async with self._postgres.connection() as connection:
+            batch = await _own(connection, request.batch_id, request.owner_id)
+            return await items.list_items(connection, batch, after=after, limit=request.limit)
+
+    async def errors(self, request: ListErrors, _: Deadline) -> ErrorSummaries:
+        """Return the errors of a batch by their codes, the most frequent first, with samples."""
+        async with self._postgres.connection() as connection:
+            batch = await _own(connection, request.batch_id, request.owner_id)
+            return ErrorSummaries(data=await items.sum_up_errors(connection, batch.id))
+
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         """Return how many batches and tasks the owner has in each status."""
         async with self._postgres.connection() as connection:
@@ -81,6 +97,12 @@ class Answers:
                 connection, request.owner_id, kind=request.kind, wanted=request.wanted
             )
         return BatchCounts(counts=counts)
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is not None and not re.fullmatch("[0-9]{1,9}", cursor):
+        raise InvalidCursor(_FOREIGN_CURSOR)
+    return -1 if cursor is None else int(cursor)
 
 
 async def _own(connection: Connection, batch_id: UUID, owner_id: str) -> batches.Batch:

@@ -16,6 +16,8 @@ from contracts.batches import (
     CreateBatch,
     GetBatch,
     ListBatches,
+    ListErrors,
+    ListItems,
     ListResults,
     MoveBatch,
     PauseBatch,
@@ -47,5 +49,7 @@ def answers(answers: Answers) -> Mapping[type[Request], Answer]:
         GetBatch: answers.get,
         ListBatches: answers.list,
         ListResults: answers.results,
+        ListItems: answers.items,
+        ListErrors: answers.errors,
         CountBatches: answers.count,
     }

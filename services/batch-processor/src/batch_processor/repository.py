@@ -223,6 +223,7 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
             running=running[batch.id][0]["items"] if batch.id in running else 0,
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
             result=from_json(only["result"]) if only and only["result"] is not None else None,
+            result_text=only["result"] if only else None,
             error=error,
         )
     return around

@@ -19,6 +19,7 @@ class Surroundings:
     running: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     result: Json = None
+    result_text: str | None = None
     error: ItemError | None = None
 
 

@@ -255,6 +255,77 @@ class Results(Reply):
     complete: bool = True
 
 
+class Attempt(Contract):
+    """An attempt at an item that failed and was followed by another."""
+
+    code: str
+    detail: str
+    failed_at: Moment
+
+
+class BatchItem(Contract):
+    """An item with its payload, its state, and the attempts at it that failed."""
+
+    position: int
+    custom_id: str | None = None
+    status: ItemStatus
+    payload: Json = None
+    error: ItemError | None = None
+    failed_attempts: list[Attempt] = Field(default_factory=list)
+
+
+class Items(Reply):
+    """A page of items in input order."""
+
+    data: list[BatchItem]
+    next_cursor: str | None = None
+
+
+class ListItems(Request):
+    """Ask for a page of a batch's items."""
+
+    message_type: ClassVar[str] = "batch.items.v1"
+    reply: ClassVar[type[Reply]] = Items
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
+    limit: int = Field(default=200, ge=1, le=1000)
+    cursor: str | None = None
+
+
+class ErrorSample(Contract):
+    """An item that failed with an error."""
+
+    position: int
+    custom_id: str | None = None
+    detail: str
+
+
+class ErrorSummary(Contract):
+    """How many items of a batch failed with an error, and the first of them."""
+
+    code: str
+    items: int
+    samples: list[ErrorSample]
+
+
+class ErrorSummaries(Reply):
+    """The errors of a batch, the most frequent first."""
+
+    data: list[ErrorSummary]
+    next_cursor: None = None
+
+
+class ListErrors(Request):
+    """Ask for the errors of a batch by their codes."""
+
+    message_type: ClassVar[str] = "batch.errors.v1"
+    reply: ClassVar[type[Reply]] = ErrorSummaries
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
+
+
 class ListResults(Request):
     """Ask for a page of results in input order, all or of one status."""
 

@@ -112,3 +112,42 @@ SELECT
     1 + (SELECT count(*) FROM attempts AS a WHERE a.batch_id = new.batch_id AND a.position = new.position),
     code, detail
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS new (batch_id, position, code, detail)
+
+-- name: list_items
+-- Both tables are bounded by position; a page ends with its size in bytes ($4), but not before its first row.
+SELECT
+    i.position, i.custom_id, i.payload, r.status::text AS status, r.error_code, r.error_detail,
+    r.position IS NULL AND EXISTS (
+        SELECT FROM chunks AS c
+        WHERE c.batch_id = $1 AND c.state = 'running'
+            AND i.position BETWEEN c.first_position AND c.last_position
+            AND (c.positions IS NULL OR i.position = ANY(c.positions))
+    ) AS is_running,
+    coalesce((
+        SELECT json_agg(
+            json_build_object('code', a.code, 'detail', a.detail, 'failed_at', a.failed_at) ORDER BY a.nth
+        )
+        FROM attempts AS a WHERE a.batch_id = $1 AND a.position = i.position
+    ), '[]') AS failed_attempts
+FROM (
+    SELECT
+        position, custom_id, payload,
+        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
+    FROM items WHERE batch_id = $1 AND position > $2 AND position <= $3
+) AS i
+LEFT JOIN results AS r
+    ON r.batch_id = $1 AND r.position = i.position AND r.position > $2 AND r.position <= $3
+WHERE i.before < $4
+ORDER BY i.position
+
+-- name: sum_up_errors
+SELECT f.code, f.items, s.position, i.custom_id, s.error_detail
+FROM (
+    SELECT code, items FROM failures WHERE batch_id = $1 AND items > 0 ORDER BY items DESC, code LIMIT $2
+) AS f
+LEFT JOIN LATERAL (
+    SELECT position, error_detail FROM results
+    WHERE batch_id = $1 AND status = 'failed' AND error_code = f.code ORDER BY position LIMIT 3
+) AS s ON true
+LEFT JOIN items AS i ON i.batch_id = $1 AND i.position = s.position
+ORDER BY f.items DESC, f.code, s.position

@@ -13,7 +13,23 @@ from contracts import json_texts
 from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
-from gateway.http.filters import Bulk, CreatedWithin, Page, Several
+from contracts.times import Instant
+from gateway.http.filters import Bulk, CreatedWithin, DryRun, Filter, Page, Several
+
+# The caller's own notes: names and texts.
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
+    Field(max_length=20, examples=[{"order": "4711"}]),
+]
+_EXPIRES = "what has not ended by then is stopped, and the batch or task is `expired`"
+
+
+class FollowUpInput(BaseModel):
+    """The task that is made when a batch or task has ended, however it did; it has the same rights."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName
+    payload: Any = None
 
 
 class BatchInput(BaseModel):
@@ -23,6 +39,9 @@ class BatchInput(BaseModel):
     operation: OperationName
     items: list[Any] = Field(min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+    metadata: Metadata = Field(default_factory=dict)
+    expires_at: Instant | None = Field(default=None, description=_EXPIRES)
+    on_finished: FollowUpInput | None = None
     # Made once: a hundred thousand of them take a fifth of a second.
     _contract_items: list[Item] = PrivateAttr(default_factory=list)
 
@@ -58,8 +77,25 @@ class TaskInput(BaseModel):
     operation: OperationName
     payload: Any = None
     delay_s: float = Field(default=0, ge=0, le=30 * 86_400)
+    run_at: Instant | None = Field(default=None, description="not before this time; in place of `delay_s`")
+    expires_at: Instant | None = Field(default=None, description=_EXPIRES)
     priority: int = Field(default=5, ge=0, le=9)
     unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    on_finished: FollowUpInput | None = None
+
+    @model_validator(mode="after")
+    def _one_time(self) -> TaskInput:
+        if self.run_at is not None and self.delay_s:
+            raise ValueError("give run_at or delay_s, not both")
+        return self
+
+
+class Moving(BaseModel):
+    """The body of `PATCH /v1/tasks/{id}`."""
+
+    model_config = ConfigDict(extra="forbid")
+    run_at: Instant = Field(description="a time that has passed means at once")
 
 
 class UploadQuery(BaseModel):
@@ -90,7 +126,23 @@ class BatchesQuery(BatchChoice, Page):
 
 
 class CancelQuery(BatchChoice, Bulk):
-    """The query of `POST /v1/batches/cancel` and `POST /v1/tasks/cancel`."""
+    """The query of the actions on all batches or tasks that fit."""
+
+
+class RetryQuery(Filter):
+    """The query of `POST /v1/batches/{id}/retry` and `POST /v1/tasks/{id}/retry`."""
+
+    code: Several[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
+        default=None, description="only items that failed with one of these errors", examples=["timeout"]
+    )
+    dry_run: DryRun = Field(default=False, description="count the items, and change nothing")
+
+
+class ItemsQuery(Filter):
+    """The query of `GET /v1/batches/{id}/items`."""
+
+    limit: int = Field(default=200, ge=1, le=1000)
+    cursor: str | None = Field(default=None, max_length=500)
 
 
 class ResultsQuery(BaseModel):
@@ -100,7 +152,7 @@ class ResultsQuery(BaseModel):
     limit: int = Field(default=1000, ge=1, le=5000)
     cursor: str | None = Field(default=None, max_length=500)
     status: ItemStatus | None = None
-    format: Literal["json", "ndjson"] | None = None
+    format: Literal["json", "ndjson", "csv"] | None = None
 
 
 class AcceptedTask(BaseModel):
@@ -122,12 +174,15 @@ class BatchView(BaseModel):
     status: BatchStatus | Literal["parked"]
     counts: Counts | None
     accepted_at: Moment
+    run_at: Moment | None = None
+    expires_at: Moment | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
     rate_per_s: float | None = None
     eta_s: float | None = None
     next: Next | None = None
     errors: dict[str, int] | None = None
+    metadata: dict[str, str] | None = None
     result: Any = None
     error: Any = None
     detail_available: bool | None = None

@@ -25,7 +25,7 @@ class OperationCatalogue:
         await self._refresh()
         return list(self._operations.values())
 
-    async def require(self, name: str, principal: Principal) -> None:
+    async def require(self, name: str, principal: Principal, *, pointer: str = "/operation") -> None:
         """Raise `UnknownOperation` for a name that was not announced, `Forbidden` without its scopes.
 
         Before the first announcement every name passes: batch-processor itself has the last word.
@@ -38,7 +38,7 @@ class OperationCatalogue:
                 return
             known = ", ".join(sorted(self._operations))
             detail = f"There is no operation {name!r}; there are {known}."
-            raise UnknownOperation(detail, errors=invalid("/operation", detail).errors)
+            raise UnknownOperation(detail, errors=invalid(pointer, detail).errors)
         # They are compared as texts: a scope that this gateway does not know yet is one that nobody has.
         missing = [scope for scope in operation["required_scopes"] if scope not in principal.scopes]
         if missing:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
 from contracts import problems
-from contracts.batches import Batches, Result, Results
+from contracts.batches import Batches, ErrorSummaries, Items, Result, Results
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
+from gateway.batches import action_routes
 from gateway.batches.inputs import AcceptedTask, BatchView, OperationList
 from gateway.batches.service import BatchService
 from gateway.errors import (
@@ -18,8 +19,7 @@ from gateway.errors import (
     UnknownOperation,
     UploadStalled,
 )
-from gateway.http.endpoints import Endpoint, Idempotency, get, json, lines, post
-from gateway.http.filters import BulkResult
+from gateway.http.endpoints import Endpoint, Idempotency, get, json, post, rows
 from gateway.http.replies import NDJSON
 
 _REFUSALS = (
@@ -38,7 +38,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
     yield from _creating(service)
     yield from _following(service)
     yield from _tasks(service)
-    yield from _choosing(service)
+    yield from action_routes.endpoints(service.actions)
 
 
 def _creating(service: BatchService) -> Iterator[Endpoint]:
@@ -91,23 +91,33 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
     )
     yield get(
         "/v1/batches/<uuid:batch_id>/results",
-        service.results,
+        service.results.results,
         name="listResults",
-        summary="Read the results of a batch in the order of its items",
+        summary="Read the results of a batch in the order of its items, as pages, lines or a table",
         tag="Batches",
         scope=Scope.BATCHES_READ,
-        answers={200: lines(Results, item=Result)},
+        answers={200: rows(Results, item=Result)},
         errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
     )
-    yield post(
-        "/v1/batches/<uuid:batch_id>/cancel",
-        service.cancel,
-        name="cancelBatch",
-        summary="Stop a batch before its next item",
+    yield get(
+        "/v1/batches/<uuid:batch_id>/items",
+        service.results.items,
+        name="listItems",
+        summary="Read the items of a batch with the errors of all attempts",
         tag="Batches",
-        scope=Scope.BATCHES_WRITE,
-        answers={202: json(BatchView)},
-        errors=(NotFound, _BATCH_NOT_FOUND, Overloaded, DatabaseUnavailable),
+        scope=Scope.BATCHES_READ,
+        answers={200: json(Items)},
+        errors=(NotFound, _BATCH_NOT_FOUND, _INVALID_CURSOR, Unavailable, DatabaseUnavailable),
+    )
+    yield get(
+        "/v1/batches/<uuid:batch_id>/errors",
+        service.results.errors,
+        name="listErrors",
+        summary="Sum up the errors of a batch by their codes, with samples",
+        tag="Batches",
+        scope=Scope.BATCHES_READ,
+        answers={200: json(ErrorSummaries)},
+        errors=(NotFound, _BATCH_NOT_FOUND, Unavailable, DatabaseUnavailable),
     )
 
 
@@ -119,7 +129,7 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         summary="Accept a task: one item that is run by itself",
         tag="Tasks",
         scope=Scope.BATCHES_WRITE,
-        answers={202: _TASK_ACCEPTED},
+        answers={202: _TASK_ACCEPTED, 200: json(BatchView)},
         errors=(*_REFUSALS, UniqueKeyInUse),
         idempotency=Idempotency.ACCEPTANCE,
         examples={"a task": {"operation": "echo", "payload": {"greeting": "hello"}}},
@@ -134,16 +144,6 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         answers={200: json(Batches)},
         errors=(Unavailable, _INVALID_CURSOR),
     )
-    yield post(
-        "/v1/tasks/<uuid:task_id>/cancel",
-        service.cancel_task,
-        name="cancelTask",
-        summary="Stop a task, also one that waits for its time",
-        tag="Tasks",
-        scope=Scope.BATCHES_WRITE,
-        answers={202: json(BatchView)},
-        errors=(NotFound, _BATCH_NOT_FOUND, Overloaded, DatabaseUnavailable),
-    )
     yield get(
         "/v1/tasks/<uuid:task_id>",
         service.get_task,
@@ -153,27 +153,4 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         scope=Scope.BATCHES_READ,
         answers={200: json(BatchView)},
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
-    )
-
-
-def _choosing(service: BatchService) -> Iterator[Endpoint]:
-    yield post(
-        "/v1/batches/cancel",
-        service.cancel_batches,
-        name="cancelBatches",
-        summary="Stop all batches that fit a filter",
-        tag="Batches",
-        scope=Scope.BATCHES_WRITE,
-        answers={200: json(BulkResult)},
-        errors=(Unavailable, Overloaded, DatabaseUnavailable),
-    )
-    yield post(
-        "/v1/tasks/cancel",
-        service.cancel_tasks,
-        name="cancelTasks",
-        summary="Stop all tasks that fit a filter",
-        tag="Tasks",
-        scope=Scope.BATCHES_WRITE,
-        answers={200: json(BulkResult)},
-        errors=(Unavailable, Overloaded, DatabaseUnavailable),
     )

@@ -46,6 +46,7 @@ class Call:
     """The context of one call: who makes it, until when it waits, and what its headers asked for.
 
     `document` is the JSON body as it came, for what is the caller's own and is kept as it is written.
+    `prefers_wait` says that the caller would rather wait for the outcome, until `deadline` (RFC 7240).
     """
 
     principal: Principal
@@ -55,6 +56,7 @@ class Call:
     if_match: ETags | None = None
     last_event_id: str | None = None
     is_head: bool = False
+    prefers_wait: bool = False
     document: bytes = b"null"
     transaction: Connection | None = None
     after_commit: list[AfterCommit] = field(default_factory=list)

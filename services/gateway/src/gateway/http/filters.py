@@ -46,6 +46,9 @@ Several = Annotated[
 Id = Annotated[int, Field(ge=1, le=MOST_ID), written_as("[0-9]{1,19}", "a whole number in decimal digits")]
 
 
+DryRun = Annotated[bool, written_as("true|false", "true or false")]
+
+
 class Filter(BaseModel):
     """A choice of things: a thing is chosen when it fits every parameter that is given.
 
@@ -93,9 +96,7 @@ class PageById(Filter):
 class Bulk(Filter):
     """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
 
-    dry_run: Annotated[bool, written_as("true|false", "true or false")] = Field(
-        default=False, description="answer what would be changed, and change nothing"
-    )
+    dry_run: DryRun = Field(default=False, description="answer what would be changed, and change nothing")
 
     @model_validator(mode="after")
     def _something_is_chosen(self) -> Self:

@@ -117,6 +117,12 @@ def deadline(request: Incoming, default_s: float) -> Deadline:
     return Deadline.after(min(float(asked), _MOST_S))
 
 
+def prefers_wait(request: Incoming) -> bool:
+    """Return whether the caller would rather wait for the outcome than be told that it is under way."""
+    prefer = request.header(b"prefer")
+    return prefer is not None and _WAIT.search(prefer) is not None
+
+
 def is_hurried(request: Incoming, default_s: float) -> bool:
     """Return whether the caller gave less time than the gateway takes for granted."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers

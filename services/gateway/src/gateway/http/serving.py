@@ -177,6 +177,7 @@ class Server:
             if_match=reading.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
             is_head=request.scope["method"] == "HEAD",
+            prefers_wait=reading.prefers_wait(request),
         )
         if endpoint.takes_body:
             await self._read_body(bound, request, call, key, arguments)

@@ -1,0 +1,54 @@
+"""The items of a batch as their owner sees them: what was sent, how far each is, and what went wrong."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import orjson
+
+from batch_processor.batches import Batch
+from chassis import queries
+from chassis.postgres import Connection, Row
+from contracts.batches import ErrorSample, ErrorSummary
+
+_SQL = queries.load("batch_processor")
+# A reply is one message, and no message is larger than 1 MiB.
+_PAGE_BYTES = 700_000
+_MOST_CODES = 100
+
+
+async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
+    """Return up to `limit` items behind the position `after` as the JSON of `contracts.batches.Items`."""
+    rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, _PAGE_BYTES)
+    without_result = "pending"
+    if batch.is_finished:
+        # It never ran: it was cancelled, refused or expired as a whole.
+        without_result = "cancelled" if batch.status == "cancelled" else "skipped"
+    last = (batch.received if batch.total is None else batch.total) - 1
+    more = rows[-1]["position"] if rows and rows[-1]["position"] < last else None
+    cursor = "null" if more is None else f'"{more}"'
+    data = ",".join(_item_json(row, without_result) for row in rows)
+    return f'{{"data":[{data}],"next_cursor":{cursor}}}'.encode()
+
+
+async def sum_up_errors(connection: Connection, batch_id: UUID) -> list[ErrorSummary]:
+    """Return the error codes of a batch, the most frequent first, each with its first items."""
+    rows = await connection.fetch(_SQL["sum_up_errors"], batch_id, _MOST_CODES)
+    found: dict[str, ErrorSummary] = {}
+    for code, count, position, custom_id, detail in rows:
+        summary = found.setdefault(code, ErrorSummary(code=code, items=count, samples=[]))
+        if position is not None:
+            summary.samples.append(ErrorSample(position=position, custom_id=custom_id, detail=detail or ""))
+    return list(found.values())
+
+
+def _item_json(row: Row, without_result: str) -> str:
+    """Return an item as JSON; the payload is passed on as it was stored."""
+    about = {
+        "position": row["position"],
+        "custom_id": row["custom_id"],
+        "status": row["status"] or ("running" if row["is_running"] else without_result),
+        "error": row["error_code"] and {"code": row["error_code"], "detail": row["error_detail"] or ""},
+        "failed_attempts": orjson.loads(row["failed_attempts"]),
+    }
+    return f'{orjson.dumps(about).decode()[:-1]},"payload":{row["payload"]}}}'

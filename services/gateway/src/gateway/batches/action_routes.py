@@ -1,0 +1,90 @@
+"""Actions on batches and tasks, on one of them or on all that fit a filter: the declared endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, Unavailable
+from contracts import problems
+from contracts.scopes import Scope
+from gateway.batches.actions import BatchActions
+from gateway.batches.inputs import BatchView
+from gateway.http.endpoints import Endpoint, Handler, Idempotency, json, patch, post
+from gateway.http.filters import BulkResult
+
+_NOT_FOUND = problems.of("batch-not-found")
+_ONE = (NotFound, _NOT_FOUND, Overloaded, DatabaseUnavailable)
+_ALL = (Unavailable, Overloaded, DatabaseUnavailable)
+_BATCH, _TASK = "/v1/batches/<uuid:batch_id>", "/v1/tasks/<uuid:task_id>"
+
+
+def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
+    """Yield the endpoints of actions on batches and tasks."""
+    yield _one(f"{_BATCH}/cancel", actions.cancel, "cancelBatch", "Stop a batch before its next item")
+    yield _one(f"{_BATCH}/pause", actions.pause, "pauseBatch", "Begin no more items of a batch")
+    yield _one(f"{_BATCH}/resume", actions.resume, "resumeBatch", "Go on with a paused batch")
+    yield _retry(f"{_BATCH}/retry", actions.retry, "retryBatch", "Run the failed items of a batch once more")
+    yield _one(f"{_TASK}/cancel", actions.cancel_task, "cancelTask", "Stop a task that has not ended")
+    yield _one(f"{_TASK}/pause", actions.pause_task, "pauseTask", "Do not begin a task until it is resumed")
+    yield _one(f"{_TASK}/resume", actions.resume_task, "resumeTask", "Go on with a paused task")
+    yield _retry(f"{_TASK}/retry", actions.retry_task, "retryTask", "Run a failed task once more")
+    yield patch(
+        _TASK,
+        actions.move_task,
+        name="moveTask",
+        summary="Begin a task that has not begun at another time",
+        answers={202: json(BatchView)},
+        errors=(*_ONE, Conflict),
+        idempotency=Idempotency.TRANSACTION,
+        examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
+        **_about(_TASK),
+    )
+    yield _all("/v1/batches/cancel", actions.cancel_batches, "cancelBatches", "Stop all batches that fit")
+    yield _all("/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all batches that fit")
+    yield _all("/v1/batches/resume", actions.resume_batches, "resumeBatches", "Go on with all that fit")
+    yield _all(
+        "/v1/batches/retry", actions.retry_batches, "retryBatches", "Run the failed items of all that fit"
+    )
+    yield _all("/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Stop all tasks that fit")
+    yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all tasks that fit")
+    yield _all("/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Go on with all tasks that fit")
+    yield _all(
+        "/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Run all failed tasks that fit once more"
+    )
+
+
+def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
+    errors = _ONE if "cancel" in path else (*_ONE, Conflict)
+    return post(
+        path,
+        handler,
+        name=name,
+        summary=summary,
+        answers={202: json(BatchView)},
+        errors=errors,
+        **_about(path),
+    )
+
+
+def _retry(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
+    answers = {200: json(BulkResult, description="Items that failed, and those of them that run again.")}
+    return post(
+        path, handler, name=name, summary=summary, answers=answers, errors=(*_ONE, Conflict), **_about(path)
+    )
+
+
+def _all(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
+    return post(
+        path,
+        handler,
+        name=name,
+        summary=summary,
+        answers={200: json(BulkResult)},
+        errors=_ALL,
+        **_about(path),
+    )
+
+
+def _about(path: str) -> dict[str, Any]:
+    return {"tag": "Tasks" if path.startswith("/v1/tasks") else "Batches", "scope": Scope.BATCHES_WRITE}

@@ -1,0 +1,205 @@
+"""What callers do to batches and tasks: cancel, pause, resume, retry, move; one of them or all that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from chassis.broker import envelope
+from chassis.broker.rpc import RpcClient
+from chassis.errors import Conflict
+from contracts import batches as contract
+from contracts.batches import BatchStatus
+from contracts.message import Command
+from contracts.scopes import Scope
+from gateway.acceptance.acceptor import Acceptor
+from gateway.batches.inputs import CancelQuery, Moving, RetryQuery
+from gateway.batches.lookup import BatchLookup
+from gateway.http.calls import Call
+from gateway.http.filters import BulkResult
+
+# One call changes so many, a page of them at a time.
+_MOST_CHANGED = 1000
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A thing that is done to batches: by which command, in which states, and the state that follows.
+
+    What is in one of the states `done` needs it no more.
+    """
+
+    name: str
+    command: Callable[..., Command]
+    possible: tuple[BatchStatus, ...]
+    follows: BatchStatus
+    done: tuple[BatchStatus, ...]
+    needs_failures: bool = False
+
+
+CANCEL = Action(
+    "cancelled",
+    contract.CancelBatch,
+    ("open", "validating", "queued", "running", "paused"),
+    "cancelling",
+    ("cancelling", *sorted(contract.FINISHED)),
+)
+PAUSE = Action("paused", contract.PauseBatch, ("queued", "running"), "paused", ("paused",))
+RESUME = Action("resumed", contract.ResumeBatch, ("paused",), "queued", ("queued", "running"))
+RETRY = Action(
+    "retried", contract.RetryBatch, ("completed", "failed", "cancelled"), "queued", (), needs_failures=True
+)
+
+
+class BatchActions:
+    """Promises commands to batch-processor in the transaction of the call."""
+
+    def __init__(self, acceptor: Acceptor, lookup: BatchLookup, rpc: RpcClient) -> None:
+        self._acceptor = acceptor
+        self._lookup = lookup
+        self._rpc = rpc
+
+    async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
+        """Ask for the end of a batch; items that have finished stay finished."""
+        return await self._act(call, batch_id, "batch", CANCEL)
+
+    async def cancel_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
+        """Ask for the end of a task that has not finished, also of one that waits for its time."""
+        return await self._act(call, task_id, "task", CANCEL)
+
+    async def pause(self, call: Call, batch_id: UUID) -> dict[str, Any]:
+        """Begin no more items of a batch; those at work finish."""
+        return await self._act(call, batch_id, "batch", PAUSE)
+
+    async def pause_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
+        """Do not begin a task until it is resumed."""
+        return await self._act(call, task_id, "task", PAUSE)
+
+    async def resume(self, call: Call, batch_id: UUID) -> dict[str, Any]:
+        """Go on with a batch that is paused."""
+        return await self._act(call, batch_id, "batch", RESUME)
+
+    async def resume_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
+        """Go on with a task that is paused."""
+        return await self._act(call, task_id, "task", RESUME)
+
+    async def retry(self, call: Call, batch_id: UUID, query: RetryQuery) -> BulkResult:
+        """Run the failed items of a batch once more."""
+        return await self._retry(call, batch_id, "batch", query)
+
+    async def retry_task(self, call: Call, task_id: UUID, query: RetryQuery) -> BulkResult:
+        """Run a task that has failed once more."""
+        return await self._retry(call, task_id, "task", query)
+
+    async def move_task(self, call: Call, task_id: UUID, body: Moving) -> dict[str, Any]:
+        """Begin a task that has not begun at another time."""
+        task = await self._lookup.find(call.principal, task_id, "task", call.deadline)
+        if task["status"] not in ("queued", "paused") or task.get("started_at") or task["counts"] is None:
+            raise Conflict(f"Task {task_id} is {task['status']}: only what waits can begin at another time.")
+        owner_id = call.principal.owner_id
+        command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
+        await self._promise(call, [command])
+        return {**task, "run_at": body.run_at, "next": None}
+
+    async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Ask for the end of all batches that fit."""
+        return await self._act_on_all(call, query, "batch", CANCEL)
+
+    async def cancel_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Ask for the end of all tasks that fit."""
+        return await self._act_on_all(call, query, "task", CANCEL)
+
+    async def pause_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Begin no more items of all batches that fit."""
+        return await self._act_on_all(call, query, "batch", PAUSE)
+
+    async def pause_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Begin none of the tasks that fit."""
+        return await self._act_on_all(call, query, "task", PAUSE)
+
+    async def resume_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Go on with all paused batches that fit."""
+        return await self._act_on_all(call, query, "batch", RESUME)
+
+    async def resume_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Go on with all paused tasks that fit."""
+        return await self._act_on_all(call, query, "task", RESUME)
+
+    async def retry_batches(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Run the failed items of all batches that fit once more."""
+        return await self._act_on_all(call, query, "batch", RETRY)
+
+    async def retry_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+        """Run all failed tasks that fit once more."""
+        return await self._act_on_all(call, query, "task", RETRY)
+
+    async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
+        call.principal.require(Scope.BATCHES_WRITE)
+        batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
+        # A cancel may overtake its batch: it is remembered there until the batch has come.
+        is_stored = batch["counts"] is not None or action is CANCEL
+        if is_stored and batch["status"] in action.possible:
+            await self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
+            return {**batch, "status": action.follows, "next": None}
+        if batch["status"] in action.done and is_stored:
+            return batch
+        raise _refusal(id_, kind, batch, action)
+
+    async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:
+        batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
+        if batch["counts"] is None or batch["status"] not in RETRY.possible:
+            raise _refusal(id_, kind, batch, RETRY)
+        failed = batch["errors"] or {}
+        codes = query.code or []
+        matched = sum(items for code, items in failed.items() if not codes or code in codes)
+        if matched and not query.dry_run:
+            command = contract.RetryBatch(batch_id=id_, owner_id=call.principal.owner_id, codes=codes)
+            await self._promise(call, [command])
+        return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=True)
+
+    async def _act_on_all(
+        self, call: Call, query: CancelQuery, kind: contract.Kind, action: Action
+    ) -> BulkResult:
+        owner_id, wanted = call.principal.owner_id, query.wanted()
+        question = contract.CountBatches(owner_id=owner_id, kind=kind, wanted=wanted)
+        counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
+        matched = sum(counts.values())
+        if action.needs_failures:
+            wanted = wanted.model_copy(update={"with_failures": True})
+            question = question.model_copy(update={"wanted": wanted})
+            counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
+        statuses = [status for status in action.possible if counts.get(status)]
+        if query.dry_run:
+            changed = sum(counts[status] for status in statuses)
+            return BulkResult(matched=matched, changed=changed, dry_run=True, complete=True)
+        ids: list[UUID] = []
+        page = contract.ListBatches(
+            owner_id=owner_id,
+            kind=kind,
+            wanted=wanted.model_copy(update={"statuses": statuses}),
+            limit=_PAGE,
+        )
+        while statuses and len(ids) < _MOST_CHANGED:
+            found = await self._rpc.call(page, contract.Batches, call.deadline)
+            ids += [batch.id for batch in found.data]
+            page = page.model_copy(update={"cursor": found.next_cursor})
+            if found.next_cursor is None:
+                break
+        await self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
+        return BulkResult(matched=matched, changed=len(ids), dry_run=False, complete=page.cursor is None)
+
+    async def _promise(self, call: Call, commands: Sequence[Command]) -> None:
+        owner_id = call.principal.owner_id
+        messages = [envelope.command(command, tenant=owner_id) for command in commands]
+        await self._acceptor.promise(call.connection, call, messages)
+
+
+def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: Action) -> Conflict:
+    if batch["counts"] is None:
+        detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be asked; try again."
+        return Conflict(detail, retry_after_s=2)
+    states = ", ".join(action.possible)
+    return Conflict(f"The {kind} {id_} is {batch['status']}; what is {action.name} must be one of: {states}.")

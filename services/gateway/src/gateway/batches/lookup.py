@@ -1,0 +1,71 @@
+"""Finding a caller's batch or task: as batch-processor tells it, or as it was heard of last."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound, ServiceError, Unavailable
+from contracts import batches as contract
+from gateway.acceptance.acceptor import Acceptor
+from gateway.acceptance.repository import Acceptance
+from gateway.http.principal import Principal
+
+
+class BatchLookup:
+    """Looks batches and tasks up by their ids; another owner's is not found."""
+
+    def __init__(self, acceptor: Acceptor, rpc: RpcClient) -> None:
+        self._acceptor = acceptor
+        self._rpc = rpc
+
+    async def find(
+        self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
+    ) -> dict[str, Any]:
+        """Return a batch or task of `principal`."""
+        found = await self.read(principal, id_, kind, deadline)
+        if isinstance(found, dict):
+            return found
+        document: dict[str, Any] = orjson.loads(found)
+        return document
+
+    async def read(
+        self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
+    ) -> bytes | dict[str, Any]:
+        """Return a batch or task of `principal` as batch-processor has written it.
+
+        It is `queued` until batch-processor has seen it, `parked` if it cannot take it.
+        """
+        accepted = await self._acceptor.find_own(id_, principal, kind)
+        question = contract.GetBatch(batch_id=id_, owner_id=principal.owner_id, kind=kind)
+        try:
+            return await self._rpc.ask(question, deadline)
+        except ServiceError as error:
+            if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
+                raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
+            return _summary(accepted)
+
+
+def _summary(accepted: Acceptance) -> dict[str, Any]:
+    following = None
+    if accepted.status == "queued":
+        by = accepted.accepted_at + timedelta(seconds=contract.STORED_WITHIN_S)
+        following = {"what": "batch-processor takes it over", "by": by}
+    elif accepted.status == "parked":
+        following = {"what": "an administrator decides", "by": None}
+    return {
+        "id": str(accepted.id),
+        "kind": accepted.kind,
+        "operation": accepted.operation,
+        "status": accepted.status,
+        "counts": None,
+        "accepted_at": accepted.accepted_at,
+        "next": following,
+        "detail_available": False,
+        **({"reason": accepted.reason} if accepted.reason else {}),
+    }

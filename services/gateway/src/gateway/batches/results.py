@@ -1,0 +1,154 @@
+"""Reading what has become of items: results as pages, lines or a table, the items, and their errors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from uuid import UUID
+
+import orjson
+
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import ServiceError
+from contracts import batches as contract
+from contracts import json_texts
+from contracts.json_texts import member
+from gateway.acceptance.acceptor import Acceptor
+from gateway.batches.inputs import ItemsQuery, ResultsQuery
+from gateway.batches.lookup import BatchLookup
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
+from gateway.http.replies import CSV, JSON, Reply
+
+_PAGE = 1000
+_PAGE_S = 15
+_COLUMNS = ("position", "custom_id", "status", "attempts", "error_code", "error_detail", "result")
+# What a spreadsheet takes for a formula; a negative number is none.
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+class ResultReader:
+    """Reads items and results of a caller's batch from batch-processor, page by page."""
+
+    def __init__(self, acceptor: Acceptor, lookup: BatchLookup, rpc: RpcClient) -> None:
+        self._acceptor = acceptor
+        self._lookup = lookup
+        self._rpc = rpc
+
+    async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> Reply:
+        """Return results in input order: a page as JSON, or all of them one a line, or as a table."""
+        if call.media_type == JSON:
+            return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
+        await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
+        # The first page comes before the status: what is wrong with the cursor is still said as a problem.
+        first = query.model_copy(update={"limit": _PAGE})
+        page = await self._page(call.principal, batch_id, first, call.deadline)
+        parts = self._all_results(call.principal, batch_id, query, page)
+        return Reply(_table(parts) if call.media_type == CSV else _lines(parts), media_type=call.media_type)
+
+    async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
+        """Return a page of the items of a batch, each with its payload and the errors of its attempts."""
+        question = contract.ListItems(
+            batch_id=batch_id,
+            owner_id=call.principal.owner_id,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
+
+    async def errors(self, call: Call, batch_id: UUID) -> bytes:
+        """Return the errors of a batch by their codes, with samples."""
+        question = contract.ListErrors(batch_id=batch_id, owner_id=call.principal.owner_id)
+        return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
+
+    async def _page(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery, deadline: Deadline
+    ) -> bytes:
+        question = contract.ListResults(
+            batch_id=batch_id,
+            owner_id=principal.owner_id,
+            status=query.status,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        nothing = b'{"data":[],"next_cursor":null,"complete":false}'
+        return await self._ask(principal, question, deadline, nothing)
+
+    async def _ask(
+        self,
+        principal: Principal,
+        question: contract.ListResults | contract.ListItems | contract.ListErrors,
+        deadline: Deadline,
+        nothing: bytes,
+    ) -> bytes:
+        """Return the answer to `question`, and `nothing` while batch-processor has not seen the batch."""
+        try:
+            return await self._rpc.ask(question, deadline)
+        except ServiceError as error:
+            accepted = await self._acceptor.find_own(question.batch_id, principal, "batch")
+            if error.status != 404 or accepted is None:
+                raise
+            return nothing
+
+    async def _all_results(
+        self, principal: Principal, batch_id: UUID, query: ResultsQuery, page: bytes
+    ) -> AsyncIterator[bytes]:
+        while True:
+            yield page
+            cursor = orjson.loads(page)["next_cursor"]
+            if cursor is None:
+                return
+            following = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
+            page = await self._page(principal, batch_id, following, Deadline.after(_PAGE_S))
+
+
+async def _lines(pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for page in pages:
+        yield b"".join(lines_of(page))
+
+
+async def _table(pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield _written([_COLUMNS])
+    async for page in pages:
+        yield _written(map(cells_of, lines_of(page)))
+
+
+def lines_of(page: bytes) -> Iterator[bytes]:
+    """Yield the rows of a page as lines, each value as batch-processor has written it."""
+    rows = orjson.loads(page)["data"]
+    compact = orjson.dumps(rows)
+    written = member(page, "data", compact)
+    if written == compact:
+        yield from (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        return
+    for row in json_texts.elements(written.decode()):
+        # A line break of JSON stands between values only, never within a text.
+        yield row.replace("\r", " ").replace("\n", " ").encode() + b"\n"
+
+
+def cells_of(line: bytes) -> list[str]:
+    """Return a result as the cells of a table; its value is JSON text, as it was stored.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    row = orjson.loads(line)
+    result = ""
+    if row["result"] is not None:
+        result = member(line, "result", orjson.dumps(row["result"])).decode()
+    error = row["error"] or {"code": "", "detail": ""}
+    cells = (row["custom_id"] or "", row["status"], str(row["attempts"]), *error.values(), result)
+    return [str(row["position"]), *map(_guarded, cells)]
+
+
+def _guarded(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _written(rows: Iterable[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode()

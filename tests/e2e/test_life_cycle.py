@@ -1,0 +1,139 @@
+"""Batches and tasks are paused, resumed, retried, moved, waited for and followed by another."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from support.problems import assert_problem
+from support.waiting import until
+
+ENDED = ("completed", "failed", "cancelled", "expired")
+LATER = {"delay_s": 3600}
+
+
+async def reached(api: httpx.AsyncClient, path: str, *statuses: str) -> dict[str, Any]:
+    async def found() -> Any:
+        thing = (await api.get(path)).raise_for_status().json()
+        return thing if thing["status"] in (statuses or ENDED) and thing["counts"] else None
+
+    thing: dict[str, Any] = await until(found, timeout_s=30)
+    return thing
+
+
+async def task(api: httpx.AsyncClient, **body: Any) -> str:
+    accepted = await api.post("/v1/tasks", json={"operation": "echo", **body})
+    assert accepted.status_code == 202, accepted.text
+    return f"/v1/tasks/{accepted.json()['id']}"
+
+
+async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> None:
+    path = await task(api, payload=7, metadata={"order": "4711"}, **LATER)
+    waiting = await reached(api, path, "queued")
+    assert waiting["metadata"] == {"order": "4711"}
+    assert (await api.post(f"{path}/pause")).json()["status"] == "paused"
+    await reached(api, path, "paused")
+    # To ask twice is no error, and asks for nothing more.
+    assert (await api.post(f"{path}/pause")).status_code == 202
+    due = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    moved = await api.patch(path, json={"run_at": due}, headers={"Idempotency-Key": f'"{uuid4()}"'})
+    assert moved.status_code == 202, moved.text
+    assert (await api.post(f"{path}/resume")).json()["status"] == "queued"
+    done = await reached(api, path)
+    assert (done["status"], done["result"]) == ("completed", 7)
+    for action in ("pause", "resume"):
+        assert_problem(await api.post(f"{path}/{action}"), 409, "conflict")
+    assert_problem(await api.patch(path, json={"run_at": due}), 409, "conflict")
+
+
+async def test_a_failed_task_is_retried_and_shows_how_often(api: httpx.AsyncClient) -> None:
+    # An indicator that does not exist fails at once, and again.
+    path = await task(api, operation="stock.indicators", payload={"symbol": "AAPL", "names": ["none:1"]})
+    failed = await reached(api, path)
+    assert failed["status"] == "failed"
+    (code,) = failed["errors"]
+    other = await api.post(f"{path}/retry", params={"code": "no-such-error"})
+    assert other.json() == {"matched": 0, "changed": 0, "dry_run": False, "complete": True}
+    tried = await api.post(f"{path}/retry", params={"code": code, "dry_run": "true"})
+    assert (tried.json()["matched"], tried.json()["dry_run"]) == (1, True)
+    again = await api.post(f"{path}/retry", params={"code": code})
+    assert again.json() == {"matched": 1, "changed": 1, "dry_run": False, "complete": True}
+
+    async def ended_again() -> bool:
+        return bool((await reached(api, path))["finished_at"] > failed["finished_at"])
+
+    await until(ended_again)
+
+
+async def test_tasks_are_paused_and_resumed_by_a_filter(api: httpx.AsyncClient) -> None:
+    before = (await reached(api, await task(api)))["accepted_at"]
+    paths = [await task(api, payload=n, **LATER) for n in range(3)]
+    for path in paths:
+        await reached(api, path, "queued")
+    choice = {"created_after": before}
+    tried = (await api.post("/v1/tasks/pause", params={**choice, "dry_run": "true"})).json()
+    assert tried["changed"] >= 3
+    assert (await api.post("/v1/tasks/pause", params=choice)).json()["changed"] >= 3
+    for path in paths:
+        await reached(api, path, "paused")
+    listed = await api.get("/v1/tasks", params={**choice, "status": "paused"})
+    assert {f"/v1/tasks/{one['id']}" for one in listed.json()["data"]} >= set(paths)
+    assert (await api.post("/v1/tasks/resume", params=choice)).json()["changed"] >= 3
+    for path in paths:
+        await reached(api, path, "queued")
+    assert (await api.post("/v1/tasks/cancel", params=choice)).json()["changed"] >= 3
+    none = (await api.post("/v1/batches/retry", params={**choice, "dry_run": "true"})).json()
+    assert none["changed"] == 0
+
+
+async def test_a_caller_waits_for_the_result_of_a_task(api: httpx.AsyncClient) -> None:
+    written = '{"operation":"echo","payload":{"price": 1.10}}'
+    headers = {"content-type": "application/json", "prefer": "wait=10"}
+    answer = await api.post("/v1/tasks", content=written, headers=headers)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait")
+    assert answer.json()["status"] == "completed"
+    assert '"result":{"price": 1.10}' in answer.text
+    slow = {"operation": "echo", "payload": 1, "delay_s": 60}
+    late = await api.post("/v1/tasks", json=slow, headers={"prefer": "wait=1"})
+    assert (late.status_code, late.json()["status"]) == (202, "queued")
+
+
+async def test_a_task_expires_and_another_follows_it(api: httpx.AsyncClient) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    mark = str(uuid4())
+    following = {"operation": "echo", "payload": {"mark": mark}}
+    path = await task(api, payload=1, expires_at=soon, on_finished=following, **LATER)
+    expired = await reached(api, path)
+    assert (expired["status"], expired["error"]["code"]) == ("expired", "deadline-exceeded")
+
+    async def followed() -> Any:
+        data = (await api.get("/v1/tasks", params={"limit": 20})).json()["data"]
+        return [one for one in data if one["metadata"].get("finished_id") == expired["id"]]
+
+    (found,) = await until(followed)
+    done = await reached(api, f"/v1/tasks/{found['id']}")
+    assert (done["result"], done["metadata"]["finished_status"]) == ({"mark": mark}, "expired")
+
+
+async def test_results_come_as_a_table_and_items_with_their_errors(api: httpx.AsyncClient) -> None:
+    items = [{"custom_id": "=1+1", "payload": "a,b"}, {"payload": -5}, {"payload": {"n": [1]}}]
+    accepted = await api.post("/v1/batches", json={"operation": "echo", "items": items})
+    path = f"/v1/batches/{accepted.json()['id']}"
+    await reached(api, path)
+    table = await api.get(f"{path}/results", headers={"accept": "text/csv"})
+    assert table.headers["content-type"].startswith("text/csv")
+    names, *rows = csv.reader(table.text.splitlines())
+    assert names[:3] == ["position", "custom_id", "status"]
+    assert [row[1] for row in rows] == ["'=1+1", "", ""]
+    assert [row[-1] for row in rows] == ['"a,b"', "-5", '{"n":[1]}']
+    same = await api.get(f"{path}/results", params={"format": "csv", "status": "succeeded"})
+    assert same.text == table.text
+    page = (await api.get(f"{path}/items", params={"limit": 2})).json()
+    assert [one["payload"] for one in page["data"]] == ["a,b", -5]
+    rest = await api.get(f"{path}/items", params={"cursor": page["next_cursor"]})
+    assert [one["status"] for one in rest.json()["data"]] == ["succeeded"]
+    assert (await api.get(f"{path}/errors")).json()["data"] == []

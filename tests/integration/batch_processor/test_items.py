@@ -1,0 +1,98 @@
+"""The items of a batch, the errors of their attempts, and errors summed up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chassis.errors import RemoteFailure
+from contracts.batches import (
+    CancelBatch,
+    ErrorSummaries,
+    GetBatch,
+    Item,
+    Items,
+    ListErrors,
+    ListItems,
+    ListResults,
+    Results,
+)
+from support.batch_stack import Caller, House
+
+
+@pytest.fixture
+async def service(house: House) -> Any:
+    return await house.start()
+
+
+async def test_items_come_back_as_sent_with_the_error_of_every_attempt(service: Any, caller: Caller) -> None:
+    creation = caller.creation("flaky", None).model_copy(
+        update={"items": [Item(custom_id="a", payload=0), Item(payload=2), Item(custom_id="c", payload=5)]}
+    )
+    await caller.send(creation)
+    await caller.reach(creation.batch_id)
+    page: Items = await caller.ask(ListItems(batch_id=creation.batch_id, owner_id="ann", limit=2), Items)
+    first, second = page.data
+    assert (first.custom_id, first.payload, first.status, first.failed_attempts) == ("a", 0, "succeeded", [])
+    assert [(one.code, one.detail) for one in second.failed_attempts] == [
+        ("service-unavailable", "attempt 1"),
+        ("service-unavailable", "attempt 2"),
+    ]
+    rest = await caller.ask(
+        ListItems(batch_id=creation.batch_id, owner_id="ann", cursor=page.next_cursor), Items
+    )
+    (last,) = rest.data
+    assert (last.status, last.error.detail, len(last.failed_attempts)) == ("failed", "attempt 3", 2)
+    assert rest.next_cursor is None
+
+
+async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, caller: Caller) -> None:
+    batch_id = await caller.submit("grumpy", list(range(20)))
+    await caller.reach(batch_id)
+    found: ErrorSummaries = await caller.ask(ListErrors(batch_id=batch_id, owner_id="ann"), ErrorSummaries)
+    (summary,) = found.data
+    assert (summary.code, summary.items) == ("conflict", 7)
+    assert [(one.position, one.detail) for one in summary.samples] == [
+        (position, "divisible by three") for position in (0, 3, 6)
+    ]
+    fine = await caller.submit("echo", [1])
+    await caller.reach(fine)
+    assert (await caller.ask(ListErrors(batch_id=fine, owner_id="ann"), ErrorSummaries)).data == []
+
+
+async def test_items_of_a_batch_that_never_ran_say_so(service: Any, caller: Caller) -> None:
+    refused = await caller.submit("no.such", [1, 2])
+    await caller.reach(refused)
+    page: Items = await caller.ask(ListItems(batch_id=refused, owner_id="ann"), Items)
+    assert [item.status for item in page.data] == ["skipped", "skipped"]
+    upload = caller.creation("echo", None)
+    await caller.send(upload)
+    await caller.send(caller.append(upload.batch_id, 0, [1, 2, 3]))
+    await caller.send(CancelBatch(batch_id=upload.batch_id, owner_id="ann"))
+    await caller.reach(upload.batch_id)
+    page = await caller.ask(ListItems(batch_id=upload.batch_id, owner_id="ann"), Items)
+    assert [item.status for item in page.data] == ["cancelled"] * 3
+
+
+async def test_a_result_of_a_task_comes_as_it_was_stored(service: Any, caller: Caller) -> None:
+    task = await caller.submit("echo", [1], kind="task")
+    await caller.reach(task)
+    await caller.database.execute("UPDATE results SET result = $1", '{"price": 1.10, "n": 1e5}')
+    answer = await caller.ask_for_bytes(GetBatch(batch_id=task, owner_id="ann", kind="task"))
+    assert answer.endswith(b'"result":{"price": 1.10, "n": 1e5}}')
+
+
+async def test_results_and_items_are_those_of_a_batch_and_of_its_owner(service: Any, caller: Caller) -> None:
+    task = await caller.submit("echo", [1], kind="task")
+    batch = await caller.submit("echo", [1])
+    await caller.reach(task)
+    await caller.reach(batch)
+    for question, reply in (
+        (ListResults(batch_id=task, owner_id="ann"), Results),
+        (ListItems(batch_id=batch, owner_id="eve"), Items),
+        (ListErrors(batch_id=batch, owner_id="eve"), ErrorSummaries),
+    ):
+        with pytest.raises(RemoteFailure) as caught:
+            await caller.ask(question, reply)
+        assert caught.value.status == 404

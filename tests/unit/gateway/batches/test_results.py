@@ -1,0 +1,41 @@
+"""Results as lines and as a table: exact, and harmless in a spreadsheet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.batches.results import cells_of, lines_of
+
+
+def line(**changes: Any) -> bytes:
+    row = {"position": 7, "custom_id": "a", "status": "succeeded", "result": 1, "error": None, "attempts": 1}
+    return orjson.dumps({**row, **changes})
+
+
+def test_a_row_has_the_columns_of_the_table() -> None:
+    assert cells_of(line()) == ["7", "a", "succeeded", "1", "", "", "1"]
+    error = {"code": "timeout", "detail": "not done after 30 s"}
+    failed = line(status="failed", custom_id=None, result=None, error=error, attempts=4)
+    assert cells_of(failed) == ["7", "", "failed", "4", "timeout", "not done after 30 s", ""]
+
+
+@pytest.mark.parametrize("written", ["1.10", "1e5", '{"a" : 1.0}', '"\\u00e9"', "[1, 2]", "-0.50"])
+def test_a_result_is_the_text_that_was_stored(written: str) -> None:
+    row = line(result="#").replace(b'"#"', written.encode())
+    assert cells_of(row)[-1] == written
+    page = b'{"data":[' + row + b'],"next_cursor":null,"complete":true}'
+    assert list(lines_of(page)) == [row + b"\n"]
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_what_a_spreadsheet_would_run_is_guarded(formula: str) -> None:
+    cells = cells_of(line(custom_id=formula, error={"code": formula, "detail": formula}))
+    assert (cells[1], cells[4], cells[5]) == (f"'{formula}",) * 3
+
+
+@pytest.mark.parametrize("number", ["-1", "-1.5", "-2e10"])
+def test_a_negative_number_is_no_formula(number: str) -> None:
+    assert cells_of(line(custom_id=number))[1] == number
