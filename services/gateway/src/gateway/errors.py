@@ -29,6 +29,12 @@ class UploadStalled(ServiceError):
     code = "upload-stalled"
 
 
+class UploadOffsetMismatch(ServiceError):
+    """An upload does not end where the caller wants to go on; `Upload-Offset` says where it does."""
+
+    code = "upload-offset-mismatch"
+
+
 class UnknownOperation(ServiceError):
     """No batch-processor offers this operation."""
 

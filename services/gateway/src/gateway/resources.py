@@ -18,8 +18,9 @@ from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
 from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
+from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
-from gateway.batches.repository import OperationRepository
+from gateway.batches.repository import OpenUploadRepository, OperationRepository
 from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
 from gateway.chat.repository import RoomRepository
@@ -73,9 +74,15 @@ class Resources:
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
         self.emails = EmailService(self.acceptor, self.rpc, message_id_domain=settings.message_id_domain)
-        uploads = UploadService(self.acceptor, messaging.publisher)
-        catalogue = OperationCatalogue(postgres, operations)
-        self.batches = BatchService(self.acceptor, catalogue, uploads, self.rpc)
+        self.batches = BatchService(
+            self.acceptor,
+            OperationCatalogue(postgres, operations),
+            self.rpc,
+            uploads=UploadService(self.acceptor, messaging.publisher),
+            open_uploads=OpenUploads(
+                postgres, OpenUploadRepository(statements), self.acceptor, messaging.publisher
+            ),
+        )
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         url = settings.prometheus_url
         self.status = StatusService(None if url is None else Prometheus(url.get_secret_value()))

@@ -23,13 +23,14 @@ LINES_LOOKED_AT = 100_000
 class Run:
     """Items in JSON, the position of the first, and the line of each unless that is its position + 1.
 
-    `end` is the number of bytes of the upload up to the end of the last line.
+    `end` is the number of bytes of the upload up to the end of the last line, `last_line` its number.
     """
 
     offset: int
     items: list[bytes]
     lines: list[int] | None
     end: int
+    last_line: int
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Cutter:
         # Without empty lines before them the lines are the positions, counted from 1.
         lines = None if numbers[-1] == self.total else numbers
         self._items, self._numbers, self._size = [], [], 0
-        return Run(offset, items, lines, self.end)
+        return Run(offset, items, lines, self.end, self.line_number)
 
 
 def _why_refused(line: bytes) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
 from contracts.times import Instant
-from gateway.http.filters import Bulk, CreatedWithin, DryRun, Filter, Page, Several
+from gateway.http.filters import Bulk, CreatedWithin, Filter, Page, Several, YesOrNo
 
 # The caller's own notes: names and texts.
 Metadata = Annotated[
@@ -33,11 +33,14 @@ class FollowUpInput(BaseModel):
 
 
 class BatchInput(BaseModel):
-    """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`."""
+    """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`.
+
+    With `open=true` it has no `items`: they follow.
+    """
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName
-    items: list[Any] = Field(min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
+    items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
     metadata: Metadata = Field(default_factory=dict)
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)
@@ -103,6 +106,40 @@ class UploadQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName | None = None
+    open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
+    only_check: Literal["only"] | None = Field(
+        default=None, alias="validate", description="check everything, and run nothing"
+    )
+
+
+class AppendQuery(BaseModel):
+    """The query of `PUT /v1/batches/{id}/items`."""
+
+    model_config = ConfigDict(extra="forbid")
+    offset: int = Field(ge=0, le=2**53, description="the number of bytes that the upload has already")
+
+
+class UploadProgress(BaseModel):
+    """How far an upload is: the next byte goes to `offset`; `items` are those of whole lines."""
+
+    id: UUID
+    offset: int
+    items: int
+
+
+class AcceptedBatch(BaseModel):
+    """A batch that is promised, or open for its items: its id, under which it can be asked for at once."""
+
+    id: UUID
+    status: Literal["queued", "open"]
+
+
+class Checked(BaseModel):
+    """A batch that would be accepted. The custom ids of an upload are compared only when it is sealed."""
+
+    operation: str
+    items: int
+    custom_ids_compared: bool
 
 
 class BatchChoice(CreatedWithin):
@@ -135,7 +172,7 @@ class RetryQuery(Filter):
     code: Several[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
         default=None, description="only items that failed with one of these errors", examples=["timeout"]
     )
-    dry_run: DryRun = Field(default=False, description="count the items, and change nothing")
+    dry_run: YesOrNo = Field(default=False, description="count the items, and change nothing")
 
 
 class ItemsQuery(Filter):

@@ -1,14 +1,26 @@
-"""The catalogue of operations in PostgreSQL."""
+"""The catalogue of operations, and uploads that come in several requests, in PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from chassis.postgres import Connection
 from contracts.batches import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class UploadState:
+    """How far an upload is: its size in bytes, its items and lines, and the end that is no whole line."""
+
+    size: int = 0
+    items: int = 0
+    lines: int = 0
+    rest: bytes = b""
 
 
 class OperationRepository:
@@ -33,3 +45,58 @@ class OperationRepository:
         """Return the catalogue of operations, in the order of their names."""
         rows = await connection.fetch(self._queries["list_operations"])
         return [{**row, "item_schema": orjson.loads(row["item_schema"])} for row in rows]
+
+
+class OpenUploadRepository:
+    """Runs its statements on the connection of the caller."""
+
+    def __init__(self, queries: Mapping[str, str]) -> None:
+        self._queries = queries
+
+    async def create(self, connection: Connection, batch_id: UUID, owner_id: str, about: str) -> None:
+        """Begin an upload of nothing; `about` is what seals it, as JSON."""
+        await connection.execute(self._queries["create_open_upload"], batch_id, owner_id, about)
+
+    async def find(
+        self, connection: Connection, batch_id: UUID, owner_id: str
+    ) -> tuple[UploadState, bool] | None:
+        """Return how far an upload is, and whether a request appends to it now; None when it is not open."""
+        row = await connection.fetchrow(self._queries["find_open_upload"], batch_id, owner_id)
+        if row is None:
+            return None
+        *state, is_written = row
+        return UploadState(*state), is_written
+
+    async def claim(
+        self, connection: Connection, batch_id: UUID, owner_id: str, *, offset: int, writer: UUID
+    ) -> UploadState | None:
+        """Let `writer` append at `offset`; None when the upload does not end there, or has a writer."""
+        row = await connection.fetchrow(
+            self._queries["claim_open_upload"], batch_id, owner_id, offset, writer
+        )
+        return UploadState(*row) if row else None
+
+    async def save(
+        self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
+    ) -> None:
+        """Remember how far `writer` has come, and whether it `goes_on`."""
+        await connection.execute(
+            self._queries["save_open_upload"],
+            batch_id,
+            writer,
+            state.size,
+            state.items,
+            state.lines,
+            state.rest,
+            goes_on,
+        )
+
+    async def take(
+        self, connection: Connection, batch_id: UUID, owner_id: str
+    ) -> tuple[str, UploadState] | None:
+        """Remove an upload that nobody appends to; return what seals it, and how far it came."""
+        row = await connection.fetchrow(self._queries["take_open_upload"], batch_id, owner_id)
+        if row is None:
+            return None
+        about, *state = row
+        return about, UploadState(*state)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
 from contracts import problems
 from contracts.batches import Batches, ErrorSummaries, Items, Result, Results
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
 from gateway.batches import action_routes
-from gateway.batches.inputs import AcceptedTask, BatchView, OperationList
+from gateway.batches.inputs import (
+    AcceptedBatch,
+    AcceptedTask,
+    BatchView,
+    Checked,
+    OperationList,
+    UploadProgress,
+)
+from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.service import BatchService
 from gateway.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
     UniqueKeyInUse,
     UnknownOperation,
+    UploadOffsetMismatch,
     UploadStalled,
 )
-from gateway.http.endpoints import Endpoint, Idempotency, get, json, post, rows
+from gateway.http.endpoints import Endpoint, Idempotency, get, json, post, put, rows
 from gateway.http.replies import NDJSON
 
 _REFUSALS = (
@@ -30,12 +39,14 @@ _REFUSALS = (
 
 _BATCH_NOT_FOUND = problems.of("batch-not-found")
 _INVALID_CURSOR = problems.of("invalid-cursor")
+_BATCH_ACCEPTED = json(AcceptedBatch, description=ACCEPTED.description, headers=ACCEPTED.headers)
 _TASK_ACCEPTED = json(AcceptedTask, description=ACCEPTED.description, headers=ACCEPTED.headers)
 
 
 def endpoints(service: BatchService) -> Iterator[Endpoint]:
     """Yield the endpoints of batches, tasks and operations."""
     yield from _creating(service)
+    yield from _appending(service.open_uploads)
     yield from _following(service)
     yield from _tasks(service)
     yield from action_routes.endpoints(service.actions)
@@ -49,7 +60,7 @@ def _creating(service: BatchService) -> Iterator[Endpoint]:
         summary="Accept a batch of items, as one document or as a stream of lines",
         tag="Batches",
         scope=Scope.BATCHES_WRITE,
-        answers={202: ACCEPTED},
+        answers={202: _BATCH_ACCEPTED, 200: json(Checked, description="Checked, and not accepted.")},
         errors=(*_REFUSALS, UploadStalled),
         upload=NDJSON,
         idempotency=Idempotency.ACCEPTANCE,
@@ -65,6 +76,44 @@ def _creating(service: BatchService) -> Iterator[Endpoint]:
         scope=Scope.BATCHES_READ,
         answers={200: json(OperationList)},
         errors=(DatabaseUnavailable,),
+    )
+
+
+def _appending(service: OpenUploads) -> Iterator[Endpoint]:
+    yield get(
+        "/v1/batches/<uuid:batch_id>/upload",
+        service.get,
+        name="getUpload",
+        summary="Report how far an open upload is",
+        tag="Batches",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(UploadProgress)},
+        errors=(NotFound, Conflict, DatabaseUnavailable),
+    )
+    yield put(
+        "/v1/batches/<uuid:batch_id>/items",
+        service.append,
+        name="appendItems",
+        summary="Append lines to an open upload, at the byte where it ends",
+        tag="Batches",
+        scope=Scope.BATCHES_WRITE,
+        answers={200: json(UploadProgress)},
+        errors=(
+            NotFound, Conflict, UploadOffsetMismatch, PayloadTooLarge, Overloaded, DatabaseUnavailable,
+            UploadStalled,
+        ),
+        upload=NDJSON,
+        rate="batch",
+    )  # fmt: skip
+    yield post(
+        "/v1/batches/<uuid:batch_id>/seal",
+        service.seal,
+        name="sealBatch",
+        summary="End an open upload: its batch runs",
+        tag="Batches",
+        scope=Scope.BATCHES_WRITE,
+        answers={202: _BATCH_ACCEPTED},
+        errors=(NotFound, Conflict, Overloaded, PayloadTooLarge, DatabaseUnavailable),
     )
 
 

@@ -27,12 +27,14 @@ from gateway.batches.actions import BatchActions
 from gateway.batches.inputs import (
     BatchesQuery,
     BatchInput,
+    Checked,
     FollowUpInput,
     TaskInput,
     UploadQuery,
     payload_texts,
 )
 from gateway.batches.lookup import BatchLookup
+from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
 from gateway.batches.upload_service import UploadService
@@ -56,26 +58,53 @@ class BatchService:
     """Accepts batches and tasks and reports on them, for every interface."""
 
     def __init__(
-        self, acceptor: Acceptor, catalogue: OperationCatalogue, uploads: UploadService, rpc: RpcClient
+        self,
+        acceptor: Acceptor,
+        catalogue: OperationCatalogue,
+        rpc: RpcClient,
+        *,
+        uploads: UploadService,
+        open_uploads: OpenUploads,
     ) -> None:
         self._acceptor = acceptor
         self._catalogue = catalogue
         self._uploads = uploads
+        self.open_uploads = open_uploads
         self._rpc = rpc
         self.lookup = BatchLookup(acceptor, rpc)
         self.actions = BatchActions(acceptor, self.lookup, rpc)
         self.results = ResultReader(acceptor, self.lookup, rpc)
 
     async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
-        """Promise to run a batch, sent as one JSON document or streamed line by line."""
+        """Promise to run a batch, sent as one JSON document, streamed line by line, or still to be sent."""
+        if query.only_check and (query.open or call.idempotency_key):
+            raise invalid("/validate", "A check leaves nothing to open, or to repeat: leave it out.")
         if isinstance(body, Upload):
-            if query.operation is None:
-                raise invalid("/operation", "Name the operation of the upload: ?operation=…")
+            if query.operation is None or query.open:
+                raise invalid("/operation", "Name the operation of the upload: ?operation=…, without open.")
             await self._require(call.principal, query.operation)
+            if query.only_check:
+                return _checked(query.operation, await self._uploads.check(body), is_upload=True)
             return await self._uploads.accept(call, query.operation, body)
         if query.operation is not None:
             raise invalid("/operation", "A JSON body names its operation itself: leave the parameter out.")
+        if query.open == bool(body.items):
+            raise invalid("/items", "Send items; with open=true they follow, and none is sent here.")
+        if query.open:
+            return await self._open(call, body)
+        if query.only_check:
+            await self._require(call.principal, body.operation)
+            await self._require_follow_up(call.principal, body.on_finished)
+            return _checked(body.operation, len(body.items), is_upload=False)
         return await self.accept(call, body)
+
+    async def _open(self, call: Call, batch: BatchInput) -> Reply:
+        await self._require(call.principal, batch.operation)
+        await self._require_follow_up(call.principal, batch.on_finished)
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
+        about = _about(acceptance, batch, _scopes(call.principal), call.document)
+        create = contract.CreateBatch(**about)
+        return await self.open_uploads.open(call, replace(acceptance, status="open"), create)
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
         """Promise to run a batch that came as one document, whose items are its member `name`."""
@@ -211,17 +240,7 @@ def _messages(
         for item, text in zip(batch.contract_items(), payload_texts(batch.items, written), strict=True)
     ]
     owner = acceptance.owner_id
-    about: dict[str, Any] = {
-        "batch_id": acceptance.id,
-        "owner_id": owner,
-        "operation": batch.operation,
-        "accepted_at": acceptance.accepted_at,
-        "options": batch.options,
-        "scopes": list(scopes),
-        "metadata": batch.metadata,
-        "expires_at": batch.expires_at,
-        "on_finished": _follow_up(batch.on_finished, document),
-    }
+    about = _about(acceptance, batch, scopes, document)
     if len(items) <= _RUN_ITEMS:
         create = contract.CreateBatch(**about)
         whole = b"[" + b",".join(items) + b"]"
@@ -231,6 +250,29 @@ def _messages(
         for start in range(0, len(items), _RUN_ITEMS)
     ]
     return [*runs, envelope.command(contract.SealBatch(**about, total=len(items)), tenant=owner)]
+
+
+def _about(
+    acceptance: Acceptance, batch: BatchInput, scopes: Sequence[str], document: bytes
+) -> dict[str, Any]:
+    """Return what a `CreateBatch` and a `SealBatch` say of the batch."""
+    return {
+        "batch_id": acceptance.id,
+        "owner_id": acceptance.owner_id,
+        "operation": batch.operation,
+        "accepted_at": acceptance.accepted_at,
+        "options": batch.options,
+        "scopes": list(scopes),
+        "metadata": batch.metadata,
+        "expires_at": batch.expires_at,
+        "on_finished": _follow_up(batch.on_finished, document),
+    }
+
+
+def _checked(operation: str, items: int, *, is_upload: bool) -> Reply:
+    return Reply(
+        document(Checked(operation=operation, items=items, custom_ids_compared=not is_upload)), status=200
+    )
 
 
 def _follow_up(wanted: FollowUpInput | None, document: bytes) -> contract.FollowUp | None:

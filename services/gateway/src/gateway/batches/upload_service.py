@@ -17,7 +17,6 @@ from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
-from gateway.batches.inflating import inflated
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import Reply
 
@@ -71,6 +70,16 @@ class UploadService:
             await self._abandon(upload)
             raise
 
+    async def check(self, body: Upload) -> int:
+        """Return the number of items in `body`; nothing is kept. Raise what `accept` would raise for it."""
+        cutter = Cutter()
+        source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
+        async for _ in uploads.cut(source, cutter, self._turns):
+            body.require_within_limit()
+        body.require_within_limit()
+        cutter.finish()
+        return cutter.total
+
     async def _replay(self, upload: _Arriving, key: str) -> Reply:
         answered = await self._acceptor.find_answer(upload.acceptance.owner_id, key)
         if answered is not None and answered.status is not None:
@@ -87,7 +96,7 @@ class UploadService:
         async for run in _runs(upload, cutter, self._turns):
             upload.body.require_within_limit()
             # Waiting for the broker's confirm here is what slows a client that is faster than the broker.
-            await self._publisher.publish(uploads.message(id_, owner, run.offset, run.items, lines=run.lines))
+            await self._publisher.publish(uploads.append(id_, owner, run))
             if upload.key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
                 renewed_at = time.monotonic()
                 await self._acceptor.renew(owner, upload.key, upload.claim)
@@ -124,10 +133,7 @@ class UploadService:
 
 
 async def _runs(upload: _Arriving, cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:
-    source: AsyncIterator[bytes] = aiter(upload.source)
-    if upload.body.is_gzip:
-        source = inflated(source, limit=upload.body.limit)
-    async for run in uploads.cut(source, cutter, turns):
+    async for run in uploads.cut(uploads.unpacked(upload.source, upload.body), cutter, turns):
         yield run
     for run in cutter.finish():
         yield run

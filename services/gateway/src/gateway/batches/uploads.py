@@ -14,7 +14,9 @@ from chassis.broker.envelope import Outgoing, new_id, stamp
 from contracts.batches import AppendItems
 from contracts.topology import COMMANDS
 from gateway.batches.cutting import Cutter, Run
+from gateway.batches.inflating import inflated
 from gateway.errors import UploadStalled
+from gateway.http.calls import Upload
 
 # What is read before others have their turn: some 500 short lines, a few milliseconds.
 _TURN_BYTES = 16 * 1024
@@ -34,6 +36,16 @@ def message(
         message_id=str(new_id()),
         headers=stamp(tenant=owner_id),
     )
+
+
+def append(batch_id: UUID, owner_id: str, run: Run) -> Outgoing:
+    """Return the command that appends `run` to a batch."""
+    return message(batch_id, owner_id, run.offset, run.items, lines=run.lines)
+
+
+def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:
+    """Return the bytes of an upload that came packed or not."""
+    return inflated(aiter(source), limit=body.limit) if body.is_gzip else aiter(source)
 
 
 @dataclass

@@ -175,6 +175,11 @@ def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
     )
 
 
+def put(path: str, handler: Handler, **declared: Any) -> Endpoint:
+    """Declare a route that changes something to what is sent, however often it is sent."""
+    return Endpoint(method="PUT", path=path, handler=handler, **{"rate": "write", **declared})
+
+
 def patch(path: str, handler: Handler, **declared: Any) -> Endpoint:
     """Declare a route that changes something."""
     return Endpoint(method="PATCH", path=path, handler=handler, **{"rate": "write", **declared})

@@ -46,7 +46,7 @@ Several = Annotated[
 Id = Annotated[int, Field(ge=1, le=MOST_ID), written_as("[0-9]{1,19}", "a whole number in decimal digits")]
 
 
-DryRun = Annotated[bool, written_as("true|false", "true or false")]
+YesOrNo = Annotated[bool, written_as("true|false", "true or false")]
 
 
 class Filter(BaseModel):
@@ -96,7 +96,7 @@ class PageById(Filter):
 class Bulk(Filter):
     """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
 
-    dry_run: DryRun = Field(default=False, description="answer what would be changed, and change nothing")
+    dry_run: YesOrNo = Field(default=False, description="answer what would be changed, and change nothing")
 
     @model_validator(mode="after")
     def _something_is_chosen(self) -> Self:

@@ -1,0 +1,160 @@
+"""Uploads that come in several requests: opened, appended to where they end, sealed or left to expire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NoReturn
+from uuid import UUID
+
+from chassis import logging
+from chassis.broker import envelope
+from chassis.broker.rabbitmq import Publisher
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, PayloadTooLarge
+from chassis.postgres import Postgres
+from contracts import batches as contract
+from gateway.acceptance.acceptor import Acceptor
+from gateway.acceptance.repository import Acceptance
+from gateway.batches import uploads
+from gateway.batches.cutting import Cutter
+from gateway.batches.inputs import AppendQuery, UploadProgress
+from gateway.batches.repository import OpenUploadRepository, UploadState
+from gateway.errors import UploadOffsetMismatch
+from gateway.http.calls import Call, Upload
+from gateway.http.principal import Principal
+from gateway.http.replies import Reply, document
+
+log = logging.get(__name__)
+
+# How often the place that was reached is remembered, from which a cut upload goes on.
+_SAVE_EVERY_S = 1.0
+
+
+class OpenUploads:
+    """Appends to batches that are open. The bytes up to the offset that is told are never asked for again."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: OpenUploadRepository,
+        acceptor: Acceptor,
+        publisher: Publisher,
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._acceptor = acceptor
+        self._publisher = publisher
+        self._turns = asyncio.Lock()
+
+    async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
+        """Promise a batch whose items follow."""
+        seal = contract.SealBatch(total=0, **create.model_dump(exclude={"not_before", "priority", "items"}))
+        # Before the promise: what is opened and not accepted is found by nobody, and removed in time.
+        async with self._postgres.connection() as connection:
+            await self._repository.create(
+                connection, acceptance.id, acceptance.owner_id, seal.model_dump_json()
+            )
+        message = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
+        return await self._acceptor.accept(
+            call, acceptance, [message], location=f"/v1/batches/{acceptance.id}"
+        )
+
+    async def get(self, call: Call, batch_id: UUID) -> UploadProgress:
+        """Return how far an upload is."""
+        await self._require_open(call.principal, batch_id)
+        async with self._postgres.connection() as connection:
+            found = await self._repository.find(connection, batch_id, call.principal.owner_id)
+        if found is None:
+            raise _not_open(batch_id)
+        return _progress(batch_id, found[0])
+
+    async def append(self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload) -> UploadProgress:
+        """Append the lines of `body` at the end of an upload, which must be `query.offset`."""
+        owner_id, writer = call.principal.owner_id, envelope.new_id()
+        await self._require_open(call.principal, batch_id)
+        async with self._postgres.connection() as connection:
+            state = await self._repository.claim(
+                connection, batch_id, owner_id, offset=query.offset, writer=writer
+            )
+        if state is None:
+            await self._refuse(batch_id, owner_id, query.offset)
+        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest))
+        saved_at = time.monotonic()
+        try:
+            source = uploads.Source(body.parts, body.has_read, body.digest)
+            async for run in uploads.cut(uploads.unpacked(source, body), cutter, self._turns):
+                body.require_within_limit()
+                if run.end > body.limit:
+                    raise PayloadTooLarge(f"An upload may have at most {body.limit} bytes in all.")
+                # Waiting for the broker's confirm is what slows a client that is faster than the broker.
+                await self._publisher.publish(uploads.append(batch_id, owner_id, run))
+                state = UploadState(run.end, run.offset + len(run.items), run.last_line)
+                if time.monotonic() - saved_at > _SAVE_EVERY_S:
+                    saved_at = time.monotonic()
+                    await self._save(batch_id, writer, state, goes_on=True)
+            body.require_within_limit()
+            for run in cutter.flush():
+                await self._publisher.publish(uploads.append(batch_id, owner_id, run))
+            state = UploadState(cutter.end + len(cutter.rest), cutter.total, cutter.line_number, cutter.rest)
+        finally:
+            # Also of what was cut off: the next request goes on behind the last run that has left.
+            await self._save(batch_id, writer, state, goes_on=False)
+        return _progress(batch_id, state)
+
+    async def seal(self, call: Call, batch_id: UUID) -> Reply:
+        """End an upload: its batch runs once all of it is stored."""
+        owner_id = call.principal.owner_id
+        await self._require_open(call.principal, batch_id)
+        taken = await self._repository.take(call.connection, batch_id, owner_id)
+        if taken is None:
+            found = await self._repository.find(call.connection, batch_id, owner_id)
+            raise _not_open(batch_id) if found is None else _written(batch_id)
+        about, state = taken
+        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest))
+        messages = [uploads.append(batch_id, owner_id, run) for run in cutter.finish()]
+        seal = contract.SealBatch.model_validate_json(about).model_copy(update={"total": cutter.total})
+        messages.append(envelope.command(seal, tenant=owner_id))
+        await self._acceptor.promise(call.connection, call, messages)
+        return Reply(document({"id": str(batch_id), "status": "queued"}), location=f"/v1/batches/{batch_id}")
+
+    async def _require_open(self, principal: Principal, batch_id: UUID) -> None:
+        accepted = await self._acceptor.find_own(batch_id, principal, "batch")
+        if accepted is None:
+            raise NotFound(f"There is no batch {batch_id}.")
+        if accepted.status in contract.FINISHED:
+            raise Conflict(f"Batch {batch_id} is {accepted.status}: open another one.")
+
+    async def _refuse(self, batch_id: UUID, owner_id: str, offset: int) -> NoReturn:
+        async with self._postgres.connection() as connection:
+            found = await self._repository.find(connection, batch_id, owner_id)
+        if found is None:
+            raise _not_open(batch_id)
+        state, is_written = found
+        if is_written:
+            raise _written(batch_id)
+        raise UploadOffsetMismatch(
+            f"The upload has {state.size} bytes, not {offset}: go on from there.",
+            headers={"upload-offset": str(state.size)},
+        )
+
+    async def _save(self, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool) -> None:
+        try:
+            async with self._postgres.connection() as connection:
+                await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
+        except DatabaseUnavailable as error:
+            # What was stored twice counts once; the claim ends by itself.
+            log.warning("place of an upload not saved", batch_id=str(batch_id), reason=error.detail)
+            if not goes_on:
+                raise
+
+
+def _progress(batch_id: UUID, state: UploadState) -> UploadProgress:
+    return UploadProgress(id=batch_id, offset=state.size, items=state.items)
+
+
+def _not_open(batch_id: UUID) -> Conflict:
+    return Conflict(f"Batch {batch_id} takes no more items: it was sealed, or not opened with open=true.")
+
+
+def _written(batch_id: UUID) -> Conflict:
+    return Conflict(f"Another request appends to batch {batch_id} at the moment.", retry_after_s=5)
