@@ -14,7 +14,8 @@ from native.postgres import Postgres as PostgresServer
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
-_TABLES = "emails, recipients, attempts, attachments, email_counts, email_count_changes, outbox, inbox"
+# The tables of recipients, attempts, attachments and events go with that of mails.
+_TABLES = "emails, email_counts, email_count_changes, outbox, inbox"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
         await postgres.open()
         stack.push_async_callback(postgres.close)
         async with postgres.connection() as connection:
-            await connection.execute(f"TRUNCATE {_TABLES}")
+            await connection.execute(f"TRUNCATE {_TABLES} CASCADE")
         server = await stack.enter_async_context(double.running())
         yield PostOffice(postgres, server, dsn=migrated_database)
 

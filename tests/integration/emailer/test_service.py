@@ -137,9 +137,7 @@ async def stack(broker_url: str, migrated_database: str, server: SmtpServer) -> 
 
 async def _empty(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute(
-        "TRUNCATE emails, recipients, attempts, attachments, email_counts, email_count_changes, outbox, inbox"
-    )
+    await connection.execute("TRUNCATE emails, email_counts, email_count_changes, outbox, inbox CASCADE")
     await connection.close()
 
 

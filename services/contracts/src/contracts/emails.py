@@ -22,6 +22,7 @@ EmailStatus = Literal[
     "queued", "sending", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled",
     "expired",
 ]  # fmt: skip
+EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled"]
 RecipientKind = Literal["to", "cc", "bcc"]
 # `sending` passes by itself and is not stored: such a mail is listed with the status that it had before.
 StoredStatus = Literal[
@@ -97,6 +98,15 @@ class Recipient(Contract):
     attempts: list[Attempt] = Field(default_factory=list)
 
 
+class TimelineEvent(Contract):
+    """Something that happened to a mail, or to one recipient; a detail is there for attempts."""
+
+    at: Moment
+    kind: EventKind
+    recipient: str | None = None
+    detail: str = ""
+
+
 class Email(Reply):
     """A mail, its recipients and their attempts. `status` sums the recipients up."""
 
@@ -115,6 +125,7 @@ class Email(Reply):
     # Until it was removed, a mail's content can be read and sent again.
     content_available: bool = True
     recipients: list[Recipient]
+    timeline: list[TimelineEvent] = Field(default_factory=list)
 
 
 class ResendEmail(Command):
@@ -223,6 +234,24 @@ class GetEmail(Request):
     service: ClassVar[str] = EMAIL
     email_id: UUID
     owner_id: str
+
+
+class RawEmail(Reply):
+    """A part of a mail as it is handed over: `content` is base64, `size` the bytes of the whole."""
+
+    content: str
+    size: int
+
+
+class GetRawEmail(Request):
+    """Ask for a mail of `owner_id` as it is handed over, up to 256 KiB from byte `offset` on."""
+
+    message_type: ClassVar[str] = "email.get-raw.v1"
+    reply: ClassVar[type[Reply]] = RawEmail
+    service: ClassVar[str] = EMAIL
+    email_id: UUID
+    owner_id: str
+    offset: int = Field(default=0, ge=0)
 
 
 class EmailCounts(Reply):

@@ -20,6 +20,7 @@ from contracts.emails import (
     EmailLine,
     Emails,
     EmailsChanged,
+    EventKind,
     ListEmails,
     RescheduleEmail,
     ResendEmail,
@@ -41,6 +42,7 @@ class Decision:
     """
 
     query: str
+    kind: EventKind
     statuses: frozenset[str]
     recipients: tuple[str, ...]
     skips_due: bool
@@ -48,12 +50,14 @@ class Decision:
 
 CANCEL = Decision(
     query="cancel_recipients",
+    kind="cancelled",
     statuses=frozenset(("queued", "deferred", "held")),
     recipients=("queued", "deferred", "ambiguous", "held"),
     skips_due=False,
 )
 RETRY = Decision(
     query="retry_recipients",
+    kind="retried",
     statuses=frozenset(("deferred", "held", "failed", "expired", "partially_delivered")),
     recipients=("deferred", "ambiguous", "held", "failed", "expired"),
     skips_due=True,
@@ -99,6 +103,8 @@ async def decide(
         changed = await connection.fetch(SQL[decision.query], *parameters)
         # Meanwhile some of them may have been taken in hand.
         ids = list({row["email_id"] for row in changed})
+        keys = [(row["email_id"], row["position"]) for row in changed]
+        await repository.note(connection, decision.kind, keys)
         await announcing.announce(connection, await repository.sum_up(connection, ids))
     return EmailsChanged(matched=matched, changed=len(ids), complete=is_complete)
 
@@ -126,6 +132,7 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     if not moved:
         raise Conflict(f"E-mail {request.email_id} is being sent: it can no longer be rescheduled.")
     await connection.execute(SQL["reschedule_email"], request.email_id, request.send_at, expires_at)
+    await repository.note(connection, "rescheduled", [(request.email_id, None)])
 
 
 async def copy(

@@ -21,7 +21,9 @@ from contracts.emails import (
     Emails,
     EmailsChanged,
     GetEmail,
+    GetRawEmail,
     ListEmails,
+    RawEmail,
     RescheduleEmail,
     ResendEmail,
     RetryEmails,
@@ -30,6 +32,7 @@ from contracts.emails import (
 from contracts.message import Message, Request
 from emailer import announcing, choosing, intake, repository
 from emailer.announcing import StatusChange
+from emailer.raw import RawMails
 from emailer.settings import EmailSettings
 
 GROUP = 60
@@ -75,6 +78,8 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 def answers(postgres: Postgres, *, life_s: float, changed: Callable[[], None]) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
+    raw_mails = RawMails(postgres)
+
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):
             found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
@@ -108,8 +113,12 @@ def answers(postgres: Postgres, *, life_s: float, changed: Callable[[], None]) -
         changed()
         return await get(GetEmail(email_id=request.email_id, owner_id=request.owner_id), deadline)
 
+    async def get_raw(request: GetRawEmail, _: Deadline) -> RawEmail:
+        return await raw_mails.part(request)
+
     return {
         GetEmail: get,
+        GetRawEmail: get_raw,
         CountEmails: count,
         ListEmails: list_,
         CancelEmails: cancel,

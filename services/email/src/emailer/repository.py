@@ -14,8 +14,8 @@ from pydantic_core import from_json
 from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
-from contracts.emails import Email, EmailCounts, EmailStatus
-from emailer import promises, states, table_rows
+from contracts.emails import Email, EmailCounts, EmailStatus, EventKind
+from emailer import promises, states, table_rows, timeline
 from emailer.announcing import StatusChange
 from emailer.attempts import Job, Outcome, StoredMail
 from emailer.intake import PreparedMail
@@ -100,6 +100,7 @@ async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder:
     if tried:
         await connection.execute(SQL["record_attempts"], *_columns(tried, 8))
     own = [o for o in outcomes if o.job.key in written]
+    await note(connection, "expired", [o.job.key for o in own if o.status == "expired"])
     sums = {o.job.mail.id: states.summed_up([o.status]) for o in own if o.job.mail.recipient_count == 1}
     return await sum_up(connection, {o.job.mail.id for o in own}, known=sums)
 
@@ -107,7 +108,14 @@ async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder:
 async def expire(connection: Connection, *, most: int) -> tuple[int, list[StatusChange]]:
     """Give up recipients whose time is over; return how many, and the changes of their mails."""
     rows = await connection.fetch(SQL["expire_recipients"], most)
+    await note(connection, "expired", [(row["email_id"], row["position"]) for row in rows])
     return len(rows), await sum_up(connection, {row["email_id"] for row in rows})
+
+
+async def note(connection: Connection, kind: EventKind, keys: Sequence[tuple[UUID, int | None]]) -> None:
+    """Write down for the timeline what happened to these recipients, or to mails as a whole."""
+    if keys:
+        await connection.execute(SQL["note_events"], *_columns(keys, 2), kind)
 
 
 async def sum_up(
@@ -148,8 +156,10 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
     ]
     fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])
+    happened = await connection.fetch(SQL["read_events"], email_id)
     following = promises.of_mail(recipient.next for recipient in recipients)
-    return Email(**fields, recipients=recipients, next=following)
+    events = timeline.of(row["accepted_at"], recipients, happened)
+    return Email(**fields, recipients=recipients, next=following, timeline=events)
 
 
 async def count(connection: Connection, *, owner_id: str) -> EmailCounts:

@@ -68,7 +68,7 @@ WITH open AS (
 UPDATE recipients SET status = 'cancelled', due_at = NULL, ready = false
 FROM open
 WHERE recipients.email_id = open.email_id AND recipients.position = open.position
-RETURNING recipients.email_id
+RETURNING recipients.email_id, recipients.position
 
 -- name: retry_recipients
 -- As if it had just been accepted: the schedule begins anew, and so does the count of doubts.
@@ -88,7 +88,7 @@ SET status = 'deferred', due_at = now(), ready = true, tries = 0, doubts = 0,
     expires_at = greatest(recipients.expires_at, now() + $2 * interval '1 second')
 FROM open
 WHERE recipients.email_id = open.email_id AND recipients.position = open.position
-RETURNING recipients.email_id
+RETURNING recipients.email_id, recipients.position
 
 -- name: prolong_emails
 UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 second') WHERE id = ANY($1::uuid[])

@@ -34,7 +34,10 @@ UPDATE recipients
 SET status = 'expired', due_at = NULL, ready = false, holder = NULL
 FROM late
 WHERE recipients.email_id = late.email_id AND recipients.position = late.position
-RETURNING recipients.email_id
+RETURNING recipients.email_id, recipients.position
+
+-- name: note_events
+INSERT INTO email_events (email_id, position, kind) SELECT *, $3 FROM unnest($1::uuid[], $2::smallint[])
 
 -- name: record_outcomes
 -- Only the holder may write; but a delivery is a fact, whoever holds the recipient meanwhile, and whatever

@@ -12,3 +12,6 @@ SELECT position, at, host, outcome, smtp_code, smtp_reply, tls
 FROM attempts
 WHERE email_id = $1
 ORDER BY id
+
+-- name: read_events
+SELECT at, kind, position FROM email_events WHERE email_id = $1 ORDER BY id

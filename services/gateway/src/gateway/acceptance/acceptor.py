@@ -99,6 +99,14 @@ class Acceptor:
             raise UniqueKeyInUse(f"The unique_key is that of task {known.id}, which has another payload.")
         return known
 
+    async def accept_all(self, call: Call, works: Sequence[Work]) -> None:
+        """Promise several pieces of work in the transaction of `call`, all of them or none."""
+        self._relay.require_room()
+        await self._repository.accept(call.connection, works)
+        for work in works:
+            metrics.ACCEPTED.labels(work.acceptance.kind).inc()
+        call.after_commit.append(self._wake)
+
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:
         """Bring `messages` to the broker once the transaction of `call` has committed."""
         self._relay.require_room()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
 
 from contracts.addresses import BareAddress
-from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus
-from contracts.mail import PlannedTime, Stream
-from contracts.message import Moment, Next
+from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus, TimelineEvent
+from contracts.mail import Mail, PlannedTime, Stream
+from contracts.message import FieldError, Moment, Next
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
 from gateway.http.endpoints import json
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
+
+MOST_EMAILS = 500
 
 
 class EmailView(BaseModel):
@@ -38,6 +40,7 @@ class EmailView(BaseModel):
     expires_at: Moment | None = None
     next: Next | None = None
     content_available: bool | None = None
+    timeline: list[TimelineEvent] | None = None
     detail_available: bool | None = None
     reason: str | None = None
 
@@ -46,6 +49,33 @@ class AcceptedEmail(AcceptedWork):
     """A mail that will be sent, and the Message-ID of all its copies."""
 
     message_id: str
+
+
+class EmailsInput(BaseModel):
+    """Up to 500 mails. `strict` takes all of them or none, `permissive` those that are in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    emails: Annotated[list[SkipValidation[Mail]], Field(min_length=1, max_length=MOST_EMAILS)]
+    mode: Literal["strict", "permissive"] = "strict"
+
+
+class EmailResult(BaseModel):
+    """What became of one mail of several, by its place among them."""
+
+    index: int
+    status: Literal["queued", "refused"]
+    id: UUID | None = None
+    message_id: str | None = None
+    errors: list[FieldError] = Field(default_factory=list)
+
+
+class EmailResults(BaseModel):
+    """What became of each mail, in the order in which they were given."""
+
+    accepted: int
+    refused: int
+    results: list[EmailResult]
 
 
 ACCEPTED_EMAIL = json(AcceptedEmail, description=ACCEPTED.description, headers=ACCEPTED.headers)

@@ -14,11 +14,12 @@ from chassis.errors import (
 )
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
-from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailView
+from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailResults, EmailView
 from gateway.emails.service import EmailService
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
-from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, patch, post
+from gateway.http.endpoints import Answer, Endpoint, Idempotency, delete, get, json, patch, post
 from gateway.http.filters import BulkResult
+from gateway.http.replies import MAIL
 
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
@@ -43,6 +44,27 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
         examples={
             "a mail": {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
+        },
+    )
+    yield post(
+        "/v1/emails/batch",
+        service.send_several,
+        name="sendEmails",
+        summary="Accept up to 500 mails, all of them or those that are in order",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={202: json(EmailResults, description="what became of each mail, in their order")},
+        errors=(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+        rate="send",
+        cost=lambda body: len(body.emails),
+        examples={
+            "two mails": {
+                "emails": [
+                    {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
+                    {"to": ["bob@example.com"], "subject": "Hello", "text": "It works."},
+                ],
+                "mode": "permissive",
+            },
         },
     )
     yield get(
@@ -89,6 +111,17 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         scope=Scope.EMAILS_READ,
         answers={200: json(EmailView)},
         errors=(NotFound, DatabaseUnavailable),
+        examples={"email_id": EXAMPLE_ID},
+    )
+    yield get(
+        "/v1/emails/<uuid:email_id>/raw",
+        service.raw,
+        name="getRawEmail",
+        summary="Return a mail as it is handed over to the relay",
+        tag="E-mail",
+        scope=Scope.EMAILS_READ,
+        answers={200: Answer(media_types=(MAIL,), description="headers and body, in MIME")},
+        errors=(NotFound, Unavailable),
         examples={"email_id": EXAMPLE_ID},
     )
     yield patch(

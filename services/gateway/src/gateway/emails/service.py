@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
+from chassis.errors import Conflict, InvalidInput, NotFound, ServiceError, Unavailable
+from chassis.problems import field_errors
 from contracts import addresses
 from contracts.emails import (
     CancelEmails,
@@ -18,7 +25,9 @@ from contracts.emails import (
     Emails,
     EmailsChanged,
     GetEmail,
+    GetRawEmail,
     ListEmails,
+    RawEmail,
     RescheduleEmail,
     ResendEmail,
     RetryEmails,
@@ -28,15 +37,24 @@ from contracts.mail import Mail
 from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
-from gateway.acceptance.repository import Acceptance
-from gateway.emails.inputs import EmailsBulk, EmailsQuery, Rescheduling
+from gateway.acceptance.repository import Acceptance, Work
+from gateway.emails.inputs import (
+    EmailResult,
+    EmailResults,
+    EmailsBulk,
+    EmailsInput,
+    EmailsQuery,
+    Rescheduling,
+)
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
-from gateway.http.replies import Reply
+from gateway.http.replies import MAIL, Reply
 
 # A command may wait so long until email has taken it; the alert on late messages says the same.
 _TAKEN_WITHIN = timedelta(minutes=5)
+_PART_WITHIN_S = 10
+_MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
 
 
 class EmailService:
@@ -50,16 +68,30 @@ class EmailService:
     async def send(self, call: Call, body: Mail) -> Reply:
         """Promise to send a mail; the answer names its id and where to ask about it."""
         call.principal.require(Scope.EMAILS_SEND)
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
-        domain = addresses.parse(body.sender).domain if body.sender else self._message_id_domain
-        message_id = body.message_id or f"<{acceptance.id}@{domain}>"
-        command = SendEmail.of(
-            body.model_copy(update={"message_id": message_id}),
-            email_id=acceptance.id,
-            owner_id=acceptance.owner_id,
-            accepted_at=acceptance.accepted_at,
-        )
-        return await self._promise(call, acceptance, command, message_id)
+        acceptance, command = self._command(call, body)
+        return await self._promise(call, acceptance, command, command.message_id)
+
+    async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
+        """Promise to send several mails, all of them or, in permissive mode, those that are in order."""
+        call.principal.require(Scope.EMAILS_SEND)
+        read = await asyncio.to_thread(lambda: [_read(index, mail) for index, mail in enumerate(body.emails)])
+        errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
+        if errors and body.mode == "strict":
+            raise InvalidInput("Some of the mails do not fit their description; see errors.", errors=errors)
+        results: list[EmailResult] = []
+        works: list[Work] = []
+        for index, found in enumerate(read):
+            if isinstance(found, EmailResult):
+                results.append(found)
+                continue
+            acceptance, command = self._command(call, found)
+            message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
+            works.append(Work(acceptance, [message], b"", f"/v1/emails/{acceptance.id}"))
+            results.append(
+                EmailResult(index=index, status="queued", id=acceptance.id, message_id=command.message_id)
+            )
+        await self._acceptor.accept_all(call, works)
+        return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
     async def resend(self, call: Call, email_id: UUID) -> Reply:
         """Promise to send the content of a mail again, to the same recipients, as a new mail."""
@@ -156,14 +188,48 @@ class EmailService:
         )
         return await self._ask(question, call.deadline)
 
-    async def _promise(self, call: Call, acceptance: Acceptance, command: Command, message_id: str) -> Reply:
+    async def raw(self, call: Call, email_id: UUID) -> Reply:
+        """Return a mail as it is handed over to the relay, byte by byte."""
+        owner_id = call.principal.owner_id
+        question = GetRawEmail(email_id=email_id, owner_id=owner_id)
+        first = await self._rpc.call(question, RawEmail, call.deadline)
+        start = base64.b64decode(first.content)
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield start
+            sent = len(start)
+            while sent < first.size:
+                question = GetRawEmail(email_id=email_id, owner_id=owner_id, offset=sent)
+                part = await self._rpc.call(question, RawEmail, Deadline.after(_PART_WITHIN_S))
+                content = base64.b64decode(part.content)
+                yield content
+                sent += len(content)
+
+        body = start if len(start) == first.size else parts()
+        return Reply(body, media_type=MAIL)
+
+    def _command(self, call: Call, mail: Mail) -> tuple[Acceptance, SendEmail]:
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
+        domain = addresses.parse(mail.sender).domain if mail.sender else self._message_id_domain
+        message_id = mail.message_id or f"<{acceptance.id}@{domain}>"
+        command = SendEmail.of(
+            mail.model_copy(update={"message_id": message_id}),
+            email_id=acceptance.id,
+            owner_id=acceptance.owner_id,
+            accepted_at=acceptance.accepted_at,
+        )
+        return acceptance, command
+
+    async def _promise(
+        self, call: Call, acceptance: Acceptance, command: Command, message_id: str | None
+    ) -> Reply:
         message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
         return await self._acceptor.accept(
             call,
             acceptance,
             [message],
             location=f"/v1/emails/{acceptance.id}",
-            details={"message_id": message_id},
+            details={"message_id": message_id or ""},
         )
 
     async def _ask(self, question: GetEmail | RescheduleEmail, deadline: Deadline) -> dict[str, Any]:
@@ -176,3 +242,14 @@ class EmailService:
         document = found.model_dump(mode="json")
         document["from"] = document.pop("sender")
         return document
+
+
+def _read(index: int, given: Any) -> Mail | EmailResult:
+    """Return a mail of several as strictly as one by itself, or why it is refused."""
+    try:
+        return _MAIL.validate_json(orjson.dumps(given), strict=True)
+    except ValidationError as error:
+        found: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
+        for each in found:
+            each["loc"] = ("emails", index, *each["loc"])
+        return EmailResult(index=index, status="refused", errors=field_errors(found))

@@ -13,6 +13,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
+MAIL = "message/rfc822"
 
 # Of a model within plain data.
 _PLAIN = methodcaller("model_dump", mode="json", by_alias=True)

@@ -1,0 +1,113 @@
+"""What happened to a mail is told in order, and what was handed over can be read again."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chassis.errors import NotFound
+from contracts.emails import (
+    CancelEmails,
+    Email,
+    EmailFilter,
+    GetRawEmail,
+    RescheduleEmail,
+    RetryEmails,
+    SendEmail,
+)
+from emailer import choosing, retention, timeline
+from emailer.raw import RawMails
+from emailer.retention import Retention
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.smtp import Step
+
+
+def told(email: Email) -> list[tuple[str, str | None]]:
+    return [(event.kind, event.recipient) for event in email.timeline]
+
+
+async def raw(post_office: PostOffice, command: SendEmail, owner_id: str = OWNER) -> bytes:
+    mails, content = RawMails(post_office.postgres), b""
+    while True:
+        request = GetRawEmail(email_id=command.email_id, owner_id=owner_id, offset=len(content))
+        part = await mails.part(request)
+        content += base64.b64decode(part.content)
+        if len(content) == part.size:
+            return content
+
+
+async def test_attempts_and_decisions_are_told_in_their_order(post_office: PostOffice) -> None:
+    reader = "reader@example.com"
+    post_office.server.script(reader, Step("rcpt", "550 5.1.1 no such user"))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    command = mail(send_at=later)
+    await post_office.accept(command)
+    assert told(await post_office.read(command)) == [("accepted", None)]
+    async with post_office.postgres.transaction() as connection:
+        moved = RescheduleEmail(
+            email_id=command.email_id, owner_id=OWNER, send_at=datetime.now(UTC), expires_at=later
+        )
+        await choosing.reschedule(connection, moved)
+    wanted = EmailFilter(ids=[command.email_id])
+    async with post_office.delivering():
+        email = await post_office.reaches(command, "failed")
+        assert told(email) == [("accepted", None), ("rescheduled", None), ("attempt", reader)]
+        assert email.timeline[-1].detail == "failed: 550 5.1.1 no such user"
+        async with post_office.postgres.transaction() as connection:
+            again = RetryEmails(owner_id=OWNER, wanted=wanted)
+            await choosing.decide(connection, again, choosing.RETRY, life_s=60)
+        email = await post_office.reaches(command, "delivered")
+    assert told(email)[3:] == [("retried", reader), ("attempt", reader)]
+    assert [event.at for event in email.timeline] == sorted(event.at for event in email.timeline)
+
+
+async def test_the_end_of_its_time_and_a_cancellation_are_told(post_office: PostOffice) -> None:
+    late = mail(expires_at=datetime.now(UTC) + timedelta(seconds=0.2))
+    given_up = mail(send_at=datetime.now(UTC) + timedelta(hours=1))
+    await post_office.server.stop()
+    await post_office.accept(late, given_up)
+    async with post_office.postgres.transaction() as connection:
+        cancelling = CancelEmails(owner_id=OWNER, wanted=EmailFilter(ids=[given_up.email_id]))
+        await choosing.decide(connection, cancelling, choosing.CANCEL, life_s=60)
+    async with post_office.delivering(Terms(pause_s=60)):
+        email = await post_office.reaches(late, "expired")
+    await post_office.server.start()
+    assert told(email)[-1] == ("expired", "reader@example.com")
+    assert told(await post_office.read(given_up))[-1] == ("cancelled", "reader@example.com")
+
+
+async def test_a_timeline_has_a_bounded_number_of_events(post_office: PostOffice) -> None:
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO attempts (email_id, position, at, host, outcome, smtp_reply, tls)
+            SELECT $1, 0, now() + number * interval '1 second', 'relay', 'deferred', number::text, false
+            FROM generate_series(1, 600) AS number
+            """,
+            command.email_id,
+        )
+    events = (await post_office.read(command)).timeline
+    assert len(events) == timeline.MOST_EVENTS
+    assert (events[0].kind, events[-1].detail) == ("accepted", "deferred: 600")
+
+
+async def test_what_was_handed_over_can_be_read_byte_by_byte(post_office: PostOffice) -> None:
+    file = {"filename": "a.bin", "content": base64.b64encode(bytes(600_000)).decode()}
+    command = mail(html="<p>Hi</p>", attachments=[file], message_id="<mine@example.com>")
+    await post_office.accept(command)
+    before = await raw(post_office, command)
+    assert len(before) > 800_000
+    async with post_office.delivering():
+        await post_office.reaches(command, "delivered")
+    (received,) = post_office.server.received
+    assert received.content == before
+    assert received.message["message-id"] == "<mine@example.com>"
+    with pytest.raises(NotFound, match="There is no e-mail"):
+        await raw(post_office, command, owner_id="somebody else")
+    await retention.remove(post_office.postgres, Retention())
+    with pytest.raises(NotFound, match="content of e-mail"):
+        await raw(post_office, command)

@@ -1,0 +1,86 @@
+"""Several mails in one request, and a mail as it is handed over, through a real gateway."""
+
+from __future__ import annotations
+
+import base64
+from uuid import UUID
+
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound
+from contracts.emails import GetRawEmail, RawEmail
+from contracts.topology import EMAIL
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+
+GOOD = {"to": ["ann@example.com"], "subject": "Hello", "text": "Hi", "from": "shop@example.com"}
+WRONG = {**GOOD, "to": ["nobody"]}
+ID = UUID("0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11")
+
+
+async def test_several_mails_are_accepted_together_and_become_commands(door: Listener, house: House) -> None:
+    planned = {**GOOD, "subject": "Later", "send_at": "2026-01-01T00:00:00Z", "metadata": {"n": 2**53}}
+    answer = await door.api.post("/v1/emails/batch", json={"emails": [GOOD, planned]})
+    assert answer.status_code == 202
+    found = answer.json()
+    assert (found["accepted"], found["refused"]) == (2, 0)
+    assert [result["index"] for result in found["results"]] == [0, 1]
+    assert all(r["message_id"] == f"<{r['id']}@example.com>" for r in found["results"])
+    messages = await house.take("email.send", 2)
+    assert [message["email_id"] for message in messages] == [result["id"] for result in found["results"]]
+    assert messages[1]["metadata"] == {"n": 2**53}
+    for result in found["results"]:
+        assert (await door.api.get(f"/v1/emails/{result['id']}")).json()["status"] == "queued"
+
+
+async def test_one_wrong_mail_stops_all_unless_the_mode_is_permissive(door: Listener, house: House) -> None:
+    await house.purge("email.send")
+    mails = [GOOD, WRONG, {**GOOD, "subjekt": "x"}]
+    problem = assert_problem(
+        await door.api.post("/v1/emails/batch", json={"emails": mails}), 422, "invalid-input"
+    )
+    assert [error["pointer"] for error in problem["errors"]] == ["/emails/1/to/0", "/emails/2/subjekt"]
+    assert await house.depth("email.send") == 0
+    answer = await door.api.post("/v1/emails/batch", json={"emails": mails, "mode": "permissive"})
+    found = answer.json()
+    assert (answer.status_code, found["accepted"], found["refused"]) == (202, 1, 2)
+    assert [result["status"] for result in found["results"]] == ["queued", "refused", "refused"]
+    assert found["results"][1]["errors"][0]["pointer"] == "/emails/1/to/0"
+    assert found["results"][1]["id"] is None
+    [message] = await house.take("email.send")
+    assert message["email_id"] == found["results"][0]["id"]
+
+
+async def test_a_repeated_request_sends_no_mail_twice(door: Listener, house: House) -> None:
+    headers = {"idempotency-key": "several"}
+    body = {"emails": [GOOD, GOOD]}
+    first = await door.api.post("/v1/emails/batch", json=body, headers=headers)
+    again = await door.api.post("/v1/emails/batch", json=body, headers=headers)
+    assert (again.headers["idempotent-replayed"], again.json()) == ("true", first.json())
+    await house.take("email.send", 2)
+    assert await house.depth("email.send") == 0
+
+
+async def test_five_hundred_mails_are_the_most(door: Listener, house: House) -> None:
+    assert_problem(
+        await door.api.post("/v1/emails/batch", json={"emails": [GOOD] * 501}), 422, "invalid-input"
+    )
+    assert_problem(await door.api.post("/v1/emails/batch", json={"emails": []}), 422, "invalid-input")
+    answer = await door.api.post("/v1/emails/batch", json={"emails": [GOOD] * 500})
+    assert answer.json()["accepted"] == 500
+    await house.purge("email.send")
+
+
+async def test_a_raw_mail_comes_whole_in_parts(door: Listener, house: House) -> None:
+    content = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 60_000
+
+    async def part(request: GetRawEmail, _: Deadline) -> RawEmail:
+        if request.email_id != ID:
+            raise NotFound("There is no such e-mail.")
+        some = content[request.offset : request.offset + 256 * 1024]
+        return RawEmail(content=base64.b64encode(some).decode(), size=len(content))
+
+    await house.double(EMAIL, {GetRawEmail: part})
+    answer = await door.api.get(f"/v1/emails/{ID}/raw")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "message/rfc822")
+    assert answer.content == content
+    assert_problem(await door.api.get(f"/v1/emails/{UUID(int=1)}/raw"), 404, "not-found")
