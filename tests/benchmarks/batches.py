@@ -151,8 +151,9 @@ async def _until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    """CPU of a process, and of those that work for it."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(time.user + time.system for time in times))
 
 
 @asynccontextmanager

@@ -62,7 +62,8 @@ class Watch:
         try:
             process = psutil.Process(self._stack.pids[name])
             found = [process, *process.children(recursive=True)]
-            weight = sum(one.memory_info().rss for one in found)
+            # As a container counts: what forks share once.
+            weight = process.memory_info().rss + sum(one.memory_full_info().pss for one in found[1:])
         except psutil.NoSuchProcess:
             return
         self.vitals[name].peak_bytes = max(self.vitals[name].peak_bytes, weight)

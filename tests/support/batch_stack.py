@@ -204,7 +204,7 @@ class House:
     async def running(self, **changes: Any) -> AsyncIterator[Resources]:
         """A service that is ready, until the end of the block."""
         settings = BatchProcessorSettings.model_validate({**self._needed, **changes})
-        resources = Resources(settings, self._stage.operations)
+        resources = Resources(settings, self._stage.operations, isolated=False)
         health = resources.runtime.health
         async with resources.open():
             await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))

@@ -65,6 +65,24 @@ BOARD = Board(
             highest("tickwire_batch_chunks_in_flight", "service"),
         ),
         panel(
+            "Processes of items",
+            "Processes in which operations run; one is kept when there is nothing to do.",
+            "short",
+            highest("tickwire_batch_processes", "service"),
+        ),
+        panel(
+            "Deaths of processes",
+            "Processes a second that ended while an operation was at work, or were killed at its deadline.",
+            "ops",
+            rate("tickwire_batch_process_deaths_total", "operation", "reason"),
+        ),
+        panel(
+            "Dispatched, not begun",
+            "For how long the first of the claimed chunks has waited for a process.",
+            "s",
+            highest("tickwire_batch_not_begun_seconds", "service"),
+        ),
+        panel(
             "Messages settled",
             "Commands by queue and outcome.",
             "ops",

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from batch_processor.chunks import ChunkRun, Failure, Item
+from batch_processor.chunks import ChunkRun
 from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.operations.echo import OPERATION as ECHO
+from batch_processor.running_chunk import Failure, Item
 from chassis.errors import Conflict, Unavailable
 from contracts.emails import SendEmail
 from support.operation_world import World

@@ -28,7 +28,7 @@ def test_the_built_in_operations_are_found_with_their_schemas() -> None:
 
 def test_an_entry_point_that_leads_elsewhere_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = EntryPoint("not-echo", "batch_processor.operations.echo:OPERATION", operations.GROUP)
-    monkeypatch.setattr(operations, "entry_points", lambda group: [wrong])
+    monkeypatch.setattr(operations, "installed", lambda: {"not-echo": wrong})
     with pytest.raises(operations.InvalidOperation, match="not-echo"):
         operations.discover()
 

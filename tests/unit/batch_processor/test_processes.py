@@ -13,10 +13,11 @@ import pytest
 
 import support.operation_world as support
 from batch_processor import indicators
-from batch_processor.chunks import ChunkRun, Item
+from batch_processor.chunks import ChunkRun
 from batch_processor.errors import ProcessDied
 from batch_processor.operation import Context, Operation, RetryPolicy
 from batch_processor.processes import Processes
+from batch_processor.running_chunk import Item
 from chassis.errors import Conflict
 from support.operation_world import World
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from batch_processor import deadlines, item_values
@@ -13,6 +12,7 @@ from batch_processor.deadlines import ItemDeadline
 from batch_processor.errors import BadResult
 from batch_processor.failures import Cause, cause_of
 from batch_processor.operation import Context, Operation
+from batch_processor.running_chunk import Failure, Item, RunningChunk
 from chassis import logging
 from chassis.broker.envelope import Outgoing
 from chassis.errors import ServiceError
@@ -26,46 +26,22 @@ Texts = Callable[[Sequence[str]], Sequence[str]]
 Post = Callable[[Outgoing], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item as it is stored; `payload` is JSON text."""
+class Watch:
+    """Learns which items are at work; here it does nothing with that."""
 
-    position: int
-    custom_id: str | None
-    payload: str
+    def begun(self, indexes: Sequence[int], deadline: ItemDeadline) -> None:
+        """Learn that the items at `indexes` of the chunk begin, with a deadline for all of them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An item that failed, and why."""
-
-    position: int
-    code: str
-    detail: str
+    def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
+        """Learn that outcomes of items are there to be taken; `size` is that of their results."""
 
 
-@dataclass(slots=True)
-class Outcomes:
-    """Items that reached their end, and the commands that must leave with them. Results are JSON texts.
-
-    `setbacks` are failed attempts at items that are tried again.
-    """
-
-    positions: list[int] = field(default_factory=list)
-    results: list[str] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    commands: list[Outgoing] = field(default_factory=list)
-    setbacks: list[Failure] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.positions) + len(self.failures)
-
-
-class ChunkRun:
-    """One claim of a chunk at work. `take` returns what has ended since it was last called.
+class ChunkRun(RunningChunk):
+    """Runs the items of a chunk in this process.
 
     `context` makes an item's context from its position and the place where its commands are collected.
     Whatever an item raises, returns or cancels is that item's failure; `execute` itself does not raise.
+    With `one_by_one` an item begins when the one before has ended.
     """
 
     def __init__(
@@ -75,32 +51,16 @@ class ChunkRun:
         *,
         attempt: int,
         context: Callable[[int, Post], Context],
+        watch: Watch | None = None,
+        one_by_one: bool = False,
     ) -> None:
-        self.retry_delay_s = operation.retry.delay_s(attempt)
-        self.retries: list[int] = []
-        self._operation = operation
+        super().__init__(operation, items, attempt=attempt)
         self._context = context
-        self._items = items
-        self._waiting: Iterator[Item] = iter(items)
+        self._watch = watch or Watch()
+        self._is_one_by_one = one_by_one
+        self._waiting = iter(enumerate(items))
         self._is_closing = False
-        self._ended: set[int] = set()
-        self._outcomes = Outcomes()
         self._logged: set[str] = set()
-
-    @property
-    def unfinished(self) -> list[int]:
-        """Return the positions of the items without an end, those to be tried again included."""
-        return [item.position for item in self._items if item.position not in self._ended]
-
-    def take(self) -> Outcomes:
-        """Return what has ended since the last call."""
-        taken, self._outcomes = self._outcomes, Outcomes()
-        return taken
-
-    def put_back(self, taken: Outcomes) -> None:
-        """Take back what could not be stored, for the next `take`."""
-        for name in ("positions", "results", "failures", "commands", "setbacks"):
-            getattr(self._outcomes, name)[:0] = getattr(taken, name)
 
     def stop_beginning(self) -> None:
         """Begin no more items; `execute` ends with those at work."""
@@ -108,30 +68,53 @@ class ChunkRun:
 
     async def execute(self) -> None:
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
-        if self._operation.run_texts is not None:
-            self._run_texts(self._operation.run_texts, self._items)
-            return
-        async with asyncio.TaskGroup() as lanes:
-            for _ in range(min(self._operation.concurrency, len(self._items))):
-                lanes.create_task(self._lane())
+        run_texts = self._operation.run_texts
+        if run_texts is None:
+            lanes = 1 if self._is_one_by_one else min(self._operation.concurrency, len(self._items))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(lanes):
+                    group.create_task(self._lane())
+        elif not self._is_one_by_one:
+            self._run_texts(run_texts, list(self._waiting))
+        else:
+            for indexed in self._waiting:
+                self._run_texts(run_texts, [indexed])
+                await asyncio.sleep(0)
+                if self._is_closing:
+                    return
 
-    def _run_texts(self, run_texts: Texts, items: Sequence[Item]) -> None:
+    def _run_texts(self, run_texts: Texts, items: Sequence[tuple[int, Item]]) -> None:
+        deadline = ItemDeadline(self._operation.timeout_s)
+        self._watch.begun([index for index, _ in items], deadline)
         try:
             # One more than can be right shows that there are too many, however many there are.
-            payloads = [item.payload for item in items]
+            payloads = [item.payload for _, item in items]
             results = list(islice(run_texts(payloads), len(items) + 1))
             if len(results) != len(items):
                 raise BadResult(f"{len(items)} items have {len(results)} or more results.")
         except BaseException as error:
             if len(items) == 1:
-                self._end(items[0], self._explain(error))
+                self._end(*items[0], self._explain(error))
                 return
             # One of them may be to blame: run alone, each answers for itself.
-            for item in items:
-                self._run_texts(run_texts, [item])
+            for indexed in items:
+                self._run_texts(run_texts, [indexed])
             return
-        for item, result in zip(items, results, strict=True):
-            self._end(item, self._checked(item, result))
+        self._keep([(*indexed, result) for indexed, result in zip(items, results, strict=True)])
+
+    def _keep(self, ended: Sequence[tuple[int, Item, object]]) -> None:
+        outcomes = [(index, item, self._checked(item, result)) for index, item, result in ended]
+        texts = [outcome for _, _, outcome in outcomes if isinstance(outcome, str)]
+        if len(texts) < len(outcomes):
+            for outcome in outcomes:
+                self._end(*outcome)
+            return
+        # Nearly always, and then at once: a call for each would cost more than the operation.
+        positions = [item.position for _, item, _ in outcomes]
+        self._outcomes.positions += positions
+        self._outcomes.results += texts
+        self._ended.update(positions)
+        self._watch.ended([index for index, _, _ in outcomes], size=sum(map(len, texts)))
 
     def _checked(self, item: Item, result: object) -> str | Cause:
         if result is item.payload:
@@ -142,26 +125,28 @@ class ChunkRun:
             return cause_of(error)
 
     async def _lane(self) -> None:
-        for item in self._waiting:
-            await self._run(item)
+        for index, item in self._waiting:
+            await self._run(index, item)
             if self._is_closing:
                 return
 
-    async def _run(self, item: Item) -> None:
+    async def _run(self, index: int, item: Item) -> None:
         """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""
         commands: list[Outgoing] = []
         deadline = ItemDeadline(self._operation.timeout_s)
+        self._watch.begun((index,), deadline)
         running = asyncio.create_task(self._call(item, commands, deadline))
         try:
             while not running.done() and (left_s := deadline.left_s()) > 0:
                 await asyncio.wait((running,), timeout=left_s)
             if not running.done():
                 detail = f"not done after {self._operation.timeout_s:g} s"
-                self._end(item, Cause("timeout", detail, retryable=True))
+                self._end(index, item, Cause("timeout", detail, retryable=True))
             elif running.cancelled():
-                self._end(item, Cause("operation-failed", "the operation cancelled its own task"))
+                cause = Cause("operation-failed", "the operation cancelled its own task")
+                self._end(index, item, cause)
             else:
-                self._end(item, running.result(), commands)
+                self._end(index, item, running.result(), commands)
         finally:
             if running.cancel():
                 await asyncio.wait((running,), timeout=_UNWIND_S)
@@ -186,15 +171,18 @@ class ChunkRun:
             log.warning("operation failed", operation=self._operation.name, error=cause.detail, frames=frames)
         return cause
 
-    def _end(self, item: Item, outcome: str | Cause, commands: Sequence[Outgoing] = ()) -> None:
-        if isinstance(outcome, Cause):
-            if outcome.retryable and self.retry_delay_s is not None:
-                self.retries.append(item.position)
-                self._outcomes.setbacks.append(Failure(item.position, outcome.code, outcome.detail))
-                return
-            self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
-        else:
+    def _end(self, index: int, item: Item, outcome: str | Cause, commands: Sequence[Outgoing] = ()) -> None:
+        if isinstance(outcome, str):
             self._outcomes.positions.append(item.position)
             self._outcomes.results.append(outcome)
             self._outcomes.commands.extend(commands)
-        self._ended.add(item.position)
+            self._ended.add(item.position)
+            self._watch.ended((index,), size=len(outcome))
+            return
+        if outcome.retryable and self.retry_delay_s is not None:
+            self.retries.append(item.position)
+            self._outcomes.setbacks.append(Failure(item.position, outcome.code, outcome.detail))
+        else:
+            self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
+            self._ended.add(item.position)
+        self._watch.ended((index,), has_failed=True)

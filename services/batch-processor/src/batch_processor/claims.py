@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Self, TypeAlias
 from uuid import UUID
 
-from batch_processor.chunks import Item
+from batch_processor.running_chunk import Item, Origin
 from chassis import queries
 from chassis.postgres import Connection
 
@@ -23,14 +23,15 @@ ChunkKey: TypeAlias = tuple[UUID, int]
 class Claim:
     """A chunk that this worker may run; `run` is what lets it store results.
 
-    `lost` counts the claims before this one whose workers were not heard of again. `is_first` tells that its
-    owner had no other chunk at work.
+    `lost` counts the claims before this one whose workers were not heard of again, or whose process died; the
+    items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work.
     """
 
     batch_id: UUID
     number: int
     run: int
     lost: int
+    suspect: bool
     attempt: int
     first_position: int
     last_position: int
@@ -50,10 +51,18 @@ class Claim:
         """Return what names the chunk."""
         return self.batch_id, self.number
 
+    @property
+    def origin(self) -> Origin:
+        """Return what the chunk's items are told of their batch."""
+        return Origin(self.batch_id, self.owner_id, self.accepted_at, self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Items of a claimed chunk that go on in a chunk of their own; without `positions` a whole run."""
+    """Items of a claimed chunk that go on in a chunk of their own; without `positions` a whole run.
+
+    `lost` and `suspect` are those of the new chunk's claims.
+    """
 
     first_position: int
     last_position: int
@@ -61,11 +70,22 @@ class Rest:
     items: int
     attempt: int
     delay_s: float = 0
+    lost: int = 0
+    suspect: bool = False
 
     @classmethod
-    def of(cls, positions: Sequence[int], attempt: int, *, delay_s: float = 0) -> Self:
+    def of(
+        cls,
+        positions: Sequence[int],
+        attempt: int,
+        *,
+        delay_s: float = 0,
+        lost: int = 0,
+        suspect: bool = False,
+    ) -> Self:
         """Return the rest that consists of `positions`."""
-        return cls(min(positions), max(positions), positions, len(positions), attempt, delay_s)
+        first, last, items = min(positions), max(positions), len(positions)
+        return cls(first, last, positions, items, attempt, delay_s, lost, suspect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +179,8 @@ async def create_chunk(connection: Connection, batch_id: UUID, number: int, rest
         rest.positions,
         rest.items,
         rest.delay_s,
+        rest.lost,
+        rest.suspect,
     )
 
 

@@ -7,17 +7,12 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from batch_processor.chunks import Post
-from batch_processor.claims import Claim
-from batch_processor.operation import Computes, Context
+from batch_processor.operation import Asks, Computes, Context
+from batch_processor.running_chunk import Origin
 from chassis.broker.envelope import command
-from chassis.broker.rpc import RpcClient
-from chassis.deadlines import Deadline
-from contracts.message import Command, Request
+from contracts.message import Command
 
-R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -43,27 +38,27 @@ class SharedValues:
 
 
 class ContextFactory:
-    """Makes the contexts of items."""
+    """Makes the contexts of items, which ask other services and compute by the functions given."""
 
-    def __init__(self, rpc: RpcClient, compute: Computes) -> None:
-        self._rpc = rpc
+    def __init__(self, ask: Asks, compute: Computes) -> None:
+        self._ask = ask
         self._compute = compute
 
-    def of_chunk(self, claim: Claim) -> Callable[[int, Post], Context]:
+    def of_chunk(self, origin: Origin) -> Callable[[int, Post], Context]:
         """Return what makes the contexts of a chunk's items."""
         shared = SharedValues()
 
         def make(position: int, post: Post) -> Context:
             def send(message: Command, message_id: UUID) -> None:
                 # Written here, so that a command that cannot be is the failure of its item alone.
-                post(command(message, message_id=message_id, tenant=claim.owner_id))
+                post(command(message, message_id=message_id, tenant=origin.owner_id))
 
             return Context(
-                batch_id=claim.batch_id,
+                batch_id=origin.batch_id,
                 position=position,
-                owner_id=claim.owner_id,
-                attempt=claim.attempt,
-                accepted_at=claim.accepted_at,
+                owner_id=origin.owner_id,
+                attempt=origin.attempt,
+                accepted_at=origin.accepted_at,
                 ask=self._ask,
                 compute=self._compute,
                 share=shared.share,
@@ -71,6 +66,3 @@ class ContextFactory:
             )
 
         return make
-
-    async def _ask(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
-        return await self._rpc.call(request, reply, Deadline.after(timeout_s))

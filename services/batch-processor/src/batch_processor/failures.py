@@ -35,4 +35,6 @@ def cause_of(error: BaseException) -> Cause:
         return Cause("operation-failed", f"{name} without a detail: {type(worse).__name__}")
     text = plain.text(error, most=_MOST_DETAIL)
     code = "timeout" if isinstance(error, TimeoutError) else "operation-failed"
+    if isinstance(error, MemoryError):
+        return Cause("out-of-memory", "The item needs more memory than its process may have.")
     return Cause(code, f"{name}: {text}" if text else name, isinstance(error, TimeoutError))

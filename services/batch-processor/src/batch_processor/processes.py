@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from batch_processor import deadlines
+from batch_processor import deadlines, forks
 from batch_processor.errors import ProcessDied
 from chassis import logging, plain
 
@@ -22,10 +22,23 @@ log = logging.get(__name__)
 
 T = TypeVar("T")
 
-# Not fork: a copy of a process with threads and open connections is not safe to run.
-_SPAWN = multiprocessing.get_context("spawn")
+# Not a fork of this process: a copy of one with threads and open connections is not safe to run.
+_FORKS = forks.context()
 _START_S = 60
 _EXIT_S = 5
+
+
+def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """Return a call that `Processes.answer` takes."""
+    return pickle.dumps((function, arguments))
+
+
+def read_answer(answer: bytes) -> Any:
+    """Return what the function returned, or raise what it raised."""
+    has_succeeded, outcome = pickle.loads(answer)  # noqa: S301 - from a process of our own
+    if not has_succeeded:
+        raise outcome
+    return outcome
 
 
 class Processes:
@@ -45,12 +58,22 @@ class Processes:
         A cancelled call kills its process, so that a function that never ends does not keep it. Raises
         `ProcessDied` when the process ended during the call; nobody else's call was in it.
         """
-        call = pickle.dumps((function, arguments))
         # Waiting behind the functions of others is not the item's own time.
-        with deadlines.stopped():
-            await self._turns.acquire()
+        with contextlib.ExitStack() as waiting:
+            waiting.enter_context(deadlines.stopped())
+            answer = await self.answer(write_call(function, *arguments), begun=waiting.close)
+        result: T = read_answer(answer)
+        return result
+
+    async def answer(self, call: bytes, *, begun: Callable[[], None]) -> bytes:
+        """Do `compute` with a call that is written, and is not read here; return the answer as it came.
+
+        `begun` is called when the turn of the call has come.
+        """
+        await self._turns.acquire()
         try:
             child = self._idle.pop() if self._idle else await self._start()
+            begun()
             try:
                 answer = await asyncio.get_running_loop().run_in_executor(self._threads, child.call, call)
             except BaseException as error:
@@ -61,11 +84,7 @@ class Processes:
             self._idle.append(child)
         finally:
             self._turns.release()
-        has_succeeded, outcome = pickle.loads(answer)  # noqa: S301 - from a process of our own
-        if not has_succeeded:
-            raise outcome
-        result: T = outcome
-        return result
+        return answer
 
     async def close(self) -> None:
         """Kill the processes; what they compute now is lost."""
@@ -85,8 +104,7 @@ class Processes:
         starting = asyncio.get_running_loop().run_in_executor(self._threads, _Child)
         starting.add_done_callback(self._started)
         try:
-            with deadlines.stopped():
-                return await asyncio.shield(starting)
+            return await asyncio.shield(starting)
         except asyncio.CancelledError:
             starting.add_done_callback(self._keep)
             raise
@@ -107,8 +125,8 @@ class _Child:
     """A process and the way to it. Making one waits until the process has started, which takes seconds."""
 
     def __init__(self) -> None:
-        self._connection, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        self._connection, theirs = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         # With the only other end in the process, its death ends every wait for it.
         theirs.close()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from batch_processor import consumers
 from batch_processor.answers import Answers
+from batch_processor.chunks import ChunkRun
+from batch_processor.claims import Claim
 from batch_processor.contexts import ContextFactory
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.intake import Intake
+from batch_processor.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.item_process import Options
 from batch_processor.operation import Operation
+from batch_processor.process_pool import ProcessPool
 from batch_processor.processes import Processes
 from batch_processor.progress_publisher import ProgressPublisher
+from batch_processor.running_chunk import Item, RunningChunk
 from batch_processor.settings import BatchProcessorSettings
 from batch_processor.settlement import Settlement
 from batch_processor.validation import ORDERS, Validation
@@ -29,13 +35,31 @@ _REPORTERS = 2
 
 
 class Resources:
-    """The service's parts, wired for its roles."""
+    """The service's parts, wired for its roles.
 
-    def __init__(self, settings: BatchProcessorSettings, operations: Mapping[str, Operation]) -> None:
+    Without `isolated` operations run in this process, where a test can see what they do.
+    """
+
+    def __init__(
+        self,
+        settings: BatchProcessorSettings,
+        operations: Mapping[str, Operation],
+        *,
+        isolated: bool = True,
+    ) -> None:
         self.settings = settings
         self.runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations
         self.processes = Processes(settings.process_pool_size)
+        self.item_processes = ProcessPool(
+            settings.worker_concurrency,
+            Options(
+                service=BATCH_PROCESSOR,
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+                memory_bytes=settings.item_memory_mb * 1024 * 1024,
+            ),
+        )
         self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
         settlement = Settlement(
@@ -45,7 +69,7 @@ class Resources:
             self.runtime.postgres,
             settlement,
             operations,
-            contexts=ContextFactory(self.runtime.messaging.rpc, self.processes.compute),
+            runs=self._run_isolated if isolated else self._run_here,
             slots=settings.worker_concurrency,
             timing=ChunkTiming(lease_s=settings.lease_s),
         )
@@ -73,6 +97,7 @@ class Resources:
         """Start everything in the background; close it in reverse order when the block ends."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.processes.close)
+            stack.push_async_callback(self.item_processes.close)
             await stack.enter_async_context(self.runtime)
             self.runtime.tasks.supervise("progress", self.progress.run)
             # First at a stop: begin no more chunks and give back those in hand.
@@ -98,8 +123,25 @@ class Resources:
         for order in ORDERS:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 
+    def _run_isolated(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+        return IsolatedRun(
+            operation,
+            items,
+            origin=claim.origin,
+            one_by_one=claim.suspect,
+            pool=self.item_processes,
+            calls=ServiceCalls(self.runtime.messaging.rpc, self.processes),
+        )
+
+    def _run_here(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+        calls = ServiceCalls(self.runtime.messaging.rpc, self.processes)
+        context = ContextFactory(calls.ask, self.processes.compute).of_chunk(claim.origin)
+        return ChunkRun(operation, items, attempt=claim.attempt, context=context, one_by_one=claim.suspect)
+
     async def _start_worker(self) -> None:
         tasks = self.runtime.tasks
+        self.item_processes.grow()
+        tasks.supervise("items", self.item_processes.watch_forever)
         tasks.supervise("pull", self.worker.pull_forever)
         tasks.supervise("leases", self.worker.keep_forever)
         for number in range(_REPORTERS):

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from batch_processor.batches import Batch, Tally
-from batch_processor.chunks import Outcomes
+from batch_processor.running_chunk import Outcomes
 from chassis import queries
 from chassis.postgres import Connection, Row
 

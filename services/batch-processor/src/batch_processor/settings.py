@@ -39,8 +39,16 @@ class BatchProcessorSettings(Settings):
         default=16,
         ge=1,
         le=64,
-        description="chunks that one process runs side by side; a quarter is kept for owners with none",
+        description="chunks that run side by side, each in a process of its own while it lasts; a quarter is "
+        "kept for owners with none",
         examples=["16"],
+    )
+    item_memory_mb: int = Field(
+        default=128,
+        ge=64,
+        le=65_536,
+        description="MiB of memory that a process of items may have; an item that needs more fails",
+        examples=["128"],
     )
     process_pool_size: int = Field(
         default=1,

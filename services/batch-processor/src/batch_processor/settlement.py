@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 from batch_processor import batches, claims, repository, results
 from batch_processor.batches import Batch
-from batch_processor.chunks import Outcomes
 from batch_processor.claims import ChunkKey, Claim, Rest
 from batch_processor.intake import announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.results import Entry
+from batch_processor.running_chunk import Outcomes
 from chassis import metrics, outbox
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
@@ -39,7 +39,8 @@ class Report:
     @property
     def changes_batch(self) -> bool:
         """Return whether the batch's row has to know."""
-        return self.fate == "done" or self.begins or bool(self.outcomes or self.cancelled or self.rests)
+        told = self.outcomes or self.outcomes.setbacks or self.cancelled or self.rests
+        return self.fate == "done" or self.begins or bool(told)
 
 
 class Settlement:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from batch_processor import claims, rounds
-from batch_processor.chunks import ChunkRun, Failure, Outcomes
+from batch_processor import claims, reports, rounds
 from batch_processor.claims import ChunkKey, Claim, Loaded, Rest
-from batch_processor.contexts import ContextFactory
 from batch_processor.operation import Operation
+from batch_processor.running_chunk import Item, RunningChunk
 from batch_processor.settlement import Report, Settlement
 from chassis import logging, metrics, redaction, spans, tracing
 from chassis.errors import DatabaseUnavailable
@@ -22,8 +21,6 @@ from chassis.postgres import Postgres
 
 log = logging.get(__name__)
 
-# So often may an item that is alone in its chunk be at work when a worker dies.
-_MOST_LOST = 3
 # Owners that one look considers; the next look begins behind them.
 _OWNERS = 64
 # Chunks whose results share a transaction.
@@ -33,6 +30,8 @@ _POLL_S = 0.2
 _PAUSE_S = 1.0
 
 
+# Makes the run of a chunk: its items by the operation.
+Runs: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
 # `gone`: the chunk is no longer ours, and nothing of it may be stored.
 Ending: TypeAlias = Literal["done", "cancelled", "interrupted", "gone"]
 
@@ -51,7 +50,7 @@ class _Work:
     """A chunk at work. `beyond` are its items that did not fit into memory."""
 
     claim: Claim
-    run: ChunkRun
+    run: RunningChunk
     beyond: Rest | None
     turn_ends_at: float
     # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
@@ -77,14 +76,14 @@ class Worker:
         settlement: Settlement,
         operations: Mapping[str, Operation],
         *,
-        contexts: ContextFactory,
+        runs: Runs,
         slots: int,
         timing: ChunkTiming | None = None,
     ) -> None:
         self._postgres = postgres
         self._settlement = settlement
         self._operations = operations
-        self._contexts = contexts
+        self._runs = runs
         self._slots = slots
         self._reserved = slots // 4
         self._timing = timing or ChunkTiming()
@@ -178,12 +177,10 @@ class Worker:
         elif operation is None:
             log.warning("this worker lacks an operation", operation=claim.operation)
             self._reports.put_nowait(Report(claim, "delayed"))
-        elif claim.lost and (len(chunk.items) > 1 or (claim.lost >= _MOST_LOST and chunk.items)):
-            self._reports.put_nowait(_isolate_culprit(chunk))
+        elif (report := reports.of_lost(chunk)) is not None:
+            self._reports.put_nowait(report)
         else:
-            run = ChunkRun(
-                operation, chunk.items, attempt=claim.attempt, context=self._contexts.of_chunk(claim)
-            )
+            run = self._runs(claim, operation, chunk.items)
             turn_ends_at = time.monotonic() + self._timing.turn_s
             work = _Work(claim, run, chunk.beyond, turn_ends_at, has_begun=claim.status != "queued")
             self._works[claim.key] = work
@@ -209,7 +206,9 @@ class Worker:
                 if work.ending == "gone":
                     self._forget(claim.key)
                 else:
-                    self._reports.put_nowait(_last_report(work))
+                    is_cancelled = work.ending == "cancelled"
+                    report = reports.of_ended(claim, work.run, work.beyond, is_cancelled=is_cancelled)
+                    self._reports.put_nowait(report)
                 work.task = None
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
 
@@ -285,33 +284,3 @@ class Worker:
     def _forget(self, key: ChunkKey) -> None:
         self._works.pop(key, None)
         self._freed.set()
-
-
-def _isolate_culprit(chunk: Loaded) -> Report:
-    """Cut up a chunk whose worker was lost, until what kills workers is alone, and at last fails."""
-    claim, positions = chunk.claim, [item.position for item in chunk.items]
-    rests = [chunk.beyond] if chunk.beyond else []
-    log.warning("chunk cut up after its worker was lost", batch_id=str(claim.batch_id), items=len(positions))
-    if len(positions) == 1:
-        detail = f"{claim.lost} workers were lost while they ran this item."
-        failed = Outcomes(failures=[Failure(positions[0], "worker-died", detail)])
-        return Report(claim, "done", failed, rests=rests)
-    middle = len(positions) // 2
-    rests += [Rest.of(half, claim.attempt) for half in (positions[:middle], positions[middle:])]
-    return Report(claim, "done", rests=rests)
-
-
-def _last_report(work: _Work) -> Report:
-    claim, run, outcomes = work.claim, work.run, work.run.take()
-    rests = [work.beyond] if work.beyond else []
-    if work.ending == "cancelled":
-        return Report(claim, "done", outcomes, cancelled=run.unfinished, rests=rests)
-    again = set(run.retries)
-    left = [position for position in run.unfinished if position not in again]
-    if left and not again and not rests:
-        return Report(claim, "ready", outcomes)
-    if again and run.retry_delay_s is not None:
-        rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
-    if left:
-        rests.append(Rest.of(left, claim.attempt))
-    return Report(claim, "done", outcomes, rests=rests)

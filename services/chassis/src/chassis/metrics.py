@@ -200,6 +200,16 @@ BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
 )
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
+BATCH_NOT_BEGUN = Gauge(
+    "tickwire_batch_not_begun_seconds",
+    "For how long the first of the claimed chunks has waited for a process to run in.",
+)
+BATCH_PROCESSES = Gauge("tickwire_batch_processes", "Processes in which operations run.")
+BATCH_PROCESS_DEATHS = Counter(
+    "tickwire_batch_process_deaths",
+    "Processes that ended while an operation was at work, or were killed at its deadline.",
+    ("operation", "reason"),
+)
 
 # What has exemplars: panels of these show dots that lead to traces.
 TRACED = (HTTP_SECONDS, RPC_CALL_SECONDS, RPC_SERVED_SECONDS, HANDLE_SECONDS, MESSAGE_AGE)

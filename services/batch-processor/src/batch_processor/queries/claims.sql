@@ -42,7 +42,7 @@ UPDATE chunks AS c SET state = 'running', run = c.run + 1, leased_until = now() 
 FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
 WHERE c.batch_id = locked.batch_id AND c.number = locked.number
 RETURNING
-    c.batch_id, c.number, c.run, c.lost, c.attempt, c.first_position, c.last_position, c.positions, c.due_at,
+    c.batch_id, c.number, c.run, c.lost, c.suspect, c.attempt, c.first_position, c.last_position, c.positions, c.due_at,
     b.owner_id, b.operation, b.status, b.accepted_at, b.traceparent, b.request_id,
     locked.turn = 1 AS is_first, now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit
 
@@ -95,9 +95,9 @@ WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run AN
 -- name: create_chunk
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
-    priority
+    priority, lost, suspect
 )
 SELECT
     id, $2, CASE WHEN $8::float8 > 0 THEN 'delayed' ELSE 'ready' END, $3, $4, $5, $6, $7,
-    now() + make_interval(secs => $8), owner_id, priority
+    now() + make_interval(secs => $8), owner_id, priority, $9, $10
 FROM batches WHERE id = $1

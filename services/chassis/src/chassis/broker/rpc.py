@@ -112,26 +112,30 @@ class RpcClient:
         Raises `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
         away, `Overloaded` when too many questions wait already, `DeadlineExceeded` when no answer came.
         """
-        name = service or request.service
-        target = self._targets.setdefault(name, _Target(name))
+        body = request.model_dump_json(exclude_none=True).encode()
+        return await self.forward(request.message_type, body, deadline, service=service or request.service)
+
+    async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
+        """Do `ask` with a question that is written, for another process."""
+        target = self._targets.setdefault(service, _Target(service))
         target.begin(self._max_in_flight)
         started = time.perf_counter()
         outcome = "cancelled"
         try:
-            with spans.span(f"ask {request.message_type}", "client", {"tickwire.service": name}):
-                body = await self._exchange(target, request, deadline)
+            with spans.span(f"ask {message_type}", "client", {"tickwire.service": service}):
+                answer = await self._exchange(target, message_type, body, deadline)
             outcome = "ok"
-            return body
+            return answer
         except ServiceError as error:
             outcome = error.code
             raise
         finally:
             target.finish(outcome)
-            metrics.RPC_CALLS.labels(name, request.message_type, outcome).inc()
-            histogram = metrics.RPC_CALL_SECONDS.labels(name, request.message_type)
+            metrics.RPC_CALLS.labels(service, message_type, outcome).inc()
+            histogram = metrics.RPC_CALL_SECONDS.labels(service, message_type)
             histogram.observe(time.perf_counter() - started, exemplars.of_trace(tracing.current()))
 
-    async def _exchange(self, target: _Target, request: Request, deadline: Deadline) -> bytes:
+    async def _exchange(self, target: _Target, message_type: str, body: bytes, deadline: Deadline) -> bytes:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
             raise DeadlineExceeded("The deadline was over before the request could be sent.")
@@ -144,8 +148,8 @@ class RpcClient:
             message = Outgoing(
                 exchange=RPC,
                 routing_key=rpc_queue(target.service),
-                body=request.model_dump_json(exclude_none=True).encode(),
-                message_type=request.message_type,
+                body=body,
+                message_type=message_type,
                 message_id=number,
                 headers=stamp(deadline=deadline),
                 persistent=False,
@@ -155,14 +159,14 @@ class RpcClient:
                 expiration_ms=max(1, int(remaining_s * 1000)),
             )
             self._publish(message, future, remaining_s)
-            status, body = await asyncio.wait_for(future, remaining_s)
+            status, answer = await asyncio.wait_for(future, remaining_s)
         except TimeoutError:
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:
             del self._pending[number]
         if status == names.REPLY_OK:
-            return body
-        raise RemoteFailure(Failure.model_validate_json(body))
+            return answer
+        raise RemoteFailure(Failure.model_validate_json(answer))
 
     def _publish(
         self, message: Outgoing, future: asyncio.Future[tuple[str, bytes]], timeout_s: float

@@ -1,0 +1,67 @@
+"""What a process at work shows to the one that watches it: memory of both, which outlives the process."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable
+
+# More than a chunk may have, whatever the setting says.
+MOST_ITEMS = 8_192 - 8
+
+_AT_WORK, _ENDED = 1, 2
+_DUE_BYTES = 8
+
+
+class Marks:
+    """One byte an item (begun, ended), and the time by which its process must have moved on.
+
+    `due` is in seconds of the monotonic clock, which the processes of a machine share.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, _DUE_BYTES + MOST_ITEMS)
+        # Written at once, where `struct` would show a zero in between.
+        self._due = memoryview(self._memory)[:_DUE_BYTES].cast("d")
+        self._states = memoryview(self._memory)[_DUE_BYTES:]
+
+    @property
+    def due(self) -> float:
+        """Return the time by which the process must have moved on."""
+        return self._due[0]
+
+    @due.setter
+    def due(self, value: float) -> None:
+        self._due[0] = value
+
+    def clear(self, items: int) -> None:
+        """Forget the marks of the first `items`."""
+        self._states[:items] = bytes(items)
+
+    def begin(self, indexes: Iterable[int]) -> None:
+        """Mark items as being at work."""
+        for index in indexes:
+            self._states[index] = _AT_WORK
+
+    def end(self, indexes: Iterable[int]) -> None:
+        """Mark items as ended."""
+        for index in indexes:
+            self._states[index] = _ENDED
+
+    def at_work(self, items: int) -> list[int]:
+        """Return which of the first `items` have begun and not ended."""
+        return [index for index in range(items) if self._states[index] == _AT_WORK]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._due.release()
+        self._states.release()
+        self._memory.close()
+
+
+def create() -> tuple[Marks, int]:
+    """Return new marks, and the descriptor with which another process opens them."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(_DUE_BYTES + MOST_ITEMS)
+        return Marks(file.fileno()), os.dup(file.fileno())

@@ -1,0 +1,117 @@
+"""A claimed chunk at work: its items, what has ended of it, and what is to be tried again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from batch_processor.operation import Operation
+from chassis.broker.envelope import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The batch that a chunk belongs to, and the chunk's attempt, as its items are told of them."""
+
+    batch_id: UUID
+    owner_id: str
+    accepted_at: datetime
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item as it is stored; `payload` is JSON text."""
+
+    position: int
+    custom_id: str | None
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that failed, and why."""
+
+    position: int
+    code: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Items that reached their end, and the commands that must leave with them. Results are JSON texts.
+
+    `setbacks` are failed attempts at items that are tried again.
+    """
+
+    positions: list[int] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    commands: list[Outgoing] = field(default_factory=list)
+    setbacks: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.positions) + len(self.failures)
+
+    def extend(self, others: Outcomes) -> None:
+        """Add what has ended since."""
+        self.positions += others.positions
+        self.results += others.results
+        self.failures += others.failures
+        self.commands += others.commands
+        self.setbacks += others.setbacks
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The end of the process in which a chunk was at work; one of the items at `suspects` caused it.
+
+    `is_late` tells that the process was killed because it did not end an item at its deadline.
+    """
+
+    detail: str
+    suspects: Sequence[int]
+    is_late: bool = False
+
+
+class RunningChunk(ABC):
+    """One claim of a chunk at work. `take` returns what has ended since it was last called.
+
+    `retries` are the positions to be tried again after `retry_delay_s`; `death` tells that the chunk ended
+    with its process.
+    """
+
+    def __init__(self, operation: Operation, items: Sequence[Item], *, attempt: int) -> None:
+        self.retry_delay_s = operation.retry.delay_s(attempt)
+        self.retries: list[int] = []
+        self.death: Death | None = None
+        self._operation = operation
+        self._items = items
+        self._ended: set[int] = set()
+        self._outcomes = Outcomes()
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Return the positions of the items without an end, those to be tried again included."""
+        return [item.position for item in self._items if item.position not in self._ended]
+
+    def take(self) -> Outcomes:
+        """Return what has ended since the last call."""
+        taken, self._outcomes = self._outcomes, Outcomes()
+        return taken
+
+    def put_back(self, taken: Outcomes) -> None:
+        """Take back what could not be stored, for the next `take`."""
+        taken.extend(self._outcomes)
+        self._outcomes = taken
+
+    @abstractmethod
+    def stop_beginning(self) -> None:
+        """Begin no more items; `execute` ends with those at work."""
+
+    @abstractmethod
+    async def execute(self) -> None:
+        """Run all items; cancelling this stops them, and what has ended stays to be taken."""

@@ -1,0 +1,115 @@
+"""An operation whose items harm the process that they run in, in the way that their payload names."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from batch_processor.operation import Context, Operation, RetryPolicy
+
+TIMEOUT_S = 1.0
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _hunger() -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(8 << 20))
+
+
+def _fork_and_exit() -> None:
+    # What it leaves holds the socket of the process open.
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(4)
+
+
+def _babble() -> None:
+    for descriptor in range(3, 40):
+        try:
+            os.write(descriptor, b"\xff" * 8)
+        except OSError:
+            continue
+
+
+def _leave_thread() -> None:
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    sys.exit(1)
+
+
+def _recur() -> None:
+    sys.setrecursionlimit(10**9)
+    _recur()
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "crash": lambda: ctypes.string_at(0),
+    "loop": _loop,
+    # Inside one call of C, in which no other thread of the process can run.
+    "expression": lambda: re.match("(a+)+b", "a" * 64),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "close": lambda: os.closerange(3, 200),
+    "babble": _babble,
+    "fork": _fork_and_exit,
+    "end the loop": lambda: asyncio.get_running_loop().stop(),
+    "leave a thread and exit": _leave_thread,
+    "hunger": _hunger,
+    "recursion": _recur,
+}
+
+
+async def run(payload: dict[str, str], context: Context) -> Any:
+    """Note the run, and do what the payload says."""
+    _note(payload["notes"], context.position)
+    await asyncio.sleep(0.02)
+    if "way" in payload:
+        WAYS[payload["way"]]()
+        await asyncio.sleep(0.05)
+    return context.position
+
+
+def run_texts(payloads: Sequence[str]) -> Sequence[str]:
+    """Return the payloads, unless one of them tells to exit."""
+    if '"exit"' in payloads:
+        os._exit(5)
+    return payloads
+
+
+def _note(path: str, position: int) -> None:
+    with Path(path).open("a") as notes:
+        notes.write(f"{position}\n")
+
+
+_ONCE = RetryPolicy(max_attempts=1)
+OPERATION = Operation(
+    "harmful", "for tests", payload=None, run=run, retry=_ONCE, timeout_s=TIMEOUT_S, concurrency=5
+)
+OF_TEXTS = Operation("harmful.texts", "for tests", payload=None, run=run, run_texts=run_texts, retry=_ONCE)
+ENTRY_POINTS = """[tickwire.operations]
+harmful = support.harmful_operation:OPERATION
+harmful.texts = support.harmful_operation:OF_TEXTS
+"""
+
+
+def install(folder: Path) -> Path:
+    """Make the operations known to who has `folder` on its path, as an installed package would be."""
+    installed = folder / "harmful-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: harmful\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(ENTRY_POINTS)
+    return folder

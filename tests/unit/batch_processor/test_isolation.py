@@ -1,0 +1,195 @@
+"""Items that harm their process: the one to blame fails, and its neighbours run at most once more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import psutil
+import pytest
+
+from batch_processor import reports
+from batch_processor.claims import Claim, Loaded, Rest
+from batch_processor.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.item_process import Options
+from batch_processor.operation import Operation
+from batch_processor.operations.echo import OPERATION as ECHO
+from batch_processor.process_pool import ProcessPool
+from batch_processor.processes import Processes
+from batch_processor.running_chunk import Failure, Item
+from chassis.broker.rpc import RpcClient
+from support import harmful_operation
+from support.harmful_operation import OF_TEXTS, OPERATION, WAYS
+
+POISON = 7
+OPTIONS = Options("batch-processor", "ERROR", "json", 128 << 20)
+
+
+def claim(rest: Rest) -> Claim:
+    now = datetime.now(UTC)
+    return Claim(
+        UUID(int=1),
+        0,
+        1,
+        rest.lost,
+        rest.suspect,
+        rest.attempt,
+        rest.first_position,
+        rest.last_position,
+        None,
+        now,
+        "ann",
+        "harmful",
+        "running",
+        now,
+        None,
+        None,
+        True,
+        now,
+    )
+
+
+@dataclass
+class Bench:
+    """Runs chunks as a worker does, until all items have ended, without a database."""
+
+    pool: ProcessPool
+    results: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+    async def finish(self, operation: Operation, payloads: Sequence[str]) -> None:
+        items = [Item(position, None, payload) for position, payload in enumerate(payloads)]
+        waiting = deque([Rest(0, len(items) - 1, range(len(items)), len(items), attempt=1)])
+        while waiting:
+            rest = waiting.popleft()
+            assert rest.positions is not None
+            chunk = Loaded(claim(rest), [items[position] for position in rest.positions])
+            report = reports.of_lost(chunk)
+            if report is None:
+                run = self.run(operation, chunk)
+                await run.execute()
+                report = reports.of_ended(chunk.claim, run, None)
+            assert report.fate == "done"
+            outcomes = report.outcomes
+            ended = {*outcomes.positions, *(failure.position for failure in outcomes.failures)}
+            assert not ended & {*self.results, *self.failures}
+            self.results.update(zip(outcomes.positions, outcomes.results, strict=True))
+            self.failures.update({failure.position: failure for failure in outcomes.failures})
+            waiting.extend(report.rests)
+
+    def run(self, operation: Operation, chunk: Loaded) -> IsolatedRun:
+        return IsolatedRun(
+            operation,
+            chunk.items,
+            origin=chunk.claim.origin,
+            one_by_one=chunk.claim.suspect,
+            pool=self.pool,
+            calls=ServiceCalls(cast(RpcClient, None), Processes(1)),
+        )
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(harmful_operation.install(tmp_path / "plugins"))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    pool = ProcessPool(3, OPTIONS)
+    watching = asyncio.create_task(pool.watch_forever())
+    yield Bench(pool)
+    watching.cancel()
+    await pool.close()
+
+
+def of(chunk: Sequence[str]) -> Loaded:
+    items = [Item(position, None, payload) for position, payload in enumerate(chunk)]
+    return Loaded(claim(Rest(0, len(items) - 1, None, len(items), attempt=1)), items)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_only_the_item_that_harms_its_process_fails(bench: Bench, tmp_path: Path, way: str) -> None:
+    notes = tmp_path / "notes"
+    payloads: list[dict[str, str]] = [{"notes": str(notes)} for _ in range(20)]
+    payloads[POISON]["way"] = way
+    await bench.finish(OPERATION, [json.dumps(payload) for payload in payloads])
+    assert list(bench.failures) == [POISON]
+    assert bench.results == {n: str(n) for n in range(20) if n != POISON}
+    failure = bench.failures[POISON]
+    expected = {"loop": "timeout", "expression": "timeout", "stop": "timeout", "hunger": "out-of-memory"}
+    assert failure.code == expected.get(way, failure.code)
+    assert failure.code in ("worker-died", "timeout", "out-of-memory", "operation-failed")
+    runs = Counter(map(int, notes.read_text().split()))
+    assert runs.pop(POISON) <= 3
+    assert max(runs.values()) <= 2
+
+
+async def test_texts_that_kill_their_process_are_found_one_by_one(bench: Bench) -> None:
+    payloads = [str(n) for n in range(200)]
+    payloads[POISON] = '"exit"'
+    await bench.finish(OF_TEXTS, payloads)
+    assert [(failure.position, failure.code) for failure in bench.failures.values()] == [
+        (POISON, "worker-died")
+    ]
+    assert bench.failures[POISON].detail.startswith("3 of its processes died")
+    assert bench.results == {n: str(n) for n in range(200) if n != POISON}
+
+
+async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancelled(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = bench.run(OPERATION, of([json.dumps({"notes": str(tmp_path / "notes"), "way": "loop"})]))
+    executing = asyncio.create_task(run.execute())
+    while not (tmp_path / "notes").exists():
+        await asyncio.sleep(0.01)
+    started = time.monotonic()
+    executing.cancel()
+    executing.cancel()
+    with suppress(asyncio.CancelledError):
+        await executing
+    # Beside the 1.5 s for it to leave by itself.
+    assert time.monotonic() - started < 10
+    assert run.unfinished == [0]
+    assert run.death is None
+    await bench.finish(ECHO, ["1"])
+    assert bench.results == {0: "1"}
+
+
+async def test_a_process_has_no_file_or_socket_of_the_service(bench: Bench) -> None:
+    process = await bench.pool.take()
+    bench.pool.give_back(process)
+    await bench.finish(ECHO, ["1"])
+    of_service = {connection.laddr for connection in psutil.Process().net_connections("inet")}
+    theirs = psutil.Process(process.pid)
+    assert not theirs.net_connections("inet")
+    assert of_service.isdisjoint(connection.laddr for connection in theirs.net_connections("inet"))
+    assert not [file.path for file in theirs.open_files() if "tickwire" in file.path]
+
+
+async def test_quick_chunks_share_a_process_and_slow_ones_get_their_own(bench: Bench, tmp_path: Path) -> None:
+    for _ in range(20):
+        await bench.run(ECHO, of(["1"])).execute()
+    first = await bench.pool.take()
+    second = await asyncio.wait_for(bench.pool.take(), 10)
+    assert first.pid != second.pid
+    bench.pool.give_back(first)
+    bench.pool.give_back(second)
+    again = await bench.pool.take()
+    assert again.pid == second.pid
+    bench.pool.give_back(again)
+
+
+async def test_processes_end_with_their_pool(bench: Bench) -> None:
+    process = await bench.pool.take()
+    theirs = psutil.Process(process.pid)
+    await bench.pool.close()
+    assert not theirs.is_running() or theirs.status() == psutil.STATUS_ZOMBIE
