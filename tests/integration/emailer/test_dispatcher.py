@@ -355,3 +355,15 @@ async def test_a_mail_of_hostile_html_to_many_costs_its_neighbours_nothing(post_
     copies = [received.content for received in post_office.server.received if b"<!--" in received.content]
     assert len(copies) == 20
     assert len(set(copies)) == 1
+
+
+async def test_a_system_for_staging_sends_to_nobody_else(post_office: PostOffice) -> None:
+    mixed = mail(to=["me@example.com", "customer@example.net"])
+    other = mail(to=["customer@example.net"])
+    await post_office.accept(mixed, other)
+    async with post_office.delivering(Terms(allowed_recipients="@example.com")):
+        email = await post_office.reaches(mixed, "partially_delivered")
+        await post_office.reaches(other, "failed")
+    assert [recipient.status for recipient in email.recipients] == ["delivered", "suppressed"]
+    assert "EMAIL_ALLOWED_RECIPIENTS" in email.recipients[1].attempts[0].smtp_reply
+    assert [received.recipient for received in post_office.server.received] == ["me@example.com"]

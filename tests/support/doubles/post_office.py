@@ -23,6 +23,7 @@ from contracts.emails import Email, SendEmail
 from emailer import intake, lanes, repository
 from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
+from emailer.guard import RecipientGuard
 from emailer.lanes import STREAMS, Round
 from emailer.lanes import Terms as ClaimTerms
 from emailer.route import Route
@@ -45,6 +46,7 @@ class Terms:
     timeout_s: float = 5
     pause_s: float = 0.05
     refusals_before_pause: int = 20
+    allowed_recipients: str | None = None
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
 
 
@@ -146,6 +148,7 @@ class PostOffice:
             window_bytes=1 << 20,
             lease_s=terms.lease_s,
             refusals_before_pause=terms.refusals_before_pause,
+            guard=RecipientGuard.read(terms.allowed_recipients),
             poll_s=0.05,
         )
         return dispatcher, route

@@ -166,6 +166,13 @@ def expired(job: Job) -> Outcome:
     return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
 
 
+def suppressed(job: Job, *, draft: Attempt) -> Outcome:
+    """Return the outcome for a recipient who may not get mail from this system."""
+    reason = "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"
+    noted = replace(draft, outcome="suppressed", host="", text=reason)
+    return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
+
+
 def given_back(job: Job, *, at: datetime) -> Outcome:
     """Return the outcome of a job that was not tried after all: as due as before, no attempt counted."""
     return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)

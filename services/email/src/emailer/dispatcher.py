@@ -19,6 +19,7 @@ from emailer import attempts, lanes, repository
 from emailer.attempts import Job, Outcome, Patience
 from emailer.breaker import RefusalBreaker
 from emailer.delivery import Delivery
+from emailer.guard import RecipientGuard
 from emailer.lanes import STREAMS, Lane, Round, Terms
 from emailer.recorder import OutcomeRecorder
 from emailer.rendered import RenderedMails
@@ -53,6 +54,7 @@ class Dispatcher:
         window_bytes: int,
         lease_s: float,
         refusals_before_pause: int,
+        guard: RecipientGuard,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -63,6 +65,7 @@ class Dispatcher:
         self._window_bytes = window_bytes
         self._lease_s = lease_s
         self._poll_s = poll_s
+        self._guard = guard
         self._holder: UUID = new_id()
         self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
@@ -204,6 +207,8 @@ class Dispatcher:
             self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
         elif job.mail.expires_at <= datetime.now(UTC):
             self.recorder.add(attempts.expired(job))
+        elif not self._guard.allows(job.address):
+            self.recorder.add(attempts.suppressed(job, draft=self._delivery.draft()))
         elif job.mail.letter is None:
             log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
             self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))

@@ -11,6 +11,7 @@ from contracts.topology import EMAIL
 from emailer import consumers
 from emailer.attempts import Patience
 from emailer.dispatcher import Dispatcher
+from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
 from emailer.route import Route
 from emailer.settings import EmailSettings
@@ -44,6 +45,7 @@ class Resources:
             window=settings.window,
             window_bytes=settings.window_bytes,
             lease_s=settings.lease_s,
+            guard=RecipientGuard.read(settings.allowed_recipients),
             refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import Settings
+from emailer.guard import RecipientGuard
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
 OnAmbiguous = Literal["retry", "hold"]
@@ -124,6 +125,11 @@ class EmailSettings(Settings):
         description="days for which the record of a mail is kept after its end; at least as long as bodies",
         examples=["90"],
     )
+    allowed_recipients: str | None = Field(
+        default=None,
+        description="addresses and domains that may get mail, for staging; without it all may",
+        examples=["me@example.com, @example.org"],
+    )
     lease_s: float = Field(
         default=60,
         gt=0,
@@ -139,3 +145,9 @@ class EmailSettings(Settings):
         description="most bytes of mails that one look for due recipients brings into memory",
         examples=["33554432"],
     )
+
+    @field_validator("allowed_recipients")
+    @classmethod
+    def _is_a_list(cls, value: str | None) -> str | None:
+        RecipientGuard.read(value)
+        return value

@@ -1,0 +1,31 @@
+"""The staging guard: a system that is no production sends to those who were named, to nobody else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ENTRY = re.compile(r"(?:[^@\s]+@|@)?[^@\s]+\.[^@\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientGuard:
+    """The addresses and domains that may get mail; without any, all may."""
+
+    allowed: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, text: str | None) -> RecipientGuard:
+        """Return the guard of a list such as `me@example.com, @example.org`. Raise `ValueError`."""
+        entries = [entry.strip().lower() for entry in (text or "").split(",") if entry.strip()]
+        for entry in entries:
+            if not _ENTRY.fullmatch(entry):
+                raise ValueError(f"{entry!r} must be an address (me@example.com) or a domain (@example.com)")
+        return cls(frozenset(entry if "@" in entry else f"@{entry}" for entry in entries))
+
+    def allows(self, address: str) -> bool:
+        """Return whether mail may be sent to `address`."""
+        if not self.allowed:
+            return True
+        lower = address.lower()
+        return lower in self.allowed or "@" + lower.rpartition("@")[2] in self.allowed
