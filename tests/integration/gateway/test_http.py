@@ -95,6 +95,39 @@ async def test_bodies_are_json_of_up_to_one_mib(door: Listener, path: str) -> No
     assert_problem(await door.api.post(path, content=chunked(), headers=JSON), 413, "payload-too-large")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/me"),
+        ("DELETE", "/v1/api-keys/0123456789abcdef"),
+        ("POST", "/v1/emails/0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11/resend"),
+    ],
+)
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_that_would_be_ignored_is_refused(
+    door: Listener, method: str, path: str, is_chunked: bool
+) -> None:
+    async def parts() -> Any:
+        yield b'{"sure":true}'
+
+    content: Any = parts() if is_chunked else b'{"sure":true}'
+    answer = await door.api.request(method, path, content=content, headers=JSON)
+    assert_problem(answer, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1"])
+async def test_json_in_another_charset_than_utf_8_is_415(door: Listener, charset: str) -> None:
+    headers = {"content-type": f"application/json; charset={charset}"}
+    answer = await door.api.post("/v1/rooms", content=b'{"name":"charset"}', headers=headers)
+    assert_problem(answer, 415, "unsupported-media-type")
+
+
+async def test_json_that_says_it_is_utf_8_is_taken(door: Listener) -> None:
+    headers = {"content-type": 'Application/JSON; charset="UTF-8"'}
+    answer = await door.api.post("/v1/rooms", content=b'{"name":"charset"}', headers=headers)
+    assert answer.status_code == 201
+
+
 async def test_a_large_body_that_nobody_reads_is_no_trouble(door: Listener) -> None:
     async with httpx.AsyncClient(base_url=door.url) as client:
         answer = await client.post("/v1/emails", content=b"x" * (1 << 20), headers=JSON)

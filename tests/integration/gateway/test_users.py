@@ -86,6 +86,14 @@ async def test_a_change_that_changes_nothing_is_the_same_version(door: Listener)
         assert (answer.json(), answer.headers["etag"]) == (before.json(), before.headers["etag"])
 
 
+@pytest.mark.parametrize("field", ["name", "email", "role", "status"])
+async def test_nothing_of_a_user_can_be_taken_away(door: Listener, field: str) -> None:
+    path = f"/v1/users/{await door.new_user('Whole')}"
+    answer = await door.api.patch(path, json={field: None}, headers={"if-match": "*"})
+    assert_problem(answer, 422, "invalid-input")
+    assert answer.json()["errors"][0]["pointer"] == f"/{field}"
+
+
 async def test_a_repeated_request_makes_one_user(door: Listener) -> None:
     wanted, headers = person(), {"idempotency-key": "one-user"}
     first, second = [await door.api.post("/v1/users", json=wanted, headers=headers) for _ in range(2)]

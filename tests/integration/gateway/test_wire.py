@@ -102,8 +102,13 @@ async def opened(door: Listener, *, key: str | None = None) -> AsyncIterator[Raw
         (b"\x81\xff" + b"\x7f" + b"\xff" * 7 + bytes(4), 1009),
         (b"\x83\x80" + bytes(4), 1002),
         (b"\x89\xfe\x00\x7e" + bytes(4) + b"x" * 126, 1002),
+        (b"\x81\xfe\x00\x05" + bytes(4) + b"hello", 1002),
+        (b"\x81\xff\x00\x00\x00\x00\x00\x00\x00\xff" + bytes(4) + b"x" * 255, 1002),
     ],
-    ids=["utf-8", "unmasked", "rsv1", "no start", "too big", "fragments", "length", "opcode", "long ping"],
+    ids=[
+        *("utf-8", "unmasked", "rsv1", "no start", "too big", "fragments", "length", "opcode", "long ping"),
+        *("short in two bytes", "short in eight bytes"),
+    ],
 )
 async def test_a_broken_frame_closes_with_the_code_that_says_why(
     door: Listener, data: bytes, code: int, capsys: pytest.CaptureFixture[str]

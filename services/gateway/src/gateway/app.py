@@ -62,7 +62,7 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
 def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
     """Return the application with all its routes; nothing is opened before its lifespan begins."""
     app = GatewayApp("gateway", static_folder=None)
-    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    app.url_map.merge_slashes = False
     app.server = Server(
         resources.keyring.authenticate,
         resources.once,

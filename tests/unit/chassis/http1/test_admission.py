@@ -87,6 +87,19 @@ def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
     assert admission.unauthenticated.total == 4
 
 
+def test_an_idle_connection_of_an_address_gives_way_to_a_newer_one_of_the_same_address() -> None:
+    admission = Admission(ConnectionLimits(most=64, per_address=8, unauthenticated_share=0.5))
+    other = Connection()
+    admission.take("10.0.0.2", other)
+    holders = [Connection(is_answering=number == 0) for number in range(4)]
+    for holder in holders:
+        admission.take("10.0.0.1", holder)
+    admission.take("10.0.0.1", Connection())
+    assert [holder.has_given_way for holder in holders] == [False, True, False, False]
+    assert not other.has_given_way
+    assert admission.unauthenticated.by_address["10.0.0.1"] == 4
+
+
 def test_no_connection_gives_way_while_all_are_being_answered() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
     for number in range(4):

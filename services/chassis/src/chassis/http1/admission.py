@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections import Counter
+from collections import Counter, defaultdict
 from email.utils import formatdate
 from itertools import islice
 from typing import Any, Protocol
@@ -97,8 +97,9 @@ class Admission:
         self.limits = limits
         self.held = _Tally()
         self.unauthenticated = _Tally()
-        # The places without a key and who holds them, oldest first.
+        # The places without a key and who holds them, oldest first: all of them, and those of each address.
         self._strangers: dict[Place, Guarded | None] = {}
+        self._strangers_at: defaultdict[str, dict[Place, Guarded | None]] = defaultdict(dict)
         self._connections: set[Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._unfinished_bytes = 0
@@ -133,19 +134,19 @@ class Admission:
     def take(self, host: str, holder: Guarded | None = None) -> Place:
         """Take a place for the client at `host`, which connects by `holder`.
 
-        Among those without a key, the oldest that nothing is being answered to gives way to a newer one:
-        nobody keeps others out by holding connections. Raises `TooManyConnections` or `ListenerFull`.
+        Among those without a key, the oldest that nothing is being answered to gives way to a newer one,
+        first among those of the same address: nobody keeps others out by holding connections. Raises
+        `TooManyConnections` or `ListenerFull`.
         """
         limits, address = self.limits, address_of(host)
         share = limits.unauthenticated_share
-        if (
-            self.held.by_address[address] >= limits.per_address
-            or self.unauthenticated.by_address[address] >= limits.per_address * share
-        ):
+        neighbours = self._strangers_at.get(address, {})
+        is_full = len(neighbours) >= limits.per_address * share
+        if (is_full and not _make_way(neighbours)) or self.held.by_address[address] >= limits.per_address:
             raise TooManyConnections(
                 "address", "This address has too many open connections.", retry_after_s=_RETRY_AFTER_S
             )
-        if self.unauthenticated.total >= limits.most * share and not self._make_way():
+        if self.unauthenticated.total >= limits.most * share and not _make_way(self._strangers):
             raise ListenerFull(
                 "unauthenticated",
                 "All places for connections without a key are taken.",
@@ -154,22 +155,16 @@ class Admission:
         self.held.add_one(address)
         self.unauthenticated.add_one(address)
         place = Place(self, address)
-        self._strangers[place] = holder
+        self._strangers[place] = self._strangers_at[address][place] = holder
         return place
 
     def forget_stranger(self, place: Place) -> None:
         """Count a place no longer among those without a key."""
         self.unauthenticated.subtract_one(place.address)
         self._strangers.pop(place, None)
-
-    def _make_way(self) -> bool:
-        for place, holder in tuple(islice(self._strangers.items(), _MOST_ASKED)):
-            if holder is not None and holder.give_way():
-                place.release()
-                return True
-            # It is in the middle of an answer: others are asked before it next time.
-            self._strangers[place] = self._strangers.pop(place)
-        return False
+        self._strangers_at[place.address].pop(place, None)
+        if not self._strangers_at[place.address]:
+            del self._strangers_at[place.address]
 
     def is_trusted(self, host: str) -> bool:
         """Return whether the peer `host` is a proxy whose word on its client counts."""
@@ -212,6 +207,17 @@ class Admission:
         now = loop.time()
         for connection in tuple(self._connections):
             connection.enforce_deadlines(now)
+
+
+def _make_way(strangers: dict[Place, Guarded | None]) -> bool:
+    """Close the oldest of `strangers` that nothing is being answered to; return whether there was one."""
+    for place, holder in tuple(islice(strangers.items(), _MOST_ASKED)):
+        if holder is not None and holder.give_way():
+            place.release()
+            return True
+        # It is in the middle of an answer: others are asked before it next time.
+        strangers[place] = strangers.pop(place)
+    return False
 
 
 def address_of(host: str) -> str:

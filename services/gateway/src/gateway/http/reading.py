@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.datastructures import ETags, MIMEAccept
-from werkzeug.http import parse_accept_header, parse_etags
+from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
@@ -264,7 +264,8 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
 
     A body of the media type `stream` may be packed with gzip.
     """
-    given = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    given, options = parse_options_header(request.header(b"content-type"))
+    given = given.strip().lower()
     codings = ("identity", "gzip") if given == stream else ("identity",)
     coding = _coding(request)
     if coding not in codings:
@@ -274,7 +275,19 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
         )
     if given not in accepted:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
+    charset = options.get("charset", "utf-8")
+    if charset.lower() != "utf-8":
+        raise UnsupportedMediaType(f"The body must be in UTF-8, not in {charset[:50]!r}.")
     return given
+
+
+async def require_no_body(request: Incoming) -> None:
+    """Raise `InvalidInput` for a body that the route would not look at."""
+    if request.is_complete.is_set():
+        return
+    announced = request.header(b"content-length")
+    if announced not in (None, "0") or await read_all(request):
+        raise InvalidInput("This route takes no body: what it says would be ignored.")
 
 
 def _coding(request: Incoming) -> str:

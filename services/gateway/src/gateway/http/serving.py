@@ -8,6 +8,7 @@ the rest of a short answer. Quart still routes, opens and closes the application
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -49,6 +50,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NEVER = ("TRACE", "CONNECT")
 # What is left of the caller's time for a handler that has to answer without what it asked for.
 _SHARE_FOR_THE_ANSWER = 0.1
+# What is never encoded (RFC 3986, section 2.3), and the slash, which would divide the path.
+_DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGNORECASE)
 _MOST_FOR_THE_ANSWER_S = 0.25
 # An upload has limits of its own: it may take as long as its parts keep coming.
 _UNLIMITED = Deadline(float("inf"))
@@ -182,6 +185,7 @@ class Server:
         if endpoint.takes_body:
             await self._read_body(bound, request, call, key, arguments)
         else:
+            await reading.require_no_body(request)
             call.idempotency_key = reading.key_of(request, key, b"")
         reply = await self._run(endpoint, call, arguments, until if call.deadline is not _UNLIMITED else None)
         return self._finished(endpoint, request, reply)
@@ -253,9 +257,11 @@ class Server:
 def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
     """Return the rule that fits a request, and the parts of its path."""
     method = scope["method"]
-    if b"%2f" in scope.get("raw_path", b"").lower() or scope["path"].startswith("//"):
-        # A proxy in front sees another path than the router would: what it forbids must not come by here.
-        raise NotFound("A path must not hold an encoded slash, or begin with two slashes.")
+    # A proxy in front sees another path than the router would: what it forbids must not come by here.
+    if _DISGUISED.search(scope.get("raw_path", b"")) or scope["path"].startswith("//"):
+        raise NotFound(
+            "A path must not begin with two slashes, or encode a slash, a letter, a digit or one of '-._~'."
+        )
     if method not in (*_METHODS, *_NEVER):
         known = ", ".join(_METHODS)
         raise NotImplementedMethod(f"The method {method[:20]!r} is not known here; use one of {known}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from contracts.addresses import BareAddress
 from contracts.mail_headers import one_line
@@ -59,6 +59,13 @@ class UserChange(BaseModel):
     email: BareAddress | None = None
     role: Role | None = None
     status: UserStatus | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("must be left out or have a value: nothing of a user can be taken away")
+        return value
 
 
 class UserView(BaseModel):

@@ -32,6 +32,7 @@ class CloseCode(IntEnum):
     The codes below 3000 are RFC 6455's own.
     """
 
+    PROTOCOL_ERROR = 1002
     INVALID_TEXT = 1007
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
@@ -55,6 +56,7 @@ class UnsubscribeCode(IntEnum):
 
 
 CLOSE_REASONS = {
+    CloseCode.PROTOCOL_ERROR: "The length of a frame takes more bytes than it needs.",
     CloseCode.INVALID_TEXT: "A text frame is not valid UTF-8.",
     CloseCode.POLICY_VIOLATION: "Too many frames came in a short time.",
     CloseCode.MESSAGE_TOO_BIG: "A message has at most 64 KiB.",

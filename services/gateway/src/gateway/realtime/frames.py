@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 _TEXT = 0x81
 _MASKED = 0x80
+# Of a length that takes two bytes, and of one that takes eight.
+_LEAST_LENGTHS = {126: 126, 127: 65_536}
 _FRAMES_PER_S = 100.0
 _BURST = 500.0
 
@@ -24,10 +26,11 @@ class FrameBudget:
     """Counts the frames that a client sends, of every kind, by their headers alone.
 
     A connection may send `_BURST` frames at once and `_FRAMES_PER_S` a second in the long run. Counting
-    stops at the end of the budget: a flood costs no more than its first frames.
+    stops at the end of the budget: a flood costs no more than its first frames. `is_padded` tells that the
+    length of a frame took more bytes than it needs, which RFC 6455 forbids.
     """
 
-    __slots__ = ("_at", "_clock", "_head", "_left", "_skip")
+    __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -35,6 +38,7 @@ class FrameBudget:
         self._left = _BURST
         self._skip = 0
         self._head = b""
+        self.is_padded = False
 
     def allows(self, data: bytes) -> bool:
         """Return whether the frames that begin in `data` are within the budget."""
@@ -57,7 +61,9 @@ class FrameBudget:
                 position = size
                 break
             if length > 125:
+                least = _LEAST_LENGTHS[length]
                 length = int.from_bytes(data[position + 2 : position + header], "big")
+                self.is_padded = self.is_padded or length < least
             masked = data[position + 1] & _MASKED
             position += header + length + (4 if masked else 0)
             count += 1

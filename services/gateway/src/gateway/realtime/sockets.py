@@ -76,7 +76,8 @@ class Sockets:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, stack: ExitStack) -> None:
         path = scope["path"]
-        if path not in PATHS:
+        # Spelled as it is declared: what a proxy forbids must not come by here in another spelling.
+        if path not in PATHS or scope["raw_path"] != path.encode():
             raise NotFound("There is no WebSocket at this address; connect to /v1/realtime.")
         scope[ROUTE] = path
         require_origin(Incoming(scope), self._origins)

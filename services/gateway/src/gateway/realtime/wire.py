@@ -101,6 +101,9 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self._budget.allows(data):
             self._fail(CloseCode.POLICY_VIOLATION)
             return
+        if self._budget.is_padded:
+            self._fail(CloseCode.PROTOCOL_ERROR)
+            return
         super().data_received(data)
 
     def handle_connect(self, event: Any) -> None:
