@@ -155,6 +155,8 @@ class RabbitMQ:
             "RABBITMQ_MNESIA_DIR": f"{home}/data/node",
             "RABBITMQ_LOG_BASE": f"{home}/log",
             "RABBITMQ_LOGS": "-",
+            # Erlang would write it into the folder that the stack was started from.
+            "ERL_CRASH_DUMP": f"{home}/log/erl_crash.dump",
             "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
             "RABBITMQ_CONF_ENV_FILE": f"{home}/rabbitmq-env.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
