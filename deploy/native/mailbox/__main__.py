@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import uvicorn
 
 from native.mailbox import api, receiver
+from native.mailbox.keeping import Folder
 from native.mailbox.messages import MOST_MESSAGES, Store
 from native.ports import HOST
 
@@ -14,8 +16,15 @@ from native.ports import HOST
 def main(arguments: list[str] | None = None) -> None:
     """Run until SIGTERM or Ctrl-C."""
     options = _parser().parse_args(arguments)
-    store = Store(most=options.keep)
-    incoming = receiver.Receiver(store, scripted=not options.no_script)
+    if options.directory is None:
+        store = Store(most=options.keep)
+        incoming = receiver.Receiver(store, scripted=not options.no_script)
+    else:
+        folder = Folder(options.directory)
+        store = Store(most=options.keep, forgotten=folder.remove)
+        for message in folder.load():
+            store.add(message)
+        incoming = receiver.Receiver(store, scripted=not options.no_script, keep=folder.write)
     app = api.create_app(store, incoming, smtp_host=options.host, smtp_port=options.smtp_port)
     print(f"SMTP on {options.host}:{options.smtp_port}, web page http://{options.host}:{options.http_port}")
     # A page with open keep-alive connections must not hold up the stop.
@@ -40,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=8025, help="default 8025")
     parser.add_argument(
         "--keep", type=int, default=MOST_MESSAGES, help=f"newest messages to keep ({MOST_MESSAGES})"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="folder in which messages are kept over a restart (default: none)"
     )
     parser.add_argument(
         "--no-script", action="store_true", help="take every message, whatever the recipient's name"

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from native.mailbox.messages import Json, Received, Store
 from native.mailbox.receiver import Receiver
+from native.mailbox.scripts import Scripts
 
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 _MOST_LISTED = 1000
@@ -33,11 +34,22 @@ def create_app(store: Store, receiver: Receiver, *, smtp_host: str, smtp_port: i
         async with listener:
             yield
 
-    return Starlette(routes=_routes(store), lifespan=lifespan)
+    return Starlette(routes=_routes(store, receiver.scripts), lifespan=lifespan)
 
 
-def _routes(store: Store) -> list[Route]:
+def _routes(store: Store, scripts: Scripts) -> list[Route]:
     api = Api(store)
+
+    async def show_scripts(_request: Request) -> Response:
+        return JSONResponse({"scripts": scripts.documents()})
+
+    async def replace_scripts(request: Request) -> Response:
+        try:
+            scripts.replace((await request.json())["scripts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HTTPException(400, f'expected {{"scripts": […]}}: {error}') from None
+        return JSONResponse({"scripts": scripts.documents()})
+
     get: list[tuple[str, Callable[[Request], Response]]] = [
         ("/", page),
         ("/livez", ok),
@@ -51,6 +63,8 @@ def _routes(store: Store) -> list[Route]:
     return [
         Route("/api/v1/messages", api.delete, methods=["DELETE"]),
         Route("/api/v1/search", _asynchronous(api.delete_found), methods=["DELETE"]),
+        Route("/api/v1/scripts", show_scripts),
+        Route("/api/v1/scripts", replace_scripts, methods=["PUT"]),
         Route("/api/v1/message/{id}", api.message),
         Route("/api/v1/message/{id}/headers", api.headers),
         Route("/api/v1/message/{id}/part/{part:int}", api.part),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -92,10 +92,17 @@ class Received:
 class Store:
     """The newest messages, bounded in number and in bytes."""
 
-    def __init__(self, *, most: int = MOST_MESSAGES, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        most: int = MOST_MESSAGES,
+        most_bytes: int = MOST_BYTES,
+        forgotten: Callable[[list[Received]], None] = lambda _: None,
+    ) -> None:
         self._messages: OrderedDict[str, Received] = OrderedDict()
         self._bounds = (most, most_bytes)
         self._bytes = 0
+        self._forgotten = forgotten
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -110,7 +117,7 @@ class Store:
         self._bytes += len(message.raw)
         most, most_bytes = self._bounds
         while len(self._messages) > most or (self._bytes > most_bytes and len(self._messages) > 1):
-            self._bytes -= len(self._messages.popitem(last=False)[1].raw)
+            self.remove([next(iter(self._messages))])
 
     def get(self, identifier: str) -> Received | None:
         """Return one message; `latest` is the newest."""
@@ -118,9 +125,9 @@ class Store:
 
     def remove(self, identifiers: Iterable[str]) -> None:
         """Forget these messages; unknown ones are ignored."""
-        for identifier in identifiers:
-            if message := self._messages.pop(identifier, None):
-                self._bytes -= len(message.raw)
+        known = [self._messages.pop(one) for one in identifiers if one in self._messages]
+        self._bytes -= sum(len(message.raw) for message in known)
+        self._forgotten(known)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,4 +1,6 @@
-"""The SMTP side: takes every message, except where the recipient's name asks for trouble.
+"""The SMTP side: takes every message, except where a script or the recipient's name asks for trouble.
+
+Scripts are set on the page, or with `PUT /api/v1/scripts`; they go before names.
 
 A test or a curious person gets any outcome by the recipient's local part (`+anything` may follow):
 
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from native.mailbox.messages import Received, Store
+from native.mailbox.scripts import Script, Scripts
 
 _SCRIPT = re.compile(
     r"(reject|defer|datareject|datadefer)([45]\d\d)$|(slow)(\d{1,3})$|(greylist|dropbefore|dropafter)$",
@@ -33,9 +37,13 @@ _LONGEST_WAIT_S = 60
 class Receiver:
     """Puts accepted messages into the store; `scripted` switches the table above on."""
 
-    def __init__(self, store: Store, *, scripted: bool = True) -> None:
+    def __init__(
+        self, store: Store, *, scripted: bool = True, keep: Callable[[Received], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._scripted = scripted
+        self._keep = keep
+        self.scripts = Scripts()
         self._seen: set[tuple[str, str]] = set()
 
     def protocol(self) -> SMTP:
@@ -51,9 +59,19 @@ class Receiver:
         return match[1] or match[3] or match[5], int(match[2] or match[4] or 0)
 
     async def handle_RCPT(  # noqa: N802  the library looks methods up by these names
-        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Answer RCPT TO."""
+        script = self.scripts.take(address)
+        if script is not None:
+            if script.action == "slow":
+                await asyncio.sleep(script.seconds)
+            elif script.stage == "rcpt":
+                if script.action == "drop":
+                    _cut(server)
+                return script.reply
+            else:
+                _planned(envelope)[address] = script
         action, number = self.script(address)
         if action == "slow":
             await asyncio.sleep(min(number, _LONGEST_WAIT_S))
@@ -71,18 +89,28 @@ class Receiver:
         self, server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
         """Answer the message itself."""
+        planned = list(_planned(envelope).values())
+        for script in planned:
+            if script.action in ("fail", "defer"):
+                return script.reply
         asked = dict(self.script(address) for address in envelope.rcpt_tos)
         for action in ("datareject", "datadefer"):
             if action in asked:
                 return _reply(asked[action])
         content = envelope.original_content or b""
         message = Received(content, envelope.mail_from or "", tuple(envelope.rcpt_tos))
-        # Read now, in a thread, so that the list has nothing left to do.
-        await asyncio.to_thread(lambda: message.summary)
+        # Read and kept now, in a thread, so that the list has nothing left to do.
+        await asyncio.to_thread(lambda: (message.summary, self._keep(message)))
         self._store.add(message)
-        if "dropafter" in asked:
+        if "dropafter" in asked or planned:
             _cut(server)
         return f"250 2.0.0 OK: kept as {message.id}"
+
+
+def _planned(envelope: Envelope) -> dict[str, Script]:
+    """Return the scripts for the message itself, by recipient, which the library's envelope carries."""
+    found: dict[str, Script] = envelope.__dict__.setdefault("planned", {})
+    return found
 
 
 class _Connection(SMTP):

@@ -18,7 +18,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class MailboxServer:
-    """One mailbox; it keeps mail in memory only."""
+    """One mailbox; it keeps mail over a restart, in the folder of the stack's data."""
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
@@ -42,7 +42,10 @@ class MailboxServer:
         smtp, http = str(self.ports.mailbox_smtp), str(self.ports.mailbox_http)
         return Program(
             name="mailbox",
-            command=(sys.executable, "-m", "native.mailbox", "--smtp-port", smtp, "--http-port", http),
+            command=(
+                *(sys.executable, "-m", "native.mailbox", "--smtp-port", smtp, "--http-port", http),
+                *("--directory", str(self.run.data / "mailbox")),
+            ),
             environment=self.run.environment() | {"PYTHONPATH": str(_PACKAGES), "PYTHONUNBUFFERED": "1"},
             directory=self.run.root,
             log=self.run.log("mailbox"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import smtplib
+import time
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -151,3 +152,38 @@ def _send(smtp: tuple[str, int], recipient: str) -> None:
     message.set_content("Hello")
     with smtplib.SMTP(*smtp, timeout=10) as client:
         client.send_message(message)
+
+
+async def test_the_mailbox_plays_scripts_and_keeps_mail_over_a_restart(tmp_path: Path) -> None:
+    async with mailbox.start(tmp_path) as box, httpx.AsyncClient(base_url=box.url) as client:
+        scripts = [
+            {"to": "ada@*", "action": "fail", "code": 552, "text": "5.2.2 full", "times": 1},
+            {"to": "bob@*", "action": "defer", "stage": "data"},
+            {"to": "cut@*", "action": "drop"},
+            {"to": "lost@*", "action": "drop", "stage": "data"},
+            {"to": "slow@*", "action": "slow", "seconds": 0.3},
+        ]
+        answer = await client.put("/api/v1/scripts", json={"scripts": scripts})
+        assert [script["code"] for script in answer.json()["scripts"]] == [552, 450, 0, 0, 0]
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            await asyncio.to_thread(_send, box.smtp, "ada@example.org")
+        assert refused.value.recipients["ada@example.org"] == (552, b"5.2.2 full")
+        with pytest.raises(smtplib.SMTPDataError, match="450"):
+            await asyncio.to_thread(_send, box.smtp, "bob@example.org")
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            await asyncio.to_thread(_send, box.smtp, "cut@example.org")
+        assert (await client.get("/api/v1/messages")).json()["total"] == 0
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            await asyncio.to_thread(_send, box.smtp, "lost@example.org")
+        started = time.monotonic()
+        await asyncio.to_thread(_send, box.smtp, "slow@example.org")
+        assert time.monotonic() - started > 0.3
+        await asyncio.to_thread(_send, box.smtp, "ada@example.org")
+        assert len((await client.get("/api/v1/scripts")).json()["scripts"]) == 4
+        assert (await client.put("/api/v1/scripts", json=[])).status_code == 400
+        before = (await client.get("/api/v1/messages")).json()["messages"]
+        await client.request("DELETE", "/api/v1/messages", json={"IDs": [before[-1]["ID"]]})
+    async with mailbox.start(tmp_path) as box, httpx.AsyncClient(base_url=box.url) as client:
+        after = (await client.get("/api/v1/messages")).json()["messages"]
+        assert [message["ID"] for message in after] == [message["ID"] for message in before[:-1]]
+        assert [message["To"][0]["Address"] for message in after] == ["ada@example.org", "slow@example.org"]

@@ -1,0 +1,89 @@
+"""Scripts: what the mailbox answers to chosen recipients, set from its page or over its API."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
+
+Action = Literal["fail", "defer", "drop", "slow"]
+Stage = Literal["rcpt", "data"]
+
+MOST_SCRIPTS = 100
+_LONGEST_WAIT_S = 60
+_LONGEST_TEXT = 200
+_TEXTS: dict[Action, str] = {
+    "fail": "5.0.0 Scripted: refused",
+    "defer": "4.0.0 Scripted: not now",
+    "drop": "",
+    "slow": "",
+}
+_CODES = {"fail": range(500, 600), "defer": range(400, 500)}
+
+
+@dataclass
+class Script:
+    """An answer to recipients that match `to` (`*` and `?` stand for anything), for the next `times` mails.
+
+    `fail` and `defer` answer `code` and `text`, `drop` cuts the connection, each at `stage`: at RCPT, or for
+    the message (`drop` keeps it then). `slow` answers RCPT after `seconds`.
+    """
+
+    to: str
+    action: Action
+    stage: Stage = "rcpt"
+    code: int = 0
+    text: str = ""
+    seconds: float = 0
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(Action) or self.stage not in get_args(Stage):
+            raise ValueError("action must be fail, defer, drop or slow, and stage rcpt or data")
+        if not isinstance(self.to, str) or not self.to:
+            raise ValueError("to must be a recipient, or a pattern such as *@example.com")
+        codes = _CODES.get(self.action)
+        self.code = self.code or (codes[50] if codes else 0)
+        if codes and self.code not in codes:
+            raise ValueError(f"code must be {codes[0]} to {codes[-1]} for {self.action}")
+        if not 0 <= self.seconds <= _LONGEST_WAIT_S or (self.times is not None and self.times < 1):
+            raise ValueError(f"seconds must be 0 to {_LONGEST_WAIT_S}, and times at least 1")
+        self.text = self.text or _TEXTS[self.action]
+        if len(self.text) > _LONGEST_TEXT or not self.text.isprintable():
+            raise ValueError(f"text must be one line of at most {_LONGEST_TEXT} characters")
+
+    @property
+    def reply(self) -> str:
+        """The line that is answered."""
+        return f"{self.code} {self.text}"
+
+
+@dataclass
+class Scripts:
+    """All scripts; the first that matches counts, and is gone after its last time."""
+
+    items: list[Script] = field(default_factory=list)
+
+    def replace(self, documents: Any) -> None:
+        """Put the scripts that `documents` describe in place of the others. Raise `ValueError`."""
+        if not isinstance(documents, list) or len(documents) > MOST_SCRIPTS:
+            raise ValueError(f"expected a list of at most {MOST_SCRIPTS} scripts")
+        try:
+            self.items = [Script(**document) for document in documents]
+        except TypeError as error:
+            raise ValueError(f"a script has to, action, stage, code, text, seconds, times: {error}") from None
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return the scripts as they are shown."""
+        return [asdict(script) for script in self.items]
+
+    def take(self, address: str) -> Script | None:
+        """Return the script for one mail to `address`, and count it."""
+        for script in self.items:
+            if fnmatchcase(address.lower(), script.to.lower()):
+                if script.times is not None:
+                    script.times -= 1
+                    if not script.times:
+                        self.items.remove(script)
+                return script
+        return None
