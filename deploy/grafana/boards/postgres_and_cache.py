@@ -61,6 +61,12 @@ BOARD = Board(
             Query(f"max by (datname) (pg_database_size_bytes{{{_DATABASES}}})", "{{datname}}"),
         ),
         panel(
+            "Age of the last backup",
+            "Time since the last complete backup was begun; empty when there is none.",
+            "s",
+            Query("max(time() - (tickwire_last_backup_timestamp_seconds > 0))", "age"),
+        ),
+        panel(
             "Wait for a connection",
             "Time to get a connection from the services' pools, 99 of 100.",
             "s",

@@ -108,6 +108,9 @@ AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at authentic
 BOOTSTRAP_KEY_REFUSED = Gauge(
     "tickwire_bootstrap_key_refused", "1 while the configured bootstrap key does not work."
 )
+LAST_BACKUP = Gauge(
+    "tickwire_last_backup_timestamp_seconds", "When the last complete backup was begun; 0: never."
+)
 ACCEPTED = Counter("tickwire_accepted", "Work accepted with 202.", ("kind",))
 IDEMPOTENT_REPLAYS = Counter("tickwire_idempotent_replays", "Requests answered from an earlier answer.")
 QUOTES_ANSWERED = Counter(

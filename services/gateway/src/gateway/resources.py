@@ -13,6 +13,7 @@ from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.idempotency import Once
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.administration.backups import BackupWatch
 from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
@@ -86,6 +87,7 @@ class Resources:
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         url = settings.prometheus_url
         self.status = StatusService(None if url is None else Prometheus(url.get_secret_value()))
+        self.backups = BackupWatch(self.runtime.postgres, statements)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
@@ -157,16 +159,26 @@ class Resources:
             tasks.supervise("keys of the connections", self.connections.watch_keys)
             tasks.supervise("removal of old acceptances", self.acceptor.clean)
             tasks.supervise("removal of old audit entries", self.audit.clean)
+            tasks.supervise("age of the last backup", self.backups.watch)
             if self.bootstrap is not None:
                 tasks.supervise("watch over the bootstrap key", self.bootstrap.watch)
             yield
 
     def _wire_identity(self, statements: Mapping[str, str]) -> None:
         postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
+        rotated = self.settings.previous_key_pepper
+        previous = None if rotated is None else rotated.get_secret_value()
         users, repository = UserRepository(statements), KeyRepository(statements)
         self.access_tokens = _access_tokens(self.settings)
         subjects = Subjects(users, audit=self.audit, creates_users=self.settings.oidc_users == "create")
-        self.keyring = KeyRing(postgres, repository, pepper, tokens=self.access_tokens, subjects=subjects)
+        self.keyring = KeyRing(
+            postgres,
+            repository,
+            pepper,
+            previous_pepper=previous,
+            tokens=self.access_tokens,
+            subjects=subjects,
+        )
         guarded: dict[str, Any] = {
             "administrators": Administrators(statements),
             "audit": self.audit,
@@ -179,7 +191,13 @@ class Resources:
         self.bootstrap: BootstrapKey | None = None
         if key is not None:
             self.bootstrap = BootstrapKey(
-                postgres, repository, users=users, audit=self.audit, pepper=pepper, key=key
+                postgres,
+                repository,
+                users=users,
+                audit=self.audit,
+                pepper=pepper,
+                previous_pepper=previous,
+                key=key,
             )
 
 

@@ -40,6 +40,12 @@ class GatewaySettings(Settings):
         description="secret that API keys are hashed with; losing it makes every key invalid",
         examples=["(32 random bytes in hex)"],
     )
+    previous_key_pepper: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="pepper before a rotation: keys hashed with it work, and get the present one when used",
+        examples=["(32 random bytes in hex)"],
+    )
     bootstrap_key: SecretStr | None = Field(
         default=None,
         description="API key of the first administrator, made known at start",
@@ -209,7 +215,13 @@ class GatewaySettings(Settings):
         return value
 
     @field_validator(
-        "bootstrap_key", "prometheus_url", "oidc_issuer", "oidc_audience", "oidc_jwks_url", mode="before"
+        "bootstrap_key",
+        "previous_key_pepper",
+        "prometheus_url",
+        "oidc_issuer",
+        "oidc_audience",
+        "oidc_jwks_url",
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,12 @@ class Database:
         if self.is_away:
             raise DatabaseUnavailable("away")
         yield
+
+    async def rehash(self, _: None, key_id: str, before: bytes, after: bytes) -> None:
+        row = self.rows[key_id]
+        digest = after if row.digest == before else row.digest
+        previous = after if row.previous == before else row.previous
+        self.rows[key_id] = replace(row, digest=digest, previous=previous)
 
     async def find_usable(self, _: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
         return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
@@ -369,3 +376,34 @@ async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_qu
     database.is_away = True
     with pytest.raises(DatabaseUnavailable):
         await ring.current([first.id])
+
+
+async def test_a_key_of_the_pepper_before_works_and_is_stored_under_the_present_one(
+    database: Database, clock: Clock
+) -> None:
+    untyped: Any = database
+    key, rotated = keys.new_key(), keys.new_key()
+    key = ApiKey(rotated.id, key.secret)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    principal = database.add(key, previous=rotated, previous_until=until)
+    both = KeyRing(untyped, untyped, "another pepper, of today", previous_pepper=PEPPER)
+    # The secret that a rotation left has the same way over.
+    assert (await both.authenticate(str(rotated))).user_id == principal.user_id
+    assert (await both.authenticate(str(key))).user_id == principal.user_id
+
+    after = KeyRing(untyped, untyped, "another pepper, of today")
+    assert await after.authenticate(str(key)) == principal
+    assert (await after.authenticate(str(rotated))).user_id == principal.user_id
+    with pytest.raises(Unauthenticated):
+        await KeyRing(untyped, untyped, PEPPER).authenticate(str(key))
+
+
+async def test_a_wrong_secret_stays_wrong_under_two_peppers(database: Database, clock: Clock) -> None:
+    untyped: Any = database
+    key = keys.new_key()
+    database.add(key)
+    before = dict(database.rows)
+    both = KeyRing(untyped, untyped, "another pepper, of today", previous_pepper=PEPPER)
+    with pytest.raises(Unauthenticated):
+        await both.authenticate(str(ApiKey(key.id, keys.new_secret())))
+    assert database.rows == before

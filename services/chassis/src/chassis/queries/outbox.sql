@@ -3,14 +3,14 @@ INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, bo
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
 
 -- name: take_fresh
--- What is due and has not failed yet, locked.
+-- What is due and has not failed yet, locked. Nothing while a backup holds the lock 84251.
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
-FROM outbox WHERE due_at <= now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at <= now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: take_failed
--- What is due and has failed before, locked.
+-- What is due and has failed before, locked. Nothing while a backup holds the lock 84251.
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
-FROM outbox WHERE due_at <= now() AND attempts > 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at <= now() AND attempts > 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: delete_sent
 DELETE FROM outbox WHERE id = ANY($1::bigint[])

@@ -34,6 +34,7 @@ class BootstrapKey:
         audit: AuditTrail,
         pepper: str,
         key: ApiKey,
+        previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
         self._keys = repository
@@ -41,6 +42,7 @@ class BootstrapKey:
         self._audit = audit
         self._key = key
         self._digest = keys.digest(pepper, key)
+        self._before = None if previous_pepper is None else keys.digest(previous_pepper, key)
         self._reason: str | None = None
 
     async def make_known(self) -> None:
@@ -56,6 +58,8 @@ class BootstrapKey:
                 await self._keys.insert(connection, self._key.id, digest=self._digest, **about)
                 target = f"api-key:{self._key.id}"
                 await self._audit.record(connection, None, Action.KEY_CREATED, target, after=about)
+            elif self._before is not None:
+                await self._keys.rehash(connection, self._key.id, self._before, self._digest)
         await self.look()
 
     async def watch(self) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from chassis import logging, metrics
 from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 from gateway.errors import TooManyFailures
 from gateway.http.principal import Principal
 from gateway.identity import keys
@@ -67,6 +67,7 @@ class KeyRing:
         repository: KeyRepository,
         pepper: str,
         *,
+        previous_pepper: str | None = None,
         tokens: AccessTokens | None = None,
         subjects: Subjects | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class KeyRing:
         self._tokens = tokens
         self._subjects = subjects
         self._pepper = pepper
+        self._previous_pepper = previous_pepper
         # Keyed by a hash: the memory of this process holds no usable key.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._refused: OrderedDict[bytes, float] = OrderedDict()
@@ -230,6 +232,8 @@ class KeyRing:
         else:
             async with self._postgres.connection() as connection:
                 usable = (await self._repository.find_usable(connection, [credential.id])).get(credential.id)
+                if usable is not None and self._previous_pepper is not None:
+                    usable = await self._rehashed(connection, credential, usable)
             known = None if usable is None else self._proven(credential, usable, asked_at)
         self._ask_at = 0.0
         if known is None:
@@ -240,6 +244,21 @@ class KeyRing:
         if known.principal.has_key:
             self._used[known.principal.key_id] = datetime.now(UTC)
         return known
+
+    async def _rehashed(self, connection: Connection, key: ApiKey, usable: UsableKey) -> UsableKey:
+        """Return a key as it is under the present pepper; store it so where it was under the previous one."""
+        assert self._previous_pepper is not None
+        before, now = keys.digest(self._previous_pepper, key), keys.digest(self._pepper, key)
+        is_current = hmac.compare_digest(usable.digest, before)
+        is_rotated = usable.previous is not None and hmac.compare_digest(usable.previous, before)
+        if not (is_current or is_rotated):
+            return usable
+        await self._repository.rehash(connection, key.id, before, now)
+        return replace(
+            usable,
+            digest=now if is_current else usable.digest,
+            previous=now if is_rotated else usable.previous,
+        )
 
     def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> _Known | None:
         """Return the owner of a key whose secret is right: the present one, or one that a rotation left.

@@ -181,6 +181,10 @@ class KeyRepository:
         """Give a key another secret; the one before works until `previous_until`."""
         await connection.execute(self._queries["rotate_key"], key_id, digest, rotated_at, previous_until)
 
+    async def rehash(self, connection: Connection, key_id: str, before: bytes, after: bytes) -> None:
+        """Put one digest of a key's secrets in the place of another: the same secret under a new pepper."""
+        await connection.execute(self._queries["rehash_key"], key_id, before, after)
+
     async def revoke(self, connection: Connection, key_id: str) -> bool:
         """Revoke a key; return False when it was revoked before."""
         return await connection.fetchval(self._queries["revoke_key"], key_id) is not None

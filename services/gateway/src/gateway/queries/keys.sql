@@ -67,6 +67,12 @@ UPDATE api_keys
 SET digest = $2, rotated_at = $3, previous_until = $4, previous_digest = CASE WHEN $4::timestamptz IS NOT NULL THEN digest END
 WHERE id = $1
 
+-- name: rehash_key
+-- The same secret under another pepper, wherever it stands.
+UPDATE api_keys SET digest = CASE WHEN digest = $2 THEN $3 ELSE digest END,
+    previous_digest = CASE WHEN previous_digest = $2 THEN $3 ELSE previous_digest END
+WHERE id = $1 AND $2 IN (digest, previous_digest)
+
 -- name: revoke_key
 UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id
 
