@@ -1,29 +1,35 @@
-"""Makes every secret of a stack in containers, as files: `make-secrets [folder]`.
+"""Makes every secret of a stack in containers, as files: `make-secrets [folder] [--key-file file]`.
 
-What is there is kept, so a second call changes nothing, and removing one file and calling again rotates
-that one. Compose mounts the files; kustomize makes Secrets of them (`k8s/README.md`). Runs on a server
-that has only Python, hence the standard library and nothing of ours.
+What is there is kept, so a second call changes nothing. Compose mounts a folder for each container, and
+kustomize makes Secrets of their files (`k8s/README.md`). A folder, unlike a file, shows what is replaced in
+it: a secret that `make rotate` changes is there at the next start of the process. Runs on a server that has
+only Python, and as the job `secrets` of compose.yaml, hence the standard library and nothing of ours.
 
 | file | what it holds |
 |---|---|
-| `api-key`, `gateway-key-pepper` | the first administrator's key; what keys are hashed with |
+| `gateway-key-pepper` | what API keys are hashed with |
+| `gateway-previous-key-pepper` | what they were hashed with before a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
-| `postgres-dsn-<service>`, `rabbitmq-url-<service>` | the addresses that each service reads |
 | `rabbitmq-password-<user>` | one per service, and `admin` for people |
-| `rabbitmq-definitions.json` | the broker's topology with these users, passwords hashed |
 | `grafana-password` | of Grafana's `admin` |
 | `smtp-password`, `alpaca-secret-key` | what others gave you: empty, for you to fill in |
+| the key file (`api-key`) | the first administrator's API key |
+| `<container>/…` | what a container sees, written anew from those above: addresses, passwords, users |
+
+What a variable holds (`EMAIL_SMTP_PASSWORD` and the others of `FROM_VARIABLES`) replaces the file's text.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import json
+import os
 import secrets
 import string
-import sys
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +43,12 @@ ROLES = {
 }
 # At the SMTP relay and at the data provider; empty as long as there is none.
 OF_OTHERS = ("smtp-password", "alpaca-secret-key")
+FROM_VARIABLES = {
+    "GATEWAY_KEY_PEPPER": "gateway-key-pepper",
+    "GATEWAY_PREVIOUS_KEY_PEPPER": "gateway-previous-key-pepper",
+    "EMAIL_SMTP_PASSWORD": "smtp-password",
+    "STOCK_DATA_ALPACA_SECRET_KEY": "alpaca-secret-key",
+}
 VHOST = "tickwire"
 ADMIN = "admin"
 
@@ -49,11 +61,13 @@ class SecretFolder:
 
     def write(self, name: str, text: str) -> None:
         """Put `text` in its place at once, readable by the users inside the containers."""
-        draft = self.path / f".{name}.new"
+        place = self.path / name
+        place.parent.mkdir(mode=0o755, exist_ok=True)
+        draft = place.with_name(f".{place.name}.new")
         draft.write_text(text, encoding="utf-8")
-        # The folder keeps other people out; a container sees single files, as users this machine has not.
+        # The folder keeps other people out; a container sees its own, as a user this machine has not.
         draft.chmod(0o444)
-        draft.replace(self.path / name)
+        draft.replace(place)
 
     def kept(self, name: str, text: str) -> str:
         """Return the secret `name`; when there is none, store `text` first."""
@@ -63,29 +77,106 @@ class SecretFolder:
         return file.read_text(encoding="utf-8")
 
 
-def make(folder: Path) -> None:
-    """Make in `folder` what is missing, and what is derived anew."""
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers are; `tls` asks for verified certificates, signed by authorities of the system."""
+
+    postgres: str = "postgres:5432"
+    rabbitmq: str = "rabbitmq:5672"
+    tls: bool = False
+
+    def dsn(self, role: str, password: str) -> str:
+        """Return the address of a role's database."""
+        options = "?sslmode=verify-full" if self.tls else ""
+        return f"postgresql://{role}:{password}@{self.postgres}/{role}{options}"
+
+    def url(self, user: str, password: str) -> str:
+        """Return the broker's address for a user."""
+        return f"amqp{'s' if self.tls else ''}://{user}:{password}@{self.rabbitmq}/{VHOST}"
+
+
+def make(
+    folder: Path, key_file: Path, variables: Mapping[str, str], *, servers: Servers | None = None
+) -> None:
+    """Make in `folder` what is missing, the API key in `key_file`, and what each container sees anew."""
+    servers = servers or Servers()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     kept = SecretFolder(folder)
-    kept.kept("api-key", new_api_key())
-    kept.kept("gateway-key-pepper", secrets.token_urlsafe(32))
-    kept.kept("grafana-password", secrets.token_urlsafe(18))
+    for variable, name in FROM_VARIABLES.items():
+        if variables.get(variable):
+            kept.write(name, variables[variable])
+    api_key = _kept_key(folder, key_file, variables.get("GATEWAY_BOOTSTRAP_KEY"))
+    pepper = kept.kept("gateway-key-pepper", secrets.token_urlsafe(32))
+    previous = kept.kept("gateway-previous-key-pepper", "")
+    kept.write("grafana/grafana-password", kept.kept("grafana-password", secrets.token_urlsafe(18)))
+    others = {name: kept.kept(name, "") for name in OF_OTHERS}
     for name in OF_OTHERS:
-        kept.kept(name, "")
         # For people to write into.
         (folder / name).chmod(0o644)
-    for role in (*ROLES.values(), "postgres", "metrics"):
-        kept.kept(f"postgres-password-{role}", secrets.token_urlsafe(24))
-    passwords = {
+    roles = {
+        role: kept.kept(f"postgres-password-{role}", secrets.token_urlsafe(24))
+        for role in (*ROLES.values(), "postgres", "metrics")
+    }
+    users = {
         user: kept.kept(f"rabbitmq-password-{user}", secrets.token_urlsafe(24)) for user in (*ROLES, ADMIN)
     }
     for service, role in ROLES.items():
-        password = kept.kept(f"postgres-password-{role}", "")
-        kept.write(f"postgres-dsn-{service}", f"postgresql://{role}:{password}@postgres:5432/{role}")
-        kept.write(f"rabbitmq-url-{service}", f"amqp://{service}:{passwords[service]}@rabbitmq:5672/{VHOST}")
-    definitions = with_users(json.loads(DEFINITIONS.read_text(encoding="utf-8")), passwords)
-    kept.write("rabbitmq-definitions.json", json.dumps(definitions, indent=1))
+        kept.write(f"{service}/postgres-dsn", servers.dsn(role, roles[role]))
+        kept.write(f"{service}/rabbitmq-url", servers.url(service, users[service]))
+    for role, password in roles.items():
+        kept.write(f"postgres/postgres-password-{role}", password)
+    kept.write("postgres-exporter/postgres-password-metrics", roles["metrics"])
+    # For a server that is there already: `psql -f`.
+    kept.write("postgres/roles.sql", "".join(_role(role, roles[role]) for role in ROLES.values()))
+    kept.write("gateway/api-key", api_key)
+    kept.write("gateway/gateway-key-pepper", pepper)
+    kept.write("gateway/gateway-previous-key-pepper", previous)
+    kept.write("email/smtp-password", others["smtp-password"])
+    kept.write("stock-data/alpaca-secret-key", others["alpaca-secret-key"])
+    definitions = with_users(json.loads(DEFINITIONS.read_text(encoding="utf-8")), users)
+    kept.write("rabbitmq/rabbitmq-definitions.json", json.dumps(definitions, indent=1))
+    # The proxy keeps its certificates there, as a user of its own; other people do not get this far.
+    (folder / "proxy").mkdir(exist_ok=True)
+    (folder / "proxy").chmod(0o777)
+
+
+def _role(role: str, password: str) -> str:
+    return (
+        f"CREATE ROLE {role} LOGIN PASSWORD '{password}';\n"
+        f"CREATE DATABASE {role} OWNER {role};\n"
+        f"REVOKE ALL ON DATABASE {role} FROM PUBLIC;\n"
+    )
+
+
+def _kept_key(folder: Path, key_file: Path, given: str | None) -> str:
+    """Return the API key that is given, that of `key_file`, that of an earlier release, or a new one."""
+    earlier = folder / "api-key"
+    found = given or next((f.read_text(encoding="utf-8") for f in (key_file, earlier) if f.exists()), "")
+    key = found.strip() or new_api_key()
+    if not key_file.exists() or key_file.read_text(encoding="utf-8").strip() != key:
+        draft = key_file.with_name(f".{key_file.name}.new")
+        draft.touch(mode=0o600)
+        draft.write_text(key, encoding="utf-8")
+        draft.replace(key_file)
+    return key
+
+
+def hand_over(folder: Path, key_file: Path) -> None:
+    """Give what root has made to the owner of this repository, who reads it: the job runs as root."""
+    if os.geteuid() != 0:
+        return
+    owner = Path(__file__).stat()
+    made = [
+        folder,
+        key_file,
+        *(path for path in folder.rglob("*") if path.parts[len(folder.parts)] != "proxy"),
+    ]
+    if {*key_file.parent.iterdir()} <= {folder, key_file, key_file.parent / "compose-secrets"}:
+        # It was made a moment ago, for this alone.
+        made.append(key_file.parent)
+    for path in made:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def with_users(definitions: dict[str, Any], passwords: dict[str, str]) -> dict[str, Any]:
@@ -125,5 +216,21 @@ def base62(number: int, digits: int) -> str:
     return found
 
 
+def main() -> None:
+    """Make the secrets of the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--key-file", type=Path, help="file of the API key (default: <folder>/api-key)")
+    parser.add_argument("--postgres", default=Servers.postgres, help="host:port (%(default)s)")
+    parser.add_argument("--rabbitmq", default=Servers.rabbitmq, help="host:port (%(default)s)")
+    parser.add_argument("--tls", action="store_true", help="sslmode=verify-full, and amqps")
+    options = parser.parse_args()
+    key_file = options.key_file or options.folder / "api-key"
+    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    servers = Servers(options.postgres, options.rabbitmq, options.tls)
+    make(options.folder, key_file, os.environ, servers=servers)
+    hand_over(options.folder, key_file)
+
+
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    main()

@@ -15,6 +15,7 @@ from native.ports import OFFSET, VARIABLES
 from stock_data.settings import StockDataSettings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
+COMPOSE = EXAMPLE.with_name("compose.yaml")
 MODELS: tuple[type[Settings], ...] = (
     Settings,
     GatewaySettings,
@@ -32,8 +33,9 @@ def known() -> dict[str, object]:
 def test_the_example_names_every_variable_once() -> None:
     names = [name for name, _ in _LINE.findall(EXAMPLE.read_text())]
     native = {*VARIABLES.values(), OFFSET}
+    compose = set(re.findall(r"\$\{([A-Z_]+)[:}]", COMPOSE.read_text()))
     assert len(names) == len(set(names))
-    assert set(names) == set(known()) | native
+    assert set(names) == set(known()) | native | compose
 
 
 def test_the_example_gives_the_defaults() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from deploy.engine import Engine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "stock-data", "email", "batch-processor")
+# They do their work at the start, and end.
+JOBS = {"secrets"}
 T = TypeVar("T")
 
 
@@ -32,6 +35,8 @@ class Composed:
     project: str
     tag: str
     port: int
+    tls_port: int
+    mailbox_port: int
     secrets: Path
     services: tuple[str, ...]
     up_s: float = 0
@@ -39,8 +44,32 @@ class Composed:
     @property
     def api(self) -> httpx.Client:
         """A client of the published gateway with the administrator's key."""
-        headers = {"Authorization": f"Bearer {(self.secrets / 'api-key').read_text()}"}
+        headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=20)
+
+    @property
+    def authority(self) -> ssl.SSLContext:
+        """The proxy's own authority, as one that is trusted."""
+        return ssl.create_default_context(
+            cafile=str(self.secrets / "proxy/caddy/pki/authorities/local/root.crt")
+        )
+
+    @property
+    def secure(self) -> httpx.Client:
+        """A client like `api`, through the proxy."""
+        return httpx.Client(
+            base_url=f"https://localhost:{self.tls_port}",
+            headers={"Authorization": f"Bearer {self.key}"},
+            http2=True,
+            verify=self.authority,
+            timeout=20,
+            trust_env=False,
+        )
+
+    @property
+    def key(self) -> str:
+        """The administrator's key, from the file in which people find it."""
+        return (self.secrets.parent / "api-key").read_text()
 
     def compose(self, *arguments: str, timeout_s: float = 300) -> str:
         """What `docker compose <arguments>` prints."""
@@ -90,8 +119,8 @@ class Composed:
         return self.compose("exec", "-T", service, "/opt/tickwire/bin/python", "-c", program)
 
     def mailbox(self, path: str) -> Any:
-        """What the mailbox answers; it is not published."""
-        url = f"http://{self.address('mailpit')}:8025{path}"
+        """What the published mailbox answers."""
+        url = f"http://127.0.0.1:{self.mailbox_port}{path}"
         return httpx.get(url, timeout=10, trust_env=False).json()
 
 
@@ -99,27 +128,31 @@ class Composed:
 def start(engine: Engine, folder: Path) -> Iterator[Composed]:
     """The stack for the block; afterwards its containers, networks, volumes and images are gone."""
     mark = uuid.uuid4().hex[:8]
-    port = _free_port()
+    port, tls_port, mailbox_port = _free_port(), _free_port(), _free_port()
     secrets = folder / "secrets"
     project = f"tickwire-test-{mark}"
     variables = {
         "COMPOSE_PROJECT_NAME": project,
         "GATEWAY_PORT": str(port),
+        "TLS_PORT": str(tls_port),
+        "MAILPIT_PORT": str(mailbox_port),
         "TICKWIRE_SECRETS": str(secrets),
         "TICKWIRE_TAG": f"test-{mark}",
         "COMPOSE_FILE": _files(engine, folder),
-        "COMPOSE_PROFILES": "observability",
+        "COMPOSE_PROFILES": "observability,tls",
     }
     own = replace(engine, environment={**engine.environment, **variables})
-    services = tuple(sorted(own.docker("compose", "config", "--services").split()))
-    stack = Composed(own, project, f"test-{mark}", port, secrets, services)
+    services = tuple(sorted({*own.docker("compose", "config", "--services").split()} - JOBS))
+    stack = Composed(own, project, f"test-{mark}", port, tls_port, mailbox_port, secrets, services)
     began = time.monotonic()
     try:
         stack.up()
         yield replace(stack, up_s=time.monotonic() - began)
     finally:
         stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
-        made = engine.docker("images", "--quiet", "--filter", f"reference=tickwire/*:{stack.tag}").split()
+        made = engine.docker(
+            "images", "--quiet", "--filter", f"reference=localhost/tickwire/*:{stack.tag}"
+        ).split()
         if made:
             engine.docker("rmi", "--force", *made)
 

@@ -73,7 +73,7 @@ def _answers(engine: Engine) -> bool:
 
 
 def _pulls(engine: Engine) -> bool:
-    return _succeeds(engine, "docker", "pull", "--quiet", "memcached:1.6", timeout_s=60)
+    return _succeeds(engine, "docker", "pull", "--quiet", "memcached:1.6.39", timeout_s=60)
 
 
 def _succeeds(engine: Engine, *command: str, timeout_s: float) -> bool:

@@ -21,7 +21,8 @@ from deploy.composed import REPOSITORY
 Manifest: TypeAlias = dict[str, Any]
 
 K8S = REPOSITORY / "k8s"
-COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir()))
+# `backup` adds to a database cluster of an operator's, which the base has not: it is tried on its overlay.
+COMPONENTS = tuple(sorted(path.name for path in (K8S / "components").iterdir() if path.name != "backup"))
 SETS = [found for n in range(len(COMPONENTS) + 1) for found in itertools.combinations(COMPONENTS, n)]
 KUBERNETES = "1.37"
 _SCHEMAS = Path(__file__).with_name("schemas")
@@ -38,8 +39,9 @@ def copy(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("secrets", "__pycache__")
     shutil.copytree(K8S, target, ignore=ignored)
     shutil.copytree(REPOSITORY / "deploy", folder / "deploy", ignore=ignored)
-    command = [REPOSITORY / "deploy/containers/make-secrets", target / "overlays/local/secrets"]
-    subprocess.run(command, check=True)
+    for overlay in ("local", "external"):
+        command = [REPOSITORY / "deploy/containers/make-secrets", target / "overlays" / overlay / "secrets"]
+        subprocess.run(command, check=True)
     return target
 
 

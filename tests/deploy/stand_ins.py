@@ -17,14 +17,15 @@ DOCKERFILE = Path(__file__).with_name("stand_ins") / "Dockerfile"
 
 # The stage of the Dockerfile for each name that compose.yaml or a build uses.
 STAGES = {
-    "python:3.13-slim": "python",
-    "rabbitmq:4-management": "rabbitmq",
-    "postgres:17": "postgres",
-    "memcached:1.6": "memcached",
-    "axllent/mailpit:v1.27": "mailpit",
+    "python:3.13.7-slim": "python",
+    "rabbitmq:4.1.4-management": "rabbitmq",
+    "postgres:17.6": "postgres",
+    "memcached:1.6.39": "memcached",
+    "axllent/mailpit:v1.27.8": "mailpit",
     "prom/prometheus:v3.5.0": "prometheus",
     "prom/alertmanager:v0.28.1": "alertmanager",
     "prometheuscommunity/postgres-exporter:v0.17.1": "postgres-exporter",
+    "caddy:2.10.2": "proxy",
 }
 WITHOUT = ("grafana", "memcached-exporter", "tempo")
 
@@ -32,6 +33,7 @@ _BASES = {
     "base": "python3,python3-venv,python3-pip,ca-certificates",
     "servers": "rabbitmq-server,postgresql,memcached,prometheus,prometheus-alertmanager,"
     "prometheus-postgres-exporter,python3,ca-certificates",
+    "proxy": "caddy,python3,ca-certificates",
 }
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 

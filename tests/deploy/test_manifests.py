@@ -19,7 +19,7 @@ from deploy import manifests
 from deploy.composed import REPOSITORY, SERVICES
 from deploy.manifests import COMPONENTS, SETS, Manifest, kind, pods
 
-OVERLAYS = ("local", "production")
+OVERLAYS = ("local", "external", "production")
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +57,9 @@ def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
         ("local", ("gateway-api", "keda", "monitoring")),
         ("local", ("ingress",)),
         ("production", ("ingress",)),
+        ("production", ("backup",)),
+        ("external", ("gateway-api",)),
+        ("external", ("ingress",)),
     ],
 )
 def test_an_overlay_takes_more_components(k8s: Path, overlay: str, components: tuple[str, ...]) -> None:
@@ -97,7 +100,7 @@ def test_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Manifest]
             assert own["capabilities"] == {"drop": ["ALL"]}, name
             assert own["allowPrivilegeEscalation"] is False, name
             assert own["readOnlyRootFilesystem"] is True, name
-        allowed = {"configMap", "secret", "emptyDir", "name"}
+        allowed = {"configMap", "secret", "emptyDir", "projected", "name"}
         assert all(set(volume) <= allowed for volume in spec.get("volumes", [])), name
 
 
@@ -176,7 +179,7 @@ def test_the_overlay_for_production_trusts_the_proxy_in_front_of_it_and_others_n
     overlays: dict[str, list[Manifest]], base: list[Manifest]
 ) -> None:
     assert manifests.environment(overlays["production"], "gateway")["GATEWAY_TRUSTED_PROXIES"]
-    for found in (base, overlays["local"]):
+    for found in (base, overlays["local"], overlays["external"]):
         assert "GATEWAY_TRUSTED_PROXIES" not in manifests.environment(found, "gateway")
 
 
@@ -188,7 +191,8 @@ def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Man
             assert trigger["metadata"]["queueName"] in [queue.name for queue in TOPOLOGIES[name].queues]
         assert waiting[name] in trigger["metadata"].get("query", trigger["metadata"].get("queueName"))
         login = kind(overlays["production"], "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
-        assert login["spec"]["secretTargetRef"][0]["name"] == f"{name}-secrets"
+        own = {"email": "email-secrets", "batch-processor": "batch-processor-scaler"}[name]
+        assert login["spec"]["secretTargetRef"][0]["name"] == own
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -212,12 +216,64 @@ def assert_nothing_is_missing(found: list[Manifest]) -> None:
     secrets = set(kind(found, "Secret")) | {
         made["spec"]["target"]["name"] for made in kind(found, "ExternalSecret").values()
     }
+    # What operators make: certificates, and the authority of a database cluster.
+    secrets |= {made["spec"]["secretName"] for made in kind(found, "Certificate").values()}
+    secrets |= {f"{name}-ca" for name in kind(found, "Cluster")}
     maps, accounts = set(kind(found, "ConfigMap")), set(kind(found, "ServiceAccount"))
     for name, pod in pods(found):
         assert pod["spec"].get("serviceAccountName", "default") in {*accounts, "default"}, name
         for volume in pod["spec"].get("volumes", []):
             assert volume.get("secret", {}).get("secretName", None) in {*secrets, None}, (name, volume)
+            for source in volume.get("projected", {}).get("sources", []):
+                assert source["secret"]["name"] in secrets, (name, source)
             assert volume.get("configMap", {}).get("name", None) in {*maps, None}, (name, volume)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_image_of_ours_is_pulled_from_nobody(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+    host = "localhost" if overlay == "local" else "registry.example.com"
+    for name, pod in pods(overlays[overlay]):
+        (container,) = pod["spec"]["containers"]
+        if "tickwire" in container["image"]:
+            assert container["image"].startswith(f"{host}/tickwire/"), name
+            assert container["imagePullPolicy"] == ("Never" if overlay == "local" else "IfNotPresent"), name
+
+
+def test_a_migration_job_is_named_by_its_version_and_never_changes(k8s: Path, tmp_path: Path) -> None:
+    first = kind(manifests.build(k8s / "overlays/local"), "Job")
+    for name, job in first.items():
+        tag = job["spec"]["template"]["spec"]["containers"][0]["image"].partition(":")[2]
+        assert name.endswith(tag.replace(".", "-")), name
+    # Other passwords, as after a rotation: `apply` must find the same Jobs.
+    assert kind(manifests.build(manifests.copy(tmp_path) / "overlays/local"), "Job") == first
+
+
+def test_in_production_servers_are_reached_over_verified_tls(overlays: dict[str, list[Manifest]]) -> None:
+    found = overlays["production"]
+    assert kind(found, "RabbitmqCluster")["rabbitmq"]["spec"]["tls"]["disableNonTLSListeners"] is True
+    for name, pod in pods(found):
+        if pod["metadata"]["labels"]["app.kubernetes.io/component"] in ("service", "migrations"):
+            (container,) = pod["spec"]["containers"]
+            assert "/run/authorities" in [mount["mountPath"] for mount in container["volumeMounts"]], name
+    exporter = kind(found, "Deployment")["postgres-exporter"]["spec"]["template"]["spec"]["containers"][0]
+    assert "sslmode=verify-full" in next(
+        e["value"] for e in exporter["env"] if e["name"] == "DATA_SOURCE_URI"
+    )
+
+
+def test_in_production_a_database_is_its_roles_alone_as_in_compose(
+    overlays: dict[str, list[Manifest]],
+) -> None:
+    spec = kind(overlays["production"], "Cluster")["postgres"]["spec"]
+    made = spec["bootstrap"]["initdb"]
+    said = " ".join(made["postInitSQL"] + made["postInitApplicationSQL"])
+    closed = " ".join(re.findall(r"REVOKE ALL ON DATABASE (.*?) FROM PUBLIC", said))
+    databases = {"gateway", "stock_data", "emailer", "batch_processor"}
+    assert set(re.findall(r"\w+", closed)) == databases | {"postgres", "template1"}
+    script = (REPOSITORY / "deploy/containers/postgres/create-databases.sh").read_text()
+    assert "GRANT CONNECT ON DATABASE postgres TO metrics" in script
+    assert "GRANT CONNECT ON DATABASE postgres TO metrics" in said
+    assert spec["postgresql"]["synchronous"]["dataDurability"] == "required"
 
 
 def test_every_dashboard_is_there_for_grafana(overlays: dict[str, list[Manifest]]) -> None:

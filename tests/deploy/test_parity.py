@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from deploy.manifests import Manifest, kind
 from emailer.settings import EmailSettings
 from gateway.settings import GatewaySettings
 from native.directories import RunDirectory
+from native.ports import Ports
 from native.prometheus import Prometheus
+from native.services import SERVICES as NATIVE
+from native.stack import Blueprint
 from stock_data.settings import StockDataSettings
 
 SETTINGS: dict[str, type[Settings]] = {
@@ -29,6 +33,16 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 # The image of each server in the local overlay is the one of compose.
 SERVERS = ("rabbitmq", "postgres", "memcached", "mailpit")
+# Where a container listens is a matter of its own; what is published, compose and Services say.
+INSIDE = {f"{prefix}_HOST" for prefix in ("GATEWAY", "STOCK_DATA", "EMAIL", "BATCH_PROCESSOR")}
+# Each way makes these itself, and knows the ports inside.
+FIXED = {"RABBITMQ_URL", "POSTGRES_DSN", "MEMCACHED_ADDRESS"} | {
+    "GATEWAY_PORT",
+    "GATEWAY_OPS_PORT",
+    "STOCK_DATA_PORT",
+    "EMAIL_PORT",
+    "BATCH_PROCESSOR_PORT",
+}
 EXPORTERS = ("postgres-exporter", "memcached-exporter")
 
 
@@ -78,21 +92,69 @@ def test_exporters_are_the_same(compose: dict[str, Any], monitored: list[Manifes
 def test_settings_are_the_same(compose: dict[str, Any], local: list[Manifest], service: str) -> None:
     wanted = compose["services"][service]["environment"]
     given = {name: str(value) for name, value in wanted.items() if value is not None}
-    assert manifests.environment(local, service) == given
+    # In a cluster, the proxies are those of a component.
+    given.pop("GATEWAY_TRUSTED_PROXIES", None)
+    found = manifests.environment(local, service)
+    known = settings(service)
+    assert {name: found[name] for name in found if {name, name.removesuffix("_FILE")} & known} == given
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_variable_is_a_setting(compose: dict[str, Any], service: str) -> None:
+def test_every_setting_reaches_containers(compose: dict[str, Any], service: str) -> None:
+    known = settings(service)
+    assert set(secrets_named(compose["services"][service]["environment"], known)) == known - INSIDE
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_reaches_pods(k8s: Path, service: str) -> None:
+    own = {name: f"{name} as somebody wants it" for name in settings(service) - INSIDE - FIXED}
+    folder = k8s / "tested" / f"settings-{service}"
+    folder.mkdir(parents=True)
+    literals = [f"{name}={value}" for name, value in own.items()]
+    generator = {"name": "settings", "behavior": "merge", "literals": literals}
+    wanted = {
+        "namespace": "tickwire",
+        "resources": ["../../overlays/local"],
+        "configMapGenerator": [generator],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
+    found = manifests.environment(manifests.build(folder), service)
+    reached = secrets_named(found, settings(service))
+    files = {name for name, value in reached.items() if value.startswith("/run/secrets/")}
+    assert {name: reached.get(name) for name in own.keys() - files} == {
+        name: own[name] for name in own.keys() - files
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_reaches_processes(tmp_path: Path, service: str) -> None:
+    own = {name: f"{name} as somebody wants it" for name in settings(service) - FIXED}
+    backing = Blueprint(RunDirectory.at(tmp_path), Ports(), variables=own).backing
+    found = backing.environment(next(one for one in NATIVE if one.name == service), Ports())
+    ports = {name for name in own if re.search(r"(?<!SMTP)_PORT$", name)}
+    assert {name: found[name] for name in own.keys() - ports} == {
+        name: own[name] for name in own.keys() - ports
+    }
+
+
+def secrets_named(given: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """The variables that are given, those by a file (X_FILE) under their names."""
+    return {name if name in known else name.removesuffix("_FILE"): value for name, value in given.items()}
+
+
+def settings(service: str) -> set[str]:
+    """Every variable that the service reads."""
     model = SETTINGS[service]
-    known = {variable(model, name, field) for name, field in model.model_fields.items()}
-    for name in compose["services"][service]["environment"]:
-        assert name.removesuffix("_FILE") in known, name
+    return {variable(model, name, field) for name, field in model.model_fields.items()}
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_secrets_are_the_same_files(compose: dict[str, Any], local: list[Manifest], service: str) -> None:
-    mounted = compose["services"][service]["secrets"]
-    targets = {entry if isinstance(entry, str) else entry["target"] for entry in mounted}
+def test_secrets_are_the_same_files(
+    compose: dict[str, Any], k8s: Path, local: list[Manifest], service: str
+) -> None:
+    (mount,) = compose["services"][service]["volumes"]
+    assert mount.endswith(f"/{service}:/run/secrets:ro")
+    targets = {file.name for file in (k8s / "overlays/local/secrets" / service).iterdir()}
     volumes = kind(local, "Deployment")[service]["spec"]["template"]["spec"]["volumes"]
     secret = next(volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
     assert set(kind(local, "Secret")[secret]["data"]) == targets

@@ -66,7 +66,10 @@ def pods(engine: Engine) -> Iterator[Pods]:
         # Only root gets in here, but the users of the containers must get through.
         folder.chmod(0o711)
         local = manifests.build(manifests.copy(folder) / "overlays/local")
-        images = {f"tickwire/{service}:0.1.0": f"tickwire/{service}:{tag}" for service in SERVICES}
+        images = {
+            f"localhost/tickwire/{service}:0.1.0": f"localhost/tickwire/{service}:{tag}"
+            for service in SERVICES
+        }
         key = (folder / "k8s/overlays/local/secrets/api-key").read_text()
         with node(own, local, folder / "volumes", images=images, hurry=HURRY) as running:
             running.wait(timeout_s=180)

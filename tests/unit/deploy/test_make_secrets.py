@@ -12,35 +12,69 @@ from containers import make_secrets
 from gateway.identity import keys
 
 
-def contents(folder: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in folder.iterdir()}
+def make(folder: Path, **variables: str) -> dict[str, str]:
+    """What is in `folder` after a call, by path."""
+    make_secrets.make(folder, folder / "api-key", variables)
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path / "s")
-    first = contents(tmp_path / "s")
-    make_secrets.make(tmp_path / "s")
-    assert contents(tmp_path / "s") == first
-    assert {name for name, text in first.items() if not text} == set(make_secrets.OF_OTHERS)
+    first = make(tmp_path / "s")
+    assert make(tmp_path / "s") == first
+    empty = {name for name, text in first.items() if not text and "/" not in name}
+    assert empty == {*make_secrets.OF_OTHERS, "gateway-previous-key-pepper"}
 
 
 def test_only_the_owner_may_enter_and_nobody_may_write(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path / "s")
+    make(tmp_path / "s")
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
-    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "s").iterdir()}
+    files = [file for file in (tmp_path / "s").rglob("*") if file.is_file()]
+    modes = {str(file.relative_to(tmp_path / "s")): file.stat().st_mode & 0o777 for file in files}
     assert {modes.pop(name) for name in make_secrets.OF_OTHERS} == {0o644}
+    assert modes.pop("api-key") == 0o600
     assert set(modes.values()) == {0o444}
 
 
 def test_a_removed_password_is_made_anew_and_reaches_the_addresses(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path)
-    before = contents(tmp_path)
+    before = make(tmp_path)
     (tmp_path / "rabbitmq-password-email").unlink()
-    make_secrets.make(tmp_path)
-    after = contents(tmp_path)
+    after = make(tmp_path)
     changed = {name for name in after if after[name] != before[name]}
-    assert changed == {"rabbitmq-password-email", "rabbitmq-url-email", "rabbitmq-definitions.json"}
-    assert after["rabbitmq-password-email"] in after["rabbitmq-url-email"]
+    assert changed == {"rabbitmq-password-email", "email/rabbitmq-url", "rabbitmq/rabbitmq-definitions.json"}
+    assert after["rabbitmq-password-email"] in after["email/rabbitmq-url"]
+
+
+def test_a_container_sees_what_is_its_own(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    seen = {
+        service: [made[name] for name in made if name.startswith(f"{service}/")]
+        for service in make_secrets.ROLES
+    }
+    for service, role in make_secrets.ROLES.items():
+        for other in seen.keys() - {service}:
+            assert not any(made[f"postgres-password-{role}"] in text for text in seen[other])
+            assert not any(made[f"rabbitmq-password-{service}"] in text for text in seen[other])
+    assert made["gateway/api-key"] == made["api-key"]
+
+
+def test_the_key_of_the_key_file_is_taken_and_that_of_an_earlier_release(tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    beside.write_text("tw_live_of_the_native_run\n")
+    make_secrets.make(tmp_path / "s", beside, {})
+    assert (tmp_path / "s/gateway/api-key").read_text() == "tw_live_of_the_native_run"
+    beside.unlink()
+    (tmp_path / "s/api-key").write_text("tw_live_of_an_earlier_release")
+    make_secrets.make(tmp_path / "s", beside, {})
+    assert beside.read_text() == "tw_live_of_an_earlier_release"
+    assert beside.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_of_a_variable_takes_the_place_of_the_file(tmp_path: Path) -> None:
+    make(tmp_path)
+    made = make(tmp_path, EMAIL_SMTP_PASSWORD="given", GATEWAY_KEY_PEPPER="a pepper of mine")
+    assert (made["smtp-password"], made["email/smtp-password"]) == ("given", "given")
+    assert made["gateway/gateway-key-pepper"] == "a pepper of mine"
+    assert make(tmp_path)["email/smtp-password"] == "given"
 
 
 def test_the_api_key_is_one_that_the_gateway_recognizes() -> None:
@@ -49,15 +83,13 @@ def test_the_api_key_is_one_that_the_gateway_recognizes() -> None:
 
 
 def test_passwords_need_no_quoting_in_an_address(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path)
-    for name, value in contents(tmp_path).items():
-        if "password" in name and name not in make_secrets.OF_OTHERS:
+    for name, value in make(tmp_path).items():
+        if "password" in name and name.rpartition("/")[2] not in make_secrets.OF_OTHERS:
             assert re.fullmatch(r"[A-Za-z0-9_-]{20,}", value), name
 
 
 def test_the_definitions_know_each_user_by_the_hash_of_its_password(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path)
-    definitions = json.loads((tmp_path / "rabbitmq-definitions.json").read_text())
+    definitions = json.loads(make(tmp_path)["rabbitmq/rabbitmq-definitions.json"])
     users = {user["name"]: user for user in definitions["users"]}
     assert users.keys() == {"gateway", "stock-data", "email", "batch-processor", "admin"}
     for name, user in users.items():
@@ -69,8 +101,7 @@ def test_the_definitions_know_each_user_by_the_hash_of_its_password(tmp_path: Pa
 
 
 def test_the_topology_is_the_repositorys(tmp_path: Path) -> None:
-    make_secrets.make(tmp_path)
-    made = json.loads((tmp_path / "rabbitmq-definitions.json").read_text())
+    made = json.loads(make(tmp_path)["rabbitmq/rabbitmq-definitions.json"])
     ours = json.loads(make_secrets.DEFINITIONS.read_text())
     for part in ("vhosts", "exchanges", "queues", "bindings", "policies"):
         assert made[part] == ours[part]
