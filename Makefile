@@ -2,16 +2,17 @@
 
 PYTHON := .venv/bin/python
 NATIVE := PYTHONPATH=deploy $(PYTHON) -m native
+UPKEEP := PYTHONPATH=deploy $(PYTHON) -m upkeep
 SETUP := deploy/native/setup.sh
 PYPROJECTS := $(wildcard services/*/pyproject.toml)
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo keys-reset reset test test-long lint e2e bench faults lock up down images k8s-check
+.PHONY: help setup run stop status demo keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: servers, virtual environment, locked packages
 	@$(SETUP)
@@ -31,6 +32,21 @@ demo: ## Walk through everything against the running stack
 
 keys-reset: ## Make a new administrator's key for the running stack (ARGS=--revoke-others ends the old ones)
 	@$(NATIVE) keys-reset $(ARGS)
+
+rotate: ## Change a secret everywhere at once: make rotate SECRET=api-key (none: they are listed)
+	@$(UPKEEP) rotate $(SECRET) $(ARGS)
+
+backup: ## Write a backup of the running stack (BACKUP_KEY encrypts it; ARGS=--help)
+	@$(UPKEEP) backup $(ARGS)
+
+restore: ## Put back a backup: make restore FILE=backups/tickwire-….tar
+	@$(UPKEEP) restore $(FILE) $(ARGS)
+
+support-bundle: ## Gather what somebody who helps needs to see, without secrets
+	@$(UPKEEP) support-bundle $(ARGS)
+
+upgrade-check: ## Say what an upgrade to this release would do, and what speaks against it
+	@$(UPKEEP) upgrade-check $(ARGS)
 
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset
@@ -71,17 +87,17 @@ lock: ## Resolve the dependencies anew into the two lock files
 up images: export COMPOSE_PROFILES ?= observability
 
 up: ## Start the whole stack in containers and wait until it is ready
-	@deploy/containers/make-secrets "$${TICKWIRE_SECRETS:-.run/compose-secrets}"
 	docker compose up --build --wait
-	@secrets="$${TICKWIRE_SECRETS:-.run/compose-secrets}"; \
-	echo "The gateway: http://127.0.0.1:$${GATEWAY_PORT:-8080}; its key: $$secrets/api-key"; \
-	echo "Grafana: http://127.0.0.1:$${GRAFANA_PORT:-3000}; admin, $$secrets/grafana-password"
+	@deploy/containers/card
 
 down: ## Stop the containers; the data stays
 	docker compose --profile '*' down
 
 images: ## Build the four images
 	docker compose build gateway stock-data email batch-processor
+
+k8s-local: ## Everything on the small cluster that kubectl points at (kind, minikube, k3d …)
+	@deploy/containers/k8s-local
 
 k8s-check: ## Build every combination of the manifests and hold them to their schemas
 	@$(SETUP) --test

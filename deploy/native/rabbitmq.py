@@ -56,12 +56,18 @@ class RabbitMQ:
         """The programs to run; the port mapper outlives the node, which would start one of its own."""
         return [[self._port_mapper()], [self._node()]]
 
+    @property
+    def control_program(self) -> tuple[str, dict[str, str]]:
+        """The path of `rabbitmqctl`, and the environment in which it finds this node."""
+        return str(_scripts() / "rabbitmqctl"), self._environment()
+
     async def control(self, *arguments: str) -> str:
         """Run `rabbitmqctl <arguments>` against this node and return what it prints."""
+        program, environment = self.control_program
         child = await asyncio.create_subprocess_exec(
-            str(_scripts() / "rabbitmqctl"),
+            program,
             *arguments,
-            env=self._environment(),
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

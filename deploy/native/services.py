@@ -10,7 +10,7 @@ from pathlib import Path
 
 from containers import make_secrets
 from native import probes
-from native.directories import MARKER, kept
+from native.directories import MARKER, kept, write_private
 from native.memcached import Memcached
 from native.ports import HOST, Ports
 from native.postgres import Postgres
@@ -74,13 +74,32 @@ class Backing:
 
     def environment(self, service: Service, ports: Ports) -> dict[str, str]:
         """Return the environment of `service`: ours, then what the person set, then what nobody may set."""
+        self.write_addresses()
         own = {
-            "RABBITMQ_URL": self.rabbitmq.url_of(service.name),
-            "POSTGRES_DSN": self.postgres.dsn(service.package),
+            "RABBITMQ_URL_FILE": str(self._address(service, "rabbitmq-url")),
+            "POSTGRES_DSN_FILE": str(self._address(service, "postgres-dsn")),
             "MEMCACHED_ADDRESS": self.memcached.address,
             MARKER: str(self.rabbitmq.run.root),
         }
-        return self._defaults(service) | dict(self.variables) | self._port_variables(service, ports) | own
+        # A secret that the person has set counts, not the file that there would be else.
+        defaults = {
+            name: value
+            for name, value in self._defaults(service).items()
+            if name.removesuffix("_FILE") not in self.variables
+        }
+        return defaults | dict(self.variables) | self._port_variables(service, ports) | own
+
+    def write_addresses(self) -> None:
+        """Write the addresses of the servers, which hold passwords, where each service reads its own.
+
+        Files, because a service that starts again must see a password that was changed meanwhile.
+        """
+        for service in SERVICES:
+            write_private(self._address(service, "rabbitmq-url"), self.rabbitmq.url_of(service.name))
+            write_private(self._address(service, "postgres-dsn"), self.postgres.dsn(service.package))
+
+    def _address(self, service: Service, kind: str) -> Path:
+        return self.rabbitmq.run.secrets / f"{kind}-{service.name}"
 
     def _defaults(self, service: Service) -> dict[str, str]:
         defaults = {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
@@ -90,14 +109,22 @@ class Backing:
             defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
         if service.name == "email":
             defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
+            password = self.rabbitmq.run.secrets / "smtp-password"
+            kept(password, "")
+            defaults["EMAIL_SMTP_PASSWORD_FILE"] = str(password)
         return defaults
 
     def _gateway_secrets(self) -> dict[str, str]:
         run = self.rabbitmq.run
-        pepper = run.secrets / "gateway-pepper"
+        pepper, previous = run.secrets / "gateway-pepper", run.secrets / "gateway-previous-pepper"
         kept(pepper, secrets.token_urlsafe(32))
+        kept(previous, "")
         kept(run.api_key, make_secrets.new_api_key())
-        return {"GATEWAY_KEY_PEPPER_FILE": str(pepper), "GATEWAY_BOOTSTRAP_KEY_FILE": str(run.api_key)}
+        return {
+            "GATEWAY_KEY_PEPPER_FILE": str(pepper),
+            "GATEWAY_PREVIOUS_KEY_PEPPER_FILE": str(previous),
+            "GATEWAY_BOOTSTRAP_KEY_FILE": str(run.api_key),
+        }
 
     @staticmethod
     def _port_variables(service: Service, ports: Ports) -> dict[str, str]:

@@ -18,8 +18,11 @@ def environment(directory: Path, name: str, **more: object) -> dict[str, str]:
 
 def test_each_service_logs_in_as_itself(tmp_path: Path) -> None:
     for name in NAMES:
-        assert environment(tmp_path, name)["RABBITMQ_URL"].startswith(f"amqp://{name}:")
-    assert environment(tmp_path, "email")["POSTGRES_DSN"].startswith("postgresql://emailer:")
+        address = Path(environment(tmp_path, name)["RABBITMQ_URL_FILE"])
+        assert address.read_text().startswith(f"amqp://{name}:")
+        assert address.stat().st_mode & 0o777 == 0o600
+    address = Path(environment(tmp_path, "email")["POSTGRES_DSN_FILE"])
+    assert address.read_text().startswith("postgresql://emailer:")
 
 
 def test_the_gateway_gets_its_secrets_as_files(tmp_path: Path) -> None:
@@ -42,9 +45,15 @@ def test_a_setting_wins_over_a_default(tmp_path: Path) -> None:
     assert (found["EMAIL_SMTP_HOST"], found["LOG_FORMAT"]) == ("relay.example.org", "pretty")
 
 
+def test_a_secret_that_somebody_sets_counts_and_not_the_file_there_would_be(tmp_path: Path) -> None:
+    found = environment(tmp_path, "email", variables={"EMAIL_SMTP_PASSWORD": "mine"})
+    assert found["EMAIL_SMTP_PASSWORD"] == "mine"
+    assert "EMAIL_SMTP_PASSWORD_FILE" not in found
+
+
 def test_a_proxy_in_between_is_what_the_services_see(tmp_path: Path) -> None:
     found = environment(tmp_path, "email", via={"postgres": 20001, "mailbox_smtp": 20002})
-    assert ":20001/emailer" in found["POSTGRES_DSN"]
+    assert ":20001/emailer" in Path(found["POSTGRES_DSN_FILE"]).read_text()
     assert found["EMAIL_SMTP_PORT"] == "20002"
 
 

@@ -1,0 +1,126 @@
+"""`python -m upkeep`: the life of an installation after its first day."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from native.directories import RunDirectory
+from native.errors import NativeError
+from native.settings import Settings, parse
+from upkeep import backups, bundles, compose_stack, rotation, upgrades
+from upkeep.errors import UpkeepError
+from upkeep.installation import Installation
+from upkeep.native_stack import NativeStack
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(_installation(options), options))
+    except (UpkeepError, NativeError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"{error.strerror or error}{place}", file=sys.stderr)
+    return 1
+
+
+def rotate(installation: Installation, options: argparse.Namespace) -> int:
+    """Change a secret in server, file and process together; the old one stops working."""
+    if options.secret is None:
+        print("SECRET is one of: " + ", ".join(rotation.names(installation)), file=sys.stderr)
+        return 2
+    rotation.rotate(
+        installation, options.secret, new=os.environ.get("NEW_SECRET"), finish=options.finish, say=print
+    )
+    return 0
+
+
+def backup(installation: Installation, options: argparse.Namespace) -> int:
+    """Write the four databases at one moment, and what goes with them, into one checked file."""
+    file = backups.back_up(
+        installation,
+        options.folder or installation.backups,
+        passphrase=_passphrase(),
+        keep=options.keep,
+        say=print,
+    )
+    print(f"{file}: {file.stat().st_size:,} bytes{'' if _passphrase() else ', not encrypted (BACKUP_KEY)'}")
+    return 0
+
+
+def restore(installation: Installation, options: argparse.Namespace) -> int:
+    """Put the installation into the state of a backup; what it has now is gone."""
+    if options.file is None:
+        print("FILE is missing: make restore FILE=backups/tickwire-….tar", file=sys.stderr)
+        return 2
+    backups.restore(installation, options.file, passphrase=_passphrase(), say=print)
+    if installation.kind == "native run":
+        print("Restored. Start it: make run")
+    return 0
+
+
+def support_bundle(installation: Installation, options: argparse.Namespace) -> int:
+    """Gather versions, settings, readiness, queues and the last errors into one file without secrets."""
+    dotenv = _REPOSITORY / ".env"
+    found = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
+    print(bundles.bundle(installation, options.folder, dotenv=found, repository=_REPOSITORY))
+    return 0
+
+
+def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
+    """Say what an upgrade to this release would do, and what speaks against it now."""
+    notes, problems = upgrades.check(installation, _REPOSITORY)
+    print("\n".join(notes))
+    for problem in problems:
+        print(f"first: {problem}", file=sys.stderr)
+    print("Go ahead: docs/guides/upgrade.md" if not problems else "Not yet.")
+    return 1 if problems else 0
+
+
+def _installation(options: argparse.Namespace) -> Installation:
+    """Return the installation that is meant: the one named, else the one that runs, else the native one."""
+    settings = Settings.load(os.environ, _REPOSITORY / ".env")
+    native = NativeStack(RunDirectory(options.run_dir.resolve()), settings)
+    if options.way == "native" or (options.way is None and native.is_running):
+        return native
+    if options.way == "compose" or compose_stack.has_containers(_REPOSITORY):
+        return compose_stack.at(_REPOSITORY, os.environ)
+    return native
+
+
+def _passphrase() -> str | None:
+    file = os.environ.get("BACKUP_KEY_FILE")
+    return Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("BACKUP_KEY")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m upkeep", description=__doc__)
+    run_dir = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
+    parser.add_argument("--run-dir", type=Path, default=run_dir, help="of the native run (default: .run)")
+    parser.add_argument("--way", choices=("native", "compose"), help="default: the one that runs")
+    commands = parser.add_subparsers(required=True, metavar="verb")
+    made = {}
+    for command in (rotate, backup, restore, support_bundle, upgrade_check):
+        name = command.__name__.replace("_", "-")
+        made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        made[name].set_defaults(command=command)
+    made["rotate"].add_argument("secret", nargs="?", help="which one; none: they are listed")
+    made["rotate"].add_argument("--finish", action="store_true", help="end the overlap of a pepper")
+    made["backup"].add_argument(
+        "--folder", type=Path, help="where to (default: backups beside the run directory)"
+    )
+    made["backup"].add_argument("--keep", type=int, default=7, help="newest backups that stay (7)")
+    made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
+    made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

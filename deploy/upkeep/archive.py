@@ -1,0 +1,63 @@
+"""A backup as a file: a tar with a manifest that holds the checksum of every other file in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from upkeep.errors import UpkeepError
+
+_MANIFEST = "manifest.json"
+_FORMAT = 1
+_PATTERN = "tickwire-*.tar*"
+
+
+def pack(work: Path, folder: Path, *, began: datetime, schema: Mapping[str, list[str]]) -> Path:
+    """Put the files of `work` into an archive in `folder` and return it."""
+    files = sorted(file for file in work.iterdir() if file.is_file())
+    manifest = {
+        "format": _FORMAT,
+        "made_at": began.isoformat(),
+        "schema": dict(schema),
+        "files": {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files},
+    }
+    (work / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    target = folder / f"tickwire-{began:%Y%m%dT%H%M%SZ}.tar"
+    draft = target.with_name(f".{target.name}.new")
+    with tarfile.open(draft, "w") as made:
+        for file in (work / _MANIFEST, *files):
+            made.add(file, file.name)
+    draft.chmod(0o600)
+    draft.replace(target)
+    return target
+
+
+def unpack(file: Path, work: Path) -> dict[str, Any]:
+    """Put what an archive holds into `work` and return its manifest. Raise `UpkeepError` when damaged."""
+    try:
+        with tarfile.open(file) as found:
+            found.extractall(work, filter="data")
+        manifest: dict[str, Any] = json.loads((work / _MANIFEST).read_text())
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise UpkeepError(f"{file} is no backup, or damaged: {error}") from error
+    if manifest["format"] != _FORMAT:
+        raise UpkeepError(f"{file} was made by another release (format {manifest['format']}).")
+    for name, about in manifest["files"].items():
+        if not (work / name).exists() or _digest(work / name) != about["sha256"]:
+            raise UpkeepError(f"{file} is damaged: the checksum of {name} is wrong. Take an older backup.")
+    return manifest
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the backups in `folder`, the newest first."""
+    return sorted(folder.glob(_PATTERN), key=lambda file: file.name, reverse=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as found:
+        return hashlib.file_digest(found, "sha256").hexdigest()

@@ -1,0 +1,181 @@
+"""Backing up and restoring: one archive that holds the four databases at one moment, and what goes with them.
+
+The moment is one in which nothing is on its way between the services: their outboxes are held (requests are
+accepted meanwhile), what the broker has is handed over, and then all databases are looked at. What waits in
+the broker for a later try is copied. The archive also holds the pepper, without which no API key works again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from contracts.topology import TOPOLOGIES
+from upkeep import archive, sealing
+from upkeep.commands import Session
+from upkeep.errors import UpkeepError
+from upkeep.installation import DATABASES, Installation, query, session
+
+Say = Callable[[str], None]
+
+# The lock that relays ask for before they publish (chassis/queries/outbox.sql).
+HOLD = 84251
+# The broker counts messages of quorum queues every 5 seconds.
+_COUNTED_S = 6.0
+_DRAINED_WITHIN_S = 120.0
+_KEPT = ("pepper", "previous-pepper", "api-key")
+_MESSAGES = Path(__file__).with_name("broker_messages.py")
+_VHOST = "tickwire"
+
+
+def back_up(installation: Installation, folder: Path, *, passphrase: str | None, keep: int, say: Say) -> Path:
+    """Write a backup into `folder`, remove all but the newest `keep`, and return its file."""
+    if not installation.is_running:
+        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    began = datetime.now(UTC)
+    with TemporaryDirectory(prefix=".making-", dir=folder) as name:
+        work = Path(name)
+        with ExitStack() as held:
+            sessions = {
+                database: held.enter_context(session(installation, database))
+                for database in DATABASES.values()
+            }
+            with _quiet(installation, sessions):
+                snapshots = {database: _snapshot(one) for database, one in sessions.items()}
+                (work / "messages.ndjson").write_text(_messages(installation))
+            say("databases and messages are looked at; work goes on")
+            for database, snapshot in snapshots.items():
+                options = ("--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges")
+                installation.postgres("pg_dump", *options, database=database).write(work / f"{database}.dump")
+                say(f"{database}: {(work / f'{database}.dump').stat().st_size:,} bytes")
+        (work / "secrets.json").write_text(json.dumps({name: installation.secret(name) for name in _KEPT}))
+        made = archive.pack(work, folder, began=began, schema=_schema(installation))
+    if passphrase:
+        sealed = made.with_name(made.name + sealing.SUFFIX)
+        sealing.seal(made, sealed, passphrase)
+        made.unlink()
+        made = sealed
+    made.chmod(0o600)
+    query(
+        installation,
+        "gateway",
+        f"INSERT INTO backups (started_at, bytes) VALUES ('{began.isoformat()}', {made.stat().st_size});",
+    )
+    for old in archive.listed(folder)[keep:]:
+        old.unlink()
+        say(f"removed {old.name}, which is older than the newest {keep}")
+    return made
+
+
+def restore(installation: Installation, file: Path, *, passphrase: str | None, say: Say) -> None:
+    """Put the installation into the state that a backup holds; whatever it has now is gone.
+
+    The services must not run natively; in containers they are stopped and started again.
+    """
+    with TemporaryDirectory(prefix="tickwire-restore-") as name:
+        work = Path(name)
+        clear = _opened(file, work, passphrase)
+        manifest = archive.unpack(clear, work)
+        say(f"backup of {manifest['made_at']}: all checksums are right")
+        secrets = json.loads((work / "secrets.json").read_text())
+        with installation.servers_only():
+            for database in DATABASES.values():
+                _restore_database(installation, database, work / f"{database}.dump")
+                say(f"{database}: restored")
+            lines = (work / "messages.ndjson").read_text().splitlines()
+            _ask_broker(installation, messages=[json.loads(line) for line in lines])
+            say(f"messages that waited for a later try: {len(lines)}")
+            for secret, text in secrets.items():
+                installation.put(secret, text)
+
+
+def _opened(file: Path, work: Path, passphrase: str | None) -> Path:
+    if not file.exists():
+        raise UpkeepError(f"There is no file {file}.")
+    if not sealing.is_sealed(file):
+        return file
+    if not passphrase:
+        raise UpkeepError(f"{file} is sealed: BACKUP_KEY (or BACKUP_KEY_FILE) must be what it was made with.")
+    clear = work / "backup.tar"
+    sealing.open_sealed(file, clear, passphrase)
+    return clear
+
+
+def _restore_database(installation: Installation, database: str, dump: Path) -> None:
+    query(
+        installation,
+        "postgres",
+        f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\n'
+        f'CREATE DATABASE "{database}" OWNER "{database}";\n'
+        f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;',
+    )
+    options = (
+        "--no-owner",
+        "--no-privileges",
+        f"--role={database}",
+        "--exit-on-error",
+        "--single-transaction",
+    )
+    installation.postgres("pg_restore", *options, database=database).read(dump)
+    query(installation, database, "ANALYZE;")
+
+
+@contextmanager
+def _quiet(installation: Installation, sessions: Mapping[str, Session]) -> Iterator[None]:
+    """Hold all outboxes until the broker's queues are empty, and for the length of the block."""
+    for one in sessions.values():
+        # Waits for what a relay is publishing just now.
+        one.ask("SET lock_timeout = '30s'")
+        one.ask(f"SELECT pg_advisory_lock({HOLD})")
+    try:
+        held_at = time.monotonic()
+        time.sleep(_COUNTED_S)
+        while waiting := _waiting(installation):
+            if time.monotonic() - held_at > _DRAINED_WITHIN_S:
+                raise UpkeepError(
+                    f"Messages wait for {_DRAINED_WITHIN_S:.0f} s ({waiting}): is every service ready?"
+                )
+            time.sleep(1)
+        yield
+    finally:
+        for one in sessions.values():
+            one.ask(f"SELECT pg_advisory_unlock({HOLD})")
+
+
+def _waiting(installation: Installation) -> str:
+    """Return the queues that services have not emptied, with the number of their messages."""
+    listed = installation.rabbitmqctl(
+        "--quiet", "list_queues", "--vhost", _VHOST, "--no-table-headers", "name", "messages"
+    ).run()
+    counts = dict(line.split("\t") for line in listed.splitlines() if "\t" in line)
+    work = {queue.name for topology in TOPOLOGIES.values() for queue in topology.durable_queues}
+    return ", ".join(f"{name}: {count}" for name, count in counts.items() if name in work and count != "0")
+
+
+def _snapshot(one: Session) -> str:
+    one.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    return one.ask("SELECT pg_export_snapshot()")
+
+
+def _messages(installation: Installation) -> str:
+    return _ask_broker(installation, messages=None)
+
+
+def _ask_broker(installation: Installation, *, messages: list[Any] | None) -> str:
+    queues = [rung.queue for topology in TOPOLOGIES.values() for rung in topology.rungs]
+    if messages is not None:
+        queues += [queue.name for topology in TOPOLOGIES.values() for queue in topology.durable_queues]
+    asked = {"url": installation.broker_url, "queues": queues, "messages": messages}
+    return installation.python(_MESSAGES.read_text()).run(json.dumps(asked) + "\n", timeout_s=300)
+
+
+def _schema(installation: Installation) -> dict[str, list[str]]:
+    statement = "SELECT package || '/' || name FROM migrations ORDER BY 1;"
+    return {database: query(installation, database, statement).split() for database in DATABASES.values()}

@@ -1,0 +1,133 @@
+"""A support bundle: what somebody who helps needs to see, and nothing that is secret."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from chassis import redaction
+from chassis.settings import variable
+from native import checking
+from native.services import SERVICES as NATIVE
+from upkeep.commands import request
+from upkeep.errors import UpkeepError
+from upkeep.installation import DATABASES, SERVICES, Installation, query
+
+_LINES = 400
+_BAD = re.compile(
+    r'"level": ?"(warning|error|critical)"|\b(WARNING|ERROR|FATAL|PANIC|CRITICAL)\b', re.IGNORECASE
+)
+_SERVERS = ("postgres", "rabbitmq", "prometheus")
+_SECRET = re.compile(r"PASSWORD|SECRET|PEPPER|KEY|TOKEN|DSN|RABBITMQ_URL", re.IGNORECASE)
+
+
+def bundle(installation: Installation, folder: Path, *, dotenv: Mapping[str, str], repository: Path) -> Path:
+    """Write a bundle into `folder` and return its file; every text in it is redacted."""
+    redaction.remember(_secrets(installation))
+    texts = {
+        "versions.json": json.dumps(_versions(installation, repository), indent=1),
+        "settings.json": json.dumps(_settings(installation, dotenv), indent=1),
+        "readiness.txt": "\n".join(f"{name}: {installation.readiness(name)}" for name in SERVICES),
+        "queues.txt": _tried(lambda: _queues(installation)),
+        "database.txt": _tried(lambda: _tables(installation)),
+        "alerts.json": _tried(lambda: json.dumps(_status(installation), indent=1)),
+        **{f"errors/{name}.log": _errors(installation, name) for name in (*SERVICES, *_SERVERS)},
+    }
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = folder / f"tickwire-support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    with tarfile.open(target, "w:gz") as made:
+        for name, text in texts.items():
+            content = redaction.text(text).encode()
+            about = tarfile.TarInfo(f"tickwire-support/{name}")
+            about.size = len(content)
+            made.addfile(about, BytesIO(content))
+    target.chmod(0o600)
+    return target
+
+
+def _secrets(installation: Installation) -> set[str]:
+    names = ["api-key", "pepper", "previous-pepper", "smtp-password"]
+    names += [f"postgres-{role}" for role in installation.roles]
+    names += [f"rabbitmq-{user}" for user in (*SERVICES, "admin")]
+    found = {installation.secret(name) for name in names}
+    for given in installation.settings().values():
+        found |= {
+            value for name, value in given.items() if _SECRET.search(name) and not name.endswith("_FILE")
+        }
+    return found - {""}
+
+
+def _versions(installation: Installation, repository: Path) -> dict[str, Any]:
+    git = ["git", "-C", str(repository), "describe", "--always", "--dirty"]
+    revision = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "runs as": installation.kind,
+        "revision": revision or "unknown",
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "postgresql": _tried(lambda: query(installation, "postgres", "SHOW server_version;")),
+        "rabbitmq": _tried(lambda: installation.rabbitmqctl("--quiet", "version").run().strip()),
+        "packages": {one.metadata["Name"]: one.version for one in metadata.distributions()},
+    }
+
+
+def _settings(installation: Installation, dotenv: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Return each setting of each service: its value, masked where it is a secret, and where it is from."""
+    found = {}
+    for service in NATIVE:
+        given = installation.settings()[service.name]
+        model = checking.model(service)
+        found[service.name] = {
+            name: _setting(name, field.get_default(), given, dotenv)
+            for name, field in ((variable(model, n, f), f) for n, f in model.model_fields.items())
+        }
+    return found
+
+
+def _setting(
+    name: str, default: object, given: Mapping[str, str], dotenv: Mapping[str, str]
+) -> dict[str, str]:
+    if f"{name}_FILE" in given:
+        return {"value": redaction.REDACTED, "from": f"the file {given[f'{name}_FILE']}"}
+    if name not in given:
+        return {"value": str(default), "from": "the default"}
+    value = redaction.REDACTED if _SECRET.search(name) else given[name]
+    return {"value": value, "from": ".env" if name in dotenv else "the environment, or the way of running"}
+
+
+def _queues(installation: Installation) -> str:
+    columns = ("name", "messages", "messages_unacknowledged", "consumers")
+    return installation.rabbitmqctl("--quiet", "list_queues", "--vhost", "tickwire", *columns).run()
+
+
+def _tables(installation: Installation) -> str:
+    statement = (
+        "SELECT relname, n_live_tup, n_dead_tup, pg_size_pretty(pg_total_relation_size(relid)) "
+        "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC;"
+    )
+    return "\n\n".join(f"{name}\n{query(installation, name, statement)}" for name in DATABASES.values())
+
+
+def _status(installation: Installation) -> Any:
+    return request(f"{installation.gateway_url}/v1/admin/status", key=installation.secret("api-key"))[1]
+
+
+def _errors(installation: Installation, name: str) -> str:
+    lines = installation.log(name, 20 * _LINES).splitlines()
+    return "\n".join([line for line in lines if _BAD.search(line)][-_LINES:])
+
+
+def _tried(ask: Any) -> str:
+    try:
+        return str(ask())
+    except (UpkeepError, OSError, subprocess.SubprocessError) as error:
+        return f"not known: {error}"

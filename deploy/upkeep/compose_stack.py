@@ -1,0 +1,171 @@
+"""The stack in containers (`make up`) as the verbs see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from containers import make_secrets
+from upkeep.commands import Command
+from upkeep.errors import UpkeepError
+from upkeep.installation import SERVICES
+
+_PLACES = {"pepper": "gateway-key-pepper", "previous-pepper": "gateway-previous-key-pepper"}
+_READY_S = "120"
+
+
+@dataclass(frozen=True)
+class ComposeStack:
+    """The stack of compose.yaml in `repository`; `secrets` is the folder that its containers see parts of."""
+
+    repository: Path
+    secrets: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    kind = "containers"
+    # As the containers know it.
+    broker_host = "rabbitmq:5672"
+
+    @property
+    def gateway_url(self) -> str:
+        """The published address of the gateway."""
+        return (
+            f"http://{self.compose('port', 'gateway', '8080').run().strip().replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
+        )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of PostgreSQL that have a password."""
+        return (*make_secrets.ROLES.values(), "postgres", "metrics")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a gateway runs."""
+        found = self.compose("ps", "--quiet", "--status=running", "gateway").attempt()
+        return found.returncode == 0 and bool(found.stdout.strip())
+
+    @property
+    def backups(self) -> Path:
+        """The folder that backups go to unless another one is named."""
+        return self.repository / "backups"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's address inside, as the user who may do everything."""
+        return f"amqp://{make_secrets.ADMIN}:{self.secret('rabbitmq-admin')}@{self.broker_host}/{make_secrets.VHOST}"
+
+    def compose(self, *arguments: str) -> Command:
+        """Return a call of `docker compose`."""
+        words = ("docker", "compose", "--project-directory", str(self.repository), *arguments)
+        return Command(words, self.environment)
+
+    def secret(self, name: str) -> str:
+        """Return a secret; an empty text when there is none."""
+        file = self._file(name)
+        return file.read_text(encoding="utf-8").strip() if file.exists() else ""
+
+    def put(self, name: str, text: str) -> None:
+        """Keep a secret, and write anew what each container sees of it."""
+        file = self._file(name)
+        draft = file.with_name(f".{file.name}.new")
+        draft.touch(mode=0o600)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+        make_secrets.make(self.secrets, self._file("api-key"), {})
+
+    def changed_at(self, name: str) -> float:
+        """Return when a secret was last written, in seconds since 1970."""
+        return self._file(name).stat().st_mtime
+
+    def restart(self, service: str) -> None:
+        """Let the containers of a service drain and end, and return when they are ready again."""
+        others = [service, "gateway-2"] if service == "gateway" and self._has("gateway-2") else [service]
+        # One after the other: behind the proxy, the other one answers meanwhile.
+        for one in others:
+            self.compose("restart", one).run()
+            self.compose("up", "--no-deps", "--no-recreate", "--wait", "--wait-timeout", _READY_S, one).run()
+
+    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+        """Return a program of PostgreSQL inside its container, as the superuser."""
+        login = ("--username=postgres", f"--dbname={database}")
+        return self.compose("exec", "-T", "postgres", program, *login, *arguments)
+
+    def login(self, role: str, password: str) -> Command:
+        """Return a program that fails unless `role` may log in with `password`."""
+        database = "postgres" if role == "metrics" else role
+        words = ("psql", "--no-psqlrc", "--host=127.0.0.1", f"--username={role}", f"--dbname={database}")
+        exec_ = ("exec", "-T", "--env", "PGPASSWORD", "postgres", *words, "--command=SELECT 1")
+        return Command(self.compose(*exec_).words, {**self.environment, "PGPASSWORD": password})
+
+    def rabbitmqctl(self, *arguments: str) -> Command:
+        """Return a call of `rabbitmqctl` inside the broker's container."""
+        return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", *arguments)
+
+    def python(self, source: str) -> Command:
+        """Return a Python program in a container of the gateway's image, on the inner network."""
+        entry = ("--entrypoint", "/opt/tickwire/bin/python")
+        return self.compose("run", "--rm", "-T", "--no-deps", *entry, "gateway", "-c", source)
+
+    @contextmanager
+    def servers_only(self) -> Iterator[None]:
+        """Stop the services, keep or start the servers, and start all again after the block."""
+        services = [name for name in (*SERVICES, "gateway-2") if self._has(name)]
+        self.compose("up", "--wait", "postgres", "rabbitmq").run()
+        if services:
+            self.compose("stop", *services).run()
+        yield
+        self.compose("up", "--wait", *(services or SERVICES)).run(timeout_s=300)
+
+    def settings(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the variables of each service; secrets are in files."""
+        found = json.loads(self.compose("config", "--format", "json").run())["services"]
+        return {
+            name: {key: str(value) for key, value in found[name]["environment"].items() if value is not None}
+            for name in SERVICES
+        }
+
+    def log(self, name: str, lines: int) -> str:
+        """Return the last lines that the containers of a service wrote."""
+        return (
+            self.compose("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), name).attempt().stdout
+        )
+
+    def readiness(self, service: str) -> str:
+        """Return what the health check of a service says."""
+        probe = ("/opt/tickwire/bin/python", "/opt/tickwire/probe.py")
+        found = self.compose("exec", "-T", service, *probe).attempt()
+        return f"{'ready' if found.returncode == 0 else 'not ready'} {found.stdout.strip()}"
+
+    def _has(self, name: str) -> bool:
+        return bool(self.compose("ps", "--all", "--quiet", name).attempt().stdout.strip())
+
+    def _file(self, name: str) -> Path:
+        if name == "api-key":
+            return self.secrets.parent / "api-key"
+        kind, _, role = name.partition("-")
+        if kind in ("postgres", "rabbitmq"):
+            return self.secrets / f"{kind}-password-{role}"
+        return self.secrets / _PLACES.get(name, name)
+
+
+def has_containers(repository: Path) -> bool:
+    """Return whether compose has containers of this repository, running or not."""
+    words = ("docker", "compose", "--project-directory", str(repository), "ps", "--all", "--quiet")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def at(repository: Path, environment: Mapping[str, str]) -> ComposeStack:
+    """Return the stack of compose.yaml. Raise `UpkeepError` where its secrets cannot be read."""
+    secrets = repository / environment.get("TICKWIRE_SECRETS", ".run/compose-secrets")
+    if secrets.exists() and not os.access(secrets, os.R_OK | os.W_OK | os.X_OK):
+        raise UpkeepError(f"{secrets} cannot be read: call this as the user who owns it.")
+    return ComposeStack(repository, secrets, environment)

@@ -1,0 +1,174 @@
+"""The native run (`make run`) as the verbs see it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from native import probes, runner, stack
+from native.directories import RunDirectory, write_private
+from native.errors import NotReadyError
+from native.ports import HOST
+from native.postgres import DATABASES, SUPERUSER
+from native.rabbitmq import ADMIN
+from native.services import SERVICES
+from native.settings import Settings
+from native.stack import Blueprint
+from upkeep.commands import Command
+from upkeep.errors import UpkeepError
+
+_RESTART_S = 90.0
+_SET_BY_HAND = {"smtp-password": "EMAIL_SMTP_PASSWORD", "pepper": "GATEWAY_KEY_PEPPER"}
+
+
+@dataclass(frozen=True)
+class NativeStack:
+    """The stack whose files are below a run directory."""
+
+    run: RunDirectory
+    variables: Settings
+
+    kind = "native run"
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """The stack as it runs, or as it would."""
+        ports = runner.ports(self.run) or self.variables.ports
+        return Blueprint(self.run, ports, variables=self.variables.variables)
+
+    @property
+    def gateway_url(self) -> str:
+        """The public address of the gateway."""
+        return f"http://{HOST}:{self.blueprint.ports.gateway}"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of PostgreSQL that have a password."""
+        return (*DATABASES, SUPERUSER)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its services run."""
+        return runner.owner(self.run) is not None
+
+    @property
+    def backups(self) -> Path:
+        """The folder that backups go to unless another one is named."""
+        return self.run.root.parent / "backups"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's address, as the user who may do everything."""
+        return self.blueprint.rabbitmq.url_of(ADMIN)
+
+    def secret(self, name: str) -> str:
+        """Return a secret; an empty text when there is none."""
+        file = self._file(name)
+        return file.read_text().strip() if file.exists() else ""
+
+    def put(self, name: str, text: str) -> None:
+        """Keep a secret, and write the addresses that hold it anew."""
+        variable = _SET_BY_HAND.get(name)
+        if variable in self.variables.variables:
+            raise UpkeepError(
+                f"{variable} is set in .env or in the environment, which counts: change it there, "
+                "or remove it there and start the stack again before `make rotate`."
+            )
+        write_private(self._file(name), text)
+        self.blueprint.backing.write_addresses()
+
+    def changed_at(self, name: str) -> float:
+        """Return when a secret was last written, in seconds since 1970."""
+        return self._file(name).stat().st_mtime
+
+    def restart(self, service: str) -> None:
+        """Ask the process to drain and end; the runner starts it again. Return when it is ready."""
+        before = runner.state(self.run).get(service, {}).get("pid", "")
+        if not before:
+            raise UpkeepError(f"{service} is not ready: see `make status`, and try again.")
+        os.kill(int(before), signal.SIGTERM)
+        deadline = time.monotonic() + _RESTART_S
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            found = runner.state(self.run).get(service, {})
+            if found.get("pid") not in ("", before) and found["state"] == "ready":
+                return
+        raise UpkeepError(f"{service} is not ready after {_RESTART_S:.0f} s: less +G {self.run.log(service)}")
+
+    def postgres(self, program: str, *arguments: str, database: str) -> Command:
+        """Return a program of PostgreSQL, logged in as the superuser."""
+        environment = self._login_environment(SUPERUSER, self.secret(f"postgres-{SUPERUSER}"))
+        binary = str(self.blueprint.postgres.cluster.binaries / program)
+        return Command((binary, f"--dbname={database}", *arguments), environment)
+
+    def login(self, role: str, password: str) -> Command:
+        """Return a program that fails unless `role` may log in with `password`."""
+        binary = str(self.blueprint.postgres.cluster.binaries / "psql")
+        words = (binary, "--no-psqlrc", f"--dbname={role}", "--command=SELECT 1")
+        return Command(words, self._login_environment(role, password))
+
+    def rabbitmqctl(self, *arguments: str) -> Command:
+        """Return a call of `rabbitmqctl`."""
+        program, environment = self.blueprint.rabbitmq.control_program
+        return Command((program, *arguments), environment)
+
+    def python(self, source: str) -> Command:
+        """Return a Python program."""
+        return Command((sys.executable, "-c", source), dict(os.environ))
+
+    @contextmanager
+    def servers_only(self) -> Iterator[None]:
+        """Run PostgreSQL and RabbitMQ without any service, for the length of the block."""
+        RunDirectory.at(self.run.root)
+        blueprint = Blueprint(
+            self.run, self.blueprint.ports, services=(), without=("prometheus", "mailbox", "memcached")
+        )
+        loop = asyncio.new_event_loop()
+        with runner.ownership(self.run):
+            servers = stack.running(blueprint)
+            try:
+                loop.run_until_complete(servers.__aenter__())
+                yield
+            finally:
+                loop.run_until_complete(servers.__aexit__(None, None, None))
+                loop.close()
+
+    def settings(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the variables of each service, secrets included."""
+        backing, ports = self.blueprint.backing, self.blueprint.ports
+        return {service.name: backing.environment(service, ports) for service in SERVICES}
+
+    def log(self, name: str, lines: int) -> str:
+        """Return the last lines that a process wrote."""
+        file = self.run.log(name)
+        return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
+
+    def readiness(self, service: str) -> str:
+        """Return the answer of `/readyz` of a service, or why there is none."""
+        (found,) = (one for one in SERVICES if one.name == service)
+        try:
+            status, body = asyncio.run(probes.http_get(found.ops_port(self.blueprint.ports), "/readyz"))
+        except (OSError, NotReadyError) as error:
+            return str(error)
+        return f"{status} {body}"
+
+    def _file(self, name: str) -> Path:
+        places = {
+            "api-key": self.run.api_key,
+            "pepper": self.run.secrets / "gateway-pepper",
+            "previous-pepper": self.run.secrets / "gateway-previous-pepper",
+        }
+        return places.get(name, self.run.secrets / name)
+
+    def _login_environment(self, role: str, password: str) -> dict[str, str]:
+        port = str(self.blueprint.ports.postgres)
+        login = {"PGHOST": HOST, "PGPORT": port, "PGUSER": role, "PGPASSWORD": password}
+        return self.run.environment() | login | {"PGCONNECT_TIMEOUT": "10"}

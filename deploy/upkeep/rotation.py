@@ -1,0 +1,154 @@
+"""Rotating secrets: server, file and process change together, and the old one is shown to be dead."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from upkeep.commands import request
+from upkeep.errors import UpkeepError
+from upkeep.installation import DATABASES, SERVICES, Installation, query
+
+Say = Callable[[str], None]
+
+BROKER_USERS = (*SERVICES, "admin")
+_GROUPS = ("postgres", "rabbitmq")
+# A gateway remembers for 5 s what the database said of a key, and writes every 30 s when keys were used.
+_FORGOTTEN_S = 10
+_REFUSED = "The gateway refuses the bootstrap key under the new pepper."
+
+
+def names(installation: Installation) -> list[str]:
+    """Return what can be rotated; a group stands for all of its secrets."""
+    roles = [f"postgres-{role}" for role in installation.roles]
+    users = [f"rabbitmq-{user}" for user in BROKER_USERS]
+    return ["api-key", "pepper", "smtp-password", *_GROUPS, *roles, *users]
+
+
+def rotate(installation: Installation, name: str, *, new: str | None, finish: bool, say: Say) -> None:
+    """Rotate the secret `name`; `new` is one that others have given, `finish` ends a pepper's overlap."""
+    if not installation.is_running:
+        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+    if name == "api-key":
+        _rotate_api_key(installation, say)
+    elif name == "pepper":
+        _finish_pepper(installation, say) if finish else _rotate_pepper(installation, say)
+    elif name == "smtp-password":
+        _rotate_smtp_password(installation, new, say)
+    elif name in names(installation):
+        for one in names(installation):
+            if one not in _GROUPS and (one == name or (name in _GROUPS and one.startswith(f"{name}-"))):
+                _rotate_login(installation, one, say)
+    else:
+        raise UpkeepError(f"There is no secret {name!r}: {', '.join(names(installation))}.")
+
+
+def _rotate_api_key(installation: Installation, say: Say) -> None:
+    old = installation.secret("api-key")
+    url = f"{installation.gateway_url}/v1/api-keys/{old[8:24]}/rotate"
+    status, answer = request(url, key=old, body={"overlap_s": 0})
+    if status != 200:
+        raise UpkeepError(
+            f"The gateway does not rotate the bootstrap key (HTTP {status}: {answer.get('detail', answer)}). "
+            "When it works no more, make another one: make keys-reset."
+        )
+    installation.put("api-key", answer["key"])
+    # The gateway reads the key at its start: it says so when that one has stopped working.
+    installation.restart("gateway")
+    _require(_key_status(installation, answer["key"]) == 200, "The gateway refuses the new key.")
+    _require(_key_status(installation, old) == 401, "The old key still works.")
+    say("api-key: a new one is in its file and works; the old one gets 401.")
+
+
+def _rotate_pepper(installation: Installation, say: Say) -> None:
+    if installation.secret("previous-pepper"):
+        raise UpkeepError(
+            "A rotation of the pepper is under way: end it with `make rotate SECRET=pepper ARGS=--finish`."
+        )
+    key = installation.secret("api-key")
+    installation.put("previous-pepper", installation.secret("pepper"))
+    installation.put("pepper", secrets.token_urlsafe(32))
+    installation.restart("gateway")
+    _require(_key_status(installation, key) == 200, _REFUSED)
+    say(
+        "pepper: a new one is in force. Keys that are used from now on are stored under it; then end the "
+        "overlap with `make rotate SECRET=pepper ARGS=--finish`, which names those that were not used."
+    )
+
+
+def _finish_pepper(installation: Installation, say: Say) -> None:
+    if not installation.secret("previous-pepper"):
+        raise UpkeepError("No rotation of the pepper is under way.")
+    began = datetime.fromtimestamp(installation.changed_at("pepper"), UTC).isoformat()
+    # Use is written every 30 seconds.
+    time.sleep(max(0.0, installation.changed_at("pepper") + 35 - time.time()))
+    unused = query(
+        installation,
+        "gateway",
+        "SELECT id || ' (' || name || ')' FROM api_keys WHERE revoked_at IS NULL "
+        "AND (expires_at IS NULL OR expires_at > now()) "
+        f"AND created_at < '{began}' AND (last_used_at IS NULL OR last_used_at < '{began}') ORDER BY id;",
+    )
+    installation.put("previous-pepper", "")
+    installation.restart("gateway")
+    key = installation.secret("api-key")
+    _require(_key_status(installation, key) == 200, _REFUSED)
+    say("pepper: the old one is gone.")
+    if unused:
+        say("These keys were not used meanwhile and work no more; rotate or revoke them:\n  " + unused)
+
+
+def _rotate_smtp_password(installation: Installation, new: str | None, say: Say) -> None:
+    if not new:
+        raise UpkeepError("The relay gives the password: NEW_SECRET=… make rotate SECRET=smtp-password")
+    installation.put("smtp-password", new)
+    installation.restart("email")
+    say("smtp-password: the service email logs in at the relay with it from now on.")
+
+
+def _rotate_login(installation: Installation, name: str, say: Say) -> None:
+    kind, _, user = name.partition("-")
+    old, new = installation.secret(name), secrets.token_urlsafe(24)
+    if kind == "postgres":
+        # The server must not log the statement with the password.
+        quiet = "SET log_min_duration_statement = -1; SET log_statement = 'none';"
+        query(installation, "postgres", f"{quiet} ALTER ROLE \"{user}\" PASSWORD '{new}';")
+        process = {database: service for service, database in DATABASES.items()}.get(user)
+    else:
+        installation.rabbitmqctl("change_password", user).run(new + "\n")
+        process = user if user in SERVICES else None
+    # The server first: what a file says must be true for a process that starts just now.
+    installation.put(name, new)
+    if process is not None:
+        installation.restart(process)
+    elif user == "metrics":
+        installation.restart("postgres-exporter")
+    _require(_may_log_in(installation, kind, user, new), f"{kind} refuses the new password of {user}.")
+    _require(
+        not _may_log_in(installation, kind, user, old), f"{kind} still takes the old password of {user}."
+    )
+    say(f"{name}: changed{'' if process is None else f', {process} started anew'}; the old one is refused.")
+
+
+def _may_log_in(installation: Installation, kind: str, user: str, password: str) -> bool:
+    if kind == "postgres":
+        return installation.login(user, password).attempt().returncode == 0
+    return installation.rabbitmqctl("authenticate_user", user).attempt(password + "\n").returncode == 0
+
+
+def _key_status(installation: Installation, key: str) -> int:
+    deadline = time.monotonic() + _FORGOTTEN_S
+    while True:
+        status, _ = request(f"{installation.gateway_url}/v1/me", key=key)
+        if status in (200, 401) or time.monotonic() > deadline:
+            return status
+        time.sleep(0.2)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise UpkeepError(
+            f"{otherwise} Nothing was taken back: call the same again, or see the service's log."
+        )

@@ -1,0 +1,57 @@
+"""Whether this release can take the place of the one that runs, said before anything is replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from upkeep.errors import UpkeepError
+from upkeep.installation import DATABASES, Installation, query
+
+_BACKUP_S = 24 * 3600
+
+
+def check(installation: Installation, repository: Path) -> tuple[list[str], list[str]]:
+    """Return what there is to know before an upgrade, and what speaks against it now."""
+    if not installation.is_running:
+        raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
+    notes, problems = [], []
+    for service, database in DATABASES.items():
+        here = dict.fromkeys(_migrations(repository, database))
+        there = query(
+            installation, database, "SELECT package || '/' || name FROM migrations ORDER BY 1;"
+        ).split()
+        pending = [name for name in here if name not in there]
+        later = [name for name in there if name not in here]
+        notes.append(
+            f"{service}: {len(there)} migrations applied, {len(pending)} pending {' '.join(pending)}".rstrip()
+        )
+        if later:
+            # The release that runs is newer: this one works with its schema, if it is the one before.
+            notes.append(f"{service}: this is a way back, its schema stays as it is: {' '.join(later)}")
+        ready = installation.readiness(service)
+        if "not ready" in ready or not ready.startswith(("200", "ready")):
+            problems.append(f"{service} is not ready: {ready}")
+    last = float(
+        query(
+            installation, "gateway", "SELECT coalesce(extract(epoch FROM max(started_at)), 0) FROM backups;"
+        )
+    )
+    if time.time() - last > _BACKUP_S:
+        problems.append("There is no backup of the last 24 hours: make backup")
+    for database in DATABASES.values():
+        parked = query(installation, database, "SELECT count(*) FROM parked;")
+        if parked != "0":
+            notes.append(f"{database}: {parked} messages are parked; they stay so")
+    return notes, problems
+
+
+def _migrations(repository: Path, package: str) -> Iterator[str]:
+    """Return the migrations that this release brings for a service, in their order."""
+    folders = {"chassis": repository / "services/chassis/src/chassis/schema"}
+    (own,) = repository.glob(f"services/*/src/{package}/migrations")
+    folders[package] = own
+    for owner, folder in folders.items():
+        for file in sorted(folder.glob("*.sql")):
+            yield f"{owner}/{file.stem}"

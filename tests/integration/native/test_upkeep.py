@@ -1,0 +1,241 @@
+"""The life after the first day, on a stack as `make run` starts it: rotate, back up, lose all, restore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from native.directories import RunDirectory
+from native.ports import VARIABLES, Ports
+from support import pasted
+
+pytestmark = pytest.mark.timeout(400)
+
+DEPLOY = str(Path(__file__).resolve().parents[3] / "deploy")
+ENDED = ("delivered", "completed")
+
+
+@dataclass
+class Native:
+    """`python -m native run` in a directory of its own, and the verbs on it."""
+
+    directory: Path
+    ports: Ports
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def run(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def key(self) -> str:
+        return self.run.api_key.read_text().strip()
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        ports = {VARIABLES[name]: str(number) for name, number in self.ports.numbered().items()}
+        return os.environ | ports | {"PYTHONPATH": DEPLOY} | variables
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "native", "--run-dir", str(self.directory), "run"]
+        self.process = subprocess.Popen(
+            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        deadline = time.monotonic() + 90
+        while not self.run.ready.exists():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.communicate(timeout=90)
+            self.process = None
+
+    def native(self, verb: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "native", "--run-dir", str(self.directory), verb],
+            env=self.environment(),
+            check=True,
+            capture_output=True,
+        )
+
+    def upkeep(self, *arguments: str, code: int = 0, **variables: str) -> str:
+        """What a verb prints; it must end with `code`."""
+        words = [sys.executable, "-m", "upkeep", "--way", "native", "--run-dir", str(self.directory)]
+        done = subprocess.run(
+            [*words, *arguments],
+            env=self.environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@dataclass
+class Load:
+    """Somebody who sends mails and tasks all the time, and remembers what was accepted, and when."""
+
+    native: Native
+    accepted: list[tuple[float, str]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    _ends: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Load:
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join(timeout=30)
+
+    def _send(self) -> None:
+        with httpx.Client(base_url=self.native.url, timeout=20) as client:
+            for number in range(100_000):
+                if self._ends.wait(0.1):
+                    return
+                mail = {"to": ["ann@example.com"], "subject": f"load {number}", "text": "x"}
+                asked: Any = ("/v1/emails", mail) if number % 2 else ("/v1/tasks", {"operation": "echo"})
+                try:
+                    answer = client.post(
+                        asked[0], json=asked[1], headers={"Authorization": f"Bearer {self.native.key}"}
+                    )
+                except httpx.TransportError:
+                    # The only gateway starts again; whoever gets no answer asks again.
+                    continue
+                if answer.status_code == 202:
+                    self.accepted.append((time.time(), f"{asked[0]}/{answer.json()['id']}"))
+                # While the only gateway starts again it says so (503): nothing was accepted.
+                elif answer.status_code not in (401, 503):
+                    self.failures.append(f"{answer.status_code} {answer.text}")
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Native]:
+    found = Native(tmp_path_factory.mktemp("upkeep") / ".run", Ports.free())
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+        found.native("reset")
+
+
+def settled(native: Native, paths: list[str]) -> dict[str, str]:
+    """The statuses of what was accepted, when all has ended or a minute has passed."""
+    found: dict[str, str] = {}
+    deadline = time.monotonic() + 60
+    with httpx.Client(base_url=native.url, headers={"Authorization": f"Bearer {native.key}"}) as client:
+        while time.monotonic() < deadline:
+            for path in (path for path in paths if found.get(path) not in ENDED):
+                answer = client.get(path)
+                found[path] = answer.json().get("status", str(answer.status_code))
+            if set(found.values()) <= set(ENDED):
+                break
+            time.sleep(0.3)
+    return {path: status for path, status in found.items() if status not in ENDED}
+
+
+def test_the_lines_of_the_readme_run_as_they_are_pasted(native: Native, tmp_path: Path) -> None:
+    addresses = {"127.0.0.1:8080": f"127.0.0.1:{native.ports.gateway}"}
+    first, socket = pasted.blocks("README.md", below="A first minute")
+    said = pasted.run(first, tmp_path, key=native.key, addresses=addresses)
+    assert '"symbol":"AAPL"' in said
+    assert "good morning" in said
+    said = pasted.run(socket, tmp_path, key=native.key, addresses=addresses)
+    assert "quotes:AAPL" in said
+    assert '"text":"hi"' in said
+    assert httpx.get(f"http://127.0.0.1:{native.ports.mailbox_http}/").status_code == 200
+
+
+def test_secrets_are_rotated_under_load_and_nothing_is_lost(native: Native) -> None:
+    old = native.key
+    with Load(native) as load:
+        for name in ("postgres-emailer", "rabbitmq-email", "api-key"):
+            assert "the old one" in native.upkeep("rotate", name)
+    assert native.key != old
+    assert httpx.get(f"{native.url}/v1/me", headers={"Authorization": f"Bearer {old}"}).status_code == 401
+    assert load.failures == []
+    assert len(load.accepted) > 20
+    assert settled(native, [path for _, path in load.accepted]) == {}
+
+
+@pytest.mark.long
+def test_every_secret_is_rotated_under_load(native: Native) -> None:
+    with Load(native) as load:
+        for name in ("postgres", "rabbitmq", "pepper"):
+            native.upkeep("rotate", name)
+        native.upkeep("rotate", "smtp-password", NEW_SECRET="given by the relay")
+        native.upkeep("rotate", "pepper", "--finish")
+    assert load.failures == []
+    assert settled(native, [path for _, path in load.accepted]) == {}
+
+
+def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
+    assert "There is no secret 'nonsense': api-key" in native.upkeep("rotate", "nonsense", code=1)
+    assert "NEW_SECRET=" in native.upkeep("rotate", "smtp-password", code=1)
+    assert "No rotation of the pepper" in native.upkeep("rotate", "pepper", "--finish", code=1)
+    nobody = Native(tmp_path / ".run", native.ports)
+    assert "start the stack first" in nobody.upkeep("rotate", "api-key", code=1)
+    assert "There is no file" in nobody.upkeep("restore", str(tmp_path / "missing.tar"), code=1)
+
+
+def test_a_support_bundle_has_what_helps_and_no_secret(native: Native, tmp_path: Path) -> None:
+    file = native.upkeep("support-bundle", "--folder", str(tmp_path)).strip()
+    with tarfile.open(file) as found:
+        parts = {one.name: found.extractfile(one) for one in found.getmembers()}
+        texts = {name.partition("/")[2]: part.read().decode() for name, part in parts.items() if part}
+    assert '"EMAIL_SMTP_PORT"' in texts["settings.json"]
+    assert "gateway: 200" in texts["readiness.txt"]
+    assert "email.send\t0" in texts["queues.txt"]
+    assert "emailer" in texts["database.txt"]
+    whole = "".join(texts.values())
+    files = [native.run.api_key, *native.run.secrets.iterdir()]
+    secrets = [
+        file.read_text() for file in files if not file.name.startswith(("postgres-dsn", "rabbitmq-url"))
+    ]
+    assert not any(secret in whole for secret in secrets if secret)
+
+
+def test_after_a_backup_under_load_everything_is_destroyed_and_restored(
+    native: Native, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "backup-key"
+    key_file.write_text("a passphrase of the tests\n")
+    sealed = str(key_file)
+    with Load(native) as load:
+        time.sleep(1)
+        began = time.time()
+        native.upkeep("backup", "--folder", str(tmp_path), BACKUP_KEY_FILE=sealed)
+        during = time.time()
+    # It was accepted all the time.
+    assert len([at for at, _ in load.accepted if began < at < during]) > 20
+    assert load.failures == []
+    (file,) = tmp_path.glob("tickwire-*.tar.sealed")
+    assert "Go ahead" in native.upkeep("upgrade-check")
+
+    native.stop()
+    native.native("reset")
+    assert "is sealed" in native.upkeep("restore", str(file), code=1)
+    native.upkeep("restore", str(file), BACKUP_KEY_FILE=sealed)
+    native.start()
+    assert settled(native, [path for at, path in load.accepted if at < began]) == {}

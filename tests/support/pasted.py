@@ -1,0 +1,52 @@
+"""The shell blocks of a page, run as somebody pastes them: line after line, nothing edited."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# A shell goes on after a line that fails, and so does who pastes: each such line is told. An answer of 4xx or
+# 5xx is a failure, which curl would not say by itself.
+_PRELUDE = """\
+set -o pipefail
+curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }
+trap 'failed+=("$BASH_COMMAND")' ERR
+failed=()
+"""
+_END = '\nprintf "FAILED: %s\\n" "${failed[@]}" >&2; [ ${#failed[@]} = 0 ]\n'
+
+
+def blocks(page: str, *, below: str) -> list[str]:
+    """The shell blocks of `page` in the part whose heading is `below`."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    part = re.split(r"^## ", text.split(f"\n## {below}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
+
+
+def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> str:
+    """What a block prints where `.run/api-key` holds `key`; addresses of the page are where the stack is.
+
+    Fails with the lines that failed.
+    """
+    (folder / ".run").mkdir(exist_ok=True)
+    (folder / ".run/api-key").write_text(key)
+    venv = folder / ".venv"
+    if not venv.exists():
+        venv.symlink_to(REPOSITORY / ".venv")
+    for there, here in addresses.items():
+        block = block.replace(there, here)
+    done = subprocess.run(
+        ["bash", "-c", _PRELUDE + block + _END],
+        cwd=folder,
+        env={**os.environ, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
