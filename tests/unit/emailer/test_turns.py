@@ -40,11 +40,14 @@ async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
     assert [one.stream for one in await taken(turns)] == ["transactional"] * 2
 
 
-async def test_no_domain_gets_all_connections() -> None:
+async def test_no_domain_gets_all_connections_and_a_new_one_half_until_it_has_answered() -> None:
     turns = Turns(8)
     for _ in range(20):
         turns.put(job())
-    assert len(await taken(turns)) == 6
+    begun = await taken(turns)
+    assert len(begun) == 4
+    turns.done(begun[0], took_s=0.1)
+    assert len(await taken(turns)) == 3
     turns.put(job("other.example"))
     assert [one.domain for one in await taken(turns)] == ["other.example"]
 
@@ -67,12 +70,31 @@ async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_
     assert begun.count("slow.example") == 1
 
 
+async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> None:
+    now = 0.0
+    turns = Turns(8, clock=lambda: now)
+    for _ in range(8):
+        turns.put(job("tarpit.example"))
+    begun = await taken(turns)
+    assert len(begun) == 4
+    assert not turns.is_slow("tarpit.example")
+    now = 2.0
+    assert turns.is_slow("tarpit.example")
+    turns.put(job("other.example"))
+    assert [one.domain for one in await taken(turns)] == ["other.example"]
+    for one in begun:
+        turns.done(one)
+    assert not turns.is_slow("tarpit.example")
+
+
 async def test_a_domain_that_recovers_is_slow_no_more() -> None:
     turns = Turns(8)
     for took_s in (5, 0.01, 0.01, 0.01, 0.01, 0.01):
         turns.put(job())
         turns.done(await turns.take(), took_s=took_s)
     assert not turns.is_slow("example.com")
+    assert turns.is_quick("example.com")
+    assert not turns.is_quick("unknown.example")
 
 
 async def test_owners_and_domains_take_turns() -> None:

@@ -192,7 +192,7 @@ class Dispatcher:
 
     def _allowed(self, lane: Lane) -> int:
         """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
-        part = self._window // (4 if self._turns.is_slow(lane.domain) else 2) or 1
+        part = self._window // (2 if self._turns.is_quick(lane.domain) else 4) or 1
         held = self._of_domain[lane.domain]
         room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
         return 0 if held and room < part // 4 else room

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from uuid import UUID
 
 from contracts.mail import Stream
 from emailer.attempts import Job
@@ -17,18 +20,21 @@ _MOST_REMEMBERED = 1000
 class Turns:
     """Hands out the recipients in hand to a number of connections.
 
-    A quarter of the connections is never given to bulk mail, nor to a single domain; a slow domain gets half
-    of them at most, and one of several as many as there are for each while others wait.
+    A quarter of the connections is never given to bulk mail, nor to a single domain; a domain that has not
+    answered yet, or is slow, gets half of them at most, and a slow one of several as many as there are for
+    each while others wait. A domain is slow, too, while an attempt that is under way takes long.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._connections = connections
+        self._clock = clock
         self._reserved = connections // 4 or int(connections > 1)
         self._waiting: dict[Stream, OrderedDict[Lane, deque[Job]]] = {
             stream: OrderedDict() for stream in STREAMS
         }
         self._waiting_domains: Counter[str] = Counter()
-        self._busy: Counter[str] = Counter()
+        # When the attempts that are under way began, by domain, the oldest first.
+        self._busy: dict[str, dict[tuple[UUID, int], float]] = {}
         self._busy_bulk = 0
         self._seconds: OrderedDict[str, float] = OrderedDict()
         self._streams = deque(STREAMS)
@@ -45,15 +51,17 @@ class Turns:
         while (job := self._pick()) is None:
             self._changed.clear()
             await self._changed.wait()
-        self._busy[job.domain] += 1
+        self._busy.setdefault(job.domain, {})[job.key] = self._clock()
         self._busy_bulk += job.stream == "bulk"
         return job
 
     def done(self, job: Job, *, took_s: float | None = None) -> None:
         """Note that the connection is free again; `took_s` is how long an attempt took."""
-        self._busy[job.domain] -= 1
-        if not self._busy[job.domain]:
-            del self._busy[job.domain]
+        # A recipient that was lost to another process, and came back, can be there twice.
+        busy = self._busy.get(job.domain, {})
+        busy.pop(job.key, None)
+        if not busy:
+            self._busy.pop(job.domain, None)
         self._busy_bulk -= job.stream == "bulk"
         if took_s is not None:
             known = self._seconds.pop(job.domain, took_s)
@@ -72,7 +80,14 @@ class Turns:
 
     def is_slow(self, domain: str) -> bool:
         """Return whether attempts to reach `domain` take long."""
-        return self._seconds.get(domain, 0) > _SLOW_S
+        if self._seconds.get(domain, 0) > _SLOW_S:
+            return True
+        oldest = next(iter(self._busy.get(domain, {}).values()), None)
+        return oldest is not None and self._clock() - oldest > _SLOW_S
+
+    def is_quick(self, domain: str) -> bool:
+        """Return whether `domain` has answered lately, and not slowly."""
+        return domain in self._seconds and not self.is_slow(domain)
 
     def _pick(self) -> Job | None:
         for stream in tuple(self._streams):
@@ -82,7 +97,7 @@ class Turns:
             lanes = self._waiting[stream]
             for lane in tuple(lanes):
                 lanes.move_to_end(lane)
-                if self._busy[lane.domain] >= self._limit(lane.domain):
+                if len(self._busy.get(lane.domain, ())) >= self._limit(lane.domain):
                     continue
                 job = lanes[lane].popleft()
                 if not lanes[lane]:
@@ -96,4 +111,6 @@ class Turns:
     def _limit(self, domain: str) -> int:
         if self.is_slow(domain):
             return max(1, self._connections // max(2, len(self._waiting_domains)))
+        if domain not in self._seconds:
+            return max(1, self._connections // 2)
         return self._connections - self._reserved
