@@ -154,6 +154,27 @@ async def mail(tour: Tour) -> None:
     await _arrived(tour, address, began, identifier=accepted["id"])
 
 
+async def alert(tour: Tour) -> None:
+    """Two price alerts, one over and one under the price of now: the next move fires one of them."""
+    address = f"alerts+{tour.run}@example.org"
+    price = (await tour.get("/v1/stocks/AAPL"))["price"]
+    async with tour.socket() as connection:
+        await connection.send(json.dumps({"id": 2, "subscribe": {"channel": "alerts"}}))
+        await _frame(connection, "subscribe")
+        began = time.monotonic()
+        made = []
+        for condition in ("above", "below"):
+            wish = {"symbol": "AAPL", "condition": {condition: price}, "notify": [{"email": address}]}
+            made.append((await tour.post("/v1/alerts", wish))["id"])
+        fired: Json = {}
+        while fired.get("alert_id") not in made:
+            fired = (await _frame(connection, "push"))["pub"]["data"]
+    tour.say(f"heard: {fired['symbol']} {fired['condition']} at {fired['price']}")
+    for alert_id in made:
+        await tour.api.delete(f"/v1/alerts/{alert_id}")
+    await _arrived(tour, address, began)
+
+
 async def task(tour: Tour) -> None:
     """One item, one result."""
     accepted = await tour.post("/v1/tasks", {"operation": "echo", "payload": {"say": "hello"}})
@@ -210,6 +231,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A stream", stream),
     ("A bar", live_bars),
     ("A mail", mail),
+    ("A price alert", alert),
     ("A task", task),
     ("A batch", batch),
     ("Indicators", indicators),

@@ -24,9 +24,8 @@ def codes(title: str) -> set[int]:
 
 
 def test_the_channels_are_those_that_are_served_with_their_scopes() -> None:
-    served = [kind for kind in KINDS.values() if kind.is_served]
-    assert [row[0] for row in rows("## Channels")] == [f"{kind.name}:<{kind.argument}>" for kind in served]
-    for kind, row in zip(served, rows("## Channels"), strict=True):
+    assert [row[0] for row in rows("## Channels")] == [kind.form for kind in KINDS.values()]
+    for kind, row in zip(KINDS.values(), rows("## Channels"), strict=True):
         assert (row[2], row[3]) == (kind.read, kind.write or "-")
         assert row[4].startswith("yes" if kind.is_ordered else "no")
 

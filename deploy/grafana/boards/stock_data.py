@@ -50,6 +50,31 @@ BOARD = Board(
             "s",
             *quantiles("tickwire_live_message_age_seconds", where='type="stocks.bars-ticked.v1"'),
         ),
+        panel(
+            "Price alerts armed",
+            "Alerts that the replica that feeds watches.",
+            "short",
+            highest("tickwire_alerts_armed", "service"),
+        ),
+        panel(
+            "Price alerts fired",
+            "Firings that were stored a second.",
+            "ops",
+            rate("tickwire_alerts_fired_total"),
+        ),
+        panel(
+            "Price alerts late",
+            "From the tick that fires an alert to its stored firing; and the age of the oldest that waits.",
+            "s",
+            *quantiles("tickwire_alert_fire_seconds"),
+            highest("tickwire_alerts_oldest_crossing_seconds", "service"),
+        ),
+        panel(
+            "Mails of price alerts",
+            "Mails of firings, by outcome: accepted, or forbidden as the owner may not send any more.",
+            "ops",
+            rate("tickwire_alert_mails_total", "outcome"),
+        ),
         stack(
             "Provider calls",
             "Calls to providers a second, by outcome.",

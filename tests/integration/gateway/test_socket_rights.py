@@ -21,9 +21,10 @@ from support.credentials import Keys, new_key
 from support.gateway_stack import Connect, Listener, Talk
 
 OpenTalk = Callable[..., AbstractAsyncContextManager[Talk]]
-SERVED = [kind for kind in KINDS.values() if kind.is_served]
-OWNED = [kind for kind in SERVED if kind.argument != "symbol"]
-NAMES = {"quotes": "AAPL", "bars": "AAPL", "chat": "lobby"}
+SERVED = list(KINDS.values())
+# Of `alerts` everybody has one; the others belong to somebody by their name.
+OWNED = [kind for kind in SERVED if kind.argument not in ("symbol", "")]
+NAMES = {"symbol": ":AAPL", "room": ":lobby", "": ""}
 
 
 def arguments(command: str, channel: str) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def of_channels(door: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | N
     """Each command on a channel of each kind, with the scope that it needs; None where nothing suffices."""
     for command in COMMANDS.values():
         for kind in SERVED if command.scope in (Right.READ, Right.WRITE) else ():
-            channel = f"{kind.name}:{NAMES.get(kind.name, str(uuid4()))}"
+            channel = kind.name + NAMES.get(kind.argument, f":{uuid4()}")
             needed = kind.read if command.scope is Right.READ else kind.write
             yield command.name, arguments(command.name, channel), needed
     for endpoint in door.gateway.resources.operations.offered.values():

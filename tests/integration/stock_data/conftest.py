@@ -1,4 +1,4 @@
-"""An Alpaca provider, and the double of the API that it asks."""
+"""An Alpaca provider and the double of the API that it asks; a database with alerts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from stock_data.providers.alpaca import AlpacaProvider
+from support import alert_world
+from support.alert_world import World
 from support.alpaca_answers import provider_of
+from support.databases import FreshDatabase
 from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble
 
@@ -32,3 +35,9 @@ async def provider(upstream: AlpacaDouble) -> AsyncIterator[AlpacaProvider]:
     made = provider_of(upstream.url)
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
+    async with alert_world.opened(str(await fresh_database())) as opened:
+        yield opened

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
-from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated
+from chassis.errors import BrokerUnavailable, DatabaseUnavailable, NotFound, Unauthenticated, Unavailable
+from contracts.alerts import AlertFired, Firing, Firings, ListFirings
+from gateway.alerts.feed import AlertFeed
 from gateway.chat.inputs import Role
 from gateway.chat.repository import ChatMessage, Room
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
@@ -121,6 +123,50 @@ class Exchange:
 
 
 @dataclass
+class FiringStore:
+    """stock-data as it stores the firings of each owner; it can be away."""
+
+    epoch: str = "epoch-a"
+    of: dict[str, list[Firing]] = field(default_factory=dict)
+    is_away: bool = False
+    reads: int = 0
+    gone: int = 0
+
+    def fire(self, owner_id: str) -> bytes:
+        """Store a firing, and return its event."""
+        firings = self.of.setdefault(owner_id, [])
+        firing = Firing.model_validate(
+            {
+                "id": uuid4(),
+                "offset": len(firings) + 1,
+                "alert_id": uuid4(),
+                "symbol": "A",
+                "condition": {"above": 10},
+                "price": 11,
+                "as_of": NOW,
+                "source": "double",
+                "simulated": True,
+            }
+        )
+        firings.append(firing)
+        event = AlertFired(owner_id=owner_id, made_by="k", epoch=self.epoch, firing=firing, notify=[])
+        return event.model_dump_json().encode()
+
+    async def call(self, question: ListFirings, _: type[Firings], deadline: Deadline) -> Firings:
+        await asyncio.sleep(0)
+        self.reads += 1
+        if self.is_away:
+            raise Unavailable("stock-data is away.")
+        firings = self.of.get(question.owner_id)
+        if firings is None:
+            return Firings(epoch="none", offset=0, data=[])
+        before = len(firings) + 1 if question.before is None else question.before
+        found = [one for one in firings if max(question.after or 0, self.gone) < one.offset < before]
+        ordered = found[::-1] if question.newest_first else found
+        return Firings(epoch=self.epoch, offset=len(firings), data=ordered[: question.limit])
+
+
+@dataclass
 class Gateway:
     """The realtime parts of one gateway."""
 
@@ -131,6 +177,7 @@ class Gateway:
     work: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
     callers: dict[str, Access] = field(default_factory=dict)
+    firings: FiringStore = field(default_factory=lambda: FiringStore())
     buffer_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
@@ -139,6 +186,8 @@ class Gateway:
         self.chat = ChatService(rooms, rooms, self.hub, exchange)
         self.presence = Presence(exchange, self.hub)
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=5)
+        firings: Any = self.firings
+        self.alerts = AlertFeed(self.hub, firings)
         self.bars = BarFeed(self.hub, silent_after_s=5)
         self.exchange.gateways.append(self)
         self.channels = Channels(
@@ -146,6 +195,7 @@ class Gateway:
             feed=self.feed,
             bars=self.bars,
             chat=self.chat,
+            alerts=self.alerts,
             find=dict.fromkeys(("batch", "task", "email"), self._find_work),
             find_quote=self._find_quote,
         )

@@ -33,7 +33,14 @@ def other_gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
 @pytest.fixture
 def ann() -> Access:
     """Somebody who may use every channel."""
-    scopes = {Scope.QUOTES_READ, Scope.CHAT_READ, Scope.CHAT_WRITE, Scope.BATCHES_READ, Scope.EMAILS_READ}
+    scopes = {
+        Scope.QUOTES_READ,
+        Scope.ALERTS_READ,
+        Scope.CHAT_READ,
+        Scope.CHAT_WRITE,
+        Scope.BATCHES_READ,
+        Scope.EMAILS_READ,
+    }
     return Access(Principal(7, "Ann", "member", "k7", frozenset(scopes)))
 
 

@@ -156,6 +156,18 @@ FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is set up t
 FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
 BARS_PUBLISHED = Counter("tickwire_live_bars_published", "Bars of the current minute published by the feed.")
+ALERTS_ARMED = Gauge("tickwire_alerts_armed", "Price alerts that this process watches.")
+ALERTS_FIRED = Counter("tickwire_alerts_fired", "Firings of price alerts that were stored.")
+ALERT_FIRE_SECONDS = Histogram(
+    "tickwire_alert_fire_seconds", "From the tick that fires an alert to its stored firing.", buckets=_SLOW
+)
+ALERTS_OLDEST_CROSSING = Gauge(
+    "tickwire_alerts_oldest_crossing_seconds",
+    "Age of the oldest crossing of an alert that is not stored yet.",
+)
+ALERT_MAILS = Counter(
+    "tickwire_alert_mails", "Mails of alerts that fired, by what became of them.", ("outcome",)
+)
 BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.", ("source",))
 
 EMAIL_ATTEMPTS = Counter("tickwire_email_attempts", "Attempts to deliver to a recipient.", ("outcome",))

@@ -173,7 +173,7 @@ def _service(
 TOPOLOGIES = {
     GATEWAY: _service(
         GATEWAY,
-        Queue(f"{GATEWAY}.events", EVENTS, ("email.*", "batch.*", "operations.*", "parked.*")),
+        Queue(f"{GATEWAY}.events", EVENTS, ("email.*", "batch.*", "operations.*", "parked.*", "alert.*")),
         writes=(RPC, COMMANDS, LIVE),
         events=(),
         answers=False,

@@ -10,6 +10,7 @@ from quart import Quart
 from chassis.asgi import Application
 from gateway.administration import pages as administration_pages
 from gateway.administration import routes as administration_routes
+from gateway.alerts import routes as alert_routes
 from gateway.aliases import routes as alias_routes
 from gateway.aliases.service import AliasService
 from gateway.audit import routes as audit_routes
@@ -88,6 +89,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
 def endpoints(resources: Resources) -> Iterator[Endpoint]:
     """Yield the declared endpoints of all features: a new feature is one line here."""
     yield from stock_routes.endpoints(resources.stocks)
+    yield from alert_routes.endpoints(resources.alerts)
     yield from email_routes.endpoints(resources.emails)
     yield from batch_routes.endpoints(resources.batches)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from chassis.broker.rabbitmq import Link
 from chassis.postgres import Connection
 from contracts import headers as names
 from contracts import topology
+from contracts.alerts import AlertFired
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
@@ -24,6 +25,8 @@ from contracts.parked import ParkedChanged
 from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
+from gateway.alerts.feed import AlertFeed
+from gateway.alerts.mails import AlertMails
 from gateway.batches.repository import OperationRepository
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
@@ -62,13 +65,21 @@ _LIVE_QUEUES = (
     _LiveQueue(((LIVE, BarsTicked.routing_key),), 2_000),
     _LiveQueue(((LIVE, "chat"), (LIVE, "presence")), 10_000),
     _LiveQueue(((LIVE, "batch.*"), (topology.EVENTS, "email.*")), 10_000),
+    _LiveQueue(((topology.EVENTS, "alert.*"),), 10_000),
 )
 
 
 def events(
-    acceptances: AcceptanceRepository, operations: OperationRepository
+    acceptances: AcceptanceRepository,
+    operations: OperationRepository,
+    alert_mails: AlertMails,
+    *,
+    committed: Callable[[], None],
 ) -> Mapping[type[Message], Handler]:
-    """Durable events: each is handled by one gateway, whose effect is in the database all of them share."""
+    """Durable events: each is handled by one gateway, whose effect is in the database all of them share.
+
+    `committed` is called when something was promised that the relay has to bring to the broker.
+    """
 
     async def emails_changed(
         connection: Connection, deliveries: Sequence[Delivery[EmailStatusChanged]]
@@ -98,20 +109,29 @@ def events(
         BatchFinished: InTransaction(batches_finished, group=200),
         ParkedChanged: InTransaction(parked_changed, group=50),
         OperationsAnnounced: InTransaction(operations_announced),
+        AlertFired: InTransaction(alert_mails.promise, group=100, committed=committed),
     }
 
 
 class LiveFeed:
     """Transient messages: every gateway gets all of them, on queues of its own that end with it.
 
-    Ticks, bars, chat and progress have a queue each: a flood of one never pushes another out.
+    Ticks, bars, chat, progress and alerts have a queue each: a flood of one never pushes another out.
     """
 
     def __init__(
-        self, *, book: QuoteBook, bars: BarFeed, hub: Hub, chat: ChatService, presence: Presence
+        self,
+        *,
+        book: QuoteBook,
+        bars: BarFeed,
+        alerts: AlertFeed,
+        hub: Hub,
+        chat: ChatService,
+        presence: Presence,
     ) -> None:
         self._book = book
         self._bars = bars
+        self._alerts = alerts
         self._hub = hub
         self._chat = chat
         self._presence = presence
@@ -130,6 +150,7 @@ class LiveFeed:
                 await channel.queue_bind(declared.queue or "", exchange, routing_key=key)
             channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
             await channel.basic_consume(declared.queue or "", self._take, no_ack=True)
+        self._alerts.note_interruption()
         await self._presence.greet()
 
     async def _take(self, message: DeliveredMessage) -> None:
@@ -153,6 +174,8 @@ class LiveFeed:
                 position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
                 data = {"id": email_id, "status": change["status"], "at": at}
                 self._hub.publish(Publication(f"email:{email_id}", position, data))
+            elif message_type == AlertFired.message_type:
+                await self._alerts.heard(message.body)
             elif message_type == CHAT_POSTED:
                 await self._chat.heard(message.body)
             elif message_type == PRESENCE:

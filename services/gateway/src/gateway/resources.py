@@ -17,6 +17,9 @@ from gateway.administration.backups import BackupWatch
 from gateway.administration.parked import ParkedService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
+from gateway.alerts.feed import AlertFeed
+from gateway.alerts.mails import AlertMails
+from gateway.alerts.service import AlertService
 from gateway.audit.repository import AuditRepository
 from gateway.audit.trail import AuditTrail
 from gateway.batches.open_uploads import OpenUploads
@@ -30,6 +33,7 @@ from gateway.emails.service import EmailService
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
 from gateway.identity.administrators import Administrators
+from gateway.identity.authority import Authority
 from gateway.identity.bootstrap import BootstrapKey
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_service import KeyService
@@ -91,10 +95,21 @@ class Resources:
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
+        self.alerts = AlertService(self.rpc)
+        alert_mails = AlertMails(acceptances, self.authority)
         self._wire_realtime()
-        self.runtime.consume(consumers.EVENTS, consumers.events(acceptances, operations), prefetch=400)
+        self.runtime.consume(
+            consumers.EVENTS,
+            consumers.events(acceptances, operations, alert_mails, committed=self.runtime.relay.wake),
+            prefetch=400,
+        )
         live_feed = consumers.LiveFeed(
-            book=self.book, bars=self.bar_feed, hub=self.hub, chat=self.chat, presence=self.presence
+            book=self.book,
+            bars=self.bar_feed,
+            alerts=self.alert_feed,
+            hub=self.hub,
+            chat=self.chat,
+            presence=self.presence,
         )
         messaging.listen(live_feed.attach)
         if self.bootstrap is not None:
@@ -105,6 +120,7 @@ class Resources:
         self.hub = Hub()
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
+        self.alert_feed = AlertFeed(self.hub, self.rpc)
         self.chat = ChatService(self.runtime.postgres, self.rooms, self.hub, publisher)
         self.presence = Presence(publisher, self.hub)
         self.channels = Channels(
@@ -112,6 +128,7 @@ class Resources:
             feed=self.feed,
             bars=self.bar_feed,
             chat=self.chat,
+            alerts=self.alert_feed,
             find={
                 "batch": lambda principal, id_, deadline: self.batches.find(
                     principal, id_, "batch", deadline
@@ -153,6 +170,7 @@ class Resources:
             tasks.supervise("chat catch-up", self.chat.catch_up)
             tasks.supervise("freshness of quotes", self.feed.watch)
             tasks.supervise("freshness of bars", self.bar_feed.watch)
+            tasks.supervise("alerts catch-up", self.alert_feed.catch_up)
             tasks.supervise("presence", self.presence.announce)
             tasks.supervise("who joins and leaves", self.presence.keep_telling_moves)
             tasks.supervise("clock of the connections", self.connections.keep_time)
@@ -184,6 +202,7 @@ class Resources:
             "audit": self.audit,
             "keyring": self.keyring,
         }
+        self.authority = Authority(users, repository)
         self.users = UserService(postgres, users, **guarded)
         self.keys = KeyService(postgres, repository, users=users, pepper=pepper, **guarded)
         configured = self.settings.bootstrap_key

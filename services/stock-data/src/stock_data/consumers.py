@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chassis.broker.answering import Answer
+from contracts.alerts import CreateAlert, DeleteAlert, GetAlert, ListAlerts, ListFirings
 from contracts.message import Request
 from contracts.stocks import GetBars, GetQuotes, ListInstruments, SearchSymbols
+from stock_data.alerts.answers import AlertAnswers
 from stock_data.market import Market
 
 
-def answers(market: Market) -> Mapping[type[Request], Answer]:
+def answers(market: Market, alerts: AlertAnswers) -> Mapping[type[Request], Answer]:
     """Return the table of requests and their handlers."""
     return {
         GetQuotes: market.quotes,
         GetBars: market.bars,
         SearchSymbols: market.search,
         ListInstruments: market.instruments,
+        CreateAlert: alerts.create,
+        GetAlert: alerts.get,
+        ListAlerts: alerts.list,
+        DeleteAlert: alerts.delete,
+        ListFirings: alerts.firings,
     }

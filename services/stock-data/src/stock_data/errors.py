@@ -100,3 +100,21 @@ class BadData(ProviderFailure):
 
     code = "provider-bad-data"
     kind = "bad_data"
+
+
+class NoLiveFeed(ServiceError):
+    """Alerts need ticks, and this installation has no feed that makes them."""
+
+    code = "no-live-feed"
+
+    def __init__(self) -> None:
+        super().__init__("This installation has no live feed, so that no alert could fire.")
+
+
+class TooManyAlerts(ServiceError):
+    """The owner has as many alerts that can fire as it may have."""
+
+    code = "too-many-alerts"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"There are {most} alerts that can fire already; delete one first.")

@@ -11,9 +11,14 @@ from pydantic import SecretStr
 from chassis import logging, metrics, redaction
 from chassis.cache import Cache
 from chassis.errors import DatabaseUnavailable
+from chassis.postgres import DATABASE_FAILURES
 from chassis.runtime import ServiceRuntime
+from chassis.supervision import keep_going
 from contracts.topology import STOCK_DATA
 from stock_data import consumers, dataset
+from stock_data.alerts.answers import AlertAnswers
+from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.watcher import AlertWatcher
 from stock_data.board import Board
 from stock_data.instruments import InstrumentIndex
 from stock_data.market import Market
@@ -67,6 +72,8 @@ class Resources:
                 shared=shared if settings.quote_ttl_s else None,
             )
         self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
+        self.alert_repository = AlertRepository(self.runtime.postgres)
+        self.alerts = AlertWatcher(self.alert_repository, wake_relay=self.runtime.relay.wake)
         self.live_bars = LiveBars(self.runtime.messaging.publisher.send)
         self.feed = Feed(
             ReplaySpeed(settings.replay_speed, settings.replay_ticks_per_s),
@@ -74,9 +81,16 @@ class Resources:
             read_days=self.repository.days,
             board=self.board,
             send=self.runtime.messaging.publisher.send,
-            on_ticks=[self.live_bars.take],
+            on_ticks=[self.live_bars.take, self.alerts.take],
         )
-        self.runtime.answer(consumers.answers(self.market))
+        alert_answers = AlertAnswers(
+            self.runtime.postgres,
+            index=self.index,
+            board=self.board,
+            has_feed=settings.replays,
+            most_of_owner=settings.alerts_per_owner,
+        )
+        self.runtime.answer(consumers.answers(self.market, alert_answers))
         self.runtime.on_database(self._fill)
         if settings.replays:
             follower = Follower(self.board, feed=self.feed)
@@ -93,6 +107,7 @@ class Resources:
                 stack.push_async_callback(upstream.close)
             await stack.enter_async_context(self.runtime)
             self.runtime.tasks.supervise("instrument index", self._refresh)
+            self.runtime.tasks.supervise("removal of old alerts", self._clean_alerts)
             if self._settings.replays:
                 self.runtime.tasks.supervise("replay", self._replay)
             yield
@@ -122,10 +137,16 @@ class Resources:
     async def _lead(self, term: Term) -> None:
         """Feed in `term`, and do what depends on the feed's ticks for as long as it lasts."""
         self.live_bars.begin(term)
+        self.alerts.begin(term)
         async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(self.live_bars.run())
+            # An error in one of them must not end the feed.
+            beside = [
+                group.create_task(keep_going("live bars", self.live_bars.run)),
+                group.create_task(keep_going("price alerts", self.alerts.run)),
+            ]
             await self.feed.run(term)
-            publishing.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _refresh(self) -> None:
         while True:
@@ -134,6 +155,14 @@ class Resources:
                 self.index.fill(await self.repository.listings())
             except (DatabaseUnavailable, TimeoutError) as error:
                 log.warning("the instruments could not be read again", reason=redaction.safe_message(error))
+
+    async def _clean_alerts(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_EVERY_S)
+            try:
+                await self.alert_repository.clean()
+            except DATABASE_FAILURES as error:
+                log.warning("old alerts are not removed", reason=redaction.safe_message(error))
 
 
 def _alpaca(settings: StockDataSettings) -> AlpacaProvider:

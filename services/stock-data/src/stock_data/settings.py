@@ -95,6 +95,9 @@ class StockDataSettings(Settings):
         description="first day that is replayed; on the default one all five companies have a previous close",
         examples=["2000-03-01"],
     )
+    alerts_per_owner: int = Field(
+        default=500, ge=1, le=100_000, description="alerts of one owner that can fire", examples=["500"]
+    )
 
     @property
     def replays(self) -> bool:

@@ -35,6 +35,7 @@ async def say(gateway: Gateway, ann: Access, count: int) -> None:
     [
         ("quotes:aapl", "quotes:AAPL"),
         ("bars:brk.b", "bars:BRK.B"),
+        ("alerts", "alerts"),
         ("chat:lobby", "chat:lobby"),
         ("batch:018F0000-0000-7000-8000-00000000000A", "batch:018f0000-0000-7000-8000-00000000000a"),
         ("task:{018f00000000700080000000000000ff}", "task:018f0000-0000-7000-8000-0000000000ff"),
@@ -64,7 +65,9 @@ def test_any_text_is_a_channel_or_an_unknown_one(text: str) -> None:
         "chat:lobby\n",
         "chat:" + "x" * 65,
         "batch:nonsense",
-        "alerts",
+        "alerts:7",
+        "alerts:",
+        "ALERTS",
     ],
 )
 def test_a_channel_that_is_not_served_is_unknown(text: str) -> None:
@@ -101,15 +104,15 @@ async def test_work_is_seen_by_its_owner_only(gateway: Gateway, ann: Access, kin
             await gateway.channels.join(ann, channel_of(f"{kind}:{id_}"), None)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.is_served])
+@pytest.mark.parametrize("kind", KINDS.values())
 async def test_each_kind_is_guarded_by_its_scope(gateway: Gateway, nobody: Access, kind: Any) -> None:
-    name = {"symbol": "AAPL", "room": "lobby", "id": str(uuid4())}[kind.argument]
+    argument = {"symbol": ":AAPL", "room": ":lobby", "id": f":{uuid4()}", "": ""}[kind.argument]
     with pytest.raises(Forbidden) as error:
-        await gateway.channels.join(nobody, channel_of(f"{kind.name}:{name}"), None)
+        await gateway.channels.join(nobody, channel_of(kind.name + argument), None)
     assert kind.read in error.value.detail
     with pytest.raises((Forbidden, CommandError)):
         await gateway.channels.history(
-            nobody, channel_of(f"{kind.name}:{name}"), limit=1, since=None, reverse=False
+            nobody, channel_of(kind.name + argument), limit=1, since=None, reverse=False
         )
 
 

@@ -12,6 +12,8 @@ import orjson
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from contracts.scopes import Scope
+from gateway.alerts import feed as alert_feed
+from gateway.alerts.feed import AlertFeed
 from gateway.chat.repository import ChatMessage
 from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
@@ -47,7 +49,11 @@ class ChannelKind:
     write: Scope | None = None
     is_ordered: bool = False
     has_moves: bool = False
-    is_served: bool = True
+
+    @property
+    def form(self) -> str:
+        """The names of its channels, as documents write them."""
+        return f"{self.name}:<{self.argument}>" if self.argument else self.name
 
 
 KINDS = {
@@ -67,7 +73,7 @@ KINDS = {
         ChannelKind("batch", "id", "The progress of a batch of yours.", Scope.BATCHES_READ),
         ChannelKind("task", "id", "The progress of a task of yours.", Scope.BATCHES_READ),
         ChannelKind("email", "id", "The status of a mail of yours.", Scope.EMAILS_READ),
-        ChannelKind("alerts", "", "Your price alerts that fire.", Scope.ALERTS_READ, is_served=False),
+        ChannelKind("alerts", "", "Your price alerts that fire.", Scope.ALERTS_READ, is_ordered=True),
     )
 }
 
@@ -81,6 +87,10 @@ class Channel:
 
     def __str__(self) -> str:
         return f"{self.kind.name}:{self.name}" if self.name else self.kind.name
+
+    def topic(self, owner_id: str) -> str:
+        """Return its name among the channels of all owners: `alerts` is another one for each."""
+        return str(self) if self.name else alert_feed.topic(owner_id)
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,8 @@ def channel_of(text: str) -> Channel:
     """Return the channel named `text`. Raises `CommandError` when there is no such channel."""
     name, _, argument = text.partition(":")
     kind = KINDS.get(name)
-    if kind is None or not kind.is_served or not argument:
-        known = ", ".join(f"{one.name}:<{one.argument}>" for one in KINDS.values() if one.is_served)
+    if kind is None or bool(kind.argument) != bool(argument) or text.endswith(":"):
+        known = ", ".join(one.form for one in KINDS.values())
         raise CommandError(ErrorCode.UNKNOWN_CHANNEL, f"{text[:100]!r}; the channels are {known}.")
     try:
         return Channel(kind, _spelled(kind, argument))
@@ -108,6 +118,8 @@ def channel_of(text: str) -> Channel:
 
 
 def _spelled(kind: ChannelKind, argument: str) -> str:
+    if not kind.argument:
+        return ""
     # A batch has one channel, however its id is written.
     if kind.argument == "symbol":
         return symbol_of(argument)
@@ -128,6 +140,7 @@ class Channels:
         feed: QuoteFeed,
         bars: BarFeed,
         chat: ChatService,
+        alerts: AlertFeed,
         find: Mapping[str, FindWork],
         find_quote: FindQuote,
     ) -> None:
@@ -135,6 +148,7 @@ class Channels:
         self.feed = feed
         self.bars = bars
         self._chat = chat
+        self._alerts = alerts
         self._find = find
         self._find_quote = find_quote
 
@@ -150,6 +164,8 @@ class Channels:
             return await self._join_bars(channel)
         if channel.kind.name == "chat":
             return await self._join_chat(access.principal, channel.name, since)
+        if channel.kind.name == "alerts":
+            return await self._join_alerts(access.principal, since)
         work = await self._find[channel.kind.name](
             access.principal, UUID(channel.name), Deadline.after(_STATE_S)
         )
@@ -169,18 +185,28 @@ class Channels:
     async def history(
         self, access: Access, channel: Channel, *, limit: int, since: Position | None, reverse: bool
     ) -> Joined:
-        """Return at most `limit` publications of a chat room behind `since`, or before it in `reverse`.
+        """Return at most `limit` publications behind `since`, or before it in `reverse`.
 
         Without `since` they begin at the oldest, in `reverse` at the newest; -1 is as many as there may be.
         """
         access.require(channel.kind.read, str(channel))
         if not channel.kind.is_ordered:
             raise CommandError(ErrorCode.NOT_AVAILABLE, f"{channel} keeps no history.")
+        most = MOST_HISTORY if limit < 0 else min(limit, MOST_HISTORY)
+        if channel.kind.name == "alerts":
+            offset = since.offset if since else None
+            position, firings = await self._alerts.read(
+                access.principal,
+                after=None if reverse else offset,
+                before=offset if reverse else None,
+                newest_first=reverse,
+                limit=most,
+            )
+            _require_epoch(channel, position, since)
+            return Joined(position, firings)
         room = await self._chat.room(channel.name, access.principal)
         position = Position(room.epoch, room.last_offset)
-        if since is not None and since.epoch and since.epoch != room.epoch:
-            raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, f"The epoch of {channel} is {room.epoch}.")
-        most = MOST_HISTORY if limit < 0 else min(limit, MOST_HISTORY)
+        _require_epoch(channel, position, since)
         if not most:
             return Joined(position)
         if reverse:
@@ -211,6 +237,18 @@ class Channels:
         now = self.bars.now(channel.name)
         return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
 
+    async def _join_alerts(self, principal: Principal, since: Position | None) -> Joined:
+        position = await self._alerts.follow(principal, at_least=since.offset if since else 0)
+        if since is None or since.epoch != position.epoch:
+            return Joined(position)
+        if not since.offset <= position.offset <= since.offset + MOST_RECOVERED:
+            return Joined(position)
+        # What is newer than the position comes as a push: it must not come twice.
+        _, missed = await self._alerts.read(principal, after=since.offset, before=position.offset + 1)
+        # Firings are kept for a month: of an older position not all is there.
+        is_whole = len(missed) == position.offset - since.offset
+        return Joined(position, missed, is_recovered=True) if is_whole else Joined(position)
+
     async def _join_chat(self, principal: Principal, room: str, since: Position | None) -> Joined:
         position = await self._chat.follow(room, principal, at_least=since.offset if since else 0)
         if since is None or since.epoch != position.epoch:
@@ -223,3 +261,8 @@ class Channels:
             publication(message, position.epoch) for message in missed if message.offset <= position.offset
         ]
         return Joined(position, publications, is_recovered=True)
+
+
+def _require_epoch(channel: Channel, position: Position, since: Position | None) -> None:
+    if since is not None and since.epoch and since.epoch != position.epoch:
+        raise CommandError(ErrorCode.UNRECOVERABLE_POSITION, f"The epoch of {channel} is {position.epoch}.")

@@ -50,9 +50,9 @@ class Hub:
         """Return the channels with `prefix` that have listeners here."""
         return (channel for channel in list(self._listeners) if channel.startswith(prefix))
 
-    def publish(self, publication: Publication) -> None:
-        """Hand `publication` to every listener of its channel."""
-        listeners = self._listeners.get(publication.channel)
+    def publish(self, publication: Publication, *, topic: str | None = None) -> None:
+        """Hand `publication` to every listener of its channel; of `topic` where one name means several."""
+        listeners = self._listeners.get(topic or publication.channel)
         if listeners:
             kind = publication.channel.partition(":")[0]
             metrics.PUBLICATIONS.labels(kind).inc(len(listeners))

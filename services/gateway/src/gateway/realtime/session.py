@@ -334,7 +334,7 @@ class ClientSession:
         channel = channel_of(name)
         # Whoever may not see the channel may not see who is there: of another owner's work neither.
         await self._realtime.channels.join(self.caller, channel, None)
-        return await self._realtime.presence.of(str(channel))
+        return await self._realtime.presence.of(channel.topic(self.caller.principal.owner_id))
 
     def _reply(self, number: int, name: str, content: Mapping[str, Any]) -> None:
         reply = orjson.dumps({"id": number, name: content}, option=orjson.OPT_UTC_Z)

@@ -35,6 +35,11 @@ class Subscription:
     is_told_of_moves: bool = False
     stop: Callable[[], None] = lambda: None
 
+    @property
+    def topic(self) -> str:
+        """The name of the channel among those of all owners."""
+        return self.channel.topic(self.user)
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -78,7 +83,7 @@ class Subscriptions:
         )
         self._open[name] = subscription
         subscription.stop = self._channels.hub.listen(
-            name,
+            subscription.topic,
             lambda one: self._show(subscription, one),
             on_signal=(lambda one: self._take(subscription, one)) if channel.kind.has_moves else None,
         )
@@ -107,7 +112,7 @@ class Subscriptions:
         for publication in held:
             self._send(subscription, publication)
         self._presence.join(
-            name, self._client, subscription.user, is_told=subscription.channel.kind.has_moves
+            subscription.topic, self._client, subscription.user, is_told=subscription.channel.kind.has_moves
         )
 
     def end(self, name: str) -> None:
@@ -116,7 +121,9 @@ class Subscriptions:
         if subscription is not None:
             subscription.stop()
             self._queue.forget(name)
-            self._presence.leave(name, self._client, is_told=subscription.channel.kind.has_moves)
+            self._presence.leave(
+                subscription.topic, self._client, is_told=subscription.channel.kind.has_moves
+            )
 
     def end_all(self) -> None:
         """Listen to nothing any more."""

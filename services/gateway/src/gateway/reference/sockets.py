@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from contracts.alerts import Firing
 from contracts.stocks import Quote
 from gateway.batches.inputs import BatchView
 from gateway.chat.inputs import MessageView
@@ -34,6 +35,7 @@ _PUBLISHED: Mapping[str, Any] = {
     "batch": BatchView,
     "task": BatchView,
     "email": EmailNews,
+    "alerts": Firing,
 }
 
 _REALTIME = """\
@@ -85,17 +87,16 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
         command.name: _numbered(command, "reply", f"The answer to {command.name}.", command.answer)
         for command in declared
     }
-    served = [kind for kind in KINDS.values() if kind.is_served]
-    pushed = (*(_push(kind) for kind in served), *_SIGNALS)
+    pushed = (*(_push(kind) for kind in KINDS.values()), *_SIGNALS)
     channel = Channel(
         name="realtime",
         address="/v1/realtime",
         server=SERVER,
         description=_REALTIME.format(
             channels="\n".join(
-                f"- `{kind.name}:<{kind.argument}>`: {kind.summary} Needs `{kind.read}`"
+                f"- `{kind.form}`: {kind.summary} Needs `{kind.read}`"
                 + (f", and `{kind.write}` to publish." if kind.write else ".")
-                for kind in served
+                for kind in KINDS.values()
             ),
             codes="\n".join(f"- {int(code)}: {reason}" for code, reason in CLOSE_REASONS.items()),
         ),
@@ -206,7 +207,7 @@ def _push(kind: ChannelKind) -> Message:
                 },
             },
         }
-        return _pushed(f"^{kind.name}:", {"pub": publication})
+        return _pushed(f"^{kind.name}" + (":" if kind.argument else "$"), {"pub": publication})
 
     return Message(
         name=f"{kind.name}.publication", summary=kind.summary, kind=_PUBLISHED[kind.name], wrap=wrap

@@ -1,0 +1,154 @@
+"""The channel `alerts`: the firings of each owner, in their order, on every gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from chassis import logging
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import ServiceError
+from contracts.alerts import Firings, ListFirings
+from gateway.http.principal import Principal
+from gateway.realtime.hub import Hub
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
+
+log = logging.get(__name__)
+
+CHANNEL = "alerts"
+MOST_FIRINGS = 300
+_ASK_S = 5.0
+_CATCH_UP_EVERY_S = 5.0
+
+
+@dataclass
+class _Shown:
+    """The position up to which an owner's firings were shown here, and whether there may be more."""
+
+    at: Position
+    is_behind: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class AlertFeed:
+    """Shows each owner its firings, as far as it listens here: every offset once, in their order.
+
+    Events may come late, twice or not at all: a gap, and what was missed while the broker was away, is filled
+    from stock-data, which stores them.
+    """
+
+    def __init__(self, hub: Hub, rpc: RpcClient) -> None:
+        self._hub = hub
+        self._rpc = rpc
+        self._shown: dict[str, _Shown] = {}
+
+    async def follow(self, principal: Principal, *, at_least: int = 0) -> Position:
+        """Begin to show the caller's firings here; return the position up to which they were shown."""
+        owner_id = principal.owner_id
+        shown = self._shown.get(owner_id)
+        if shown is None:
+            found = await self._ask(ListFirings(owner_id=owner_id, limit=0))
+            shown = self._shown.setdefault(owner_id, _Shown(Position(found.epoch, found.offset)))
+        if shown.at.offset < at_least:
+            await self._fill(owner_id, shown)
+        return shown.at
+
+    async def read(
+        self,
+        principal: Principal,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        newest_first: bool = False,
+        limit: int = MOST_FIRINGS,
+    ) -> tuple[Position, list[Publication]]:
+        """Return firings of the caller between two offsets, and the position of the newest there is."""
+        question = ListFirings(
+            owner_id=principal.owner_id, after=after, before=before, newest_first=newest_first, limit=limit
+        )
+        found = await self._ask(question)
+        return Position(found.epoch, found.offset), _publications(found)
+
+    async def heard(self, body: bytes) -> None:
+        """Take the event that an alert has fired."""
+        fired = orjson.loads(body)
+        owner_id, firing = fired["owner_id"], fired["firing"]
+        shown = self._shown.get(owner_id)
+        if shown is None:
+            return
+        if not self._hub.has_listeners(topic(owner_id)):
+            del self._shown[owner_id]
+            return
+        at = Position(fired["epoch"], firing["offset"])
+        if shown.at.epoch == at.epoch and at.offset == shown.at.offset + 1 and not shown.lock.locked():
+            self._publish(owner_id, shown, _publication(at.epoch, firing))
+        elif shown.at.epoch != at.epoch or at.offset > shown.at.offset:
+            await self._try_to_fill(owner_id, shown)
+
+    def note_interruption(self) -> None:
+        """Look for what was missed: events were not heard for a while."""
+        for shown in self._shown.values():
+            shown.is_behind = True
+
+    async def catch_up(self) -> None:
+        """Show what was missed, as soon as it can be read, for ever."""
+        while True:
+            await asyncio.sleep(_CATCH_UP_EVERY_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Show once what was missed, and forget the owners who do not listen any more."""
+        for owner_id, shown in list(self._shown.items()):
+            if not self._hub.has_listeners(topic(owner_id)):
+                self._shown.pop(owner_id, None)
+            elif shown.is_behind:
+                await self._try_to_fill(owner_id, shown)
+
+    async def _try_to_fill(self, owner_id: str, shown: _Shown) -> None:
+        try:
+            await self._fill(owner_id, shown)
+        except ServiceError as error:
+            shown.is_behind = True
+            log.warning("firings of alerts not read", reason=error.detail)
+
+    async def _fill(self, owner_id: str, shown: _Shown) -> None:
+        """Show what follows the last firing that was shown here."""
+        async with shown.lock:
+            # First: what is missed while this reads is looked for again.
+            shown.is_behind = False
+            is_more = True
+            while is_more:
+                found = await self._ask(ListFirings(owner_id=owner_id, after=shown.at.offset))
+                if found.epoch != shown.at.epoch:
+                    # An owner's first firing, or another database: offsets begin anew.
+                    shown.at = Position(found.epoch, 0)
+                    continue
+                for publication in _publications(found):
+                    self._publish(owner_id, shown, publication)
+                is_more = len(found.data) == MOST_FIRINGS
+
+    def _publish(self, owner_id: str, shown: _Shown, publication: Publication) -> None:
+        shown.at = publication.position
+        self._hub.publish(publication, topic=topic(owner_id))
+
+    async def _ask(self, question: ListFirings) -> Firings:
+        return await self._rpc.call(question, Firings, Deadline.after(_ASK_S))
+
+
+def topic(owner_id: str) -> str:
+    """Return the name under which the hub knows an owner's channel, which all of them call `alerts`."""
+    return f"{CHANNEL}:{owner_id}"
+
+
+def _publications(found: Firings) -> list[Publication]:
+    return [_publication(found.epoch, firing.model_dump(mode="json")) for firing in found.data]
+
+
+def _publication(epoch: str, firing: Mapping[str, Any]) -> Publication:
+    return Publication(CHANNEL, Position(epoch, firing["offset"]), firing)

@@ -1,0 +1,52 @@
+"""What may come into alerts, and what goes out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
+from contracts.mail import PlannedTime
+from gateway.http.filters import CreatedWithin, Page, Several
+from gateway.stocks.inputs import Symbol
+
+
+class AlertInput(BaseModel):
+    """The body of `POST /v1/alerts`. Every alert that fires is heard on the channel `alerts`."""
+
+    model_config = ConfigDict(extra="forbid")
+    symbol: Symbol
+    condition: Condition
+    notify: list[EmailTarget] = Field(
+        default_factory=list,
+        max_length=MOST_NOTIFIED,
+        description="who gets an e-mail, which needs the scope emails:send; webhooks do not exist yet",
+    )
+    once: bool = Field(
+        default=True, description="end with the first firing, in place of firing on every crossing"
+    )
+    expires_at: PlannedTime | None = None
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_to_come(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value <= datetime.now(UTC):
+            raise ValueError("must be in the future")
+        return value
+
+
+class AlertsQuery(CreatedWithin, Page):
+    """The query of `GET /v1/alerts`: newest first; the cursor is the last id seen."""
+
+    status: Several[AlertStatus] | None = None
+    symbol: Symbol | None = None
+    cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
+
+
+class AlertList(BaseModel):
+    """A page of alerts, newest first."""
+
+    data: list[Alert]
+    next_cursor: UUID | None

@@ -1,0 +1,84 @@
+"""Mails of alerts that have fired: promised like any mail of their owner, as far as it may still send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import uuid5
+
+from chassis import logging, metrics
+from chassis.broker import envelope
+from chassis.broker.envelope import Delivery
+from chassis.postgres import Connection
+from contracts.alerts import AlertFired, ConditionKind, Firing
+from contracts.emails import SendEmail
+from contracts.mail import Mail
+from contracts.scopes import Scope
+from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
+from gateway.http.replies import document
+from gateway.identity.authority import Authority, Maker
+
+log = logging.get(__name__)
+
+_WORDS: dict[ConditionKind, str] = {
+    "above": "has risen above {threshold}",
+    "below": "has fallen below {threshold}",
+    "crosses": "has crossed {threshold}",
+    "change_percent": "has changed by more than {threshold} % since the previous close",
+}
+
+
+class AlertMails:
+    """Accepts the mails of firings in the transaction in which their events are handled."""
+
+    def __init__(self, acceptances: AcceptanceRepository, authority: Authority) -> None:
+        self._acceptances = acceptances
+        self._authority = authority
+
+    async def promise(self, connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
+        """Promise the mails of those owners who may send mail now; the others get none, which is counted."""
+        notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
+        makers = {Maker(fired.owner_id, fired.made_by) for fired in notifying}
+        holders = await self._authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
+        works: list[Work] = []
+        for fired in notifying:
+            if Maker(fired.owner_id, fired.made_by) in holders:
+                works += _mails(fired)
+            else:
+                log.warning("an alert's owner may not send mail any more", alert=str(fired.firing.alert_id))
+                metrics.ALERT_MAILS.labels("forbidden").inc(len(fired.notify))
+        if works:
+            accepted = await self._acceptances.accept(connection, works)
+            metrics.ALERT_MAILS.labels("accepted").inc(len(accepted))
+
+
+def _mails(fired: AlertFired) -> Iterator[Work]:
+    firing = fired.firing
+    accepted_at = datetime.now(UTC)
+    for number, target in enumerate(fired.notify):
+        mail = Mail(to=[target.email], subject=_headline(firing), text=_text(firing), tags=["alert"])
+        # The same id however often the event is handled: the mail is accepted once.
+        email_id = uuid5(firing.id, str(number))
+        command = SendEmail.of(mail, email_id=email_id, owner_id=fired.owner_id, accepted_at=accepted_at)
+        acceptance = Acceptance(email_id, fired.owner_id, "email", "queued", None, accepted_at)
+        message = envelope.command(command, message_id=email_id, tenant=fired.owner_id)
+        answer = document({"id": str(email_id), "status": "queued"})
+        yield Work(acceptance, [message], answer, f"/v1/emails/{email_id}")
+
+
+def _headline(firing: Firing) -> str:
+    words = _WORDS[firing.condition.kind].format(threshold=f"{firing.condition.threshold.normalize():f}")
+    return f"{firing.symbol} {words}"
+
+
+def _text(firing: Firing) -> str:
+    change = (
+        "" if firing.change_percent is None else f" ({firing.change_percent:+} % since the previous close)"
+    )
+    simulated = "\nThe price is simulated: it comes from a replay of history." if firing.simulated else ""
+    return (
+        f"{_headline(firing)}.\n\n"
+        f"Price: {firing.price}{change}\n"
+        f"At: {firing.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, source: {firing.source}{simulated}\n"
+        f"Alert: {firing.alert_id}\n"
+    )

@@ -1,0 +1,60 @@
+"""Alerts at the gateway: made, shown and ended here, stored and watched by stock-data."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chassis.broker import envelope
+from chassis.broker.rpc import RpcClient
+from contracts.alerts import Alert, Alerts, CreateAlert, DeleteAlert, GetAlert, ListAlerts
+from contracts.scopes import Scope
+from gateway.alerts.inputs import AlertInput, AlertList, AlertsQuery
+from gateway.http.calls import Call
+from gateway.http.replies import Reply, document
+
+
+class AlertService:
+    """Passes the caller's requests on, with what the caller may do."""
+
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
+
+    async def create(self, call: Call, body: AlertInput) -> Reply:
+        """Store an alert. The right to send mail is asked for here, and again when it fires."""
+        if body.notify:
+            call.principal.require(Scope.EMAILS_SEND)
+        key = call.idempotency_key
+        request = CreateAlert(
+            alert_id=envelope.new_id(),
+            owner_id=call.principal.owner_id,
+            made_by=call.principal.key_id,
+            # With the body, as the key may name another request tomorrow.
+            request_key=None if key is None else f"{key.body_hash.hex()}:{key.key}",
+            **dict(body),
+        )
+        alert = await self._rpc.call(request, Alert, call.deadline)
+        return Reply(document(alert), location=f"/v1/alerts/{alert.id}")
+
+    async def get(self, call: Call, alert_id: UUID) -> Alert:
+        """Return an alert of the caller."""
+        request = GetAlert(alert_id=alert_id, owner_id=call.principal.owner_id)
+        return await self._rpc.call(request, Alert, call.deadline)
+
+    async def list(self, call: Call, query: AlertsQuery) -> AlertList:
+        """Return a page of the caller's alerts, newest first."""
+        request = ListAlerts(
+            owner_id=call.principal.owner_id,
+            symbol=query.symbol,
+            status=query.status or [],
+            created_after=query.created_after,
+            created_before=query.created_before,
+            before=query.cursor,
+            limit=query.limit,
+        )
+        page = await self._rpc.call(request, Alerts, call.deadline)
+        return AlertList(data=page.data, next_cursor=page.next_cursor)
+
+    async def delete(self, call: Call, alert_id: UUID) -> None:
+        """End an alert of the caller: once this is answered it does not fire any more."""
+        request = DeleteAlert(alert_id=alert_id, owner_id=call.principal.owner_id)
+        await self._rpc.call(request, Alert, call.deadline)

@@ -1,0 +1,47 @@
+"""The rights that somebody's earlier wish has now: what was allowed when it was made may be no more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from chassis.postgres import Connection
+from contracts.scopes import Scope, allowed
+from gateway.http.principal import TOKEN_PREFIX
+from gateway.identity.repository import KeyRepository, UserRepository
+
+
+class Maker(NamedTuple):
+    """The user who wished something, and the id of the credential that it was made with."""
+
+    owner_id: str
+    key_id: str
+
+
+class Authority:
+    """Looks up what the makers of stored wishes may do now.
+
+    A wish of an API key has the rights that this key has now: none once it is revoked, has expired or its
+    user is disabled. An access token has ended long before; its wishes have the rights of their user.
+    """
+
+    def __init__(self, users: UserRepository, keys: KeyRepository) -> None:
+        self._users = users
+        self._keys = keys
+
+    async def holders(self, connection: Connection, scope: Scope, makers: Collection[Maker]) -> set[Maker]:
+        """Return those of `makers` who have `scope` now, read in the caller's transaction."""
+        found: set[Maker] = set()
+        of_keys = {maker for maker in makers if not maker.key_id.startswith(TOKEN_PREFIX)}
+        usable = await self._keys.find_usable(connection, {maker.key_id for maker in of_keys})
+        for maker in of_keys:
+            key = usable.get(maker.key_id)
+            if key is not None and key.principal.owner_id == maker.owner_id and key.principal.may(scope):
+                found.add(maker)
+        for maker in set(makers) - of_keys:
+            user = await self._users.get(connection, int(maker.owner_id))
+            if user is None or user["status"] != "active":
+                continue
+            if scope in allowed(frozenset(Scope), is_administrator=user["role"] == "admin"):
+                found.add(maker)
+        return found

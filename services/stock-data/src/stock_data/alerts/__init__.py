@@ -1,0 +1,1 @@
+"""Price alerts: stored for their owners, and watched by the replica that feeds."""

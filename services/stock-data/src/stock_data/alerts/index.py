@@ -1,0 +1,160 @@
+"""The alerts that are watched, found by what a tick reaches: the others of its symbol cost nothing."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from itertools import count
+from uuid import UUID
+
+from contracts.stocks import Quote
+from stock_data import sessions
+from stock_data.alerts.watched import OVER, UNKNOWN, WatchedAlert
+
+# A threshold, and 1 where it must be passed, 0 where it is enough to be at it; then the order of adding.
+_Entry = tuple[tuple[Decimal, int], int, WatchedAlert]
+
+_FEWEST_GONE = 64
+
+
+class Meter:
+    """The alerts on one value of one symbol, each by the threshold at which it changes its side next.
+
+    Those under their thresholds wait for the value to rise, the nearest first, those over them for it to
+    fall. A value that reaches none of them costs two comparisons.
+    """
+
+    def __init__(self) -> None:
+        self._rising: list[_Entry] = []
+        self._falling: list[_Entry] = []
+        self._undecided: list[WatchedAlert] = []
+        self._numbers = count()
+        self._gone = 0
+
+    def add(self, alert: WatchedAlert) -> None:
+        """Watch `alert` until it is reached."""
+        if alert.side == UNKNOWN:
+            self._undecided.append(alert)
+            return
+        # Who fires on the other side must pass the threshold; who is armed again must only come to it.
+        strict = int(alert.fires_on(-alert.side))
+        heap, threshold = (
+            (self._falling, -alert.threshold) if alert.side == OVER else (self._rising, alert.threshold)
+        )
+        heapq.heappush(heap, ((threshold, strict), next(self._numbers), alert))
+
+    def reached(self, value: Decimal) -> list[WatchedAlert]:
+        """Return the alerts whose side changes with `value`; they are watched no more until added again."""
+        found = [*_pop(self._rising, value), *_pop(self._falling, -value)]
+        if self._undecided:
+            waiting, self._undecided = self._undecided, []
+            for alert in waiting:
+                if not alert.is_gone:
+                    (found if alert.side_of(value) != UNKNOWN else self._undecided).append(alert)
+        return found
+
+    def note_gone(self) -> None:
+        """Take out what is gone, once that is half of what is there."""
+        self._gone += 1
+        size = len(self._rising) + len(self._falling)
+        if self._gone < max(_FEWEST_GONE, size // 2):
+            return
+        self._gone = 0
+        for heap in (self._rising, self._falling):
+            heap[:] = [entry for entry in heap if not entry[2].is_gone]
+            heapq.heapify(heap)
+
+
+class _Symbol:
+    """The alerts of one symbol: those that are watched now, and those that rest or are being written."""
+
+    def __init__(self) -> None:
+        self.known: dict[UUID, WatchedAlert] = {}
+        self.watched: set[UUID] = set()
+        self.day: date | None = None
+        self.price = Meter()
+        self.change = Meter()
+
+    def watch(self, alert: WatchedAlert) -> None:
+        """Wait for the value that changes the side of `alert`."""
+        if self.day is not None:
+            alert.begin_day(self.day)
+        self.watched.add(alert.id)
+        (self.change if alert.kind == "change_percent" else self.price).add(alert)
+
+    def reached(self, quote: Quote) -> Iterator[WatchedAlert]:
+        """Yield the alerts whose side changes with `quote`."""
+        day = day_of(quote)
+        if day != self.day:
+            self._begin(day)
+        found = self.price.reached(quote.price)
+        if quote.change_percent is not None:
+            found += self.change.reached(quote.change_percent)
+        self.watched.difference_update(alert.id for alert in found)
+        yield from found
+
+    def _begin(self, day: date) -> None:
+        self.day, self.change = day, Meter()
+        for id_ in self.watched:
+            alert = self.known[id_]
+            if alert.kind == "change_percent":
+                alert.begin_day(day)
+                self.change.add(alert)
+
+
+class AlertIndex:
+    """All alerts that can fire, by symbol and threshold."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[str, _Symbol] = {}
+        self._known: dict[UUID, WatchedAlert] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, alert_id: UUID) -> bool:
+        return alert_id in self._known
+
+    def know(self, alert: WatchedAlert) -> None:
+        """Take `alert` among those that can fire; it is not watched yet."""
+        self._known[alert.id] = alert
+        self._symbols.setdefault(alert.symbol, _Symbol()).known[alert.id] = alert
+
+    def watch(self, alert: WatchedAlert) -> None:
+        """Wait for the tick that changes the side of `alert`, if it is known still."""
+        if not alert.is_gone:
+            self._symbols[alert.symbol].watch(alert)
+
+    def forget(self, alert_id: UUID) -> None:
+        """Watch an alert no more, if it is known."""
+        alert = self._known.pop(alert_id, None)
+        if alert is None:
+            return
+        alert.is_gone = True
+        symbol = self._symbols[alert.symbol]
+        del symbol.known[alert_id]
+        if alert_id in symbol.watched:
+            symbol.watched.discard(alert_id)
+            (symbol.change if alert.kind == "change_percent" else symbol.price).note_gone()
+        if not symbol.known:
+            del self._symbols[alert.symbol]
+
+    def reached(self, quote: Quote) -> Iterator[WatchedAlert]:
+        """Yield the alerts whose side changes with `quote`; they are not watched until `watch`."""
+        symbol = self._symbols.get(quote.symbol)
+        if symbol is not None:
+            yield from symbol.reached(quote)
+
+
+def day_of(quote: Quote) -> date:
+    """Return the trading day that `quote` belongs to."""
+    return sessions.trading_day(quote.replayed or quote.as_of)
+
+
+def _pop(heap: list[_Entry], value: Decimal) -> Iterator[WatchedAlert]:
+    while heap and heap[0][0] <= (value, 0):
+        alert = heapq.heappop(heap)[2]
+        if not alert.is_gone:
+            yield alert

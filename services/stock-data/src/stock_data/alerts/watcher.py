@@ -1,0 +1,194 @@
+"""Watches the alerts while this replica feeds: every tick is compared, every crossing is written once.
+
+The database decides: a crossing counts when it changes the version of the alert that was seen, in the term
+that is the latest. So whatever happens in between, a restart, a failover or two leaders at a time, an alert
+fires once for each crossing; and what happened while nobody looked is found by its side, which is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+
+from chassis import logging, metrics, redaction
+from chassis.postgres import DATABASE_FAILURES
+from contracts.stocks import Quote
+from stock_data.alerts.crossings import Crossing
+from stock_data.alerts.index import AlertIndex, day_of
+from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.watched import WatchedAlert
+from stock_data.replay.leadership import Term
+
+log = logging.get(__name__)
+
+# An alert that fires on every crossing does so at most once in this time.
+REST = timedelta(seconds=60)
+
+_LOOK_EVERY_S = 0.5
+_PAUSE_S = 1.0
+_WRITTEN_AT_ONCE = 200
+_COMPARED_AT_ONCE = 1_000
+
+
+class AlertWatcher:
+    """Compares ticks with the alerts, and writes the crossings behind the feed's back.
+
+    An alert that has crossed is compared again once that is written: while the database is away there is at
+    most one crossing of each alert in memory.
+    """
+
+    def __init__(self, repository: AlertRepository, *, wake_relay: Callable[[], None]) -> None:
+        self._repository = repository
+        self._wake_relay = wake_relay
+        self._term = 0
+        self._numbers = count()
+        self._forget_all()
+        metrics.ALERTS_OLDEST_CROSSING.set_function(lambda: self.oldest_crossing_s)
+
+    @property
+    def oldest_crossing_s(self) -> float:
+        """The age of the oldest crossing that is not written yet, in seconds."""
+        if not self._crossed:
+            return 0.0
+        return max(0.0, (datetime.now(UTC) - self._crossed[0].quote.as_of).total_seconds())
+
+    def begin(self, term: Term) -> None:
+        """Watch in `term`: nothing is known until `run` has read the alerts."""
+        self._term = term.number
+        self._forget_all()
+
+    def take(self, quotes: Sequence[Quote]) -> None:
+        """Compare ticks, in their order, with the alerts that they can reach."""
+        for quote in quotes:
+            for alert in self._index.reached(quote):
+                self._cross(alert, quote)
+
+    async def run(self) -> None:
+        """Read the alerts, then follow what is made, ended or crossed, for as long as the term lasts."""
+        try:
+            horizon = await self._load()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(horizon))
+                group.create_task(self._write())
+        finally:
+            self._forget_all()
+            metrics.ALERTS_ARMED.set(0)
+
+    def _forget_all(self) -> None:
+        self._index = AlertIndex()
+        self._crossed: deque[Crossing] = deque()
+        self._has_crossed = asyncio.Event()
+        # By the time at which each is watched again, or is over.
+        self._resting: list[tuple[datetime, int, WatchedAlert]] = []
+        self._expiring: list[tuple[datetime, int, WatchedAlert]] = []
+
+    def _cross(self, alert: WatchedAlert, quote: Quote) -> None:
+        value = alert.value_of(quote)
+        assert value is not None, "it was compared"
+        if alert.expires_at is not None and alert.expires_at <= quote.as_of:
+            self._index.forget(alert.id)
+            return
+        self._crossed.append(Crossing(alert, alert.side_of(value), quote, day_of(quote)))
+        self._has_crossed.set()
+
+    async def _load(self) -> int:
+        while True:
+            try:
+                horizon, alerts = await self._repository.watched()
+            except DATABASE_FAILURES as error:
+                log.warning("the alerts cannot be read", reason=redaction.safe_message(error))
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            for number, alert in enumerate(alerts, start=1):
+                self._begin(alert)
+                if number % _COMPARED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            log.info("alerts are watched", alerts=len(alerts))
+            return horizon
+
+    def _begin(self, alert: WatchedAlert) -> None:
+        self._index.know(alert)
+        if alert.expires_at is not None:
+            heapq.heappush(self._expiring, (alert.expires_at, next(self._numbers), alert))
+        self._watch_or_rest(alert)
+
+    def _watch_or_rest(self, alert: WatchedAlert) -> None:
+        """Watch `alert` at once, or when it has rested after its last firing."""
+        ready_at = None if alert.fired_at is None else alert.fired_at + REST
+        if ready_at is None or ready_at <= datetime.now(UTC):
+            self._index.watch(alert)
+        else:
+            heapq.heappush(self._resting, (ready_at, next(self._numbers), alert))
+
+    async def _follow(self, horizon: int) -> None:
+        """Take what was made and what has ended since the last look, for ever."""
+        is_away = False
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                horizon, made, ended = await self._repository.changed(horizon)
+            except DATABASE_FAILURES as error:
+                if not is_away:
+                    log.warning("new alerts cannot be read", reason=redaction.safe_message(error))
+                is_away, made, ended = True, [], []
+            else:
+                is_away = False
+            for alert in made:
+                if alert.id not in self._index:
+                    self._begin(alert)
+            for alert_id in ended:
+                self._index.forget(alert_id)
+            now = datetime.now(UTC)
+            while self._expiring and self._expiring[0][0] <= now:
+                self._index.forget(heapq.heappop(self._expiring)[2].id)
+            while self._resting and self._resting[0][0] <= now:
+                self._index.watch(heapq.heappop(self._resting)[2])
+            metrics.ALERTS_ARMED.set(len(self._index))
+
+    async def _write(self) -> None:
+        """Write the crossings in their order, for as long as no later term has begun."""
+        while True:
+            await self._has_crossed.wait()
+            crossings = list(islice(self._crossed, _WRITTEN_AT_ONCE))
+            try:
+                changed = await self._repository.record(self._term, crossings)
+                if changed is None:
+                    # The feed hears of its successor, too, and ends this term.
+                    log.warning("another replica watches the alerts now", term=self._term)
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                others = [one.alert.id for one in crossings if one.alert.id not in changed]
+                current = await self._repository.read(others) if others else []
+            except DATABASE_FAILURES as error:
+                log.warning("alerts wait for the database", reason=redaction.safe_message(error))
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            for crossing in crossings:
+                self._crossed.popleft()
+                if crossing.alert.id in changed:
+                    self._settle(crossing)
+            for alert_id in others:
+                self._index.forget(alert_id)
+            for alert in current:
+                self._begin(alert)
+            if not self._crossed:
+                self._has_crossed.clear()
+            self._wake_relay()
+
+    def _settle(self, crossing: Crossing) -> None:
+        """Go on with an alert whose crossing was written."""
+        alert, fires = crossing.alert, crossing.fires
+        alert.side, alert.day, alert.version = crossing.side, crossing.day, alert.version + 1
+        if fires:
+            alert.fired_at = crossing.quote.as_of
+            metrics.ALERTS_FIRED.inc()
+            late_s = (datetime.now(UTC) - crossing.quote.as_of).total_seconds()
+            metrics.ALERT_FIRE_SECONDS.observe(max(0.0, late_s))
+        if fires and alert.once:
+            self._index.forget(alert.id)
+        else:
+            self._watch_or_rest(alert)

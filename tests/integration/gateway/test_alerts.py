@@ -1,0 +1,208 @@
+"""Price alerts from HTTP to the socket and the mail, with the real stock-data and its replay behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+
+from chassis.broker import envelope
+from contracts.alerts import AlertFired, EmailTarget, Firing
+from contracts.scopes import Scope
+from native import rabbitmq
+from native.memcached import Memcached
+from native.postgres import Postgres
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.pushes import NOW
+from support.realtime_clients import PythonClient, is_event, wait_for
+from support.stock_stack import DAYS_OF_A_SECOND, StockStack
+from support.waiting import until
+
+ABOVE_ALL = {"symbol": "aapl", "condition": {"above": 1_000_000}}
+# The replay passes it several times a second.
+PASSED = {"symbol": "AAPL", "condition": {"crosses": 561.5}}
+MAIL = {"email": "ann@example.com"}
+
+
+@pytest.fixture(scope="module")
+async def alerts_house(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, memcached_server: Memcached
+) -> AsyncIterator[House]:
+    """A house with a broker of its own: events reach this gateway and no other, and its ticks nobody else."""
+    async with (
+        rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as broker,
+        AsyncExitStack() as stack,
+    ):
+        yield House(broker, postgres_server, memcached_server, stack)
+
+
+@pytest.fixture(scope="module")
+async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
+    """A gateway in front of the real stock-data."""
+    async with AsyncExitStack() as stack:
+        stocks = StockStack(alerts_house.rabbitmq_url, await alerts_house.database(), stack)
+        await stocks.run(replay_enabled=True, alerts_per_owner=20, **DAYS_OF_A_SECOND)
+        door = await alerts_house.open()
+
+        async def knows_symbols() -> bool:
+            return (await door.api.get("/v1/stocks/AAPL")).status_code == 200
+
+        await until(knows_symbols)
+        yield door
+
+
+async def created(door: Listener, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    answer = await door.api.post("/v1/alerts", json=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/alerts/{answer.json()['id']}"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: Listener) -> None:
+    made = await created(alerts, {**ABOVE_ALL, "notify": [MAIL], "expires_at": "2026-12-31T00:00:00Z"})
+    assert (made["symbol"], made["condition"], made["notify"]) == ("AAPL", ABOVE_ALL["condition"], [MAIL])
+    assert (made["status"], made["once"], made["expires_at"]) == ("armed", True, "2026-12-31T00:00:00Z")
+    path = f"/v1/alerts/{made['id']}"
+    assert (await alerts.api.get(path)).json() == made
+    listed = (await alerts.api.get("/v1/alerts", params={"limit": 1, "status": "armed,fired"})).json()
+    assert listed["data"] == [made]
+    async with alerts.client(await alerts.new_key("alerts:read", "alerts:write")) as other:
+        assert (await other.get("/v1/alerts")).json() == {"data": [], "next_cursor": None}
+        for answer in (await other.get(path), await other.delete(path)):
+            assert_problem(answer, 404, "not-found")
+    assert (await alerts.api.delete(path)).status_code == 204
+    assert_problem(await alerts.api.get(path), 404, "not-found")
+    assert_problem(await alerts.api.delete(path), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "pointer"),
+    [
+        ({"condition": {"above": 1, "below": 2}}, 422, "invalid-input", "/condition"),
+        ({"condition": {"above": "1"}}, 422, "invalid-input", "/condition/above"),
+        ({"notify": [{"webhook": "https://example.com"}]}, 422, "invalid-input", "/notify/0/email"),
+        ({"notify": [MAIL] * 6}, 422, "invalid-input", "/notify"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, 422, "invalid-input", "/expires_at"),
+        ({"symbol": "AAPLE"}, 404, "unknown-symbol", None),
+    ],
+    ids=str,
+)
+async def test_what_could_not_fire_is_refused(
+    alerts: Listener, change: dict[str, Any], status: int, code: str, pointer: str | None
+) -> None:
+    answer = await alerts.api.post("/v1/alerts", json={**ABOVE_ALL, **change})
+    assert_problem(answer, status, code)
+    assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
+
+
+async def test_the_same_key_makes_one_alert_also_where_the_gateway_lost_its_answer(alerts: Listener) -> None:
+    key = {"idempotency-key": uuid4().hex}
+    first = await created(alerts, ABOVE_ALL, **key)
+    again = await alerts.api.post("/v1/alerts", json=ABOVE_ALL, headers=key)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first, "true")
+    await alerts.database.execute("DELETE FROM idempotency")
+    assert (await created(alerts, ABOVE_ALL, **key))["id"] == first["id"]
+    other = await alerts.api.post("/v1/alerts", json={**ABOVE_ALL, "once": False}, headers=key)
+    assert_problem(other, 422, "idempotency-mismatch")
+
+
+async def test_a_mail_needs_the_right_to_send_it_when_the_alert_is_made(alerts: Listener) -> None:
+    async with alerts.client(await alerts.new_key("alerts:write")) as client:
+        refused = await client.post("/v1/alerts", json={**ABOVE_ALL, "notify": [MAIL]})
+        assert_problem(refused, 403, "forbidden")
+        assert "emails:send" in refused.json()["detail"]
+        assert (await client.post("/v1/alerts", json=ABOVE_ALL)).status_code == 201
+
+
+async def test_an_alert_that_fires_is_heard_by_its_owner_and_mailed_once(
+    alerts: Listener, alerts_house: House
+) -> None:
+    await alerts_house.purge("email.send")
+    owner, stranger = PythonClient(), PythonClient()
+    try:
+        await owner.open(f"{alerts.socket_url}/v1/realtime", alerts.admin_key)
+        await stranger.open(f"{alerts.socket_url}/v1/realtime", await alerts.new_key("alerts:read"))
+        for client in (owner, stranger):
+            await client.subscribe("alerts")
+            await wait_for(client, is_event("subscribed", channel="alerts"))
+        made = await created(alerts, {**PASSED, "notify": [MAIL]})
+        [heard] = await wait_for(owner, is_event("publication", channel="alerts"))
+        firing = heard["data"]
+        assert (firing["alert_id"], firing["symbol"], firing["simulated"]) == (made["id"], "AAPL", True)
+        assert firing["condition"] == PASSED["condition"]
+        [mail] = await alerts_house.take("email.send")
+        email_id = str(uuid5(UUID(firing["id"]), "0"))
+        assert (mail["email_id"], mail["owner_id"], mail["to"]) == (email_id, "1", [MAIL["email"]])
+        assert mail["subject"] == "AAPL has crossed 561.5"
+        assert "simulated" in mail["text"]
+        assert (await alerts.api.get(f"/v1/emails/{email_id}")).json()["status"] == "queued"
+        found = (await alerts.api.get(f"/v1/alerts/{made['id']}")).json()
+        assert (found["status"], found["fired_count"], found["last_price"]) == ("fired", 1, firing["price"])
+        history = await owner.call("history", channel="alerts", limit=1, reverse=True)
+        assert history["publications"] == [{"offset": heard["offset"], "data": firing}]
+        assert not [event for event in stranger.events if event["event"] == "publication"]
+        assert await alerts_house.depth("email.send") == 0
+    finally:
+        for client in (owner, stranger):
+            await client.close()
+
+
+def fired(owner_id: str, made_by: str) -> AlertFired:
+    firing = Firing.model_validate(
+        {
+            "id": uuid4(),
+            "offset": 1,
+            "alert_id": uuid4(),
+            "symbol": "A",
+            "condition": {"change_percent": -5},
+            "price": 9.4,
+            "change_percent": -6.1,
+            "as_of": NOW,
+            "source": "double",
+            "simulated": False,
+        }
+    )
+    notify = [EmailTarget(email="ann@example.com"), EmailTarget(email="bob@example.com")]
+    return AlertFired(owner_id=owner_id, made_by=made_by, epoch="e", firing=firing, notify=notify)
+
+
+async def without_right(door: Listener, key_id: str, user: int) -> None:
+    await door.database.execute("UPDATE api_keys SET scopes = '{alerts:write}' WHERE id = $1", key_id)
+
+
+async def revoked(door: Listener, key_id: str, user: int) -> None:
+    await door.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
+
+
+async def disabled(door: Listener, key_id: str, user: int) -> None:
+    await door.change_user(user, status="disabled")
+
+
+@pytest.mark.parametrize("lose", [without_right, revoked, disabled])
+@pytest.mark.parametrize("is_token", [False, True])
+async def test_who_may_not_send_mail_any_more_gets_none_when_an_alert_fires(
+    alerts: Listener, alerts_house: House, lose: Callable[..., Any], is_token: bool
+) -> None:
+    await alerts_house.purge("email.send")
+    user, other = await alerts.new_user(), await alerts.new_user()
+    lost = (await alerts.new_key("alerts:write", Scope.EMAILS_SEND, user_id=user)).split("_")[2]
+    kept = (await alerts.new_key(Scope.EMAILS_SEND, user_id=other)).split("_")[2]
+    await lose(alerts, lost, user)
+    made_by = f"jwt:{uuid4()}" if is_token else lost
+    still_may = is_token and lose is not disabled
+    events = [fired(str(user), made_by), fired(str(other), kept), fired(str(user), kept)]
+    messages = [envelope.event(event, message_id=event.firing.id) for event in events]
+    # Twice, as a broker may bring them.
+    await alerts_house.publish([*messages, *messages])
+    mails = await alerts_house.take("email.send", 4 if still_may else 2)
+    assert sorted(mail["to"] for mail in mails if mail["owner_id"] == str(other)) == [
+        ["ann@example.com"], ["bob@example.com"],
+    ]  # fmt: skip
+    assert len([mail for mail in mails if mail["owner_id"] == str(user)]) == (2 if still_may else 0)
+    assert mails[0]["subject"] == "A has changed by more than -5 % since the previous close"
+    assert await alerts_house.depth("email.send") == 0

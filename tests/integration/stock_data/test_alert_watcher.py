@@ -1,0 +1,198 @@
+"""Watching on a real PostgreSQL: each crossing fires once, whoever watches and whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chassis.errors import DatabaseUnavailable, InvalidInput, NotFound
+from contracts.alerts import DeleteAlert, ListFirings
+from contracts.stocks import Quote
+from stock_data.alerts import watcher as module
+from stock_data.alerts.crossings import Crossing
+from stock_data.alerts.repository import AlertRepository
+from support.alert_ticks import MONDAY, tick
+from support.alert_world import SOON, World, settled, watching
+from support.waiting import until
+
+
+async def test_a_crossing_fires_once_and_is_one_transaction_with_its_event(world: World) -> None:
+    world.show(9)
+    alert = await world.create(above=10, notify=[{"email": "ann@example.com"}])
+    async with watching(world) as watcher:
+        for price in (10, 11, 12, 9, 11):
+            watcher.take([tick(price)])
+        await settled(watcher)
+    assert await world.firings() == [(1, 11)]
+    [event] = await world.events()
+    assert (event.owner_id, event.made_by, event.firing.offset) == ("7", "key", 1)
+    assert [target.email for target in event.notify] == ["ann@example.com"]
+    found = await world.get(alert)
+    assert (found.status, found.fired_count, found.last_price) == ("fired", 1, Decimal(11))
+
+
+async def test_without_its_event_a_firing_is_not_stored_either(world: World) -> None:
+    world.show(9)
+    await world.create(above=10)
+    await world.rows("ALTER TABLE outbox ADD CONSTRAINT shut CHECK (message_type <> 'alert.fired.v1')")
+    async with watching(world) as watcher:
+        watcher.take([tick(11)])
+        await asyncio.sleep(0.3)
+        assert (await world.firings(), watcher.oldest_crossing_s > 0) == ([], True)
+        await world.rows("ALTER TABLE outbox DROP CONSTRAINT shut")
+        await settled(watcher)
+    assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
+
+
+async def test_a_price_that_is_there_already_does_not_fire(world: World) -> None:
+    world.show(11)
+    await world.create(above=10, once=False)
+    await world.create(below=20, once=False)
+    async with watching(world) as watcher:
+        watcher.take([tick(12), tick(10)])
+        await settled(watcher)
+        assert await world.firings() == []
+        watcher.take([tick(11)])
+        await settled(watcher)
+    assert await world.firings() == [(1, 11)]
+
+
+async def test_a_crossing_while_nobody_watched_is_found_by_the_next_and_only_once(world: World) -> None:
+    world.show(9)
+    await world.create(above=10, once=False)
+    for _ in range(2):
+        async with watching(world) as watcher:
+            watcher.take([tick(11), tick(12)])
+            await settled(watcher)
+        assert await world.firings() == [(1, 11)]
+    # It rests: a price that has gone back arms it again only after that.
+    assert [row["side"] for row in await world.rows("SELECT side FROM alerts")] == [1]
+
+
+async def test_of_two_that_watch_in_one_term_or_in_two_one_fires(world: World) -> None:
+    world.show(9)
+    for threshold in range(10, 15):
+        await world.create(above=threshold)
+    async with watching(world) as first, watching(world) as second:
+        for watcher in (first, second):
+            watcher.take([tick(13)])
+        await settled(first, second)
+        assert [price for _, price in await world.firings()] == [13] * 3
+        await world.rows("UPDATE replay SET term = 2")
+        async with watching(world, term=2) as successor:
+            first.take([tick(20)])
+            await asyncio.sleep(0.2)
+            assert len(await world.firings()) == 3
+            successor.take([tick(21)])
+            await settled(successor)
+    assert [offset for offset, _ in await world.firings()] == [1, 2, 3, 4, 5]
+    assert [price for _, price in await world.firings()][3:] == [21, 21]
+    assert len(await world.events()) == 5
+
+
+class LosesAnswers(AlertRepository):
+    """A database whose first commit is not heard of."""
+
+    is_lost = False
+
+    async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
+        changed = await super().record(term, crossings)
+        if not self.is_lost:
+            self.is_lost = True
+            raise DatabaseUnavailable("The connection broke.")
+        return changed
+
+
+async def test_a_commit_that_was_not_heard_of_does_not_fire_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    world.show(9)
+    await world.create(above=10, once=False)
+    async with watching(world, repository=LosesAnswers(world.postgres)) as watcher:
+        watcher.take([tick(11)])
+        await settled(watcher)
+        watcher.take([tick(12)])
+        await settled(watcher)
+        assert len(watcher._index) == 1
+    assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
+
+
+async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST", timedelta(seconds=0.3))
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.02)
+    world.show(9)
+    await world.create(crosses=10, once=False)
+    async with watching(world) as watcher:
+        watcher.take([tick(11)])
+        await settled(watcher)
+        for price in (9, 11, 9, 11):
+            watcher.take([tick(price)])
+        await settled(watcher)
+        assert await world.firings() == [(1, 11)]
+        await until(lambda: not watcher._resting)
+        watcher.take([tick(9)])
+        await settled(watcher)
+    assert await world.firings() == [(1, 11), (2, 9)]
+
+
+async def test_an_alert_is_watched_soon_after_it_was_made_and_no_more_once_it_is_deleted(
+    world: World,
+) -> None:
+    world.show(9)
+    async with watching(world) as watcher:
+        made, deleted = await world.create(above=10), await world.create(above=10)
+        await until(lambda: len(watcher._index) == 2)
+        ended = await world.answers.delete(DeleteAlert(alert_id=deleted.id, owner_id="7"), SOON)
+        assert ended.status == "armed"
+        # Also before the watcher has heard of it.
+        watcher.take([tick(11)])
+        await settled(watcher)
+        await until(lambda: len(watcher._index) == 0)
+    assert [one.alert_id for one in (await world.answers.firings(ListFirings(owner_id="7"), SOON)).data] == [
+        made.id
+    ]
+    with pytest.raises(NotFound):
+        await world.get(deleted)
+
+
+async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World) -> None:
+    world.show(9)
+    expires_at = datetime.now(UTC) + timedelta(seconds=0.6)
+    alert = await world.create(above=10, expires_at=expires_at)
+    async with watching(world) as watcher:
+        assert (await world.get(alert)).status == "armed"
+        await asyncio.sleep(0.7)
+        watcher.take([tick(11)])
+        await until(lambda: len(watcher._index) == 0)
+    assert ((await world.get(alert)).status, await world.firings()) == ("expired", [])
+    with pytest.raises(InvalidInput):
+        await world.create(above=10, expires_at=expires_at)
+
+
+async def test_a_change_of_a_day_is_told_once_also_to_a_successor(world: World) -> None:
+    def change(percent: int, **more: Any) -> Quote:
+        return tick(10, change_percent=Decimal(percent), **more)
+
+    world.show(10, change_percent=Decimal(1))
+    await world.create(change_percent=5, once=False)
+    await world.rows("UPDATE alerts SET fired_at = NULL")
+    async with watching(world) as watcher:
+        watcher.take([change(6)])
+        await settled(watcher)
+    await world.rows("UPDATE alerts SET fired_at = now() - interval '1 hour'")
+    async with watching(world) as watcher:
+        watcher.take([change(7)])
+        await settled(watcher)
+        assert len(await world.firings()) == 1
+        watcher.take([change(8, day=MONDAY + timedelta(days=1))])
+        await settled(watcher)
+    assert len(await world.firings()) == 2

@@ -1,0 +1,119 @@
+"""Alerts on a real PostgreSQL, with a feed that ticks when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from chassis import migrations
+from chassis.broker import envelope
+from chassis.deadlines import Deadline
+from chassis.postgres import Postgres
+from contracts.alerts import CONDITION_KINDS, Alert, AlertFired, CreateAlert, GetAlert, ListFirings
+from contracts.stocks import Quote, StreamPosition
+from stock_data.alerts.answers import AlertAnswers
+from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.watcher import AlertWatcher
+from stock_data.board import Board
+from stock_data.instruments import InstrumentIndex
+from stock_data.replay.leadership import Term
+from stock_data.repository import Repository
+from support.alert_ticks import tick
+from support.waiting import until
+
+SOON = Deadline(float("inf"))
+_SEED = """
+INSERT INTO instruments (symbol, name, exchange, source) VALUES ('A', 'A', 'X', 't'), ('B', 'B', 'X', 't');
+INSERT INTO bars VALUES ('A', '2012-05-18', 1, 1, 1, 1, 1), ('B', '2012-05-18', 1, 1, 1, 1, 1);
+INSERT INTO replay (term, start_day) VALUES (1, '2012-05-21');
+"""
+
+
+class World:
+    """A database with the symbols A and B, a feed in term 1, and the alerts of its owners."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self.postgres = postgres
+        self.board = Board(stale_after_s=10)
+        self.index = InstrumentIndex()
+        self.answers = self.answering()
+        self.offset = 0
+
+    def answering(self, *, has_feed: bool = True, most: int = 5) -> AlertAnswers:
+        return AlertAnswers(
+            self.postgres, index=self.index, board=self.board, has_feed=has_feed, most_of_owner=most
+        )
+
+    def show(self, price: int, **changes: Any) -> Quote:
+        """A tick that the board has seen."""
+        self.offset += 1
+        quote = tick(price, stream=StreamPosition(epoch="1", offset=self.offset), **changes)
+        self.board.put([quote])
+        return quote
+
+    async def create(self, owner_id: str = "7", **wanted: Any) -> Alert:
+        condition = {key: wanted.pop(key) for key in list(wanted) if key in CONDITION_KINDS}
+        fields = {"alert_id": envelope.new_id(), "owner_id": owner_id, "made_by": "key", "symbol": "A"}
+        request = CreateAlert.model_validate({**fields, "condition": condition, **wanted})
+        return await self.answers.create(request, SOON)
+
+    async def get(self, alert: Alert, owner_id: str = "7") -> Alert:
+        return await self.answers.get(GetAlert(alert_id=alert.id, owner_id=owner_id), SOON)
+
+    async def rows(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        async with self.postgres.connection() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def firings(self, owner_id: str = "7") -> list[tuple[int, int]]:
+        """Offset and price of each firing."""
+        found = await self.answers.firings(ListFirings(owner_id=owner_id), SOON)
+        return [(firing.offset, int(firing.price)) for firing in found.data]
+
+    async def events(self) -> list[AlertFired]:
+        """What waits in the outbox."""
+        rows = await self.rows("SELECT body, message_type FROM outbox ORDER BY id")
+        assert {row["message_type"] for row in rows} <= {AlertFired.message_type}
+        return [AlertFired.model_validate_json(row["body"]) for row in rows]
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[World]:
+    """A world in an empty database."""
+    connection = await asyncpg.connect(dsn)
+    await migrations.migrate(connection, "stock_data")
+    await connection.execute(_SEED)
+    await connection.close()
+    postgres = Postgres(dsn, size=4)
+    await postgres.open()
+    made = World(postgres)
+    made.index.fill(await Repository(postgres).listings())
+    yield made
+    await postgres.close()
+
+
+@asynccontextmanager
+async def watching(
+    world: World, term: int = 1, repository: AlertRepository | None = None
+) -> AsyncIterator[AlertWatcher]:
+    """A watcher that knows all alerts that there are."""
+    watcher = AlertWatcher(repository or AlertRepository(world.postgres), wake_relay=lambda: None)
+    watcher.begin(Term(term, None))
+    task = asyncio.create_task(watcher.run())
+    [row] = await world.rows(
+        "SELECT count(*) FROM alerts WHERE deleted_at IS NULL AND NOT (once AND fired_count > 0)"
+    )
+    await until(lambda: len(watcher._index) >= row["count"])
+    try:
+        yield watcher
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def settled(*watchers: AlertWatcher) -> None:
+    await until(lambda: not any(watcher._crossed for watcher in watchers))

@@ -1,0 +1,130 @@
+"""The channel `alerts`: each owner hears its own firings, each once and in their order."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.http.principal import Principal
+from gateway.realtime.access import Access
+from support.doubles.realtime import Client, Gateway, connected
+
+
+@pytest.fixture
+def bob(ann: Access) -> Access:
+    of_ann = ann.principal
+    return Access(Principal(9, "Bob", of_ann.role, "other", of_ann.scopes))
+
+
+async def listening(gateway: Gateway, who: Access, **options: object) -> Client:
+    client = await connected(gateway, who)
+    answer = await client.ask(subscribe={"channel": "alerts", **options})
+    assert answer["recoverable"], answer
+    return client
+
+
+async def test_each_owner_hears_its_own_firings_on_a_channel_of_the_same_name(
+    gateway: Gateway, ann: Access, bob: Access
+) -> None:
+    of_ann, of_bob = await listening(gateway, ann), await listening(gateway, bob)
+    for owner in (ann, bob, ann):
+        await gateway.alerts.heard(gateway.firings.fire(owner.principal.owner_id))
+    pushes = of_ann.pushes()
+    assert [(push["channel"], push["pub"]["offset"]) for push in pushes] == [("alerts", 1), ("alerts", 2)]
+    assert pushes[0]["pub"]["data"]["condition"] == {"above": 10}
+    assert of_bob.offsets() == [1]
+
+
+async def test_nobody_sees_who_else_listens_to_alerts(gateway: Gateway, ann: Access, bob: Access) -> None:
+    of_ann, _ = await listening(gateway, ann), await listening(gateway, bob)
+    present = await of_ann.ask(presence={"channel": "alerts"})
+    assert {one["user"] for one in present["presence"].values()} == {ann.principal.owner_id}
+
+
+async def test_events_that_come_late_or_twice_are_shown_once_and_in_order(
+    gateway: Gateway, ann: Access
+) -> None:
+    client, owner = await listening(gateway, ann), ann.principal.owner_id
+    first, second, third = (gateway.firings.fire(owner) for _ in range(3))
+    for event in (second, first, first, third, second):
+        await gateway.alerts.heard(event)
+    assert client.offsets() == [1, 2, 3]
+
+
+async def test_what_was_missed_is_recovered_and_an_older_position_is_not(
+    gateway: Gateway, ann: Access
+) -> None:
+    for _ in range(3):
+        gateway.firings.fire(ann.principal.owner_id)
+    client = await connected(gateway, ann)
+    position = {"channel": "alerts", "recover": True, "epoch": "epoch-a", "offset": 1}
+    answer = await client.ask(subscribe=position)
+    assert (answer["recovered"], answer["offset"]) == (True, 3)
+    assert [one["offset"] for one in answer["publications"]] == [2, 3]
+    await client.ask(unsubscribe={"channel": "alerts"})
+    assert not (await client.ask(subscribe={**position, "epoch": "another"}))["recovered"]
+    await client.ask(unsubscribe={"channel": "alerts"})
+    # What is older than a month is gone.
+    gateway.firings.gone = 2
+    assert not (await client.ask(subscribe=position))["recovered"]
+
+
+async def test_more_than_300_missed_firings_are_not_recovered(gateway: Gateway, ann: Access) -> None:
+    for _ in range(302):
+        gateway.firings.fire(ann.principal.owner_id)
+    client = await connected(gateway, ann)
+    position = {"channel": "alerts", "recover": True, "epoch": "epoch-a"}
+    for offset, recovered in ((1, False), (2, True)):
+        answer = await client.ask(subscribe={**position, "offset": offset})
+        assert (answer["recovered"], len(answer["publications"])) == (recovered, 300 * recovered)
+        await client.ask(unsubscribe={"channel": "alerts"})
+
+
+async def test_history_goes_forwards_and_backwards(gateway: Gateway, ann: Access) -> None:
+    for _ in range(5):
+        gateway.firings.fire(ann.principal.owner_id)
+    client = await connected(gateway, ann)
+
+    async def offsets(**asked: object) -> list[int]:
+        found = await client.ask(history={"channel": "alerts", **asked})
+        assert (found["epoch"], found["offset"]) == ("epoch-a", 5)
+        return [one["offset"] for one in found["publications"]]
+
+    assert await offsets(limit=2) == [1, 2]
+    assert await offsets(limit=2, reverse=True) == [5, 4]
+    assert await offsets(limit=-1, since={"epoch": "epoch-a", "offset": 3}) == [4, 5]
+    assert await offsets() == []
+    lost = await client.ask(history={"channel": "alerts", "limit": 1, "since": {"epoch": "x", "offset": 1}})
+    assert lost["code"] == 112
+
+
+async def test_a_gap_is_shown_when_stock_data_is_back(gateway: Gateway, ann: Access) -> None:
+    client, owner = await listening(gateway, ann), ann.principal.owner_id
+    gateway.firings.fire(owner)
+    gateway.firings.is_away = True
+    await gateway.alerts.heard(gateway.firings.fire(owner))
+    assert client.offsets() == []
+    gateway.firings.is_away = False
+    await gateway.alerts.look()
+    assert client.offsets() == [1, 2]
+    reads = gateway.firings.reads
+    await gateway.alerts.look()
+    assert gateway.firings.reads == reads
+
+
+async def test_after_an_interruption_what_was_not_heard_is_looked_for(gateway: Gateway, ann: Access) -> None:
+    client = await listening(gateway, ann)
+    gateway.firings.fire(ann.principal.owner_id)
+    await gateway.alerts.look()
+    assert client.offsets() == []
+    gateway.alerts.note_interruption()
+    await gateway.alerts.look()
+    assert client.offsets() == [1]
+
+
+async def test_without_listeners_nothing_is_asked_for(gateway: Gateway, ann: Access) -> None:
+    client, owner = await listening(gateway, ann), ann.principal.owner_id
+    await client.ask(unsubscribe={"channel": "alerts"})
+    reads = gateway.firings.reads
+    for _ in range(3):
+        await gateway.alerts.heard(gateway.firings.fire(owner))
+    assert gateway.firings.reads == reads
