@@ -23,13 +23,21 @@ BEYOND_A_SCHEMA = re.compile(
     "give at least one of|must be later than send_at|must be base64|"
     "to, cc and bcc together must name|"
     "text, html or both must be given|"
-    "A JSON body names its operation itself|"
+    "A JSON body names its operation itself|Name the operation of the upload|Send items; with open=true|"
+    "A check leaves nothing to open|give run_at or delay_s|give unique or unique_key|period_s must be given|"
     "must be an e-mail address|must be one line|must have a name of at most|must be one address|"
     r"The number is beyond ±2\^53|U\+0000|"
     "Input should be a valid integer|"
     "is no administrator|the channels are|does not name a |"
     "There is no user "
 )
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    """Send a text as the only line of an upload: that lines are JSON is beyond the schema of a text."""
+    return json.dumps({"payload": str(value)}).encode()
+
 
 # Who makes these requests, and ids of nobody with which that one is spared.
 OWN = json.loads(os.environ["TICKWIRE_OWN_IDS"])
@@ -48,6 +56,9 @@ def before_call(
     for name, value in case.headers.items():
         # Ids of answers come as numbers, also where a header takes one.
         case.headers[name] = str(value)
+    if case.headers.get("Request-Timeout") == "0.05":
+        # Who waits for 0.05 s gets 504 from a busy machine, which is right and says nothing here.
+        case.headers.pop("Request-Timeout")
     part = case.meta.components.get(ParameterLocation.HEADER) if case.meta else None
     if part is not None and part.mode.is_negative:
         return

@@ -152,13 +152,17 @@ class Walk:
         for parameter in operation["parameters"]:
             if parameter.get("in") == "query" and (parameter["required"] or "example" in parameter):
                 query[parameter["name"]] = str(parameter["example"])
+        sent: dict[str, Any] = {} if body is None else {"json": body}
+        headers = {}
+        if list(operation.get("requestBody", {}).get("content", {})) == ["application/x-ndjson"]:
+            sent, headers = {"content": b'{"payload":1}\n'}, {"content-type": "application/x-ndjson"}
         names = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
         request = self.api.build_request(
             method,
             self.address(path, operation),
             params=query,
-            headers={"if-match": "*"} if "If-Match-Required" in names else {},
-            **({} if body is None else {"json": body}),
+            headers={**headers, "if-match": "*"} if "If-Match-Required" in names else headers,
+            **sent,
         )
         answer = await self.api.send(request, stream=True)
         if answer.headers["content-type"] == "text/event-stream":

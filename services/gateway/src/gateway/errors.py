@@ -23,6 +23,12 @@ class UniqueKeyInUse(ServiceError):
     code = "unique-key-in-use"
 
 
+class UniqueKeyMoved(ServiceError):
+    """Another task has taken the unique key since it was looked at."""
+
+    code = "unique-key-in-use"
+
+
 class UploadStalled(ServiceError):
     """The next part of an upload did not come."""
 

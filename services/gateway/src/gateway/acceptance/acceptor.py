@@ -15,8 +15,8 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
 from gateway.acceptance.commits import GroupCommit
 from gateway.acceptance.idempotency import Answered, replay
-from gateway.acceptance.repository import Acceptance, AcceptanceRepository, Work
-from gateway.errors import UniqueKeyInUse
+from gateway.acceptance.repository import Acceptance, AcceptanceRepository, UniqueClaim, Work
+from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply, document
@@ -53,25 +53,28 @@ class Acceptor:
         *,
         location: str,
         claim: bytes | None = None,
+        unique: UniqueClaim | None = None,
         details: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply:
         """Promise `messages`, or return the answer that the same key, or the same id, got before.
 
         The answer has the id, the status and `details`. `claim` is what this request has claimed its key
-        with. Raise `Overloaded` when the outbox is full, `IdempotencyMismatch` for a key used with another
-        request, `IdempotencyConflict` while the first request with it still runs.
+        with. Raise `UniqueKeyMoved` when the key of `unique` has changed hands, `Overloaded` when the outbox
+        is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict` while the
+        first request with it still runs.
         """
         self._relay.require_room()
         key = call.idempotency_key
         answer = document({"id": str(acceptance.id), "status": acceptance.status, **details})
-        work = Work(acceptance, messages, answer, location, key, claim)
+        work = Work(acceptance, messages, answer, location, key, claim, unique)
         if await self._commits.add(work):
             self._relay.wake()
             metrics.ACCEPTED.labels(acceptance.kind).inc()
             return Reply(answer, location=location)
-        if key is None:
-            return Reply(answer, location=location, is_replay=True)
-        return replay(await self.find_answer(acceptance.owner_id, key.key), key)
+        answered = None if key is None else await self.find_answer(acceptance.owner_id, key.key)
+        if unique is not None and answered is None:
+            raise UniqueKeyMoved("Another task has taken the unique key; try again.", retry_after_s=1)
+        return Reply(answer, location=location, is_replay=True) if key is None else replay(answered, key)
 
     async def record(self, group: Sequence[Work]) -> set[UUID]:
         """Record what has come together in one transaction; return the ids of what is new."""
@@ -89,15 +92,23 @@ class Acceptor:
             return None
         async with self._postgres.connection() as connection:
             known = await self._repository.find(connection, acceptance.id)
-        if known is None:
-            return None
+        if known is not None:
+            self.require_same(known, acceptance)
+        return known
+
+    async def find_unique(self, owner_id: str, key: str) -> Acceptance | None:
+        """Return the work that has a unique key, however it ended."""
+        async with self._postgres.connection() as connection:
+            return await self._repository.find_unique(connection, owner_id, key)
+
+    def require_same(self, known: Acceptance, acceptance: Acceptance) -> None:
+        """Raise `UniqueKeyInUse` when `acceptance` is other work than what has its unique key."""
         if known.operation != acceptance.operation:
             raise UniqueKeyInUse(
-                f"The unique_key is that of task {known.id}, which runs the operation {known.operation!r}."
+                f"The unique key is that of task {known.id}, which runs the operation {known.operation!r}."
             )
         if known.payload_hash not in (None, acceptance.payload_hash):
-            raise UniqueKeyInUse(f"The unique_key is that of task {known.id}, which has another payload.")
-        return known
+            raise UniqueKeyInUse(f"The unique key is that of task {known.id}, which has another payload.")
 
     async def accept_all(self, call: Call, works: Sequence[Work]) -> None:
         """Promise several pieces of work in the transaction of `call`, all of them or none."""

@@ -71,6 +71,8 @@ class GroupCommit:
             own: set[object] = {work.acceptance.id}
             if work.key is not None:
                 own.add((work.acceptance.owner_id, work.key.key))
+            if work.unique is not None:
+                own.add((work.acceptance.owner_id, "unique", work.unique.key))
             if len(group) == _MOST_TOGETHER or names & own:
                 later.append((work, done))
             else:

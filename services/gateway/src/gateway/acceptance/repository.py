@@ -39,6 +39,14 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
+class UniqueClaim:
+    """A key that only one piece of work may hold, and the one that has it now: None when none does."""
+
+    key: str
+    replaces: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """A piece of work to be accepted: its record, its messages, and the answer that its caller gets.
 
@@ -51,6 +59,7 @@ class Work:
     location: str
     key: IdempotencyKey | None = None
     claim: bytes | None = None
+    unique: UniqueClaim | None = None
 
 
 class AcceptanceRepository:
@@ -78,12 +87,19 @@ class AcceptanceRepository:
             [id_ for id_, _ in messages],
             *outbox.columns([message for _, message in messages]),
             [acceptance.payload_hash for acceptance in acceptances],
+            [work.unique.key if work.unique else None for work in group],
+            [work.unique.replaces if work.unique else None for work in group],
         )
         return {row["id"] for row in rows}
 
     async def find(self, connection: Connection, id: UUID) -> Acceptance | None:  # noqa: A002 - its own name
         """Return an acceptance by id."""
         row = await connection.fetchrow(self._queries["find_acceptance"], id)
+        return Acceptance(**row) if row else None
+
+    async def find_unique(self, connection: Connection, owner_id: str, key: str) -> Acceptance | None:
+        """Return the work that has a unique key, however it ended."""
+        row = await connection.fetchrow(self._queries["find_unique"], owner_id, key)
         return Acceptance(**row) if row else None
 
     async def find_answer(self, connection: Connection, owner_id: str, key: str) -> Answered | None:

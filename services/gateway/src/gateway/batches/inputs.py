@@ -16,6 +16,8 @@ from contracts.message import Moment, Next
 from contracts.times import Instant
 from gateway.http.filters import Bulk, CreatedWithin, Filter, Page, Several, YesOrNo
 
+# The code of an item's error, as results have it.
+ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
 # The caller's own notes: names and texts.
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
@@ -73,6 +75,27 @@ def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
         yield (json_texts.members(text)["payload"] if is_wrapped(item) else text).encode()
 
 
+class Unique(BaseModel):
+    """The key that only one task of a caller holds at a time.
+
+    It holds it while it is `queued`, until it has ended (`running`), or for `period_s` seconds from its
+    acceptance. Then another task with the key is not made but the first one `return`ed, or the request is
+    refused (`reject`), or the first one is cancelled and the new one takes its place (`replace`).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    key: str = Field(min_length=1, max_length=255)
+    while_: Literal["queued", "running", "period"] = Field(default="running", alias="while")
+    period_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+    on_conflict: Literal["return", "reject", "replace"] = "return"
+
+    @model_validator(mode="after")
+    def _period_where_it_counts(self) -> Unique:
+        if (self.while_ == "period") != (self.period_s is not None):
+            raise ValueError("period_s must be given with while: period, and only then")
+        return self
+
+
 class TaskInput(BaseModel):
     """The body of `POST /v1/tasks`."""
 
@@ -84,6 +107,7 @@ class TaskInput(BaseModel):
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)
     priority: int = Field(default=5, ge=0, le=9)
     unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    unique: Unique | None = None
     metadata: Metadata = Field(default_factory=dict)
     on_finished: FollowUpInput | None = None
 
@@ -91,6 +115,8 @@ class TaskInput(BaseModel):
     def _one_time(self) -> TaskInput:
         if self.run_at is not None and self.delay_s:
             raise ValueError("give run_at or delay_s, not both")
+        if self.unique is not None and self.unique_key is not None:
+            raise ValueError("give unique or unique_key, not both")
         return self
 
 
@@ -116,7 +142,9 @@ class AppendQuery(BaseModel):
     """The query of `PUT /v1/batches/{id}/items`."""
 
     model_config = ConfigDict(extra="forbid")
-    offset: int = Field(ge=0, le=2**53, description="the number of bytes that the upload has already")
+    offset: int = Field(
+        ge=0, le=2**53, description="the number of bytes that the upload has already", examples=[0]
+    )
 
 
 class UploadProgress(BaseModel):
@@ -169,7 +197,7 @@ class CancelQuery(BatchChoice, Bulk):
 class RetryQuery(Filter):
     """The query of `POST /v1/batches/{id}/retry` and `POST /v1/tasks/{id}/retry`."""
 
-    code: Several[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
+    code: Several[ErrorCode] | None = Field(
         default=None, description="only items that failed with one of these errors", examples=["timeout"]
     )
     dry_run: YesOrNo = Field(default=False, description="count the items, and change nothing")

@@ -6,6 +6,8 @@ from typing import Any
 
 from chassis.errors import Forbidden
 from chassis.postgres import Postgres
+from contracts.scopes import Scope
+from gateway.batches.inputs import FollowUpInput
 from gateway.batches.repository import OperationRepository
 from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
@@ -24,6 +26,15 @@ class OperationCatalogue:
         """Return all operations: name, description, JSON Schema of an item, required scopes."""
         await self._refresh()
         return list(self._operations.values())
+
+    async def permit(
+        self, principal: Principal, name: str, *, following: FollowUpInput | None = None
+    ) -> None:
+        """Raise what keeps `principal` from running the operation `name`, and the one that follows."""
+        principal.require(Scope.BATCHES_WRITE)
+        await self.require(name, principal)
+        if following is not None:
+            await self.require(following.operation, principal, pointer="/on_finished/operation")
 
     async def require(self, name: str, principal: Principal, *, pointer: str = "/operation") -> None:
         """Raise `UnknownOperation` for a name that was not announced, `Forbidden` without its scopes.

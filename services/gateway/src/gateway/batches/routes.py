@@ -173,7 +173,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
 def _tasks(service: BatchService) -> Iterator[Endpoint]:
     yield post(
         "/v1/tasks",
-        service.create_task,
+        service.tasks.create,
         name="createTask",
         summary="Accept a task: one item that is run by itself",
         tag="Tasks",

@@ -2,17 +2,33 @@
 -- Everything that makes pieces of work accepted, in one statement and so in one transaction: for each the
 -- idempotency record with its answer, the acceptance and its messages in the outbox. A piece gives no row when
 -- its idempotency key was used within the last 24 hours (other than for its own claim), or when there is an
--- acceptance of its id. No two pieces of one call may share a key or an id.
+-- acceptance of its id, or when another task than the one it names has its unique key. No two pieces of one call
+-- may share a key or an id.
 WITH asked AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
-        $9::timestamptz[], $10::bytea[], $18::bytea[]
+        $9::timestamptz[], $10::bytea[], $18::bytea[], $19::text[], $20::uuid[]
     ) AS asked (
-        id, owner_id, kind, operation, key, body_hash, answer, location, accepted_at, claim, payload_hash
+        id, owner_id, kind, operation, key, body_hash, answer, location, accepted_at, claim, payload_hash,
+        unique_key, replaces
     )
+), held AS (
+    -- Only from the task that its caller has looked at.
+    INSERT INTO unique_keys (owner_id, key, task_id, replaced_id)
+    SELECT owner_id, unique_key, id, replaces FROM asked
+    WHERE unique_key IS NOT NULL AND NOT EXISTS (
+        SELECT FROM idempotency AS known
+        WHERE known.owner_id = asked.owner_id AND known.key = asked.key
+            AND known.created_at >= now() - interval '24 hours'
+    )
+    ORDER BY owner_id, unique_key
+    ON CONFLICT (owner_id, key) DO UPDATE SET task_id = excluded.task_id, replaced_id = excluded.replaced_id
+    WHERE unique_keys.task_id = excluded.replaced_id
+    RETURNING task_id
 ), fresh AS (
     INSERT INTO idempotency (owner_id, key, body_hash, status, answer, location)
-    SELECT owner_id, key, body_hash, 202, answer, location FROM asked WHERE key IS NOT NULL
+    SELECT owner_id, key, body_hash, 202, answer, location FROM asked
+    WHERE key IS NOT NULL AND (unique_key IS NULL OR id IN (SELECT task_id FROM held))
     ORDER BY owner_id, key
     ON CONFLICT (owner_id, key) DO UPDATE
     SET body_hash = excluded.body_hash, status = excluded.status, answer = excluded.answer,
@@ -23,7 +39,8 @@ WITH asked AS (
 ), accepted AS (
     INSERT INTO acceptances (id, owner_id, kind, status, operation, accepted_at, payload_hash)
     SELECT id, owner_id, kind, 'queued', operation, accepted_at, payload_hash FROM asked
-    WHERE key IS NULL OR (owner_id, key) IN (SELECT owner_id, key FROM fresh)
+    WHERE (key IS NULL OR (owner_id, key) IN (SELECT owner_id, key FROM fresh))
+        AND (unique_key IS NULL OR id IN (SELECT task_id FROM held))
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 ), sent AS (
@@ -93,6 +110,10 @@ DELETE FROM acceptances WHERE id IN (
 
 -- name: find_acceptance
 SELECT id, owner_id, kind, status, operation, accepted_at, reason, payload_hash FROM acceptances WHERE id = $1
+
+-- name: find_unique
+SELECT a.id, a.owner_id, a.kind, a.status, a.operation, a.accepted_at, a.reason, a.payload_hash
+FROM unique_keys AS u JOIN acceptances AS a ON a.id = u.task_id WHERE u.owner_id = $1 AND u.key = $2
 
 -- name: change_statuses
 UPDATE acceptances SET status = news.status, reason = NULL, changed_at = news.at

@@ -1,0 +1,80 @@
+"""The commands that batches and tasks become, with payloads as their callers have written them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
+from contracts import batches as contract
+from contracts.json_texts import member
+from gateway.acceptance.repository import Acceptance
+from gateway.batches import uploads
+from gateway.batches.inputs import BatchInput, FollowUpInput, payload_texts
+from gateway.http.principal import Principal
+
+_RUN_ITEMS = 1000
+
+
+def of_batch(
+    acceptance: Acceptance, batch: BatchInput, principal: Principal, *, document: bytes, name: str
+) -> list[Outgoing]:
+    """Return a small batch as one message, a larger one as runs of a thousand items with a seal behind."""
+    written = member(document, name, orjson.dumps(batch.items))
+    items = [
+        b'{"payload":' + text + b"}"
+        if item.custom_id is None
+        else b'{"custom_id":' + orjson.dumps(item.custom_id) + b',"payload":' + text + b"}"
+        for item, text in zip(batch.contract_items(), payload_texts(batch.items, written), strict=True)
+    ]
+    owner = acceptance.owner_id
+    about = description(acceptance, batch, principal, document)
+    if len(items) <= _RUN_ITEMS:
+        create = contract.CreateBatch(**about)
+        whole = b"[" + b",".join(items) + b"]"
+        return [with_items(envelope.command(create, message_id=acceptance.id, tenant=owner), whole)]
+    runs = [
+        uploads.message(acceptance.id, owner, start, items[start : start + _RUN_ITEMS])
+        for start in range(0, len(items), _RUN_ITEMS)
+    ]
+    return [*runs, envelope.command(contract.SealBatch(**about, total=len(items)), tenant=owner)]
+
+
+def description(
+    acceptance: Acceptance, batch: BatchInput, principal: Principal, document: bytes
+) -> dict[str, Any]:
+    """Return what a `CreateBatch` and a `SealBatch` say of the batch that came as `document`."""
+    return {
+        "batch_id": acceptance.id,
+        "owner_id": acceptance.owner_id,
+        "operation": batch.operation,
+        "accepted_at": acceptance.accepted_at,
+        "options": batch.options,
+        "scopes": sorted(principal.scopes),
+        "metadata": batch.metadata,
+        "expires_at": batch.expires_at,
+        "on_finished": follow_up(batch.on_finished, document),
+    }
+
+
+def follow_up(wanted: FollowUpInput | None, document: bytes) -> contract.FollowUp | None:
+    """Return the task that follows, its payload as it is written in the member `on_finished`."""
+    if wanted is None:
+        return None
+    written = member(document, "on_finished", orjson.dumps(wanted.model_dump()))
+    payload = member(written, "payload", orjson.dumps(wanted.payload))
+    return contract.FollowUp(operation=wanted.operation, payload=payload.decode())
+
+
+def with_items(command: Outgoing, items: bytes) -> Outgoing:
+    """Return a command that had no items with these, written as the caller has written them."""
+    return Outgoing(
+        command.exchange,
+        command.routing_key,
+        command.body[:-1] + b',"items":' + items + b"}",
+        command.message_type,
+        command.message_id,
+        command.headers,
+    )

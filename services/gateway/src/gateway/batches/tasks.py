@@ -1,0 +1,175 @@
+"""Tasks at the gateway: promised one by one, unique where their caller says so, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+import orjson
+
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
+from chassis.deadlines import Deadline
+from chassis.errors import Conflict, NotFound
+from contracts import batches as contract
+from contracts.json_texts import member
+from gateway.acceptance.acceptor import Acceptor, new_acceptance
+from gateway.acceptance.idempotency import replay
+from gateway.acceptance.repository import Acceptance, UniqueClaim
+from gateway.batches import commands
+from gateway.batches.inputs import TaskInput, Unique
+from gateway.batches.lookup import BatchLookup
+from gateway.batches.operations import OperationCatalogue
+from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
+from gateway.http.calls import Call
+from gateway.http.replies import Reply, document
+
+_UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
+# The state of a task that is known is asked for so long; then the last one heard of is told.
+_STATE_S = 1
+# Between two looks at a task that its caller waits for.
+_FIRST_LOOK_S = 0.02
+_LONGEST_PAUSE_S = 0.25
+# Of requests with one unique key that come at the same moment all but one find its holder the next time.
+_MOST_TRIES = 5
+
+
+class TaskService:
+    """Accepts tasks, for every interface."""
+
+    def __init__(self, acceptor: Acceptor, catalogue: OperationCatalogue, lookup: BatchLookup) -> None:
+        self._acceptor = acceptor
+        self._catalogue = catalogue
+        self._lookup = lookup
+
+    async def create(self, call: Call, body: TaskInput) -> Reply:
+        """Promise to run one item, and wait for its result when the caller prefers to."""
+        payload = member(call.document, "payload", orjson.dumps(body.payload))
+        reply = await self.accept(call, body, payload)
+        return await self._wait_for_end(call, reply) if call.prefers_wait else reply
+
+    async def accept(self, call: Call, body: TaskInput, payload: bytes) -> Reply:
+        """Promise to run one item, whose `payload` is written like this.
+
+        Raise `UniqueKeyInUse` when the task that has its unique key is another one, or shall not be joined.
+        """
+        await self._catalogue.permit(call.principal, body.operation, following=body.on_finished)
+        if body.unique is not None:
+            return await self._accept_unique(call, body, body.unique, payload)
+        if body.unique_key is not None:
+            return await self._accept_once(call, body, body.unique_key, payload)
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
+        return await self._promise(call, body, acceptance, payload)
+
+    async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> Reply:
+        """Promise a task whose id is made of its key: the same one as long as it is kept."""
+        id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
+        acceptance = new_acceptance(id_, call.principal, "task", body.operation)
+        acceptance = replace(acceptance, payload_hash=_hash(body))
+        if await self._acceptor.find_earlier(call, acceptance):
+            known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
+            acceptance = replace(acceptance, status=known["status"])
+        reply = await self._promise(call, body, acceptance, payload)
+        if reply.is_replay:
+            # Another request may have taken the key in the meantime.
+            await self._acceptor.find_earlier(call, acceptance)
+        return reply
+
+    async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> Reply:
+        """Promise a task unless another one holds its key; then do what `on_conflict` says."""
+        key, owner_id = call.idempotency_key, call.principal.owner_id
+        if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
+            return replay(answered, key)
+        for _ in range(_MOST_TRIES):
+            acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
+            acceptance = replace(acceptance, payload_hash=_hash(body))
+            holder = await self._acceptor.find_unique(owner_id, unique.key)
+            claim = UniqueClaim(unique.key, replaces=None if holder is None else holder.id)
+            status = None if holder is None else await self._status_of_holder(call, holder, unique)
+            first: list[Outgoing] = []
+            if holder is not None and status is not None:
+                if unique.on_conflict == "reject":
+                    raise UniqueKeyInUse(f"The unique key is held by task {holder.id}, which is {status}.")
+                if unique.on_conflict == "return":
+                    self._acceptor.require_same(holder, acceptance)
+                    location = f"/v1/tasks/{holder.id}"
+                    return await self._acceptor.accept(
+                        call, replace(holder, status=status), [], location=location
+                    )
+                cancel = contract.CancelBatch(batch_id=holder.id, owner_id=owner_id)
+                first = [envelope.command(cancel, tenant=owner_id)]
+            try:
+                return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
+            except UniqueKeyMoved:
+                # Another request has taken the key since: look at its task.
+                continue
+        raise Conflict("Many requests take this unique key at the same time; try again.", retry_after_s=1)
+
+    async def _status_of_holder(self, call: Call, holder: Acceptance, unique: Unique) -> str | None:
+        """Return the status of a task that still holds its key, None for one that does so no more."""
+        try:
+            task = await self._lookup.find(call.principal, holder.id, "task", Deadline.after(_STATE_S))
+        except NotFound:
+            return None
+        status: str = task["status"]
+        if unique.while_ == "period":
+            ends_at = holder.accepted_at + timedelta(seconds=unique.period_s or 0)
+            return status if datetime.now(UTC) < ends_at else None
+        if status in contract.FINISHED:
+            return None
+        has_begun = status in ("running", "cancelling") or task.get("started_at") is not None
+        return None if unique.while_ == "queued" and has_begun else status
+
+    async def _promise(
+        self,
+        call: Call,
+        body: TaskInput,
+        acceptance: Acceptance,
+        payload: bytes,
+        *,
+        claim: UniqueClaim | None = None,
+        first: Sequence[Outgoing] = (),
+    ) -> Reply:
+        delayed_until = acceptance.accepted_at + timedelta(seconds=body.delay_s)
+        create = contract.CreateBatch(
+            batch_id=acceptance.id,
+            owner_id=acceptance.owner_id,
+            kind="task",
+            operation=body.operation,
+            accepted_at=acceptance.accepted_at,
+            not_before=delayed_until if body.delay_s else body.run_at,
+            priority=body.priority,
+            scopes=sorted(call.principal.scopes),
+            metadata=body.metadata,
+            expires_at=body.expires_at,
+            on_finished=commands.follow_up(body.on_finished, call.document),
+        )
+        command = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
+        message = commands.with_items(command, b'[{"payload":' + payload + b"}]")
+        location = f"/v1/tasks/{acceptance.id}"
+        return await self._acceptor.accept(
+            call, acceptance, [*first, message], location=location, unique=claim
+        )
+
+    async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:
+        """Return the task when it ends in time, else what was answered to its acceptance."""
+        assert isinstance(accepted.body, bytes)
+        task_id = UUID(orjson.loads(accepted.body)["id"])
+        pause_s = _FIRST_LOOK_S
+        while call.deadline.remaining_s() > pause_s:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            task = await self._lookup.read(call.principal, task_id, "task", call.deadline)
+            if isinstance(task, bytes) and orjson.loads(task)["status"] in contract.FINISHED:
+                return replace(
+                    accepted, body=document(task), status=200, headers={"preference-applied": "wait"}
+                )
+        return accepted
+
+
+def _hash(body: TaskInput) -> bytes:
+    return hashlib.sha256(orjson.dumps(body.payload, option=orjson.OPT_SORT_KEYS)).digest()

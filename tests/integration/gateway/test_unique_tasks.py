@@ -1,0 +1,146 @@
+"""Unique keys of tasks: who holds one, for how long, and what becomes of the next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from chassis.deadlines import Deadline
+from contracts.batches import INTAKE, GetBatch
+from contracts.topology import BATCH_PROCESSOR
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+
+
+class Processor:
+    """Plays batch-processor: says of every task what the test has set."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {"status": "queued", "started_at": None}
+
+    async def get(self, request: GetBatch, _: Deadline) -> bytes:
+        about = {"id": str(request.batch_id), "kind": "task", "operation": "echo", "counts": {}}
+        return orjson.dumps({**about, **self.state})
+
+
+@pytest.fixture(scope="module")
+async def processor(module_house: House) -> Processor:
+    double = Processor()
+    await module_house.double(BATCH_PROCESSOR, {GetBatch: double.get})
+    return double
+
+
+@pytest.fixture(scope="module")
+async def door(module_house: House) -> Listener:
+    return await module_house.open()
+
+
+async def send(door: Listener, unique: dict[str, Any], **changes: Any) -> Any:
+    body = {"operation": "echo", "payload": {"n": 1}, "unique": unique, **changes}
+    return await door.api.post("/v1/tasks", json=body)
+
+
+async def test_the_task_that_holds_a_key_is_returned_with_its_state(
+    door: Listener, processor: Processor
+) -> None:
+    unique = {"key": str(uuid4())}
+    processor.state = {"status": "queued", "started_at": None}
+    first = await send(door, unique)
+    assert (first.status_code, first.json()["status"]) == (202, "queued")
+    processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z"}
+    again = await send(door, unique)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (
+        {"id": first.json()["id"], "status": "running"},
+        "true",
+    )
+    assert_problem(await send(door, unique, payload={"n": 2}), 409, "unique-key-in-use")
+    assert_problem(await send(door, {**unique, "on_conflict": "reject"}), 409, "unique-key-in-use")
+
+
+async def test_a_key_is_free_when_its_task_has_ended_or_begun_as_it_was_said(
+    door: Listener, processor: Processor
+) -> None:
+    unique = {"key": str(uuid4()), "while": "queued"}
+    processor.state = {"status": "paused", "started_at": None}
+    first = (await send(door, unique)).json()["id"]
+    assert (await send(door, unique)).json()["id"] == first
+    processor.state = {"status": "running", "started_at": "2026-01-01T00:00:00Z"}
+    second = (await send(door, unique, payload={"n": 2})).json()["id"]
+    assert second != first
+    held = {**unique, "while": "running"}
+    assert (await send(door, held, payload={"n": 2})).json()["id"] == second
+    processor.state = {"status": "completed", "started_at": "2026-01-01T00:00:00Z"}
+    third = (await send(door, held)).json()["id"]
+    assert third not in (first, second)
+    # For a period the key is held by a task that has ended, too.
+    period = {"key": unique["key"], "while": "period", "period_s": 60}
+    assert (await send(door, period)).json() == {"id": third, "status": "completed"}
+    short = {**period, "period_s": 0.01}
+    assert (await send(door, short)).json()["id"] != third
+
+
+async def test_a_task_that_is_replaced_is_cancelled_with_the_promise_of_the_other(
+    door: Listener, processor: Processor, module_house: House
+) -> None:
+    await module_house.purge(INTAKE)
+    processor.state = {"status": "queued", "started_at": None}
+    unique = {"key": str(uuid4()), "on_conflict": "replace"}
+    first = (await send(door, unique)).json()["id"]
+    second = await send(door, unique, payload={"n": 2})
+    assert second.json()["id"] != first
+    messages = await module_house.take(INTAKE, 3)
+    assert [(m["_"]["type"], m["batch_id"]) for m in messages] == [
+        ("batch.create.v1", first),
+        ("batch.cancel.v1", first),
+        ("batch.create.v1", second.json()["id"]),
+    ]
+
+
+async def test_of_many_at_once_one_gets_the_key(
+    door: Listener, processor: Processor, module_house: House
+) -> None:
+    processor.state = {"status": "queued", "started_at": None}
+    unique = {"key": str(uuid4())}
+    answers = await asyncio.gather(*(send(door, unique) for _ in range(12)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+
+
+async def test_the_key_of_a_request_goes_before_the_key_of_its_task(
+    door: Listener, processor: Processor
+) -> None:
+    processor.state = {"status": "queued", "started_at": None}
+    body = {"operation": "echo", "unique": {"key": str(uuid4())}}
+    headers = {"Idempotency-Key": f'"{uuid4()}"'}
+    first = await door.api.post("/v1/tasks", json=body, headers=headers)
+    processor.state = {"status": "completed", "started_at": None}
+    again = await door.api.post("/v1/tasks", json=body, headers=headers)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+    other = await door.api.post("/v1/tasks", json={**body, "payload": 2}, headers=headers)
+    assert_problem(other, 422, "idempotency-mismatch")
+    joined = {"Idempotency-Key": f'"{uuid4()}"'}
+    processor.state = {"status": "running", "started_at": None}
+    held = await door.api.post("/v1/tasks", json=body, headers=joined)
+    assert held.json() == {"id": first.json()["id"], "status": "running"}
+    assert (await door.api.post("/v1/tasks", json=body, headers=joined)).json() == held.json()
+
+
+@pytest.mark.parametrize(
+    ("unique", "pointer"),
+    [
+        ({"key": ""}, "/unique/key"),
+        ({"key": "a", "while": "ever"}, "/unique/while"),
+        ({"key": "a", "while": "period"}, "/unique"),
+        ({"key": "a", "period_s": 5}, "/unique"),
+        ({"key": "a", "on_conflict": "ask"}, "/unique/on_conflict"),
+    ],
+)
+async def test_a_key_that_makes_no_sense_is_refused(
+    door: Listener, processor: Processor, unique: dict[str, Any], pointer: str
+) -> None:
+    assert_problem(await send(door, unique), 422, "invalid-input", pointer)
