@@ -163,13 +163,15 @@ async def test_every_page_of_a_large_batch_reads_as_much_as_the_first(
 
 async def _pages_read(connection: Any, batch_id: UUID, after: int) -> int:
     statement = queries.load("batch_processor")["list_results"]
-    types = "uuid, int, int, text, int, int"
+    types = "uuid, int, int, text, int, int, boolean"
     name = f"page_{after + 1}"
     await connection.execute(f"PREPARE {name} ({types}) AS {statement}")
-    arguments = f"'{batch_id}', {after}, {after + 1000}, NULL, 1001, 700000"
-    found = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} ({arguments})")
-    plan = json.loads(found)[0]["Plan"]
-    assert plan["Actual Rows"] == 1000
+    execute = f"EXECUTE {name} ('{batch_id}', {after}, {after + 1000}, NULL, 1000, 700000, true)"
+    page = await connection.fetchval(execute)
+    assert len(page.splitlines()) == 1000
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}"))[0][
+        "Plan"
+    ]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 

@@ -71,11 +71,13 @@ class Answers:
                 raise BatchNotFound(f"{batch.id} is a task: its result comes with it.")
             if status == "pending" or status == "running":
                 page = await results.list_unfinished(
-                    connection, batch, status=status, after=after, limit=limit
+                    connection, batch, status=status, after=after, limit=limit, lines=request.lines
                 )
             else:
-                page = await results.list_ended(connection, batch, status=status, after=after, limit=limit)
-        return page.to_json()
+                page = await results.list_ended(
+                    connection, batch, status=status, after=after, limit=limit, lines=request.lines
+                )
+        return page.to_json(lines=request.lines)
 
     async def items(self, request: ListItems, _: Deadline) -> bytes:
         """Return a page of items in input order, as the JSON of `Items`."""

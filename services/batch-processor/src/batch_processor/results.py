@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-import orjson
-
 from batch_processor.batches import Batch, Tally
 from batch_processor.running_chunk import Outcomes
 from chassis import queries
@@ -30,22 +28,23 @@ UnfinishedStatus = Literal["pending", "running"]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some results. The next page begins behind `last_position`; None when there is nothing more now.
+    """Some results as JSON. The next page begins behind `last_position`; None when there is nothing more now.
 
     `complete` is false while the batch runs: the results of items behind one that has not ended are not
     listed yet, so that no page skips them.
     """
 
-    rows: Sequence[Row]
+    rows: str | None
     last_position: int | None
     complete: bool
 
-    def to_json(self) -> bytes:
-        """Return the page as a `contracts.batches.Results`; payloads are passed on as they were stored."""
+    def to_json(self, *, lines: bool) -> bytes:
+        """Return the page as a `contracts.batches.Results`; with `lines` each row stands on its own line."""
         cursor = "null" if self.last_position is None else f'"{self.last_position}"'
-        rows = ",".join(map(_row_json, self.rows))
+        rows = self.rows or ""
+        data = f"\n{rows}\n" if lines and rows else rows
         complete = "true" if self.complete else "false"
-        return f'{{"data":[{rows}],"next_cursor":{cursor},"complete":{complete}}}'.encode()
+        return f'{{"data":[{data}],"next_cursor":{cursor},"complete":{complete}}}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Entry:
 
 
 async def list_ended(
-    connection: Connection, batch: Batch, *, status: EndStatus | None, after: int, limit: int
+    connection: Connection, batch: Batch, *, status: EndStatus | None, after: int, limit: int, lines: bool
 ) -> Page:
     """Return results behind the position `after`, at most `limit` of them, fewer when they are large.
 
@@ -68,29 +67,28 @@ async def list_ended(
     # Without chunks nothing was run: the items of a batch that was refused have no results.
     last = (batch.total or 0) - 1 if batch.chunk_count else -1
     span = limit if status is None else _SPAN
-    rows: list[Row] = []
+    found: Row | None = None
     for _ in range(_MOST_SPANS):
         wanted = end = min(after + span, last)
         if not batch.is_finished:
             end = await connection.fetchval(_SQL["last_gapless"], batch.id, after, wanted)
-        rows = await connection.fetch(
-            _SQL["list_results"], batch.id, after, end, status, limit + 1, _PAGE_BYTES
-        )
-        if rows or end < wanted or end >= last:
+        arguments = (batch.id, after, end, status, limit, _PAGE_BYTES, lines)
+        found = await connection.fetchrow(_SQL["list_results"], *arguments)
+        if (found and found["data"]) or end < wanted or end >= last:
             break
         after = end
     more = end if end == wanted and end < last else None
-    return _page(rows, limit, more=more, complete=batch.is_finished)
+    return _page(found, more=more, complete=batch.is_finished)
 
 
 async def list_unfinished(
-    connection: Connection, batch: Batch, *, status: UnfinishedStatus, after: int, limit: int
+    connection: Connection, batch: Batch, *, status: UnfinishedStatus, after: int, limit: int, lines: bool
 ) -> Page:
     """Return the items that wait or run behind the position `after`; they have no result yet."""
     if batch.is_finished:
-        return Page([], None, complete=True)
-    rows = await connection.fetch(_SQL[f"list_{status}"], batch.id, after, limit + 1, _PAGE_BYTES)
-    return _page(rows, limit, more=None, complete=False)
+        return Page(None, None, complete=True)
+    arguments = (batch.id, after, limit, _PAGE_BYTES, lines)
+    return _page(await connection.fetchrow(_SQL[f"list_{status}"], *arguments), more=None, complete=False)
 
 
 async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Tally]:
@@ -141,21 +139,9 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
     return tallies
 
 
-def _page(rows: list[Row], limit: int, *, more: int | None, complete: bool) -> Page:
-    shown = rows[:limit]
-    if rows and rows[0]["found"] > len(shown):
-        more = shown[-1]["position"]
-    return Page(shown, more, complete)
-
-
-def _row_json(row: Row) -> str:
-    position, custom_id, status, result, code, detail, attempts, _ = row
-    name = "null" if custom_id is None else orjson.dumps(custom_id).decode()
-    error = "null" if code is None else orjson.dumps({"code": code, "detail": detail or ""}).decode()
-    return (
-        f'{{"position":{position},"custom_id":{name},"status":"{status}",'
-        f'"result":{"null" if result is None else result},"error":{error},"attempts":{attempts}}}'
-    )
+def _page(found: Row | None, *, more: int | None, complete: bool) -> Page:
+    assert found is not None, "an aggregate always has a row"
+    return Page(found["data"], found["last_position"] if found["is_cut"] else more, complete)
 
 
 def _affected(tag: str) -> int:

@@ -327,7 +327,11 @@ class ListErrors(Request):
 
 
 class ListResults(Request):
-    """Ask for a page of results in input order, all or of one status."""
+    """Ask for a page of results in input order, all or of one status.
+
+    With `lines` each row stands on a line of its own, ended by a comma but for the last, and the answer has
+    no other line breaks than those around its rows: it is cut into lines without being parsed.
+    """
 
     message_type: ClassVar[str] = "batch.results.v1"
     reply: ClassVar[type[Reply]] = Results
@@ -337,6 +341,7 @@ class ListResults(Request):
     status: ItemStatus | None = None
     limit: int = Field(default=1000, ge=1, le=5000)
     cursor: str | None = None
+    lines: bool = False
 
 
 class BatchCounts(Reply):

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.batches.results import cells_of, lines_of
+from gateway.batches.results import cells_of, split_page
 
 
 def line(**changes: Any) -> bytes:
@@ -26,8 +26,20 @@ def test_a_row_has_the_columns_of_the_table() -> None:
 def test_a_result_is_the_text_that_was_stored(written: str) -> None:
     row = line(result="#").replace(b'"#"', written.encode())
     assert cells_of(row)[-1] == written
-    page = b'{"data":[' + row + b'],"next_cursor":null,"complete":true}'
-    assert list(lines_of(page)) == [row + b"\n"]
+    page = b'{"data":[\n' + row + b",\n" + row + b'\n],"next_cursor":"7","complete":true}'
+    assert split_page(page) == (row + b"\n" + row + b"\n", "7")
+
+
+def test_the_last_page_has_no_cursor_and_maybe_no_rows() -> None:
+    page = b'{"data":[\n' + line() + b'\n],"next_cursor":null,"complete":true}'
+    assert split_page(page) == (line() + b"\n", None)
+    assert split_page(b'{"data":[],"next_cursor":null,"complete":true}') == (b"", None)
+    assert split_page(b'{"data":[],"next_cursor":"9","complete":false}') == (b"", "9")
+
+
+def test_a_page_of_the_previous_release_is_taken_apart_all_the_same() -> None:
+    page = b'{"data":[' + line() + b"," + line() + b'],"next_cursor":null,"complete":true}'
+    assert split_page(page) == ((line() + b"\n") * 2, None)
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1"])

@@ -7,8 +7,10 @@ SELECT coalesce(max(position), $2::int) FROM (
 WHERE position = $2::int + nth
 
 -- name: list_results
--- Both tables are bounded by position: no statistics, however old, lead to a plan that reads more.
--- A page ends with its rows ($5) or with its size in bytes ($6), but never before its first row.
+-- A page as JSON, made here: each of a million rows would cost more in any other place. With $7 each row has a
+-- line of its own, and no other line breaks. Both tables are bounded by position: no statistics, however old,
+-- lead to a plan that reads more. A page ends with its rows ($5) or with its size in bytes ($6), but never
+-- before its first row.
 WITH page AS (
     SELECT
         r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
@@ -18,12 +20,28 @@ WITH page AS (
     WHERE r.batch_id = $1 AND r.position > $2 AND r.position <= $3
         AND i.batch_id = $1 AND i.position > $2 AND i.position <= $3
         AND ($4::text IS NULL OR r.status = $4::item_status)
-    ORDER BY r.position LIMIT $5
+    ORDER BY r.position LIMIT $5 + 1
 ), sized AS (
-    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+    SELECT
+        *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
+        row_number() OVER (ORDER BY position) AS nth
+    FROM page
 )
-SELECT position, custom_id, status, result, error_code, error_detail, attempts, found FROM sized
-WHERE before < $6 ORDER BY position
+SELECT
+    string_agg(
+        '{"position":' || position || ',"custom_id":' || coalesce(to_json(custom_id)::text, 'null')
+            || ',"status":"' || status
+            || '","result":' || coalesce(CASE WHEN $7 THEN translate(result, E'\n\r', '  ') ELSE result END, 'null')
+            || ',"error":' || CASE
+                WHEN error_code IS NULL THEN 'null'
+                ELSE '{"code":' || to_json(error_code) || ',"detail":' || to_json(coalesce(error_detail, '')) || '}'
+            END
+            || ',"attempts":' || attempts || '}',
+        CASE WHEN $7 THEN E',\n' ELSE ',' END ORDER BY position
+    ) AS data,
+    max(position) AS last_position,
+    count(*) < max(found) AS is_cut
+FROM sized WHERE before < $6 AND nth <= $5
 
 -- name: list_pending
 -- Items before the first chunk that is left have ended.
@@ -39,14 +57,22 @@ WITH page AS (
                 AND i.position BETWEEN c.first_position AND c.last_position
                 AND (c.positions IS NULL OR i.position = ANY(c.positions))
         )
-    ORDER BY i.position LIMIT $3
+    ORDER BY i.position LIMIT $3 + 1
 ), sized AS (
-    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+    SELECT
+        position, custom_id, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
+        row_number() OVER (ORDER BY position) AS nth
+    FROM page
 )
 SELECT
-    position, custom_id, 'pending' AS status, NULL AS result, NULL AS error_code, NULL AS error_detail,
-    0 AS attempts, found
-FROM sized WHERE before < $4 ORDER BY position
+    string_agg(
+        '{"position":' || position || ',"custom_id":' || coalesce(to_json(custom_id)::text, 'null')
+            || ',"status":"pending","result":null,"error":null,"attempts":0}',
+        CASE WHEN $5 THEN E',\n' ELSE ',' END ORDER BY position
+    ) AS data,
+    max(position) AS last_position,
+    count(*) < max(found) AS is_cut
+FROM sized WHERE before < $4 AND nth <= $3
 
 -- name: list_running
 -- From the chunks at work, of which there are few, to their items.
@@ -60,14 +86,22 @@ WITH page AS (
     ) AS i
     WHERE c.batch_id = $1 AND c.state = 'running'
         AND NOT EXISTS (SELECT FROM results AS r WHERE r.batch_id = $1 AND r.position = i.position)
-    ORDER BY i.position LIMIT $3
+    ORDER BY i.position LIMIT $3 + 1
 ), sized AS (
-    SELECT *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found FROM page
+    SELECT
+        position, custom_id, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
+        row_number() OVER (ORDER BY position) AS nth
+    FROM page
 )
 SELECT
-    position, custom_id, 'running' AS status, NULL AS result, NULL AS error_code, NULL AS error_detail,
-    0 AS attempts, found
-FROM sized WHERE before < $4 ORDER BY position
+    string_agg(
+        '{"position":' || position || ',"custom_id":' || coalesce(to_json(custom_id)::text, 'null')
+            || ',"status":"running","result":null,"error":null,"attempts":0}',
+        CASE WHEN $5 THEN E',\n' ELSE ',' END ORDER BY position
+    ) AS data,
+    max(position) AS last_position,
+    count(*) < max(found) AS is_cut
+FROM sized WHERE before < $4 AND nth <= $3
 
 -- name: store_successes
 INSERT INTO results (batch_id, position, status, attempts, result)

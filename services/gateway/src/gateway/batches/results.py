@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from uuid import UUID
 
 import orjson
@@ -14,7 +14,6 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts import batches as contract
-from contracts import json_texts
 from contracts.json_texts import member
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import ItemsQuery, ResultsQuery
@@ -25,6 +24,8 @@ from gateway.http.replies import CSV, JSON, Reply
 
 _PAGE = 1000
 _PAGE_S = 15
+# Around the rows of a page that stand one a line; see `contracts.batches.ListResults`.
+_LINES_BEGIN, _LINES_END = b'{"data":[\n', b"\n],"
 _COLUMNS = ("position", "custom_id", "status", "attempts", "error_code", "error_detail", "result")
 # What a spreadsheet takes for a formula; a negative number is none.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
@@ -46,9 +47,9 @@ class ResultReader:
         await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
         # The first page comes before the status: what is wrong with the cursor is still said as a problem.
         first = query.model_copy(update={"limit": _PAGE})
-        page = await self._page(call.principal, batch_id, first, call.deadline)
+        page = await self._page(call.principal, batch_id, first, call.deadline, lines=True)
         parts = self._all_results(call.principal, batch_id, query, page)
-        return Reply(_table(parts) if call.media_type == CSV else _lines(parts), media_type=call.media_type)
+        return Reply(_table(parts) if call.media_type == CSV else parts, media_type=call.media_type)
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
         """Return a page of the items of a batch, each with its payload and the errors of its attempts."""
@@ -66,7 +67,13 @@ class ResultReader:
         return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
 
     async def _page(
-        self, principal: Principal, batch_id: UUID, query: ResultsQuery, deadline: Deadline
+        self,
+        principal: Principal,
+        batch_id: UUID,
+        query: ResultsQuery,
+        deadline: Deadline,
+        *,
+        lines: bool = False,
     ) -> bytes:
         question = contract.ListResults(
             batch_id=batch_id,
@@ -74,6 +81,7 @@ class ResultReader:
             status=query.status,
             limit=query.limit,
             cursor=query.cursor,
+            lines=lines,
         )
         nothing = b'{"data":[],"next_cursor":null,"complete":false}'
         return await self._ask(principal, question, deadline, nothing)
@@ -98,36 +106,32 @@ class ResultReader:
         self, principal: Principal, batch_id: UUID, query: ResultsQuery, page: bytes
     ) -> AsyncIterator[bytes]:
         while True:
-            yield page
-            cursor = orjson.loads(page)["next_cursor"]
+            lines, cursor = split_page(page)
+            yield lines
             if cursor is None:
                 return
             following = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
-            page = await self._page(principal, batch_id, following, Deadline.after(_PAGE_S))
+            deadline = Deadline.after(_PAGE_S)
+            page = await self._page(principal, batch_id, following, deadline, lines=True)
 
 
-async def _lines(pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for page in pages:
-        yield b"".join(lines_of(page))
-
-
-async def _table(pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _table(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield _written([_COLUMNS])
-    async for page in pages:
-        yield _written(map(cells_of, lines_of(page)))
+    async for lines in parts:
+        yield _written(map(cells_of, lines.splitlines()))
 
 
-def lines_of(page: bytes) -> Iterator[bytes]:
-    """Yield the rows of a page as lines, each value as batch-processor has written it."""
-    rows = orjson.loads(page)["data"]
-    compact = orjson.dumps(rows)
-    written = member(page, "data", compact)
-    if written == compact:
-        yield from (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-        return
-    for row in json_texts.elements(written.decode()):
-        # A line break of JSON stands between values only, never within a text.
-        yield row.replace("\r", " ").replace("\n", " ").encode() + b"\n"
+def split_page(page: bytes) -> tuple[bytes, str | None]:
+    """Return the rows of a page one a line, as batch-processor has written them, and the cursor of the next.
+
+    A page with rows that is not in lines comes from a batch-processor of the previous release.
+    """
+    if page.startswith(_LINES_BEGIN):
+        rows, _, rest = page[len(_LINES_BEGIN) :].rpartition(_LINES_END)
+        return rows.replace(b",\n", b"\n") + b"\n", orjson.loads(b"{" + rest)["next_cursor"]
+    found = orjson.loads(page)
+    lines = (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in found["data"])
+    return b"".join(lines), found["next_cursor"]
 
 
 def cells_of(line: bytes) -> list[str]:
