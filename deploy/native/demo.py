@@ -153,6 +153,13 @@ async def mail(tour: Tour) -> None:
     tour.say(f"accepted as {accepted['id']} after {(time.monotonic() - began) * 1000:.0f} ms")
     await _arrived(tour, address, began, identifier=accepted["id"])
 
+    async def recorded() -> Json | None:
+        found = await tour.get(f"/v1/emails/{accepted['id']}")
+        return found if found["status"] == "delivered" else None
+
+    timeline = (await _until(recorded))["timeline"]
+    tour.say("its timeline: " + " → ".join(event["detail"] or event["kind"] for event in timeline))
+
 
 async def alert(tour: Tour) -> None:
     """Two price alerts, one over and one under the price of now: the next move fires one of them."""

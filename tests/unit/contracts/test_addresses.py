@@ -130,3 +130,18 @@ def test_every_door_has_the_same_verdict(text: str) -> None:
         assert is_taken(Mail, {"to": ["a@b.example"], "text": "", field: text}) == expected
     assert is_taken(MailInput, {"to": text, "body": ""}) == expected
     assert is_taken(MailInput, {"to": [text], "body": ""}) == expected
+
+
+def test_special_use_domains_are_refused_by_choice() -> None:
+    assert addresses.parse("ann@shop.test").domain == "shop.test"
+    try:
+        addresses.refuse_domains(["test", " Local ", ""])
+        for refused in ("ann@shop.test", "ann@mail.local"):
+            with pytest.raises(ValueError, match="must be an e-mail address"):
+                addresses.parse(refused)
+        assert addresses.parse("ann@shop.onion").domain == "shop.onion"
+    finally:
+        addresses.refuse_domains(addresses.REFUSED_DOMAINS)
+    assert addresses.parse("ann@shop.test").domain == "shop.test"
+    with pytest.raises(ValueError, match="must be an e-mail address"):
+        addresses.parse("ann@shop.onion")

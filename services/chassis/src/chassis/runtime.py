@@ -23,6 +23,7 @@ from chassis.postgres import DATABASE_FAILURES, Postgres
 from chassis.settings import Settings
 from chassis.supervision import Tasks
 from chassis.watchdog import Watchdog
+from contracts import addresses
 from contracts.message import Message, Request
 from contracts.topology import TOPOLOGIES, rpc_queue
 
@@ -52,6 +53,7 @@ class ServiceRuntime:
         self.parked = Parked(self.postgres, replayed=self.relay.wake)
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
         self._watchdog = Watchdog()
+        addresses.refuse_domains(settings.refused_mail_domains.split(","))
         metrics.describe_build(f"tickwire-{service}")
         self._starting: str | None = "starting"
         self._on_database: list[Callable[[], Awaitable[None]]] = []

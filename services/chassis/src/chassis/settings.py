@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.fields import FieldInfo
 
 from chassis import redaction
+from contracts import addresses
 
 S = TypeVar("S", bound="Settings")
 
@@ -97,6 +98,13 @@ class Settings(BaseModel):
         alias="OTEL_TRACES_SAMPLER_ARG",
         description="share of the traces begun here that is recorded",
         examples=["0.1"],
+    )
+    refused_mail_domains: str = Field(
+        default=",".join(addresses.REFUSED_DOMAINS),
+        alias="REFUSED_MAIL_DOMAINS",
+        pattern=r"^[A-Za-z0-9., -]*$",
+        description="special-use domains that no e-mail address may be in; test,example,local may be added",
+        examples=["arpa,invalid,localhost,onion,test,example,local"],
     )
     shutdown_delay_s: float = Field(
         default=0,

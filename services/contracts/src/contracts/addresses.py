@@ -2,12 +2,14 @@
 
 The syntax alone decides; no name is looked up. Domains that are reserved for tests and private networks
 (`.test`, `.example`, `.local`, `.internal`) are addresses like any other, because a relay may serve them.
-`.arpa`, `.invalid`, `.localhost` and `.onion`, which no relay serves, and domains without a dot are refused.
+`.arpa`, `.invalid`, `.localhost` and `.onion`, which no relay serves, are refused unless a setting says
+otherwise (`REFUSED_MAIL_DOMAINS`), and so are domains without a dot.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
@@ -25,8 +27,15 @@ MOST_NAME_OCTETS = 320
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^<>]*))\s*<(?P<address>[^<>]*)>')
 _ESCAPED = re.compile(r"\\(.)")
 
-# The library's documented way to choose which special-use domains are refused.
-email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = ["arpa", "invalid", "localhost", "onion"]
+# No relay serves these.
+REFUSED_DOMAINS = ("arpa", "invalid", "localhost", "onion")
+
+
+def refuse_domains(names: Iterable[str]) -> None:
+    """Refuse addresses in these domains, and below them, from now on; once, when a process starts."""
+    # The library's documented way to choose.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name.strip().lower() for name in names if name.strip()]
+    parse.cache_clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +108,5 @@ BareAddress = Annotated[
     Field(max_length=MOST_CHARACTERS, json_schema_extra={"format": "email"}),
     AfterValidator(bare_address),
 ]
+
+refuse_domains(REFUSED_DOMAINS)

@@ -81,7 +81,7 @@ def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
         message[name] = written(value, used=len(name) + 2)
     mark = _mark(letter, identity) if letter.html is not None or letter.files else ""
     _add_parts(message, letter, mark)
-    for number, part in enumerate(message.walk()):
+    for number, part in enumerate(message.walk() if mark else ()):
         if part.get_content_maintype() == "multipart":
             part.set_boundary(f"{mark}.{number}")
     return _with_files(message.as_bytes(), letter.files, mark)
