@@ -31,6 +31,7 @@ def tick(price: str | int, *, symbol: str = "A", day: date = MONDAY, **changes: 
 def watched(kind: ConditionKind, threshold: str | int | Decimal, side: int, **changes: Any) -> WatchedAlert:
     """An alert of the symbol A that was on `side` when it was seen last."""
     fields: dict[str, Any] = {
+        "id": uuid4(),
         "once": False,
         "day": MONDAY,
         "version": 0,
@@ -39,7 +40,6 @@ def watched(kind: ConditionKind, threshold: str | int | Decimal, side: int, **ch
         "symbol": "A",
     }
     return WatchedAlert(
-        id=uuid4(),
         kind=kind,
         threshold=threshold if isinstance(threshold, Decimal) else Decimal(threshold),
         side=side,

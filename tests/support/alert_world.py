@@ -105,6 +105,7 @@ async def watching(
     task = asyncio.create_task(watcher.run())
     [row] = await world.rows(
         "SELECT count(*) FROM alerts WHERE deleted_at IS NULL AND NOT (once AND fired_count > 0)"
+        " AND (expires_at IS NULL OR expires_at > now())"
     )
     await until(lambda: len(watcher._index) >= row["count"])
     try:

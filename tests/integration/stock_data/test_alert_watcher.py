@@ -17,7 +17,7 @@ from contracts.stocks import Quote
 from stock_data.alerts import watcher as module
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.repository import AlertRepository
-from support.alert_ticks import MONDAY, tick
+from support.alert_ticks import MONDAY, tick, watched
 from support.alert_world import SOON, World, settled, watching
 from support.waiting import until
 
@@ -170,9 +170,13 @@ async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World)
     alert = await world.create(above=10, expires_at=expires_at)
     async with watching(world) as watcher:
         assert (await world.get(alert)).status == "armed"
-        await asyncio.sleep(0.7)
-        watcher.take([tick(11)])
+        # Forgotten, also without a tick; and a tick that comes before that does not fire it.
         await until(lambda: len(watcher._index) == 0)
+    async with watching(world) as watcher:
+        watcher._index.know(late := watched("above", 10, -1, id=alert.id, expires_at=expires_at))
+        watcher._index.watch(late)
+        watcher.take([tick(11)])
+        assert (len(watcher._index), watcher.oldest_crossing_s) == (0, 0)
     assert ((await world.get(alert)).status, await world.firings()) == ("expired", [])
     with pytest.raises(InvalidInput):
         await world.create(above=10, expires_at=expires_at)

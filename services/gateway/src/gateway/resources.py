@@ -96,22 +96,10 @@ class Resources:
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
         self.alerts = AlertService(self.rpc)
-        alert_mails = AlertMails(acceptances, self.authority)
         self._wire_realtime()
-        self.runtime.consume(
-            consumers.EVENTS,
-            consumers.events(acceptances, operations, alert_mails, committed=self.runtime.relay.wake),
-            prefetch=400,
-        )
-        live_feed = consumers.LiveFeed(
-            book=self.book,
-            bars=self.bar_feed,
-            alerts=self.alert_feed,
-            hub=self.hub,
-            chat=self.chat,
-            presence=self.presence,
-        )
-        messaging.listen(live_feed.attach)
+        alert_mails = AlertMails(acceptances, self.authority)
+        events = consumers.events(acceptances, operations, alert_mails, committed=self.runtime.relay.wake)
+        self.runtime.consume(consumers.EVENTS, events, prefetch=400)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
 
@@ -156,6 +144,15 @@ class Resources:
             call_operation=self.operations.call,
             buffer_bytes=self.settings.socket_buffer_bytes,
         )
+        live_feed = consumers.LiveFeed(
+            book=self.book,
+            bars=self.bar_feed,
+            alerts=self.alert_feed,
+            hub=self.hub,
+            chat=self.chat,
+            presence=self.presence,
+        )
+        self.runtime.messaging.listen(live_feed.attach)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

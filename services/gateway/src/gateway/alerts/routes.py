@@ -49,6 +49,10 @@ def endpoints(service: AlertService) -> Iterator[Endpoint]:
         answers={200: json(AlertList)},
         errors=(Unavailable,),
     )
+    yield from _one(service)
+
+
+def _one(service: AlertService) -> Iterator[Endpoint]:
     yield get(
         "/v1/alerts/<uuid:alert_id>",
         service.get,

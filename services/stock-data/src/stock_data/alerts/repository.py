@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -35,17 +35,24 @@ _KEEP_DAYS = 30
 _STEP = 1_000
 
 
+class Horizon(NamedTuple):
+    """A look at the alerts: every transaction not seen by it has the number `xid` or a higher one."""
+
+    xid: int
+    at: datetime
+
+
 class AlertRepository:
     """Reads and writes alerts. Every method may raise `DatabaseUnavailable`."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def watched(self) -> tuple[int, list[WatchedAlert]]:
+    async def watched(self) -> tuple[Horizon, list[WatchedAlert]]:
         """Return every alert that can fire, and the horizon from which changes are still to be looked for."""
         found: list[WatchedAlert] = []
         async with self._postgres.connection() as connection:
-            horizon: int = await connection.fetchval(SQL["alert_horizon"])
+            horizon = await _horizon(connection)
             last, is_more = _NOBODY, True
             while is_more:
                 rows = await connection.fetch(SQL["select_watched_alerts"], last, _PAGE)
@@ -53,11 +60,11 @@ class AlertRepository:
                 last, is_more = (rows[-1]["id"] if rows else last), len(rows) == _PAGE
         return horizon, found
 
-    async def changed(self, horizon: int) -> tuple[int, list[WatchedAlert], list[UUID]]:
+    async def changed(self, horizon: Horizon) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
         """Return the next horizon, and the alerts made and the ids of those ended since the last one."""
         async with self._postgres.connection() as connection:
-            following: int = await connection.fetchval(SQL["alert_horizon"])
-            rows = await connection.fetch(SQL["select_changed_alerts"], horizon)
+            following = await _horizon(connection)
+            rows = await connection.fetch(SQL["select_changed_alerts"], horizon.xid, horizon.at)
         return (following, *_apart(rows))
 
     async def read(self, ids: Sequence[UUID]) -> list[WatchedAlert]:
@@ -245,6 +252,12 @@ def _firing_of(crossing: Crossing, offset: int) -> Firing:
         source=quote.source,
         simulated=quote.simulated,
     )
+
+
+async def _horizon(connection: Connection) -> Horizon:
+    row = await connection.fetchrow(SQL["alert_horizon"])
+    assert row is not None, "it is always one row"
+    return Horizon(row["xid"], row["at"])
 
 
 def _apart(rows: Sequence[asyncpg.Record]) -> tuple[list[WatchedAlert], list[UUID]]:

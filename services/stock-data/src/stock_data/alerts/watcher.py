@@ -19,7 +19,7 @@ from chassis.postgres import DATABASE_FAILURES
 from contracts.stocks import Quote
 from stock_data.alerts.crossings import Crossing
 from stock_data.alerts.index import AlertIndex, day_of
-from stock_data.alerts.repository import AlertRepository
+from stock_data.alerts.repository import AlertRepository, Horizon
 from stock_data.alerts.watched import WatchedAlert
 from stock_data.replay.leadership import Term
 
@@ -82,9 +82,8 @@ class AlertWatcher:
         self._index = AlertIndex()
         self._crossed: deque[Crossing] = deque()
         self._has_crossed = asyncio.Event()
-        # By the time at which each is watched again, or is over.
+        # By the time at which each is watched again.
         self._resting: list[tuple[datetime, int, WatchedAlert]] = []
-        self._expiring: list[tuple[datetime, int, WatchedAlert]] = []
 
     def _cross(self, alert: WatchedAlert, quote: Quote) -> None:
         value = alert.value_of(quote)
@@ -95,7 +94,7 @@ class AlertWatcher:
         self._crossed.append(Crossing(alert, alert.side_of(value), quote, day_of(quote)))
         self._has_crossed.set()
 
-    async def _load(self) -> int:
+    async def _load(self) -> Horizon:
         while True:
             try:
                 horizon, alerts = await self._repository.watched()
@@ -112,8 +111,6 @@ class AlertWatcher:
 
     def _begin(self, alert: WatchedAlert) -> None:
         self._index.know(alert)
-        if alert.expires_at is not None:
-            heapq.heappush(self._expiring, (alert.expires_at, next(self._numbers), alert))
         self._watch_or_rest(alert)
 
     def _watch_or_rest(self, alert: WatchedAlert) -> None:
@@ -124,7 +121,7 @@ class AlertWatcher:
         else:
             heapq.heappush(self._resting, (ready_at, next(self._numbers), alert))
 
-    async def _follow(self, horizon: int) -> None:
+    async def _follow(self, horizon: Horizon) -> None:
         """Take what was made and what has ended since the last look, for ever."""
         is_away = False
         while True:
@@ -143,8 +140,6 @@ class AlertWatcher:
             for alert_id in ended:
                 self._index.forget(alert_id)
             now = datetime.now(UTC)
-            while self._expiring and self._expiring[0][0] <= now:
-                self._index.forget(heapq.heappop(self._expiring)[2].id)
             while self._resting and self._resting[0][0] <= now:
                 self._index.watch(heapq.heappop(self._resting)[2])
             metrics.ALERTS_ARMED.set(len(self._index))

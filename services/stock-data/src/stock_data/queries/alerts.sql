@@ -49,25 +49,28 @@ ORDER BY CASE WHEN $4 THEN -number ELSE number END LIMIT $5
 
 -- name: alert_horizon
 -- Every transaction that has not committed yet has this number or a higher one.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid, now() AS at
 
 -- name: select_watched_alerts
 -- A page of the alerts that can fire, in the order of their ids.
 SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at FROM alerts
 WHERE id > $1 AND deleted_at IS NULL AND NOT (once AND fired_count > 0)
+    AND (expires_at IS NULL OR expires_at > now())
 ORDER BY id LIMIT $2
 
 -- name: select_changed_alerts
--- The alerts that were made or deleted by a transaction which had not committed at the horizon; `is_over` says
--- that one cannot fire any more. Rows of a restored database may have numbers that are still to come.
+-- The alerts that were made or deleted by a transaction which had not committed at the horizon, and those that
+-- have expired since; `is_over` says that one cannot fire any more. Rows of a restored database may have numbers
+-- of transactions that are still to come.
 SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
-    deleted_at IS NOT NULL OR (once AND fired_count > 0) AS is_over
+    deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
 FROM alerts
-WHERE changed_xid >= $1 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+WHERE (changed_xid >= $1 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    OR (expires_at > $2 AND expires_at <= now())
 
 -- name: select_alerts
 SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
-    deleted_at IS NOT NULL OR (once AND fired_count > 0) AS is_over
+    deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
 FROM alerts WHERE id = ANY($1::uuid[])
 
 -- name: hold_term
