@@ -119,6 +119,22 @@ async def test_a_task_expires_and_another_follows_it(api: httpx.AsyncClient) -> 
     assert (done["result"], done["metadata"]["finished_status"]) == ({"mark": mark}, "expired")
 
 
+async def test_results_of_a_batch_are_the_items_of_the_next(api: httpx.AsyncClient) -> None:
+    items = [{"custom_id": "a", "payload": {"n": 1}}, {"custom_id": "b", "payload": 2}]
+    first = (await api.post("/v1/batches", json={"operation": "echo", "items": items})).json()["id"]
+    await reached(api, f"/v1/batches/{first}")
+    body = {"operation": "echo", "source": {"batch_id": first, "status": "succeeded"}}
+    second = await api.post("/v1/batches", json=body)
+    assert second.status_code == 202, second.text
+    path = f"/v1/batches/{second.json()['id']}"
+    assert (await reached(api, path))["counts"]["succeeded"] == 2
+    rows = (await api.get(f"{path}/results")).json()["data"]
+    assert [(row["custom_id"], row["result"]) for row in rows] == [("a", {"n": 1}), ("b", 2)]
+    unknown = {**body, "source": {"batch_id": str(uuid4())}}
+    refused = await api.post("/v1/batches", json=unknown)
+    assert_problem(refused, 422, "invalid-input", "/source/batch_id")
+
+
 async def test_results_come_as_a_table_and_items_with_their_errors(api: httpx.AsyncClient) -> None:
     items = [{"custom_id": "=1+1", "payload": "a,b"}, {"payload": -5}, {"payload": {"n": [1]}}]
     accepted = await api.post("/v1/batches", json={"operation": "echo", "items": items})

@@ -138,6 +138,12 @@ class Caller:
         await self.send(creation)
         return creation.batch_id
 
+    async def submit_from(self, operation: str, source: batches.Source) -> UUID:
+        """Create a batch of the items of another one."""
+        creation = self.creation(operation, None, source=source)
+        await self.send(creation)
+        return creation.batch_id
+
     async def get(self, batch_id: UUID, *, kind: batches.Kind = "batch") -> batches.Batch:
         request = batches.GetBatch(batch_id=batch_id, owner_id=self.owner, kind=kind)
         found: batches.Batch = await self.ask(request, batches.Batch)

@@ -169,6 +169,7 @@ async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Lis
     [
         ("open=true", {"operation": "echo", "items": [1]}, "/items"),
         ("open=false", {"operation": "echo"}, "/items"),
+        ("open=true", {"operation": "echo", "source": {"batch_id": str(uuid4())}}, "/items"),
         ("open=1", {"operation": "echo"}, "/open"),
         ("open=true&validate=only", {"operation": "echo"}, "/validate"),
         ("validate=all", {"operation": "echo", "items": [1]}, "/validate"),

@@ -42,6 +42,7 @@ class Description:
     metadata: str = "{}"
     expires_at: datetime | None = None
     on_finished: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,9 @@ class Tally:
 class Batch:
     """A batch or task as its row says. `operation` and `total` are unknown until a message tells them.
 
-    While its failed items are taken for a retry, `retry_codes` are the errors that are meant (none: all), and
-    `retry_after` is the position up to which that was done.
+    `source` is the batch that its items are taken from, as JSON, and `source_after` the position up to which
+    that was done. While its failed items are taken for a retry, `retry_codes` are the errors that are meant
+    (none: all), and `retry_after` is the position up to which that was done.
     """
 
     id: UUID
@@ -101,6 +103,8 @@ class Batch:
     on_finished: str | None = None
     retry_codes: tuple[str, ...] | None = None
     retry_after: int = -1
+    source: str | None = None
+    source_after: int = -1
 
     @property
     def is_finished(self) -> bool:
@@ -135,6 +139,7 @@ def describe(batch: Batch, description: Description) -> Batch:
         metadata=description.metadata,
         expires_at=description.expires_at,
         on_finished=description.on_finished,
+        source=description.source,
     )
 
 

@@ -171,6 +171,11 @@ class Intake:
         ]
         await self._keep(connection, found, begun)
 
+    async def advance(self, connection: Connection, before: Batch, after: Batch) -> None:
+        """Store what has become of a batch that is locked, and start it if it is complete."""
+        started = await self._start(connection, after, datetime.now(UTC))
+        await self._keep(connection, {before.id: before}, [started])
+
     async def _keep(
         self, connection: Connection, found: Mapping[UUID, Batch], after: Sequence[Batch]
     ) -> None:
@@ -274,7 +279,12 @@ def _opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
     if isinstance(message, SealBatch):
         step = partial(_described, description=description, total=message.total)
         return Change(message.batch_id, message.owner_id, step)
-    description = replace(description, not_before=message.not_before, priority=message.priority)
+    description = replace(
+        description,
+        not_before=message.not_before,
+        priority=message.priority,
+        source=None if message.source is None else message.source.model_dump_json(),
+    )
     total = None if message.items is None else len(message.items)
     step = partial(_described, description=description, total=total)
     return Change(message.batch_id, message.owner_id, step, message.items or (), body)

@@ -22,6 +22,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.running_chunk import Item, RunningChunk
 from batch_processor.settings import BatchProcessorSettings
 from batch_processor.settlement import Settlement
+from batch_processor.sources import Sources
 from batch_processor.validation import ORDERS, Validation
 from batch_processor.worker import ChunkTiming, Worker
 from chassis import outbox
@@ -86,6 +87,7 @@ class Resources:
             ready=self.worker.wake,
         )
         self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
+        self.sources = Sources(self.runtime.postgres, self.intake, begun=self._stored)
         self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
             self._coordinate()
@@ -120,6 +122,7 @@ class Resources:
         tasks.supervise("promotion", self.coordinator.promote_forever)
         tasks.supervise("maintenance", self.coordinator.maintain_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
+        tasks.supervise("sources", self.sources.copy_forever)
         for order in ORDERS:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 
@@ -167,3 +170,4 @@ class Resources:
         self.worker.wake()
         self.coordinator.wake()
         self.validation.wake()
+        self.sources.wake()

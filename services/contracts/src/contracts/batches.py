@@ -62,13 +62,27 @@ class BatchDescription(Command):
     on_finished: FollowUp | None = None
 
 
+class Source(Contract):
+    """The items of another batch of the same owner that ended with `status`.
+
+    Of those that succeeded the results become payloads; the payloads of others are taken as they were.
+    """
+
+    batch_id: UUID
+    status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+
+
 class CreateBatch(BatchDescription):
-    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them."""
+    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them.
+
+    With a `source` its items are taken from another batch that has ended.
+    """
 
     message_type: ClassVar[str] = "batch.create.v1"
     not_before: Moment | None = None
     priority: int = Field(default=5, ge=0, le=9)
     items: list[Item] | None = None
+    source: Source | None = None
 
 
 class AppendItems(Command):

@@ -3,7 +3,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after
+    retry_after, source, source_after
 FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: save_batches
@@ -34,13 +34,16 @@ UPDATE batches AS batch SET
     expires_at = new.expires_at,
     on_finished = new.on_finished,
     retry_codes = new.retry_codes,
-    retry_after = new.retry_after
+    retry_after = new.retry_after,
+    source = new.source,
+    source_after = new.source_after
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id uuid, kind text, operation text, status text, priority smallint, options text,
     accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
     cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
     started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
-    metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int
+    metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int,
+    source text, source_after int
 )
 WHERE batch.id = new.id
 
@@ -60,7 +63,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after
+    retry_after, source, source_after
 FROM batches WHERE id = $1
 
 -- name: list_batches
@@ -68,7 +71,7 @@ SELECT
     id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
     succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
     error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after
+    retry_after, source, source_after
 FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))

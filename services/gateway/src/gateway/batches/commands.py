@@ -22,6 +22,12 @@ def of_batch(
     acceptance: Acceptance, batch: BatchInput, principal: Principal, *, document: bytes, name: str
 ) -> list[Outgoing]:
     """Return a small batch as one message, a larger one as runs of a thousand items with a seal behind."""
+    if batch.source is not None:
+        create = contract.CreateBatch(
+            **description(acceptance, batch, principal, document),
+            source=contract.Source(**batch.source.model_dump()),
+        )
+        return [envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)]
     written = member(document, name, orjson.dumps(batch.items))
     items = [
         b'{"payload":' + text + b"}"

@@ -34,15 +34,28 @@ class FollowUpInput(BaseModel):
     payload: Any = None
 
 
+class SourceInput(BaseModel):
+    """Another batch of yours that has ended, whose items become those of this one, `custom_id` and all.
+
+    Of items that `succeeded` the results become payloads; those that `failed` or were `cancelled` are taken
+    as they were sent.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    batch_id: UUID
+    status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+
+
 class BatchInput(BaseModel):
     """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`.
 
-    With `open=true` it has no `items`: they follow.
+    With a `source` it has no `items`, and neither with `open=true`: then they follow.
     """
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName
     items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
+    source: SourceInput | None = None
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
     metadata: Metadata = Field(default_factory=dict)
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)

@@ -61,7 +61,7 @@ def _creating(service: BatchService) -> Iterator[Endpoint]:
         tag="Batches",
         scope=Scope.BATCHES_WRITE,
         answers={202: _BATCH_ACCEPTED, 200: json(Checked, description="Checked, and not accepted.")},
-        errors=(*_REFUSALS, UploadStalled),
+        errors=(*_REFUSALS, Conflict, UploadStalled),
         upload=NDJSON,
         idempotency=Idempotency.ACCEPTANCE,
         rate="batch",

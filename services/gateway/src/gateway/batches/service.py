@@ -11,6 +11,7 @@ from uuid import UUID
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
+from chassis.errors import Conflict, NotFound
 from contracts import batches as contract
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
@@ -20,6 +21,7 @@ from gateway.batches.inputs import (
     BatchesQuery,
     BatchInput,
     Checked,
+    SourceInput,
     UploadQuery,
 )
 from gateway.batches.lookup import BatchLookup
@@ -72,14 +74,27 @@ class BatchService:
             return await self._uploads.accept(call, query.operation, body)
         if query.operation is not None:
             raise invalid("/operation", "A JSON body names its operation itself: leave the parameter out.")
-        if query.open == bool(body.items):
-            raise invalid("/items", "Send items; with open=true they follow, and none is sent here.")
+        if [query.open, bool(body.items), body.source is not None].count(True) != 1:
+            raise invalid("/items", "Send items, or a source of them; with open=true they follow.")
+        if body.source is not None:
+            await self._require_source(call, body.source)
         if query.open:
             return await self._open(call, body)
         if query.only_check:
             await self._permit(call.principal, body)
             return _checked(body.operation, len(body.items), is_upload=False)
         return await self.accept(call, body)
+
+    async def _require_source(self, call: Call, source: SourceInput) -> None:
+        call.principal.require(Scope.BATCHES_READ)
+        try:
+            found = await self.lookup.find(call.principal, source.batch_id, "batch", call.deadline)
+        except NotFound as error:
+            raise invalid("/source/batch_id", error.detail) from None
+        if found["status"] not in contract.FINISHED:
+            raise Conflict(
+                f"Batch {source.batch_id} is {found['status']}: wait for its end.", retry_after_s=5
+            )
 
     async def _open(self, call: Call, batch: BatchInput) -> Reply:
         await self._permit(call.principal, batch)

@@ -1,0 +1,18 @@
+-- name: next_copying
+SELECT id FROM batches
+WHERE status = 'open' AND source IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: copy_items
+-- Takes items of the batch $2 that ended with $3, those behind the position $4, $5 at a time, to the positions of
+-- $1 from $6 on.
+WITH taken AS (
+    SELECT r.position, i.custom_id, CASE WHEN r.status = 'succeeded' THEN r.result ELSE i.payload END AS payload
+    FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
+    WHERE r.batch_id = $2 AND r.status = $3::item_status AND r.position > $4
+    ORDER BY r.position LIMIT $5
+), copied AS (
+    INSERT INTO items (batch_id, position, custom_id, payload)
+    SELECT $1, $6 - 1 + row_number() OVER (ORDER BY position), custom_id, payload FROM taken
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*)::int AS items, coalesce(max(position), $4) AS last FROM taken

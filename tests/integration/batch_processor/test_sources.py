@@ -1,0 +1,56 @@
+"""Batches whose items are those of another batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chassis.broker.envelope import new_id
+from contracts.batches import Item, Source
+from support.batch_stack import Caller, House
+
+
+@pytest.fixture
+async def service(house: House, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("batch_processor.sources._STEP", 10)
+    return await house.start()
+
+
+async def test_results_become_payloads_and_failed_items_come_as_they_were(
+    service: Any, caller: Caller
+) -> None:
+    items = [Item(custom_id=f"item-{n}", payload=n) for n in range(45)]
+    first = caller.creation("grumpy", None).model_copy(update={"items": items})
+    await caller.send(first)
+    await caller.reach(first.batch_id)
+    # Exactly three steps of ten, and fifteen: a step that finds nothing ends it, too.
+    wanted = Source(batch_id=first.batch_id, status="succeeded")
+    second = await caller.submit_from("echo", wanted)
+    batch = await caller.reach(second)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 30)
+    results = await caller.results(second)
+    expected = [(f"item-{n}", n) for n in range(45) if n % 3]
+    assert [(result.custom_id, result.result) for result in results] == expected
+    again = await caller.submit_from("echo", Source(batch_id=first.batch_id, status="failed"))
+    await caller.reach(again)
+    assert [result.result for result in await caller.results(again)] == list(range(0, 45, 3))
+
+
+async def test_a_source_without_such_items_makes_a_batch_of_none(service: Any, caller: Caller) -> None:
+    first = await caller.submit("echo", [1])
+    await caller.reach(first)
+    batch = await caller.reach(await caller.submit_from("echo", Source(batch_id=first, status="failed")))
+    assert (batch.status, batch.counts.total) == ("completed", 0)
+
+
+async def test_a_source_that_cannot_be_used_fails_the_batch(service: Any, caller: Caller) -> None:
+    caller.owner = "eve"
+    foreign = await caller.submit("echo", [1])
+    await caller.reach(foreign)
+    caller.owner = "ann"
+    running = await caller.submit("gated", [1])
+    await caller.reach(running, "running")
+    for source in (new_id(), foreign, running):
+        batch = await caller.reach(await caller.submit_from("echo", Source(batch_id=source)))
+        assert (batch.status, batch.error["code"]) == ("failed", "source-not-usable")
