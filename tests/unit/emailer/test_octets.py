@@ -6,10 +6,16 @@ import re
 from datetime import UTC, datetime
 
 import fast_mail_parser
+import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from contracts.addresses import ParsedAddress
 from emailer import rendering
+from emailer.letters import Letter
 from support.world_mails import Written, mails
+
+AT = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def squeezed(text: str) -> str:
@@ -72,3 +78,17 @@ def test_a_mail_to_ascii_addresses_has_seven_bits_and_is_written_alike_each_time
 
 def domain(written: Written) -> str:
     return written.letter.sender.domain
+
+
+plain = st.text(st.characters(min_codepoint=9, max_codepoint=126), max_size=300)
+
+
+@given(plain | st.sampled_from(("", "\n", "a", "a\r\nb\rc\n\n", "x" * 78, "x" * 79, "\x0b\x0c\x1d.", "ü")))
+def test_a_plain_mail_is_written_as_the_library_would(text: str) -> None:
+    reader = ParsedAddress("", "reader@example.com")
+    sender = ParsedAddress("A", "a@example.com")
+    letter = Letter(sender, "Hello", (reader,), headers=(("X-A", "b"),), text=text)
+    written = rendering.render(letter, identity="<1@example.com>", at=AT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "_plain_lines", lambda _: None)
+        assert rendering.render(letter, identity="<1@example.com>", at=AT) == written

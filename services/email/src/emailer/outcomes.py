@@ -103,6 +103,8 @@ _POLICY = re.compile(r"(^|\s)[45]\.7\.\d+\b")
 
 # The first that matches counts. What concerns one recipient or one mail is never the route's trouble.
 RULES = (
+    # Nearly every answer is this one.
+    Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "mail", "delivered"),
     Rule("a login that is not possible now", ("login",), _TEMPORARY, "route", "unreachable"),
     Rule("a login that is refused", ("login",), _ANY, "route", "login-refused"),
     Rule("a relay that wants a login first", _OPENING, _LOGIN, "route", "login-refused"),
@@ -130,7 +132,6 @@ RULES = (
         says=_NO_ADDRESS,
     ),
     Rule("a mail or a recipient that is refused", _OF_MAIL, _PERMANENT, "mail", "failed"),
-    Rule("a mail that is taken", ("content",), re.compile(r"2\d\d"), "mail", "delivered"),
     # Anything that is no answer to what we said is taken as "not now", never as delivered.
     Rule("not now", _OF_MAIL, _ANY, "recipient", "deferred"),
 )

@@ -52,6 +52,13 @@ class _WrittenHeaders(EmailPolicy):
         return f"{name}: {value}\r\n".encode()
 
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# Of a mail that is one text of short lines in ASCII.
+_PLAIN_HEADERS = (
+    ("Content-Type", 'text/plain; charset="utf-8"'),
+    ("Content-Transfer-Encoding", "7bit"),
+    ("MIME-Version", "1.0"),
+)
 # Seven bits pass every relay, with or without 8BITMIME.
 _POLICY = _WrittenHeaders(linesep="\r\n", cte_type="7bit")
 
@@ -63,28 +70,50 @@ def message_id(email_id: UUID, *, domain: str) -> str:
 
 def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
     """Return `letter` ready for DATA (dots not yet doubled). `identity` is its Message-ID, `at` its Date."""
+    headers = _headers(letter, identity=identity, at=at)
+    lines = _plain_lines(letter)
+    if lines is not None:
+        # What the generator would write, in a quarter of its time.
+        written = [f"{name}: {value}" for name, value in (*headers, *_PLAIN_HEADERS)]
+        return "\r\n".join([*written, "", *lines, ""]).encode()
     message = EmailMessage(policy=_POLICY)
-    message["From"] = _address_list([letter.sender], used=6)
-    if letter.reply_to:
-        message["Reply-To"] = _address_list([letter.reply_to], used=10)
-    if letter.to:
-        message["To"] = _address_list(letter.to, used=4)
-    if letter.cc:
-        message["Cc"] = _address_list(letter.cc, used=4)
-    if not letter.to and not letter.cc:
-        message["To"] = "undisclosed-recipients:;"
-    message["Subject"] = _unstructured(letter.subject, used=9)
-    message["Date"] = format_datetime(at)
-    message["Message-ID"] = identity
-    for name, value in letter.headers:
-        written = _folded if name.lower() in STRUCTURED else _unstructured
-        message[name] = written(value, used=len(name) + 2)
+    for name, value in headers:
+        message[name] = value
     mark = _mark(letter, identity) if letter.html is not None or letter.files else ""
     _add_parts(message, letter, mark)
     for number, part in enumerate(message.walk() if mark else ()):
         if part.get_content_maintype() == "multipart":
             part.set_boundary(f"{mark}.{number}")
     return _with_files(message.as_bytes(), letter.files, mark)
+
+
+def _headers(letter: Letter, *, identity: str, at: datetime) -> list[tuple[str, str]]:
+    headers = [("From", _address_list([letter.sender], used=6))]
+    if letter.reply_to:
+        headers.append(("Reply-To", _address_list([letter.reply_to], used=10)))
+    if letter.to:
+        headers.append(("To", _address_list(letter.to, used=4)))
+    if letter.cc:
+        headers.append(("Cc", _address_list(letter.cc, used=4)))
+    if not letter.to and not letter.cc:
+        headers.append(("To", "undisclosed-recipients:;"))
+    headers.append(("Subject", _unstructured(letter.subject, used=9)))
+    headers.append(("Date", format_datetime(at)))
+    headers.append(("Message-ID", identity))
+    for name, value in letter.headers:
+        write = _folded if name.lower() in STRUCTURED else _unstructured
+        headers.append((name, write(value, used=len(name) + 2)))
+    return headers
+
+
+def _plain_lines(letter: Letter) -> list[str] | None:
+    """Return the lines of a mail that has one part and needs no encoding, or None for another one."""
+    if letter.html is not None or letter.files or letter.text is None or not letter.text.isascii():
+        return None
+    lines = _LINE_END.split(letter.text)
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    return lines if max(map(len, lines), default=0) <= _LINE else None
 
 
 def _unstructured(value: str, *, used: int) -> str:
