@@ -14,7 +14,13 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
 
 # Schema-valid input may be refused with these types: they depend on what exists, not on a shape.
-OF_THE_STATE = {"invalid-cursor", "unknown-operation", "idempotency-mismatch", "precondition-failed"}
+OF_THE_STATE = {
+    "invalid-cursor",
+    "unknown-operation",
+    "idempotency-mismatch",
+    "precondition-failed",
+    "too-many-alerts",
+}
 # … and for these reasons, which a schema cannot say: they join fields, compare with the time, want an address
 # as mail servers do, or a number or text that comes back exactly. JSON Schema also takes 3.0 for an integer.
 BEYOND_A_SCHEMA = re.compile(
@@ -28,6 +34,7 @@ BEYOND_A_SCHEMA = re.compile(
     "must be an e-mail address|must be one line|must have a name of at most|must be one address|"
     r"The number is beyond ±2\^53|U\+0000|"
     "Input should be a valid integer|"
+    "Decimal input should have no more than|change_percent must not be 0|"
     "is no administrator|the channels are|does not name a |"
     "There is no user "
 )
