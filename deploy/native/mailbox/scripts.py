@@ -79,11 +79,11 @@ class Scripts:
 
     def take(self, address: str) -> Script | None:
         """Return the script for one mail to `address`, and count it."""
-        for script in self.items:
-            if fnmatchcase(address.lower(), script.to.lower()):
-                if script.times is not None:
-                    script.times -= 1
-                    if not script.times:
-                        self.items.remove(script)
-                return script
-        return None
+        matching = (one for one in self.items if fnmatchcase(address.lower(), one.to.lower()))
+        script = next(matching, None)
+        if script is None or script.times is None:
+            return script
+        script.times -= 1
+        if not script.times:
+            self.items.remove(script)
+        return script

@@ -25,6 +25,7 @@ from gateway.http.replies import MAIL
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
     yield from _many(service)
+    yield from _bulk(service)
     yield from _one(service)
     yield from _again(service)
 
@@ -77,6 +78,9 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         answers={200: json(EmailList)},
         errors=(Unavailable,),
     )
+
+
+def _bulk(service: EmailService) -> Iterator[Endpoint]:
     yield post(
         "/v1/emails/cancel",
         service.cancel,
