@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -189,6 +190,41 @@ async def task(tour: Tour) -> None:
     tour.say(f"{state['status']}: {state['result']}")
 
 
+async def steering(tour: Tour) -> None:
+    """A task for later: joined by its key, paused, moved to now, resumed, and followed by another."""
+    body = {
+        "operation": "echo",
+        "payload": {"say": "later"},
+        "delay_s": 3600,
+        "unique": {"key": f"demo {tour.run}"},
+        "on_finished": {"operation": "echo", "payload": {"say": "afterwards"}},
+    }
+    first, second = [await tour.post("/v1/tasks", body) for _ in range(2)]
+    if first["id"] != second["id"]:
+        raise DemoError("two tasks hold one unique key")
+    path = f"/v1/tasks/{first['id']}"
+
+    async def in_state(status: str) -> Json | None:
+        state = await tour.get(path)
+        return state if state["counts"] and state["status"] == status else None
+
+    await _until(lambda: in_state("queued"))
+    _answer(await tour.api.post(f"{path}/pause"))
+    await _until(lambda: in_state("paused"))
+    _answer(await tour.api.patch(path, json={"run_at": datetime.now(UTC).isoformat()}))
+    _answer(await tour.api.post(f"{path}/resume"))
+    state = await _until(lambda: _ended(tour, path))
+    tour.say(f"{state['status']}: {state['result']}, an hour before its time")
+
+    async def followed() -> Json | None:
+        found = (await tour.get("/v1/tasks", limit="20"))["data"]
+        of_this = [one for one in found if one["metadata"].get("finished_id") == first["id"]]
+        return of_this[0] if of_this and of_this[0]["status"] in _ENDED else None
+
+    follower = await _until(followed)
+    tour.say(f"{follower['status']}: {follower['result']}")
+
+
 async def indicators(tour: Tour) -> None:
     """Moving average and relative strength, computed on thirteen years of closes in other processes."""
     items = [{"symbol": symbol, "indicators": ["sma:20", "rsi:14"]} for symbol in ("AAPL", "IBM", "MSFT")]
@@ -240,6 +276,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A mail", mail),
     ("A price alert", alert),
     ("A task", task),
+    ("A task for later", steering),
     ("A batch", batch),
     ("Indicators", indicators),
     ("Chat", chat),

@@ -37,7 +37,7 @@ async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> Non
     assert waiting["metadata"] == {"order": "4711"}
     assert (await api.post(f"{path}/pause")).json()["status"] == "paused"
     await reached(api, path, "paused")
-    # To ask twice is no error, and asks for nothing more.
+    # To ask twice is no error.
     assert (await api.post(f"{path}/pause")).status_code == 202
     due = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     moved = await api.patch(path, json={"run_at": due}, headers={"Idempotency-Key": f'"{uuid4()}"'})

@@ -141,12 +141,14 @@ class BatchActions:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         # A cancel may overtake its batch: it is remembered there until the batch has come.
         is_stored = batch["counts"] is not None or action is CANCEL
-        if is_stored and batch["status"] in action.possible:
+        if not is_stored or batch["status"] not in (*action.possible, *action.done):
+            raise _refusal(id_, kind, batch, action)
+        if batch["status"] not in contract.FINISHED:
+            # Also where nothing seems to be left to do: what was asked for before may not have happened yet.
             await self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
+        if batch["status"] in action.possible:
             return {**batch, "status": action.follows, "next": None}
-        if batch["status"] in action.done and is_stored:
-            return batch
-        raise _refusal(id_, kind, batch, action)
+        return batch
 
     async def _retry(self, call: Call, id_: UUID, kind: contract.Kind, query: RetryQuery) -> BulkResult:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
