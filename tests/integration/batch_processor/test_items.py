@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 
 from chassis.errors import RemoteFailure
-from contracts.batches import (
-    CancelBatch,
-    ErrorSummaries,
-    GetBatch,
-    Item,
-    Items,
-    ListErrors,
-    ListItems,
-    ListResults,
-    Results,
-)
+from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
+from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
 from support.batch_stack import Caller, House
 
 

@@ -10,15 +10,13 @@ from batch_processor.errors import BatchNotFound, InvalidCursor
 from batch_processor.views import show
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection, Postgres
+from contracts.batch_items import ErrorSummaries, ListErrors, ListItems
 from contracts.batches import (
     BatchCounts,
     Batches,
     CountBatches,
-    ErrorSummaries,
     GetBatch,
     ListBatches,
-    ListErrors,
-    ListItems,
     ListResults,
 )
 

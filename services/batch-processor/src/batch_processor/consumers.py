@@ -8,6 +8,7 @@ from batch_processor.answers import Answers
 from batch_processor.intake import Intake
 from chassis.broker.answering import Answer
 from chassis.broker.consumer import Handler, InTransaction
+from contracts.batch_items import ListErrors, ListItems
 from contracts.batches import (
     AbandonBatch,
     AppendItems,
@@ -16,8 +17,6 @@ from contracts.batches import (
     CreateBatch,
     GetBatch,
     ListBatches,
-    ListErrors,
-    ListItems,
     ListResults,
     MoveBatch,
     PauseBatch,

@@ -9,7 +9,7 @@ import orjson
 from batch_processor.batches import Batch
 from chassis import queries
 from chassis.postgres import Connection, Row
-from contracts.batches import ErrorSample, ErrorSummary
+from contracts.batch_items import ErrorSample, ErrorSummary
 
 _SQL = queries.load("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
@@ -18,7 +18,7 @@ _MOST_CODES = 100
 
 
 async def list_items(connection: Connection, batch: Batch, *, after: int, limit: int) -> bytes:
-    """Return up to `limit` items behind the position `after` as the JSON of `contracts.batches.Items`."""
+    """Return up to `limit` items behind the position `after` as the JSON of `contracts.batch_items.Items`."""
     rows = await connection.fetch(_SQL["list_items"], batch.id, after, after + limit, _PAGE_BYTES)
     without_result = "pending"
     if batch.is_finished:

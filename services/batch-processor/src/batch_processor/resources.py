@@ -86,8 +86,6 @@ class Resources:
             ),
             ready=self.worker.wake,
         )
-        self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
-        self.sources = Sources(self.runtime.postgres, self.intake, begun=self._stored)
         self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
             self._coordinate()
@@ -108,6 +106,8 @@ class Resources:
             yield
 
     def _coordinate(self) -> None:
+        self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
+        self.sources = Sources(self.runtime.postgres, self.intake, begun=self._stored)
         self.runtime.consume(
             batches.INTAKE,
             consumers.intake(self.intake, committed=self._stored),

@@ -13,6 +13,7 @@ import orjson
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
+from contracts import batch_items
 from contracts import batches as contract
 from contracts.json_texts import member
 from gateway.acceptance.acceptor import Acceptor
@@ -53,7 +54,7 @@ class ResultReader:
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
         """Return a page of the items of a batch, each with its payload and the errors of its attempts."""
-        question = contract.ListItems(
+        question = batch_items.ListItems(
             batch_id=batch_id,
             owner_id=call.principal.owner_id,
             limit=query.limit,
@@ -63,7 +64,7 @@ class ResultReader:
 
     async def errors(self, call: Call, batch_id: UUID) -> bytes:
         """Return the errors of a batch by their codes, with samples."""
-        question = contract.ListErrors(batch_id=batch_id, owner_id=call.principal.owner_id)
+        question = batch_items.ListErrors(batch_id=batch_id, owner_id=call.principal.owner_id)
         return await self._ask(call.principal, question, call.deadline, b'{"data":[],"next_cursor":null}')
 
     async def _page(
@@ -89,7 +90,7 @@ class ResultReader:
     async def _ask(
         self,
         principal: Principal,
-        question: contract.ListResults | contract.ListItems | contract.ListErrors,
+        question: contract.ListResults | batch_items.ListItems | batch_items.ListErrors,
         deadline: Deadline,
         nothing: bytes,
     ) -> bytes:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, PayloadTooLarge, Unavailable
 from contracts import problems
-from contracts.batches import Batches, ErrorSummaries, Items, Result, Results
+from contracts.batch_items import ErrorSummaries, Items
+from contracts.batches import Batches, Result, Results
 from contracts.scopes import Scope
 from gateway.acceptance.inputs import ACCEPTED
 from gateway.batches import action_routes
@@ -19,6 +20,7 @@ from gateway.batches.inputs import (
     UploadProgress,
 )
 from gateway.batches.open_uploads import OpenUploads
+from gateway.batches.results import ResultReader
 from gateway.batches.service import BatchService
 from gateway.errors import (
     IdempotencyConflict,
@@ -48,6 +50,7 @@ def endpoints(service: BatchService) -> Iterator[Endpoint]:
     yield from _creating(service)
     yield from _appending(service.open_uploads)
     yield from _following(service)
+    yield from _reading(service.results)
     yield from _tasks(service)
     yield from action_routes.endpoints(service.actions)
 
@@ -138,9 +141,12 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         answers={200: json(BatchView)},
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )
+
+
+def _reading(reader: ResultReader) -> Iterator[Endpoint]:
     yield get(
         "/v1/batches/<uuid:batch_id>/results",
-        service.results.results,
+        reader.results,
         name="listResults",
         summary="Read the results of a batch in the order of its items, as pages, lines or a table",
         tag="Batches",
@@ -150,7 +156,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
     )
     yield get(
         "/v1/batches/<uuid:batch_id>/items",
-        service.results.items,
+        reader.items,
         name="listItems",
         summary="Read the items of a batch with the errors of all attempts",
         tag="Batches",
@@ -160,7 +166,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
     )
     yield get(
         "/v1/batches/<uuid:batch_id>/errors",
-        service.results.errors,
+        reader.errors,
         name="listErrors",
         summary="Sum up the errors of a batch by their codes, with samples",
         tag="Batches",

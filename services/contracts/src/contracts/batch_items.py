@@ -1,0 +1,83 @@
+"""Messages of batch-processor about the items of a batch: what was sent, every attempt, errors summed up."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.batches import ItemError, ItemStatus
+from contracts.message import Contract, Json, Moment, Reply, Request
+from contracts.topology import BATCH_PROCESSOR
+
+
+class Attempt(Contract):
+    """An attempt at an item that failed and was followed by another."""
+
+    code: str
+    detail: str
+    failed_at: Moment
+
+
+class BatchItem(Contract):
+    """An item with its payload, its state, and the attempts at it that failed."""
+
+    position: int
+    custom_id: str | None = None
+    status: ItemStatus
+    payload: Json = None
+    error: ItemError | None = None
+    failed_attempts: list[Attempt] = Field(default_factory=list)
+
+
+class Items(Reply):
+    """A page of items in input order."""
+
+    data: list[BatchItem]
+    next_cursor: str | None = None
+
+
+class ListItems(Request):
+    """Ask for a page of a batch's items."""
+
+    message_type: ClassVar[str] = "batch.items.v1"
+    reply: ClassVar[type[Reply]] = Items
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
+    limit: int = Field(default=200, ge=1, le=1000)
+    cursor: str | None = None
+
+
+class ErrorSample(Contract):
+    """An item that failed with an error."""
+
+    position: int
+    custom_id: str | None = None
+    detail: str
+
+
+class ErrorSummary(Contract):
+    """How many items of a batch failed with an error, and the first of them."""
+
+    code: str
+    items: int
+    samples: list[ErrorSample]
+
+
+class ErrorSummaries(Reply):
+    """The errors of a batch, the most frequent first."""
+
+    data: list[ErrorSummary]
+    next_cursor: None = None
+
+
+class ListErrors(Request):
+    """Ask for the errors of a batch by their codes."""
+
+    message_type: ClassVar[str] = "batch.errors.v1"
+    reply: ClassVar[type[Reply]] = ErrorSummaries
+    service: ClassVar[str] = BATCH_PROCESSOR
+    batch_id: UUID
+    owner_id: str
