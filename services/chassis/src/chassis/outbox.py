@@ -116,6 +116,8 @@ class OutboxRelay:
         while is_more:
             async with self._postgres.transaction() as connection:
                 rows = await _take(connection, "take_fresh", self._step)
+                if not rows:
+                    break
                 outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
                 failed = [
                     row.id
@@ -173,6 +175,8 @@ class OutboxRelay:
         while is_more:
             async with self._postgres.transaction() as connection:
                 rows = await _take(connection, "take_failed", _FAILED_STEP)
+                if not rows:
+                    break
                 outcomes = await asyncio.gather(*(self._publish(row.message, alone=True) for row in rows))
                 await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
                 failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error]
