@@ -72,6 +72,28 @@ def test_services_that_answer_and_are_ready_are_ok() -> None:
     assert document["as_of"] == "2023-11-14T22:13:20Z"
 
 
+def test_a_process_says_its_version_its_start_and_its_restarts() -> None:
+    labels = {"service": "email", "instance": "a:1"}
+    found = findings(
+        versions=[Sample(metric={**labels, "version": "0.2.0"}, value=(TIMES[-1], 1))],
+        started=[Sample(metric=labels, value=(TIMES[-1], 1_700_000_000.5))],
+        restarts=[
+            Sample(metric={**labels, "instance": "b:1"}, value=(TIMES[-1], 7)),
+            Sample(metric=labels, value=(TIMES[-1], 2)),
+        ],
+    )
+    (target,) = of("email", found)["targets"]
+    assert (target["version"], target["started_at"], target["restarts"]) == (
+        "0.2.0",
+        "2023-11-14T22:13:20Z",
+        2,
+    )
+    assert of("email", found)["processes"] == "version 0.2.0, up for 0 min, 2 restarts within a day"
+    assert of("email", findings(versions=AWAY))["processes"] == ""
+    (target,) = of("email", findings(versions=AWAY))["targets"]
+    assert (target["version"], target["started_at"], target["restarts"]) == (None, None, None)
+
+
 def test_a_value_stands_at_its_moment_and_gaps_are_null() -> None:
     found = findings(lines={("traffic", "messages"): [series("email", (TIMES[3], 1.5), (TIMES[60], 2))]})
     values = line("traffic", "messages", "email", found)
@@ -146,9 +168,12 @@ def test_a_part_that_is_missing_is_named_once_and_the_rest_arrives() -> None:
 
 def test_when_nothing_arrives_everything_is_unknown_and_every_part_named() -> None:
     everything: dict[Any, ServiceError] = dict.fromkeys(KEYS, AWAY)
-    document = report.document(findings(lines=everything, up=AWAY, ready=AWAY, alerts=AWAY))
+    away = dict.fromkeys(("up", "ready", "alerts", "versions", "started", "restarts"), AWAY)
+    document = report.document(findings(lines=everything, **away))
     assert {one["state"] for one in document["services"]} == {"unknown"}
-    parts = {"targets", "ready", "alerts"} | {chart.key for chart in CHARTS}
+    parts = {"targets", "ready", "alerts", "versions", "started", "restarts"} | {
+        chart.key for chart in CHARTS
+    }
     assert {error["part"] for error in document["errors"]} == parts
 
 

@@ -20,7 +20,7 @@ from support.doubles.prometheus import Double
 from support.waiting import until
 
 WINDOW = Window("15m")
-QUESTIONS = 3 + sum(len(chart.lines) for chart in CHARTS)
+QUESTIONS = 6 + sum(len(chart.lines) for chart in CHARTS)
 
 
 def soon() -> Deadline:

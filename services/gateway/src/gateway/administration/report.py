@@ -32,6 +32,9 @@ class Findings:
     up: list[Sample] | ServiceError
     ready: list[Sample] | ServiceError
     alerts: list[Alert] | ServiceError
+    versions: list[Sample] | ServiceError = field(default_factory=list)
+    started: list[Sample] | ServiceError = field(default_factory=list)
+    restarts: list[Sample] | ServiceError = field(default_factory=list)
     index: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +49,7 @@ def document(found: Findings) -> dict[str, Any]:
         _good(found.up), key=lambda s: (s.metric.get("job", ""), s.metric.get("instance", ""))
     ):
         job, instance = sample.metric.get("job", ""), sample.metric.get("instance", "")
-        target = {"job": job, "instance": instance, "up": sample.value[1] > 0}
+        target = {"job": job, "instance": instance, "up": sample.value[1] > 0} | _process(found, instance)
         targets.setdefault(sample.metric.get("service") or job, []).append(target)
     neighbours = []
     for name in (name for name in targets if name not in SERVICES):
@@ -54,7 +57,7 @@ def document(found: Findings) -> dict[str, Any]:
         state = _state(targets[name], is_ready=True, reasons=reasons)
         neighbours.append({"service": name, "state": state, "reasons": reasons, "targets": targets[name]})
     return {
-        "as_of": datetime.fromtimestamp(found.times[-1], UTC).isoformat().replace("+00:00", "Z"),
+        "as_of": _moment(found.times[-1]),
         "window": found.window.name,
         "step_s": found.window.step_s,
         "times": found.times,
@@ -63,6 +66,44 @@ def document(found: Findings) -> dict[str, Any]:
         "alerts": firing,
         "errors": _errors(found),
     }
+
+
+def _process(found: Findings, instance: str) -> dict[str, Any]:
+    """Return what is known of the process behind a target: version, start, restarts within a day."""
+    version = _of_instance(found.versions, instance)
+    started, restarts = (_of_instance(part, instance) for part in (found.started, found.restarts))
+    return {
+        "version": version.metric.get("version") if version else None,
+        "started_at": _moment(started.value[1]) if started else None,
+        "restarts": int(restarts.value[1]) if restarts else None,
+    }
+
+
+def _processes(targets: list[dict[str, Any]], now: float) -> str:
+    """Return in words what runs: versions, the age of the youngest process, restarts of all within a day."""
+    known = [target for target in targets if target["started_at"]]
+    if not known:
+        return ""
+    versions = ", ".join(sorted({target["version"] for target in known if target["version"]}))
+    youngest = max(datetime.fromisoformat(target["started_at"]).timestamp() for target in known)
+    minutes = max(0, int(now - youngest) // 60)
+    restarts = sum(target["restarts"] or 0 for target in known)
+    return ", ".join(
+        [
+            *([f"version {versions}"] if versions else []),
+            f"up for {minutes} min" if minutes < 120 else f"up for {minutes // 60} h",
+            *([f"{restarts} restart{'s' * (restarts > 1)} within a day"] if restarts else []),
+        ]
+    )
+
+
+def _of_instance(answer: list[Sample] | ServiceError, instance: str) -> Sample | None:
+    found = (one for one in _good(answer) if one.metric.get("instance") == instance)
+    return next((one for one in found if math.isfinite(one.value[1])), None)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
 
 
 def _service(
@@ -96,6 +137,7 @@ def _service(
         "state": _state(targets, is_ready=is_ready, reasons=reasons),
         "reasons": reasons,
         "targets": targets,
+        "processes": _processes(targets, found.times[-1]),
         "charts": charts,
     }
 
@@ -141,7 +183,8 @@ def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
 def _errors(found: Findings) -> list[dict[str, str]]:
     """Return each part that is missing, once; a chart counts as one part."""
     parts: dict[str, list[Any] | ServiceError] = {"targets": found.up, "ready": found.ready}
-    parts["alerts"] = found.alerts
+    parts |= {"alerts": found.alerts, "versions": found.versions}
+    parts |= {"started": found.started, "restarts": found.restarts}
     for (chart, _), answer in found.lines.items():
         parts[chart] = answer if chart not in parts or isinstance(answer, ServiceError) else parts[chart]
     return [

@@ -181,3 +181,7 @@ CHARTS = (
 
 UP = "up"
 READY = "max by (service) (tickwire_ready)"
+# Of each process: what it is, since when it runs, how often it began anew within a day.
+VERSION = "tickwire_build_info"
+STARTED = "process_start_time_seconds"
+RESTARTS = "changes(process_start_time_seconds[1d])"

@@ -15,7 +15,7 @@ from gateway.administration.inputs import StatusQuery
 from gateway.administration.measurements import Series
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.report import Findings
-from gateway.administration.signals import CHARTS, READY, UP, Window, WindowName
+from gateway.administration.signals import CHARTS, READY, RESTARTS, STARTED, UP, VERSION, Window, WindowName
 from gateway.errors import MonitoringNotConfigured
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
@@ -102,15 +102,26 @@ class StatusService:
                 deadline=deadline,
             )
 
-        up, ready, alerts, series = await asyncio.gather(
-            _or_error(prometheus.now(UP, deadline)),
-            _or_error(prometheus.now(READY, deadline)),
+        now = [prometheus.now(query, deadline) for query in (UP, READY, VERSION, STARTED, RESTARTS)]
+        samples, alerts, series = await asyncio.gather(
+            asyncio.gather(*map(_or_error, now)),
             _or_error(prometheus.alerts(deadline)),
             asyncio.gather(*(_or_error(over(line.query)) for chart in CHARTS for line in chart.lines)),
         )
         keys = [(chart.key, line.name) for chart in CHARTS for line in chart.lines]
         lines = dict(zip(keys, series, strict=True))
-        found = Findings(window=window, times=times, lines=lines, up=up, ready=ready, alerts=alerts)
+        up, ready, versions, started, restarts = samples
+        found = Findings(
+            window=window,
+            times=times,
+            lines=lines,
+            up=up,
+            ready=ready,
+            alerts=alerts,
+            versions=versions,
+            started=started,
+            restarts=restarts,
+        )
         made = self._reports[window.name] = Report(document(report.document(found)), time.monotonic())
         return made
 

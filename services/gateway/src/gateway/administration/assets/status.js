@@ -1,7 +1,6 @@
 // Draws /v1/admin/status. The key stays in sessionStorage; everything shown is set as text, never as markup.
 
-const REFRESH_S = 5;
-const LONGEST_PAUSE_S = 30;
+const [REFRESH_S, LONGEST_PAUSE_S] = [5, 30];
 const PATIENCE_MS = 10_000;
 const KEY = "tickwire-key";
 const STATES = { ok: "ok", warn: "attention", down: "down", unknown: "unknown" };
@@ -148,7 +147,7 @@ const targetsText = (targets) =>
 function drawService(service, times) {
   const heading = element("header", {}, element("h2", { text: service.service }),
     chip(service.state, STATES[service.state]),
-    element("span", { className: "quiet", text: targetsText(service.targets) }));
+    element("span", { className: "quiet", text: [targetsText(service.targets), service.processes].filter(Boolean).join(", ") }));
   const signals = service.charts.filter((chart) => chart.signal !== "saturation");
   const saturation = service.charts.filter((chart) => chart.signal === "saturation");
   const card = element("article", { className: `card ${service.state}`, "data-service": service.service }, heading);
@@ -164,8 +163,9 @@ function drawService(service, times) {
 
 function drawAlert(alert) {
   const since = alert.since ? `since ${new Date(alert.since).toLocaleTimeString()}` : "";
+  const leads = /^https?:\/\//.test(alert.runbook ?? "") ? { href: alert.runbook } : {};
   return element("div", { className: `alert ${alert.severity}` },
-    element("b", { text: alert.name }), element("span", { text: alert.summary }), element("span", { text: since }));
+    element(leads.href ? "a" : "b", { text: alert.name, ...leads }), element("span", { text: alert.summary }), element("span", { text: since }));
 }
 
 const ORDER = ["down", "warn", "unknown", "ok"];
