@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status demo keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
+.PHONY: help setup run stop status footprint demo keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ setup: ## Install what is missing: servers, virtual environment, locked packages
 	@$(SETUP)
 
 run: ## Start the whole stack on this machine without Docker; Ctrl-C stops it
+	@! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || PYTHONPATH=deploy python3 -m native.before
 	@$(SETUP)
 	@$(NATIVE) run
 
@@ -26,6 +27,9 @@ stop: ## Stop the stack that `make run` started
 
 status: ## Show the processes of the running stack
 	@$(NATIVE) status
+
+footprint: ## Measure memory and processor time of the running stack
+	@$(NATIVE) footprint $(ARGS)
 
 demo: ## Walk through everything against the running stack
 	@$(NATIVE) demo
@@ -55,9 +59,9 @@ test: lint ## Check and test everything (narrow the tests: make test ARGS="tests
 	@$(SETUP) --test
 	$(PYTHON) -m pytest -m "not long" $(ARGS)
 
-test-long: ## Everything that `make test` leaves out because it takes minutes: all cells of the fault table
+test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
-	FAULTS_LONG=1 $(PYTHON) -m pytest tests/faults $(ARGS)
+	FAULTS_LONG=1 $(PYTHON) -m pytest tests/faults tests/integration/native $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test

@@ -1,0 +1,149 @@
+"""The release before runs on this one's schema: it takes over under load and gives back, and nothing is lost.
+
+"The release before" is the code of the commit before, from a checkout of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from native import stack as native_stack
+from native.ports import Ports
+from native.services import SERVICES
+from native.stack import Stack
+from support.waiting import until
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+ENDED = ("delivered", "completed")
+OF_SERVICES = ("gateway", "gateway_ops", "stock_data", "email", "batch_processor")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The folders of the sources of the commit before, for PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("previous") / "checkout"
+    git = ["git", "-C", str(REPOSITORY), "worktree"]
+    added = subprocess.run(
+        [*git, "add", "--detach", str(folder), "HEAD~1"], capture_output=True, text=True, check=False
+    )
+    if added.returncode:
+        if os.environ.get("CI"):
+            pytest.fail(f"the history of the repository is needed: {added.stderr}")
+        pytest.skip(f"no commit before this one here: {added.stderr}")
+    yield ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
+    subprocess.run([*git, "remove", "--force", str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with native_stack.start(tmp_path_factory.mktemp("upgraded"), without=("prometheus",)) as running:
+        yield running
+
+
+async def start_previous(stack: Stack, sources: str, *names: str) -> tuple[list[str], Ports]:
+    """Start services of the release before beside this one's; return their names and their ports."""
+    free = {name: number for name, number in Ports.free().numbered().items() if name in OF_SERVICES}
+    ports = replace(stack.ports, **free)
+    programs = []
+    for service in (service for service in SERVICES if service.name in names):
+        program = stack.blueprint.backing.program(service, ports)
+        # It comes before what is installed, which is this release.
+        programs.append(replace(program, environment={**program.environment, "PYTHONPATH": sources}))
+    await asyncio.gather(*(stack.supervisor.add(program).start() for program in programs))
+    return [program.name for program in programs], ports
+
+
+@dataclass
+class Load:
+    """Somebody who sends mails and tasks to gateways in turn, and asks the next one when nobody listens."""
+
+    urls: list[str]
+    key: str
+    accepted: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    async def send(self) -> None:
+        """Send for ever; each request over a connection of its own, as a proxy's health check would."""
+        for number in itertools.count():
+            path = "/v1/emails" if number % 2 else "/v1/tasks"
+            mail = {"to": ["ann@example.com"], "subject": f"load {number}", "text": "x"}
+            await self._post(path, mail if number % 2 else {"operation": "echo", "payload": number})
+            await asyncio.sleep(0.05)
+
+    async def _post(self, path: str, body: object) -> None:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        for url in self.urls:
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+                try:
+                    answer = await client.post(path, json=body)
+                except httpx.ConnectError:
+                    continue
+            if answer.status_code == 202:
+                self.accepted.append(f"{path}/{answer.json()['id']}")
+            else:
+                self.failures.append(f"{answer.status_code} {answer.text}")
+            return
+        self.failures.append("no gateway listens")
+
+
+@asynccontextmanager
+async def under_load(load: Load) -> AsyncIterator[None]:
+    """Somebody sends during the block; after it, all that was accepted ends well, and nothing has failed."""
+    sending = asyncio.create_task(load.send())
+    try:
+        yield
+        assert not sending.done()
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    assert load.failures == []
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {load.key}"}, timeout=20) as client:
+        for path in load.accepted:
+
+            async def has_ended(path: str = path) -> bool:
+                return (await client.get(load.urls[0] + path)).json().get("status") in ENDED
+
+            await until(has_ended, timeout_s=60, what=lambda path=path: path)  # type: ignore[misc]
+
+
+async def test_a_mail_and_a_task_go_through_the_release_before_on_this_ones_schema(
+    stack: Stack, previous: str
+) -> None:
+    old, _ = await start_previous(stack, previous, "email", "batch-processor")
+    await asyncio.gather(stack.stop("email"), stack.stop("batch-processor"))
+    load = Load([stack.url], stack.api_key)
+    async with under_load(load):
+        await until(lambda: len(load.accepted) > 4)
+    await asyncio.gather(stack.start("email"), stack.start("batch-processor"))
+    await asyncio.gather(*(stack.stop(name) for name in old))
+
+
+@pytest.mark.long
+async def test_the_release_before_takes_over_under_load_and_gives_back(stack: Stack, previous: str) -> None:
+    names = [service.name for service in SERVICES]
+    load = Load([stack.url], stack.api_key)
+    async with under_load(load):
+        old, ports = await start_previous(stack, previous, *names)
+        load.urls.append(f"http://127.0.0.1:{ports.gateway}")
+        # The way back: one service after the other is of the release before.
+        for name in names:
+            await stack.stop(name)
+        await asyncio.sleep(2)
+        # And the upgrade.
+        for name, of_before in zip(names, old, strict=True):
+            await stack.start(name)
+            await stack.stop(of_before)
+        await asyncio.sleep(1)
+    assert len(load.accepted) > 50
