@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from native import demo, runner
+from native import footprint, runner
 from native.cluster import Cluster
 from native.directories import RunDirectory, write_private
 from native.errors import NativeError, SettingError
@@ -96,6 +96,9 @@ def tour(options: argparse.Namespace) -> int:
             f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, "
             "or name another one with --url, --mailbox and --key."
         )
+    # Its clients are large: the runner does without them.
+    from native import demo
+
     ports = ports or Ports()
     failed = asyncio.run(
         demo.walk(
@@ -131,6 +134,16 @@ def keys_reset(options: argparse.Namespace) -> int:
     return 0
 
 
+def costs(options: argparse.Namespace) -> int:
+    """Measure memory and processor time of every process of the running stack."""
+    directory = RunDirectory(options.run_dir.resolve())
+    pid = runner.owner(directory)
+    if pid is None:
+        raise NativeError(f"Nothing runs from {directory.root}: start the stack with `make run` first.")
+    print(footprint.table(footprint.measure(directory.root, pid, seconds=options.seconds)))
+    return 0
+
+
 def reset(options: argparse.Namespace) -> int:
     """Forget the data, the logs and the secrets of the stopped stack."""
     directory = RunDirectory.at(options.run_dir)
@@ -155,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
         "--revoke-others", action="store_true", help="end the administrator's other keys and what they made"
     )
     keys.set_defaults(command=keys_reset)
+    text = costs.__doc__
+    measured = commands.add_parser("footprint", help=text, description=text)
+    measured.add_argument("--seconds", type=float, default=30.0, help="how long to look (30)")
+    measured.set_defaults(command=costs)
     walk = commands.add_parser("demo", help=tour.__doc__, description=tour.__doc__)
     walk.add_argument("--url", help="public address of the gateway (default: of `make run`)")
     walk.add_argument("--mailbox", help="address of the mailbox (default: of `make run`)")

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-import psutil
-
 from native.errors import PortTakenError, SettingError
 
 HOST = "127.0.0.1"
@@ -30,6 +28,7 @@ VARIABLES = {
     "epmd": "NATIVE_EPMD_PORT",
     "postgres": "NATIVE_POSTGRES_PORT",
     "memcached": "NATIVE_MEMCACHED_PORT",
+    "postgres_exporter": "NATIVE_POSTGRES_EXPORTER_PORT",
 }
 
 # Below the kernel's ephemeral range, so that no outgoing connection takes one between choice and use.
@@ -54,6 +53,7 @@ class Ports:
     epmd: int = 4370
     postgres: int = 5433
     memcached: int = 11212
+    postgres_exporter: int = 9187
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Ports:
@@ -120,6 +120,11 @@ def _complaint(ports: Ports, name: str, problem: str) -> str:
 
 
 def _holder(number: int) -> str:
+    try:
+        # Not there before the first installation, when ports are looked at already.
+        import psutil
+    except ImportError:
+        return ""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

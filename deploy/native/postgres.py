@@ -21,6 +21,7 @@ from native.probes import Probe
 from native.process import Program
 
 SUPERUSER = "postgres"
+METRICS = "metrics"
 DATABASES = ("gateway", "stock_data", "emailer", "batch_processor")
 
 _SETTINGS = {
@@ -124,14 +125,22 @@ class Postgres:
             await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
             for name in DATABASES:
                 await self._create(connection, name)
+            await self._create_role(connection, METRICS)
+            # Reads statistics, for the exporter.
+            await connection.execute(f"GRANT pg_monitor TO {METRICS}")
+            await connection.execute(f"GRANT CONNECT ON DATABASE postgres TO {METRICS}")
         finally:
             await connection.close()
 
-    async def _create(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
-        """Bring role, password and database to the wanted state; names and passwords hold no quotes."""
+    async def _create_role(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+        """Bring role and password to the wanted state; names and passwords hold no quotes."""
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
             await connection.execute(f'CREATE ROLE "{name}"')
         await connection.execute(f"ALTER ROLE \"{name}\" LOGIN PASSWORD '{self._password(name)}'")
+
+    async def _create(self, connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+        """Bring role, password and database to the wanted state."""
+        await self._create_role(connection, name)
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
             await connection.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
         await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')

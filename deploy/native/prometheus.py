@@ -56,6 +56,9 @@ class Prometheus:
                 _job("rabbitmq", {"rabbitmq": self.ports.rabbitmq_metrics}),
                 _job("rabbitmq-detailed", {"rabbitmq": self.ports.rabbitmq_metrics})
                 | {"metrics_path": "/metrics/detailed", "params": {"family": list(_DETAILED)}},
+                # Statistics that change slowly, each look at which costs PostgreSQL something.
+                _job("postgres", {"postgres": self.ports.postgres_exporter})
+                | {"scrape_interval": f"{3 * self.scrape_interval_s}s"},
                 _job("prometheus", {"prometheus": self.ports.prometheus}),
             ],
         }

@@ -48,6 +48,7 @@ missing_packages() {
     any_file /usr/lib/postgresql/*/bin/postgres || printf 'postgresql '
     present memcached || printf 'memcached '
     present prometheus || printf 'prometheus '
+    present prometheus-postgres-exporter || printf 'prometheus-postgres-exporter '
     if [ $development = yes ]; then
         present smtp-sink || printf 'postfix '
         present wrk || printf 'wrk '

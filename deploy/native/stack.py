@@ -15,6 +15,7 @@ from native.mailbox import MailboxServer
 from native.memcached import Memcached
 from native.ports import HOST, Ports
 from native.postgres import Postgres
+from native.postgres_exporter import PostgresExporter
 from native.process import Program
 from native.prometheus import Prometheus
 from native.rabbitmq import RabbitMQ
@@ -60,6 +61,11 @@ class Blueprint:
         return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else 5)
 
     @property
+    def postgres_exporter(self) -> PostgresExporter:
+        """What PostgreSQL says of itself, for the metrics store."""
+        return PostgresExporter(self.run, self.ports)
+
+    @property
     def backing(self) -> Backing:
         """The servers as the services see them: through the ports of `via`, where a test put a proxy."""
         seen = replace(self, ports=replace(self.ports, **self.via))
@@ -74,7 +80,9 @@ class Blueprint:
         """
         port_mapper, broker = self.rabbitmq.stages
         servers = [*broker, *self.postgres.stages[0], *self.memcached.stages[0]]
-        watchers = [*self.mailbox.stages[0], *self.prometheus.stages[0]]
+        watchers = self.mailbox.stages[0]
+        if "prometheus" not in self.without:
+            watchers += [*self.prometheus.stages[0], *self.postgres_exporter.stages[0]]
         services = [self.backing.program(service) for service in SERVICES if service.name in self.services]
         stages = [port_mapper, servers, watchers, services]
         return [[program for program in stage if program.name not in self.without] for stage in stages]

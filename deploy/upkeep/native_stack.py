@@ -17,7 +17,7 @@ from native import probes, runner, stack
 from native.directories import RunDirectory, write_private
 from native.errors import NotReadyError
 from native.ports import HOST
-from native.postgres import DATABASES, SUPERUSER
+from native.postgres import DATABASES, METRICS, SUPERUSER
 from native.rabbitmq import ADMIN
 from native.services import SERVICES
 from native.settings import Settings
@@ -52,7 +52,7 @@ class NativeStack:
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles of PostgreSQL that have a password."""
-        return (*DATABASES, SUPERUSER)
+        return (*DATABASES, SUPERUSER, METRICS)
 
     @property
     def is_running(self) -> bool:
@@ -112,7 +112,8 @@ class NativeStack:
     def login(self, role: str, password: str) -> Command:
         """Return a program that fails unless `role` may log in with `password`."""
         binary = str(self.blueprint.postgres.cluster.binaries / "psql")
-        words = (binary, "--no-psqlrc", f"--dbname={role}", "--command=SELECT 1")
+        database = "postgres" if role == METRICS else role
+        words = (binary, "--no-psqlrc", f"--dbname={database}", "--command=SELECT 1")
         return Command(words, self._login_environment(role, password))
 
     def rabbitmqctl(self, *arguments: str) -> Command:

@@ -219,6 +219,8 @@ def write(measures: list[Measure], scale: float) -> None:
     """Write what was found to `docs/performance.md`, with how it was measured."""
     lines = ["| " + " | ".join(row) + " |" for row in (HEADINGS, ("---",) * len(HEADINGS), *rows(measures))]
     load = os.getloadavg()[0]
+    # What is not measured here stays.
+    _, heading, rest = PAGE.read_text(encoding="utf-8").partition("\n## ")
     PAGE.write_text(
         PREFACE.format(
             day=datetime.now(UTC).date(),
@@ -228,7 +230,9 @@ def write(measures: list[Measure], scale: float) -> None:
             scale=scale,
         )
         + "\n".join(lines)
-        + "\n",
+        + "\n"
+        + heading
+        + rest,
         encoding="utf-8",
     )
 

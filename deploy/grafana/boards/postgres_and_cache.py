@@ -13,7 +13,7 @@ _READ = rate("pg_stat_database_blks_read", "datname", where=_DATABASES)
 BOARD = Board(
     uid="postgres-and-cache",
     title="PostgreSQL and cache",
-    description="The databases and the cache; panels by exporters are empty where none runs.",
+    description="The databases and the cache; panels of memcached are empty where no exporter runs.",
     panels=(
         panel(
             "PostgreSQL up",

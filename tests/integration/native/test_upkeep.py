@@ -67,13 +67,11 @@ class Native:
             self.process.communicate(timeout=90)
             self.process = None
 
-    def native(self, verb: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "native", "--run-dir", str(self.directory), verb],
-            env=self.environment(),
-            check=True,
-            capture_output=True,
-        )
+    def native(self, *words: str) -> str:
+        """What a command of the native run prints."""
+        command = [sys.executable, "-m", "native", "--run-dir", str(self.directory), *words]
+        done = subprocess.run(command, env=self.environment(), check=True, capture_output=True, text=True)
+        return done.stdout
 
     def upkeep(self, *arguments: str, code: int = 0, **variables: str) -> str:
         """What a verb prints; it must end with `code`."""
@@ -197,6 +195,13 @@ def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
     nobody = Native(tmp_path / ".run", native.ports)
     assert "start the stack first" in nobody.upkeep("rotate", "api-key", code=1)
     assert "There is no file" in nobody.upkeep("restore", str(tmp_path / "missing.tar"), code=1)
+
+
+def test_the_footprint_names_every_program_and_the_sum(native: Native) -> None:
+    lines = [line.split() for line in native.native("footprint", "--seconds", "1").splitlines()]
+    found = {words[0]: float(words[1]) for words in lines}
+    assert {"gateway", "emailer", "postgres", "beam.smp", "prometheus", "runner"} <= found.keys()
+    assert found.pop("all") == pytest.approx(sum(found.values()), abs=1)
 
 
 def test_a_support_bundle_has_what_helps_and_no_secret(native: Native, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Busy ports and wrong settings are told before anything is installed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from native.ports import HOST, VARIABLES, Ports
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+
+
+def before(folder: Path, ports: Ports, **variables: str) -> tuple[int, str]:
+    named = {VARIABLES[name]: str(number) for name, number in ports.numbered().items()}
+    done = subprocess.run(
+        # Isolated from what is installed, as on a new machine.
+        ["python3", "-S", "-m", "native.before"],
+        env={**os.environ, **named, "PYTHONPATH": str(DEPLOY), "NATIVE_RUN_DIR": str(folder), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_busy_port_is_named_without_a_package_being_there(tmp_path: Path) -> None:
+    ports = Ports.free()
+    assert before(tmp_path, ports) == (0, "")
+    with socket.create_server((HOST, ports.prometheus)):
+        code, said = before(tmp_path, ports)
+    assert code == 2
+    assert f"Port {ports.prometheus} for prometheus is taken" in said
+    assert "make run NATIVE_PROMETHEUS_PORT=" in said
+
+
+def test_a_wrong_port_is_named(tmp_path: Path) -> None:
+    code, said = before(tmp_path, Ports.free(), GATEWAY_PORT="eighty")
+    assert (code, "GATEWAY_PORT is 'eighty'" in said) == (2, True)
