@@ -63,6 +63,8 @@ def serve(connection: socket.socket, options: Options) -> None:
         os.nice(5)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # numpy sets 40 MiB aside for each further thread, before it computes anything.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
         logging.configure(service=options.service, level=options.log_level, style=options.log_format)
         _, [descriptor], _, _ = socket.recv_fds(connection, 1, 1)

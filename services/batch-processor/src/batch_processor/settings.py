@@ -44,11 +44,11 @@ class BatchProcessorSettings(Settings):
         examples=["16"],
     )
     item_memory_mb: int = Field(
-        default=128,
+        default=256,
         ge=64,
         le=65_536,
         description="MiB of memory that a process of items may have; an item that needs more fails",
-        examples=["128"],
+        examples=["256"],
     )
     process_pool_size: int = Field(
         default=1,
