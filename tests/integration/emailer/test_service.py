@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 import orjson
 import pytest
+from aiormq.abc import AbstractChannel as Channel
 
 from chassis.broker.envelope import command
 from chassis.broker.messaging import Messaging
@@ -24,7 +25,7 @@ from chassis.health import Health
 from chassis.http import ops_routes
 from chassis.supervision import Tasks
 from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
-from contracts.topology import GATEWAY, TOPOLOGIES
+from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
 from native.ports import free_ports
@@ -36,11 +37,12 @@ from support.waiting import until
 class Stack:
     """The service, and a gateway's tie to the broker."""
 
-    def __init__(self, settings: EmailSettings, gateway: Messaging, broker_url: str) -> None:
+    def __init__(self, settings: EmailSettings, gateway: Messaging, channel: Channel, queue: str) -> None:
         self.settings = settings
         self.resources = Resources(settings)
         self.gateway = gateway
-        self.broker_url = broker_url
+        self.channel = channel
+        self.queue = queue
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -89,19 +91,16 @@ class Stack:
         return found
 
     async def events(self, count: int) -> list[dict[str, Any]]:
-        """The next `count` messages on the gateway's queue."""
-        connection = await aiormq.connect(self.broker_url)
-        channel = await connection.channel()
+        """The next `count` events, from a queue that nobody else takes from."""
         found: list[dict[str, Any]] = []
 
         async def come() -> bool:
-            message = await channel.basic_get("gateway.events", no_ack=True)
+            message = await self.channel.basic_get(self.queue, no_ack=True)
             if message.body:
                 found.append(orjson.loads(message.body) | {"traceparent": _traceparent(message)})
             return len(found) == count
 
         await until(come, what=lambda: f"{count} events: {found}")
-        await connection.close()
         return found
 
 
@@ -132,7 +131,12 @@ async def stack(broker_url: str, migrated_database: str, server: SmtpServer) -> 
                 "shutdown_grace_s": 5,
             }
         )
-        yield Stack(settings, gateway, broker_url)
+        connection = await aiormq.connect(broker_url)
+        exits.push_async_callback(connection.close)
+        channel = await connection.channel()
+        queue = (await channel.queue_declare("", exclusive=True)).queue or ""
+        await channel.queue_bind(queue, EVENTS, routing_key="email.*")
+        yield Stack(settings, gateway, channel, queue)
 
 
 async def _empty(dsn: str) -> None:
@@ -249,7 +253,7 @@ async def test_a_restart_in_the_middle_loses_and_repeats_nothing(stack: Stack, s
         await until(lambda: len(server.received) >= 5)
     with pytest.raises(Unavailable):
         await stack.get(messages[0])
-    again = Stack(stack.settings, stack.gateway, stack.broker_url)
+    again = Stack(stack.settings, stack.gateway, stack.channel, stack.queue)
     async with again.running():
         for message in messages:
             await again.reaches(message, "delivered")
