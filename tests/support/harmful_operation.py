@@ -100,9 +100,21 @@ OPERATION = Operation(
     "harmful", "for tests", payload=None, run=run, retry=_ONCE, timeout_s=TIMEOUT_S, concurrency=5
 )
 OF_TEXTS = Operation("harmful.texts", "for tests", payload=None, run=run, run_texts=run_texts, retry=_ONCE)
+
+
+async def sleep_or_exit(seconds: float, _: Context) -> float:
+    """Sleep for so long; a negative number of seconds ends the process."""
+    if seconds < 0:
+        os._exit(6)
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+SLEEPY = Operation("sleepy", "for tests", payload=None, run=sleep_or_exit, retry=_ONCE, concurrency=1)
 ENTRY_POINTS = """[tickwire.operations]
 harmful = support.harmful_operation:OPERATION
 harmful.texts = support.harmful_operation:OF_TEXTS
+sleepy = support.harmful_operation:SLEEPY
 """
 
 

@@ -12,6 +12,7 @@ from chassis.broker.messaging import Messaging
 from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
+from support.batch_process import Spawn, spawning
 from support.batch_stack import Caller, House, Stage
 from support.databases import FreshDatabase
 from support.waiting import until
@@ -45,3 +46,9 @@ def stage() -> Stage:
 async def house(broker_url: str, dsn: str, stage: Stage) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         yield House(broker_url, dsn, stage, stack)
+
+
+@pytest.fixture
+async def spawn(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
+    async with spawning(broker_url, dsn) as start:
+        yield start

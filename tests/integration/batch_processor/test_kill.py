@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import httpx
-import pytest
 
-from native.ports import free_ports
+from support.batch_process import Spawn
 from support.batch_stack import Caller
 from support.waiting import until
-
-Spawn = Callable[[], Awaitable[tuple[asyncio.subprocess.Process, int]]]
-
-
-@pytest.fixture
-async def spawn(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
-    """Starts `python -m batch_processor`; whatever still runs at the end is killed."""
-    children: list[asyncio.subprocess.Process] = []
-
-    async def start() -> tuple[asyncio.subprocess.Process, int]:
-        port = free_ports(1)[0]
-        environment = {
-            **os.environ,
-            "RABBITMQ_URL": broker_url,
-            "POSTGRES_DSN": dsn,
-            "BATCH_PROCESSOR_PORT": str(port),
-            "LOG_LEVEL": "WARNING",
-        }
-        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "batch_processor", env=environment)
-        children.append(child)
-        await until(lambda: _ready(port), what=lambda: "readiness")
-        return child, port
-
-    yield start
-    for child in children:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-
-
-async def _ready(port: int) -> bool:
-    with suppress(httpx.TransportError):
-        async with httpx.AsyncClient() as client:
-            return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
-    return False
 
 
 async def _stored(caller: Caller, batch_id: Any) -> int:

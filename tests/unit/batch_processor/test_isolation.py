@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +31,7 @@ from batch_processor.running_chunk import Failure, Item
 from chassis.broker.rpc import RpcClient
 from support import harmful_operation
 from support.harmful_operation import OF_TEXTS, OPERATION, WAYS
+from support.waiting import until
 
 POISON = 7
 OPTIONS = Options("batch-processor", "ERROR", "json", 128 << 20)
@@ -92,6 +95,7 @@ class Bench:
             chunk.items,
             origin=chunk.claim.origin,
             one_by_one=chunk.claim.suspect,
+            is_first=chunk.claim.is_first,
             pool=self.pool,
             calls=ServiceCalls(cast(RpcClient, None), Processes(1)),
         )
@@ -188,8 +192,60 @@ async def test_quick_chunks_share_a_process_and_slow_ones_get_their_own(bench: B
     bench.pool.give_back(again)
 
 
+async def test_the_first_chunk_of_an_owner_is_the_first_in_the_line_for_a_process(bench: Bench) -> None:
+    taken = [await bench.pool.take() for _ in range(3)]
+    others = [asyncio.create_task(bench.pool.take()) for _ in range(2)]
+    await asyncio.sleep(0)
+    first = asyncio.create_task(bench.pool.take(is_first=True))
+    await asyncio.sleep(0)
+    bench.pool.give_back(taken[0])
+    assert (await first).pid == taken[0].pid
+    # One that does not wait any more does not keep a process from the next.
+    others[0].cancel()
+    bench.pool.give_back(taken[1])
+    assert (await others[1]).pid == taken[1].pid
+    for process in taken:
+        bench.pool.give_back(process)
+
+
 async def test_processes_end_with_their_pool(bench: Bench) -> None:
     process = await bench.pool.take()
     theirs = psutil.Process(process.pid)
     await bench.pool.close()
     assert not theirs.is_running() or theirs.status() == psutil.STATUS_ZOMBIE
+
+
+_SERVICE = """
+import asyncio, json, sys
+from test_isolation import OPERATION, OPTIONS, Bench, ProcessPool, of
+
+async def main():
+    bench = Bench(ProcessPool(1, OPTIONS))
+    process = await bench.pool.take()
+    bench.pool.give_back(process)
+    print(process.pid, flush=True)
+    await bench.run(OPERATION, of([json.dumps({"notes": sys.argv[1], "way": "expression"})])).execute()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_blocked_does_not_outlive_a_service_that_was_killed(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[2]
+    path = [tmp_path / "plugins", Path(__file__).parent, tests, tests.parent / "deploy"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    service = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _SERVICE,
+        str(tmp_path / "notes"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert service.stdout is not None
+    blocked = psutil.Process(int(await service.stdout.readline()))
+    await until(lambda: blocked.cpu_times().user > 0.5)
+    service.kill()
+    await service.wait()
+    # 5 s between two items, and 5 s for a service that lives to do it.
+    await until(lambda: not blocked.is_running() or blocked.status() == psutil.STATUS_ZOMBIE, timeout_s=60)

@@ -74,12 +74,14 @@ class IsolatedRun(RunningChunk):
         *,
         origin: Origin,
         one_by_one: bool,
+        is_first: bool,
         pool: ProcessPool,
         calls: ServiceCalls,
     ) -> None:
         super().__init__(operation, items, attempt=origin.attempt)
         self._origin = origin
         self._is_one_by_one = one_by_one
+        self._is_first = is_first
         self._pool = pool
         self._calls = calls
         self._process: ItemProcess | None = None
@@ -114,7 +116,7 @@ class IsolatedRun(RunningChunk):
             [item.payload for item in self._items],
         )
         for _ in range(_MOST_STARTS):
-            died = await self._execute_in(await self._pool.take(), order)
+            died = await self._execute_in(await self._pool.take(is_first=self._is_first), order)
             if died is None or self.death is not None or len(self._left) < len(self._items):
                 return
         if died is not None:

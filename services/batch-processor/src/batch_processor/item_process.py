@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+import uvloop
 from pydantic import BaseModel
 
 from batch_processor import deadlines, frames, operations, processes
@@ -41,6 +42,8 @@ _REPORT_S = 0.02
 _SIGN_S = 0.2
 # What a process may do between two items, or to leave the last of them.
 _BETWEEN_S = 5
+# After the last deadline: the kernel ends the process if the service, which should have, has died before it.
+_ALONE_S = 5
 # Results that are told at once.
 _MOST_RESULTS = 1024 * 1024
 
@@ -70,7 +73,8 @@ def serve(connection: socket.socket, options: Options) -> None:
         _, [descriptor], _, _ = socket.recv_fds(connection, 1, 1)
         marks = Marks(descriptor)
         os.close(descriptor)
-        asyncio.run(_serve(connection, marks))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(connection, marks))
     finally:
         # Threads that an operation has left do not hold the process.
         os._exit(1)
@@ -183,6 +187,7 @@ class _Watch(Watch):
         """Mark items before they can do anything."""
         self._deadlines.update(dict.fromkeys(indexes, deadline))
         self._marks.due = min(self._marks.due, time.monotonic() + deadline.left_s())
+        signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _BETWEEN_S) + _ALONE_S)
         self._marks.begin(indexes)
 
     def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
@@ -198,9 +203,9 @@ class _Watch(Watch):
 
     def look(self) -> None:
         """Say by when this process must have moved on, now and until it is closed."""
-        now = time.monotonic()
-        left = min((deadline.left_s() for deadline in self._deadlines.values()), default=_BETWEEN_S)
-        self._marks.due = now + max(left, _SIGN_S)
+        left = [deadline.left_s() for deadline in self._deadlines.values()] or [_BETWEEN_S]
+        self._marks.due = time.monotonic() + max(min(left), _SIGN_S)
+        signal.setitimer(signal.ITIMER_REAL, max(*left, _BETWEEN_S) + _ALONE_S)
         self._next_look = asyncio.get_running_loop().call_later(_SIGN_S, self.look)
 
     def report(self) -> None:
@@ -217,6 +222,7 @@ class _Watch(Watch):
         if self._next_look is not None:
             self._next_look.cancel()
         self._marks.due = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @dataclass(slots=True)

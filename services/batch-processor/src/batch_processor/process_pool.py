@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Self
 
@@ -116,48 +118,75 @@ class ItemProcess:
         self._writer.close()
 
 
+@dataclass(order=True, slots=True)
+class _Wait:
+    """A chunk that waits for a process: in the order of these fields."""
+
+    is_later: bool
+    since: float
+    process: asyncio.Future[ItemProcess] = field(compare=False)
+
+
 class ProcessPool:
     """At most `most` processes, started when chunks wait and ended when idle; one is kept."""
 
     def __init__(self, most: int, options: Options) -> None:
         self._most = most
         self._options = options
-        self._idle: asyncio.LifoQueue[ItemProcess] = asyncio.LifoQueue()
+        # The one that was used last is taken first.
+        self._idle: list[ItemProcess] = []
         self._all: set[ItemProcess] = set()
         self._busy: set[ItemProcess] = set()
-        self._waiting: dict[object, float] = {}
+        self._waiting: list[_Wait] = []
         self._starting = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="items")
         self._is_closed = False
 
-    async def take(self) -> ItemProcess:
-        """Return a process that nobody else has; it must be given back or discarded."""
-        ticket, loop = object(), asyncio.get_running_loop()
-        self._waiting[ticket] = time.monotonic()
-        delay_s = _GROW_AFTER_S if self._all else 0
-        growing = loop.call_later(delay_s, self.grow) if self._idle.empty() else None
-        try:
-            while (process := await self._idle.get()).is_gone:
-                await self.discard(process)
-                self.grow()
-        finally:
-            del self._waiting[ticket]
-            if growing is not None:
-                growing.cancel()
-        self._busy.add(process)
-        return process
+    async def take(self, *, is_first: bool = False) -> ItemProcess:
+        """Return a process that nobody else has; it must be given back or discarded.
+
+        The chunk of an owner who has nothing else at work is the first in the line.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._idle:
+                process = self._idle.pop()
+            else:
+                wait = _Wait(not is_first, time.monotonic(), loop.create_future())
+                bisect.insort(self._waiting, wait)
+                growing = loop.call_later(_GROW_AFTER_S if self._all or self._starting else 0, self.grow)
+                try:
+                    process = await wait.process
+                except asyncio.CancelledError:
+                    if wait.process.done() and not wait.process.cancelled():
+                        self.give_back(wait.process.result())
+                    raise
+                finally:
+                    growing.cancel()
+                    self._waiting = [other for other in self._waiting if other is not wait]
+            if not process.is_gone:
+                self._busy.add(process)
+                return process
+            await self.discard(process)
 
     def give_back(self, process: ItemProcess) -> None:
         """Keep a process for the next chunk."""
         self._busy.discard(process)
         process.idle_since = time.monotonic()
-        self._idle.put_nowait(process)
+        while self._waiting:
+            wait = self._waiting.pop(0)
+            if not wait.process.done():
+                wait.process.set_result(process)
+                return
+        self._idle.append(process)
 
     async def discard(self, process: ItemProcess) -> str:
         """Kill a process; return how it had ended."""
         self._busy.discard(process)
         self._all.discard(process)
+        if process in self._idle:
+            self._idle.remove(process)
         process.close()
         process.kill()
         ended = asyncio.get_running_loop().run_in_executor(self._threads, process.bury)
@@ -171,6 +200,11 @@ class ProcessPool:
             self._starting += 1
             self._begin(self._start())
 
+    async def wait_for_first(self, timeout_s: float) -> None:
+        """Wait until there is a process, but no longer than `timeout_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            self.give_back(await asyncio.wait_for(self.take(), timeout_s))
+
     async def watch_forever(self) -> None:
         """Kill what is late, end what is idle, and measure, for ever."""
         while True:
@@ -179,11 +213,13 @@ class ProcessPool:
                 process.late_looks = process.late_looks + 1 if now > process.marks.due else 0
                 if process.is_late:
                     process.kill()
-            if self._idle.qsize() > 1:
-                self._shrink(now)
+            # But for the one that was used last.
+            for process in self._idle[:-1]:
+                if now - process.idle_since > _IDLE_S:
+                    self._idle.remove(process)
+                    self._begin(self.discard(process))
             metrics.BATCH_PROCESSES.set(len(self._all))
-            waiting_since = min(self._waiting.values(), default=now)
-            metrics.BATCH_NOT_BEGUN.set(now - waiting_since)
+            metrics.BATCH_NOT_BEGUN.set(now - min((wait.since for wait in self._waiting), default=now))
             await asyncio.sleep(_LOOK_S)
 
     async def close(self) -> None:
@@ -199,7 +235,7 @@ class ProcessPool:
             while not self._is_closed:
                 try:
                     process = await ItemProcess.start(self._options, self._threads)
-                except (OSError, EOFError) as error:
+                except Exception as error:
                     log.error("a process for items cannot be started", reason=redaction.safe_message(error))
                     await asyncio.sleep(_PAUSE_S)
                     continue
@@ -208,16 +244,6 @@ class ProcessPool:
                 return
         finally:
             self._starting -= 1
-
-    def _shrink(self, now: float) -> None:
-        """End the processes that have been idle for long, but for the one that was used last."""
-        used = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
-        used.sort(key=lambda process: process.idle_since)
-        for process in used:
-            if process is used[-1] or now - process.idle_since < _IDLE_S:
-                self._idle.put_nowait(process)
-            else:
-                self._begin(self.discard(process))
 
     def _begin(self, action: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(action)

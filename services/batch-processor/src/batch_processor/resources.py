@@ -33,6 +33,8 @@ from contracts.topology import BATCH_PROCESSOR
 
 # Transactions that store results side by side.
 _REPORTERS = 2
+# A service that cannot start a process says so in its log and metrics, and does not hang.
+_FIRST_PROCESS_S = 20
 
 
 class Resources:
@@ -52,6 +54,7 @@ class Resources:
         self.runtime = ServiceRuntime(settings, service=BATCH_PROCESSOR, package="batch_processor")
         self.operations = operations
         self.processes = Processes(settings.process_pool_size)
+        self._has_processes = isolated and "worker" in settings.roles
         self.item_processes = ProcessPool(
             settings.worker_concurrency,
             Options(
@@ -98,8 +101,14 @@ class Resources:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.processes.close)
             stack.push_async_callback(self.item_processes.close)
+            if self._has_processes:
+                self.item_processes.grow()
             await stack.enter_async_context(self.runtime)
             self.runtime.tasks.supervise("progress", self.progress.run)
+            if self._has_processes:
+                self.runtime.tasks.supervise("items", self.item_processes.watch_forever)
+                # The server that processes are forked from takes a second to start; no item waits for it.
+                await self.item_processes.wait_for_first(_FIRST_PROCESS_S)
             # First at a stop: begin no more chunks and give back those in hand.
             stack.push_async_callback(self.worker.close, self.settings.shutdown_grace_s / 2)
             stack.callback(self.runtime.health.stop, self.settings.shutdown_grace_s)
@@ -132,6 +141,7 @@ class Resources:
             items,
             origin=claim.origin,
             one_by_one=claim.suspect,
+            is_first=claim.is_first,
             pool=self.item_processes,
             calls=ServiceCalls(self.runtime.messaging.rpc, self.processes),
         )
@@ -143,8 +153,6 @@ class Resources:
 
     async def _start_worker(self) -> None:
         tasks = self.runtime.tasks
-        self.item_processes.grow()
-        tasks.supervise("items", self.item_processes.watch_forever)
         tasks.supervise("pull", self.worker.pull_forever)
         tasks.supervise("leases", self.worker.keep_forever)
         for number in range(_REPORTERS):
