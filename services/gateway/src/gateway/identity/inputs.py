@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from contracts.addresses import BareAddress
 from contracts.mail_headers import one_line
@@ -51,14 +52,20 @@ class UserInput(BaseModel):
     role: Role = "member"
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Leave out of the schema of a change that what is absent is None here: nobody can send that."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
 class UserChange(BaseModel):
     """The body of `PATCH /v1/users/{id}`: what is given is changed. A disabled user can do nothing."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name | None = None
-    email: BareAddress | None = None
-    role: Role | None = None
-    status: UserStatus | None = None
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
+    name: Name | SkipJsonSchema[None] = None
+    email: BareAddress | SkipJsonSchema[None] = None
+    role: Role | SkipJsonSchema[None] = None
+    status: UserStatus | SkipJsonSchema[None] = None
 
     @field_validator("*", mode="before")
     @classmethod
