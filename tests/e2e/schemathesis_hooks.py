@@ -37,7 +37,7 @@ BEYOND_A_SCHEMA = re.compile(
     "Input should be a valid integer|"
     "Decimal input should have no more than|change_percent must not be 0|"
     "is no administrator|the channels are|does not name a |"
-    "There is no user "
+    "There is no user |The user .* is disabled"
 )
 
 

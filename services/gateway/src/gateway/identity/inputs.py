@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from contracts.addresses import BareAddress
 from contracts.mail_headers import one_line
@@ -52,20 +51,22 @@ class UserInput(BaseModel):
     role: Role = "member"
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """Leave out of the schema of a change that what is absent is None here: nobody can send that."""
+def _without_nulls(schema: dict[str, Any]) -> None:
+    """Leave null out of the schema of a change: it stands for what is absent here, and nobody can send it."""
     for field in schema["properties"].values():
-        field.pop("default", None)
+        del field["default"]
+        [kind] = (one for one in field.pop("anyOf") if one.get("type") != "null")
+        field.update(kind)
 
 
 class UserChange(BaseModel):
     """The body of `PATCH /v1/users/{id}`: what is given is changed. A disabled user can do nothing."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
-    name: Name | SkipJsonSchema[None] = None
-    email: BareAddress | SkipJsonSchema[None] = None
-    role: Role | SkipJsonSchema[None] = None
-    status: UserStatus | SkipJsonSchema[None] = None
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_nulls)
+    name: Name | None = None
+    email: BareAddress | None = None
+    role: Role | None = None
+    status: UserStatus | None = None
 
     @field_validator("*", mode="before")
     @classmethod
