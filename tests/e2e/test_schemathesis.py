@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from native.stack import Stack
+from support.waiting import until
 
 HERE = Path(__file__).parent
 MOST_S = 240
@@ -25,12 +27,16 @@ async def test_the_gateway_does_what_its_document_says_and_nothing_else(
 ) -> None:
     report, me = tmp_path / "report.ndjson", (await api.get("/v1/me")).json()
     await make_what_the_examples_name(api)
+    waiting = await make_what_still_waits(api)
     run = await asyncio.create_subprocess_exec(
         *command(stack, report),
         cwd=tmp_path,
         env={
             **os.environ,
             "PYTHONPATH": str(HERE.parent),
+            "TICKWIRE_URL": stack.url,
+            "TICKWIRE_AUTHORIZATION": f"Bearer {stack.api_key}",
+            "TICKWIRE_WAITING_IDS": json.dumps(waiting),
             "TICKWIRE_OWN_IDS": json.dumps({"key_id": me["key"]["id"], "user_id": str(me["user"]["id"])}),
         },
         stdout=asyncio.subprocess.PIPE,
@@ -57,6 +63,33 @@ async def make_what_the_examples_name(api: httpx.AsyncClient) -> None:
     await api.post("/v1/rooms", json={"name": "board", "private": True})
     answer = await api.post("/v1/rooms/board/members", json={"user_id": 2, "role": "writer"})
     assert answer.status_code == 200, answer.text
+
+
+async def make_what_still_waits(api: httpx.AsyncClient) -> dict[str, str]:
+    """Return, by operation, the id of something that can still be changed: most of what is made here ends."""
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mail = {"to": ["ann@example.com"], "subject": "later", "text": "later", "send_at": later}
+    task = {"operation": "echo", "payload": 1, "run_at": later}
+    wanted = {
+        "DELETE /v1/emails/{email_id}": ("/v1/emails", mail),
+        "PATCH /v1/emails/{email_id}": ("/v1/emails", mail),
+        "PATCH /v1/tasks/{task_id}": ("/v1/tasks", task),
+        "POST /v1/tasks/{task_id}/pause": ("/v1/tasks", task),
+        "POST /v1/tasks/{task_id}/resume": ("/v1/tasks", task),
+        "POST /v1/tasks/{task_id}/cancel": ("/v1/tasks", task),
+    }
+    made = {}
+    for operation, (path, body) in wanted.items():
+        answer = await api.post(path, json=body)
+        assert answer.status_code == 202, answer.text
+        made[operation] = answer.json()["id"]
+
+    async def is_paused() -> bool:
+        return (await api.post(f"/v1/tasks/{made['POST /v1/tasks/{task_id}/resume']}/pause")).is_success
+
+    # Not before batch-processor has the task.
+    await until(is_paused)
+    return made
 
 
 def command(stack: Stack, report: Path) -> list[str]:
