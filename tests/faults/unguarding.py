@@ -83,14 +83,14 @@ def _html_scanner() -> None:
         Reader().feed(document)
         return "".join(parts) + "\n"
 
-    _put("emailer.plain_text", from_html=from_html)
+    _put("emailer.writing.plain_text", from_html=from_html)
 
 
 def _relay_rules() -> None:
-    outcomes = import_module("emailer.outcomes")
+    outcomes = import_module("emailer.sending.outcomes")
     every = ("mail", "recipient", "data", "content")
     route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "login-refused")
-    _put("emailer.outcomes", RULES=(route, *outcomes.RULES))
+    _put("emailer.sending.outcomes", RULES=(route, *outcomes.RULES))
 
 
 def _poison_items() -> None:
@@ -98,7 +98,7 @@ def _poison_items() -> None:
         # Also what ends the process, and what has no text.
         raise error
 
-    _put("batch_processor.chunks", cause_of=cause_of)
+    _put("batch_processor.execution.chunks", cause_of=cause_of)
 
 
 def _outbox_rows() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.emails import SendEmail
 from contracts.mail import Mail
-from emailer import intake, rendering
-from emailer.letters import Letter
+from emailer import intake
+from emailer.writing import rendering
+from emailer.writing.letters import Letter
 
 _SCRIPTS = (
     "abc XYZ 019 .,;:@<>()[]\\\"'=?_%*-",

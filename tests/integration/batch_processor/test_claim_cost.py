@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from batch_processor import claims
+from batch_processor.execution import claims
 from chassis import queries
 from support.batch_stack import House
 

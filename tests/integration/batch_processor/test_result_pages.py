@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from batch_processor.worker import ChunkTiming
+from batch_processor.execution.worker import ChunkTiming
 from chassis import queries
 from chassis.broker.envelope import new_id
 from contracts.batches import ListResults, Results

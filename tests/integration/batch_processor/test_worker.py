@@ -8,8 +8,8 @@ import aiormq
 import pytest
 from prometheus_client import REGISTRY
 
-from batch_processor import claims
-from batch_processor.worker import ChunkTiming
+from batch_processor.execution import claims
+from batch_processor.execution.worker import ChunkTiming
 from chassis.broker.topology import declare
 from chassis.errors import DatabaseUnavailable
 from contracts.batches import CancelBatch

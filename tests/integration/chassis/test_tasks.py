@@ -22,8 +22,8 @@ from chassis.broker.rabbitmq import Link
 from chassis.supervision import Tasks, keep_going
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
-from emailer import dispatcher
 from emailer.resources import Resources as Email
+from emailer.sending import dispatcher
 from emailer.settings import EmailSettings
 from gateway.resources import Resources as Gateway
 from gateway.settings import GatewaySettings

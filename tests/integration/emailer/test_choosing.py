@@ -21,8 +21,9 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
-from emailer import choosing, repository
-from emailer.attempts import Patience
+from emailer import repository
+from emailer.sending import choosing
+from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import HANG_UP, Step
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contracts.emails import Email, SendEmail
-from emailer.attempts import Patience
+from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, with_relay
 from support.doubles.smtp import HANG_UP, HANG_UP_BEFORE_DOT, SAY_NOTHING, Step
 from support.waiting import until

@@ -11,8 +11,8 @@ import pytest
 
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
-from emailer import lanes
-from emailer.lanes import Lane, Round
+from emailer.sending import lanes
+from emailer.sending.lanes import Lane, Round
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until

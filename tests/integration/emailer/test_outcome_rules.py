@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from emailer import outcomes, smtp
 from emailer.errors import AuthenticationRefused, RelayUnreachable
-from emailer.outcomes import SmtpAnswer, Verdict
-from emailer.smtp import Envelope, SmtpRelay
+from emailer.sending import outcomes, smtp
+from emailer.sending.outcomes import SmtpAnswer, Verdict
+from emailer.sending.smtp import Envelope, SmtpRelay
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SmtpServer, Stage, Step
 from support.waiting import until

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emailer import smtp
-from emailer.smtp import Envelope, SmtpRelay
+from emailer.sending import smtp
+from emailer.sending.smtp import Envelope, SmtpRelay
 from support import postfix
 from support.doubles import smtp as double
 from support.doubles.smtp import SmtpServer

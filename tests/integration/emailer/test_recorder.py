@@ -12,9 +12,10 @@ import pytest
 
 from chassis.broker.envelope import new_id
 from contracts.emails import Email, SendEmail
-from emailer import attempts, repository
-from emailer.attempts import Attempt, Job, Outcome, Patience
-from emailer.recorder import OutcomeRecorder
+from emailer import repository
+from emailer.sending import attempts
+from emailer.sending.attempts import Attempt, Job, Outcome, Patience
+from emailer.sending.recorder import OutcomeRecorder
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import Step
 from support.waiting import until

@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from contracts.emails import CancelEmails, EmailFilter, RetryEmails
-from emailer import choosing, repository, retention
+from emailer import repository, retention
 from emailer.retention import Retention
+from emailer.sending import choosing
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
 

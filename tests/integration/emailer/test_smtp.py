@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from emailer import smtp
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable
-from emailer.smtp import Envelope, SmtpRelay
+from emailer.sending import smtp
+from emailer.sending.smtp import Envelope, SmtpRelay
 from support.doubles import smtp as double
 from support.doubles.smtp import STOP_READING, SmtpServer, Step
 from support.waiting import until

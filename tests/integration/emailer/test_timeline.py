@@ -17,9 +17,10 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
-from emailer import choosing, retention, timeline
+from emailer import retention, timeline
 from emailer.raw import RawMails
 from emailer.retention import Retention
+from emailer.sending import choosing
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
 

@@ -20,14 +20,15 @@ from chassis.errors import DatabaseUnavailable
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
 from contracts.emails import Email, SendEmail
-from emailer import intake, lanes, repository
-from emailer.attempts import Patience
-from emailer.dispatcher import Dispatcher
+from emailer import intake, repository
 from emailer.guard import RecipientGuard
-from emailer.lanes import STREAMS, Round
-from emailer.lanes import Terms as ClaimTerms
-from emailer.route import Route
-from emailer.smtp import SmtpRelay
+from emailer.sending import lanes
+from emailer.sending.attempts import Patience
+from emailer.sending.dispatcher import Dispatcher
+from emailer.sending.lanes import STREAMS, Round
+from emailer.sending.lanes import Terms as ClaimTerms
+from emailer.sending.route import Route
+from emailer.sending.smtp import SmtpRelay
 from support.doubles import smtp as double
 from support.waiting import until
 

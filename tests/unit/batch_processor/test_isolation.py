@@ -19,15 +19,15 @@ from uuid import UUID
 import psutil
 import pytest
 
-from batch_processor import reports
-from batch_processor.claims import Claim, Loaded, Rest
-from batch_processor.isolated_run import IsolatedRun, ServiceCalls
-from batch_processor.item_process import Options
+from batch_processor.execution import reports
+from batch_processor.execution.claims import Claim, Loaded, Rest
+from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.execution.item_process import Options
+from batch_processor.execution.process_pool import ProcessPool
+from batch_processor.execution.processes import Processes
+from batch_processor.execution.running_chunk import Failure, Item
 from batch_processor.operation import Operation
 from batch_processor.operations.echo import OPERATION as ECHO
-from batch_processor.process_pool import ProcessPool
-from batch_processor.processes import Processes
-from batch_processor.running_chunk import Failure, Item
 from chassis.broker.rpc import RpcClient
 from support import harmful_operation
 from support.harmful_operation import OF_TEXTS, OPERATION, WAYS

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from batch_processor.chunks import ChunkRun
+from batch_processor.execution.chunks import ChunkRun
+from batch_processor.execution.running_chunk import Item, Outcomes
 from batch_processor.operation import Context, Operation, RetryPolicy
-from batch_processor.running_chunk import Item, Outcomes
 from chassis.errors import Conflict, ServiceError
 from contracts.batches import CancelBatch
 from support.operation_world import World

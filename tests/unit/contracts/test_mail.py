@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from contracts import mail_headers
 from contracts.emails import SendEmail
 from contracts.mail import Mail
-from emailer import letters
+from emailer.writing import letters
 
 MAIL: dict[str, Any] = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
 SEPARATORS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

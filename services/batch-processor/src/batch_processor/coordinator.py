@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from batch_processor import batches, claims, coordination, repository, rounds, steering
+from batch_processor import batches, coordination, repository, steering
 from batch_processor.batches import Tally
-from batch_processor.claims import Rest
+from batch_processor.execution import claims, rounds
+from batch_processor.execution.claims import Rest
 from batch_processor.intake import Intake, announce_finished
 from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics

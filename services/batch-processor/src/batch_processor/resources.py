@@ -8,23 +8,23 @@ from functools import partial
 
 from batch_processor import consumers
 from batch_processor.answers import Answers
-from batch_processor.chunks import ChunkRun
-from batch_processor.claims import Claim
-from batch_processor.contexts import ContextFactory
 from batch_processor.coordinator import Coordinator, Windows
+from batch_processor.execution.chunks import ChunkRun
+from batch_processor.execution.claims import Claim
+from batch_processor.execution.contexts import ContextFactory
+from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.execution.item_process import Options
+from batch_processor.execution.process_pool import ProcessPool
+from batch_processor.execution.processes import Processes
+from batch_processor.execution.running_chunk import Item, RunningChunk
+from batch_processor.execution.settlement import Settlement
+from batch_processor.execution.worker import ChunkTiming, Worker
 from batch_processor.intake import Intake
-from batch_processor.isolated_run import IsolatedRun, ServiceCalls
-from batch_processor.item_process import Options
 from batch_processor.operation import Operation
-from batch_processor.process_pool import ProcessPool
-from batch_processor.processes import Processes
 from batch_processor.progress_publisher import ProgressPublisher
-from batch_processor.running_chunk import Item, RunningChunk
 from batch_processor.settings import BatchProcessorSettings
-from batch_processor.settlement import Settlement
 from batch_processor.sources import Sources
 from batch_processor.validation import ORDERS, Validation
-from batch_processor.worker import ChunkTiming, Worker
 from chassis import outbox
 from chassis.broker.envelope import event
 from chassis.runtime import ServiceRuntime
@@ -66,24 +66,23 @@ class Resources:
         )
         self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
-        settlement = Settlement(
-            self.runtime.postgres, self.runtime.relay, self.progress, lease_s=settings.lease_s
-        )
+        relay, lease_s = self.runtime.relay, settings.lease_s
+        settlement = Settlement(self.runtime.postgres, relay, self.progress, lease_s=lease_s)
         self.worker = Worker(
             self.runtime.postgres,
             settlement,
             operations,
             runs=self._run_isolated if isolated else self._run_here,
             slots=settings.worker_concurrency,
-            timing=ChunkTiming(lease_s=settings.lease_s),
+            timing=ChunkTiming(lease_s=lease_s),
         )
         self.coordinator = Coordinator(
             self.runtime.postgres,
-            self.runtime.relay,
+            relay,
             self.intake,
             progress=self.progress,
             windows=Windows(
-                lease_s=settings.lease_s,
+                lease_s=lease_s,
                 upload_expires_s=settings.upload_expires_s,
                 retention_days=settings.retention_days,
             ),

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from batch_processor.batches import Batch, Tally
-from batch_processor.running_chunk import Outcomes
+from batch_processor.execution.running_chunk import Outcomes
 from chassis import queries
 from chassis.postgres import Connection, Row
 

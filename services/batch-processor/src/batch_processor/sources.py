@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from batch_processor import batches, repository, rounds
+from batch_processor import batches, repository
 from batch_processor.batches import Batch
+from batch_processor.execution import rounds
 from batch_processor.intake import Intake
 from chassis import queries
 from chassis.postgres import Connection, Postgres

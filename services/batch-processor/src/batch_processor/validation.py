@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-from batch_processor import repository, rounds
+from batch_processor import repository
+from batch_processor.execution import rounds
 from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
 from chassis import queries
 from chassis.postgres import Connection, Postgres

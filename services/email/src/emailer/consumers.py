@@ -30,9 +30,10 @@ from contracts.emails import (
     SendEmail,
 )
 from contracts.message import Message, Request
-from emailer import announcing, choosing, intake, repository
+from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
 from emailer.raw import RawMails
+from emailer.sending import choosing
 from emailer.settings import EmailSettings
 
 GROUP = 60

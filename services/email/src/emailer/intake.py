@@ -11,9 +11,10 @@ from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail import FURTHEST
 from contracts.mail_headers import replace_unsafe
 from contracts.message import Json
-from emailer import letters, rendering, states
+from emailer import states
 from emailer.errors import UnsendableMail
-from emailer.letters import Addressee, Letter
+from emailer.writing import letters, rendering
+from emailer.writing.letters import Addressee, Letter
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from chassis.errors import NotFound
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
-from emailer.rendered import render
+from emailer.writing.rendered import render
 
 _PART_BYTES = 256 * 1024
 _KEPT_S = 30.0

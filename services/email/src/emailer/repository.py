@@ -15,11 +15,12 @@ from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus, EventKind
-from emailer import promises, states, table_rows, timeline
+from emailer import states, timeline
 from emailer.announcing import StatusChange
-from emailer.attempts import Job, Outcome, StoredMail
 from emailer.intake import PreparedMail
-from emailer.letters import File
+from emailer.sending import promises, table_rows
+from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.writing.letters import File
 
 SQL = queries.load("emailer")
 

@@ -9,13 +9,13 @@ from functools import partial
 from chassis.runtime import ServiceRuntime
 from contracts.topology import EMAIL
 from emailer import consumers
-from emailer.attempts import Patience
-from emailer.dispatcher import Dispatcher
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
-from emailer.route import Route
+from emailer.sending.attempts import Patience
+from emailer.sending.dispatcher import Dispatcher
+from emailer.sending.route import Route
+from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
-from emailer.smtp import SmtpRelay
 
 # Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
 # only: what a process holds is bounded by this.

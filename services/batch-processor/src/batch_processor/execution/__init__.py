@@ -1,0 +1,1 @@
+"""Running items: claims on chunks, the processes that operations run in, and what comes of them."""

@@ -1,0 +1,189 @@
+"""Running the items of one chunk: side by side, each with its deadline, each outcome kept apart."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from batch_processor import item_values
+from batch_processor.errors import BadResult
+from batch_processor.execution import deadlines
+from batch_processor.execution.deadlines import ItemDeadline
+from batch_processor.execution.failures import Cause, cause_of
+from batch_processor.execution.running_chunk import Failure, Item, RunningChunk
+from batch_processor.operation import Context, Operation
+from chassis import logging
+from chassis.broker.envelope import Outgoing
+from chassis.errors import ServiceError
+
+log = logging.get(__name__)
+
+# For an item that was cancelled to leave its `finally` blocks; after that nobody waits for it.
+_UNWIND_S = 1
+
+Texts = Callable[[Sequence[str]], Sequence[str]]
+Post = Callable[[Outgoing], None]
+
+
+class Watch:
+    """Learns which items are at work; here it does nothing with that."""
+
+    def begun(self, indexes: Sequence[int], deadline: ItemDeadline) -> None:
+        """Learn that the items at `indexes` of the chunk begin, with a deadline for all of them."""
+
+    def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
+        """Learn that outcomes of items are there to be taken; `size` is that of their results."""
+
+
+class ChunkRun(RunningChunk):
+    """Runs the items of a chunk in this process.
+
+    `context` makes an item's context from its position and the place where its commands are collected.
+    Whatever an item raises, returns or cancels is that item's failure; `execute` itself does not raise.
+    With `one_by_one` an item begins when the one before has ended.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        items: Sequence[Item],
+        *,
+        attempt: int,
+        context: Callable[[int, Post], Context],
+        watch: Watch | None = None,
+        one_by_one: bool = False,
+    ) -> None:
+        super().__init__(operation, items, attempt=attempt)
+        self._context = context
+        self._watch = watch or Watch()
+        self._is_one_by_one = one_by_one
+        self._waiting = iter(enumerate(items))
+        self._is_closing = False
+        self._logged: set[str] = set()
+
+    def stop_beginning(self) -> None:
+        """Begin no more items; `execute` ends with those at work."""
+        self._is_closing = True
+
+    async def execute(self) -> None:
+        """Run all items; cancelling this stops them, and what has ended stays to be taken."""
+        run_texts = self._operation.run_texts
+        if run_texts is None:
+            lanes = 1 if self._is_one_by_one else min(self._operation.concurrency, len(self._items))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(lanes):
+                    group.create_task(self._lane())
+        elif not self._is_one_by_one:
+            self._run_texts(run_texts, list(self._waiting))
+        else:
+            for indexed in self._waiting:
+                self._run_texts(run_texts, [indexed])
+                await asyncio.sleep(0)
+                if self._is_closing:
+                    return
+
+    def _run_texts(self, run_texts: Texts, items: Sequence[tuple[int, Item]]) -> None:
+        deadline = ItemDeadline(self._operation.timeout_s)
+        self._watch.begun([index for index, _ in items], deadline)
+        try:
+            # One more than can be right shows that there are too many, however many there are.
+            payloads = [item.payload for _, item in items]
+            results = list(islice(run_texts(payloads), len(items) + 1))
+            if len(results) != len(items):
+                raise BadResult(f"{len(items)} items have {len(results)} or more results.")
+        except BaseException as error:
+            if len(items) == 1:
+                self._end(*items[0], self._explain(error))
+                return
+            # One of them may be to blame: run alone, each answers for itself.
+            for indexed in items:
+                self._run_texts(run_texts, [indexed])
+            return
+        self._keep([(*indexed, result) for indexed, result in zip(items, results, strict=True)])
+
+    def _keep(self, ended: Sequence[tuple[int, Item, object]]) -> None:
+        outcomes = [(index, item, self._checked(item, result)) for index, item, result in ended]
+        texts = [outcome for _, _, outcome in outcomes if isinstance(outcome, str)]
+        if len(texts) < len(outcomes):
+            for outcome in outcomes:
+                self._end(*outcome)
+            return
+        # Nearly always, and then at once: a call for each would cost more than the operation.
+        positions = [item.position for _, item, _ in outcomes]
+        self._outcomes.positions += positions
+        self._outcomes.results += texts
+        self._ended.update(positions)
+        self._watch.ended([index for index, _, _ in outcomes], size=sum(map(len, texts)))
+
+    def _checked(self, item: Item, result: object) -> str | Cause:
+        if result is item.payload:
+            return item.payload
+        try:
+            return item_values.require_json_text(result)
+        except ServiceError as error:
+            return cause_of(error)
+
+    async def _lane(self) -> None:
+        for index, item in self._waiting:
+            await self._run(index, item)
+            if self._is_closing:
+                return
+
+    async def _run(self, index: int, item: Item) -> None:
+        """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""
+        commands: list[Outgoing] = []
+        deadline = ItemDeadline(self._operation.timeout_s)
+        self._watch.begun((index,), deadline)
+        running = asyncio.create_task(self._call(item, commands, deadline))
+        try:
+            while not running.done() and (left_s := deadline.left_s()) > 0:
+                await asyncio.wait((running,), timeout=left_s)
+            if not running.done():
+                detail = f"not done after {self._operation.timeout_s:g} s"
+                self._end(index, item, Cause("timeout", detail, retryable=True))
+            elif running.cancelled():
+                cause = Cause("operation-failed", "the operation cancelled its own task")
+                self._end(index, item, cause)
+            else:
+                self._end(index, item, running.result(), commands)
+        finally:
+            if running.cancel():
+                await asyncio.wait((running,), timeout=_UNWIND_S)
+
+    async def _call(self, item: Item, commands: list[Outgoing], deadline: ItemDeadline) -> str | Cause:
+        deadlines.CURRENT.set(deadline)
+        try:
+            payload = item_values.read_payload(self._operation.payload, item.payload)
+            result = await self._operation.run(payload, self._context(item.position, commands.append))
+            return item_values.write_result(result)
+        except BaseException as error:
+            # Also SystemExit, which would end the process, and a CancelledError of the item's own.
+            return self._explain(error)
+
+    def _explain(self, error: BaseException) -> Cause:
+        cause = cause_of(error)
+        if cause.code == "operation-failed" and type(error).__name__ not in self._logged:
+            # Once a chunk, for what goes wrong for one item often does for all; and without the exception's
+            # own text, which only `cause` holds in a form that can be written.
+            self._logged.add(type(error).__name__)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.warning("operation failed", operation=self._operation.name, error=cause.detail, frames=frames)
+        return cause
+
+    def _end(self, index: int, item: Item, outcome: str | Cause, commands: Sequence[Outgoing] = ()) -> None:
+        if isinstance(outcome, str):
+            self._outcomes.positions.append(item.position)
+            self._outcomes.results.append(outcome)
+            self._outcomes.commands.extend(commands)
+            self._ended.add(item.position)
+            self._watch.ended((index,), size=len(outcome))
+            return
+        if outcome.retryable and self.retry_delay_s is not None:
+            self.retries.append(item.position)
+            self._outcomes.setbacks.append(Failure(item.position, outcome.code, outcome.detail))
+        else:
+            self._outcomes.failures.append(Failure(item.position, outcome.code, outcome.detail))
+            self._ended.add(item.position)
+        self._watch.ended((index,), has_failed=True)

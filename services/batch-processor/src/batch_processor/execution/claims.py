@@ -1,0 +1,188 @@
+"""Chunks in the hands of a worker: claimed owner by owner, renewed, finished or given back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Self, TypeAlias
+from uuid import UUID
+
+from batch_processor.execution.running_chunk import Item, Origin
+from chassis import queries
+from chassis.postgres import Connection
+
+_SQL = queries.load("batch_processor")
+# Of one chunk in memory; the items beyond are loaded when the chunk is claimed again.
+_MOST_BYTES = 4 * 1024 * 1024
+
+ChunkKey: TypeAlias = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A chunk that this worker may run; `run` is what lets it store results.
+
+    `lost` counts the claims before this one whose workers were not heard of again, or whose process died; the
+    items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work.
+    """
+
+    batch_id: UUID
+    number: int
+    run: int
+    lost: int
+    suspect: bool
+    attempt: int
+    first_position: int
+    last_position: int
+    positions: list[int] | None
+    due_at: datetime
+    owner_id: str
+    operation: str
+    status: str
+    accepted_at: datetime
+    traceparent: str | None
+    request_id: str | None
+    is_first: bool
+    claimed_at: datetime
+
+    @property
+    def key(self) -> ChunkKey:
+        """Return what names the chunk."""
+        return self.batch_id, self.number
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the chunk's items are told of their batch."""
+        return Origin(self.batch_id, self.owner_id, self.accepted_at, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Items of a claimed chunk that go on in a chunk of their own; without `positions` a whole run.
+
+    `lost` and `suspect` are those of the new chunk's claims.
+    """
+
+    first_position: int
+    last_position: int
+    positions: Sequence[int] | None
+    items: int
+    attempt: int
+    delay_s: float = 0
+    lost: int = 0
+    suspect: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        positions: Sequence[int],
+        attempt: int,
+        *,
+        delay_s: float = 0,
+        lost: int = 0,
+        suspect: bool = False,
+    ) -> Self:
+        """Return the rest that consists of `positions`."""
+        first, last, items = min(positions), max(positions), len(positions)
+        return cls(first, last, positions, items, attempt, delay_s, lost, suspect)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The items of a claimed chunk that have no result; those `beyond` did not fit into memory."""
+
+    claim: Claim
+    items: Sequence[Item]
+    beyond: Rest | None = None
+
+
+_CLAIM_FIELDS = tuple(field.name for field in fields(Claim))
+
+
+async def next_owners(connection: Connection, after: str, *, most: int) -> list[str]:
+    """Return owners with a chunk that is ready, in turn behind the owner `after`."""
+    return [row["owner_id"] for row in await connection.fetch(_SQL["next_owners"], after, most)]
+
+
+async def claim(
+    connection: Connection, owners: Sequence[str], *, most: int, for_any: int, lease_s: float
+) -> list[Claim]:
+    """Claim up to `most` chunks of `owners` in fair turns; `for_any` of them for owners already at work."""
+    rows = await connection.fetch(_SQL["claim_chunks"], owners, most, for_any, lease_s)
+    return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]
+
+
+async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
+    """Return the items of the chunks that have no result yet, in input order, as many as fit into memory."""
+    found: dict[ChunkKey, list[Item]] = {claim.key: [] for claim in claims}
+    counts: dict[ChunkKey, int] = {}
+    ranges = [claim for claim in claims if claim.positions is None]
+    if ranges:
+        columns = zip(*((c.batch_id, c.first_position, c.last_position) for c in ranges), strict=True)
+        rows = await connection.fetch(_SQL["load_items"], *map(list, columns), _MOST_BYTES)
+        for nth, position, custom_id, payload, count in rows:
+            key = ranges[nth - 1].key
+            found[key].append(Item(position, custom_id, payload))
+            counts[key] = count
+    for listed in claims:
+        if listed.positions is not None:
+            rows = await connection.fetch(_SQL["load_listed"], listed.batch_id, listed.positions)
+            found[listed.key] = [Item(*row) for row in rows]
+    loaded = []
+    for claim in claims:
+        items, beyond = found[claim.key], counts.get(claim.key, 0) - len(found[claim.key])
+        rest = (
+            Rest(items[-1].position + 1, claim.last_position, None, beyond, claim.attempt)
+            if beyond > 0
+            else None
+        )
+        loaded.append(Loaded(claim, items, rest))
+    return loaded
+
+
+async def finish(connection: Connection, claims: Collection[Claim]) -> set[ChunkKey]:
+    """Remove chunks that are done; return those that were still this worker's."""
+    rows = await connection.fetch(_SQL["finish_chunks"], *_columns(claims)) if claims else []
+    return {(row["batch_id"], row["number"]) for row in rows}
+
+
+async def renew(
+    connection: Connection,
+    claims: Sequence[Claim],
+    *,
+    states: Sequence[str],
+    done: Sequence[int],
+    lease_s: float,
+) -> dict[ChunkKey, str]:
+    """Say that the chunks are alive or `ready` again; return the batch's status of those still ours."""
+    if not claims:
+        return {}
+    rows = await connection.fetch(_SQL["renew_chunks"], *_columns(claims), states, done, lease_s)
+    return {(row["batch_id"], row["number"]): row["status"] for row in rows}
+
+
+async def give_back(connection: Connection, claims: Collection[Claim], *, lost: int = 0) -> None:
+    """Give chunks back that were claimed here; `lost` counts what their worker could not bring to an end."""
+    await connection.execute(_SQL["return_chunks"], *_columns(claims), lost)
+
+
+async def create_chunk(connection: Connection, batch_id: UUID, number: int, rest: Rest) -> None:
+    """Make a chunk of some items of a claimed one."""
+    await connection.execute(
+        _SQL["create_chunk"],
+        batch_id,
+        number,
+        rest.attempt,
+        rest.first_position,
+        rest.last_position,
+        rest.positions,
+        rest.items,
+        rest.delay_s,
+        rest.lost,
+        rest.suspect,
+    )
+
+
+def _columns(claims: Collection[Claim]) -> tuple[list[UUID], list[int], list[int]]:
+    return [c.batch_id for c in claims], [c.number for c in claims], [c.run for c in claims]

@@ -1,0 +1,68 @@
+"""The context in which operations run: questions to other services, processes, values of their chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from batch_processor.execution.chunks import Post
+from batch_processor.execution.running_chunk import Origin
+from batch_processor.operation import Asks, Computes, Context
+from chassis.broker.envelope import command
+from contracts.message import Command
+
+T = TypeVar("T")
+
+
+class SharedValues:
+    """Values that the items of one chunk share; each is made once, also when many ask at a time."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, asyncio.Future[Any]] = {}
+
+    async def share(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
+        """Return the value of `key`. An error reaches all who wait, and whoever asks later makes it anew."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = asyncio.ensure_future(make())
+            made.add_done_callback(lambda done: self._forget_failed(key, done))
+        # Shielded: one item that runs out of time must not take the value from the others.
+        value: T = await asyncio.shield(made)
+        return value
+
+    def _forget_failed(self, key: Hashable, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._made.pop(key, None)
+
+
+class ContextFactory:
+    """Makes the contexts of items, which ask other services and compute by the functions given."""
+
+    def __init__(self, ask: Asks, compute: Computes) -> None:
+        self._ask = ask
+        self._compute = compute
+
+    def of_chunk(self, origin: Origin) -> Callable[[int, Post], Context]:
+        """Return what makes the contexts of a chunk's items."""
+        shared = SharedValues()
+
+        def make(position: int, post: Post) -> Context:
+            def send(message: Command, message_id: UUID) -> None:
+                # Written here, so that a command that cannot be is the failure of its item alone.
+                post(command(message, message_id=message_id, tenant=origin.owner_id))
+
+            return Context(
+                batch_id=origin.batch_id,
+                position=position,
+                owner_id=origin.owner_id,
+                attempt=origin.attempt,
+                accepted_at=origin.accepted_at,
+                ask=self._ask,
+                compute=self._compute,
+                share=shared.share,
+                send=send,
+            )
+
+        return make

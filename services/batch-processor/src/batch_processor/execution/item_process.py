@@ -1,0 +1,289 @@
+"""The process in which operations run: chunk after chunk, with a socket to the service and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import resource
+import signal
+import socket
+import time
+from asyncio import StreamWriter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+import uvloop
+from pydantic import BaseModel
+
+from batch_processor import operations
+from batch_processor.errors import ProcessDied
+from batch_processor.execution import deadlines, frames, processes
+from batch_processor.execution.chunks import ChunkRun, Watch
+from batch_processor.execution.contexts import ContextFactory
+from batch_processor.execution.deadlines import ItemDeadline
+from batch_processor.execution.failures import Cause, cause_of
+from batch_processor.execution.marks import Marks
+from batch_processor.execution.running_chunk import Failure, Item, Origin, Outcomes
+from batch_processor.operation import Operation
+from chassis import logging, tracing
+from chassis.errors import RemoteFailure
+from contracts import message
+from contracts.message import Request
+
+R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
+
+# Between two reports of a chunk that goes on, and between two signs of life.
+_REPORT_S = 0.02
+_SIGN_S = 0.2
+# What a process may do between two items, or to leave the last of them.
+_BETWEEN_S = 5
+# After the last deadline: the kernel ends the process if the service, which should have, has died before it.
+_ALONE_S = 5
+# Results that are told at once.
+_MOST_RESULTS = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the process writes its log, and the bytes of memory that it may have."""
+
+    service: str
+    log_level: str
+    log_format: Literal["auto", "json", "pretty"]
+    memory_bytes: int
+
+
+def serve(connection: socket.socket, options: Options) -> None:
+    """Run chunks until the service closes the connection or dies."""
+    try:
+        # A group of its own: what an operation starts ends with it.
+        os.setsid()
+        os.nice(5)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # numpy sets 40 MiB aside for each further thread, before it computes anything.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
+        logging.configure(service=options.service, level=options.log_level, style=options.log_format)
+        _, [descriptor], _, _ = socket.recv_fds(connection, 1, 1)
+        marks = Marks(descriptor)
+        os.close(descriptor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(connection, marks))
+    finally:
+        # Threads that an operation has left do not hold the process.
+        os._exit(1)
+
+
+async def _serve(connection: socket.socket, marks: Marks) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    chunks = _Chunks(writer, marks)
+    while True:
+        try:
+            parts = await frames.read(reader)
+        except ProcessDied:
+            os._exit(0)
+        chunks.take(parts)
+
+
+class _Chunks:
+    """Runs the chunks that the service orders, one at a time, and tells what comes of them."""
+
+    def __init__(self, writer: StreamWriter, marks: Marks) -> None:
+        self._writer = writer
+        self._marks = marks
+        self._calls = _Calls(writer)
+        self._operations: dict[str, Operation] = {}
+        self._run: ChunkRun | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, parts: list[Any]) -> None:
+        """Do what the service says."""
+        match parts:
+            case ["run", *order]:
+                self._task = asyncio.create_task(self._execute(*order))
+            case ["stop"] if self._run is not None:
+                self._run.stop_beginning()
+            case ["cancel"] if self._task is not None:
+                self._task.cancel()
+            case ["begun", number]:
+                self._calls.begin(number)
+            case ["answer", number, is_good, text]:
+                self._calls.answer(number, text, is_good=is_good)
+
+    async def _execute(
+        self,
+        name: str,
+        batch_id: str,
+        owner_id: str,
+        accepted_at: str,
+        attempt: int,
+        traceparent: str | None,
+        request_id: str | None,
+        is_one_by_one: bool,
+        positions: list[int],
+        payloads: list[str],
+    ) -> None:
+        items = [Item(position, None, text) for position, text in zip(positions, payloads, strict=True)]
+        origin = Origin(UUID(batch_id), owner_id, datetime.fromisoformat(accepted_at), attempt)
+        before = asyncio.all_tasks()
+        with tracing.during(traceparent, request_id):
+            try:
+                if name not in self._operations:
+                    self._operations[name] = operations.load(name)
+                operation = self._operations[name]
+            except BaseException as error:
+                self._refuse(items, cause_of(error))
+                return
+            watch = _Watch(self._marks, self._writer, is_prompt=is_one_by_one)
+            context = ContextFactory(self._calls.ask, self._calls.compute).of_chunk(origin)
+            run = watch.run = self._run = ChunkRun(
+                operation,
+                items,
+                attempt=attempt,
+                context=context,
+                watch=watch,
+                one_by_one=is_one_by_one,
+            )
+            watch.look()
+            try:
+                await run.execute()
+            except asyncio.CancelledError:
+                pass
+            finally:
+                watch.close()
+                self._run = None
+        watch.report()
+        # What an item has left behind must not meet the next chunk.
+        is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()}
+        self._writer.write(frames.write("done", is_clean))
+
+    def _refuse(self, items: list[Item], cause: Cause) -> None:
+        failures = [Failure(item.position, cause.code, cause.detail) for item in items]
+        self._writer.write(frames.write_outcomes(Outcomes(failures=failures)))
+        self._writer.write(frames.write("done", False))
+
+
+class _Watch(Watch):
+    """Marks what is at work, and tells what has ended: soon, or with `is_prompt` at once."""
+
+    run: ChunkRun
+
+    def __init__(self, marks: Marks, writer: StreamWriter, *, is_prompt: bool) -> None:
+        self._marks = marks
+        self._writer = writer
+        self._is_prompt = is_prompt
+        self._deadlines: dict[int, ItemDeadline] = {}
+        self._results = 0
+        self._next_look: asyncio.TimerHandle | None = None
+        self._next_report: asyncio.TimerHandle | None = None
+
+    def begun(self, indexes: Sequence[int], deadline: ItemDeadline) -> None:
+        """Mark items before they can do anything."""
+        self._deadlines.update(dict.fromkeys(indexes, deadline))
+        self._marks.due = min(self._marks.due, time.monotonic() + deadline.left_s())
+        signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _BETWEEN_S) + _ALONE_S)
+        self._marks.begin(indexes)
+
+    def ended(self, indexes: Sequence[int], *, size: int = 0, has_failed: bool = False) -> None:
+        """Tell of the outcomes soon; at once of an item that may do harm while it leaves."""
+        for index in indexes:
+            self._deadlines.pop(index, None)
+        self._results += size
+        self._marks.end(indexes)
+        if self._is_prompt or has_failed or self._results > _MOST_RESULTS:
+            self.report()
+        elif self._next_report is None:
+            self._next_report = asyncio.get_running_loop().call_later(_REPORT_S, self.report)
+
+    def look(self) -> None:
+        """Say by when this process must have moved on, now and until it is closed."""
+        left = [deadline.left_s() for deadline in self._deadlines.values()] or [_BETWEEN_S]
+        self._marks.due = time.monotonic() + max(min(left), _SIGN_S)
+        signal.setitimer(signal.ITIMER_REAL, max(*left, _BETWEEN_S) + _ALONE_S)
+        self._next_look = asyncio.get_running_loop().call_later(_SIGN_S, self.look)
+
+    def report(self) -> None:
+        """Tell what has ended since the last report."""
+        if self._next_report is not None:
+            self._next_report.cancel()
+            self._next_report = None
+        outcomes, self._results = self.run.take(), 0
+        if outcomes or outcomes.setbacks:
+            self._writer.write(frames.write_outcomes(outcomes))
+
+    def close(self) -> None:
+        """Look no more; from here on nothing can be late."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._marks.due = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A question to the service, or a function to compute, that has no answer yet."""
+
+    answer: asyncio.Future[str]
+    begun: Callable[[], None] | None = None
+
+
+class _Calls:
+    """What items ask of the service: a question to another one, or a function to compute."""
+
+    def __init__(self, writer: StreamWriter) -> None:
+        self._writer = writer
+        self._waiting: dict[int, _Call] = {}
+        self._last = 0
+
+    async def ask(self, request: Request, reply: type[R], *, timeout_s: float) -> R:
+        """Return another service's answer. Raise `RemoteFailure` with the error that came instead."""
+        body = request.model_dump_json(exclude_none=True)
+        text = await self._call("ask", request.service, request.message_type, body, timeout_s)
+        return reply.model_validate_json(text)
+
+    async def compute(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what `function` returns in a process for computing."""
+        call = frames.write_binary(processes.write_call(function, *arguments))
+        with ExitStack() as waiting:
+            # Waiting behind the functions of others is not the item's own time.
+            waiting.enter_context(deadlines.stopped())
+            answer = await self._call("compute", call, begun=waiting.close)
+        result: T = processes.read_answer(frames.read_binary(answer))
+        return result
+
+    def begin(self, number: int) -> None:
+        """Learn that the turn of a function has come."""
+        call = self._waiting.get(number)
+        if call is not None and call.begun is not None:
+            call.begun()
+
+    def answer(self, number: int, text: str, *, is_good: bool) -> None:
+        """Learn the answer to a call: what was asked for, or a `Failure`."""
+        call = self._waiting.get(number)
+        if call is None or call.answer.done():
+            return
+        if is_good:
+            call.answer.set_result(text)
+        else:
+            call.answer.set_exception(RemoteFailure(message.Failure.model_validate_json(text)))
+
+    async def _call(self, word: str, *parts: object, begun: Callable[[], None] | None = None) -> str:
+        self._last += 1
+        number = self._last
+        call = _Call(asyncio.get_running_loop().create_future(), begun)
+        self._waiting[number] = call
+        self._writer.write(frames.write(word, number, *parts))
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            self._writer.write(frames.write("drop", number))
+            raise
+        finally:
+            del self._waiting[number]

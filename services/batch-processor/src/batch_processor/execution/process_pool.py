@@ -1,0 +1,252 @@
+"""The processes in which operations run: taken for one chunk at a time, watched, killed and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import os
+import signal
+import socket
+import time
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from typing import Any, Self
+
+from batch_processor.execution import forks, frames, item_process, marks
+from batch_processor.execution.item_process import Options
+from batch_processor.execution.marks import Marks
+from chassis import logging, metrics, redaction
+
+log = logging.get(__name__)
+
+# A chunk that waits for longer gets a process of its own; shorter ones share a few.
+_GROW_AFTER_S = 0.1
+# A process that nobody needed for so long is ended, but for one.
+_IDLE_S = 10
+_LOOK_S = 0.1
+# Looks in a row beyond the deadline: for a process to end the item by itself, also after both stood still.
+_LATE_LOOKS = 4
+_PAUSE_S = 1
+_EXIT_S = 5
+
+
+class ItemProcess:
+    """A process of items: the way to it, and the marks that it makes."""
+
+    def __init__(
+        self, process: ForkServerProcess, own: Marks, reader: StreamReader, writer: StreamWriter
+    ) -> None:
+        self.marks = own
+        self.idle_since = 0.0
+        self.late_looks = 0
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, options: Options, threads: ThreadPoolExecutor) -> Self:
+        """Fork a process. The first one waits until the server that it is forked from has started."""
+        own, theirs = socket.socketpair()
+        shown, descriptor = marks.create()
+        socket.send_fds(own, [b"m"], [descriptor])
+        os.close(descriptor)
+
+        def fork() -> ForkServerProcess:
+            with theirs:
+                process = forks.context().Process(
+                    target=item_process.serve, args=(theirs, options), name="items", daemon=True
+                )
+                process.start()
+            return process
+
+        try:
+            process = await asyncio.get_running_loop().run_in_executor(threads, fork)
+            reader, writer = await asyncio.open_unix_connection(sock=own)
+        except BaseException:
+            own.close()
+            raise
+        return cls(process, shown, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid or 0
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the process has not moved on when it had to."""
+        return self.late_looks >= _LATE_LOOKS
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether the process has closed its end."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; to a process that has died it is lost."""
+        if not self._writer.is_closing():
+            self._writer.write(frame)
+
+    async def receive(self) -> list[Any]:
+        """Return the next frame of the process. Raise `ProcessDied` when there is none."""
+        return await frames.read(self._reader)
+
+    def kill(self) -> None:
+        """End the process and what it has started, whatever they do."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        # Before it has made a group of its own.
+        self._process.kill()
+
+    def bury(self) -> str:
+        """Wait until the process is gone, and return how it ended. Blocks: call it off the loop."""
+        self._process.join(_EXIT_S)
+        code = self._process.exitcode
+        self.marks.close()
+        if self.is_late:
+            return "killed, as it was still at work after its deadline"
+        if code is None or code >= 0:
+            return f"ended with {code}"
+        return f"ended by {signal.Signals(-code).name}"
+
+    def close(self) -> None:
+        """Let the process end by itself."""
+        self._writer.close()
+
+
+@dataclass(order=True, slots=True)
+class _Wait:
+    """A chunk that waits for a process: in the order of these fields."""
+
+    is_later: bool
+    since: float
+    process: asyncio.Future[ItemProcess] = field(compare=False)
+
+
+class ProcessPool:
+    """At most `most` processes, started when chunks wait and ended when idle; one is kept."""
+
+    def __init__(self, most: int, options: Options) -> None:
+        self._most = most
+        self._options = options
+        # The one that was used last is taken first.
+        self._idle: list[ItemProcess] = []
+        self._all: set[ItemProcess] = set()
+        self._busy: set[ItemProcess] = set()
+        self._waiting: list[_Wait] = []
+        self._starting = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="items")
+        self._is_closed = False
+
+    async def take(self, *, is_first: bool = False) -> ItemProcess:
+        """Return a process that nobody else has; it must be given back or discarded.
+
+        The chunk of an owner who has nothing else at work is the first in the line.
+        """
+        while True:
+            process = self._idle.pop() if self._idle else await self._next_free(is_first=is_first)
+            if not process.is_gone:
+                self._busy.add(process)
+                return process
+            await self.discard(process)
+
+    async def _next_free(self, *, is_first: bool) -> ItemProcess:
+        """Wait in the line for a process that is given back, or for one more."""
+        loop = asyncio.get_running_loop()
+        wait = _Wait(not is_first, time.monotonic(), loop.create_future())
+        bisect.insort(self._waiting, wait)
+        growing = loop.call_later(_GROW_AFTER_S if self._all or self._starting else 0, self.grow)
+        try:
+            return await wait.process
+        except asyncio.CancelledError:
+            if wait.process.done() and not wait.process.cancelled():
+                self.give_back(wait.process.result())
+            raise
+        finally:
+            growing.cancel()
+            self._waiting = [other for other in self._waiting if other is not wait]
+
+    def give_back(self, process: ItemProcess) -> None:
+        """Keep a process for the next chunk."""
+        self._busy.discard(process)
+        process.idle_since = time.monotonic()
+        while self._waiting:
+            wait = self._waiting.pop(0)
+            if not wait.process.done():
+                wait.process.set_result(process)
+                return
+        self._idle.append(process)
+
+    async def discard(self, process: ItemProcess) -> str:
+        """Kill a process; return how it had ended."""
+        self._busy.discard(process)
+        self._all.discard(process)
+        if process in self._idle:
+            self._idle.remove(process)
+        process.close()
+        process.kill()
+        ended = asyncio.get_running_loop().run_in_executor(self._threads, process.bury)
+        if self._waiting:
+            self.grow()
+        return await asyncio.shield(ended)
+
+    def grow(self) -> None:
+        """Start another process, unless there are enough."""
+        if not self._is_closed and len(self._all) + self._starting < self._most:
+            self._starting += 1
+            self._begin(self._start())
+
+    async def wait_for_first(self, timeout_s: float) -> None:
+        """Wait until there is a process, but no longer than `timeout_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            self.give_back(await asyncio.wait_for(self.take(), timeout_s))
+
+    async def watch_forever(self) -> None:
+        """Kill what is late, end what is idle, and measure, for ever."""
+        while True:
+            now = time.monotonic()
+            for process in self._busy:
+                process.late_looks = process.late_looks + 1 if now > process.marks.due else 0
+                if process.is_late:
+                    process.kill()
+            # But for the one that was used last.
+            for process in self._idle[:-1]:
+                if now - process.idle_since > _IDLE_S:
+                    self._idle.remove(process)
+                    self._begin(self.discard(process))
+            metrics.BATCH_PROCESSES.set(len(self._all))
+            metrics.BATCH_NOT_BEGUN.set(now - min((wait.since for wait in self._waiting), default=now))
+            await asyncio.sleep(_LOOK_S)
+
+    async def close(self) -> None:
+        """Kill all processes; what they do now is lost."""
+        self._is_closed = True
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for process in list(self._all):
+            await self.discard(process)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _start(self) -> None:
+        try:
+            while not self._is_closed:
+                try:
+                    process = await ItemProcess.start(self._options, self._threads)
+                except Exception as error:
+                    log.error("a process for items cannot be started", reason=redaction.safe_message(error))
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                self._all.add(process)
+                self.give_back(process)
+                return
+        finally:
+            self._starting -= 1
+
+    def _begin(self, action: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(action)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

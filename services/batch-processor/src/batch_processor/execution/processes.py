@@ -1,0 +1,199 @@
+"""Processes for functions that compute: one call at a time in each, killed when the call must end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from batch_processor.errors import ProcessDied
+from batch_processor.execution import deadlines, forks
+from chassis import logging, plain
+
+log = logging.get(__name__)
+
+T = TypeVar("T")
+
+# Not a fork of this process: a copy of one with threads and open connections is not safe to run.
+_FORKS = forks.context()
+_START_S = 60
+_EXIT_S = 5
+
+
+def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """Return a call that `Processes.answer` takes."""
+    return pickle.dumps((function, arguments))
+
+
+def read_answer(answer: bytes) -> Any:
+    """Return what the function returned, or raise what it raised."""
+    has_succeeded, outcome = pickle.loads(answer)  # noqa: S301 - from a process of our own
+    if not has_succeeded:
+        raise outcome
+    return outcome
+
+
+class Processes:
+    """At most `size` processes, started when first needed, each replaced when it dies or is killed."""
+
+    def __init__(self, size: int) -> None:
+        self._turns = asyncio.Semaphore(size)
+        self._idle: list[_Child] = []
+        self._children: set[_Child] = set()
+        self._is_closed = False
+        # Each waits for one process; what is cancelled here goes on until that process is gone.
+        self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="compute")
+
+    async def compute(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what `function` returns; it, `arguments` and the result must be picklable.
+
+        A cancelled call kills its process, so that a function that never ends does not keep it. Raises
+        `ProcessDied` when the process ended during the call; nobody else's call was in it.
+        """
+        # Waiting behind the functions of others is not the item's own time.
+        with contextlib.ExitStack() as waiting:
+            waiting.enter_context(deadlines.stopped())
+            answer = await self.answer(write_call(function, *arguments), begun=waiting.close)
+        result: T = read_answer(answer)
+        return result
+
+    async def answer(self, call: bytes, *, begun: Callable[[], None]) -> bytes:
+        """Do `compute` with a call that is written, and is not read here; return the answer as it came.
+
+        `begun` is called when the turn of the call has come.
+        """
+        await self._turns.acquire()
+        try:
+            child = self._idle.pop() if self._idle else await self._start()
+            begun()
+            try:
+                answer = await asyncio.get_running_loop().run_in_executor(self._threads, child.call, call)
+            except BaseException as error:
+                self._children.discard(child)
+                child.kill()
+                log.warning("computing process replaced", reason=plain.text(error) or type(error).__name__)
+                raise
+            self._idle.append(child)
+        finally:
+            self._turns.release()
+        return answer
+
+    async def close(self) -> None:
+        """Kill the processes; what they compute now is lost."""
+        self._is_closed = True
+        # A call that ends meanwhile takes its process out of the set.
+        children = list(self._children)
+        for child in children:
+            child.kill()
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        for child in children:
+            await asyncio.to_thread(child.wait)
+        self._children.clear()
+        self._idle.clear()
+
+    async def _start(self) -> _Child:
+        """Start a process; when nobody waits for it any more, keep it for the next call."""
+        starting = asyncio.get_running_loop().run_in_executor(self._threads, _Child)
+        starting.add_done_callback(self._started)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._keep)
+            raise
+
+    def _started(self, starting: asyncio.Future[_Child]) -> None:
+        if starting.cancelled() or starting.exception() is not None:
+            return
+        self._children.add(starting.result())
+        if self._is_closed:
+            starting.result().kill()
+
+    def _keep(self, starting: asyncio.Future[_Child]) -> None:
+        if not starting.cancelled() and starting.exception() is None:
+            self._idle.append(starting.result())
+
+
+class _Child:
+    """A process and the way to it. Making one waits until the process has started, which takes seconds."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        # With the only other end in the process, its death ends every wait for it.
+        theirs.close()
+        if not self._connection.poll(_START_S):
+            self.kill()
+        self._receive()
+
+    def call(self, call: bytes) -> bytes:
+        """Send a call and wait for its answer."""
+        # A process that has died is told by the answer that does not come.
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(call)
+        return self._receive()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            self.wait()
+            raise ProcessDied(f"The computing process ended with {self._process.exitcode}.") from error
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+
+    def wait(self) -> None:
+        """Wait until the process is gone."""
+        self._process.join(_EXIT_S)
+
+
+def _serve(connection: Connection) -> None:
+    """Answer calls until the parent closes the connection or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Let the process that answers and acknowledges go first.
+    os.nice(5)
+    connection.send_bytes(b"started")
+    while True:
+        try:
+            call = connection.recv_bytes()
+        except EOFError:
+            return
+        connection.send_bytes(_answer(call))
+
+
+def _answer(call: bytes) -> bytes:
+    try:
+        function, arguments = pickle.loads(call)  # noqa: S301 - from our own parent
+        answer = pickle.dumps((True, function(*arguments)))
+    except BaseException as error:
+        return _pickled_error(error)
+    return answer
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    try:
+        answer = pickle.dumps((False, error))
+        pickle.loads(answer)  # noqa: S301 - made in the line above
+    except BaseException:
+        # Of an exception that cannot travel, its words can.
+        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {plain.text(error)}")))
+    return answer
+
+
+def _end_with_parent() -> None:
+    """Do not outlive the parent, which may have been killed while a function computes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

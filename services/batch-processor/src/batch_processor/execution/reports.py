@@ -1,0 +1,81 @@
+"""What a worker has to tell of a chunk: what ended, and in which chunks the rest of it goes on."""
+
+from __future__ import annotations
+
+from batch_processor.execution.claims import Claim, Loaded, Rest
+from batch_processor.execution.running_chunk import Death, Failure, Outcomes, RunningChunk
+from batch_processor.execution.settlement import Report
+from chassis import logging
+
+log = logging.get(__name__)
+
+# So often may an item that is alone be at work when its process dies.
+_MOST_LOST = 3
+# Chunks into which the items that were at work in a process that died are spread.
+_SPREAD = 16
+
+
+def of_lost(chunk: Loaded) -> Report | None:
+    """Return how a chunk goes on whose workers were lost: in halves, and a single item at last not at all.
+
+    Return None for a chunk that is to be run: the items of a suspect one run one at a time.
+    """
+    claim, positions = chunk.claim, [item.position for item in chunk.items]
+    is_hopeless = claim.lost >= _MOST_LOST
+    if not positions or not (is_hopeless or (claim.lost and len(positions) > 1 and not claim.suspect)):
+        return None
+    rests = [chunk.beyond] if chunk.beyond else []
+    if len(positions) == 1:
+        failed = Outcomes(failures=[_died(positions[0], claim.lost, "")])
+        return Report(claim, "done", failed, rests=rests)
+    log.warning("chunk cut up after its worker was lost", batch_id=str(claim.batch_id), items=len(positions))
+    middle = len(positions) // 2
+    rests += [Rest.of(half, claim.attempt) for half in (positions[:middle], positions[middle:])]
+    return Report(claim, "done", rests=rests)
+
+
+def of_ended(claim: Claim, run: RunningChunk, beyond: Rest | None, *, is_cancelled: bool = False) -> Report:
+    """Return the last report of a chunk that is at work no more; `beyond` did not fit into memory."""
+    outcomes, rests = run.take(), [beyond] if beyond else []
+    if is_cancelled:
+        return Report(claim, "done", outcomes, cancelled=run.unfinished, rests=rests)
+    if run.death is not None:
+        rests += _after_death(claim, run, run.death, outcomes)
+    elsewhere = {*run.retries, *(run.death.suspects if run.death is not None else ())}
+    left = [position for position in run.unfinished if position not in elsewhere]
+    if left and not elsewhere and not rests:
+        return Report(claim, "ready", outcomes)
+    if run.retries and run.retry_delay_s is not None:
+        rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
+    if left:
+        # Not begun: those of a suspect chunk stay suspect.
+        lost = claim.lost if claim.suspect else 0
+        rests.append(Rest.of(left, claim.attempt, lost=lost, suspect=claim.suspect))
+    return Report(claim, "done", outcomes, rests=rests)
+
+
+def _after_death(claim: Claim, run: RunningChunk, death: Death, outcomes: Outcomes) -> list[Rest]:
+    """Return how the items that were at work go on: one at a time. One that is to blame may fail."""
+    lost, suspects = claim.lost + 1, death.suspects
+    if len(suspects) > 1:
+        parts = [suspects[first::_SPREAD] for first in range(min(_SPREAD, len(suspects)))]
+        return [Rest.of(part, claim.attempt, lost=lost, suspect=True) for part in parts]
+    [position] = suspects
+    if not death.is_late:
+        died = _died(position, lost, f" {death.detail}")
+        if lost < _MOST_LOST:
+            outcomes.setbacks.append(died)
+            return [Rest.of(suspects, claim.attempt, lost=lost, suspect=True)]
+        outcomes.failures.append(died)
+        return []
+    late = Failure(position, "timeout", death.detail)
+    if run.retry_delay_s is None:
+        outcomes.failures.append(late)
+        return []
+    outcomes.setbacks.append(late)
+    delay_s = run.retry_delay_s
+    return [Rest.of(suspects, claim.attempt + 1, delay_s=delay_s, lost=claim.lost, suspect=True)]
+
+
+def _died(position: int, lost: int, detail: str) -> Failure:
+    return Failure(position, "worker-died", f"{lost} of its processes died while they ran this item.{detail}")

@@ -1,0 +1,111 @@
+"""Storing what chunks have come to: one transaction for all that report at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from batch_processor import batches, repository, results
+from batch_processor.batches import Batch
+from batch_processor.execution import claims
+from batch_processor.execution.claims import ChunkKey, Claim, Rest
+from batch_processor.execution.running_chunk import Outcomes
+from batch_processor.intake import announce_finished
+from batch_processor.progress_publisher import ProgressPublisher
+from batch_processor.results import Entry
+from chassis import metrics, outbox
+from chassis.outbox import OutboxRelay
+from chassis.postgres import Connection, Postgres
+
+# `delayed`: another worker may run it, this one cannot.
+Fate: TypeAlias = Literal["done", "running", "ready", "delayed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker has to tell of a chunk that it claimed.
+
+    `begins` tells that a chunk which goes on is at work for the first time; `rests` go on by themselves.
+    """
+
+    claim: Claim
+    fate: Fate
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    cancelled: Sequence[int] = ()
+    rests: Sequence[Rest] = ()
+    begins: bool = False
+
+    @property
+    def changes_batch(self) -> bool:
+        """Return whether the batch's row has to know."""
+        told = self.outcomes or self.outcomes.setbacks or self.cancelled or self.rests
+        return self.fate == "done" or self.begins or bool(told)
+
+
+class Settlement:
+    """Stores reports. A claim that another worker has taken over meanwhile stores nothing."""
+
+    def __init__(
+        self, postgres: Postgres, relay: OutboxRelay, progress: ProgressPublisher, *, lease_s: float
+    ) -> None:
+        self._postgres = postgres
+        self._relay = relay
+        self._progress = progress
+        self._lease_s = lease_s
+
+    async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:
+        """Store all of the reports or none; return the chunks that were still ours and the batch's status.
+
+        Of a chunk that is done the status is `done`.
+        """
+        async with self._postgres.transaction() as connection:
+            ours = await self._settle_chunks(connection, reports)
+            kept = [report for report in reports if report.claim.key in ours and report.changes_batch]
+            if not kept:
+                return ours
+            tallies = await results.store(
+                connection, [Entry(r.claim.batch_id, r.claim.attempt, r.outcomes, r.cancelled) for r in kept]
+            )
+            commands = [command for report in kept for command in report.outcomes.commands]
+            if commands:
+                await outbox.add(connection, commands)
+            # Last, because every chunk of the batches waits for these rows.
+            found = await repository.lock_batches(connection, sorted(tallies))
+            now, after = datetime.now(UTC), []
+            for batch_id, batch in found.items():
+                of_batch = [report for report in kept if report.claim.batch_id == batch_id]
+                begun = batches.run(batch, now=min(report.claim.claimed_at for report in of_batch))
+                counted = batches.record(begun, tallies[batch_id], now=now)
+                after.append(await self._create_rests(connection, counted, of_batch))
+            await repository.save_progress(connection, after)
+            views = await announce_finished(connection, after)
+        if commands or views:
+            self._relay.wake()
+        for batch in after:
+            self._progress.note(batch, views.get(batch.id))
+        for report in kept:
+            items = metrics.BATCH_ITEMS
+            items.labels(report.claim.operation, "succeeded").inc(len(report.outcomes.positions))
+            items.labels(report.claim.operation, "failed").inc(len(report.outcomes.failures))
+            items.labels(report.claim.operation, "cancelled").inc(len(report.cancelled))
+        return ours
+
+    async def _settle_chunks(self, connection: Connection, reports: Sequence[Report]) -> dict[ChunkKey, str]:
+        done = [report.claim for report in reports if report.fate == "done"]
+        going_on = [report for report in reports if report.fate != "done"]
+        ours = dict.fromkeys(await claims.finish(connection, done), "done")
+        return ours | await claims.renew(
+            connection,
+            [report.claim for report in going_on],
+            states=[report.fate for report in going_on],
+            done=[len(report.outcomes) for report in going_on],
+            lease_s=self._lease_s,
+        )
+
+    async def _create_rests(self, connection: Connection, batch: Batch, reports: Sequence[Report]) -> Batch:
+        rests = [rest for report in reports for rest in report.rests]
+        for number, rest in enumerate(rests, start=batch.chunk_count):
+            await claims.create_chunk(connection, batch.id, number, rest)
+        return replace(batch, chunk_count=batch.chunk_count + len(rests))

@@ -1,0 +1,286 @@
+"""The worker: pulls chunks into its free slots, owner by owner, runs their items and reports the results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from batch_processor.execution import claims, reports, rounds
+from batch_processor.execution.claims import ChunkKey, Claim, Loaded, Rest
+from batch_processor.execution.running_chunk import Item, RunningChunk
+from batch_processor.execution.settlement import Report, Settlement
+from batch_processor.operation import Operation
+from chassis import logging, metrics, redaction, spans, tracing
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Postgres
+
+log = logging.get(__name__)
+
+# Owners that one look considers; the next look begins behind them.
+_OWNERS = 64
+# Chunks whose results share a transaction.
+_GROUP = 32
+# Another process stores work without a word to this one.
+_POLL_S = 0.2
+_PAUSE_S = 1.0
+
+
+# Makes the run of a chunk: its items by the operation.
+Runs: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
+# `gone`: the chunk is no longer ours, and nothing of it may be stored.
+Ending: TypeAlias = Literal["done", "cancelled", "interrupted", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTiming:
+    """The lease of a chunk, the pause between its signs of life, and the length of its turn (seconds)."""
+
+    lease_s: float = 15
+    checkpoint_s: float = 1
+    turn_s: float = 1
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """A chunk at work. `beyond` are its items that did not fit into memory."""
+
+    claim: Claim
+    run: RunningChunk
+    beyond: Rest | None
+    turn_ends_at: float
+    # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
+    has_begun: bool
+    ending: Ending = "done"
+    # Held while it reports, so that its last report comes after the one on its way.
+    reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    task: asyncio.Task[None] | None = None
+
+    def end(self, ending: Ending) -> None:
+        """Stop the items at work."""
+        self.ending = ending
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Worker:
+    """Runs chunks in `slots`, a quarter of which are kept for owners that have nothing at work."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        settlement: Settlement,
+        operations: Mapping[str, Operation],
+        *,
+        runs: Runs,
+        slots: int,
+        timing: ChunkTiming | None = None,
+    ) -> None:
+        self._postgres = postgres
+        self._settlement = settlement
+        self._operations = operations
+        self._runs = runs
+        self._slots = slots
+        self._reserved = slots // 4
+        self._timing = timing or ChunkTiming()
+        self._after = ""
+        # None for a chunk that is reported without being run.
+        self._works: dict[ChunkKey, _Work | None] = {}
+        self._reports: asyncio.Queue[Report] = asyncio.Queue()
+        self._not_run: list[Claim] = []
+        self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._is_stopping = False
+
+    def wake(self) -> None:
+        """Look soon for chunks to run."""
+        self._wake.set()
+
+    async def close(self, timeout_s: float) -> None:
+        """Begin nothing more, stop what runs and give back what is not done, within `timeout_s` seconds."""
+        self._is_stopping = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_all(), timeout_s)
+
+    async def _stop_all(self) -> None:
+        # What is being claimed is in hand before it can be stopped.
+        async with self._claiming:
+            for work in filter(None, list(self._works.values())):
+                work.end("interrupted")
+        while self._works:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def pull_forever(self) -> None:
+        """Claim chunks for free slots, for ever."""
+        while True:
+            await rounds.attempt("pull", self.pull)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+            self._wake.clear()
+
+    async def report_forever(self) -> None:
+        """Store what has ended, for ever: together what ended at a time."""
+        while True:
+            reports = [await self._reports.get()]
+            while len(reports) < _GROUP and not self._reports.empty():
+                reports.append(self._reports.get_nowait())
+            await self._store(reports)
+
+    async def keep_forever(self) -> None:
+        """Renew the leases of what runs, store what has ended of it, and learn of cancellations, for ever."""
+        while True:
+            await asyncio.sleep(self._timing.checkpoint_s)
+            await rounds.attempt("renew", self.checkpoint)
+
+    async def pull(self) -> None:
+        """Claim chunks of the next owners for the free slots, and begin them."""
+        async with self._claiming:
+            free = self._slots - len(self._works)
+            if self._is_stopping or not free:
+                return
+            async with self._postgres.connection() as connection:
+                owners = await claims.next_owners(connection, self._after, most=_OWNERS)
+                self._after = owners[-1] if len(owners) == _OWNERS else ""
+                if not owners:
+                    return
+                claimed = await claims.claim(
+                    connection,
+                    owners,
+                    most=free,
+                    for_any=max(0, free - self._reserved),
+                    lease_s=self._timing.lease_s,
+                )
+                try:
+                    loaded = await claims.load(connection, claimed)
+                except BaseException:
+                    self._not_run += claimed
+                    raise
+            for chunk in loaded:
+                self._begin(chunk)
+        if len(owners) == _OWNERS:
+            self._wake.set()
+
+    def _begin(self, chunk: Loaded) -> None:
+        claim, operation = chunk.claim, self._operations.get(chunk.claim.operation)
+        if claim.is_first:
+            waited_s = (claim.claimed_at - claim.due_at).total_seconds()
+            metrics.BATCH_OWNER_WAIT.observe(max(0.0, waited_s))
+        self._works[claim.key] = None
+        if self._is_stopping:
+            self._reports.put_nowait(Report(claim, "ready"))
+        elif operation is None:
+            log.warning("this worker lacks an operation", operation=claim.operation)
+            self._reports.put_nowait(Report(claim, "delayed"))
+        elif (report := reports.of_lost(chunk)) is not None:
+            self._reports.put_nowait(report)
+        else:
+            run = self._runs(claim, operation, chunk.items)
+            turn_ends_at = time.monotonic() + self._timing.turn_s
+            work = _Work(claim, run, chunk.beyond, turn_ends_at, has_begun=claim.status != "queued")
+            self._works[claim.key] = work
+            work.task = asyncio.create_task(self._run(work))
+
+    async def _run(self, work: _Work) -> None:
+        claim, started = work.claim, time.perf_counter()
+        about = {"tickwire.batch_id": str(claim.batch_id)}
+        try:
+            with (
+                tracing.during(claim.traceparent, claim.request_id),
+                spans.span(f"run {claim.operation}", "internal", about),
+            ):
+                await work.run.execute()
+        except asyncio.CancelledError:
+            if work.ending == "done":
+                work.ending = "interrupted"
+        except Exception as error:
+            work.ending = "gone"
+            await self._give_up(claim, error)
+        finally:
+            async with work.reporting:
+                if work.ending == "gone":
+                    self._forget(claim.key)
+                else:
+                    is_cancelled = work.ending == "cancelled"
+                    report = reports.of_ended(claim, work.run, work.beyond, is_cancelled=is_cancelled)
+                    self._reports.put_nowait(report)
+                work.task = None
+        metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
+
+    async def checkpoint(self) -> None:
+        """Report on everything at work, and stop what was cancelled, has had its turn, or is ours no more."""
+        if self._not_run:
+            async with self._postgres.connection() as connection:
+                await claims.give_back(connection, self._not_run)
+            self._not_run.clear()
+            self._wake.set()
+        async with AsyncExitStack() as held:
+            works: list[_Work] = []
+            for work in [work for work in self._works.values() if work is not None]:
+                await held.enter_async_context(work.reporting)
+                works += [work] if work.task is not None else []
+            reports = [
+                Report(
+                    w.claim, "running", w.run.take(), begins=w.claim.status == "queued" and not w.has_begun
+                )
+                for w in works
+            ]
+            try:
+                statuses = await self._settlement.store(reports) if reports else {}
+            except BaseException:
+                for work, report in zip(works, reports, strict=True):
+                    work.run.put_back(report.outcomes)
+                raise
+            for work in works:
+                work.has_begun = True
+                status = statuses.get(work.claim.key)
+                if status is None:
+                    log.info(
+                        "chunk was taken over", batch_id=str(work.claim.batch_id), chunk=work.claim.number
+                    )
+                    work.end("gone")
+                elif status == "cancelling":
+                    work.end("cancelled")
+                elif status == "paused" or time.monotonic() > work.turn_ends_at:
+                    work.run.stop_beginning()
+
+    async def _store(self, reports: Sequence[Report]) -> None:
+        """Store reports; what cannot be stored with others is stored, or given up, alone."""
+        while True:
+            try:
+                await self._settlement.store(reports)
+                break
+            except (DatabaseUnavailable, TimeoutError) as error:
+                log.warning("results wait for the database", reason=redaction.safe_message(error))
+                await asyncio.sleep(_PAUSE_S)
+            except Exception as error:
+                if len(reports) == 1:
+                    await self._give_up(reports[0].claim, error)
+                    break
+                for report in reports:
+                    await self._store([report])
+                return
+        for report in reports:
+            self._forget(report.claim.key)
+        self._wake.set()
+
+    async def _give_up(self, claim: Claim, error: Exception) -> None:
+        """Treat the chunk as that of a lost worker: the next ones cut it up until the culprit is alone."""
+        log.error(
+            "results cannot be stored", batch_id=str(claim.batch_id), chunk=claim.number, exc_info=error
+        )
+
+        async def give_back() -> None:
+            async with self._postgres.connection() as connection:
+                await claims.give_back(connection, [claim], lost=1)
+
+        await rounds.attempt("give up", give_back)
+
+    def _forget(self, key: ChunkKey) -> None:
+        self._works.pop(key, None)
+        self._freed.set()

@@ -1,0 +1,184 @@
+"""From one attempt to the recipient's next state: the job, the relay's answer, and the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from contracts.emails import RecipientStatus
+from contracts.mail import Stream
+from emailer.sending import outcomes
+from emailer.sending.lanes import Lane
+from emailer.sending.outcomes import SmtpAnswer
+from emailer.writing.letters import Letter
+
+# So often a mail is sent again that the relay may have taken.
+MOST_REPEATS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMail:
+    """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
+
+    Without `letter` it is stored in a form that cannot be read, and `flaw` says why.
+    """
+
+    id: UUID
+    owner_id: str
+    letter: Letter | None
+    accepted_at: datetime
+    send_at: datetime | None
+    expires_at: datetime
+    recipient_count: int
+    traceparent: str | None
+    request_id: str | None
+    flaw: str = ""
+    message_id: str | None = None
+
+    @property
+    def dated(self) -> datetime:
+        """The time in its Date header: the moment at which it was meant to go."""
+        return max(self.accepted_at, self.send_at or self.accepted_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed recipient. `was` is its state before the claim; `sending` means that another process lost it.
+
+    `doubts` counts the attempts after which the relay may have had the mail; `due_at` is when it was due.
+    """
+
+    mail: StoredMail
+    position: int
+    address: str
+    tries: int
+    was: RecipientStatus
+    doubts: int = 0
+    stream: Stream = "transactional"
+    due_at: datetime | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """The line in which it stands."""
+        return Lane(self.stream, self.mail.owner_id, self.domain)
+
+    @property
+    def domain(self) -> str:
+        """The destination domain."""
+        return self.address.rpartition("@")[2]
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """The identity of the recipient."""
+        return self.mail.id, self.position
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The record of one try."""
+
+    at: datetime
+    host: str
+    outcome: RecipientStatus
+    code: int | None
+    text: str
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The recipient's next state; `due_at` is null when nothing more is to be done."""
+
+    job: Job
+    status: RecipientStatus
+    due_at: datetime | None
+    tries: int
+    attempt: Attempt | None = None
+    doubts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The patience of the service: a factor on all waits, and the choice when the relay may have the mail."""
+
+    scale: float = 1
+    on_ambiguous: Literal["retry", "hold"] = "retry"
+
+
+def answered(
+    job: Job, answer: SmtpAnswer, *, draft: Attempt, patience: Patience, is_final: bool = True
+) -> Outcome:
+    """Return what follows from an answer that concerns this mail or this recipient.
+
+    Unless `is_final`, a refusal is taken as "not now": the relay seems to refuse everything.
+    """
+    reply, verdict = answer.reply, outcomes.judge(answer)
+    if verdict == "delivered" or (verdict == "failed" and is_final):
+        noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
+        return Outcome(job, verdict, None, job.tries + 1, noted, job.doubts)
+    noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)
+    return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
+
+
+def interrupted(job: Job, reason: str, *, after_dot: bool, draft: Attempt, patience: Patience) -> Outcome:
+    """Return the next step after a broken connection; before the final dot nothing was sent."""
+    if after_dot:
+        return ambiguous(job, reason, draft=draft, patience=patience)
+    noted = replace(draft, outcome="deferred", text=reason)
+    return _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+
+
+def ambiguous(job: Job, reason: str, *, draft: Attempt, patience: Patience) -> Outcome:
+    """Return the next step when the relay may have the mail: another try, or a wait for a decision.
+
+    It is sent again at most twice: a relay that never answers would bring a reader the same mail for ever.
+    """
+    noted = replace(draft, outcome="ambiguous", text=reason)
+    doubts = job.doubts + 1
+    if patience.on_ambiguous == "hold" or doubts > MOST_REPEATS:
+        return Outcome(job, "held", None, job.tries + 1, noted, doubts)
+    found = _again(job, noted, outcomes.wait_s(job.tries + 1, scale=patience.scale))
+    return replace(found, doubts=doubts)
+
+
+def fallen(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+    """Return the next step when the process that was sending ended before it recorded the answer.
+
+    It waits for no schedule: the relay said nothing against the mail. A mail that keeps bringing processes
+    down is held soon.
+    """
+    reason = "the sending process ended before the answer was recorded"
+    found = ambiguous(job, reason, draft=draft, patience=patience)
+    return found if found.due_at is None else replace(found, due_at=draft.at)
+
+
+def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+    """Return the next step for a letter that cannot be read here; a newer release, which wrote it, may."""
+    draft = replace(draft, host="")
+    reason = "the mail is stored in a form that this release cannot read"
+    return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
+
+
+def expired(job: Job) -> Outcome:
+    """Return the outcome of a mail whose time is over: no attempt is made."""
+    return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
+
+
+def suppressed(job: Job, *, draft: Attempt) -> Outcome:
+    """Return the outcome for a recipient who may not get mail from this system."""
+    reason = "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"
+    noted = replace(draft, outcome="suppressed", host="", text=reason)
+    return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
+
+
+def given_back(job: Job, *, at: datetime) -> Outcome:
+    """Return the outcome of a job that was not tried after all: as due as before, no attempt counted."""
+    return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
+
+
+def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
+    # At its end a mail is looked at once more, and is expired then.
+    due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)
+    return Outcome(job, attempt.outcome, due_at, job.tries + 1, attempt, job.doubts)

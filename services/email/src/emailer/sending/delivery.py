@@ -1,0 +1,144 @@
+"""One attempt at a recipient: the rendered mail over a kept session, and what follows from the answer."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from chassis import logging, spans
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TooLate
+from emailer.sending import attempts, outcomes
+from emailer.sending.attempts import Attempt, Job, Outcome, Patience
+from emailer.sending.breaker import RefusalBreaker
+from emailer.sending.outcomes import SmtpAnswer
+from emailer.sending.route import Route
+from emailer.sending.smtp import Envelope, SmtpSession
+from emailer.writing.rendered import RenderedMails
+
+log = logging.get(__name__)
+
+
+class Delivery:
+    """Makes attempts. Trouble of the route pauses it, and gives the recipient back without an attempt."""
+
+    def __init__(
+        self, route: Route, rendered: RenderedMails, patience: Patience, breaker: RefusalBreaker
+    ) -> None:
+        self._route = route
+        self._breaker = breaker
+        self._rendered = rendered
+        self._patience = patience
+
+    async def attempt(self, job: Job) -> Outcome:
+        """Try to hand the mail over for one recipient, and return what follows."""
+        started_ns = time.time_ns()
+        try:
+            outcome = await self._deliver(job)
+        except (RelayUnreachable, AuthenticationRefused):
+            return attempts.given_back(job, at=datetime.now(UTC))
+        except TooLate:
+            return attempts.expired(job)
+        except Exception as error:
+            log.exception("delivery failed", email_id=str(job.mail.id))
+            reason = f"internal error: {type(error).__name__}"
+            return self._interrupted(job, reason, after_dot=False, draft=self.draft())
+        if outcome.attempt is not None:
+            _report(outcome, outcome.attempt, started_ns)
+        return outcome
+
+    def draft(self, *, tls: bool = False) -> Attempt:
+        """Return an attempt that is made now, whose outcome is still open."""
+        return Attempt(datetime.now(UTC), self._route.host, "deferred", None, "", tls)
+
+    async def _deliver(self, job: Job) -> Outcome:
+        letter = job.mail.letter
+        assert letter is not None  # without one it was put aside when it was claimed
+        envelope = Envelope(
+            sender=letter.sender.address,
+            recipient=job.address,
+            content=await self._rendered.content(job.mail),
+            needs_utf8=letter.needs_utf8 or not job.address.isascii(),
+        )
+        try:
+            session, answer = await self._hand_over(envelope, until=job.mail.expires_at)
+        except ConnectionLost as error:
+            draft = self.draft(tls=error.tls)
+            return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
+        rule = outcomes.rule_of(answer)
+        if rule.verdict in ("login-refused", "limited"):
+            self._route.pause("limited" if rule.verdict == "limited" else "authentication", str(answer.reply))
+            return attempts.given_back(job, at=datetime.now(UTC))
+        if rule.verdict == "delivered":
+            self._breaker.note_taken()
+        elif rule.verdict == "failed" and rule.whose == "mail" and self._breaker.note_refused(job.domain):
+            self._route.pause("refusing", str(answer.reply))
+        draft = self.draft(tls=session.tls)
+        is_final = not self._breaker.is_tripped
+        return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
+
+    async def _hand_over(self, envelope: Envelope, *, until: datetime) -> tuple[SmtpSession, SmtpAnswer]:
+        """Hand a mail over; where a kept session turns out to be over, at once again on a new one.
+
+        Raises `TooLate` when the time of the mail is over before it is begun.
+        """
+        session = await self._route.take()
+        is_kept = session.deliveries > 0
+        try:
+            answer = await self._converse(session, envelope, until)
+        except ConnectionLost as error:
+            if error.after_dot or not is_kept:
+                raise
+        else:
+            if outcomes.judge(answer) != "new-session":
+                return session, answer
+        session = await self._route.connect()
+        return session, await self._converse(session, envelope, until)
+
+    async def _converse(self, session: SmtpSession, envelope: Envelope, until: datetime) -> SmtpAnswer:
+        if datetime.now(UTC) >= until:
+            # It waited for a connection meanwhile.
+            self._route.give_back(session)
+            raise TooLate
+        try:
+            answer = await session.deliver(envelope)
+        except BaseException as error:
+            # Cancelled or broken, its next reply would belong to this mail.
+            self._route.drop(session)
+            if isinstance(error, ConnectionLost):
+                error.tls = session.tls
+            raise
+        self._route.give_back(session)
+        return answer
+
+    def _interrupted(self, job: Job, reason: str, *, after_dot: bool, draft: Attempt) -> Outcome:
+        return attempts.interrupted(job, reason, after_dot=after_dot, draft=draft, patience=self._patience)
+
+
+def _report(outcome: Outcome, attempt: Attempt, started_ns: int) -> None:
+    spans.record(
+        "deliver by SMTP",
+        "client",
+        outcome.job.mail.traceparent,
+        started_ns=started_ns,
+        ended_ns=time.time_ns(),
+        attributes={
+            "server.address": attempt.host,
+            "tickwire.email_id": str(outcome.job.mail.id),
+            "tickwire.attempt": outcome.job.tries + 1,
+            "tickwire.outcome": attempt.outcome,
+            "smtp.reply_code": attempt.code or 0,
+            "smtp.reply": attempt.text,
+        },
+        failed=None if attempt.outcome == "delivered" else attempt.text or attempt.outcome,
+        is_linked=True,
+    )
+    # Of deliveries there may be a thousand a second; that somebody gets no mail is worth a line.
+    say = log.info if outcome.status in ("failed", "ambiguous", "held") else log.debug
+    say(
+        "mail " + outcome.status,
+        email_id=str(outcome.job.mail.id),
+        recipient=outcome.job.position,
+        attempt=outcome.tries,
+        code=attempt.code,
+        reply=attempt.text,
+    )

@@ -1,0 +1,287 @@
+"""The loop from due rows to recorded outcomes: claim mails, have them delivered, keep their leases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chassis import logging, metrics, redaction, tracing
+from chassis.broker.envelope import new_id
+from chassis.outbox import OutboxRelay
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
+from chassis.supervision import keep_going
+from emailer import repository
+from emailer.guard import RecipientGuard
+from emailer.sending import attempts, lanes
+from emailer.sending.attempts import Job, Outcome, Patience
+from emailer.sending.breaker import RefusalBreaker
+from emailer.sending.delivery import Delivery
+from emailer.sending.lanes import STREAMS, Lane, Round, Terms
+from emailer.sending.recorder import OutcomeRecorder
+from emailer.sending.route import Route
+from emailer.sending.turns import Turns
+from emailer.writing.rendered import RenderedMails
+
+log = logging.get(__name__)
+
+_MEASURE_S = 5
+_MOST_READY = 1000
+
+
+class Dispatcher:
+    """Keeps at most `window` recipients in hand, claimed under a lease that is renewed while they are.
+
+    It is woken when mails were stored, and looks by itself every `poll_s` seconds: for retries, for mails
+    with a time of their own, and for what another replica left behind.
+
+    Every recipient in hand ends as an outcome at the recorder; a process that is killed leaves leases that
+    run out, and what it had in hand is taken over as ambiguous.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        route: Route,
+        outbox_relay: OutboxRelay,
+        *,
+        patience: Patience,
+        connections: int,
+        window: int,
+        window_bytes: int,
+        lease_s: float,
+        refusals_before_pause: int,
+        guard: RecipientGuard,
+        poll_s: float = 0.5,
+    ) -> None:
+        self._postgres = postgres
+        self._route = route
+        self._patience = patience
+        self._connections = connections
+        self._window = window
+        self._window_bytes = window_bytes
+        self._lease_s = lease_s
+        self._poll_s = poll_s
+        self._guard = guard
+        self._holder: UUID = new_id()
+        self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
+        self._hand: dict[tuple[UUID, int], Job] = {}
+        self._rendered = RenderedMails()
+        breaker = RefusalBreaker(refusals_before_pause)
+        self._delivery = Delivery(route, self._rendered, patience, breaker)
+        self._turns = Turns(connections)
+        self._rounds = [Round(stream) for stream in STREAMS]
+        # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
+        self._of_domain: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
+        self._bulk = 0
+        self._leased_until = 0.0
+        self._wake = asyncio.Event()
+        # With so few in hand there is room again for a good bite.
+        self._resume_at = window
+        self._stopping = False
+
+    @property
+    def is_route_paused(self) -> bool:
+        """Whether nothing is sent because the relay cannot be used."""
+        return self._route.is_paused
+
+    def wake(self) -> None:
+        """Say that something may be due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        parts = {
+            "claiming of mails": self._claim_forever,
+            "lining up of mails": self._make_ready,
+            "recording of outcomes": self.recorder.run,
+            "ending of late mails": self.recorder.expire_late,
+            "leases of mails": self._maintain,
+        }
+        async with asyncio.TaskGroup() as tasks:
+            for name, part in parts.items():
+                tasks.create_task(keep_going(name, part))
+            for _ in range(self._connections):
+                tasks.create_task(keep_going("delivery of mails", self._work))
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing more, give back what was not begun, and wait until all in hand is written down."""
+        self._stopping = True
+        for job in self._turns.take_all():
+            self._give_back(job)
+        end = time.monotonic() + grace_s
+        while self._hand and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    async def _make_ready(self) -> None:
+        """Put what has become due into its lane, for ever."""
+        while True:
+            count = 0
+            with contextlib.suppress(*DATABASE_FAILURES):
+                async with self._postgres.connection() as connection:
+                    count = await lanes.make_ready(connection, most=_MOST_READY)
+            if count:
+                self._wake.set()
+            if count < _MOST_READY:
+                await asyncio.sleep(self._poll_s / 2)
+
+    async def _claim_forever(self) -> None:
+        while True:
+            await self._route.wait_open()
+            await self.recorder.wait_writable()
+            room = self._window - len(self._hand)
+            # Small bites cost as much as big ones: wait until there is room for a good one.
+            bite = max(1, self._window // 4)
+            is_full = room < bite or self._rendered.held_bytes >= self._window_bytes
+            if not self._stopping and not is_full:
+                self._wake.clear()
+                if await self._claim(room):
+                    continue
+            self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+            self._wake.clear()
+
+    async def _claim(self, room: int) -> bool:
+        """Take recipients from their lanes, each stream, owner and domain its share.
+
+        Return whether it is worth to go on: most of what could be taken was there.
+        """
+        leased_until = time.monotonic() + self._lease_s
+        try:
+            # One transaction: a claim without its mails would lie there until its lease is over.
+            async with self._postgres.transaction() as connection:
+                claimed, wanted = await self._take_shares(connection, room)
+                # After an outage a lease of our own may have run out: that recipient is in hand already. One
+                # that was due again by its outcome is in hand until the recorder says that this is written.
+                fresh = [
+                    row
+                    for row in claimed
+                    if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
+                ]
+                mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
+        except DATABASE_FAILURES as error:
+            log.warning("due mails cannot be read", reason=redaction.safe_message(error))
+            await asyncio.sleep(1)
+            return False
+        self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
+        for job in repository.jobs(fresh, mails):
+            self._begin(job)
+        return 0 < wanted <= 2 * len(claimed)
+
+    async def _take_shares(self, connection: Connection, room: int) -> tuple[list[Row], int]:
+        """Take each stream's share of `room`; return what was there, and how many were looked for."""
+        claimed: list[Row] = []
+        wanted = 0
+        for turn in self._rounds:
+            most = room - len(claimed)
+            if turn.stream == "bulk":
+                most = min(most, self._window // 2 - self._bulk)
+            found = await lanes.next_lanes(connection, turn) if most > 0 else []
+            divided = lanes.shares(found, most=most, allowed=self._allowed)
+            if divided:
+                wanted += min(most, sum(share for _, share in divided))
+                held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
+                terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
+                claimed += await lanes.claim(connection, divided, most=most, terms=terms)
+        return claimed, wanted
+
+    def _allowed(self, lane: Lane) -> int:
+        """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
+        part = self._window // (2 if self._turns.is_quick(lane.domain) else 4) or 1
+        held = self._of_domain[lane.domain]
+        room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
+        return 0 if held and room < part // 4 else room
+
+    def _begin(self, job: Job) -> None:
+        self._hand[job.key] = job
+        self._of_domain[job.domain] += 1
+        self._of_owner[job.mail.owner_id] += 1
+        self._bulk += job.stream == "bulk"
+        self._rendered.hold(job.mail)
+        if job.was == "sending":
+            self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
+        elif job.mail.expires_at <= datetime.now(UTC):
+            self.recorder.add(attempts.expired(job))
+        elif not self._guard.allows(job.address):
+            self.recorder.add(attempts.suppressed(job, draft=self._delivery.draft()))
+        elif job.mail.letter is None:
+            log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
+            self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
+        else:
+            self._turns.put(job)
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._turns.take()
+            started, was_tried = time.monotonic(), False
+            try:
+                if self._stopping or self._route.is_paused:
+                    self._give_back(job)
+                elif started >= self._leased_until:
+                    # Somebody else may have it by now; it comes back as fallen.
+                    self._let_go(job)
+                else:
+                    was_tried = True
+                    self.recorder.add(await self._attempt(job))
+            finally:
+                self._turns.done(job, took_s=time.monotonic() - started if was_tried else None)
+
+    async def _attempt(self, job: Job) -> Outcome:
+        with tracing.during(job.mail.traceparent, job.mail.request_id):
+            return await self._delivery.attempt(job)
+
+    def _give_back(self, job: Job) -> None:
+        self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
+
+    def _recorded(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._let_go(outcome.job)
+        if len(self._hand) <= self._resume_at:
+            self._wake.set()
+
+    def _let_go(self, job: Job) -> None:
+        if self._hand.get(job.key) is job:
+            del self._hand[job.key]
+        for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
+        self._bulk -= job.stream == "bulk"
+        self._rendered.release(job.mail.id)
+
+    async def _maintain(self) -> None:
+        """Renew the leases, close idle sessions, count what is due; each in its time."""
+        measured_at = renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(min(1.0, self._lease_s / 6))
+            self._route.close_idle()
+            now = time.monotonic()
+            try:
+                if self._hand and now - renewed_at >= self._lease_s / 3:
+                    await self._renew()
+                    renewed_at, self._leased_until = now, now + self._lease_s
+                if now - measured_at >= _MEASURE_S:
+                    measured_at = now
+                    await self._measure()
+            except DATABASE_FAILURES as error:
+                log.warning("leases not renewed", reason=redaction.safe_message(error))
+
+    async def _renew(self) -> None:
+        async with self._postgres.connection() as connection:
+            keys = list(self._hand)
+            await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
+
+    async def _measure(self) -> None:
+        async with self._postgres.connection() as connection:
+            count, waits = await lanes.measure(connection)
+            held = await repository.count_held(connection)
+        metrics.EMAIL_DUE.set(count)
+        for stream, oldest_s in waits.items():
+            metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
+        metrics.EMAIL_HELD.set(held)

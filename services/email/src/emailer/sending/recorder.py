@@ -1,0 +1,147 @@
+"""Recording of outcomes: those of many recipients in one transaction, with the events that they cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import asyncpg
+
+from chassis import logging, metrics, redaction
+from chassis.errors import Unavailable
+from chassis.outbox import OutboxRelay
+from chassis.postgres import Postgres
+from emailer import announcing, repository
+from emailer.sending.attempts import Outcome
+
+log = logging.get(__name__)
+
+_GROUP = 200
+_GATHER_S = 0.01
+_PAUSE_S = 0.5
+_MOST_EXPIRED = 1000
+_EXPIRE_EVERY_S = 0.5
+_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+
+class OutcomeRecorder:
+    """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 ms.
+
+    `recorded` is told which outcomes are written, or given up: those that no database would take. While it
+    is away, or refuses them for a reason that passes, they are kept.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        relay: OutboxRelay,
+        *,
+        holder: UUID,
+        recorded: Callable[[Sequence[Outcome]], None],
+    ) -> None:
+        self._postgres = postgres
+        self._relay = relay
+        self._holder = holder
+        self._recorded = recorded
+        self._waiting: list[Outcome] = []
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def add(self, outcome: Outcome) -> None:
+        """Have `outcome` written soon."""
+        self._waiting.append(outcome)
+        self._arrived.set()
+
+    async def wait_writable(self) -> None:
+        """Wait while outcomes cannot be written: nothing more should be sent then."""
+        await self._writable.wait()
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._arrived.wait()
+            if len(self._waiting) < _GROUP // 2:
+                await asyncio.sleep(_GATHER_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that is waiting now."""
+        while self._waiting:
+            # Taken out only when written: a cancelled flush loses nothing.
+            group = self._waiting[:_GROUP]
+            await self._write_patiently(group)
+            del self._waiting[: len(group)]
+            self._recorded(group)
+        self._arrived.clear()
+
+    async def _write_patiently(self, group: list[Outcome]) -> None:
+        error = await self._try(group)
+        while error is not None and not _lies_in_data(error):
+            self._writable.clear()
+            log.warning(
+                "outcomes cannot be written", waiting=len(self._waiting), reason=redaction.safe_message(error)
+            )
+            await asyncio.sleep(_PAUSE_S)
+            error = await self._try(group)
+        self._writable.set()
+        if error is not None and len(group) > 1:
+            # One that cannot be written must not take the others along.
+            for outcome in group:
+                await self._write_patiently([outcome])
+        elif error is not None:
+            # Its lease will end, and it counts as ambiguous then.
+            log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+
+    async def _try(self, group: list[Outcome]) -> Exception | None:
+        try:
+            await self.write(group)
+        except Exception as error:
+            return error
+        return None
+
+    async def expire_late(self) -> None:
+        """Give up what waits though its time is over, for ever.
+
+        Apart from the delivery: while the route is paused, or a backlog is long, nothing is claimed.
+        """
+        while True:
+            count = 0
+            with suppress(Unavailable, asyncpg.PostgresError, TimeoutError):
+                async with self._postgres.transaction() as connection:
+                    count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
+                    await announcing.announce(connection, changes)
+                if changes:
+                    self._relay.wake()
+                metrics.EMAIL_ATTEMPTS.labels("expired").inc(count)
+            if count < _MOST_EXPIRED:
+                await asyncio.sleep(_EXPIRE_EVERY_S)
+
+    async def write(self, group: Sequence[Outcome]) -> None:
+        """Write outcomes and the events that they cause, all of them or none."""
+        async with self._postgres.transaction() as connection:
+            changes = await repository.record(connection, group, holder=self._holder)
+            await announcing.announce(connection, changes)
+        if changes:
+            self._relay.wake()
+        for outcome in group:
+            if outcome.attempt is not None:
+                metrics.EMAIL_ATTEMPTS.labels(outcome.attempt.outcome).inc()
+            elif outcome.status == "expired":
+                metrics.EMAIL_ATTEMPTS.labels("expired").inc()
+            if outcome.status == "delivered" and outcome.attempt is not None:
+                took = outcome.attempt.at - outcome.job.mail.dated
+                metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))
+
+
+def _lies_in_data(error: Exception) -> bool:
+    """Return whether the error comes back at every try; a deadlock, a full disk, a read-only server pass."""
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, _DATA)
+    return not isinstance(error, Unavailable | TimeoutError)

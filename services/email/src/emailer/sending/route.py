@@ -1,0 +1,135 @@
+"""The way to the relay: sessions that are kept, and the pause when it cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, get_args
+
+from chassis import logging, metrics
+from emailer.errors import AuthenticationRefused, RelayUnreachable
+from emailer.sending import smtp
+from emailer.sending.smtp import SmtpRelay, SmtpSession
+
+log = logging.get(__name__)
+
+Reason = Literal["unreachable", "authentication", "limited", "refusing"]
+
+_LONGEST_PAUSE = 30
+
+
+class Route:
+    """Sessions to one relay, the last used first, so that a trickle of mails keeps one connection busy.
+
+    How many are open at a time is up to the callers. Trouble with the relay itself pauses the whole route:
+    it says nothing about any mail. A pause ends with a connection made, without a mail at stake.
+    """
+
+    def __init__(
+        self,
+        relay: SmtpRelay,
+        *,
+        deliveries: int,
+        idle_s: float,
+        pause_s: float,
+        authentication_pause_s: float,
+    ) -> None:
+        self.relay = relay
+        self._deliveries = deliveries
+        self._idle_s = idle_s
+        self._pause_s = pause_s
+        self._authentication_pause_s = authentication_pause_s
+        self._idle: list[SmtpSession] = []
+        self._failures = 0
+        self._paused_until: float | None = None
+        self._show_open()
+
+    @property
+    def host(self) -> str:
+        """The relay's name for the record: `host:port`."""
+        return f"{self.relay.host}:{self.relay.port}"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing may be sent at the moment."""
+        return self._paused_until is not None
+
+    async def take(self) -> SmtpSession:
+        """Return a session for one delivery, a kept one if there is one. Raises what `connect` raises."""
+        while self._idle:
+            session = self._idle.pop()
+            if session.is_usable:
+                return session
+            self._close(session)
+        return await self.connect()
+
+    async def connect(self) -> SmtpSession:
+        """Return a new session. Raises what `smtp.connect` raises, after pausing the route."""
+        try:
+            session = await smtp.connect(self.relay)
+        except RelayUnreachable as error:
+            self.pause("unreachable", str(error))
+            raise
+        except AuthenticationRefused as error:
+            self.pause("authentication", str(error))
+            raise
+        metrics.SMTP_CONNECTIONS.inc()
+        self._failures = 0
+        return session
+
+    def give_back(self, session: SmtpSession) -> None:
+        """Keep a session for the next delivery, unless it is worn out."""
+        if session.is_usable and session.deliveries < self._deliveries:
+            self._idle.append(session)
+        else:
+            self._close(session)
+
+    def drop(self, session: SmtpSession) -> None:
+        """Forget a session in the middle of something."""
+        session.abort()
+        metrics.SMTP_CONNECTIONS.dec()
+
+    def pause(self, reason: Reason, detail: str) -> None:
+        """Send nothing for a while; many failures at the same time count once."""
+        if self._paused_until is not None:
+            return
+        # What ends the pause is a new connection, not one of those that brought it about.
+        self.close()
+        seconds = self._authentication_pause_s
+        if reason == "unreachable":
+            seconds = self._pause_s * min(2.0**self._failures, _LONGEST_PAUSE)
+            self._failures += 1
+        self._paused_until = asyncio.get_running_loop().time() + seconds
+        metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(1)
+        log.warning("route paused", relay=self.host, reason=reason, detail=detail, seconds=seconds)
+
+    async def wait_open(self) -> None:
+        """Wait until a paused route is usable again, which a connection proves."""
+        while self._paused_until is not None:
+            await asyncio.sleep(self._paused_until - asyncio.get_running_loop().time())
+            self._paused_until = None
+            try:
+                self.give_back(await self.take())
+            except (RelayUnreachable, AuthenticationRefused):
+                continue
+            self._show_open()
+            log.info("route open again", relay=self.host)
+
+    def close_idle(self) -> None:
+        """Close the sessions that were not used for a while."""
+        oldest = asyncio.get_running_loop().time() - self._idle_s
+        for session in [session for session in self._idle if session.used_at < oldest]:
+            self._idle.remove(session)
+            self._close(session)
+
+    def close(self) -> None:
+        """Close all sessions that are not in use."""
+        while self._idle:
+            self._close(self._idle.pop())
+
+    def _close(self, session: SmtpSession) -> None:
+        session.close()
+        metrics.SMTP_CONNECTIONS.dec()
+
+    def _show_open(self) -> None:
+        for reason in get_args(Reason):
+            metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(0)

@@ -1,0 +1,311 @@
+"""A thin SMTP client: one session to the relay, its mails handed over with pipelining where it is offered.
+
+aiosmtplib needs four round trips a mail and does not tell whether a connection broke before or after the
+final dot; both matter here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from chassis.redaction import REDACTED
+from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
+from emailer.sending import outcomes
+from emailer.sending.outcomes import Reply, SmtpAnswer, Stage
+from emailer.sending.wire import Wire
+from emailer.settings import EmailSettings, TlsPolicy
+
+_DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
+# The answers of a server to a command that it does not know.
+_NO_EXTENSIONS = (500, 501, 502, 504)
+_LARGE_BYTES = 256 * 1024
+_UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
+
+
+@dataclass(frozen=True)
+class SmtpRelay:
+    """The relay that mails are handed to, and its terms.
+
+    `timeout_s` is for each answer, and for each step of an upload; `dot_timeout_s` for the answer to the
+    final dot, after which a relay may check a mail for minutes (RFC 5321 has ten).
+    """
+
+    host: str
+    port: int
+    tls: TlsPolicy = "opportunistic"
+    ca_file: str | None = None
+    username: str | None = None
+    password: str = ""
+    hello: str = "localhost"
+    timeout_s: float = 30
+    dot_timeout_s: float = 600
+
+    @classmethod
+    def of(cls, settings: EmailSettings) -> Self:
+        """Return the relay that `settings` describe."""
+        password = settings.smtp_password
+        return cls(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            tls=settings.smtp_tls,
+            ca_file=settings.smtp_ca_file,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            hello=settings.smtp_hello or socket.gethostname(),
+            timeout_s=settings.smtp_timeout_s,
+        )
+
+    @cached_property
+    def tls_context(self) -> ssl.SSLContext:
+        """The TLS terms: the certificate is checked unless TLS is only taken where it is offered."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.tls == "opportunistic" and self.ca_file is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A mail for one recipient, as it goes over the wire. `content` has CRLF line ends."""
+
+    sender: str
+    recipient: str
+    content: bytes
+    needs_utf8: bool = False
+
+
+class SmtpSession:
+    """An open connection to the relay: greeted, encrypted and logged in as the terms say."""
+
+    def __init__(self, wire: Wire, relay: SmtpRelay) -> None:
+        self._wire = wire
+        self._relay = relay
+        self._extensions: dict[str, str] = {}
+        self._unfinished = False
+        self._logged_in = False
+        self.tls = False
+        self.deliveries = 0
+        self.used_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another mail can be handed over on it."""
+        return self._wire.is_quiet
+
+    async def introduce(self, *, encrypt: bool) -> None:
+        """Greeting, EHLO, STARTTLS, login. Raises `RelayUnreachable` or `AuthenticationRefused`."""
+        greeting = (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+        _require(greeting, 220, "greeting")
+        await self._hello()
+        if encrypt and not self.tls:
+            await self._start_tls()
+        if self._relay.username is not None:
+            if not self.tls and self._relay.tls != "off":
+                raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
+            _require(await self._authenticate(self._relay.username, self._relay.password), 235, "login")
+            self._logged_in = True
+
+    async def deliver(self, envelope: Envelope) -> SmtpAnswer:
+        """Hand a mail over and return the answer that decided. Raises `ConnectionLost`."""
+        if envelope.needs_utf8 and "SMTPUTF8" not in self._extensions:
+            missing = Reply(550, "5.6.7 The relay does not offer SMTPUTF8, which this address needs")
+            return SmtpAnswer(missing, "recipient", logged_in=self._logged_in)
+        most = self._extensions.get("SIZE", "")
+        if most.isdecimal() and 0 < int(most) < len(envelope.content):
+            too_big = Reply(552, f"5.3.4 The mail has {len(envelope.content)} octets, the relay takes {most}")
+            return SmtpAnswer(too_big, "content", logged_in=self._logged_in)
+        reused = self.deliveries > 0
+        self.deliveries += 1
+        refused = await self._address(envelope)
+        if refused is not None:
+            self._unfinished = True
+            reply, stage = refused
+        else:
+            for part in _with_dots_doubled(envelope.content):
+                self._wire.write(part)
+            await self._wire.drained(timeout_s=self._relay.timeout_s)
+            stage = "content"
+            reply = (await self._wire.replies(1, timeout_s=self._relay.dot_timeout_s, after_dot=True))[0]
+            self.used_at = asyncio.get_running_loop().time()
+        if reply.code == 421:
+            self.abort()
+        return SmtpAnswer(reply, stage, logged_in=self._logged_in, reused=reused)
+
+    def close(self) -> None:
+        """Say goodbye without waiting for the answer."""
+        self._wire.write(b"QUIT\r\n")
+        self._wire.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._wire.abort()
+
+    async def _address(self, envelope: Envelope) -> tuple[Reply, Stage] | None:
+        """Say everything up to DATA; return what refused it, or None when the content may follow."""
+        for address in (envelope.sender, envelope.recipient):
+            if _UNSAFE.search(address):
+                raise ValueError("an address with a separator must never come this far")
+        parameters = " SMTPUTF8" if envelope.needs_utf8 else ""
+        if "SIZE" in self._extensions:
+            parameters += f" SIZE={len(envelope.content)}"
+        commands: list[tuple[Stage, bytes]] = [
+            ("mail", f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode()),
+            ("recipient", f"RCPT TO:<{envelope.recipient}>\r\n".encode()),
+            ("data", b"DATA\r\n"),
+        ]
+        if self._unfinished:
+            commands.insert(0, ("mail", b"RSET\r\n"))
+            self._unfinished = False
+        # What may be said before the answer to the line before it is known.
+        at_once = len(commands) if "PIPELINING" in self._extensions else 1
+        replies: list[Reply] = []
+        while len(replies) < len(commands) and (not replies or 200 <= replies[-1].code < 400):
+            lines = [line for _, line in commands[len(replies) : len(replies) + at_once]]
+            self._wire.write(b"".join(lines))
+            replies += await self._wire.replies(len(lines), timeout_s=self._relay.timeout_s)
+            if len(replies) % at_once:
+                # The connection ended in the middle of the answers.
+                break
+        answers = zip(replies, (stage for stage, _ in commands), strict=False)
+        refused = next((answer for answer in answers if not 200 <= answer[0].code < 400), None)
+        if replies[-1].code == 354 and refused is not None:
+            # It waits for a mail without a recipient; nothing may be sent that it could take for one.
+            self.abort()
+        if refused is None and replies[-1].code != 354:
+            # Either it left in the middle, or it said something else than "go on".
+            self.abort()
+            raise ConnectionLost(f"unexpected answer: {replies[-1]}", after_dot=False)
+        return refused
+
+    async def _say(self, line: str) -> Reply:
+        self._wire.write(line.encode() + b"\r\n")
+        return (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+
+    async def _hello(self) -> None:
+        reply = await self._say(f"EHLO {self._relay.hello}")
+        if reply.code in _NO_EXTENSIONS:
+            # A relay that knows no extensions is greeted as before there were any.
+            reply = await self._say(f"HELO {self._relay.hello}")
+            reply = Reply(reply.code, reply.text.partition("\n")[0])
+        _require(reply, 250, "hello")
+        # Some old servers write AUTH=LOGIN, beside AUTH LOGIN or in its place.
+        lines = (line.replace("AUTH=", "AUTH ", 1) for line in reply.text.split("\n")[1:])
+        self._extensions = {}
+        for name, _, rest in (line.partition(" ") for line in lines):
+            known = self._extensions.get(name.upper())
+            self._extensions[name.upper()] = f"{known} {rest}" if known else rest
+
+    async def _start_tls(self) -> None:
+        if "STARTTLS" not in self._extensions:
+            if self._relay.tls == "required":
+                raise RelayUnreachable("TLS is required, and the relay does not offer it")
+            return
+        reply = await self._say("STARTTLS")
+        if reply.code != 220 and self._relay.tls == "opportunistic":
+            return
+        _require(reply, 220, "starttls")
+        if not self._wire.is_quiet:
+            raise RelayUnreachable("the relay sent more in the clear after STARTTLS")
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._wire.transport,
+                self._wire,
+                self._relay.tls_context,
+                server_hostname=self._relay.host,
+                ssl_handshake_timeout=self._relay.timeout_s,
+            )
+        except OSError as error:
+            raise TlsFailed(f"TLS with {self._relay.host} failed: {_told(error)}") from error
+        assert transport is not None
+        self._wire.connection_made(transport)
+        self.tls = True
+        # What was offered in the clear counts for nothing now.
+        await self._hello()
+
+    async def _authenticate(self, username: str, password: str) -> Reply:
+        mechanisms = self._extensions.get("AUTH", "").upper().split()
+        if "PLAIN" in mechanisms:
+            both = _base64(f"\0{username}\0{password}")
+            return _without(await self._say(f"AUTH PLAIN {both}"), both, password)
+        if "LOGIN" not in mechanisms:
+            raise AuthenticationRefused("the relay offers neither AUTH PLAIN nor AUTH LOGIN")
+        reply = await self._say("AUTH LOGIN")
+        for secret in (username, password):
+            if reply.code == 334:
+                reply = await self._say(_base64(secret))
+        return _without(reply, _base64(password), password)
+
+
+async def connect(relay: SmtpRelay) -> SmtpSession:
+    """Open a session. Raises `RelayUnreachable` or `AuthenticationRefused`; everything has a deadline."""
+    if relay.tls != "opportunistic":
+        return await _connect(relay, encrypt=relay.tls == "required")
+    try:
+        return await _connect(relay, encrypt=True)
+    except TlsFailed:
+        # Encryption was only wished for: a relay whose TLS is broken still gets its mail, in the clear.
+        return await _connect(relay, encrypt=False)
+
+
+async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
+    wire = Wire()
+    session: SmtpSession | None = None
+    try:
+        async with asyncio.timeout(relay.timeout_s):
+            await asyncio.get_running_loop().create_connection(
+                lambda: wire,
+                relay.host,
+                relay.port,
+                ssl=relay.tls_context if relay.tls == "implicit" else None,
+                server_hostname=relay.host if relay.tls == "implicit" else None,
+            )
+        session = SmtpSession(wire, relay)
+        session.tls = relay.tls == "implicit"
+        await session.introduce(encrypt=encrypt)
+    except BaseException as error:
+        wire.abort()
+        if isinstance(error, (OSError, TimeoutError, ConnectionLost)):
+            raise RelayUnreachable(f"cannot connect to {relay.host}:{relay.port}: {_told(error)}") from error
+        raise
+    return session
+
+
+def _without(reply: Reply, *secrets: str) -> Reply:
+    """Return `reply` without `secrets`, for the record: some relays repeat what was said to them."""
+    text = reply.text
+    for secret in filter(None, secrets):
+        text = text.replace(secret, REDACTED)
+    return Reply(reply.code, text)
+
+
+def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
+    """Return `content` for DATA, with the final dot; what is large is not copied for that."""
+    if b"\n." in content or content.startswith(b"."):
+        content = _DOT_AT_START.sub(b"..", content)
+    end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
+    return (content, end) if len(content) > _LARGE_BYTES else (content + end,)
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _require(reply: Reply, code: int, stage: Stage) -> None:
+    if reply.code == code:
+        return
+    if outcomes.judge(SmtpAnswer(reply, stage)) == "login-refused":
+        raise AuthenticationRefused(f"the relay refused the login ({stage}): {reply}")
+    raise RelayUnreachable(f"{stage} refused: {reply}")

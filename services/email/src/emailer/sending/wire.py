@@ -1,0 +1,148 @@
+"""The lines of an SMTP connection: what is written goes out at once, replies come back in order."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import cast
+
+from emailer.errors import ConnectionLost
+from emailer.sending.outcomes import Reply
+
+# A server that never ends a line, or a reply, must not fill the memory.
+_LONGEST_REPLY = 64 * 1024
+_REPLY_LINE = re.compile(r"[0-9]{3}([ -]|$)")
+
+
+class Wire(asyncio.Protocol):
+    """Parses replies as they arrive, several to one write: what pipelining needs."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._lines: list[str] = []
+        self._replies: deque[Reply] = deque()
+        self._wanted = 0
+        self._arrived: asyncio.Future[None] | None = None
+        self._lost: str | None = None
+        self._is_drained = True
+        self._moved = asyncio.Event()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection underneath."""
+        assert self._transport is not None
+        return self._transport
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the connection is up and nothing has come in that nobody asked for (a farewell, say)."""
+        return self._lost is None and not self._replies and not self._buffer and not self._lines
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; after STARTTLS once more, with the encrypted one."""
+        # uvloop's transports are none by class.
+        self._transport = cast(asyncio.Transport, transport)
+        # Every byte that the system has not taken counts as unsent.
+        self._transport.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the relay."""
+        self._buffer += data
+        if len(self._buffer) + sum(map(len, self._lines)) > _LONGEST_REPLY:
+            self._break("the relay sent a reply without end")
+            return
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            # No database takes a NUL, and the reply is to be kept.
+            text = line.rstrip(b"\r").decode("utf-8", "replace").replace("\0", "\ufffd")
+            if not _REPLY_LINE.match(text):
+                self._break(f"the relay does not speak SMTP: {text[:80]!r}")
+                continue
+            self._lines.append(text[4:])
+            if text[3:4] != "-":
+                self._replies.append(Reply(int(text[:3]), "\n".join(self._lines)))
+                self._lines = []
+        self._tell()
+
+    def eof_received(self) -> None:
+        """Note that the relay sends no more; the transport closes then."""
+        self._end("the relay closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection has ended."""
+        self._end(f"the connection broke: {exc}" if exc else "the relay closed the connection")
+
+    def pause_writing(self) -> None:
+        """Note that not all that was written has left."""
+        self._is_drained = False
+
+    def resume_writing(self) -> None:
+        """Note that all that was written has left."""
+        self._is_drained = True
+        self._moved.set()
+
+    async def drained(self, *, timeout_s: float) -> None:
+        """Wait until all that was written has left, or a reply has come before that.
+
+        Raises `ConnectionLost` when the connection ends, or nothing leaves for `timeout_s`.
+        """
+        while not self._is_drained and not self._replies:
+            if self._lost is not None:
+                raise ConnectionLost(self._lost, after_dot=False)
+            self._moved.clear()
+            unsent = self.transport.get_write_buffer_size()
+            try:
+                await asyncio.wait_for(self._moved.wait(), timeout_s)
+            except TimeoutError:
+                if self.transport.get_write_buffer_size() >= unsent:
+                    self._break(f"the relay took nothing for {timeout_s:g} s")
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; a broken connection shows when the reply is awaited."""
+        if self._lost is None:
+            self.transport.write(data)
+
+    async def replies(self, count: int, *, timeout_s: float, after_dot: bool = False) -> list[Reply]:
+        """Return the next `count` replies, or fewer (at least one) when the connection ends after them.
+
+        Raises `ConnectionLost` when not even one is left or not all came in time; the time-out breaks the
+        connection: what comes later would be taken for the answer to something else.
+        """
+        if len(self._replies) < count and self._lost is None:
+            self._wanted = count
+            self._arrived = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived
+            except TimeoutError as error:
+                reason = f"no answer from the relay within {timeout_s:g} s"
+                self._break(reason)
+                raise ConnectionLost(reason, after_dot=after_dot) from error
+            finally:
+                self._arrived = None
+        found = [self._replies.popleft() for _ in range(min(count, len(self._replies)))]
+        if not found:
+            raise ConnectionLost(self._lost or "the relay said nothing", after_dot=after_dot)
+        return found
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        self._break("closed by us")
+
+    def _tell(self) -> None:
+        waiting = self._arrived is not None and not self._arrived.done()
+        if waiting and (len(self._replies) >= self._wanted or self._lost is not None):
+            assert self._arrived is not None
+            self._arrived.set_result(None)
+
+    def _break(self, reason: str) -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, reason: str) -> None:
+        self._lost = self._lost or reason
+        self._moved.set()
+        self._tell()

@@ -1,0 +1,140 @@
+"""A mail as it will be written: addresses, text and files. Frozen, checked, and free of any transport."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from contracts import addresses
+from contracts.addresses import ParsedAddress
+from contracts.emails import RecipientKind, SendEmail
+from contracts.mail import MOST_RECIPIENTS, MailContent
+from contracts.mail_headers import replace_unsafe
+from emailer.errors import UnsendableMail
+from emailer.writing import plain_text
+
+_MOST_SHOWN = 320
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An attachment's bytes and how they are shown; `content_id` (without <>) makes it inline."""
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str | None = None
+
+    @property
+    def is_invitation(self) -> bool:
+        """Whether this is a calendar object with a method (RFC 6047), which readers can accept or decline."""
+        kind, *parameters = self.content_type.lower().split(";")
+        return kind == "text/calendar" and any(each.strip().startswith("method=") for each in parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail as its readers see it, so without `bcc`."""
+
+    sender: ParsedAddress
+    subject: str
+    to: tuple[ParsedAddress, ...] = ()
+    cc: tuple[ParsedAddress, ...] = ()
+    reply_to: ParsedAddress | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    text: str | None = None
+    html: str | None = None
+    files: tuple[File, ...] = field(default=(), repr=False)
+
+    @property
+    def needs_utf8(self) -> bool:
+        """Whether one of the addresses in the headers can only be written as UTF-8 (SMTPUTF8)."""
+        written = (self.sender, *self.to, *self.cc, *((self.reply_to,) if self.reply_to else ()))
+        return any(address.needs_utf8 for address in written)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes this takes in memory."""
+        return (
+            len(self.text or "") + len(self.html or "") + sum(len(file.content) for file in self.files) + 500
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """An envelope recipient as it was asked for; `refusal` says why it cannot be one."""
+
+    kind: RecipientKind
+    asked: str
+    parsed: ParsedAddress | None
+    refusal: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The address for the record: as understood, or as asked when it was not."""
+        return self.parsed.address if self.parsed else replace_unsafe(self.asked, most=_MOST_SHOWN)
+
+
+def addressees(command: SendEmail) -> list[Addressee]:
+    """Return the envelope recipients of `command`, each address once: to before cc, cc before bcc.
+
+    Of more than a mail may have, some are kept for the record; the mail is refused then.
+    """
+    lists: dict[RecipientKind, list[str]] = {"to": command.to, "cc": command.cc, "bcc": command.bcc}
+    asked = [(kind, text) for kind, texts in lists.items() for text in texts]
+    found: dict[str, Addressee] = {}
+    for kind, text in asked[:MOST_RECIPIENTS]:
+        try:
+            addressee = Addressee(kind, text, addresses.parse(text))
+        except ValueError as error:
+            addressee = Addressee(kind, text, None, str(error))
+        found.setdefault(addressee.shown, addressee)
+    return list(found.values())
+
+
+def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addressee]) -> Letter:
+    """Return the letter that `command` asks for. Raises `UnsendableMail` when it cannot be sent.
+
+    `recipients` are its addressees; those whose address is wrong fail alone and are left out here.
+    """
+    if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
+        raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
+    fields = {name: getattr(command, name) for name in MailContent.model_fields}
+    wrong = {recipient.asked for recipient in recipients if recipient.refusal}
+    for kind in ("to", "cc", "bcc"):
+        fields[kind] = [text for text in fields[kind] if text not in wrong]
+    fields["attachments"] = [attachment.model_dump() for attachment in command.attachments]
+    try:
+        content = MailContent.model_validate(fields, by_name=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
+    return Letter(
+        sender=addresses.parse(content.sender or default_sender),
+        subject=content.subject,
+        to=_visible(recipients, "to"),
+        cc=_visible(recipients, "cc"),
+        reply_to=addresses.parse(content.reply_to) if content.reply_to else None,
+        headers=tuple(content.headers.items()),
+        # Here, once: what a mail's rendering costs must not depend on how often it is tried.
+        text=plain_text.from_html(content.html or "") if content.text is None else content.text,
+        html=content.html,
+        files=tuple(
+            File(
+                attachment.filename,
+                attachment.content_type,
+                base64.b64decode(attachment.content),
+                attachment.content_id.strip("<>") if attachment.content_id else None,
+            )
+            for attachment in content.attachments
+        ),
+    )
+
+
+def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:
+    return tuple(r.parsed for r in recipients if r.kind == kind and r.parsed)

@@ -1,0 +1,54 @@
+"""A burst of refusals opens the breaker; what a list of bad addresses causes does not."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from emailer.sending.breaker import RefusalBreaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_refusals_to_many_domains_trip_it() -> None:
+    breaker = RefusalBreaker(10)
+    found = [breaker.note_refused(f"{number}.example") for number in range(10)]
+    assert found == [False] * 9 + [True]
+    assert breaker.is_tripped
+
+
+def test_refusals_by_one_domain_do_not() -> None:
+    breaker = RefusalBreaker(10)
+    assert not any(breaker.note_refused("one.example") for _ in range(100))
+
+
+def test_refusals_among_mails_that_are_taken_do_not() -> None:
+    breaker = RefusalBreaker(10)
+    for number in range(100):
+        breaker.note_taken()
+        assert not breaker.note_refused(f"{number}.example")
+
+
+def test_refusals_over_a_long_time_do_not() -> None:
+    clock = Clock()
+    breaker = RefusalBreaker(10, clock=clock)
+    for number in range(100):
+        clock.now += 10
+        assert not breaker.note_refused(f"{number}.example")
+
+
+def test_after_a_pause_a_few_refusals_are_enough_until_a_mail_is_taken() -> None:
+    breaker, numbers = RefusalBreaker(10), count()
+
+    def refusals() -> int:
+        return next(n for n in count(1) if breaker.note_refused(f"{next(numbers)}.example"))
+
+    assert [refusals(), refusals()] == [10, 3]
+    breaker.note_taken()
+    assert not breaker.is_tripped
+    assert refusals() == 10

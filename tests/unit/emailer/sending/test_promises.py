@@ -1,0 +1,56 @@
+"""What happens next, and by when; what is past it is told of."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from contracts.emails import RecipientStatus
+from contracts.message import Next
+from emailer.sending import promises
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+END = NOW + timedelta(hours=24)
+LATEST = promises.LATEST
+RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules" / "causes.yml"
+
+
+@pytest.mark.parametrize(
+    ("status", "due_at", "tries", "what", "by"),
+    [
+        ("queued", NOW, 0, "first attempt", NOW + LATEST),
+        ("deferred", NOW, 1, "second attempt", NOW + LATEST),
+        ("ambiguous", NOW, 10, "attempt 11", NOW + LATEST),
+        ("deferred", END - timedelta(minutes=1), 2, "third attempt", END),
+        ("deferred", END, 3, "the end: it expires", END),
+        ("sending", NOW, 0, "the relay's answer", NOW + LATEST),
+        ("held", None, 3, "a decision: retry or cancel it", None),
+    ],
+)
+def test_what_is_open_says_what_happens_next(
+    status: RecipientStatus, due_at: datetime | None, tries: int, what: str, by: datetime | None
+) -> None:
+    assert promises.of_recipient(status, due_at=due_at, tries=tries, expires_at=END) == Next(what=what, by=by)
+
+
+@pytest.mark.parametrize("status", ["delivered", "failed", "expired", "cancelled"])
+def test_nothing_follows_a_final_state(status: RecipientStatus) -> None:
+    assert promises.of_recipient(status, due_at=None, tries=1, expires_at=END) is None
+
+
+def test_a_mail_says_what_comes_first() -> None:
+    soon, later, held = (
+        Next(what="soon", by=NOW),
+        Next(what="later", by=END),
+        Next(what="a decision", by=None),
+    )
+    assert promises.of_mail([later, None, soon, held]) == soon
+    assert promises.of_mail([None, held]) == held
+    assert promises.of_mail([None]) is None
+
+
+def test_the_alert_on_overdue_mails_holds_the_promise() -> None:
+    seconds = int(promises.LATEST.total_seconds())
+    assert f"max by (service) (tickwire_email_oldest_due_seconds) > {seconds}\n" in RULES.read_text()
