@@ -21,8 +21,12 @@ _TESTS = Path(__file__).parent
 _TOGETHER = ("deploy", "faults", "e2e")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell the workers of a run in parallel what belongs together: a suite, else a package, else a module."""
+    """Tell the workers of a run in parallel what belongs together: a suite, else a package, else a module.
+
+    Before the hook of the workers, which reads it.
+    """
     for item in items:
         suite, *rest = item.path.relative_to(_TESTS).parts
         group = (
