@@ -57,7 +57,7 @@ reset: ## Forget all data of the stopped stack
 
 test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
-	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not long" $(ARGS)
 
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test

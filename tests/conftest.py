@@ -6,33 +6,39 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiormq
 import asyncpg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from contracts.topology import TOPOLOGIES
 from native import memcached, postgres, rabbitmq
 from support.databases import FreshDatabase, drop
 
 _TESTS = Path(__file__).parent
-# Each of these starts servers for all of its tests, which only one worker should do. In the order of length,
-# so that no worker is left with a long one at the end.
+# Each of these starts servers for all of its tests, which only one worker should do; the longest first.
 _TOGETHER = ("deploy", "faults", "e2e")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell the workers of a run in parallel what belongs together: a suite, else a package, else a module.
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """Gives what belongs together to one worker: a suite, else a package, else the tests of a folder."""
 
-    Before the hook of the workers, which reads it.
-    """
-    for item in items:
-        suite, *rest = item.path.relative_to(_TESTS).parts
-        group = (
-            suite if suite in _TOGETHER else "/".join((suite, *rest[: 1 if suite == "integration" else -1]))
-        )
-        item.add_marker(pytest.mark.xdist_group(group))
+    def _split_scope(self, nodeid: str) -> str:
+        _, suite, *folders = nodeid.partition("::")[0].split("/")[:-1]
+        if suite in _TOGETHER:
+            return suite
+        return "/".join((suite, *(folders[:1] if suite == "integration" else folders)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Return how a run in several workers shares the tests out."""
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first, so that no worker is left with one at the end."""
     order = {suite: number for number, suite in enumerate((*_TOGETHER, "integration"))}
     items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
 
