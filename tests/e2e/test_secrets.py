@@ -283,7 +283,7 @@ async def without_servers(world: World) -> None:
             await client.post("/v1/emails", json=mail())
         await world.look()
         for service in NAMES:
-            assert sign in world.rig.stack.log(service)
+            await until(lambda name=service, text=sign: text in world.rig.stack.log(name), timeout_s=40)
         await world.rig.proxies[server].recover()
         await world.rig.recovered()
 

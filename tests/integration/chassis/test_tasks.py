@@ -62,13 +62,19 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "removal of old acceptances",
             "removal of old audit entries",
             "who joins and leaves",
+            "freshness of bars",
+            "alerts catch-up",
+            "age of the last backup",
         },
     ),
     "stock-data": (
         lambda values: StockData(StockDataSettings.model_validate(values)),
-        {"instrument index", "replay"},
+        {"instrument index", "replay", "removal of old alerts"},
     ),
-    "email": (lambda values: Email(EmailSettings.model_validate(values)), {"consumer email.send"}),
+    "email": (
+        lambda values: Email(EmailSettings.model_validate(values)),
+        {"consumer email.send", "removal of old mails", "counts of mails"},
+    ),
     "batch-processor": (
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
         {
@@ -81,6 +87,9 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "removal",
             "reports 0",
             "reports 1",
+            "validation, smallest first",
+            "validation, oldest first",
+            "sources",
         },
     ),
 }

@@ -69,7 +69,7 @@ async def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
     run = RunDirectory.at(directory)
     server = Prometheus(run, stack.ports, scrape_interval_s=1, rules=directory / "rules")
     async with (
-        supervisor.running(run.root, server.stages),
+        supervisor.running(run.root, [*server.stages, *stack.blueprint.postgres_exporter.stages]),
         httpx.AsyncClient(base_url=server.url, timeout=20) as client,
     ):
         yield Watcher(client)
