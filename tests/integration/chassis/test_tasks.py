@@ -90,6 +90,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "validation, smallest first",
             "validation, oldest first",
             "sources",
+            "items",
         },
     ),
 }
