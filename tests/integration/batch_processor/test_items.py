@@ -10,6 +10,7 @@ from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
 from support.batch_stack import Caller, House
+from support.waiting import until
 
 
 @pytest.fixture
@@ -60,6 +61,13 @@ async def test_items_of_a_batch_that_never_ran_say_so(service: Any, caller: Call
     upload = caller.creation("echo", None)
     await caller.send(upload)
     await caller.send(caller.append(upload.batch_id, 0, [1, 2, 3]))
+
+    async def is_stored() -> bool:
+        query = "SELECT count(*) = 3 FROM items WHERE batch_id = $1"
+        return bool(await caller.database.fetchval(query, upload.batch_id))
+
+    # A cancel that overtakes the items drops them.
+    await until(is_stored)
     await caller.send(CancelBatch(batch_id=upload.batch_id, owner_id="ann"))
     await caller.reach(upload.batch_id)
     page = await caller.ask(ListItems(batch_id=upload.batch_id, owner_id="ann"), Items)
