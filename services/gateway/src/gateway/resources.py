@@ -165,8 +165,8 @@ class Resources:
             tasks = self.runtime.tasks
             tasks.supervise("last use of keys", self.keyring.note_use)
             tasks.supervise("chat catch-up", self.chat.catch_up)
-            tasks.supervise("freshness of quotes", self.feed.watch)
-            tasks.supervise("freshness of bars", self.bar_feed.watch)
+            tasks.supervise("freshness of quotes", self.feed.silence.watch)
+            tasks.supervise("freshness of bars", self.bar_feed.silence.watch)
             tasks.supervise("alerts catch-up", self.alert_feed.catch_up)
             tasks.supervise("presence", self.presence.announce)
             tasks.supervise("who joins and leaves", self.presence.keep_telling_moves)

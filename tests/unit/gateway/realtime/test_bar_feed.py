@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from chassis.errors import NotFound
-from gateway.realtime import bar_feed as module
+from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
+from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import channel_of
 from gateway.realtime.positions import Position
 from support.doubles.realtime import Client, Gateway, connected, quote
@@ -27,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(silence_module, "time", clock)
     return clock
 
 
@@ -49,7 +50,7 @@ def told(client: Client) -> list[tuple[int, str]]:
 async def test_a_subscriber_begins_with_the_newest_bar_and_gets_each_later_one(
     clock: Clock, gateway: Gateway, ann: Access
 ) -> None:
-    gateway.bars = module.BarFeed(gateway.hub, silent_after_s=5)
+    gateway.bars = BarFeed(gateway.hub, silent_after_s=5)
     gateway.channels.bars = gateway.bars
     gateway.bars.push([bar(1), bar(2)])
     client = await connected(gateway, ann)
@@ -80,7 +81,7 @@ async def test_subscribers_hear_once_that_the_feed_is_silent_and_who_comes_then_
     client = await subscribed(gateway, ann)
     for _ in range(3):
         clock.now += 4
-        gateway.bars.look()
+        gateway.bars.silence.look()
     assert told(client) == [(1, "stale")]
     late = await connected(gateway, ann)
     joined = await late.ask(subscribe={"channel": "bars:A"})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.realtime import quote_feed as module
+from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
 from gateway.realtime.hub import Hub
 from gateway.realtime.publications import Publication
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(silence_module, "time", clock)
     monkeypatch.setattr(book_module, "time", clock)
     return clock
 
@@ -102,7 +102,7 @@ def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
     push(feed, 1)
     for _ in range(10):
         clock.now += 1
-        feed.look()
+        feed.silence.look()
     push(feed, 2)
     push(feed, 1, epoch="e2")
     push(feed, 2, epoch="e2")
@@ -133,7 +133,7 @@ async def test_a_subscriber_gets_the_news_that_the_feed_stopped_at_a_position_th
     client = await connected(gateway, ann)
     await client.ask(subscribe={"channel": "quotes:A"})
     clock.now += 10
-    gateway.feed.look()
+    gateway.feed.silence.look()
     [push_document] = client.pushes()
     assert push_document["pub"]["data"]["state"] == "stale"
     assert push_document["pub"]["offset"] == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +9,9 @@ from contracts.stocks import is_later
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
+from gateway.realtime.silence import Silence
 
 _PREFIX = "bars:"
-_LOOK_EVERY_S = 1.0
 _MOST_SYMBOLS = 20_000
 
 
@@ -27,10 +25,8 @@ class BarFeed:
 
     def __init__(self, hub: Hub, *, silent_after_s: float) -> None:
         self._hub = hub
-        self._silent_after_s = silent_after_s
         self._bars: dict[str, Mapping[str, Any]] = {}
-        self._heard_at = time.monotonic()
-        self._is_silent = False
+        self.silence = Silence(hub, prefix=_PREFIX, after_s=silent_after_s, state=self._state)
 
     def push(self, bars: Sequence[Mapping[str, Any]]) -> None:
         """Take bars from the feed; one that is older than what is here is passed over."""
@@ -46,8 +42,7 @@ class BarFeed:
             if not is_taken:
                 continue
             self._bars[symbol] = bar
-            self._heard_at = time.monotonic()
-            self._is_silent = False
+            self.silence.end()
             if self._hub.has_listeners(_PREFIX + symbol):
                 self._hub.publish(_publication(bar, state))
 
@@ -58,31 +53,16 @@ class BarFeed:
 
     def refreshed(self, publication: Publication) -> Publication:
         """Return a publication that has waited, with its state of now."""
-        if publication.data["state"] != "live" or not self._is_silent_now():
+        if publication.data["state"] != "live" or not self.silence.lasts():
             return publication
         return self._told(publication.data)
 
-    async def watch(self) -> None:
-        """Tell subscribers once when the feed has fallen silent, for ever."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self.look()
-
-    def look(self) -> None:
-        """Publish the state of every bar that is listened to, if the feed has just fallen silent."""
-        is_silent = self._is_silent_now()
-        if is_silent and not self._is_silent:
-            for channel in self._hub.channels(_PREFIX):
-                bar = self._bars.get(channel.removeprefix(_PREFIX))
-                if bar is not None:
-                    self._hub.publish(self._told(bar, is_state=True))
-        self._is_silent = is_silent
-
-    def _is_silent_now(self) -> bool:
-        return time.monotonic() - self._heard_at > self._silent_after_s
+    def _state(self, symbol: str) -> Publication | None:
+        bar = self._bars.get(symbol)
+        return None if bar is None else self._told(bar, is_state=True)
 
     def _told(self, bar: Mapping[str, Any], *, is_state: bool = False) -> Publication:
-        is_stale = self._is_silent_now() and bar.get("session") != "closed"
+        is_stale = self.silence.lasts() and bar.get("session") != "closed"
         return _publication(bar, "stale" if is_stale else "live", is_state=is_state)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +10,10 @@ from contracts.stocks import freshness
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
+from gateway.realtime.silence import Silence
 from gateway.stocks.book import Entry, QuoteBook
 
 _PREFIX = "quotes:"
-_LOOK_EVERY_S = 1.0
 
 # The epoch of what was asked for and never pushed.
 NO_EPOCH = "unpublished"
@@ -31,9 +29,7 @@ class QuoteFeed:
     def __init__(self, book: QuoteBook, hub: Hub, *, silent_after_s: float) -> None:
         self._book = book
         self._hub = hub
-        self._silent_after_s = silent_after_s
-        self._heard_at = time.monotonic()
-        self._is_silent = False
+        self.silence = Silence(hub, prefix=_PREFIX, after_s=silent_after_s, state=self._state)
         self._epochs: dict[str, str] = {}
         book.on_quote(self._pushed)
 
@@ -51,11 +47,11 @@ class QuoteFeed:
         stream = quote.get("stream")
         position = Position(stream["epoch"], stream["offset"]) if stream else Position(NO_EPOCH, 0)
         data = dict(quote)
-        if is_pushed and self._is_silent_now() and quote.get("session") != "closed":
+        if is_pushed and self.silence.lasts() and quote.get("session") != "closed":
             found = freshness(
                 datetime.fromisoformat(quote["as_of"]),
                 now=datetime.now(UTC),
-                stale_after_s=self._silent_after_s,
+                stale_after_s=self.silence.after_s,
                 delay_s=float(quote.get("delayed_by_s") or 0),
             )
             data["stale"], data["delayed_by_s"] = found.stale, found.delayed_by_s
@@ -64,35 +60,19 @@ class QuoteFeed:
 
     def refreshed(self, publication: Publication) -> Publication:
         """Return a publication that has waited, with its freshness of now."""
-        if not publication.channel.startswith(_PREFIX) or not self._is_silent_now():
+        if not publication.channel.startswith(_PREFIX) or not self.silence.lasts():
             return publication
         entry = self._book.last(publication.data["symbol"])
         if entry is None or publication.data["state"] != "live":
             return publication
         return self.publication(entry.quote, is_pushed=True)
 
-    async def watch(self) -> None:
-        """Tell subscribers once when the feed has fallen silent, for ever."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self.look()
-
-    def look(self) -> None:
-        """Publish the state of every quote that is listened to, if the feed has just fallen silent."""
-        is_silent = self._is_silent_now()
-        if is_silent and not self._is_silent:
-            for channel in self._hub.channels(_PREFIX):
-                entry = self._book.last(channel.removeprefix(_PREFIX))
-                if entry is not None:
-                    self._hub.publish(self.publication(entry.quote, is_pushed=True, is_state=True))
-        self._is_silent = is_silent
-
-    def _is_silent_now(self) -> bool:
-        return time.monotonic() - self._heard_at > self._silent_after_s
+    def _state(self, symbol: str) -> Publication | None:
+        entry = self._book.last(symbol)
+        return None if entry is None else self.publication(entry.quote, is_pushed=True, is_state=True)
 
     def _pushed(self, symbol: str, entry: Entry) -> None:
-        self._heard_at = entry.received_at
-        self._is_silent = False
+        self.silence.end(entry.received_at)
         epoch = entry.quote["stream"]["epoch"]
         last, self._epochs[symbol] = self._epochs.get(symbol, epoch), epoch
         channel = _PREFIX + symbol

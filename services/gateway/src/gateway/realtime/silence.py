@@ -1,0 +1,55 @@
+"""The silence of a feed: noticed once, and told to the subscribers of all its channels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway.realtime.hub import Hub
+from gateway.realtime.publications import Publication
+
+_LOOK_EVERY_S = 1.0
+
+
+class Silence:
+    """Knows when a feed was last heard, and publishes the state of what it feeds once it has fallen silent.
+
+    `prefix` names the channels of the feed; `state` returns what is to be published on the channel of a
+    symbol, or None when nothing has come for it.
+    """
+
+    def __init__(
+        self, hub: Hub, *, prefix: str, after_s: float, state: Callable[[str], Publication | None]
+    ) -> None:
+        self.after_s = after_s
+        self._hub = hub
+        self._prefix = prefix
+        self._state = state
+        self._heard_at = time.monotonic()
+        self._is_told = False
+
+    def end(self, at: float | None = None) -> None:
+        """Note that the feed was heard, now or `at` a reading of the monotonic clock."""
+        self._heard_at = time.monotonic() if at is None else at
+        self._is_told = False
+
+    def lasts(self) -> bool:
+        """Return whether nothing has come for `after_s`."""
+        return time.monotonic() - self._heard_at > self.after_s
+
+    async def watch(self) -> None:
+        """Tell subscribers once when the feed has fallen silent, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Publish the state of everything that is listened to, if the feed has just fallen silent."""
+        lasts = self.lasts()
+        if lasts and not self._is_told:
+            for channel in self._hub.channels(self._prefix):
+                publication = self._state(channel.removeprefix(self._prefix))
+                if publication is not None:
+                    self._hub.publish(publication)
+        self._is_told = lasts
