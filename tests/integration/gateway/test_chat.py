@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -124,6 +125,19 @@ async def test_the_history_is_the_same_on_both_gateways(two: tuple[Any, Any], ro
     ]
     last = (await second.api.get(f"/v1/rooms/{room}/messages?cursor={newest['next_cursor']}")).json()
     assert ([m["offset"] for m in last["data"]], last["next_cursor"]) == ([3, 2, 1], None)
+
+
+async def test_the_history_has_what_was_said_in_the_order_in_which_it_was_written(
+    two: tuple[Any, Any], room: str, talk: Any
+) -> None:
+    first, _ = two
+    said = {"zone": "Z", "text": "hi", "a": [2.5, 10, "\u00e9"], "nested": {"y": 1, "x": None}}
+    async with talk(first) as client:
+        await client.ask(publish={"channel": f"chat:{room}", "data": said})
+        history = await client.ask(history={"channel": f"chat:{room}", "limit": 1})
+    [publication] = history["publications"]
+    heard = {name: value for name, value in publication["data"].items() if name in said}
+    assert json.dumps(heard) == json.dumps(said)
 
 
 async def test_a_sender_is_who_the_key_says(two: tuple[Any, Any], room: str, talk: Any) -> None:
