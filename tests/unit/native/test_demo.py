@@ -7,13 +7,15 @@ import pytest
 from rich.console import Console
 
 from native import demo
+from native.demo.market import sparkline
+from native.demo.tour import Tour
 from native.errors import DemoError
 
 
 def test_a_sparkline_rises_with_its_values_and_keeps_its_width() -> None:
-    assert demo.sparkline([1, 2, 3, 4], width=10) == "▁▃▅█"
-    assert len(demo.sparkline([float(number) for number in range(1000)], width=60)) == 60
-    assert demo.sparkline([5, 5], width=10) == "▁▁"
+    assert sparkline([1, 2, 3, 4], width=10) == "▁▃▅█"
+    assert len(sparkline([float(number) for number in range(1000)], width=60)) == 60
+    assert sparkline([5, 5], width=10) == "▁▁"
 
 
 async def test_a_stack_that_is_not_there_fails_every_step_in_plain_words() -> None:
@@ -30,6 +32,6 @@ async def test_a_problem_of_the_api_is_shown_with_its_detail() -> None:
         return httpx.Response(503, json={"detail": "stock-data does not answer"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://api") as client:
-        tour = demo.Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
+        tour = Tour(api=client, mailbox=client, key="k", console=Console(file=io.StringIO()))
         with pytest.raises(DemoError, match="GET /v1/stocks: HTTP 503 stock-data does not answer"):
             await tour.get("/v1/stocks")

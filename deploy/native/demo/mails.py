@@ -1,0 +1,53 @@
+"""Mail, from its acceptance to the mailbox."""
+
+from __future__ import annotations
+
+import time
+
+from native.demo.tour import Json, Tour, until
+from native.errors import DemoError
+
+
+async def mail(tour: Tour) -> None:
+    """A mail is accepted at once, delivered behind the queue, and its way can be read."""
+    address = f"you+{tour.run}@example.org"
+    body = {
+        "from": "tour@example.org",
+        "to": [address],
+        "subject": f"Your tour {tour.run}",
+        "text": "This mail went through the gateway, RabbitMQ, the e-mail service and SMTP.",
+        "html": "<h1>Hello</h1><p>From the gateway over RabbitMQ to the e-mail service and SMTP.</p>",
+    }
+    began = time.monotonic()
+    accepted = await tour.post("/v1/emails", body)
+    tour.say(f"accepted as {accepted['id']} after {(time.monotonic() - began) * 1000:.0f} ms")
+    await arrived(tour, address, began, identifier=accepted["id"])
+
+    async def recorded() -> Json | None:
+        found = await tour.get(f"/v1/emails/{accepted['id']}")
+        return found if found["status"] == "delivered" else None
+
+    timeline = (await until(recorded))["timeline"]
+    tour.say("its timeline: " + " → ".join(event["detail"] or event["kind"] for event in timeline))
+
+
+async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
+    """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
+
+    async def look() -> Json | None:
+        if identifier:
+            await _not_failed(tour, identifier)
+        found = (await tour.mailbox.get("/api/v1/search", params={"query": f"to:{address}"})).json()
+        return dict(found["messages"][0]) if found["messages"] else None
+
+    message = await until(look)
+    tour.say(
+        f"arrived after {(time.monotonic() - began) * 1000:.0f} ms: “{message['Subject']}” for {address}"
+    )
+
+
+async def _not_failed(tour: Tour, identifier: str) -> None:
+    message = await tour.get(f"/v1/emails/{identifier}")
+    if message["status"] == "failed":
+        attempts = [attempt for recipient in message["recipients"] for attempt in recipient["attempts"]]
+        raise DemoError(f"the mail failed: {attempts[-1]['smtp_reply'] if attempts else 'no attempt'}")
