@@ -57,11 +57,11 @@ reset: ## Forget all data of the stopped stack
 
 test: lint ## Check and test everything (narrow the tests: make test ARGS="tests/unit -k ports")
 	@$(SETUP) --test
-	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not long" $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0 -m "not long" $(ARGS)
 
 test-long: ## Everything that `make test` leaves out because it takes minutes: the whole fault table, long drills
 	@$(SETUP) --test
-	FAULTS_LONG=1 $(PYTHON) -m pytest tests/faults tests/integration/native tests/deploy/test_compose.py $(ARGS)
+	FAULTS_LONG=1 $(PYTHON) -m pytest -o faulthandler_timeout=0 tests/faults tests/integration/native tests/deploy/test_compose.py $(ARGS)
 
 lint: ## Check style, types and the imports between packages
 	@$(SETUP) --test
