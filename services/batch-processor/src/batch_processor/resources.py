@@ -12,7 +12,7 @@ from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.execution.chunks import ChunkRun
 from batch_processor.execution.claims import Claim
 from batch_processor.execution.contexts import ContextFactory
-from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls
+from batch_processor.execution.isolated_run import IsolatedRun, ServiceCalls, count_deaths_of
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
@@ -151,6 +151,7 @@ class Resources:
         return ChunkRun(operation, items, attempt=claim.attempt, context=context, one_by_one=claim.suspect)
 
     async def _start_worker(self) -> None:
+        count_deaths_of(self.operations)
         tasks = self.runtime.tasks
         tasks.supervise("pull", self.worker.pull_forever)
         tasks.supervise("leases", self.worker.keep_forever)

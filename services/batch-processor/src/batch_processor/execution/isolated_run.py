@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -33,6 +33,13 @@ _LOAD_S = 30
 # For items that are cancelled to leave, and for the process to tell of it.
 _STOP_S = 1.5
 _LONGEST_ASK_S = 600
+
+
+def count_deaths_of(operations: Iterable[str]) -> None:
+    """Begin to count the deaths of processes at zero: the first of a series that appears is no increase."""
+    for operation in operations:
+        for reason in ("deadline", "ended"):
+            metrics.BATCH_PROCESS_DEATHS.labels(operation, reason)
 
 
 class ServiceCalls:
