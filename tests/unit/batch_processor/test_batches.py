@@ -21,7 +21,7 @@ NEW = Batch(id=UUID(int=1), owner_id="ann")
 
 
 def complete(count: int, *, kind: Kind = "batch") -> Batch:
-    known = batches.describe(NEW, replace(DESCRIPTION, kind=kind))
+    known = batches.describe(NEW, replace(DESCRIPTION, kind=kind), now=NOW)
     return batches.receive(batches.seal(known, count, now=NOW), count, now=NOW)
 
 
@@ -31,9 +31,9 @@ def started(count: int, *, kind: Kind = "batch") -> Batch:
 
 
 def test_a_batch_waits_for_its_description_its_seal_and_all_its_items() -> None:
-    assert not batches.describe(NEW, DESCRIPTION).is_complete
+    assert not batches.describe(NEW, DESCRIPTION, now=NOW).is_complete
     assert not batches.seal(batches.receive(NEW, 3, now=NOW), 3, now=NOW).is_complete
-    sealed = batches.seal(batches.describe(NEW, DESCRIPTION), 3, now=NOW)
+    sealed = batches.seal(batches.describe(NEW, DESCRIPTION, now=NOW), 3, now=NOW)
     assert not batches.receive(sealed, 2, now=NOW).is_complete
     assert complete(3).is_complete
 
@@ -78,13 +78,38 @@ def test_a_cancel_that_came_too_late_changes_nothing() -> None:
 def test_a_cancel_before_the_description_is_remembered() -> None:
     early = batches.cancel(NEW, now=NOW)
     assert early.status == "open"
-    known = batches.receive(batches.seal(batches.describe(early, DESCRIPTION), 2, now=NOW), 2, now=NOW)
+    known = batches.receive(
+        batches.seal(batches.describe(early, DESCRIPTION, now=NOW), 2, now=NOW), 2, now=NOW
+    )
     done = batches.start(known, chunk_size=100, now=NOW)
     assert (done.status, done.cancelled, done.chunk_count) == ("cancelled", 2, 0)
 
 
+def test_an_open_upload_whose_cancel_came_first_ends_with_its_description() -> None:
+    early = batches.cancel(batches.receive(NEW, 2, now=NOW), now=NOW)
+    ended = batches.describe(early, DESCRIPTION, now=NOW)
+    assert (ended.status, ended.total, ended.cancelled) == ("cancelled", 2, 2)
+
+
+def test_items_that_a_cancel_has_overtaken_are_counted_as_cancelled() -> None:
+    ended = batches.cancel(batches.describe(NEW, DESCRIPTION, now=NOW), now=NOW)
+    late = batches.receive(ended, 3, now=NOW)
+    assert (late.status, late.received, late.total, late.cancelled) == ("cancelled", 3, 3, 3)
+    # Of a sealed upload the number is known before the items have come.
+    sealed = batches.receive(batches.seal(ended, 5, now=NOW), 3, now=NOW)
+    assert (sealed.received, sealed.total, sealed.cancelled) == (3, 5, 5)
+
+
+def test_a_batch_that_was_cancelled_in_its_chunks_takes_no_more_items() -> None:
+    done = batches.record(batches.cancel(started(2), now=NOW), Tally(cancelled=2), now=NOW)
+    assert done.status == "cancelled"
+    assert batches.receive(done, 3, now=NOW) == done
+
+
 def test_an_upload_that_is_cancelled_learns_from_its_seal_how_many_items_it_had() -> None:
-    cancelled = batches.cancel(batches.receive(batches.describe(NEW, DESCRIPTION), 5, now=NOW), now=NOW)
+    cancelled = batches.cancel(
+        batches.receive(batches.describe(NEW, DESCRIPTION, now=NOW), 5, now=NOW), now=NOW
+    )
     assert (cancelled.status, cancelled.total) == ("cancelled", 5)
     sealed = batches.seal(cancelled, 8, now=NOW)
     assert (sealed.status, sealed.total, sealed.cancelled) == ("cancelled", 8, 8)
@@ -94,11 +119,13 @@ def test_an_abandoned_upload_takes_nothing_more() -> None:
     gone = batches.abandon(batches.receive(NEW, 5, now=NOW), now=NOW)
     assert gone.status == "abandoned"
     assert batches.receive(gone, 3, now=NOW).received == 5
-    assert not batches.seal(batches.describe(gone, DESCRIPTION), 5, now=NOW).is_complete
+    assert not batches.seal(batches.describe(gone, DESCRIPTION, now=NOW), 5, now=NOW).is_complete
 
 
 def test_an_expired_upload_skips_what_had_arrived() -> None:
-    expired = batches.expire(batches.receive(batches.describe(NEW, DESCRIPTION), 5, now=NOW), now=NOW)
+    expired = batches.expire(
+        batches.receive(batches.describe(NEW, DESCRIPTION, now=NOW), 5, now=NOW), now=NOW
+    )
     assert (expired.status, expired.total, expired.skipped) == ("expired", 5, 5)
 
 
@@ -111,8 +138,8 @@ def test_a_batch_that_has_started_is_not_abandoned_expired_or_failed(status: Sta
 
 
 def test_a_second_description_does_not_change_the_first() -> None:
-    known = batches.describe(NEW, DESCRIPTION)
-    assert batches.describe(known, replace(DESCRIPTION, operation="other")) == known
+    known = batches.describe(NEW, DESCRIPTION, now=NOW)
+    assert batches.describe(known, replace(DESCRIPTION, operation="other"), now=NOW) == known
 
 
 @pytest.mark.parametrize(
@@ -127,7 +154,7 @@ def test_a_second_description_does_not_change_the_first() -> None:
 def test_scopes_are_missing_when_the_sender_told_them_and_they_do_not_cover_the_operation(
     scopes: tuple[str, ...] | None, missing: list[str]
 ) -> None:
-    batch = batches.describe(NEW, replace(DESCRIPTION, scopes=scopes))
+    batch = batches.describe(NEW, replace(DESCRIPTION, scopes=scopes), now=NOW)
     assert batches.missing_scopes(batch, {"emails:send"}) == missing
 
 
@@ -168,7 +195,7 @@ class LifeOfABatch(RuleBasedStateMachine):
 
     @rule()
     def describe(self) -> None:
-        self.step(batches.describe(self.batch, DESCRIPTION))
+        self.step(batches.describe(self.batch, DESCRIPTION, now=NOW))
         self.begin_if_complete()
 
     @precondition(lambda self: self.sent < self.size)
@@ -181,7 +208,7 @@ class LifeOfABatch(RuleBasedStateMachine):
 
     @rule()
     def seal(self) -> None:
-        self.step(batches.seal(batches.describe(self.batch, DESCRIPTION), self.size, now=NOW))
+        self.step(batches.seal(batches.describe(self.batch, DESCRIPTION, now=NOW), self.size, now=NOW))
         self.begin_if_complete()
 
     @rule()

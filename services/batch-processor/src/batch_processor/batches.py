@@ -123,11 +123,14 @@ class Batch:
         return self.succeeded + self.failed + self.cancelled + self.skipped
 
 
-def describe(batch: Batch, description: Description) -> Batch:
-    """Take the description of the batch; the first one counts, and a finished batch stays finished."""
+def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
+    """Take the description of the batch; the first one counts, and a finished batch stays finished.
+
+    A batch whose cancel came first ends here: nothing else may ever come of it.
+    """
     if batch.operation is not None:
         return batch
-    return replace(
+    described = replace(
         batch,
         kind=description.kind,
         operation=description.operation,
@@ -141,13 +144,23 @@ def describe(batch: Batch, description: Description) -> Batch:
         on_finished=description.on_finished,
         source=description.source,
     )
+    return cancel(described, now=now) if batch.cancel_requested else described
+
+
+def takes_items(status: Status, chunk_count: int) -> bool:
+    """Return whether items of a batch are stored; those that a cancel has overtaken count as cancelled."""
+    return status == "open" or (status == "cancelled" and not chunk_count)
 
 
 def receive(batch: Batch, count: int, *, now: datetime) -> Batch:
-    """Count items that were stored for the first time."""
-    if batch.status != "open" or not count:
+    """Count items that were stored for the first time; those that come after the cancel are cancelled."""
+    if not count or not takes_items(batch.status, batch.chunk_count):
         return batch
-    return replace(batch, received=batch.received + count, appended_at=now)
+    received = replace(batch, received=batch.received + count, appended_at=now)
+    if batch.status == "open":
+        return received
+    total = max(batch.total or 0, received.received)
+    return replace(received, total=total, cancelled=total, revision=batch.revision + 1)
 
 
 def seal(batch: Batch, total: int, *, now: datetime) -> Batch:

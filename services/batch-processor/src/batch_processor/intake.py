@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import repeat
-from typing import Any, Protocol
 from uuid import UUID
 
-import orjson
-
 from batch_processor import batches, repository, steering, validation
-from batch_processor.batches import Batch, Description
+from batch_processor.batches import Batch
+from batch_processor.changes import Change, Transition, opening, rows_of
 from batch_processor.errors import BatchNotFound
 from batch_processor.following import follow_up
 from batch_processor.operation import Operation
-from batch_processor.repository import ItemRow, Start
+from batch_processor.repository import Known, Start
 from batch_processor.validation import Problem
 from batch_processor.views import show
 from chassis import logging, metrics, outbox, tracing
@@ -32,7 +27,6 @@ from contracts.batches import (
     CancelBatch,
     CreateBatch,
     FollowUp,
-    Item,
     MoveBatch,
     PauseBatch,
     ResumeBatch,
@@ -40,33 +34,12 @@ from contracts.batches import (
     SealBatch,
 )
 from contracts.batches import Batch as View
-from contracts.json_texts import payloads
 
 log = logging.get(__name__)
 
 # The custom ids of so few items are compared in some milliseconds; those of more are not compared here, where
 # the batches of others arrive.
 _CHECKED_AT_ONCE = 2_000
-
-
-class Transition(Protocol):
-    """A step in a batch's life."""
-
-    def __call__(self, batch: Batch, /, *, now: datetime) -> Batch:
-        """Return the batch that follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The effect of one message: items to store, as `body` writes them, and a step in the batch's life."""
-
-    batch_id: UUID
-    owner_id: str
-    step: Transition | None = None
-    items: Sequence[Item] = ()
-    body: bytes = b""
-    offset: int = 0
-    lines: Sequence[int] | None = None
 
 
 class Intake:
@@ -84,7 +57,7 @@ class Intake:
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
-        changes = [_opening(d.message, d.body) for d in deliveries]
+        changes = [opening(d.message, d.body) for d in deliveries]
         await self._apply(connection, changes)
         await repository.note_traces(connection, deliveries)
 
@@ -98,7 +71,7 @@ class Intake:
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Learn how many items the batches have."""
-        await self._apply(connection, [_opening(delivery.message) for delivery in deliveries])
+        await self._apply(connection, [opening(delivery.message) for delivery in deliveries])
         await repository.note_traces(connection, deliveries)
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
@@ -144,9 +117,9 @@ class Intake:
     async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
-            if known[change.batch_id][0] != change.owner_id:
+            if known[change.batch_id].owner_id != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to somebody else.")
-        rows = [row for c in changes if _takes_items(c, known[c.batch_id][1]) for row in _rows(c)]
+        rows = [row for c in changes if _takes_items(c, known[c.batch_id]) for row in rows_of(c)]
         # Before the lock: a batch that is large is stored by several groups at a time.
         stored = await repository.add_items(connection, rows)
         found = await repository.lock_batches(connection, sorted(known))
@@ -264,57 +237,9 @@ async def announce_finished(connection: Connection, candidates: Sequence[Batch])
     return views
 
 
-def _opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
-    """Return what a message changes that says what its batch is, and perhaps how many items it has."""
-    description = Description(
-        kind=message.kind,
-        operation=message.operation,
-        accepted_at=message.accepted_at,
-        options=_compact(message.options).decode(),
-        scopes=None if message.scopes is None else tuple(message.scopes),
-        metadata=orjson.dumps(message.metadata).decode(),
-        expires_at=message.expires_at,
-        on_finished=None if message.on_finished is None else message.on_finished.model_dump_json(),
-    )
-    if isinstance(message, SealBatch):
-        step = partial(_described, description=description, total=message.total)
-        return Change(message.batch_id, message.owner_id, step)
-    description = replace(
-        description,
-        not_before=message.not_before,
-        priority=message.priority,
-        source=None if message.source is None else message.source.model_dump_json(),
-    )
-    total = None if message.items is None else len(message.items)
-    step = partial(_described, description=description, total=total)
-    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
-
-
-def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:
-    known = batches.describe(batch, description)
-    return known if total is None else batches.seal(known, total, now=now)
-
-
-def _takes_items(change: Change, status: str) -> bool:
-    if change.items and status != "open":
-        log.info("late items dropped", batch_id=str(change.batch_id), items=len(change.items), status=status)
-    return bool(change.items) and status == "open"
-
-
-def _rows(change: Change) -> list[ItemRow]:
-    # PostgreSQL's text cannot hold a NUL.
-    names = (item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items)
-    compact = [_compact(item.payload) for item in change.items]
-    # As the caller has written it: `1.10` is not to come back as `1.1`.
-    texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
-    positions = range(change.offset, change.offset + len(change.items))
-    lines: Iterable[int | None] = change.lines or repeat(None)
-    return list(zip(repeat(change.batch_id), positions, names, texts, lines, strict=False))
-
-
-def _compact(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        # Integers beyond 64 bits.
-        return json.dumps(value).encode()
+def _takes_items(change: Change, known: Known) -> bool:
+    takes = batches.takes_items(known.status, known.chunk_count)
+    if change.items and not takes:
+        count, status = len(change.items), known.status
+        log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=status)
+    return bool(change.items) and takes

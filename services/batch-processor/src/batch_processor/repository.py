@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 from pydantic_core import from_json
 
-from batch_processor.batches import Batch
+from batch_processor.batches import Batch, Status
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
@@ -43,6 +43,15 @@ ItemRow: TypeAlias = tuple[UUID, int, str | None, str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A batch as it is known before its row is locked."""
+
+    owner_id: str
+    status: Status
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """A batch whose chunks are made; with `due_at` they wait until then."""
 
@@ -68,12 +77,12 @@ class Duplicate:
         return f"{self.custom_id!r} on {self.items} lines from {self.first_line} to {self.last_line}"
 
 
-async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, tuple[str, str]]:
-    """Make a row for each batch that has none; return owner and status of all, not locked."""
+async def ensure_rows(connection: Connection, owners: Mapping[UUID, str]) -> dict[UUID, Known]:
+    """Make a row for each batch that has none; return what is known of all, not locked."""
     ids = sorted(owners)
     await connection.execute(_SQL["ensure_rows"], ids, [owners[id_] for id_ in ids])
     rows = await connection.fetch(_SQL["peek_batches"], ids)
-    return {row["id"]: (row["owner_id"], row["status"]) for row in rows}
+    return {row["id"]: Known(row["owner_id"], row["status"], row["chunk_count"]) for row in rows}
 
 
 async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[UUID]:

@@ -4,7 +4,7 @@ SELECT id, owner_id FROM unnest($1::uuid[], $2::text[]) AS new (id, owner_id)
 ON CONFLICT DO NOTHING
 
 -- name: peek_batches
-SELECT id, owner_id, status FROM batches WHERE id = ANY($1::uuid[])
+SELECT id, owner_id, status, chunk_count FROM batches WHERE id = ANY($1::uuid[])
 
 -- name: add_items
 WITH added AS (

@@ -1,0 +1,91 @@
+"""What messages change: the items they bring, and the step in their batch's life."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from itertools import repeat
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+
+from batch_processor import batches
+from batch_processor.batches import Batch, Description
+from batch_processor.repository import ItemRow
+from contracts.batches import CreateBatch, Item, SealBatch
+from contracts.json_texts import payloads
+
+
+class Transition(Protocol):
+    """A step in a batch's life."""
+
+    def __call__(self, batch: Batch, /, *, now: datetime) -> Batch:
+        """Return the batch that follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The effect of one message: items to store, as `body` writes them, and a step in the batch's life."""
+
+    batch_id: UUID
+    owner_id: str
+    step: Transition | None = None
+    items: Sequence[Item] = ()
+    body: bytes = b""
+    offset: int = 0
+    lines: Sequence[int] | None = None
+
+
+def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
+    """Return what a message changes that says what its batch is, and perhaps how many items it has."""
+    description = Description(
+        kind=message.kind,
+        operation=message.operation,
+        accepted_at=message.accepted_at,
+        options=_compact(message.options).decode(),
+        scopes=None if message.scopes is None else tuple(message.scopes),
+        metadata=orjson.dumps(message.metadata).decode(),
+        expires_at=message.expires_at,
+        on_finished=None if message.on_finished is None else message.on_finished.model_dump_json(),
+    )
+    if isinstance(message, SealBatch):
+        step = partial(_described, description=description, total=message.total)
+        return Change(message.batch_id, message.owner_id, step)
+    description = replace(
+        description,
+        not_before=message.not_before,
+        priority=message.priority,
+        source=None if message.source is None else message.source.model_dump_json(),
+    )
+    total = None if message.items is None else len(message.items)
+    step = partial(_described, description=description, total=total)
+    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
+
+
+def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:
+    known = batches.describe(batch, description, now=now)
+    return known if total is None else batches.seal(known, total, now=now)
+
+
+def rows_of(change: Change) -> list[ItemRow]:
+    """Return the items of `change` as they are stored."""
+    # PostgreSQL's text cannot hold a NUL.
+    names = (item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items)
+    compact = [_compact(item.payload) for item in change.items]
+    # As the caller has written it: `1.10` is not to come back as `1.1`.
+    texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
+    positions = range(change.offset, change.offset + len(change.items))
+    lines: Iterable[int | None] = change.lines or repeat(None)
+    return list(zip(repeat(change.batch_id), positions, names, texts, lines, strict=False))
+
+
+def _compact(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Integers beyond 64 bits.
+        return json.dumps(value).encode()
