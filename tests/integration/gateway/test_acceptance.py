@@ -163,6 +163,24 @@ async def test_of_two_tasks_that_take_a_unique_key_at_once_one_is_refused(door: 
     assert sorted(answer.status_code for answer in answers) == [202, 409]
 
 
+async def test_of_many_with_idempotency_keys_of_their_own_only_one_is_told_that_it_has_the_unique_key(
+    door: Listener,
+) -> None:
+    task = {**TASK, "unique_key": f"unique-{uuid4()}"}
+    keys = [f'"{uuid4()}"' for _ in range(8)]
+
+    async def send(number: int, payload: int) -> Any:
+        headers = {"Idempotency-Key": keys[number]}
+        return await door.api.post("/v1/tasks", json={**task, "payload": payload}, headers=headers)
+
+    answers = await asyncio.gather(*(send(number, number) for number in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [202] + [409] * 7
+    winner = next(number for number, answer in enumerate(answers) if answer.status_code == 202)
+    # Nothing was recorded for the others: their keys are free for what is right.
+    again = [await send(number, winner) for number in range(8)]
+    assert {answer.json()["id"] for answer in again} == {answers[winner].json()["id"]}
+
+
 async def test_without_the_broker_work_waits_in_the_outbox_and_leaves_when_it_is_back(house: House) -> None:
     host, port = house.broker_place
     gate = await house.gate(host, port)

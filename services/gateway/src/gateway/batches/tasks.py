@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid5
 
 import orjson
@@ -59,55 +60,53 @@ class TaskService:
         """
         await self._catalogue.permit(call.principal, body.operation, following=body.on_finished)
         if body.unique is not None:
-            return await self._accept_unique(call, body, body.unique, payload)
-        if body.unique_key is not None:
-            return await self._accept_once(call, body, body.unique_key, payload)
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
-        return await self._promise(call, body, acceptance, payload)
+            attempt = partial(self._accept_unique, call, body, body.unique, payload)
+        elif body.unique_key is not None:
+            attempt = partial(self._accept_once, call, body, body.unique_key, payload)
+        else:
+            acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
+            return await self._promise(call, body, acceptance, payload)
+        for _ in range(_MOST_TRIES):
+            try:
+                return await attempt()
+            except UniqueKeyMoved:
+                # Another request has taken the key since: look at its task.
+                continue
+        raise Conflict("Many requests take this unique key at the same time; try again.", retry_after_s=1)
 
     async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> Reply:
         """Promise a task whose id is made of its key: the same one as long as it is kept."""
         id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
         acceptance = replace(acceptance, payload_hash=_hash(body))
-        if await self._acceptor.find_earlier(call, acceptance):
-            known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
-            acceptance = replace(acceptance, status=known["status"])
-        reply = await self._promise(call, body, acceptance, payload)
-        if reply.is_replay:
-            # Another request may have taken the key in the meantime.
-            await self._acceptor.find_earlier(call, acceptance)
-        return reply
+        if await self._acceptor.find_earlier(call, acceptance) is None:
+            # The claim is what keeps a request that came at the same moment from an answer of its own.
+            claim = UniqueClaim(str(id_), replaces=None)
+            return await self._promise(call, body, acceptance, payload, claim=claim)
+        known = await self._lookup.find(call.principal, id_, "task", Deadline.after(_STATE_S))
+        return await self._promise(call, body, replace(acceptance, status=known["status"]), payload)
 
     async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> Reply:
         """Promise a task unless another one holds its key; then do what `on_conflict` says."""
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
             return replay(answered, key)
-        for _ in range(_MOST_TRIES):
-            acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
-            acceptance = replace(acceptance, payload_hash=_hash(body))
-            holder = await self._acceptor.find_unique(owner_id, unique.key)
-            claim = UniqueClaim(unique.key, replaces=None if holder is None else holder.id)
-            status = None if holder is None else await self._status_of_holder(call, holder, unique)
-            first: list[Outgoing] = []
-            if holder is not None and status is not None:
-                if unique.on_conflict == "reject":
-                    raise UniqueKeyInUse(f"The unique key is held by task {holder.id}, which is {status}.")
-                if unique.on_conflict == "return":
-                    self._acceptor.require_same(holder, acceptance)
-                    location = f"/v1/tasks/{holder.id}"
-                    return await self._acceptor.accept(
-                        call, replace(holder, status=status), [], location=location
-                    )
-                cancel = contract.CancelBatch(batch_id=holder.id, owner_id=owner_id)
-                first = [envelope.command(cancel, tenant=owner_id)]
-            try:
-                return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
-            except UniqueKeyMoved:
-                # Another request has taken the key since: look at its task.
-                continue
-        raise Conflict("Many requests take this unique key at the same time; try again.", retry_after_s=1)
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "task", body.operation)
+        acceptance = replace(acceptance, payload_hash=_hash(body))
+        holder = await self._acceptor.find_unique(owner_id, unique.key)
+        claim = UniqueClaim(unique.key, replaces=None if holder is None else holder.id)
+        status = None if holder is None else await self._status_of_holder(call, holder, unique)
+        if holder is None or status is None:
+            return await self._promise(call, body, acceptance, payload, claim=claim)
+        if unique.on_conflict == "reject":
+            raise UniqueKeyInUse(f"The unique key is held by task {holder.id}, which is {status}.")
+        if unique.on_conflict == "return":
+            self._acceptor.require_same(holder, acceptance)
+            location = f"/v1/tasks/{holder.id}"
+            return await self._acceptor.accept(call, replace(holder, status=status), [], location=location)
+        cancel = contract.CancelBatch(batch_id=holder.id, owner_id=owner_id)
+        first = [envelope.command(cancel, tenant=owner_id)]
+        return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
 
     async def _status_of_holder(self, call: Call, holder: Acceptance, unique: Unique) -> str | None:
         """Return the status of a task that still holds its key, None for one that does so no more."""
