@@ -54,6 +54,19 @@ async def test_a_paused_batch_begins_nothing_until_it_is_resumed(
     assert len(await caller.finished_events()) == 2
 
 
+async def test_a_batch_of_which_too_many_items_fail_is_stopped_and_says_why(
+    house: House, caller: Caller
+) -> None:
+    await house.start(worker_concurrency=1)
+    options = {"priority": "high", "tolerated_failure": {"count": 5}}
+    batch = await caller.reach(await caller.submit("grumpy", [3] * 200, options=options))
+    assert (batch.status, batch.error["code"]) == ("failed", "too-many-failures")
+    assert (batch.counts.failed + batch.counts.cancelled, batch.counts.pending) == (200, 0)
+    assert 5 < batch.counts.failed < 200
+    assert await caller.database.fetchval("SELECT priority FROM batches") == 8
+    assert len(await caller.finished_events()) == 1
+
+
 async def test_a_batch_that_is_paused_can_be_cancelled(service: Any, caller: Caller, stage: Stage) -> None:
     due = datetime.now(UTC) + timedelta(hours=1)
     batch_id = await caller.submit("echo", [1, 2], not_before=due)

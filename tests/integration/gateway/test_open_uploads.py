@@ -173,6 +173,9 @@ async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Lis
         ("open=1", {"operation": "echo"}, "/open"),
         ("open=true&validate=only", {"operation": "echo"}, "/validate"),
         ("validate=all", {"operation": "echo", "items": [1]}, "/validate"),
+        ("priority=high", {"operation": "echo", "items": [1]}, "/priority"),
+        ("open=true", {"operation": "echo", "options": {"urgent": True}}, "/options/urgent"),
+        ("open=false", {"operation": "echo", "items": [1], "options": [1]}, "/options"),
     ],
 )
 async def test_what_makes_no_sense_together_is_refused(

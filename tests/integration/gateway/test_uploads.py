@@ -39,9 +39,10 @@ async def accepted(door: Listener) -> int:
 
 
 async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house: House) -> None:
-    answer = await door.api.post(PATH, content=lines(1234), headers=NDJSON)
+    answer = await door.api.post(f"{PATH}&priority=low", content=lines(1234), headers=NDJSON)
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
+    assert seal["options"] == {"priority": "low"}
     assert {message["batch_id"] for message in (*appends, seal)} == {answer.json()["id"]}
     assert [(append["offset"], len(append["items"])) for append in appends] == [
         (0, 500),

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from batch_processor import batches
+from batch_processor import batches, steering
 from batch_processor.batches import Batch, Description, Status, Tally
 from contracts.batches import Kind
 
@@ -59,6 +59,28 @@ def test_the_last_item_completes_the_batch_and_nothing_is_counted_after() -> Non
 def test_a_task_fails_with_its_item_but_a_batch_completes_with_failures() -> None:
     assert batches.record(started(1, kind="task"), Tally(failed=1), now=NOW).status == "failed"
     assert batches.record(started(1), Tally(failed=1), now=NOW).status == "completed"
+
+
+def test_a_batch_of_which_more_fails_than_is_tolerated_stops_and_is_failed() -> None:
+    tolerant = replace(started(10), options='{"tolerated_failure": {"count": 2}}')
+    going_on = batches.record(tolerant, Tally(succeeded=1, failed=2), now=NOW)
+    assert (going_on.status, going_on.error_code) == ("running", None)
+    stopping = batches.record(going_on, Tally(failed=1), now=NOW)
+    assert (stopping.status, stopping.error_code) == ("cancelling", "too-many-failures")
+    ended = batches.record(stopping, Tally(cancelled=6), now=NOW)
+    assert (ended.status, ended.failed, ended.cancelled) == ("failed", 3, 6)
+    assert batches.record(going_on, Tally(failed=7), now=NOW).status == "failed"
+
+
+def test_a_retry_of_a_batch_that_failed_too_often_runs_to_its_end() -> None:
+    tolerant = replace(started(4), options='{"tolerated_failure": {"percent": 25}}')
+    ended = batches.record(tolerant, Tally(failed=4), now=NOW)
+    again = steering.retry(ended, now=NOW, codes=["timeout"])
+    assert (again.status, again.error_code) == ("queued", None)
+    redriven = steering.redrive(again, [0, 1], chunks=1, is_last=True, now=NOW)
+    half = batches.record(batches.run(redriven, now=NOW), Tally(failed=1), now=NOW)
+    assert half.status == "running"
+    assert batches.record(half, Tally(succeeded=1), now=NOW).status == "completed"
 
 
 def test_cancelling_waits_for_the_items_at_work() -> None:

@@ -7,12 +7,14 @@ order of arrival is free. What owners do to a batch that is queued is in `steeri
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from contracts import batch_options
 from contracts import batches as contract
 from contracts.batches import BatchStatus, Counts, Kind
 
@@ -21,6 +23,8 @@ Status = BatchStatus | Literal["abandoned"]
 
 # Why a batch has expired whose items had begun.
 DEADLINE_EXCEEDED = "deadline-exceeded"
+# Why a batch has failed of whose items more have failed than its owner tolerates.
+TOO_MANY_FAILURES = "too-many-failures"
 
 FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
 
@@ -248,13 +252,30 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
         cancelled=batch.cancelled + tally.cancelled,
         revision=batch.revision + 1,
     )
-    return end_if_done(counted, now=now)
+    return end_if_done(stop_if_hopeless(counted), now=now)
+
+
+def stop_if_hopeless(batch: Batch) -> Batch:
+    """Begin no more items of a batch of which more have failed than is tolerated.
+
+    What its owner retries is run to its end: that so many have failed is known.
+    """
+    is_retried = batch.retry_codes is not None or batch.retry_after >= 0
+    if is_retried or not batch.failed or batch.status not in ("queued", "running", "paused"):
+        return batch
+    tolerated = batch_options.read(json.loads(batch.options)).tolerated_failure
+    if tolerated is None or tolerated.allows(batch.failed, total=batch.total or 0):
+        return batch
+    detail = f"{batch.failed} of {batch.total} items have failed, which is more than is tolerated."
+    return replace(batch, status="cancelling", error_code=TOO_MANY_FAILURES, error_detail=detail)
 
 
 def end_if_done(batch: Batch, *, now: datetime) -> Batch:
     """End a batch at work whose items have all ended, unless some of them are about to run once more."""
     if batch.done < (batch.total or 0) or batch.retry_codes is not None:
         return batch
+    if batch.error_code == TOO_MANY_FAILURES:
+        return end(batch, "failed", now=now)
     if batch.cancelled:
         return end(batch, "expired" if batch.error_code == DEADLINE_EXCEEDED else "cancelled", now=now)
     # A task is its only item; a batch has done its work even when items failed.

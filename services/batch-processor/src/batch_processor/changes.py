@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,8 +16,13 @@ import orjson
 from batch_processor import batches
 from batch_processor.batches import Batch, Description
 from batch_processor.repository import ItemRow
+from contracts import batch_options
+from contracts.batch_options import Priority
 from contracts.batches import CreateBatch, Item, SealBatch
 from contracts.json_texts import payloads
+
+# Those of batches among those of tasks, which are 0 to 9.
+_PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
 
 
 class Transition(Protocol):
@@ -42,11 +47,13 @@ class Change:
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
     """Return what a message changes that says what its batch is, and perhaps how many items it has."""
+    options = batch_options.read(message.options)
     description = Description(
         kind=message.kind,
         operation=message.operation,
         accepted_at=message.accepted_at,
-        options=_compact(message.options).decode(),
+        priority=_PRIORITIES[options.priority],
+        options=orjson.dumps(options.to_message()).decode(),
         scopes=None if message.scopes is None else tuple(message.scopes),
         metadata=orjson.dumps(message.metadata).decode(),
         expires_at=message.expires_at,
@@ -58,7 +65,7 @@ def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
     description = replace(
         description,
         not_before=message.not_before,
-        priority=message.priority,
+        priority=message.priority if message.kind == "task" else description.priority,
         source=None if message.source is None else message.source.model_dump_json(),
     )
     total = None if message.items is None else len(message.items)

@@ -36,6 +36,8 @@ _PROGRESS_OF = attrgetter(
     "revision",
     "started_at",
     "finished_at",
+    "error_code",
+    "error_detail",
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 

@@ -46,6 +46,8 @@ def retry(batch: Batch, *, now: datetime, codes: Sequence[str]) -> Batch:
         batch,
         status="queued",
         finished_at=None,
+        error_code=None,
+        error_detail=None,
         not_before=now,
         retry_codes=tuple(codes),
         retry_after=-1,

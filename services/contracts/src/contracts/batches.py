@@ -42,7 +42,10 @@ class FollowUp(Contract):
 
 
 class BatchDescription(Command):
-    """What a batch is: whose, which operation it runs, with which rights, and what follows its end."""
+    """What a batch is: whose, which operation it runs, with which rights, and what follows its end.
+
+    Its `options` are those of `contracts.batch_options`, checked before.
+    """
 
     senders: ClassVar[tuple[str, ...]] = ("gateway", BATCH_PROCESSOR)
 

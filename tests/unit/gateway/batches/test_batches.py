@@ -32,6 +32,12 @@ def test_an_operation_has_a_plain_name(operation: str) -> None:
         BatchInput(operation=operation, items=[1])
 
 
+def test_options_that_do_not_exist_are_refused_where_they_are() -> None:
+    with pytest.raises(ValidationError) as caught:
+        BatchInput.model_validate({"operation": "echo", "items": [1], "options": {"urgent": True}})
+    assert [error["loc"] for error in caught.value.errors()] == [("options", "urgent")]
+
+
 @pytest.mark.parametrize("items", [[], {}, "text", None])
 def test_items_are_a_list_of_at_least_one(items: Any) -> None:
     with pytest.raises(ValidationError):

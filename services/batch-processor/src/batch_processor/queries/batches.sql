@@ -51,11 +51,14 @@ WHERE batch.id = new.id
 UPDATE batches AS batch SET
     status = new.status, succeeded = new.succeeded, failed = new.failed, cancelled = new.cancelled,
     chunk_count = new.chunk_count, revision = new.revision, started_at = new.started_at,
-    finished_at = new.finished_at
+    finished_at = new.finished_at, error_code = new.error_code, error_detail = new.error_detail
 FROM unnest(
     $1::uuid[], $2::text[], $3::int[], $4::int[], $5::int[], $6::int[], $7::int[], $8::timestamptz[],
-    $9::timestamptz[]
-) AS new (id, status, succeeded, failed, cancelled, chunk_count, revision, started_at, finished_at)
+    $9::timestamptz[], $10::text[], $11::text[]
+) AS new (
+    id, status, succeeded, failed, cancelled, chunk_count, revision, started_at, finished_at, error_code,
+    error_detail
+)
 WHERE batch.id = new.id
 
 -- name: get_batch

@@ -57,7 +57,7 @@ def description(
         "owner_id": acceptance.owner_id,
         "operation": batch.operation,
         "accepted_at": acceptance.accepted_at,
-        "options": batch.options,
+        "options": batch.options.to_message(),
         "scopes": sorted(principal.scopes),
         "metadata": batch.metadata,
         "expires_at": batch.expires_at,

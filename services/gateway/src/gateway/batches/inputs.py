@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
+from contracts.batch_options import BatchOptions, Priority
 from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
@@ -56,7 +57,7 @@ class BatchInput(BaseModel):
     operation: OperationName
     items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     source: SourceInput | None = None
-    options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+    options: BatchOptions = BatchOptions()
     metadata: Metadata = Field(default_factory=dict)
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)
     on_finished: FollowUpInput | None = None
@@ -145,6 +146,7 @@ class UploadQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     operation: OperationName | None = None
+    priority: Priority | None = Field(default=None, description="the option `priority` of an NDJSON upload")
     open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
     only_check: Literal["only"] | None = Field(
         default=None, alias="validate", description="check everything, and run nothing"

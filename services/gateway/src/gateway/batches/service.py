@@ -13,6 +13,7 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound
 from contracts import batches as contract
+from contracts.batch_options import BatchOptions
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.batches import commands
@@ -71,9 +72,11 @@ class BatchService:
             await self._catalogue.permit(call.principal, query.operation)
             if query.only_check:
                 return _checked(query.operation, await self._uploads.check(body), is_upload=True)
-            return await self._uploads.accept(call, query.operation, body)
-        if query.operation is not None:
-            raise invalid("/operation", "A JSON body names its operation itself: leave the parameter out.")
+            options = BatchOptions(priority=query.priority or "normal")
+            return await self._uploads.accept(call, query.operation, body, options)
+        for name in ("operation", "priority"):
+            if getattr(query, name) is not None:
+                raise invalid(f"/{name}", f"A JSON body tells its {name} itself: leave the parameter out.")
         if [query.open, bool(body.items), body.source is not None].count(True) != 1:
             raise invalid("/items", "Send items, or a source of them; with open=true they follow.")
         if body.source is not None:

@@ -12,6 +12,7 @@ from chassis.broker import envelope
 from chassis.broker.rabbitmq import Publisher
 from chassis.errors import Unavailable
 from contracts import batches as contract
+from contracts.batch_options import BatchOptions
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
@@ -58,14 +59,14 @@ class UploadService:
         self._publisher = publisher
         self._turns = asyncio.Lock()
 
-    async def accept(self, call: Call, operation: str, body: Upload) -> Reply:
+    async def accept(self, call: Call, operation: str, body: Upload, options: BatchOptions) -> Reply:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
         if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
             return await self._replay(upload, upload.key)
         try:
-            return await self._seal(upload, await self._stream(upload, Cutter()))
+            return await self._seal(upload, await self._stream(upload, Cutter()), options)
         except BaseException:
             await self._abandon(upload)
             raise
@@ -103,7 +104,7 @@ class UploadService:
         upload.body.require_within_limit()
         return cutter.total
 
-    async def _seal(self, upload: _Arriving, total: int) -> Reply:
+    async def _seal(self, upload: _Arriving, total: int, options: BatchOptions) -> Reply:
         acceptance = upload.acceptance
         seal = contract.SealBatch(
             batch_id=acceptance.id,
@@ -111,6 +112,7 @@ class UploadService:
             operation=acceptance.operation or "",
             accepted_at=acceptance.accepted_at,
             total=total,
+            options=options.to_message(),
             scopes=sorted(upload.call.principal.scopes),
         )
         message = envelope.command(seal, message_id=acceptance.id, tenant=acceptance.owner_id)

@@ -1,0 +1,64 @@
+"""How a batch is to be run: the options that every interface takes, checked where they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from contracts.message import Json
+
+Priority = Literal["low", "normal", "high"]
+
+
+class ToleratedFailure(BaseModel):
+    """How many items may fail before the batch is stopped: a number, a part of all items, or the lesser."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    count: int | None = Field(default=None, ge=0, le=2**31 - 1, strict=True)
+    percent: float | None = Field(default=None, ge=0, le=100, strict=True)
+
+    @model_validator(mode="after")
+    def _something_is_given(self) -> Self:
+        if self.count is None and self.percent is None:
+            raise ValueError("give count, percent or both")
+        return self
+
+    def allows(self, failed: int, *, total: int) -> bool:
+        """Return whether a batch of `total` items goes on when `failed` of them have failed."""
+        by_count = self.count is None or failed <= self.count
+        return by_count and (self.percent is None or failed * 100 <= self.percent * total)
+
+
+class BatchOptions(BaseModel):
+    """How a batch is to be run.
+
+    Of the chunks of one owner those of a batch of higher `priority` run first; between owners it means
+    nothing. A batch in which more than `tolerated_failure` has failed begins no more items and is `failed`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    priority: Priority = "normal"
+    tolerated_failure: ToleratedFailure | None = Field(default=None, examples=[{"percent": 5}])
+
+    def to_message(self) -> dict[str, Json]:
+        """Return what a message tells of the options: those that were given."""
+        told: dict[str, Json] = self.model_dump(mode="json", exclude_defaults=True)
+        return told
+
+
+def read(told: Mapping[str, Json]) -> BatchOptions:
+    """Return the options that a message tells.
+
+    An option that is unknown here, or cannot be read, is left out: its sender was of another release, and
+    what was accepted runs.
+    """
+    known: dict[str, Json] = {}
+    for name in BatchOptions.model_fields.keys() & told.keys():
+        try:
+            BatchOptions.model_validate({name: told[name]})
+        except ValidationError:
+            continue
+        known[name] = told[name]
+    return BatchOptions.model_validate(known)
