@@ -47,6 +47,18 @@ BOARD = Board(
             highest("tickwire_batches_overdue", "service"),
         ),
         panel(
+            "Uploads in validation",
+            "Uploads whose custom ids are compared, or wait for it.",
+            "short",
+            highest("tickwire_batches_validating", "service"),
+        ),
+        panel(
+            "Oldest upload in validation",
+            "For how long the first of these uploads has been complete; 10 minutes are promised.",
+            "s",
+            highest("tickwire_batch_oldest_validating_seconds", "service"),
+        ),
+        panel(
             "Ready chunks",
             "Chunks that wait for a worker.",
             "short",

@@ -151,6 +151,12 @@ async def test_while_a_large_upload_is_checked_others_are_taken_in_and_it_can_be
         checked = await caller.reach(id_, "validating")
         assert checked.next is not None
         assert checked.next.what == "the comparison of its custom ids"
+        assert checked.next.by is not None
+        assert checked.next.by > datetime.now(UTC)
+        await until(lambda: REGISTRY.get_sample_value("tickwire_batches_validating") == 1)
+        late = "UPDATE batches SET validating_since = now() - interval '11 min' WHERE id = $1"
+        await caller.database.execute(late, id_)
+        await until(lambda: REGISTRY.get_sample_value("tickwire_batches_overdue") == 1)
         other = await caller.reach(await caller.submit("echo", [1, 2]), timeout_s=5)
         assert other.status == "completed"
         await caller.send(CancelBatch(batch_id=id_, owner_id="ann"))

@@ -55,5 +55,9 @@ def test_each_unfinished_batch_says_what_happens_next() -> None:
     later = show(replace(waiting, not_before=START + timedelta(hours=1)), Surroundings()).next
     assert later is not None
     assert later.by == START + timedelta(hours=1, minutes=10)
+    since = START + timedelta(minutes=1)
+    compared = show(replace(waiting, status="validating", validating_since=since), Surroundings()).next
+    assert compared is not None
+    assert (compared.what, compared.by) == ("the comparison of its custom ids", START + timedelta(minutes=11))
     for status in ("open", "running", "cancelling"):
         assert show(replace(waiting, status=status), Surroundings()).next is not None

@@ -109,6 +109,7 @@ class Batch:
     retry_after: int = -1
     source: str | None = None
     source_after: int = -1
+    validating_since: datetime | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -188,9 +189,11 @@ def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     return replace(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
 
 
-def validate(batch: Batch) -> Batch:
+def validate(batch: Batch, *, now: datetime) -> Batch:
     """Let a complete batch wait for the check of its custom ids."""
-    return replace(batch, status="validating", revision=batch.revision + 1) if batch.is_complete else batch
+    if not batch.is_complete:
+        return batch
+    return replace(batch, status="validating", validating_since=now, revision=batch.revision + 1)
 
 
 def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:

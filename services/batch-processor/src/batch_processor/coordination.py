@@ -46,9 +46,16 @@ async def measure(connection: Connection) -> Backlog:
     return Backlog(row["ready"], row["oldest_ready_s"], row["in_flight"])
 
 
-async def count_overdue(connection: Connection, *, begun_within_s: float) -> int:
+async def measure_validation(connection: Connection) -> tuple[int, float]:
+    """Return how many uploads wait for the check of their custom ids, and for how many seconds the first."""
+    row = await connection.fetchrow(_SQL["measure_validation"])
+    assert row is not None
+    return row["uploads"], row["oldest_s"]
+
+
+async def count_overdue(connection: Connection, *, begun_within_s: float, validated_within_s: float) -> int:
     """Return how many batches are past what was promised, or at work with nothing left to do for them."""
-    return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s))
+    return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s, validated_within_s))
 
 
 async def cancelling(connection: Connection) -> list[UUID]:

@@ -18,7 +18,7 @@ from batch_processor.progress_publisher import ProgressPublisher
 from chassis import logging, metrics
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
-from contracts.batches import BEGUN_WITHIN_S
+from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
 
 log = logging.get(__name__)
 
@@ -108,8 +108,13 @@ class Coordinator:
             is_due = time.monotonic() >= self._sweep_from
             lost = await coordination.sweep(connection) if is_due else 0
             backlog = await coordination.measure(connection)
-            overdue = await coordination.count_overdue(connection, begun_within_s=BEGUN_WITHIN_S)
+            uploads, oldest_upload_s = await coordination.measure_validation(connection)
+            overdue = await coordination.count_overdue(
+                connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
+            )
         metrics.BATCHES_OVERDUE.set(overdue)
+        metrics.BATCHES_VALIDATING.set(uploads)
+        metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
         metrics.BATCH_READY_CHUNKS.set(backlog.ready)
         metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
         metrics.BATCH_IN_FLIGHT.set(backlog.in_flight)

@@ -182,7 +182,7 @@ class Intake:
             code, detail = problem
             return batches.fail(batch, code=code, detail=detail, now=now)
         if batch.kind == "batch" and batch.received > _CHECKED_AT_ONCE:
-            return batches.validate(batch)
+            return batches.validate(batch, now=now)
         return batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
 
     async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:

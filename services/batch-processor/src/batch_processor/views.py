@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from batch_processor import batches
-from contracts.batches import BEGUN_WITHIN_S, Batch, ItemError
+from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S, Batch, ItemError
 from contracts.message import Json, Next
 
 
@@ -62,7 +62,9 @@ def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
     if batch.status == "open":
         return Next(what="the rest of its items", by=None)
     if batch.status == "validating":
-        return Next(what="the comparison of its custom ids", by=None)
+        since = batch.validating_since
+        by = None if since is None else since + timedelta(seconds=VALIDATED_WITHIN_S)
+        return Next(what="the comparison of its custom ids", by=by)
     if batch.status == "paused":
         return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":

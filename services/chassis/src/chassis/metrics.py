@@ -210,6 +210,12 @@ BATCH_OWNER_WAIT = Histogram(
 BATCHES_OVERDUE = Gauge(
     "tickwire_batches_overdue", "Batches and tasks that are past the time of their next step."
 )
+BATCHES_VALIDATING = Gauge(
+    "tickwire_batches_validating", "Uploads whose custom ids are compared, or wait for it."
+)
+BATCH_OLDEST_VALIDATING = Gauge(
+    "tickwire_batch_oldest_validating_seconds", "For how long the first of these uploads has been complete."
+)
 BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting for a worker.")
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."

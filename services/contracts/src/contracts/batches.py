@@ -29,8 +29,10 @@ ItemStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "
 Kind = Literal["batch", "task"]
 
 INTAKE = "batch-processor.intake"
-# Accepted work is stored by batch-processor, and its first item begun, within these times (seconds).
+# Accepted work is stored by batch-processor, the custom ids of an upload are compared, and its first item is
+# begun within these times (seconds).
 STORED_WITHIN_S = 60
+VALIDATED_WITHIN_S = 600
 BEGUN_WITHIN_S = 600
 
 

@@ -27,12 +27,22 @@ SELECT
     count(*) FILTER (WHERE state = 'running') AS in_flight
 FROM chunks WHERE state IN ('ready', 'running')
 
+-- name: measure_validation
+SELECT
+    count(*) AS uploads,
+    greatest(0, coalesce(extract(epoch FROM now() - min(validating_since)), 0))::float8 AS oldest_s
+FROM batches WHERE status = 'validating'
+
 -- name: count_overdue
--- Batches whose first item should have begun $1 seconds after it was due, and batches at work without a chunk.
+-- Batches whose first item should have begun $1 seconds after it was due, uploads whose custom ids should have
+-- been compared within $2 seconds, and batches at work without a chunk.
 SELECT
     (
         SELECT count(*) FROM batches
         WHERE status = 'queued' AND greatest(accepted_at, not_before) < now() - make_interval(secs => $1)
+    ) + (
+        SELECT count(*) FROM batches
+        WHERE status = 'validating' AND validating_since < now() - make_interval(secs => $2)
     ) + (
         SELECT count(*) FROM (
             SELECT FROM batches AS b
