@@ -11,6 +11,7 @@ from chassis.errors import RemoteFailure
 from contracts.batches import (
     BatchCounts,
     Batches,
+    BatchFilter,
     CountBatches,
     ListBatches,
     ListResults,
@@ -58,6 +59,19 @@ async def test_batches_are_listed_newest_first_page_by_page(service: Any, caller
     assert rest.next_cursor is None
     assert (await caller.ask(ListBatches(owner_id="ann", kind="task"), Batches)).data == []
     assert (await caller.ask(CountBatches(owner_id="ann"), BatchCounts)).counts == {"completed": 5}
+
+
+async def test_batches_are_chosen_by_the_errors_of_their_items(service: Any, caller: Caller) -> None:
+    grumpy = await caller.submit("grumpy", [1, 3])
+    for batch_id in (grumpy, await caller.submit("poisonous", [0, 9]), await caller.submit("echo", [1])):
+        await caller.reach(batch_id)
+    for codes, found, count in ((["conflict"], [grumpy], 1), (["timeout"], [], 0), ([], None, 3)):
+        wanted = BatchFilter(failure_codes=codes)
+        page = await caller.ask(ListBatches(owner_id="ann", wanted=wanted), Batches)
+        assert len(page.data) == count
+        assert found is None or [batch.id for batch in page.data] == found
+        counted = await caller.ask(CountBatches(owner_id="ann", wanted=wanted), BatchCounts)
+        assert sum(counted.counts.values()) == count
 
 
 async def test_items_without_a_result_are_pending_or_running(

@@ -213,6 +213,7 @@ def _choice(wanted: BatchFilter) -> tuple[object, ...]:
         wanted.created_after,
         wanted.created_before,
         wanted.with_failures,
+        wanted.failure_codes or None,
     )
 
 

@@ -217,12 +217,13 @@ class GetBatch(Request):
 class BatchFilter(Contract):
     """A choice of batches or tasks; an empty list and None choose all. The moments are not within.
 
-    `with_failures` chooses those of which an item has failed.
+    `with_failures` chooses those of which an item has failed, `failure_codes` those with one of these errors.
     """
 
     statuses: list[BatchStatus] = Field(default_factory=list)
     operations: list[str] = Field(default_factory=list)
     with_failures: bool = False
+    failure_codes: list[str] = Field(default_factory=list)
     created_after: Moment | None = None
     created_before: Moment | None = None
 

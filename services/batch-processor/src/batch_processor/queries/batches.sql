@@ -80,8 +80,11 @@ FROM batches
 WHERE owner_id = $1 AND kind = $2 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
     AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-    AND (NOT $7 OR failed > 0) AND ($8::uuid IS NULL OR id < $8)
-ORDER BY id DESC LIMIT $9
+    AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
+        SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
+    ))
+    AND ($9::uuid IS NULL OR id < $9)
+ORDER BY id DESC LIMIT $10
 
 -- name: count_batches
 SELECT status, count(*) AS batches FROM batches
@@ -89,7 +92,9 @@ WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
     AND ($2::text IS NULL OR kind = $2)
     AND ($3::text[] IS NULL OR status = ANY($3)) AND ($4::text[] IS NULL OR operation = ANY($4))
     AND ($5::timestamptz IS NULL OR accepted_at > $5) AND ($6::timestamptz IS NULL OR accepted_at < $6)
-    AND (NOT $7 OR failed > 0)
+    AND (NOT $7 OR failed > 0) AND ($8::text[] IS NULL OR EXISTS (
+        SELECT FROM failures AS f WHERE f.batch_id = batches.id AND f.code = ANY($8) AND f.items > 0
+    ))
 GROUP BY status
 
 -- name: running_items

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from contracts.batches import BatchStatus
 from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
-from gateway.batches.inputs import CancelQuery, Moving, RetryQuery
+from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
 from gateway.batches.lookup import BatchLookup
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
@@ -128,13 +129,13 @@ class BatchActions:
         """Go on with all paused tasks that fit."""
         return await self._act_on_all(call, query, "task", RESUME)
 
-    async def retry_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Run the failed items of all batches that fit once more."""
-        return await self._act_on_all(call, query, "batch", RETRY)
+    async def retry_batches(self, call: Call, query: RetryAllQuery) -> BulkResult:
+        """Run the failed items of all batches that fit once more, all or those with some errors."""
+        return await self._act_on_all(call, query, "batch", _retry_of(query.code))
 
-    async def retry_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
+    async def retry_tasks(self, call: Call, query: RetryAllQuery) -> BulkResult:
         """Run all failed tasks that fit once more."""
-        return await self._act_on_all(call, query, "task", RETRY)
+        return await self._act_on_all(call, query, "task", _retry_of(query.code))
 
     async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
         call.principal.require(Scope.BATCHES_WRITE)
@@ -163,7 +164,7 @@ class BatchActions:
         return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=True)
 
     async def _act_on_all(
-        self, call: Call, query: CancelQuery, kind: contract.Kind, action: Action
+        self, call: Call, query: CancelQuery | RetryAllQuery, kind: contract.Kind, action: Action
     ) -> BulkResult:
         owner_id, wanted = call.principal.owner_id, query.wanted()
         question = contract.CountBatches(owner_id=owner_id, kind=kind, wanted=wanted)
@@ -197,6 +198,11 @@ class BatchActions:
         owner_id = call.principal.owner_id
         messages = [envelope.command(command, tenant=owner_id) for command in commands]
         await self._acceptor.promise(call.connection, call, messages)
+
+
+def _retry_of(codes: Sequence[str] | None) -> Action:
+    """Return the retry of the items that failed with one of `codes`; without any, of all."""
+    return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ())))
 
 
 def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: Action) -> Conflict:

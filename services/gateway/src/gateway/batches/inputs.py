@@ -209,6 +209,20 @@ class CancelQuery(BatchChoice, Bulk):
     """The query of the actions on all batches or tasks that fit."""
 
 
+class RetryAllQuery(BatchChoice, Bulk):
+    """The query of `POST /v1/batches/retry` and `POST /v1/tasks/retry`."""
+
+    code: Several[ErrorCode] | None = Field(
+        default=None,
+        description="only those of which items failed with one of these errors, and only these items",
+        examples=["timeout"],
+    )
+
+    def wanted(self) -> BatchFilter:
+        """Return the choice as the contract has it."""
+        return super().wanted().model_copy(update={"failure_codes": self.code or []})
+
+
 class RetryQuery(Filter):
     """The query of `POST /v1/batches/{id}/retry` and `POST /v1/tasks/{id}/retry`."""
 

@@ -1,0 +1,51 @@
+"""Actions on all batches that fit a filter, against a double of batch-processor."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chassis.deadlines import Deadline
+from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, ListBatches
+from contracts.topology import BATCH_PROCESSOR
+from support.gateway_stack import House
+from support.problems import assert_problem
+
+FAILED = [UUID(int=1), UUID(int=2)]
+
+
+class Processor:
+    """Plays batch-processor, which has two batches with late items and three without."""
+
+    async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
+        return BatchCounts(counts={"completed": 2 if request.wanted.failure_codes == ["timeout"] else 5})
+
+    async def list(self, request: ListBatches, _: Deadline) -> Batches:
+        assert (request.wanted.failure_codes, request.wanted.with_failures) == (["timeout"], True)
+        some = Batch(
+            id=FAILED[0],
+            kind="batch",
+            operation="echo",
+            status="completed",
+            counts=Counts(),
+            accepted_at=datetime.now(UTC),
+        )
+        return Batches(data=[some.model_copy(update={"id": id_}) for id_ in FAILED])
+
+
+async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(house: House) -> None:
+    double = Processor()
+    await house.double(BATCH_PROCESSOR, {CountBatches: double.count, ListBatches: double.list})
+    door = await house.open()
+    await house.purge(INTAKE)
+    tried = await door.api.post("/v1/batches/retry?code=timeout&dry_run=true")
+    assert tried.json() == {"matched": 2, "changed": 2, "dry_run": True, "complete": True}
+    done = await door.api.post("/v1/batches/retry?code=timeout&operation=echo")
+    assert done.json() == {"matched": 2, "changed": 2, "dry_run": False, "complete": True}
+    messages = await house.take(INTAKE, 2)
+    assert [message["_"]["type"] for message in messages] == ["batch.retry.v1"] * 2
+    assert {message["batch_id"] for message in messages} == {str(id_) for id_ in FAILED}
+    assert [message["codes"] for message in messages] == [["timeout"]] * 2
+    refused = await door.api.post("/v1/batches/retry?code=not%20a%20code")
+    assert_problem(refused, 422, "invalid-input", "/code/0")
+    assert_problem(await door.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
