@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status footprint demo keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
+.PHONY: help setup run stop status footprint demo login keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ footprint: ## Measure memory and processor time of the running stack
 	@$(NATIVE) footprint $(ARGS)
 
 demo: ## Walk through everything against the running stack
-	@$(NATIVE) demo
+	@$(NATIVE) demo $(ARGS)
+
+login: ## Print an address that logs a browser into the console once (ARGS=--url=<gateway>: of another stack)
+	@$(UPKEEP) login $(ARGS)
 
 keys-reset: ## Make a new administrator's key for the running stack (ARGS=--revoke-others ends the old ones)
 	@$(NATIVE) keys-reset $(ARGS)

@@ -91,10 +91,11 @@ def tour(options: argparse.Namespace) -> int:
     """Walk through everything against a running stack."""
     directory = RunDirectory(options.run_dir.resolve())
     ports = runner.ports(directory)
-    if ports is None and not (options.url and options.mailbox and options.key):
+    has_key = options.key or directory.api_key.exists()
+    if ports is None and not (options.url and options.mailbox and has_key):
         raise NativeError(
             f"Nothing runs from {directory.root}: start the stack with `make run` in another terminal, "
-            "or name another one with --url, --mailbox and --key."
+            "or name another one: make demo ARGS='--url <address> --mailbox <address> --key <API key>'."
         )
     # Its clients are large: the runner does without them.
     from native import demo

@@ -1,53 +1,57 @@
-"""The card that is shown once everything is ready: addresses, the key, and commands to try."""
+"""The card of the native run: the same as that of containers and pods, made by `python -m card`."""
 
 from __future__ import annotations
 
-from native import probes
-from native.errors import NotReadyError
+import asyncio
+import os
+import shlex
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
 from native.stack import Stack
 
-_TEMPLATE = """
-  Tickwire is ready.
-
-    API           {gateway}
-    reference     {gateway}/docs
-    status        {gateway}/console/status    (asks for the API key)
-    mailbox       {mailbox}
-    Prometheus    {prometheus}
-    API key       {key}
-                  ({about_key})
-
-    try it        curl -H "Authorization: Bearer $(cat {key_file})" {gateway}/v1/stocks/AAPL
-    the tour      make demo
-    break it      kill -9 {victim}      this is the email service: watch it come back, and lose nothing
-    look inside   make status · tail -f {logs}/gateway.log
-    stop          Ctrl-C, or make stop: the data stays for the next start
-"""
+_DEPLOY = Path(__file__).resolve().parents[1]
+_PATIENCE_S = 60.0
 
 
-async def why_key_fails(stack: Stack) -> str | None:
-    """Return why the gateway refuses the API key of the stack, or None when it takes it."""
-    try:
-        status, _ = await probes.http_get(stack.ports.gateway, "/v1/me", key=stack.api_key)
-    except (NotReadyError, OSError) as error:
-        return f"the gateway did not answer: {error}"
-    return None if status == 200 else f"the gateway refuses it with HTTP {status}: make keys-reset"
+async def text(stack: Stack) -> str:
+    """Return the card of a running stack, whose addresses were tried.
 
-
-def text(stack: Stack, *, key_problem: str | None = None) -> str:
-    """Return the card of a running stack; `key_problem` says why its API key does not work."""
-    run = stack.blueprint.run
-    return _TEMPLATE.format(
-        about_key=key_problem or f"also in {_quoted(str(run.api_key))}",
-        gateway=stack.url,
-        mailbox=stack.mailbox.url,
-        prometheus=stack.prometheus.url,
-        key=stack.api_key,
-        key_file=_quoted(str(run.api_key)),
-        victim=stack.pids.get("email", "<process>"),
-        logs=_quoted(str(run.logs)),
+    A program of its own makes it, so that the runner, which stays, need not hold a client for HTTP.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(_DEPLOY)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "card", *arguments(stack)), env=environment, stdout=PIPE, stderr=STDOUT
     )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode()
 
 
-def _quoted(path: str) -> str:
-    return f"'{path}'" if " " in path else path
+def arguments(stack: Stack) -> list[str]:
+    """Return what the card has to know of the stack."""
+    run = stack.blueprint.run
+    gateway_log = shlex.quote(str(run.logs / "gateway.log"))
+    pages = {
+        "mailbox": stack.mailbox.url,
+        "Prometheus": "" if "prometheus" in stack.blueprint.without else stack.prometheus.url,
+    }
+    hints = {
+        "the tour": "make demo",
+        "break it": f"kill -9 {stack.pids.get('email', '<process>')}      "
+        "this is the email service: watch it come back, and lose nothing",
+        "look inside": f"make status · tail -f {gateway_log}",
+        "stop": "Ctrl-C, or make stop: the data stays for the next start",
+    }
+    return [
+        *("--gateway", stack.url, "--key-file", str(run.api_key), "--recover", "make keys-reset"),
+        # It was ready a moment ago.
+        "--patience=1",
+        *(f"--page={name}={address}" for name, address in pages.items()),
+        *(f"--hint={name}={command}" for name, command in hints.items()),
+    ]

@@ -107,7 +107,7 @@ async def _run(blueprint: Blueprint, progress: Progress) -> None:
         started = await running.__aenter__()
     try:
         diary.follow(started)
-        progress.say(card.text(started, key_problem=await card.why_key_fails(started)))
+        progress.say(await card.text(started))
         blueprint.run.ready.write_text(started.url + "\n")
         await asyncio.Event().wait()
     finally:

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from card import asking
 from native.directories import RunDirectory
 from native.errors import NativeError
 from native.settings import Settings, parse
@@ -74,6 +75,20 @@ def support_bundle(installation: Installation, options: argparse.Namespace) -> i
     return 0
 
 
+def login(installation: Installation, options: argparse.Namespace) -> int:
+    """Print an address that logs a browser into the console, once."""
+    url = options.url.rstrip("/") if options.url else installation.gateway_url
+    if not options.url and not installation.is_running:
+        raise UpkeepError("No stack runs here: start it with make run or make up, or name one with --url.")
+    key = options.key_file.read_text(encoding="utf-8").strip() if options.key_file else ""
+    try:
+        print(asking.login_address(url, key or installation.secret("api-key")))
+    except asking.NoAnswer as error:
+        raise UpkeepError(f"No login address was made at {url}: {error}") from error
+    print(f"It opens the console once, within {asking.LOGIN_MINUTES} minutes.", file=sys.stderr)
+    return 0
+
+
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
     """Say what an upgrade to this release would do, and what speaks against it now."""
     notes, problems = upgrades.check(installation, _REPOSITORY)
@@ -107,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--way", choices=("native", "compose"), help="default: the one that runs")
     commands = parser.add_subparsers(required=True, metavar="verb")
     made = {}
-    for command in (rotate, backup, restore, support_bundle, upgrade_check):
+    for command in (rotate, backup, restore, support_bundle, login, upgrade_check):
         name = command.__name__.replace("_", "-")
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
@@ -118,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     made["backup"].add_argument("--keep", type=int, default=7, help="newest backups that stay (7)")
     made["restore"].add_argument("file", nargs="?", type=Path, help="the backup")
+    made["login"].add_argument("--url", help="the gateway's address (default: of the stack that runs)")
+    made["login"].add_argument("--key-file", type=Path, help="with an administrator's key (.run/api-key)")
     made["support-bundle"].add_argument("--folder", type=Path, default=_REPOSITORY / ".run/support")
     return parser
 

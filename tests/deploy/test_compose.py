@@ -214,10 +214,22 @@ def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_pat
         pasted.run(block, tmp_path, key=stack.key, addresses=addresses)
     # The card names what can be opened.
     card = stack.make("up")
-    for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,]*", card):
+    for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
         assert httpx.get(address, follow_redirects=True, trust_env=False).status_code in (200, 401), address
     assert stack.key in card
-    assert "does not take it" not in card
+    assert "refuses it" not in card
+    assert "does not answer" not in card
+    # The address of the card opens the console once; `make login` makes another one.
+    for said in (card, stack.make("login")):
+        token = re.search(r"/console/login#(tw_login_\S+)", said)[1]  # type: ignore[index]
+        used = [
+            httpx.post(
+                f"http://127.0.0.1:{stack.port}/v1/console/sessions", json={"token": token}, trust_env=False
+            )
+            for _ in range(2)
+        ]
+        assert [answer.status_code for answer in used] == [200, 401]
+        assert "make login" in used[1].json()["detail"]
 
 
 def test_the_proxy_speaks_tls_and_http2_with_a_certificate_of_its_own(stack: Composed) -> None:

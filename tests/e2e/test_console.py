@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from native import prometheus
+from native import card, prometheus
 from native.prometheus import Prometheus
 from native.services import NAMES
 from native.stack import Stack
@@ -72,6 +73,17 @@ async def test_a_key_without_the_scope_is_told_which_scope_it_lacks(
     await enter(page, reader.headers["authorization"].removeprefix("Bearer "))
     await page.until("document.getElementById('notice').innerText.includes('lacks the scope admin')")
     assert (await page.text("#board")).strip() == ""
+
+
+async def test_the_card_of_the_native_run_logs_a_browser_in(page: Page, stack: Stack) -> None:
+    said = await card.text(stack)
+    assert stack.api_key in said
+    assert "does not answer" not in said
+    found = re.search(r"http://\S+/console/login#\S+", said)
+    assert found is not None, said
+    await page.call("Page.navigate", url=found[0])
+    await page.until("location.pathname === '/console/status'")
+    await page.until("document.getElementById('door')?.hidden && !document.getElementById('board').hidden")
 
 
 async def test_a_prometheus_that_is_away_is_said_and_no_service_called_well(page: Page, stack: Stack) -> None:

@@ -22,8 +22,15 @@ case "$*" in *current-context*) echo "$CONTEXT" ;; *cluster-info*) exit "${DOWN:
 
 class Gateway(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if "tw_live_" in self.headers["authorization"] else 401)
+        is_known = self.path != "/v1/me" or "tw_live_" in self.headers["authorization"]
+        self.send_response(200 if is_known else 401)
         self.end_headers()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"path": "/console/login#tw_login_abc"}')
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -41,7 +48,7 @@ def port() -> Iterator[int]:
 
 def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[str]]:
     """Exit code, output, and how the programs were called."""
-    for part in ("containers", "rabbitmq"):
+    for part in ("card", "containers", "rabbitmq"):
         shutil.copytree(REPOSITORY / "deploy" / part, folder / "deploy" / part, dirs_exist_ok=True)
     (folder / ".run").mkdir(exist_ok=True)
     (folder / "k8s/overlays/local").mkdir(parents=True, exist_ok=True)
@@ -77,6 +84,8 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path, 
     assert (tmp_path / "k8s/overlays/local/secrets/gateway/api-key").read_text() == key
     assert f"API key       {key}" in said
     assert "(also in .run/api-key)" in said
+    assert f"http://127.0.0.1:{port}/console/login#tw_login_abc\n" in said
+    assert f"for another one: make login ARGS=--url=http://127.0.0.1:{port})" in said
 
 
 def test_a_cluster_that_does_not_answer_is_told_before_anything_is_built(tmp_path: Path) -> None:

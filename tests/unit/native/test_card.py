@@ -9,21 +9,20 @@ from native.stack import Blueprint, Stack
 from native.supervisor import Supervisor
 
 
-def test_the_card_names_addresses_key_and_what_to_try(tmp_path: Path) -> None:
-    directory = RunDirectory.at(tmp_path / "with space")
-    blueprint = Blueprint(directory, Ports())
-    stack = Stack(blueprint, Supervisor(blueprint.stages()))
-    text = card.text(stack)
+def arguments(folder: Path, *without: str) -> str:
+    blueprint = Blueprint(RunDirectory.at(folder), Ports(), without=without)
+    return "\n".join(card.arguments(Stack(blueprint, Supervisor(blueprint.stages()))))
+
+
+def test_the_card_of_the_native_run_is_told_its_addresses_and_commands(tmp_path: Path) -> None:
+    said = arguments(tmp_path / "with space")
     for expected in (
-        "http://127.0.0.1:8080",
-        "http://127.0.0.1:8080/docs",
-        "http://127.0.0.1:8080/console/status",
-        "http://127.0.0.1:8025",
-        "http://127.0.0.1:9090",
-        stack.api_key,
+        "--gateway\nhttp://127.0.0.1:8080",
+        f"--key-file\n{tmp_path}/with space/api-key",
+        "--page=mailbox=http://127.0.0.1:8025",
+        "--page=Prometheus=http://127.0.0.1:9090",
+        "--hint=the tour=make demo",
+        f"tail -f '{tmp_path}/with space/logs/gateway.log'",
     ):
-        assert expected in text
-    assert f"cat '{directory.api_key}'" in text
-    assert "make demo" in text
-    refused = card.text(stack, key_problem="the gateway refuses it with HTTP 401: make keys-reset")
-    assert "HTTP 401: make keys-reset" in refused
+        assert expected in said
+    assert "Prometheus=\n" in arguments(tmp_path / "small", "prometheus")

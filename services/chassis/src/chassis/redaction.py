@@ -29,6 +29,7 @@ _NAME = re.compile(r"(password|secret|token|authorization|pepper|api[_-]?key|dsn
 _VALUE = re.compile(
     r"""
     (tw_live_[0-9a-f]+_)[A-Za-z0-9_-]+                                       # an API key
+    | (tw_(?:rt|login)_)[A-Za-z0-9_.-]+                                      # a token of ours
     | (://[^:/@\s]*:)[^@\s]+(?=@)                                            # a password in an address
     | ((?i:authorization)['"]?\s*[:=,]\s*b?['"]?(?:[A-Za-z]+\s+)?)[^\s'",]+    # a header
     | ((?i:password|secret|pepper|token|api[_-]?key)['"]?\s*[:=]\s*b?['"]?)[^\s'",;&]+
@@ -36,7 +37,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 # Without any of these there is nothing in a text that `_VALUE` finds; most texts are short and plain.
-_MARK = re.compile(r"[:='\"]|tw_live_")
+_MARK = re.compile(r"[:='\"]|tw_(?:live|rt|login)_")
 # Classes of PostgreSQL's errors whose words quote rows and arguments: data, integrity, raised by a trigger.
 _QUOTING = ("22", "23", "P0")
 _ABOUT = ("table_name", "column_name", "constraint_name")

@@ -95,7 +95,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))
-    yield from identity_routes.endpoints(resources.users, resources.keys)
+    yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)
     yield from audit_routes.endpoints(resources.audit)
     yield from overview_routes.endpoints(OverviewService(resources.stocks, resources.rpc))
     yield from administration_routes.endpoints(resources.parked, resources.status, resources.runtime.health)

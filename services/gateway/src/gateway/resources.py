@@ -38,6 +38,7 @@ from gateway.identity.bootstrap import BootstrapKey
 from gateway.identity.issuer_keys import IssuerKeys
 from gateway.identity.key_service import KeyService
 from gateway.identity.keyring import KeyRing
+from gateway.identity.logins import LoginService
 from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
@@ -202,6 +203,7 @@ class Resources:
         self.authority = Authority(users, repository)
         self.users = UserService(postgres, users, **guarded)
         self.keys = KeyService(postgres, repository, users=users, pepper=pepper, **guarded)
+        self.logins = LoginService(postgres, repository, statements, key_service=self.keys, pepper=pepper)
         configured = self.settings.bootstrap_key
         key = None if configured is None else keys.parse(configured.get_secret_value())
         self.bootstrap: BootstrapKey | None = None

@@ -1,4 +1,7 @@
-"""`/console/status`: the page that draws `/v1/admin/status`. It holds no data: that takes a key."""
+"""The pages of the console. They hold no data: `/console/status` asks for it with a key.
+
+`/console/login` gets such a key for the token of a login address.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from gateway.http.endpoints import Endpoint
 _ASSETS = Path(__file__).parent / "assets"
 _FILES = {
     "/console/status": ("status.html", "showStatusPage", "Show the status page; it draws /v1/admin/status"),
+    "/console/login": ("login.html", "showLoginPage", "Sign in to the console by a login address"),
+    "/console/login.js": ("login.js", "getLoginScript", "Read the script of the login page"),
     "/console/status.css": ("status.css", "getStatusStyle", "Read the style of the status page"),
     "/console/status.js": ("status.js", "getStatusScript", "Read the script of the status page"),
     "/console/status.svg": ("status.svg", "getStatusIcon", "Read the icon of the status page"),
@@ -18,6 +23,6 @@ _FILES = {
 
 
 def endpoints() -> Iterator[Endpoint]:
-    """Yield the page and the files that belong to it."""
+    """Yield the pages and the files that belong to them."""
     for path, (file, name, summary) in _FILES.items():
         yield page(path, _ASSETS / file, name=name, summary=summary)

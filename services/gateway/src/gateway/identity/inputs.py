@@ -16,6 +16,7 @@ from gateway.http.filters import CreatedWithin, Page, PageById, Several
 from gateway.http.strict_json import MOST_ID
 
 LONGEST_OVERLAP_S = 7 * 24 * 3600
+LONGEST_LOGIN_S = 3600
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The place after which a page of keys begins: when a key was made, in microseconds, and its id.
 _PLACE = r"^[0-9]{1,17}-[0-9a-f]{16}$"
@@ -205,3 +206,32 @@ class Me(BaseModel):
 
     user: Myself
     key: MyKey
+
+
+class LoginInput(BaseModel):
+    """The body of `POST /v1/console/logins`."""
+
+    model_config = ConfigDict(extra="forbid")
+    ttl_s: int = Field(default=600, ge=10, le=LONGEST_LOGIN_S, description="seconds until it expires")
+
+
+class LoginView(BaseModel):
+    """A login address: it opens the console once. It is shown once and stored nowhere."""
+
+    path: str = Field(examples=["/console/login#tw_login_…"])
+    expires_at: Moment
+
+
+class SessionInput(BaseModel):
+    """The body of `POST /v1/console/sessions`: what stands behind the `#` of a login address."""
+
+    model_config = ConfigDict(extra="forbid")
+    token: str = Field(min_length=1, max_length=1024)
+
+
+class SessionView(BaseModel):
+    """The API key that a browser uses after a login address, and when it ends."""
+
+    key: str = Field(examples=["tw_live_0123456789abcdef_(43 characters)(6 of a checksum)"])
+    key_id: str
+    expires_at: Moment

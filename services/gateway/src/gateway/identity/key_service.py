@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -109,23 +110,49 @@ class KeyService:
         user_id = body.user_id or caller.user_id
         if user_id != caller.user_id:
             caller.require(Scope.USERS_WRITE)
-        await self._require_owner(connection, user_id, body.scopes)
-        await self._require_parent(connection, caller)
         key = ApiKey(key_id := keys.new_id(), self._secret(call, key_id))
+        made = await self.make_child(
+            connection,
+            caller,
+            key,
+            user_id=user_id,
+            name=body.name,
+            scopes=body.scopes,
+            expires_at=body.expires_at or caller.expires_at,
+        )
+        return _show(key, made, caller, location=f"/v1/api-keys/{key.id}")
+
+    async def make_child(
+        self,
+        connection: Connection,
+        parent: Principal,
+        key: ApiKey,
+        *,
+        user_id: int,
+        name: str,
+        scopes: Sequence[Scope],
+        expires_at: datetime | None,
+    ) -> KeyView:
+        """Store `key` below the key of `parent`, whose rights the caller has compared, and audit it.
+
+        Raise `Conflict` when its user has too many keys or it would be too far below the first one.
+        """
+        await self._require_owner(connection, user_id, scopes)
+        await self._require_parent(connection, parent)
         await self._keys.insert(
             connection,
             key.id,
             user_id=user_id,
-            name=body.name,
+            name=name,
             digest=keys.digest(self._pepper, key),
-            scopes=body.scopes,
-            expires_at=body.expires_at or caller.expires_at,
-            parent_id=caller.key_id,
+            scopes=scopes,
+            expires_at=expires_at,
+            parent_id=parent.key_id,
         )
-        made = _view(await self._find(connection, caller, key.id, Scope.USERS_WRITE))
+        made = _view(await self._find(connection, parent, key.id, Scope.USERS_WRITE))
         after = made.model_dump(mode="json", include={"user_id", "name", "scopes", "expires_at", "parent_id"})
-        await self._audit.record(connection, caller, Action.KEY_CREATED, f"api-key:{key.id}", after=after)
-        return _show(key, made, caller, location=f"/v1/api-keys/{key.id}")
+        await self._audit.record(connection, parent, Action.KEY_CREATED, f"api-key:{key.id}", after=after)
+        return made
 
     async def rotate(self, call: Call, key_id: str, body: RotationInput) -> Reply:
         """Give a key a new secret; the one before works for `overlap_s` seconds more.
@@ -216,7 +243,7 @@ class KeyService:
             raise NotFound("There is no API key of this id.")
         return row
 
-    async def _require_owner(self, connection: Connection, user_id: int, scopes: list[Scope]) -> None:
+    async def _require_owner(self, connection: Connection, user_id: int, scopes: Sequence[Scope]) -> None:
         """Raise when there is no such user, or it may not have such a key."""
         owner = await self._users.get(connection, user_id)
         if owner is None:

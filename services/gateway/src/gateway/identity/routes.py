@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
+from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
 from contracts.scopes import Scope
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed, PreconditionRequired
-from gateway.http.endpoints import Endpoint, Precondition, delete, get, json, nothing, patch, post
-from gateway.identity.inputs import KeyPage, KeyView, Me, NewKey, UserPage, UserView
+from gateway.http.endpoints import (
+    Endpoint,
+    Idempotency,
+    Precondition,
+    delete,
+    get,
+    json,
+    nothing,
+    patch,
+    post,
+)
+from gateway.identity.inputs import KeyPage, KeyView, LoginView, Me, NewKey, SessionView, UserPage, UserView
 from gateway.identity.key_service import KeyService
+from gateway.identity.logins import LoginService
 from gateway.identity.user_service import UserService
 
 _REPEATED = (IdempotencyConflict, IdempotencyMismatch)
 _ETAG = {"ETag": "the version of the user, for If-Match"}
 
 
-def endpoints(users: UserService, keys: KeyService) -> Iterator[Endpoint]:
-    """Yield the endpoints of users and API keys."""
+def endpoints(users: UserService, keys: KeyService, logins: LoginService) -> Iterator[Endpoint]:
+    """Yield the endpoints of users, API keys and login addresses."""
     yield get(
         "/v1/me",
         keys.me,
@@ -31,6 +42,7 @@ def endpoints(users: UserService, keys: KeyService) -> Iterator[Endpoint]:
     yield from _one_user(users)
     yield from _list_of_keys(keys)
     yield from _one_key(keys)
+    yield from _logins(logins)
 
 
 def _list_of_users(users: UserService) -> Iterator[Endpoint]:
@@ -154,4 +166,32 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         answers={204: nothing()},
         errors=(NotFound, Conflict, DatabaseUnavailable),
         examples={"key_id": "0123456789abcdef"},
+    )
+
+
+def _logins(logins: LoginService) -> Iterator[Endpoint]:
+    yield post(
+        "/v1/console/logins",
+        logins.create,
+        name="createLogin",
+        summary="Make an address that logs a browser into the console once",
+        tag="API keys",
+        scope=Scope.ADMIN,
+        answers={200: json(LoginView)},
+        errors=(Forbidden,),
+        idempotency=Idempotency.NONE,
+        examples={"for five minutes": {"ttl_s": 300}},
+    )
+    yield post(
+        "/v1/console/sessions",
+        logins.exchange,
+        name="createSession",
+        summary="Exchange the token of a login address for an API key of half a day",
+        tag="API keys",
+        scope=None,
+        is_public=True,
+        answers={200: json(SessionView)},
+        errors=(Unauthenticated, Conflict, DatabaseUnavailable),
+        idempotency=Idempotency.NONE,
+        examples={"the token of an address": {"token": "tw_login_…"}},
     )

@@ -1,0 +1,74 @@
+"""Small questions to the gateway of a running stack, and to the pages beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+LOGIN_MINUTES = 10
+_ONE_ANSWER_S = 10.0
+# They are neighbours: the way to them leads through no proxy of the environment.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class NoAnswer(Exception):
+    """The gateway did not give what was asked for; the text says why."""
+
+
+def why_key_fails(url: str, key: str, *, patience_s: float = 0) -> str | None:
+    """Return why the gateway refuses an API key, or None when it takes it; wait a while for an answer."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            _ask(f"{url}/v1/me", key)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return f"the gateway refuses it with HTTP {error.code}"
+        except OSError as error:
+            if time.monotonic() > deadline:
+                return f"the gateway did not answer: {error}"
+            time.sleep(0.3)
+        else:
+            return None
+
+
+def login_address(url: str, key: str) -> str:
+    """Return an address that logs a browser into the console once. Raise `NoAnswer` where there is none."""
+    try:
+        answer = _ask(f"{url}/v1/console/logins", key, {"ttl_s": LOGIN_MINUTES * 60})
+    except urllib.error.HTTPError as error:
+        with error:
+            raise NoAnswer(f"the gateway refuses with HTTP {error.code}: {_detail(error.read())}") from None
+    except OSError as error:
+        raise NoAnswer(f"the gateway did not answer: {error}") from None
+    return url + str(json.loads(answer)["path"])
+
+
+def answers(url: str) -> bool:
+    """Return whether anybody answers at an address, even if only to ask who is there."""
+    try:
+        with _OPENER.open(url, timeout=_ONE_ANSWER_S):
+            return True
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code < 500
+    except (OSError, ValueError):
+        return False
+
+
+def _ask(url: str, key: str, document: dict[str, int] | None = None) -> bytes:
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    data = None if document is None else json.dumps(document).encode()
+    if data is None:
+        del headers["content-type"]
+    with _OPENER.open(urllib.request.Request(url, data, headers), timeout=_ONE_ANSWER_S) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+def _detail(problem: bytes) -> str:
+    try:
+        return str(json.loads(problem)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return problem.decode(errors="replace")[:200]

@@ -1,0 +1,69 @@
+"""The card of a running stack: addresses that were tried, the key, a login address, and commands to try."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from card import asking
+
+_WIDTH = 14
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one way of running has to show; where a value is empty, its line is left out.
+
+    `recover` is the command that makes a new administrator's key, `login` the one that makes another login
+    address; `patience_s` is how long the gateway may take to answer at all. `pages` are further addresses and
+    `hints` commands, by the word that stands before them.
+    """
+
+    gateway: str
+    key: str
+    key_file: str
+    recover: str
+    login: str = "make login"
+    proxy: str = ""
+    patience_s: float = 20
+    pages: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Try what the card names, and return it; what does not answer is marked so."""
+        refusal = asking.why_key_fails(self.gateway, self.key, patience_s=self.patience_s)
+        rows = {
+            "API": self.gateway + (f", and {self.proxy}" if self.proxy else ""),
+            "console": self._console(refusal),
+            "reference": _tried(f"{self.gateway}/docs"),
+            "status": _tried(f"{self.gateway}/console/status"),
+            **{name: _tried(address) for name, address in self.pages.items() if address},
+            "API key": self.key,
+            "": f"({f'{refusal}: {self.recover}' if refusal else f'also in {shlex.quote(self.key_file)}'})",
+        }
+        header = f'"Authorization: Bearer $(cat {shlex.quote(self.key_file)})"'
+        try_it = f"curl -H {header} {self.gateway}/v1/stocks/AAPL"
+        hints = {"try it": try_it, **{name: command for name, command in self.hints.items() if command}}
+        parts = (("  ", {"Tickwire is ready.": ""}), ("    ", rows), ("    ", hints))
+        return "\n" + "\n".join(_lines(indent, part) for indent, part in parts)
+
+    def _console(self, refusal: str | None) -> str:
+        if refusal:
+            return f"{self.gateway}/console/status    (asks for an API key)"
+        try:
+            address = asking.login_address(self.gateway, self.key)
+        except asking.NoAnswer as error:
+            return f"{self.gateway}/console/status    (no login address: {error})"
+        about = f"(opens once, within {asking.LOGIN_MINUTES} minutes; for another one: {self.login})"
+        return f"{address}\n{'':{_WIDTH + 4}}{about}"
+
+
+def _lines(indent: str, part: Mapping[str, str]) -> str:
+    return "".join(f"{indent}{name:<{_WIDTH}}{value}".rstrip() + "\n" for name, value in part.items())
+
+
+def _tried(shown: str) -> str:
+    """Return an address with what is said about it; it is marked where nobody answers."""
+    address = shown.split()[0]
+    return shown if asking.answers(address) else f"{shown}    (does not answer)"

@@ -1,0 +1,117 @@
+"""Login addresses: each signs one browser in to the console, once, with a key that ends by itself.
+
+The address holds a signed token behind its `#`, which browsers send to nobody: it is in no log and in no
+Referer. The page at the address gives the token back in a body and gets a key of half a day, made below the
+key that asked for the address: it is listed, audited and revoked like any other, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chassis.errors import Forbidden, Unauthenticated
+from chassis.postgres import Connection, Postgres
+from contracts.scopes import Scope
+from gateway.http.calls import Call
+from gateway.http.principal import Principal
+from gateway.identity import keys, signed_texts
+from gateway.identity.inputs import LoginInput, LoginView, SessionInput, SessionView
+from gateway.identity.key_service import KeyService
+from gateway.identity.refusals import refusal
+from gateway.identity.repository import KeyRepository
+
+PREFIX = "tw_login_"
+PAGE = "/console/login"
+SESSION_LASTS = timedelta(hours=12)
+_ANOTHER = "Print a new one where the gateway runs: make login"
+
+
+class LoginService:
+    """Makes login addresses, and signs in whoever comes with one first."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: KeyRepository,
+        queries: Mapping[str, str],
+        *,
+        key_service: KeyService,
+        pepper: str,
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._queries = queries
+        self._keys = key_service
+        self._signing_key = signed_texts.signing_key(pepper, "tickwire login address")
+
+    async def create(self, call: Call, body: LoginInput) -> LoginView:
+        """Return a login address for the caller, an administrator with an API key; nothing is stored."""
+        caller = call.principal
+        if not caller.has_key:
+            raise Forbidden("Login addresses are made with an API key; an access token signs in by itself.")
+        expires_at = int(time.time()) + body.ttl_s
+        document: dict[str, Any] = {
+            "id": secrets.token_urlsafe(16),
+            "key": caller.key_id,
+            "until": expires_at,
+        }
+        if caller.expires_at is not None:
+            # Of a secret that was rotated away, too: what it makes ends with it.
+            document["end"] = int(caller.expires_at.timestamp())
+        token = PREFIX + signed_texts.sign(self._signing_key, document)
+        return LoginView(path=f"{PAGE}#{token}", expires_at=datetime.fromtimestamp(expires_at, UTC))
+
+    async def exchange(self, _: Call, body: SessionInput) -> SessionView:
+        """Return a key that lasts half a day at most, for a token that nobody has used.
+
+        Raise `Unauthenticated` when the token is not valid, has expired, was used, or its key has ended.
+        """
+        login = self._read(body.token)
+        async with self._postgres.transaction() as connection:
+            parent, key = await self._use(connection, login), keys.new_key()
+            ends_at = datetime.now(UTC) + SESSION_LASTS
+            if parent.expires_at is not None:
+                ends_at = min(ends_at, parent.expires_at)
+            await self._keys.make_child(
+                connection,
+                parent,
+                key,
+                user_id=parent.user_id,
+                name="console, by login address",
+                scopes=sorted(parent.granted),
+                expires_at=ends_at,
+            )
+        return SessionView(key=str(key), key_id=key.id, expires_at=ends_at)
+
+    def _read(self, token: str) -> dict[str, Any]:
+        login = signed_texts.read(self._signing_key, token.removeprefix(PREFIX))
+        if login is None or not token.startswith(PREFIX):
+            raise _refused("This login address is damaged, or not of this installation.")
+        if login["until"] <= time.time():
+            raise _refused("This login address has expired.")
+        return login
+
+    async def _use(self, connection: Connection, login: Mapping[str, Any]) -> Principal:
+        """Mark a login as used and return the owner of the key that made it, with the rights of now."""
+        until = datetime.fromtimestamp(login["until"], UTC)
+        if await connection.fetchval(self._queries["use_login"], login["id"], until) is None:
+            raise _refused("This login address was used before; each opens the console once.")
+        await connection.execute(self._queries["forget_old_logins"])
+        usable = (await self._repository.find_usable(connection, [login["key"]])).get(login["key"])
+        if usable is None or not usable.principal.may(Scope.ADMIN):
+            raise _refused("The API key that made this login address has ended, or administers nothing.")
+        principal, end = usable.principal, login.get("end")
+        if end is None:
+            return principal
+        # The secret that made the address was rotated away, or its key expires.
+        ends_at = datetime.fromtimestamp(end, UTC)
+        return replace(principal, expires_at=min(ends_at, principal.expires_at or ends_at))
+
+
+def _refused(detail: str) -> Unauthenticated:
+    return refusal("login", f"{detail} {_ANOTHER}")
