@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -89,6 +90,30 @@ async def test_indicators_are_computed_on_the_real_history(api: httpx.AsyncClien
     assert rows[0]["result"]["values"]["sma:20"]["value"] == round(mean, 6)
     assert rows[2]["error"]["code"] == "unknown-symbol"
     assert batch["errors"] == {"unknown-symbol": 1}
+
+
+async def test_a_portfolio_is_valued_at_the_real_closes_of_a_day(api: httpx.AsyncClient) -> None:
+    positions = [{"symbol": "AAPL", "quantity": "0.1"}, {"symbol": "ibm", "quantity": -2}]
+    items = [
+        {"positions": positions, "date": "2005-02-26"},
+        {"positions": positions},
+        {"positions": [*positions, {"symbol": "NOPE", "quantity": 1}]},
+    ]
+    accepted = await api.post("/v1/batches", json={"operation": "portfolio.valuation", "items": items})
+    batch = await ended(api, accepted.json()["id"])
+    rows = (await api.get(f"/v1/batches/{batch['id']}/results")).json()["data"]
+    assert [row["status"] for row in rows] == ["succeeded", "succeeded", "failed"]
+    bars = [
+        (await api.get(f"/v1/stocks/{symbol}/bars?start=2005-02-25&end=2005-02-25")).json()["data"][0]["c"]
+        for symbol in ("AAPL", "IBM")
+    ]
+    apple, ibm = (Decimal(str(close)) for close in bars)
+    assert rows[0]["result"]["totals"] == [
+        {"currency": "USD", "value": str(apple * Decimal("0.1") - 2 * ibm)}
+    ]
+    assert {position["as_of"] for position in rows[0]["result"]["positions"]} == {"2005-02-25"}
+    assert rows[1]["result"]["positions"][0]["source"] == "replay"
+    assert rows[2]["error"]["code"] == "unknown-symbol"
 
 
 async def test_a_mail_merge_sends_one_mail_per_item(

@@ -26,6 +26,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("Many tasks at once", work.bulk),
     ("A batch", work.batch),
     ("Indicators", work.indicators),
+    ("A portfolio", work.valuation),
     ("Chat", chat.lobby),
     ("A private room", chat.private_room),
     ("Overview", market.overview),

@@ -96,6 +96,23 @@ async def indicators(tour: Tour) -> None:
         tour.say(f"{row['result']['symbol']} on {row['result']['as_of']}: {values}")
 
 
+async def valuation(tour: Tour) -> None:
+    """A portfolio over a split of its shares: each day at its real close, to the cent."""
+    days = (("2005-02-25", "100"), ("2005-02-28", "200"))
+    ibm = {"symbol": "IBM", "quantity": "12.5"}
+    items = [
+        {"date": day, "positions": [{"symbol": "AAPL", "quantity": shares}, ibm]} for day, shares in days
+    ]
+    accepted = await tour.post("/v1/batches", {"operation": "portfolio.valuation", "items": items})
+    state = await until(lambda: _ended(tour, f"/v1/batches/{accepted['id']}"))
+    if state["counts"]["succeeded"] != len(items):
+        raise DemoError(f"the portfolios were not valued: {state['errors']}")
+    for row in (await tour.get(f"/v1/batches/{accepted['id']}/results"))["data"]:
+        held = ", ".join(f"{p['quantity']} {p['symbol']} at {p['price']}" for p in row["result"]["positions"])
+        total = row["result"]["totals"][0]
+        tour.say(f"{row['result']['date']}: {held} = {total['value']} {total['currency']}")
+
+
 async def _ended(tour: Tour, path: str) -> Json | None:
     state = await tour.get(path)
     return state if state["status"] in ENDED else None

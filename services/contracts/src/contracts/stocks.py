@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from contracts.message import Contract, Message, Moment, Price, Reply, Request
 from contracts.topology import STOCK_DATA
@@ -52,6 +52,18 @@ Volume = Annotated[Decimal, PlainSerializer(_shares, return_type=int | float, wh
 # A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
 # are refused: nobody who sends one means seconds since 1970.
 Day = Annotated[date, BeforeValidator(_day)]
+
+SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
+# A symbol as a caller writes it, in the spelling that all services use.
+Symbol = Annotated[
+    str,
+    Field(
+        pattern=SYMBOL,
+        description="a ticker symbol: 1 to 15 letters, digits or the signs . ^ = -",
+        examples=["AAPL"],
+    ),
+    AfterValidator(str.upper),
+]
 
 
 class StreamPosition(Contract):
@@ -311,6 +323,7 @@ class BarsTicked(Message):
 
 
 __all__ = [
+    "SYMBOL",
     "Adjustment",
     "Bar",
     "Bars",
@@ -331,6 +344,7 @@ __all__ = [
     "SearchSymbols",
     "Session",
     "StreamPosition",
+    "Symbol",
     "SymbolError",
     "Timeframe",
     "Volume",

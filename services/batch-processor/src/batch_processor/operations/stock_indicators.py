@@ -12,7 +12,7 @@ from batch_processor import indicators
 from batch_processor.operation import Context, Operation
 from contracts.message import Json
 from contracts.scopes import Scope
-from contracts.stocks import Adjustment, Bar, Bars, Day, GetBars
+from contracts.stocks import Adjustment, Bar, Bars, Day, GetBars, Symbol
 
 _NAME = re.compile(rf"^({'|'.join(indicators.KINDS)}):([1-9]\d{{0,2}})$")
 _PAGE = 10_000
@@ -32,7 +32,7 @@ class Wish(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    symbol: str = Field(pattern=r"^[A-Za-z0-9.^=-]{1,20}$")
+    symbol: Symbol
     indicators: list[Annotated[str, AfterValidator(_known)]] = Field(min_length=1, max_length=20)
     start: Day | None = None
     end: Day | None = None

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
 from contracts.mail import PlannedTime
+from contracts.stocks import Symbol
 from gateway.http.filters import CreatedWithin, Page, Several
-from gateway.stocks.inputs import Symbol
 
 
 class AlertInput(BaseModel):

@@ -8,21 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chassis.errors import InvalidInput
-from contracts.stocks import Adjustment, Day, Quote, Timeframe
+from contracts.stocks import SYMBOL, Adjustment, Day, Quote, Symbol, Timeframe
 
 MOST_SYMBOLS = 200
-_SYMBOL = r"^[A-Za-z0-9.^=-]{1,15}$"
 
-
-Symbol = Annotated[
-    str,
-    Field(
-        pattern=_SYMBOL,
-        description="a ticker symbol: 1 to 15 letters, digits or the signs . ^ = -",
-        examples=["AAPL"],
-    ),
-    AfterValidator(str.upper),
-]
 Symbols = Annotated[
     list[Symbol],
     BeforeValidator(lambda text: [part for part in map(str.strip, text.split(",")) if part]),
@@ -87,6 +76,6 @@ class QuoteList(BaseModel):
 
 def symbol_of(text: str) -> str:
     """Return `text` as a symbol in upper case. Raise `InvalidInput`."""
-    if not re.fullmatch(_SYMBOL, text):
+    if not re.fullmatch(SYMBOL, text):
         raise InvalidInput("A symbol has 1 to 15 letters, digits or the signs . ^ = -")
     return text.upper()

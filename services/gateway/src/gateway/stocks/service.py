@@ -15,12 +15,12 @@ from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure
 from contracts.scopes import Scope
-from contracts.stocks import GetBars, GetQuotes, SearchSymbols, freshness
+from contracts.stocks import GetBars, GetQuotes, SearchSymbols, Symbol, freshness
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
 from gateway.stocks import tables
 from gateway.stocks.book import QuoteBook
-from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery, Symbol
+from gateway.stocks.inputs import MOST_SYMBOLS, BarsQuery, QuotesQuery, SearchQuery
 
 _ASK_S = 10.0
 _PUSHED = metrics.QUOTES_ANSWERED.labels("push")
