@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
+from support.problems import assert_problem
 from support.waiting import until
 
 ENDED = ("completed", "failed", "cancelled", "expired")
@@ -114,6 +115,29 @@ async def test_a_portfolio_is_valued_at_the_real_closes_of_a_day(api: httpx.Asyn
     assert {position["as_of"] for position in rows[0]["result"]["positions"]} == {"2005-02-25"}
     assert rows[1]["result"]["positions"][0]["source"] == "replay"
     assert rows[2]["error"]["code"] == "unknown-symbol"
+
+
+async def test_items_that_do_not_fit_their_operation_are_refused_at_every_way_in(
+    api: httpx.AsyncClient,
+) -> None:
+    bad, good = {"symbol": "IBM", "indicators": []}, {"symbol": "IBM", "indicators": ["sma:2"]}
+    posted = await api.post("/v1/batches", json={"operation": "stock.indicators", "items": [good, bad]})
+    assert_problem(posted, 422, "invalid-input")
+    assert posted.json()["errors"][0]["pointer"] == "/items/1/indicators"
+    lines = b"".join(orjson.dumps({"payload": payload}) + b"\n" for payload in (good, bad))
+    headers = {"content-type": "application/x-ndjson"}
+    url = "/v1/batches?operation=stock.indicators"
+    for path in (url, f"{url}&validate=only"):
+        uploaded = await api.post(path, content=lines, headers=headers)
+        assert_problem(uploaded, 422, "invalid-input")
+        assert uploaded.json()["errors"][0]["pointer"] == "/1/payload/indicators"
+    opened = await api.post("/v1/batches?open=true", json={"operation": "stock.indicators"})
+    path = f"/v1/batches/{opened.json()['id']}"
+    appended = await api.put(f"{path}/items?offset=0", content=lines, headers=headers)
+    assert appended.json()["errors"][0]["pointer"] == "/1/payload/indicators"
+    assert (await api.post(f"{path}/cancel")).status_code == 202
+    task = await api.post("/v1/tasks", json={"operation": "stock.indicators", "payload": bad})
+    assert task.json()["errors"][0]["pointer"] == "/payload/indicators"
 
 
 async def test_a_mail_merge_sends_one_mail_per_item(

@@ -52,7 +52,7 @@ async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> Non
 
 async def test_a_failed_task_is_retried_and_shows_how_often(api: httpx.AsyncClient) -> None:
     # An indicator that does not exist fails at once, and again.
-    path = await task(api, operation="stock.indicators", payload={"symbol": "AAPL", "names": ["none:1"]})
+    path = await task(api, operation="stock.indicators", payload={"symbol": "AAPL", "indicators": ["none:1"]})
     failed = await reached(api, path)
     assert failed["status"] == "failed"
     (code,) = failed["errors"]

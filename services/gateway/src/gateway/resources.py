@@ -80,13 +80,18 @@ class Resources:
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
         self.emails = EmailService(self.acceptor, self.rpc, message_id_domain=settings.message_id_domain)
+        catalogue = OperationCatalogue(postgres, operations)
         self.batches = BatchService(
             self.acceptor,
-            OperationCatalogue(postgres, operations),
+            catalogue,
             self.rpc,
             uploads=UploadService(self.acceptor, messaging.publisher),
             open_uploads=OpenUploads(
-                postgres, OpenUploadRepository(statements), self.acceptor, messaging.publisher
+                postgres,
+                OpenUploadRepository(statements),
+                self.acceptor,
+                messaging.publisher,
+                catalogue=catalogue,
             ),
         )
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)

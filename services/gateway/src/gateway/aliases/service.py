@@ -41,7 +41,9 @@ class AliasService:
     async def enqueue_task(self, call: Call, body: Any) -> Reply:
         """Accept a task of the operation `echo`."""
         task = TaskInput(operation="echo", payload=body)
-        return _taken("Task enqueued", await self._batches.tasks.accept(call, task, call.document))
+        return _taken(
+            "Task enqueued", await self._batches.tasks.accept(call, task, call.document, pointer="")
+        )
 
 
 def _taken(message: str, reply: Reply) -> Reply:

@@ -9,6 +9,7 @@ import orjson
 from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.items import MOST_ITEMS, MOST_LINE_BYTES, is_wrapped, require_custom_id
 from contracts.message import FieldError
+from gateway.batches.payload_checks import PayloadCheck
 from gateway.http import strict_json as documents
 
 CHUNK_ITEMS = 500
@@ -38,7 +39,8 @@ class Cutter:
     """Turns the bytes of an upload into runs of items.
 
     `feed` takes what arrives and returns the runs that are complete; `flush` returns what is left of whole
-    lines, `finish` also the line that has no end. The fields are where an upload that is resumed goes on.
+    lines, `finish` also the line that has no end. `check` compares the payloads with the operation's schema.
+    The other fields are where an upload that is resumed goes on.
     Raise `InvalidInput` with the first bad lines, `PayloadTooLarge` for a line or an upload that is too long.
     """
 
@@ -47,6 +49,7 @@ class Cutter:
     rest: bytes = b""
     # Of the whole lines that were fed.
     end: int = 0
+    check: PayloadCheck | None = field(default=None, kw_only=True)
     _items: list[bytes] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)
     _size: int = 0
@@ -92,7 +95,7 @@ class Cutter:
             return
         if len(line) > MOST_LINE_BYTES:
             raise PayloadTooLarge(f"Line {self.line_number} is longer than {MOST_LINE_BYTES} bytes.")
-        why = _why_refused(line)
+        why = _why_refused(line, self.check)
         if why is not None:
             self._note_bad(*why)
         if self._bad:
@@ -133,7 +136,7 @@ class Cutter:
         return Run(offset, items, lines, self.end, self.line_number)
 
 
-def _why_refused(line: bytes) -> tuple[str, str] | None:
+def _why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
     """Return the pointer into a line that is not an item, and what is wrong with it; None for an item."""
     try:
         item = orjson.loads(line)
@@ -148,4 +151,7 @@ def _why_refused(line: bytes) -> tuple[str, str] | None:
         require_custom_id(item.get("custom_id"))
     except ValueError as error:
         return "/custom_id", f"cannot be taken: {error}"
+    misfit = check.find(item["payload"]) if check is not None else None
+    if misfit is not None:
+        return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"
     return None

@@ -79,6 +79,11 @@ class BatchInput(BaseModel):
         """Return the items as the contract has them."""
         return self._contract_items
 
+    def payloads(self, name: str) -> Iterator[tuple[str, Any]]:
+        """Yield the payloads, each behind its pointer in a document whose member `name` the items are."""
+        for index, (written, item) in enumerate(zip(self.items, self._contract_items, strict=True)):
+            yield f"/{name}/{index}/payload" if is_wrapped(written) else f"/{name}/{index}", item.payload
+
 
 def payload_texts(items: list[Any], written: bytes) -> Iterator[bytes]:
     """Yield the payloads of `items` as the array `written` has them."""

@@ -18,6 +18,7 @@ from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter
 from gateway.batches.inputs import AppendQuery, UploadProgress
+from gateway.batches.operations import OperationCatalogue
 from gateway.batches.repository import OpenUploadRepository, UploadState
 from gateway.errors import UploadOffsetMismatch
 from gateway.http.calls import Call, Upload
@@ -39,11 +40,14 @@ class OpenUploads:
         repository: OpenUploadRepository,
         acceptor: Acceptor,
         publisher: Publisher,
+        *,
+        catalogue: OperationCatalogue,
     ) -> None:
         self._postgres = postgres
         self._repository = repository
         self._acceptor = acceptor
         self._publisher = publisher
+        self._catalogue = catalogue
         self._turns = asyncio.Lock()
 
     async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
@@ -71,14 +75,14 @@ class OpenUploads:
     async def append(self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload) -> UploadProgress:
         """Append the lines of `body` at the end of an upload, which must be `query.offset`."""
         owner_id, writer = call.principal.owner_id, envelope.new_id()
-        await self._require_open(call.principal, batch_id)
+        check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
         async with self._postgres.connection() as connection:
             state = await self._repository.claim(
                 connection, batch_id, owner_id, offset=query.offset, writer=writer
             )
         if state is None:
             await self._refuse(batch_id, owner_id, query.offset)
-        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest))
+        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
         saved_at = time.monotonic()
         try:
             source = uploads.Source(body.parts, body.has_read, body.digest)
@@ -104,25 +108,27 @@ class OpenUploads:
     async def seal(self, call: Call, batch_id: UUID) -> Reply:
         """End an upload: its batch runs once all of it is stored."""
         owner_id = call.principal.owner_id
-        await self._require_open(call.principal, batch_id)
+        check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
         taken = await self._repository.take(call.connection, batch_id, owner_id)
         if taken is None:
             found = await self._repository.find(call.connection, batch_id, owner_id)
             raise _not_open(batch_id) if found is None else _written(batch_id)
         about, state = taken
-        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest))
+        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
         messages = [uploads.append(batch_id, owner_id, run) for run in cutter.finish()]
         seal = contract.SealBatch.model_validate_json(about).model_copy(update={"total": cutter.total})
         messages.append(envelope.command(seal, tenant=owner_id))
         await self._acceptor.promise(call.connection, call, messages)
         return Reply(document({"id": str(batch_id), "status": "queued"}), location=f"/v1/batches/{batch_id}")
 
-    async def _require_open(self, principal: Principal, batch_id: UUID) -> None:
+    async def _require_open(self, principal: Principal, batch_id: UUID) -> str:
+        """Return the operation of a batch that may be open. Raise `NotFound` or `Conflict`."""
         accepted = await self._acceptor.find_own(batch_id, principal, "batch")
         if accepted is None:
             raise NotFound(f"There is no batch {batch_id}.")
         if accepted.status in contract.FINISHED:
             raise Conflict(f"Batch {batch_id} is {accepted.status}: open another one.")
+        return accepted.operation or ""
 
     async def _refuse(self, batch_id: UUID, owner_id: str, offset: int) -> NoReturn:
         async with self._postgres.connection() as connection:

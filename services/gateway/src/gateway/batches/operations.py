@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
-from chassis.errors import Forbidden
+from chassis import logging, plain
+from chassis.errors import Forbidden, InvalidInput
 from chassis.postgres import Postgres
 from contracts.scopes import Scope
+from gateway.batches import payload_checks
 from gateway.batches.inputs import FollowUpInput
+from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.repository import OperationRepository
 from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
+
+log = logging.get(__name__)
+
+# Returns payloads, each behind its pointer in the document in which they came.
+Payloads: TypeAlias = Callable[[], Iterable[tuple[str, Any]]]
 
 
 class OperationCatalogue:
@@ -21,6 +30,7 @@ class OperationCatalogue:
         self._postgres = postgres
         self._repository = repository
         self._operations: dict[str, dict[str, Any]] = {}
+        self._checks: dict[str, PayloadCheck | None] = {}
 
     async def all(self) -> list[dict[str, Any]]:
         """Return all operations: name, description, JSON Schema of an item, required scopes."""
@@ -28,13 +38,24 @@ class OperationCatalogue:
         return list(self._operations.values())
 
     async def permit(
-        self, principal: Principal, name: str, *, following: FollowUpInput | None = None
+        self,
+        principal: Principal,
+        name: str,
+        payloads: Payloads = tuple,
+        *,
+        following: FollowUpInput | None = None,
     ) -> None:
-        """Raise what keeps `principal` from running the operation `name`, and the one that follows."""
+        """Raise what keeps `principal` from running the operation `name` on its payloads, and the one that
+        follows on its own.
+        """
         principal.require(Scope.BATCHES_WRITE)
         await self.require(name, principal)
         if following is not None:
             await self.require(following.operation, principal, pointer="/on_finished/operation")
+        await self._require_fit(name, payloads)
+        if following is not None:
+            own = [("/on_finished/payload", following.payload)]
+            await self._require_fit(following.operation, lambda: own)
 
     async def require(self, name: str, principal: Principal, *, pointer: str = "/operation") -> None:
         """Raise `UnknownOperation` for a name that was not announced, `Forbidden` without its scopes.
@@ -60,7 +81,41 @@ class OperationCatalogue:
                 headers={"www-authenticate": challenge},
             )
 
+    async def check_of(self, name: str) -> PayloadCheck | None:
+        """Return what compares payloads with the newest schema of an operation; None when all of them fit."""
+        await self._refresh()
+        return self._checks.get(name)
+
+    async def _require_fit(self, name: str, payloads: Payloads) -> None:
+        """Raise `InvalidInput` when payloads do not fit the schema of the operation `name`."""
+        check = self._checks.get(name)
+        if check is None or not await payload_checks.find_all(check, payloads()):
+            return
+        # Another release of the operation may have been announced since the catalogue was read.
+        check = await self.check_of(name)
+        errors = await payload_checks.find_all(check, payloads()) if check is not None else []
+        if errors:
+            detail = f"{errors[0].pointer} does not fit the operation {name!r}: {errors[0].detail}."
+            more = f" {len(errors) - 1} more are listed in errors." if len(errors) > 1 else ""
+            raise InvalidInput(
+                f"{detail}{more} GET /v1/operations shows the schema of an item.", errors=errors
+            )
+
     async def _refresh(self) -> None:
         async with self._postgres.connection() as connection:
             rows = await self._repository.list(connection)
+        self._checks = {row["name"]: self._compiled(row) for row in rows}
         self._operations = {row["name"]: row for row in rows}
+
+    def _compiled(self, row: dict[str, Any]) -> PayloadCheck | None:
+        known, schema = self._checks.get(row["name"]), row["item_schema"]
+        if not schema or (known is not None and known.schema == schema):
+            return known if schema else None
+        try:
+            return PayloadCheck(schema)
+        except ValueError as error:
+            # Its items are still read by the operation itself.
+            log.warning(
+                "schema of an operation cannot be used", operation=row["name"], reason=plain.text(error)
+            )
+            return None

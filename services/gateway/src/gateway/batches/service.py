@@ -70,10 +70,11 @@ class BatchService:
             if query.operation is None or query.open:
                 raise invalid("/operation", "Name the operation of the upload: ?operation=…, without open.")
             await self._catalogue.permit(call.principal, query.operation)
+            check = await self._catalogue.check_of(query.operation)
             if query.only_check:
-                return _checked(query.operation, await self._uploads.check(body), is_upload=True)
+                return _checked(query.operation, await self._uploads.check(body, check), is_upload=True)
             options = BatchOptions(priority=query.priority or "normal")
-            return await self._uploads.accept(call, query.operation, body, options)
+            return await self._uploads.accept(call, query.operation, body, options, check)
         for name in ("operation", "priority"):
             if getattr(query, name) is not None:
                 raise invalid(f"/{name}", f"A JSON body tells its {name} itself: leave the parameter out.")
@@ -108,7 +109,7 @@ class BatchService:
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
         """Promise to run a batch that came as one document, whose items are its member `name`."""
-        await self._permit(call.principal, batch)
+        await self._permit(call.principal, batch, name)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
         make = partial(
             commands.of_batch, acceptance, batch, call.principal, document=call.document, name=name
@@ -151,8 +152,10 @@ class BatchService:
         )
         return await self._rpc.ask(question, call.deadline)
 
-    async def _permit(self, principal: Principal, batch: BatchInput) -> None:
-        await self._catalogue.permit(principal, batch.operation, following=batch.on_finished)
+    async def _permit(self, principal: Principal, batch: BatchInput, name: str = "items") -> None:
+        await self._catalogue.permit(
+            principal, batch.operation, partial(batch.payloads, name), following=batch.on_finished
+        )
 
     async def operations(self, _: Call) -> dict[str, Any]:
         """Return the operations that batches and tasks may name."""

@@ -53,12 +53,16 @@ class TaskService:
         reply = await self.accept(call, body, payload)
         return await self._wait_for_end(call, reply) if call.prefers_wait else reply
 
-    async def accept(self, call: Call, body: TaskInput, payload: bytes) -> Reply:
-        """Promise to run one item, whose `payload` is written like this.
+    async def accept(
+        self, call: Call, body: TaskInput, payload: bytes, *, pointer: str = "/payload"
+    ) -> Reply:
+        """Promise to run one item, whose `payload` is written like this, and found at `pointer`.
 
         Raise `UniqueKeyInUse` when the task that has its unique key is another one, or shall not be joined.
         """
-        await self._catalogue.permit(call.principal, body.operation, following=body.on_finished)
+        await self._catalogue.permit(
+            call.principal, body.operation, lambda: [(pointer, body.payload)], following=body.on_finished
+        )
         if body.unique is not None:
             attempt = partial(self._accept_unique, call, body, body.unique, payload)
         elif body.unique_key is not None:

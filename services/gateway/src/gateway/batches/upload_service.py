@@ -18,6 +18,7 @@ from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
+from gateway.batches.payload_checks import PayloadCheck
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import Reply
 
@@ -59,21 +60,28 @@ class UploadService:
         self._publisher = publisher
         self._turns = asyncio.Lock()
 
-    async def accept(self, call: Call, operation: str, body: Upload, options: BatchOptions) -> Reply:
+    async def accept(
+        self,
+        call: Call,
+        operation: str,
+        body: Upload,
+        options: BatchOptions,
+        check: PayloadCheck | None = None,
+    ) -> Reply:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
         if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
             return await self._replay(upload, upload.key)
         try:
-            return await self._seal(upload, await self._stream(upload, Cutter()), options)
+            return await self._seal(upload, await self._stream(upload, Cutter(check=check)), options)
         except BaseException:
             await self._abandon(upload)
             raise
 
-    async def check(self, body: Upload) -> int:
+    async def check(self, body: Upload, check: PayloadCheck | None = None) -> int:
         """Return the number of items in `body`; nothing is kept. Raise what `accept` would raise for it."""
-        cutter = Cutter()
+        cutter = Cutter(check=check)
         source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
         async for _ in uploads.cut(source, cutter, self._turns):
             body.require_within_limit()

@@ -1,0 +1,173 @@
+"""Payloads compared with schemas: what is wrong is told with its place, and without the value."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from chassis.errors import InvalidInput
+from chassis.postgres import Postgres
+from contracts.scopes import Scope
+from gateway.batches.cutting import MOST_BAD_LINES, Cutter
+from gateway.batches.inputs import BatchInput, FollowUpInput
+from gateway.batches.operations import OperationCatalogue, Payloads
+from gateway.batches.payload_checks import MOST_ERRORS, PayloadCheck, find_all
+from gateway.batches.repository import OperationRepository
+from gateway.http.principal import Principal
+
+ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.BATCHES_WRITE}))
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "minimum": 1},
+        "a/b": {"anyOf": [{"type": "string", "pattern": "^x+$"}, {"type": "null"}]},
+        "list": {"type": "array", "items": {"$ref": "#/$defs/Word"}},
+    },
+    "required": ["n"],
+    "additionalProperties": False,
+    "$defs": {"Word": {"type": "string", "maxLength": 3}},
+}
+
+
+@dataclass
+class Announced:
+    """The database of the gateway, as far as it has operations."""
+
+    schemas: dict[str, dict[str, Any]] = field(default_factory=lambda: {"checked": SCHEMA, "free": {}})
+    reads: int = 0
+
+    def catalogue(self) -> OperationCatalogue:
+        return OperationCatalogue(cast(Postgres, self), cast(OperationRepository, self))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[None]:
+        yield
+
+    async def list(self, _: None) -> list[dict[str, Any]]:
+        self.reads += 1
+        return [
+            {"name": name, "description": "", "item_schema": schema, "required_scopes": []}
+            for name, schema in self.schemas.items()
+        ]
+
+
+def one(payload: Any) -> Payloads:
+    return lambda: [("/payload", payload)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "pointer", "detail"),
+    [
+        ({}, "", '"n" is a required property'),
+        ([], "", 'the value is not of type "object"'),
+        ({"n": "secret"}, "/n", 'the value is not of type "integer"'),
+        ({"n": 0}, "/n", "the value is less than the minimum of 1"),
+        ({"n": 1, "a/b": "y"}, "/a~1b", 'the value does not match "^x+$"'),
+        ({"n": 1, "list": ["abc", "abcd"]}, "/list/1", "the value is longer than 3 characters"),
+    ],
+)
+def test_the_first_misfit_is_told_with_its_place_and_without_the_value(
+    payload: Any, pointer: str, detail: str
+) -> None:
+    found = PayloadCheck(SCHEMA).find(payload)
+    assert found is not None
+    assert (found.pointer, found.detail) == (pointer, detail)
+
+
+def test_a_name_that_is_not_known_is_named_and_cut() -> None:
+    found = PayloadCheck(SCHEMA).find({"n": 1, "z" * 10_000: 1})
+    assert found is not None
+    assert "zzz" in found.detail
+    assert len(found.detail) < 400
+
+
+@pytest.mark.parametrize("payload", [{"n": 1}, {"n": 3, "a/b": None, "list": []}, {"n": 1.0}])
+def test_what_fits_has_no_misfit(payload: Any) -> None:
+    assert PayloadCheck(SCHEMA).find(payload) is None
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:1/schema", "file:///etc/passwd"])
+def test_a_schema_that_refers_elsewhere_fetches_nothing(reference: str) -> None:
+    with pytest.raises(ValueError, match="not present in a registry"):
+        PayloadCheck({"$ref": reference})
+
+
+def test_a_pattern_that_would_track_back_takes_no_time() -> None:
+    check = PayloadCheck({"type": "string", "pattern": "^(a+)+$"})
+    began = time.process_time()
+    assert check.find("a" * 100_000 + "b") is not None
+    assert time.process_time() - began < 1
+
+
+async def test_so_many_misfits_are_listed_and_others_have_their_turn_meanwhile() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    payloads = [(f"/items/{n}", {"n": n % 2}) for n in range(3000)]
+    assert await find_all(PayloadCheck(SCHEMA), [(at, {"n": 1}) for at, _ in payloads]) == []
+    counting.cancel()
+    assert turns >= 10
+    found = await find_all(PayloadCheck(SCHEMA), payloads)
+    assert [error.pointer for error in found] == [f"/items/{2 * n}/n" for n in range(MOST_ERRORS)]
+
+
+def test_items_are_found_where_they_are_in_the_document() -> None:
+    batch = BatchInput(operation="checked", items=[{"n": 1}, {"custom_id": "b", "payload": {"n": 2}}])
+    assert list(batch.payloads("items")) == [("/items/0", {"n": 1}), ("/items/1/payload", {"n": 2})]
+
+
+async def test_a_payload_that_does_not_fit_is_refused_before_anything_is_promised() -> None:
+    catalogue = Announced().catalogue()
+    await catalogue.permit(ANN, "checked", one({"n": 1}))
+    with pytest.raises(InvalidInput, match=r"/payload/n does not fit the operation 'checked'") as refused:
+        await catalogue.permit(ANN, "checked", one({"n": "1"}))
+    assert [error.pointer for error in refused.value.errors] == ["/payload/n"]
+
+
+async def test_the_payload_of_the_task_that_follows_is_compared_too() -> None:
+    catalogue = Announced().catalogue()
+    following = FollowUpInput(operation="checked", payload={"n": 0})
+    with pytest.raises(InvalidInput) as refused:
+        await catalogue.permit(ANN, "free", one("anything"), following=following)
+    assert [error.pointer for error in refused.value.errors] == ["/on_finished/payload/n"]
+
+
+async def test_a_schema_that_was_announced_meanwhile_decides() -> None:
+    announced = Announced()
+    catalogue = announced.catalogue()
+    await catalogue.permit(ANN, "checked", one({"n": 1}))
+    announced.schemas["checked"] = {"type": "object"}
+    await catalogue.permit(ANN, "checked", one({"n": "1"}))
+    assert announced.reads == 2
+    await catalogue.permit(ANN, "checked", one({"n": "1"}))
+    assert announced.reads == 2
+
+
+async def test_an_operation_with_a_schema_that_cannot_be_used_takes_everything() -> None:
+    announced = Announced({"checked": {"type": "nonsense"}})
+    await announced.catalogue().permit(ANN, "checked", one(1))
+    assert await announced.catalogue().check_of("checked") is None
+
+
+def test_the_first_bad_lines_of_an_upload_are_listed_with_their_places() -> None:
+    cutter = Cutter(check=PayloadCheck(SCHEMA))
+    cutter.feed(b'{"payload":{"n":1}}\n\n{"payload":{"n":0}}\n{"payload":{"n":2}}\n{"payload":[]}\n')
+    with pytest.raises(InvalidInput, match="Line 3 does not fit the operation: the value is less") as refused:
+        cutter.finish()
+    assert [error.pointer for error in refused.value.errors] == ["/2/payload/n", "/4/payload"]
+    cutter = Cutter(check=PayloadCheck(SCHEMA))
+    with pytest.raises(InvalidInput) as refused:
+        cutter.feed(b'{"payload":{"n":0}}\n' * 100)
+    assert len(refused.value.errors) == MOST_BAD_LINES
