@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from batch_processor.operation import Context
 from chassis.broker.envelope import Outgoing, command
+from chassis.egress.client import HttpAnswer, HttpRequest
 from contracts.message import Command, Request
 
 R = TypeVar("R", bound=BaseModel)
@@ -22,10 +23,14 @@ T = TypeVar("T")
 
 @dataclass
 class World:
-    """What an operation did to the world: questions asked, commands sent; `replies` are the answers."""
+    """What an operation did to the world: questions asked, requests fetched, commands sent; `replies` and
+    `answers` are what came back.
+    """
 
     replies: list[BaseModel] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
+    answers: list[HttpAnswer] = field(default_factory=list)
+    fetched: list[HttpRequest] = field(default_factory=list)
     sent: list[tuple[Any, UUID]] = field(default_factory=list)
 
     def context(self, position: int = 0, post: Callable[[Outgoing], None] | None = None) -> Context:
@@ -42,6 +47,7 @@ class World:
             accepted_at=datetime(2026, 1, 2, tzinfo=UTC),
             ask=self._ask,
             compute=self._compute,
+            fetch=self._fetch,
             share=self._share,
             send=send,
         )
@@ -51,6 +57,10 @@ class World:
         answer = self.replies.pop(0)
         assert isinstance(answer, reply)
         return answer
+
+    async def _fetch(self, request: HttpRequest, *, timeout_s: float) -> HttpAnswer:
+        self.fetched.append(request)
+        return self.answers.pop(0)
 
     async def _compute(self, function: Callable[..., T], *arguments: Any) -> T:
         return function(*arguments)

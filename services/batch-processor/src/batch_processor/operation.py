@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from chassis.egress.client import HttpAnswer, HttpRequest
 from contracts.items import OPERATION_NAME
 from contracts.message import Command, Json, Request
 from contracts.scopes import Scope
@@ -37,6 +38,16 @@ class Computes(Protocol):
         """Return what `function` returns; it and its arguments must be picklable."""
 
 
+class Fetches(Protocol):
+    """Sends an HTTP request to a public server, or to an internal target that the operator has opened."""
+
+    async def __call__(self, request: HttpRequest, *, timeout_s: float) -> HttpAnswer:
+        """Return the answer, whatever its status; redirects are not followed.
+
+        Raise `DestinationRefused`, `DestinationUnreachable` or `AnswerTooLarge`.
+        """
+
+
 class Shares(Protocol):
     """Remembers what the items of one chunk have in common."""
 
@@ -59,6 +70,7 @@ class Context:
     accepted_at: datetime
     ask: Asks
     compute: Computes
+    fetch: Fetches
     share: Shares
     send: Callable[[Command, UUID], None]
 

@@ -27,6 +27,8 @@ from batch_processor.sources import Sources
 from batch_processor.validation import ORDERS, Validation
 from chassis import outbox
 from chassis.broker.envelope import event
+from chassis.egress.client import GuardedClient
+from chassis.egress.destinations import InternalTargets
 from chassis.runtime import ServiceRuntime
 from contracts import batches
 from contracts.topology import BATCH_PROCESSOR
@@ -62,6 +64,7 @@ class Resources:
                 log_level=settings.log_level,
                 log_format=settings.log_format,
                 memory_bytes=settings.item_memory_mb * 1024 * 1024,
+                internal_targets=settings.internal_targets,
             ),
         )
         self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
@@ -147,7 +150,9 @@ class Resources:
 
     def _run_here(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
         calls = ServiceCalls(self.runtime.messaging.rpc, self.processes)
-        context = ContextFactory(calls.ask, self.processes.compute).of_chunk(claim.origin)
+        client = GuardedClient(InternalTargets.parse(self.settings.internal_targets))
+        factory = ContextFactory(calls.ask, self.processes.compute, client.fetch)
+        context = factory.of_chunk(claim.origin)
         return ChunkRun(operation, items, attempt=claim.attempt, context=context, one_by_one=claim.suspect)
 
     async def _start_worker(self) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from chassis.egress.destinations import InternalTargets
 from chassis.settings import Settings
 
 Role = Literal["coordinator", "worker"]
@@ -50,6 +51,12 @@ class BatchProcessorSettings(Settings):
         description="MiB of memory that a process of items may have; an item that needs more fails",
         examples=["256"],
     )
+    internal_targets: str = Field(
+        default="",
+        description="addresses that are not public and that items of http.request may reach all the same, "
+        "separated by commas: an address, an address:port or a network; none: only public ones",
+        examples=["10.1.2.3:8080,10.2.0.0/16"],
+    )
     process_pool_size: int = Field(
         default=1,
         ge=1,
@@ -81,6 +88,12 @@ class BatchProcessorSettings(Settings):
     retention_days: int = Field(
         default=30, ge=1, le=3650, description="days that finished batches are kept", examples=["30"]
     )
+
+    @field_validator("internal_targets")
+    @classmethod
+    def _require_targets(cls, value: str) -> str:
+        InternalTargets.parse(value)
+        return value
 
     @field_validator("roles", mode="before")
     @classmethod

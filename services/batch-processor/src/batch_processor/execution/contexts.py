@@ -9,7 +9,7 @@ from uuid import UUID
 
 from batch_processor.execution.chunks import Post
 from batch_processor.execution.running_chunk import Origin
-from batch_processor.operation import Asks, Computes, Context
+from batch_processor.operation import Asks, Computes, Context, Fetches
 from chassis.broker.envelope import command
 from contracts.message import Command
 
@@ -38,11 +38,12 @@ class SharedValues:
 
 
 class ContextFactory:
-    """Makes the contexts of items, which ask other services and compute by the functions given."""
+    """Makes the contexts of items, which ask other services, compute and fetch by the functions given."""
 
-    def __init__(self, ask: Asks, compute: Computes) -> None:
+    def __init__(self, ask: Asks, compute: Computes, fetch: Fetches) -> None:
         self._ask = ask
         self._compute = compute
+        self._fetch = fetch
 
     def of_chunk(self, origin: Origin) -> Callable[[int, Post], Context]:
         """Return what makes the contexts of a chunk's items."""
@@ -61,6 +62,7 @@ class ContextFactory:
                 accepted_at=origin.accepted_at,
                 ask=self._ask,
                 compute=self._compute,
+                fetch=self._fetch,
                 share=shared.share,
                 send=send,
             )

@@ -31,6 +31,8 @@ from batch_processor.execution.marks import Marks
 from batch_processor.execution.running_chunk import Failure, Item, Origin, Outcomes
 from batch_processor.operation import Operation
 from chassis import logging, tracing
+from chassis.egress.client import GuardedClient
+from chassis.egress.destinations import InternalTargets
 from chassis.errors import RemoteFailure
 from contracts import message
 from contracts.message import Request
@@ -51,12 +53,15 @@ _MOST_RESULTS = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the process writes its log, and the bytes of memory that it may have."""
+    """How the process writes its log, the bytes of memory that it may have, and the targets that are not
+    public and that its items may send requests to, as `InternalTargets` reads them.
+    """
 
     service: str
     log_level: str
     log_format: Literal["auto", "json", "pretty"]
     memory_bytes: int
+    internal_targets: str = ""
 
 
 def serve(connection: socket.socket, options: Options) -> None:
@@ -75,15 +80,15 @@ def serve(connection: socket.socket, options: Options) -> None:
         marks = Marks(descriptor)
         os.close(descriptor)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(connection, marks))
+            runner.run(_serve(connection, marks, options))
     finally:
         # Threads that an operation has left do not hold the process.
         os._exit(1)
 
 
-async def _serve(connection: socket.socket, marks: Marks) -> None:
+async def _serve(connection: socket.socket, marks: Marks, options: Options) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
-    chunks = _Chunks(writer, marks)
+    chunks = _Chunks(writer, marks, GuardedClient(InternalTargets.parse(options.internal_targets)))
     while True:
         try:
             parts = await frames.read(reader)
@@ -95,9 +100,10 @@ async def _serve(connection: socket.socket, marks: Marks) -> None:
 class _Chunks:
     """Runs the chunks that the service orders, one at a time, and tells what comes of them."""
 
-    def __init__(self, writer: StreamWriter, marks: Marks) -> None:
+    def __init__(self, writer: StreamWriter, marks: Marks, client: GuardedClient) -> None:
         self._writer = writer
         self._marks = marks
+        self._client = client
         self._calls = _Calls(writer)
         self._operations: dict[str, Operation] = {}
         self._run: ChunkRun | None = None
@@ -142,7 +148,8 @@ class _Chunks:
                 self._refuse(items, cause_of(error))
                 return
             watch = _Watch(self._marks, self._writer, is_prompt=is_one_by_one)
-            context = ContextFactory(self._calls.ask, self._calls.compute).of_chunk(origin)
+            factory = ContextFactory(self._calls.ask, self._calls.compute, self._client.fetch)
+            context = factory.of_chunk(origin)
             run = watch.run = self._run = ChunkRun(
                 operation,
                 items,

@@ -1,0 +1,212 @@
+"""One HTTP request to a destination that is checked, and pinned to the addresses that were checked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, TypeAlias
+
+import certifi
+import httpcore
+
+from chassis import logging, plain
+from chassis.egress.addresses import Address
+from chassis.egress.destinations import Destination, InternalTargets
+from chassis.errors import ServiceError
+
+log = logging.get(__name__)
+
+MOST_ANSWER_BYTES = 128 * 1024
+_CONNECT_S = 5.0
+# Of a name with more addresses only these are tried, but all of them are checked.
+_MOST_TRIED = 4
+_MOST_CHARACTERS = 200
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+# Returns the addresses of a host.
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
+
+
+class DestinationUnreachable(ServiceError):
+    """The server did not answer, or not in time."""
+
+    code = "destination-unreachable"
+
+
+class AnswerTooLarge(ServiceError):
+    """The server's answer has more bytes than are kept."""
+
+    code = "answer-too-large"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as its sender means it; `Host`, lengths and the encodings that are taken are added."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """The answer of a server, with the names of its headers in lower case; repeated ones are joined."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def resolve(host: str, port: int) -> Sequence[Address]:
+    """Return the addresses of `host` by the resolver of the system."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(info[4][0])) for info in found]
+
+
+class GuardedClient:
+    """Sends requests to public servers, and to the internal targets that are allowed.
+
+    A name is resolved once; all of its addresses must be allowed, and only they are connected to, so that
+    another answer of the DNS a moment later changes nothing. `Host` and the name in TLS are those of the URL.
+    Redirects are answers like others: nothing is followed. Proxies of the environment are not used, as they
+    would resolve the name again. No connection is kept.
+    """
+
+    def __init__(
+        self,
+        internal: InternalTargets,
+        *,
+        resolve: Resolve = resolve,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        self._internal = internal
+        self._resolve = resolve
+        self._make_tls = tls or _tls
+        self._tls: ssl.SSLContext | None = None
+
+    async def fetch(
+        self, request: HttpRequest, *, timeout_s: float, most_bytes: int = MOST_ANSWER_BYTES
+    ) -> HttpAnswer:
+        """Return the answer to `request`, whatever its status.
+
+        Raise `DestinationRefused`, `DestinationUnreachable` or `AnswerTooLarge`.
+        """
+        destination = Destination.of(request.url)
+        try:
+            async with asyncio.timeout(timeout_s):
+                addresses = await self._addresses(destination)
+                return await self._exchange(request, destination, addresses, most_bytes)
+        except (TimeoutError, httpcore.TimeoutException):
+            raise DestinationUnreachable(
+                f"{destination.host} did not answer within {timeout_s:g} s."
+            ) from None
+        except (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            reason = plain.text(error, most=_MOST_CHARACTERS) or type(error).__name__
+            raise DestinationUnreachable(f"{destination.host} cannot be reached: {reason}.") from error
+
+    async def _addresses(self, destination: Destination) -> tuple[Address, ...]:
+        if destination.address is not None:
+            found: Iterable[Address] = (destination.address,)
+        else:
+            found = await self._resolve(destination.host, destination.port)
+        addresses = tuple(dict.fromkeys(found))
+        if not addresses:
+            raise DestinationUnreachable(f"{destination.host} has no address.")
+        try:
+            self._internal.require(addresses, destination)
+        except ServiceError:
+            shown = [str(address) for address in addresses[:_MOST_TRIED]]
+            log.warning("destination refused", host=destination.host, port=destination.port, addresses=shown)
+            raise
+        return addresses
+
+    async def _exchange(
+        self, request: HttpRequest, destination: Destination, addresses: Sequence[Address], most_bytes: int
+    ) -> HttpAnswer:
+        if destination.scheme == "https" and self._tls is None:
+            self._tls = self._make_tls()
+        headers = {"accept-encoding": "identity", "user-agent": "Tickwire", **_lower(request.headers)}
+        headers |= {"host": destination.authority, "connection": "close"}
+        url = httpcore.URL(
+            scheme=destination.scheme.encode(),
+            host=destination.host.encode(),
+            port=destination.port,
+            target=destination.target.encode(),
+        )
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._tls,
+                max_connections=1,
+                network_backend=_Pinned(addresses),
+            ) as pool,
+            pool.stream(
+                request.method,
+                url,
+                headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+                # Of a method with a body the length is told also when there is none.
+                content=request.body if request.body or request.method in _WITH_BODY else None,
+                extensions={"timeout": {"connect": _CONNECT_S}},
+            ) as response,
+        ):
+            body = bytearray()
+            async for part in response.aiter_stream():
+                body += part
+                if len(body) > most_bytes:
+                    raise AnswerTooLarge(
+                        f"The answer of {destination.host} has more than {most_bytes} bytes."
+                    )
+            return HttpAnswer(response.status, _joined(response.headers), bytes(body))
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to the addresses that were checked, whatever host is asked for."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = addresses
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,  # noqa: ARG002
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Return a connection to the first address that takes one."""
+        *before, last = self._addresses[:_MOST_TRIED]
+        for address in before:
+            try:
+                return await self._network.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(str(last), port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between attempts."""
+        await asyncio.sleep(seconds)
+
+
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
