@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -19,6 +19,9 @@ from contracts.scopes import Scope
 _MOST_ATTEMPTS = 1000
 _LONGEST_WAIT_S = 30 * 86_400
 _LARGEST_POWER = 40
+
+# Items of the class `io` wait most of their time, those of `cpu` compute.
+Resource = Literal["io", "cpu"]
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -106,8 +109,10 @@ class Operation:
     """A named function on an item. `run` takes a validated `payload` and returns a JSON value.
 
     The owner of a batch needs all of `required_scopes`. An item that is not done after `timeout_s` fails
-    and is tried again. `run_texts` is for functions that cost next to nothing: it takes the payloads of a
-    whole chunk as JSON texts, unread, and returns the results as JSON texts in the same order.
+    and is tried again. Up to `concurrency` items of a chunk are at work at a time; those of the resource
+    class `cpu` run one at a time, and may hold the loop of their process until their deadline. `run_texts`
+    is for functions that cost next to nothing: it takes the payloads of a whole chunk as JSON texts, unread,
+    and returns the results as JSON texts in the same order.
     """
 
     name: str
@@ -120,16 +125,26 @@ class Operation:
     chunk_size: int = 100
     concurrency: int = 20
     timeout_s: float = 30
+    resource: Resource = "io"
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a name that no caller could send, or limits with which no item could run."""
         if not re.fullmatch(OPERATION_NAME, self.name):
             raise ValueError(f"an operation cannot be named {self.name!r}: it must match {OPERATION_NAME}")
+        if self.resource not in get_args(Resource):
+            raise ValueError(
+                f"resource of the operation {self.name!r} is {self.resource!r}; it must be io or cpu"
+            )
         for name in ("chunk_size", "concurrency", "timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"{name} of the operation {self.name!r} is {getattr(self, name)}; it must be over 0"
                 )
+
+    @property
+    def lanes(self) -> int:
+        """Return how many items of a chunk are at work at a time."""
+        return 1 if self.resource == "cpu" else self.concurrency
 
     @property
     def item_schema(self) -> dict[str, Json]:

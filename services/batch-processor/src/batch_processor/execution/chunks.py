@@ -71,7 +71,7 @@ class ChunkRun(RunningChunk):
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
         run_texts = self._operation.run_texts
         if run_texts is None:
-            lanes = 1 if self._is_one_by_one else min(self._operation.concurrency, len(self._items))
+            lanes = 1 if self._is_one_by_one else min(self._operation.lanes, len(self._items))
             async with asyncio.TaskGroup() as group:
                 for _ in range(lanes):
                     group.create_task(self._lane())

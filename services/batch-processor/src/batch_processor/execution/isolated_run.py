@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -17,7 +17,6 @@ from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import Death, Item, Origin, RunningChunk
 from batch_processor.operation import Operation
 from chassis import logging, metrics, tracing
-from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts.message import Request
@@ -35,6 +34,16 @@ _STOP_S = 1.5
 _LONGEST_ASK_S = 600
 
 
+class Rpc(Protocol):
+    """Asks other services: the client of the broker, or what stands in for the services in a test."""
+
+    async def call(self, request: Request, reply: type[R], deadline: Deadline) -> R:
+        """Return the answer to `request`, read as `reply`."""
+
+    async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
+        """Return the answer to a request that is written, as it is written."""
+
+
 def count_deaths_of(operations: Iterable[str]) -> None:
     """Begin to count the deaths of processes at zero: the first of a series that appears is no increase."""
     for operation in operations:
@@ -45,7 +54,7 @@ def count_deaths_of(operations: Iterable[str]) -> None:
 class ServiceCalls:
     """Does for items what only the service can: it asks other services, and has functions computed."""
 
-    def __init__(self, rpc: RpcClient, processes: Processes) -> None:
+    def __init__(self, rpc: Rpc, processes: Processes) -> None:
         self._rpc = rpc
         self._processes = processes
 

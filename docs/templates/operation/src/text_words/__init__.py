@@ -1,0 +1,1 @@
+"""An operation of Tickwire that counts words."""

@@ -1,0 +1,78 @@
+"""The tools of an author: `@operation` makes an operation of a function with types and a docstring."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel
+
+from batch_processor.operation import Context, Operation, Resource, RetryPolicy
+from chassis.egress.client import HttpAnswer, HttpRequest
+from contracts.message import Json
+from contracts.scopes import Scope
+
+__all__ = ["Context", "HttpAnswer", "HttpRequest", "Json", "Operation", "RetryPolicy", "Scope", "operation"]
+
+P = TypeVar("P")
+
+
+def operation(
+    name: str,
+    *,
+    required_scopes: Collection[Scope] = (),
+    retry: RetryPolicy | None = None,
+    timeout_s: float = 30,
+    resource: Resource = "io",
+    concurrency: int = 20,
+    chunk_size: int = 100,
+) -> Callable[[Callable[[P, Context], Awaitable[Json] | Json]], Operation]:
+    """Return what makes the operation `name` of a function that takes a payload and a `Context`.
+
+    The type of the payload is a pydantic model, which becomes the schema of an item, or `Json` where every
+    value fits. The first line of the docstring becomes the description. A function that waits is `async`; a
+    plain one computes and has the resource class `cpu`. Raise `TypeError` for any other function.
+    """
+
+    def make(function: Callable[[P, Context], Awaitable[Json] | Json]) -> Operation:
+        description, _, _ = (inspect.getdoc(function) or "").partition("\n")
+        if not description:
+            raise TypeError(f"{function.__name__} needs a docstring: callers read its first line.")
+        is_async = inspect.iscoroutinefunction(function)
+        if not is_async and resource != "cpu":
+            raise TypeError(f"{function.__name__} must be async, or have the resource class cpu.")
+
+        async def run(payload: P, context: Context) -> Json:
+            result = function(payload, context)
+            return await result if inspect.isawaitable(result) else result
+
+        return Operation(
+            name=name,
+            description=description,
+            payload=_payload_of(function),
+            run=run,
+            required_scopes=frozenset(required_scopes),
+            retry=retry or RetryPolicy(),
+            timeout_s=timeout_s,
+            resource=resource,
+            concurrency=concurrency,
+            chunk_size=chunk_size,
+        )
+
+    return make
+
+
+def _payload_of(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """Return the model of the payload that `function` takes; None where it takes every value."""
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 2:
+        raise TypeError(f"{function.__name__} must take two arguments: the payload and the context.")
+    model = get_type_hints(function).get(parameters[0])
+    if model is Any:
+        return None
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise TypeError(
+            f"The payload of {function.__name__} must have a pydantic model as its type, or Json."
+        )
+    return model

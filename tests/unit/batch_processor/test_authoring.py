@@ -1,0 +1,105 @@
+"""Operations made of functions, and the template of a package with one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from batch_processor.authoring import Context, Json, RetryPolicy, Scope, operation
+from support.operation_world import World
+
+TEMPLATE = Path(__file__).parents[3] / "docs/templates/operation"
+
+
+class Number(BaseModel):
+    n: int
+
+
+async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world: World) -> None:
+    @operation("double", required_scopes={Scope.QUOTES_READ}, retry=RetryPolicy(1), timeout_s=3)
+    async def double(payload: Number, context: Context) -> Json:
+        """Doubles a number.
+
+        More about it.
+        """
+        return payload.n * 2 + context.position
+
+    assert (double.name, double.description, double.payload) == ("double", "Doubles a number.", Number)
+    assert double.required_scopes == {Scope.QUOTES_READ}
+    assert double.retry.max_attempts == 1
+    assert (double.timeout_s, double.lanes) == (3, 20)
+    assert await double.run(Number(n=4), world.context(1)) == 9
+
+
+async def test_a_plain_function_computes_one_item_at_a_time(world: World) -> None:
+    @operation("square", resource="cpu", concurrency=7)
+    def square(payload: Json, _: Context) -> Json:
+        """Squares a number."""
+        return payload**2
+
+    assert (square.payload, square.lanes, square.item_schema) == (None, 1, {})
+    assert await square.run(3, world.context()) == 9
+
+
+async def no_docstring(payload: Number, _: Context) -> Json:
+    return None
+
+
+def plain(payload: Number, _: Context) -> Json:
+    """Waits for nothing."""
+    return None
+
+
+async def three(payload: Number, _: Context, more: int) -> Json:
+    """Takes too much."""
+    return None
+
+
+async def untyped(payload: str, _: Context) -> Json:
+    """Has no model."""
+    return None
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (no_docstring, "no_docstring needs a docstring"),
+        (plain, "plain must be async, or have the resource class cpu"),
+        (three, "three must take two arguments"),
+        (untyped, "payload of untyped must have a pydantic model as its type"),
+    ],
+)
+def test_a_function_that_cannot_be_one_is_refused_with_the_reason(function: Any, why: str) -> None:
+    with pytest.raises(TypeError, match=why):
+        operation("some.name")(function)
+
+
+async def test_the_template_installs_and_passes_its_tests(tmp_path: Path) -> None:
+    package, site = tmp_path / "package", tmp_path / "site"
+    shutil.copytree(TEMPLATE, package)
+    install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    for command in (
+        [*install, "--target", str(site), str(package)],
+        ["pytest", "-q", "-p", "no:cacheprovider"],
+    ):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", *command],
+            cwd=package,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
