@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiormq
@@ -79,9 +80,10 @@ def _planted(rig: Rig) -> Planted:
             "wrong password": WRONG_PASSWORD,
         }
     )
-    # Passwords of the broker and the databases, and the pepper.
+    # Passwords of the broker and the databases, and the pepper; what is not in use is an empty file.
     for file in rig.stack.blueprint.run.secrets.iterdir():
-        planted.plant(file.name, file.read_text().strip())
+        if secret := file.read_text().strip():
+            planted.plant(file.name, urlsplit(secret).password or secret)
     administrator = keys.parse(rig.stack.api_key)
     assert administrator is not None
     planted.plant("administrator's key", administrator.secret)
@@ -328,20 +330,31 @@ async def _start(world: World, name: str, changes: dict[str, str], *, until_said
     """What a further process of a service says until it ends, or has said all of `until_said`."""
     service = next(service for service in SERVICES if service.name == name)
     backing = world.rig.stack.blueprint.backing
+    # A variable that names a file goes before the one that holds the value itself.
+    files = {f"{name}_FILE" for name in changes}
+    environment = {
+        name: value for name, value in backing.environment(service, Ports.free()).items() if name not in files
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", service.package),
-        env={**backing.environment(service, Ports.free()), **changes},
+        env={**environment, **changes},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None
     said = ""
-    while line := await process.stdout.readline():
-        said += line.decode()
-        if until_said and all(words in said for words in until_said):
-            process.terminate()
-            until_said = ()
-    await process.wait()
+    try:
+        async with asyncio.timeout(60):
+            while line := await process.stdout.readline():
+                said += line.decode()
+                if until_said and all(words in said for words in until_said):
+                    process.terminate()
+                    until_said = ()
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise AssertionError(f"{name} did not say {until_said} and end within a minute: {said}") from None
     return said
 
 
