@@ -18,6 +18,8 @@ import uvicorn
 
 U = TypeVar("U", bound="Upstream")
 
+_PART = 1 << 20
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -113,7 +115,11 @@ async def _send(send: Any, answer: Answer) -> None:
     headers = {"content-length": str(length), **answer.headers}
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": answer.body})
+    # In parts, each behind the one before: a server that has all of it in hand moves all of it for each.
+    for start in range(0, len(answer.body), _PART):
+        part = answer.body[start : start + _PART]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -206,6 +207,12 @@ async def test_the_first_chunk_of_an_owner_is_the_first_in_the_line_for_a_proces
     assert (await others[1]).pid == taken[1].pid
     for process in taken:
         bench.pool.give_back(process)
+
+
+async def test_a_process_that_was_taken_lives_until_its_chunk_begins(bench: Bench) -> None:
+    process = await bench.pool.take()
+    assert process.marks.due == math.inf
+    bench.pool.give_back(process)
 
 
 async def test_processes_end_with_their_pool(bench: Bench) -> None:

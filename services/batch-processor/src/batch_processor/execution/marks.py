@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -61,7 +62,9 @@ class Marks:
 
 
 def create() -> tuple[Marks, int]:
-    """Return new marks, and the descriptor with which another process opens them."""
+    """Return new marks, of a process that has nothing to do, and the descriptor that opens them elsewhere."""
     with tempfile.TemporaryFile() as file:
         file.truncate(_DUE_BYTES + MOST_ITEMS)
-        return Marks(file.fileno()), os.dup(file.fileno())
+        marks = Marks(file.fileno())
+        marks.due = math.inf
+        return marks, os.dup(file.fileno())
