@@ -14,7 +14,7 @@ from native import stack as native_stack
 from native.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack | Deployed]:
     if running_already := deployed.found(os.environ):
         yield running_already
@@ -24,7 +24,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the administrator's key."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
@@ -32,19 +32,19 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=stack.mailbox.url, timeout=10) as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def refusals(mailbox: httpx.AsyncClient) -> None:
     """What a test asks for that sends to addresses which the development mailbox refuses."""
     await deployed.require_refusals(mailbox)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def reader(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """A client of another user, whose key may only read quotes and batches."""
     user = (await api.post("/v1/users", json={"name": "Reader", "email": "reader@example.com"})).json()

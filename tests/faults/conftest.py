@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skipif(not IS_LONG, reason="long: set FAULTS_LONG=1"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     async with rigs.running(tmp_path_factory.mktemp("faults")) as running:
         await running.recovered()

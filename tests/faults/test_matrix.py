@@ -23,7 +23,7 @@ def test_every_dependency_has_an_answer_for_every_fault() -> None:
     assert {(cell.dependency, cell.fault) for cell in CELLS} == {(n, f) for n in names for f in FAULTS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def names(shared_rig: Rig) -> dict[str, str]:
     return await _make_names(shared_rig)
 

@@ -1,0 +1,1 @@
+"""A real stack, tried through its public door."""
