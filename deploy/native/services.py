@@ -107,6 +107,7 @@ class Backing:
             defaults |= self._gateway_secrets()
             # In place whether or not Prometheus runs: without it the status page says that it is away.
             defaults["GATEWAY_PROMETHEUS_URL"] = f"http://{HOST}:{self.rabbitmq.ports.prometheus}"
+            defaults["GATEWAY_EMAIL_URL"] = f"http://{HOST}:{self.rabbitmq.ports.email}"
         if service.name == "email":
             defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
             password = self.rabbitmq.run.secrets / "smtp-password"

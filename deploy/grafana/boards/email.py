@@ -61,6 +61,24 @@ BOARD = Board(
             "s",
             highest("tickwire_email_removal_late_seconds", "service"),
         ),
+        stack(
+            "Uploads",
+            "Files uploaded for mails, by what became of them.",
+            "ops",
+            rate("tickwire_email_uploads_total", "outcome"),
+        ),
+        stack(
+            "Uploads removed",
+            "Uploads removed because their time was over; many unused ones are uploaded in vain.",
+            "ops",
+            rate("tickwire_email_uploads_removed_total", "kind"),
+        ),
+        panel(
+            "Uploads stored",
+            "Bytes that uploads take; at EMAIL_UPLOADS_TOTAL_BYTES no more are taken.",
+            "bytes",
+            highest("tickwire_email_uploads_bytes", "service"),
+        ),
         panel(
             "Route paused",
             "1 while nothing can be handed to the relay, by reason.",

@@ -20,6 +20,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A stream", market.stream),
     ("A bar", market.live_bars),
     ("A mail", mails.mail),
+    ("A large attachment", mails.upload),
     ("A price alert", market.alert),
     ("A task", work.task),
     ("A task for later", work.steering),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
-from native.demo.tour import Json, Tour, until
+from native.demo.tour import Json, Tour, answer, until
 from native.errors import DemoError
 
 
@@ -29,6 +30,19 @@ async def mail(tour: Tour) -> None:
 
     timeline = (await until(recorded))["timeline"]
     tour.say("its timeline: " + " → ".join(event["detail"] or event["kind"] for event in timeline))
+
+
+async def upload(tour: Tour) -> None:
+    """A file that is too large for a request is uploaded, and a mail attaches it by its id."""
+    address = f"file+{tour.run}@example.org"
+    octets = {"Content-Type": "application/octet-stream"}
+    made = answer(await tour.api.post("/v1/uploads", content=secrets.token_bytes(3 << 20), headers=octets))
+    tour.say(f"{made['size_bytes']:,} bytes as {made['id']}, SHA-256 {made['sha256'][:16]}…")
+    file = {"filename": "figures.bin", "upload_id": made["id"]}
+    body = {"to": [address], "subject": f"Figures {tour.run}", "text": "Attached.", "attachments": [file]}
+    began = time.monotonic()
+    accepted = await tour.post("/v1/emails", body)
+    await arrived(tour, address, began, identifier=accepted["id"])
 
 
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:

@@ -29,6 +29,7 @@ from emailer.sending.lanes import STREAMS, Round
 from emailer.sending.lanes import Terms as ClaimTerms
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
+from emailer.uploads import repository as uploads
 from support.doubles import smtp as double
 from support.waiting import until
 
@@ -74,13 +75,13 @@ class PostOffice:
 
     async def accept(self, *commands: SendEmail) -> None:
         """Store the mails of `commands`."""
-        accepted = [
-            intake.accept(
-                command, default_sender="Tickwire <no-reply@tickwire.example>", expires_after_s=86_400
-            )
-            for command in commands
-        ]
         async with self.postgres.transaction() as connection:
+            accepted = intake.accept_all(
+                commands,
+                default_sender="Tickwire <no-reply@tickwire.example>",
+                expires_after_s=86_400,
+                uploads=await uploads.find(connection, intake.uploads_of(commands)),
+            )
             await repository.store(connection, accepted, traces=[(None, None)] * len(accepted))
 
     async def claim(self, *, most: int = 10, lease_s: float = 60) -> list[asyncpg.Record]:

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts import mail_headers
 from contracts.emails import SendEmail
-from contracts.mail import Mail
+from contracts.mail import MOST_UPLOAD_BYTES, Mail
+from emailer.errors import UnsendableMail
 from emailer.writing import letters
 
 MAIL: dict[str, Any] = {"to": ["ann@example.com"], "subject": "Hello", "text": "How are you?"}
@@ -288,3 +289,35 @@ def test_a_time_as_json_writes_it_is_taken_by_the_strict_door() -> None:
     for wrong in (b"2026-11-27T10:00:00", b"1795773600", b"2026-11-27T"):
         with pytest.raises(ValidationError):
             TypeAdapter(Mail).validate_json(asked % wrong, strict=True)
+
+
+UPLOADED = {"filename": "a.pdf", "upload_id": "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"}
+
+
+def test_an_attachment_has_its_content_or_names_an_upload() -> None:
+    [file] = mail(attachments=[UPLOADED]).attachments
+    assert str(file.upload_id) == UPLOADED["upload_id"]
+    assert refused_at(attachments=[{"filename": "a.pdf"}]) == ["attachments/0"]
+    assert refused_at(attachments=[{**FILE, **UPLOADED}]) == ["attachments/0"]
+    assert refused_at(attachments=[{**UPLOADED, "upload_id": "7"}]) == ["attachments/0/upload_id"]
+
+
+def test_a_mail_is_not_attached_by_upload_because_every_relay_must_take_its_bytes() -> None:
+    assert refused_at(attachments=[{**UPLOADED, "content_type": "message/rfc822"}]) == ["attachments/0"]
+
+
+def test_a_mail_with_uploads_of_another_owner_or_too_many_bytes_cannot_be_sent() -> None:
+    one, other = UUID(int=1), UUID(int=2)
+    asked = mail(attachments=[{**UPLOADED, "upload_id": str(each)} for each in (one, other)])
+    command = SendEmail.of(asked, email_id=UUID(int=3), owner_id="7", accepted_at=datetime.now(UTC))
+    recipients = letters.addressees(command)
+
+    def write(uploads: dict[tuple[UUID, str], int]) -> letters.Letter:
+        return letters.write(command, default_sender="f@example.com", recipients=recipients, uploads=uploads)
+
+    with pytest.raises(UnsendableMail, match=f"attachments.1.upload_id: there is no upload {other}"):
+        write({(one, "7"): 5, (other, "8"): 5})
+    half = MOST_UPLOAD_BYTES // 2
+    assert write({(one, "7"): half, (other, "7"): half}).upload_ids == {one, other}
+    with pytest.raises(UnsendableMail, match=f"more than {MOST_UPLOAD_BYTES}"):
+        write({(one, "7"): half, (other, "7"): half + 1})

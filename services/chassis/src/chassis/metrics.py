@@ -189,6 +189,15 @@ EMAIL_REMOVED = Counter(
 EMAIL_REMOVAL_LATE = Gauge(
     "tickwire_email_removal_late_seconds", "For how long the content that is removed next should be gone."
 )
+EMAIL_UPLOADS = Counter(
+    "tickwire_email_uploads", "Uploads for mails, by what became of them: stored or broken-off.", ("outcome",)
+)
+EMAIL_UPLOADS_BYTES = Gauge("tickwire_email_uploads_bytes", "Bytes that the uploads of all owners take.")
+EMAIL_UPLOADS_REMOVED = Counter(
+    "tickwire_email_uploads_removed",
+    "Uploads removed because their time was over, by what they were: used, unused or incomplete.",
+    ("kind",),
+)
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )

@@ -32,10 +32,11 @@ STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
 class Attachment(Contract):
-    """A file in a mail; `content` is base64, `content_id` makes it inline."""
+    """A file in a mail: `content` is base64, or it was uploaded before; `content_id` makes it inline."""
 
     filename: str
-    content: str
+    content: str | None = None
+    upload_id: UUID | None = None
     content_type: str = "application/octet-stream"
     content_id: str | None = None
 

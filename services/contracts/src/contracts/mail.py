@@ -11,6 +11,7 @@ import binascii
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +30,8 @@ from contracts.times import Instant
 
 MOST_RECIPIENTS = 50
 MOST_ATTACHMENTS = 20
+# Of one upload, and of all uploads that a mail attaches.
+MOST_UPLOAD_BYTES = 20 << 20
 MOST_TAGS = 20
 MOST_METADATA = 50
 # A time further away than this is a mistake.
@@ -111,13 +114,25 @@ MessageId = Annotated[str, AfterValidator(_message_id)]
 PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 
 
-class MailAttachment(BaseModel):
-    """A file: `content` is base64; with `content_id` it is shown inline."""
+# Null is not a way to leave one out, and what was left out is not written.
+_NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class MailAttachment(BaseModel):
+    """A file: either its `content` in base64, or the `upload_id` of one that was uploaded before.
+
+    With `content_id` it is shown inline.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"oneOf": [{"required": ["content"]}, {"required": ["upload_id"]}]},
+    )
 
     filename: Annotated[OneLine, Field(min_length=1, max_length=100)]
-    content: Annotated[str, AfterValidator(_base64)]
+    content: Annotated[str, AfterValidator(_base64)] = _NOT_GIVEN
+    upload_id: UUID = _NOT_GIVEN
     content_type: Annotated[str, Field(pattern=_CONTENT_TYPE), AfterValidator(_single_part)] = (
         "application/octet-stream"
     )
@@ -125,7 +140,11 @@ class MailAttachment(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_attached(self) -> Self:
+        if (self.content is None) == (self.upload_id is None):
+            raise ValueError("must have either content or upload_id")
         if self.content_type.lower() == _ATTACHED_MAIL:
+            if self.content is None:
+                raise ValueError(f"{_ATTACHED_MAIL} must be given as content, not as an upload")
             require_mail(base64.b64decode(self.content))
         return self
 

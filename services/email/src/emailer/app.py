@@ -5,6 +5,7 @@ from __future__ import annotations
 from chassis.asgi import Application
 from chassis.http import create_service_app
 from contracts.topology import EMAIL
+from emailer import routes
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
 
@@ -13,4 +14,6 @@ def create_app(settings: EmailSettings) -> Application:
     """Return the service, wired; its lifespan opens and closes it."""
     resources = Resources(settings)
     health = resources.runtime.health
-    return Application(create_service_app(health, title=EMAIL, lifespan=resources.open), health)
+    app = create_service_app(health, title=EMAIL, lifespan=resources.open)
+    routes.add_routes(app, resources.uploads)
+    return Application(app, health)

@@ -35,6 +35,7 @@ from emailer.announcing import StatusChange
 from emailer.raw import RawMails
 from emailer.sending import choosing
 from emailer.settings import EmailSettings
+from emailer.uploads import repository as uploads
 
 GROUP = 60
 
@@ -43,12 +44,15 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
     """Return the handlers of queue `email.send`; `committed` runs once their effects are committed."""
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
+        commands = [delivery.message for delivery in deliveries]
+        found = await uploads.find(connection, intake.uploads_of(commands))
         # In a thread: addresses, attachments and HTML of a whole group are read.
         accepted = await asyncio.to_thread(
             intake.accept_all,
-            [delivery.message for delivery in deliveries],
+            commands,
             default_sender=settings.default_sender,
             expires_after_s=settings.expires_after_s,
+            uploads=found,
         )
         traces = [
             (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from chassis.errors import ServiceError
+
+
+class TooManyUploads(ServiceError):
+    """The uploads of an owner take as many bytes as those of one owner may."""
+
+    code = "too-many-uploads"
+
 
 class UnsendableMail(ValueError):
     """A mail cannot be sent as it is; the text says why."""
+
+
+class NoRoomForUploads(Exception):
+    """As many mails with uploads are in memory as may be; a while later there is room again."""
 
 
 class SmtpError(Exception):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TypeAlias
+from uuid import UUID
 
 from contracts import json_values
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
@@ -15,6 +18,9 @@ from emailer import states
 from emailer.errors import UnsendableMail
 from emailer.writing import letters, rendering
 from emailer.writing.letters import Addressee, Letter
+
+# The bytes of uploads, by id and owner.
+Sizes: TypeAlias = Mapping[tuple[UUID, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +66,28 @@ class PreparedMail:
 
 
 def accept_all(
-    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float
+    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, uploads: Sizes
 ) -> list[PreparedMail]:
-    """Return each of `commands` as it is stored."""
+    """Return each of `commands` as it is stored; `uploads` are those of their uploads that are there."""
     return [
-        accept(command, default_sender=default_sender, expires_after_s=expires_after_s)
+        accept(command, default_sender=default_sender, expires_after_s=expires_after_s, uploads=uploads)
         for command in commands
     ]
 
 
-def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -> PreparedMail:
+def uploads_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
+    """Return the uploads that `commands` name, each with the owner that names it."""
+    return {
+        (attachment.upload_id, command.owner_id)
+        for command in commands
+        for attachment in command.attachments
+        if attachment.upload_id
+    }
+
+
+def accept(
+    command: SendEmail, *, default_sender: str, expires_after_s: float, uploads: Sizes = MappingProxyType({})
+) -> PreparedMail:
     """Return `command` as it is stored; never raises for what a command says.
 
     A mail that was answered with 202 must not vanish into the parked messages: what cannot be sent is
@@ -81,7 +99,7 @@ def accept(command: SendEmail, *, default_sender: str, expires_after_s: float) -
     try:
         if due_at - command.accepted_at > FURTHEST:
             raise UnsendableMail(f"send_at: must be at most {FURTHEST.days} days ahead")
-        letter = letters.write(command, default_sender=default_sender, recipients=recipients)
+        letter = letters.write(command, default_sender=default_sender, recipients=recipients, uploads=uploads)
     except UnsendableMail as error:
         due_at = command.accepted_at
         refusal = replace_unsafe(f"not sent: {error}")

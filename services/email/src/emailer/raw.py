@@ -11,6 +11,7 @@ from chassis.errors import NotFound
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
+from emailer.writing.preparing import MailPreparation
 from emailer.writing.rendered import render
 
 _PART_BYTES = 256 * 1024
@@ -22,6 +23,7 @@ class RawMails:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
+        self._preparation = MailPreparation(postgres)
         self._kept: tuple[UUID, float, bytes] | None = None
         self._writing = asyncio.Lock()
 
@@ -47,7 +49,7 @@ class RawMails:
             mail = (await repository.read_mails(connection, [request.email_id]))[request.email_id]
         if mail.letter is None:
             raise NotFound(f"The content of e-mail {request.email_id} was stored by a newer release.")
-        return await render(mail)
+        return await render(await self._preparation.prepare(mail))
 
     def _forget_old(self) -> None:
         if self._kept is not None and self._kept[1] < time.monotonic():

@@ -20,6 +20,7 @@ from emailer.announcing import StatusChange
 from emailer.intake import PreparedMail
 from emailer.sending import promises, table_rows
 from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.uploads import repository as uploads
 from emailer.writing.letters import File
 
 SQL = queries.load("emailer")
@@ -46,7 +47,8 @@ async def store(
         await connection.execute(SQL["record_attempts"], *_columns(refused, 8))
     files = table_rows.file_rows(fresh)
     if files:
-        await connection.execute(SQL["store_attachments"], *_columns(files, 6))
+        await connection.execute(SQL["store_attachments"], *_columns(files, 7))
+        await uploads.note_used(connection, {row[-1] for row in files if row[-1]})
     return stored
 
 
@@ -56,13 +58,15 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
 
 
 async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
-    """Return the mails `ids` with bodies and attachments, by id."""
+    """Return the mails `ids` with bodies and attachments, by id; of uploads only which they are."""
     rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
     with_files = [row["id"] for row in rows if row["attachment_count"]]
     files: dict[UUID, list[File]] = {}
     if with_files:
         for row in await connection.fetch(SQL["read_attachments"], with_files):
-            file = File(row["filename"], row["content_type"], row["content"], row["content_id"])
+            file = File(
+                row["filename"], row["content_type"], row["content"], row["content_id"], row["upload_id"]
+            )
             files.setdefault(row["email_id"], []).append(file)
     return {row["id"]: table_rows.stored_mail(row, files.get(row["id"], ())) for row in rows}
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from chassis.runtime import ServiceRuntime
 from contracts.topology import EMAIL
+from contracts.uploads import OpenUpload
 from emailer import consumers
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
@@ -16,6 +17,7 @@ from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
+from emailer.uploads.service import UploadLimits, UploadService
 
 # Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
 # only: what a process holds is bounded by this.
@@ -36,6 +38,10 @@ class Resources:
             pause_s=settings.route_pause_s,
             authentication_pause_s=settings.authentication_pause_s,
         )
+        self.uploads = UploadService(
+            self.runtime.postgres,
+            UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
+        )
         self.dispatcher = Dispatcher(
             self.runtime.postgres,
             self.route,
@@ -54,7 +60,12 @@ class Resources:
             prefetch=_PREFETCH,
         )
         self.runtime.answer(
-            consumers.answers(self.runtime.postgres, life_s=settings.expires_after_s, changed=self._stored)
+            {
+                **consumers.answers(
+                    self.runtime.postgres, life_s=settings.expires_after_s, changed=self._stored
+                ),
+                OpenUpload: self.uploads.open,
+            }
         )
         self.runtime.on_database(self._start_delivery)
 
@@ -80,6 +91,7 @@ class Resources:
         tasks.start("delivery", self.dispatcher.run())
         tasks.supervise("removal of old mails", partial(keep_removing, postgres, self._retention))
         tasks.supervise("counts of mails", partial(keep_counting, postgres))
+        tasks.supervise("removal of old uploads", self.uploads.keep_removing)
 
     def _stored(self) -> None:
         self.dispatcher.wake()

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import Settings
+from contracts.mail import MOST_UPLOAD_BYTES
 from emailer.guard import RecipientGuard
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
@@ -144,6 +145,26 @@ class EmailSettings(Settings):
         ge=1,
         description="most bytes of mails that one look for due recipients brings into memory",
         examples=["33554432"],
+    )
+
+    upload_life_s: float = Field(
+        default=86_400,
+        ge=60,
+        le=30 * 86_400,
+        description="seconds for which mails may name an upload; it is removed a day later, if none needs it",
+        examples=["86400"],
+    )
+    uploads_owner_bytes: int = Field(
+        default=500 << 20,
+        ge=MOST_UPLOAD_BYTES,
+        description="most bytes of uploads of one owner, those included that come in at the moment",
+        examples=["524288000"],
+    )
+    uploads_total_bytes: int = Field(
+        default=10 << 30,
+        ge=MOST_UPLOAD_BYTES,
+        description="most bytes of uploads of all owners",
+        examples=["10737418240"],
     )
 
     @field_validator("allowed_recipients")

@@ -35,6 +35,7 @@ from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
+from gateway.uploads import routes as upload_routes
 
 
 class GatewayApp(Quart):
@@ -91,6 +92,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from stock_routes.endpoints(resources.stocks)
     yield from alert_routes.endpoints(resources.alerts)
     yield from email_routes.endpoints(resources.emails)
+    yield from upload_routes.endpoints(resources.uploads)
     yield from batch_routes.endpoints(resources.batches)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)

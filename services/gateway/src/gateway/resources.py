@@ -57,6 +57,10 @@ from gateway.realtime.tokens import TokenService
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
+from gateway.uploads.repository import UploadRepository
+from gateway.uploads.service import MOST_AT_ONCE
+from gateway.uploads.service import UploadService as FileUploads
+from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
 
@@ -79,7 +83,13 @@ class Resources:
         self.acceptor = Acceptor(
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
-        self.emails = EmailService(self.acceptor, self.rpc, message_id_domain=settings.message_id_domain)
+        self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
+        self.uploads = FileUploads(
+            postgres, UploadRepository(statements), self.acceptor, self.rpc, self.transfer
+        )
+        self.emails = EmailService(
+            self.acceptor, self.rpc, self.uploads, message_id_domain=settings.message_id_domain
+        )
         catalogue = OperationCatalogue(postgres, operations)
         self.batches = BatchService(
             self.acceptor,
@@ -165,6 +175,7 @@ class Resources:
         """Start everything in the background; close it in reverse order when the block ends."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.status.close)
+            stack.push_async_callback(self.transfer.close)
             if self.access_tokens is not None:
                 stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)
@@ -180,6 +191,7 @@ class Resources:
             tasks.supervise("keys of the connections", self.connections.watch_keys)
             tasks.supervise("removal of old acceptances", self.acceptor.clean)
             tasks.supervise("removal of old audit entries", self.audit.clean)
+            tasks.supervise("removal of old uploads", self.uploads.clean)
             tasks.supervise("age of the last backup", self.backups.watch)
             if self.bootstrap is not None:
                 tasks.supervise("watch over the bootstrap key", self.bootstrap.watch)

@@ -63,6 +63,11 @@ class GatewaySettings(Settings):
     upload_limit_bytes: int = Field(
         default=1 << 30, ge=1024, description="largest NDJSON upload", examples=["1073741824"]
     )
+    email_url: str = Field(
+        default="http://127.0.0.1:8082",
+        description="address of the email service, which takes the bytes of uploads past the broker",
+        examples=["http://email:8082"],
+    )
     message_id_domain: str = Field(
         default="tickwire.example",
         pattern=r"^[A-Za-z0-9.-]+$",
@@ -232,6 +237,13 @@ class GatewaySettings(Settings):
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and keys.parse(value.get_secret_value()) is None:
             raise ValueError("not a key: tw_live_<16 hex digits>_<43 characters and a checksum of 6>")
+        return value
+
+    @field_validator("email_url")
+    @classmethod
+    def _is_an_address_without_password(cls, value: str) -> str:
+        if not _ADDRESS.fullmatch(value) or "@" in value:
+            raise ValueError("not an address: http://<host>:<port>")
         return value
 
     @field_validator("prometheus_url")

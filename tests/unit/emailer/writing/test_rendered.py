@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
+from chassis.errors import DatabaseUnavailable
 from contracts.addresses import ParsedAddress
+from emailer.errors import NoRoomForUploads
 from emailer.sending.attempts import StoredMail
 from emailer.writing import rendering
-from emailer.writing.letters import Letter
+from emailer.writing.letters import File, Letter
 from emailer.writing.rendered import RenderedMails
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -21,6 +23,20 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def mail(**parts: str | None) -> StoredMail:
     letter = Letter(ParsedAddress("", "a@example.com"), "Hello", **parts)  # type: ignore[arg-type]  # texts only
     return StoredMail(uuid4(), "o", letter, NOW, None, NOW, 20, None, None)
+
+
+async def as_it_is(mail: StoredMail) -> StoredMail:
+    return mail
+
+
+def with_upload(owner_id: str = "o") -> StoredMail:
+    letter = Letter(
+        ParsedAddress("", "a@example.com"),
+        "Hello",
+        text="Look",
+        files=(File("a.pdf", "application/pdf", b"", upload_id=uuid4()),),
+    )
+    return StoredMail(uuid4(), owner_id, letter, NOW, None, NOW, 20, None, None)
 
 
 @pytest.fixture
@@ -38,7 +54,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_twenty_recipients_share_one_rendering(threads: list[int]) -> None:
-    rendered, large = RenderedMails(), mail(text="x" * 100_000)
+    rendered, large = RenderedMails(as_it_is), mail(text="x" * 100_000)
     for _ in range(20):
         rendered.hold(large)
     found = await asyncio.gather(*(rendered.content(large) for _ in range(20)))
@@ -48,7 +64,7 @@ async def test_twenty_recipients_share_one_rendering(threads: list[int]) -> None
 
 
 async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list[int]) -> None:
-    rendered, html = RenderedMails(), mail(html="<!--" * 1000)
+    rendered, html = RenderedMails(as_it_is), mail(html="<!--" * 1000)
     rendered.hold(html)
     await rendered.content(html)
     assert threads
@@ -56,7 +72,7 @@ async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list
 
 
 async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
-    rendered, one, other = RenderedMails(), mail(text="x" * 1000), mail(text="y" * 3000)
+    rendered, one, other = RenderedMails(as_it_is), mail(text="x" * 1000), mail(text="y" * 3000)
     for each in (one, one, other):
         rendered.hold(each)
     first = await rendered.content(one)
@@ -71,10 +87,45 @@ async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -> None:
-    rendered, large = RenderedMails(), mail(text="x" * 100_000)
+    rendered, large = RenderedMails(as_it_is), mail(text="x" * 100_000)
     rendered.hold(large)
     first = asyncio.create_task(rendered.content(large))
     second = asyncio.create_task(rendered.content(large))
     await asyncio.sleep(0)
     first.cancel()
     assert b"Subject: Hello" in await second
+
+
+async def test_an_owner_has_one_mail_with_uploads_in_memory_and_all_have_two() -> None:
+    rendered = RenderedMails(as_it_is)
+    first, second = with_upload(), with_upload()
+    others = [with_upload("p"), with_upload("q")]
+    for each in (first, first, second, *others):
+        rendered.hold(each)
+    await rendered.content(first)
+    with pytest.raises(NoRoomForUploads):
+        await rendered.content(second)
+    assert b"Hello" in await rendered.content(others[0])
+    with pytest.raises(NoRoomForUploads):
+        await rendered.content(others[1])
+    rendered.release(first.id)
+    # Its other recipient still needs the bytes.
+    assert b"Hello" in await rendered.content(first)
+    rendered.release(first.id)
+    assert b"Hello" in await rendered.content(second)
+
+
+async def test_a_mail_that_could_not_be_prepared_is_tried_anew_and_holds_no_room() -> None:
+    fails = [True]
+
+    async def prepare(mail: StoredMail) -> StoredMail:
+        if fails.pop():
+            raise DatabaseUnavailable
+        return mail
+
+    rendered, one = RenderedMails(prepare), with_upload()
+    rendered.hold(one)
+    with pytest.raises(DatabaseUnavailable):
+        await rendered.content(one)
+    fails.append(False)
+    assert b"Hello" in await rendered.content(one)

@@ -154,5 +154,5 @@ FROM attempts
 WHERE email_id = $2 AND host = '' AND outcome = 'failed'
 
 -- name: copy_attachments
-INSERT INTO attachments (email_id, position, filename, content_type, content_id, content)
-SELECT $1, position, filename, content_type, content_id, content FROM attachments WHERE email_id = $2
+INSERT INTO attachments (email_id, position, filename, content_type, content_id, content, upload_id)
+SELECT $1, position, filename, content_type, content_id, content, upload_id FROM attachments WHERE email_id = $2

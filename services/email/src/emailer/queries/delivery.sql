@@ -13,7 +13,7 @@ FROM emails
 WHERE id = ANY($1::uuid[])
 
 -- name: read_attachments
-SELECT email_id, filename, content_type, content_id, content
+SELECT email_id, filename, content_type, content_id, content, upload_id
 FROM attachments
 WHERE email_id = ANY($1::uuid[])
 ORDER BY email_id, position

@@ -21,5 +21,5 @@ SELECT *, coalesce(due_at <= now(), false) FROM unnest(
 ) AS given (email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id, domain)
 
 -- name: store_attachments
-INSERT INTO attachments (email_id, position, filename, content_type, content_id, content)
-SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+INSERT INTO attachments (email_id, position, filename, content_type, content_id, content, upload_id)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::uuid[])

@@ -178,6 +178,11 @@ def given_back(job: Job, *, at: datetime) -> Outcome:
     return Outcome(job, job.was, job.due_at or at, job.tries, doubts=job.doubts)
 
 
+def put_off(job: Job, *, until: datetime) -> Outcome:
+    """Return the outcome of a job that could not be tried now: due again at `until`, no attempt counted."""
+    return Outcome(job, job.was, until, job.tries, doubts=job.doubts)
+
+
 def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:
     # At its end a mail is looked at once more, and is expired then.
     due_at = min(attempt.at + timedelta(seconds=seconds), job.mail.expires_at)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
-from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TooLate
+from chassis.errors import DatabaseUnavailable
+from emailer.errors import (
+    AuthenticationRefused,
+    ConnectionLost,
+    NoRoomForUploads,
+    RelayUnreachable,
+    TooLate,
+)
 from emailer.sending import attempts, outcomes
 from emailer.sending.attempts import Attempt, Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
@@ -16,6 +23,9 @@ from emailer.sending.smtp import Envelope, SmtpSession
 from emailer.writing.rendered import RenderedMails
 
 log = logging.get(__name__)
+
+# What cannot be written now is tried again so much later.
+_A_WHILE = timedelta(seconds=1)
 
 
 class Delivery:
@@ -38,6 +48,8 @@ class Delivery:
             return attempts.given_back(job, at=datetime.now(UTC))
         except TooLate:
             return attempts.expired(job)
+        except (NoRoomForUploads, DatabaseUnavailable):
+            return attempts.put_off(job, until=datetime.now(UTC) + _A_WHILE)
         except Exception as error:
             log.exception("delivery failed", email_id=str(job.mail.id))
             reason = f"internal error: {type(error).__name__}"

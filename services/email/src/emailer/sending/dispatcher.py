@@ -25,6 +25,7 @@ from emailer.sending.lanes import STREAMS, Lane, Round, Terms
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
+from emailer.writing.preparing import MailPreparation
 from emailer.writing.rendered import RenderedMails
 
 log = logging.get(__name__)
@@ -70,7 +71,7 @@ class Dispatcher:
         self._holder: UUID = new_id()
         self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
-        self._rendered = RenderedMails()
+        self._rendered = RenderedMails(MailPreparation(postgres).prepare)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker)
         self._turns = Turns(connections)

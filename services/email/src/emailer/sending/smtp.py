@@ -23,10 +23,9 @@ from emailer.sending.outcomes import Reply, SmtpAnswer, Stage
 from emailer.sending.wire import Wire
 from emailer.settings import EmailSettings, TlsPolicy
 
-_DOT_AT_START = re.compile(rb"^\.", re.MULTILINE)
 # The answers of a server to a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)
-_LARGE_BYTES = 256 * 1024
+_PART_BYTES = 256 * 1024
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
@@ -131,8 +130,9 @@ class SmtpSession:
             reply, stage = refused
         else:
             for part in _with_dots_doubled(envelope.content):
+                # One part after the other: what a transport cannot send at once it copies.
                 self._wire.write(part)
-            await self._wire.drained(timeout_s=self._relay.timeout_s)
+                await self._wire.drained(timeout_s=self._relay.timeout_s)
             stage = "content"
             reply = (await self._wire.replies(1, timeout_s=self._relay.dot_timeout_s, after_dot=True))[0]
             self.used_at = asyncio.get_running_loop().time()
@@ -288,11 +288,13 @@ def _without(reply: Reply, *secrets: str) -> Reply:
 
 
 def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
-    """Return `content` for DATA, with the final dot; what is large is not copied for that."""
-    if b"\n." in content or content.startswith(b"."):
-        content = _DOT_AT_START.sub(b"..", content)
+    """Yield `content` for DATA, with the final dot, in parts: what is large is never copied as a whole."""
     end = b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"
-    return (content, end) if len(content) > _LARGE_BYTES else (content + end,)
+    for start in range(0, len(content) or 1, _PART_BYTES):
+        part = content[start : start + _PART_BYTES].replace(b"\n.", b"\n..")
+        if part.startswith(b".") and (start == 0 or content[start - 1 : start] == b"\n"):
+            part = b"." + part
+        yield part + end if start + _PART_BYTES >= len(content) else part
 
 
 def _told(error: BaseException) -> str:

@@ -19,19 +19,25 @@ from emailer.sending.attempts import Attempt, StoredMail
 from emailer.writing.letters import File, Letter
 
 _LONGEST_REPLY = 4000
+# What a letter stands under that only this release and later ones can send.
+_NEWER = "letter"
 
 
 def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None) -> tuple[Any, ...]:
     """Return a row of `emails`, with the trace of the request that brought the mail."""
     command, letter = one.command, one.letter
     names = ("sender", "to", "cc", "reply_to", "headers")
+    parts: dict[str, Any] = {name: getattr(letter, name) for name in names} if letter else {}
+    if letter and letter.upload_ids:
+        # The release before must leave it alone: it would send empty files.
+        parts = {_NEWER: parts}
     return (
         command.email_id,
         command.owner_id,
         one.status,
         letter.sender.written if letter else replace_unsafe(command.sender or ""),
         replace_unsafe(command.subject),
-        _json({name: getattr(letter, name) for name in names} if letter else {}),
+        _json(parts),
         letter.text if letter else None,
         letter.html if letter else None,
         len(letter.files) if letter else 0,
@@ -86,7 +92,15 @@ def refusal_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
 def file_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
     """Return the rows of `attachments`."""
     return [
-        (one.command.email_id, position, file.filename, file.content_type, file.content_id, file.content)
+        (
+            one.command.email_id,
+            position,
+            file.filename,
+            file.content_type,
+            file.content_id,
+            file.content,
+            file.upload_id,
+        )
         for one in accepted
         if one.letter
         for position, file in enumerate(one.letter.files)
@@ -127,6 +141,7 @@ def stored_mail(row: Row, files: Sequence[File]) -> StoredMail:
 
 def _letter(row: Row, files: Sequence[File]) -> Letter:
     parts = from_json(row["letter"])
+    parts = parts.get(_NEWER, parts)
     return Letter(
         sender=ParsedAddress(**parts["sender"]),
         subject=row["subject"],

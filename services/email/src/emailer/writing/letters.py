@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from uuid import UUID
 
 from pydantic import ValidationError
 
 from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientKind, SendEmail
-from contracts.mail import MOST_RECIPIENTS, MailContent
+from contracts.mail import MOST_RECIPIENTS, MOST_UPLOAD_BYTES, MailAttachment, MailContent
 from contracts.mail_headers import replace_unsafe
 from emailer.errors import UnsendableMail
 from emailer.writing import plain_text
@@ -21,12 +23,16 @@ _MOST_SHOWN = 320
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An attachment's bytes and how they are shown; `content_id` (without <>) makes it inline."""
+    """An attachment's bytes and how they are shown; `content_id` (without <>) makes it inline.
+
+    One with `upload_id` has the bytes of that upload, which are read right before it is sent.
+    """
 
     filename: str
     content_type: str
     content: bytes
     content_id: str | None = None
+    upload_id: UUID | None = None
 
     @property
     def is_invitation(self) -> bool:
@@ -56,8 +62,13 @@ class Letter:
         return any(address.needs_utf8 for address in written)
 
     @property
+    def upload_ids(self) -> frozenset[UUID]:
+        """The uploads whose bytes are attached."""
+        return frozenset(file.upload_id for file in self.files if file.upload_id)
+
+    @property
     def size_bytes(self) -> int:
-        """About how many bytes this takes in memory."""
+        """About how many bytes this takes in memory, without those of uploads that were not read."""
         return (
             len(self.text or "") + len(self.html or "") + sum(len(file.content) for file in self.files) + 500
         )
@@ -95,10 +106,17 @@ def addressees(command: SendEmail) -> list[Addressee]:
     return list(found.values())
 
 
-def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addressee]) -> Letter:
+def write(
+    command: SendEmail,
+    *,
+    default_sender: str,
+    recipients: Sequence[Addressee],
+    uploads: Mapping[tuple[UUID, str], int] = MappingProxyType({}),
+) -> Letter:
     """Return the letter that `command` asks for. Raises `UnsendableMail` when it cannot be sent.
 
-    `recipients` are its addressees; those whose address is wrong fail alone and are left out here.
+    `recipients` are its addressees; those whose address is wrong fail alone and are left out here. `uploads`
+    are the sizes of those that are there, by id and owner.
     """
     if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
         raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
@@ -106,7 +124,7 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
     wrong = {recipient.asked for recipient in recipients if recipient.refusal}
     for kind in ("to", "cc", "bcc"):
         fields[kind] = [text for text in fields[kind] if text not in wrong]
-    fields["attachments"] = [attachment.model_dump() for attachment in command.attachments]
+    fields["attachments"] = [attachment.model_dump(exclude_none=True) for attachment in command.attachments]
     try:
         content = MailContent.model_validate(fields, by_name=True)
     except ValidationError as error:
@@ -114,6 +132,7 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
         place = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
+    _require_uploads(content.attachments, command.owner_id, uploads)
     return Letter(
         sender=addresses.parse(content.sender or default_sender),
         subject=content.subject,
@@ -128,12 +147,31 @@ def write(command: SendEmail, *, default_sender: str, recipients: Sequence[Addre
             File(
                 attachment.filename,
                 attachment.content_type,
-                base64.b64decode(attachment.content),
+                b"" if attachment.upload_id else base64.b64decode(attachment.content),
                 attachment.content_id.strip("<>") if attachment.content_id else None,
+                attachment.upload_id,
             )
             for attachment in content.attachments
         ),
     )
+
+
+def _require_uploads(
+    attachments: Sequence[MailAttachment], owner_id: str, uploads: Mapping[tuple[UUID, str], int]
+) -> None:
+    total = 0
+    for number, attachment in enumerate(attachments):
+        if not attachment.upload_id:
+            continue
+        if (attachment.upload_id, owner_id) not in uploads:
+            raise UnsendableMail(
+                f"attachments.{number}.upload_id: there is no upload {attachment.upload_id}, or no longer"
+            )
+        total += uploads[attachment.upload_id, owner_id]
+    if total > MOST_UPLOAD_BYTES:
+        raise UnsendableMail(
+            f"the uploads that are attached have {total} bytes, more than {MOST_UPLOAD_BYTES}"
+        )
 
 
 def _visible(recipients: Sequence[Addressee], kind: RecipientKind) -> tuple[ParsedAddress, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from emailer.errors import NoRoomForUploads
 from emailer.sending.attempts import StoredMail
 from emailer.writing import rendering
 
@@ -13,20 +15,33 @@ from emailer.writing import rendering
 _SMALL_BYTES = 8 * 1024
 # While a mail is written there are several copies of it: the large ones are written one after the other.
 _LARGE_BYTES = 1024 * 1024
+# Mails with uploads whose bytes are in memory at a time; an owner has one of them.
+MOST_WITH_UPLOADS = 2
+
+Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
 
 
 class RenderedMails:
-    """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take."""
+    """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take.
 
-    def __init__(self) -> None:
+    `prepare` brings what a mail was not stored with.
+    """
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
         self._recipients: Counter[UUID] = Counter()
         self._sizes: dict[UUID, int] = {}
         self._rendered: dict[UUID, asyncio.Task[bytes]] = {}
+        # The owners of the mails whose uploads are in memory.
+        self._with_uploads: dict[UUID, str] = {}
         self._large = asyncio.Lock()
 
     @property
     def held_bytes(self) -> int:
-        """About how many bytes the mails in hand take, as they are stored and as they are sent."""
+        """About how many bytes the mails in hand take, as they are stored and as they are sent.
+
+        The few with uploads count without these: their room is kept apart, so that others need not wait.
+        """
         return sum(self._sizes.values())
 
     def hold(self, mail: StoredMail) -> None:
@@ -40,21 +55,42 @@ class RenderedMails:
         self._recipients[mail_id] -= 1
         if self._recipients[mail_id] <= 0:
             del self._recipients[mail_id], self._sizes[mail_id]
-            self._rendered.pop(mail_id, None)
+            self._drop(mail_id)
 
     async def content(self, mail: StoredMail) -> bytes:
-        """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
+        """Return `mail` as it goes over the wire. Whoever asks first has it rendered.
+
+        Raise `NoRoomForUploads` while others have the room for the bytes of its uploads.
+        """
         task = self._rendered.get(mail.id)
         if task is None:
+            if mail.letter and mail.letter.upload_ids:
+                self._take_room(mail)
             task = self._rendered[mail.id] = asyncio.create_task(self._render(mail))
-        # A caller that is cancelled must not take the rendering from the others.
-        return await asyncio.shield(task)
+        try:
+            # A caller that is cancelled must not take the rendering from the others.
+            return await asyncio.shield(task)
+        except Exception:
+            # Another try begins anew.
+            if self._rendered.get(mail.id) is task:
+                self._drop(mail.id)
+            raise
+
+    def _take_room(self, mail: StoredMail) -> None:
+        owners = self._with_uploads.values()
+        if len(owners) >= MOST_WITH_UPLOADS or mail.owner_id in owners:
+            raise NoRoomForUploads("other mails with uploads are being sent")
+        self._with_uploads[mail.id] = mail.owner_id
+
+    def _drop(self, mail_id: UUID) -> None:
+        self._rendered.pop(mail_id, None)
+        self._with_uploads.pop(mail_id, None)
 
     async def _render(self, mail: StoredMail) -> bytes:
-        if mail.letter is None or mail.letter.size_bytes < _LARGE_BYTES:
-            return await render(mail)
+        if mail.letter is None or (mail.letter.size_bytes < _LARGE_BYTES and not mail.letter.upload_ids):
+            return await render(await self._prepare(mail))
         async with self._large:
-            return await render(mail)
+            return await render(await self._prepare(mail))
 
 
 async def render(mail: StoredMail) -> bytes:

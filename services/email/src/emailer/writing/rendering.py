@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import hashlib
 import re
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 _LONGEST_PLAIN = 60
 # So many octets make a line of 76 characters.
 _LINE_OF_BASE64 = 57
+_ENCODED_AT_ONCE = 4096 * _LINE_OF_BASE64
 _PLAIN_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -217,14 +218,23 @@ def _mark(letter: Letter, identity: str) -> str:
 
 def _with_files(written: bytes, files: Sequence[File], mark: str) -> bytes:
     """Return `written` with the files at their places; the generator would write each line by itself."""
-    pieces = re.split(rb"(%s-\d+)" % re.escape(mark.encode()), written) if files else [written]
+    pieces: list[bytes | bytearray] = [written]
+    if files:
+        pieces = [*re.split(rb"(%s-\d+)" % re.escape(mark.encode()), written)]
     for place in range(1, len(pieces), 2):
         content = files[int(pieces[place].rpartition(b"-")[2])].content
-        pieces[place] = b"\r\n".join(
-            binascii.b2a_base64(content[start : start + _LINE_OF_BASE64], newline=False)
-            for start in range(0, len(content), _LINE_OF_BASE64)
-        )
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces[place] = _encoded(content)
+    return written if len(pieces) == 1 else b"".join(pieces)
+
+
+def _encoded(content: bytes) -> bytearray:
+    """Return `content` as lines of base64, the last one without its end, with few copies at a time."""
+    written = bytearray()
+    for start in range(0, len(content), _ENCODED_AT_ONCE):
+        lines = base64.encodebytes(content[start : start + _ENCODED_AT_ONCE])
+        written += lines.replace(b"\n", b"\r\n")
+    del written[-2:]
+    return written
 
 
 def _filename(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ from contracts.emails import (
     SendEmail,
 )
 from contracts.mail import Mail
-from contracts.message import Command
+from contracts.message import Command, FieldError
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance, Work
@@ -50,6 +50,7 @@ from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
 from gateway.http.replies import MAIL, Reply
+from gateway.uploads.service import UploadService
 
 # A command may wait so long until email has taken it; the alert on late messages says the same.
 _TAKEN_WITHIN = timedelta(minutes=5)
@@ -60,21 +61,28 @@ _MAIL: TypeAdapter[Mail] = TypeAdapter(Mail)
 class EmailService:
     """Accepts mails and reports on them, for every interface."""
 
-    def __init__(self, acceptor: Acceptor, rpc: RpcClient, *, message_id_domain: str) -> None:
+    def __init__(
+        self, acceptor: Acceptor, rpc: RpcClient, uploads: UploadService, *, message_id_domain: str
+    ) -> None:
         self._acceptor = acceptor
+        self._uploads = uploads
         self._rpc = rpc
         self._message_id_domain = message_id_domain
 
     async def send(self, call: Call, body: Mail) -> Reply:
         """Promise to send a mail; the answer names its id and where to ask about it."""
         call.principal.require(Scope.EMAILS_SEND)
+        await self._uploads.require(call, body)
         acceptance, command = self._command(call, body)
         return await self._promise(call, acceptance, command, command.message_id)
 
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
         """Promise to send several mails, all of them or, in permissive mode, those that are in order."""
         call.principal.require(Scope.EMAILS_SEND)
-        read = await asyncio.to_thread(lambda: [_read(index, mail) for index, mail in enumerate(body.emails)])
+        given = await asyncio.to_thread(
+            lambda: [_read(index, mail) for index, mail in enumerate(body.emails)]
+        )
+        read = await self._without_misfits(call, given)
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
             raise InvalidInput("Some of the mails do not fit their description; see errors.", errors=errors)
@@ -219,6 +227,26 @@ class EmailService:
             accepted_at=acceptance.accepted_at,
         )
         return acceptance, command
+
+    async def _without_misfits(
+        self, call: Call, read: Sequence[Mail | EmailResult]
+    ) -> Sequence[Mail | EmailResult]:
+        """Return `read` with refusals in place of those mails that name uploads which they cannot attach."""
+        mails = {index: mail for index, mail in enumerate(read) if isinstance(mail, Mail)}
+        misfits = dict(zip(mails, await self._uploads.misfits(call, mails.values()), strict=True))
+        return [
+            EmailResult(
+                index=index,
+                status="refused",
+                errors=[
+                    FieldError(pointer=f"/emails/{index}{error.pointer}", detail=error.detail)
+                    for error in misfits[index]
+                ],
+            )
+            if misfits.get(index)
+            else found
+            for index, found in enumerate(read)
+        ]
 
     async def _promise(
         self, call: Call, acceptance: Acceptance, command: Command, message_id: str | None

@@ -30,6 +30,8 @@ _SECURITY = [
 ]
 # For answers that are no pages; a page comes with a policy of its own.
 _NO_PAGE = [*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")]
+# What may be larger than a JSON body, because it is read as it comes.
+_STREAMED = (b"ndjson", b"application/octet-stream")
 _READING = ("GET", "HEAD", "OPTIONS")
 _BUFFERED_ANSWER_BYTES = 32 * 1024
 _PATIENCE_S = 60.0
@@ -99,7 +101,10 @@ class Edge:
         names = {name for name, _ in scope["headers"]}
         if scope["method"] in _READING and names.isdisjoint((b"content-length", b"transfer-encoding")):
             return receive
-        may_be_stream = any(n == b"content-type" and b"ndjson" in v.lower() for n, v in scope["headers"])
+        may_be_stream = any(
+            name == b"content-type" and any(kind in value.lower() for kind in _STREAMED)
+            for name, value in scope["headers"]
+        )
         body = scope[BODY] = Body(self._body_limit, may_be_stream=may_be_stream)
 
         async def receive_limited() -> Message:

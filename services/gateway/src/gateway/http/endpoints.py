@@ -72,6 +72,8 @@ class Endpoint:
     errors: tuple[type[ServiceError] | ProblemType, ...] = ()
     is_public: bool = False
     upload: str | None = None
+    # The most bytes of it, where that is not the limit of all.
+    upload_limit: int | None = None
     idempotency: Idempotency = Idempotency.NONE
     after_replay: AfterReplay | None = None
     precondition: Precondition = Precondition.NONE

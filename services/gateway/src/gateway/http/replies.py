@@ -14,6 +14,7 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 EVENT_STREAM = "text/event-stream"
 MAIL = "message/rfc822"
+OCTETS = "application/octet-stream"
 
 # Of a model within plain data.
 _PLAIN = methodcaller("model_dump", mode="json", by_alias=True)

@@ -197,7 +197,7 @@ class Server:
         if given == bound.endpoint.upload:
             call.idempotency_key = reading.key_of(request, key, b"")
             call.deadline = _UNLIMITED
-            arguments["body"] = reading.upload(request, self._upload_limit)
+            arguments["body"] = reading.upload(request, bound.endpoint.upload_limit or self._upload_limit)
             return
         assert bound.body is not None
         arguments["body"], data = await reading.json_body(bound.body, request)

@@ -1,0 +1,33 @@
+"""Uploads: files that mails attach. Their bytes go past the broker, over HTTP; asking for it is a message."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from contracts.message import Contract, Moment, Reply, Request
+from contracts.topology import EMAIL
+
+
+class OpenedUpload(Reply):
+    """The permission to send the bytes of an upload, once, to `PUT /uploads/{id}` of the email service."""
+
+    token: str
+
+
+class OpenUpload(Request):
+    """Make room for an upload of `owner_id`, and permit it."""
+
+    message_type: ClassVar[str] = "uploads.open.v1"
+    reply: ClassVar[type[Reply]] = OpenedUpload
+    service: ClassVar[str] = EMAIL
+    upload_id: UUID
+    owner_id: str
+
+
+class StoredUpload(Contract):
+    """An upload that is complete: its bytes, their SHA-256 in hex, and the time until mails may name it."""
+
+    size_bytes: int
+    sha256: str
+    expires_at: Moment

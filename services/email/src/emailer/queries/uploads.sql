@@ -1,0 +1,62 @@
+-- name: lock_room_for_uploads
+-- One after the other: each must see what those before it have taken.
+SELECT pg_advisory_xact_lock(hashtext('emailer.uploads'))
+
+-- name: measure_uploads
+-- What an owner has and what all have; a small one counts $2 bytes, which bounds the number, too.
+SELECT
+    coalesce(sum(greatest(size_bytes, $2)) FILTER (WHERE owner_id = $1), 0)::bigint AS own,
+    coalesce(sum(greatest(size_bytes, $2)), 0)::bigint AS total
+FROM uploads
+
+-- name: insert_upload
+INSERT INTO uploads (id, owner_id, token_hash, size_bytes, expires_at)
+VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second')
+
+-- name: begin_upload
+-- A permission is good for one try.
+UPDATE uploads SET token_hash = NULL
+WHERE id = $1 AND token_hash = $2 AND expires_at > now()
+RETURNING id
+
+-- name: append_to_upload
+INSERT INTO upload_parts (upload_id, position, content) VALUES ($1, $2, $3)
+
+-- name: complete_upload
+UPDATE uploads
+SET size_bytes = $2, sha256 = $3, completed_at = now(), expires_at = now() + $4 * interval '1 second'
+WHERE id = $1 AND completed_at IS NULL
+RETURNING expires_at
+
+-- name: drop_upload
+DELETE FROM uploads WHERE id = $1 AND completed_at IS NULL
+
+-- name: find_uploads
+-- Those of these that are there and belong to who names them; no removal gets between this and their use.
+SELECT id, owner_id, size_bytes FROM uploads
+WHERE completed_at IS NOT NULL
+    AND (id, owner_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+ORDER BY id
+FOR KEY SHARE
+
+-- name: note_used_uploads
+UPDATE uploads SET is_used = true WHERE id = ANY($1::uuid[]) AND NOT is_used
+
+-- name: read_uploads
+SELECT upload_id, string_agg(content, '' ORDER BY position) AS content
+FROM upload_parts
+WHERE upload_id = ANY($1::uuid[])
+GROUP BY upload_id
+
+-- name: remove_uploads
+-- Up to $1 whose time is over: complete ones $2 seconds later, because a mail that was accepted in time may
+-- still be on its way, and not before every mail that names them is done.
+WITH gone AS (
+    SELECT id FROM uploads
+    WHERE expires_at <= now() - CASE WHEN completed_at IS NULL THEN 0 ELSE $2 END * interval '1 second'
+        AND NOT EXISTS (SELECT FROM attachments WHERE attachments.upload_id = uploads.id)
+    ORDER BY expires_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM uploads USING gone WHERE uploads.id = gone.id
+RETURNING CASE WHEN completed_at IS NULL THEN 'incomplete' WHEN is_used THEN 'used' ELSE 'unused' END AS kind

@@ -1,0 +1,27 @@
+"""The HTTP edge: what the gateway sends past the broker, because it is too large for a message."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+
+from chassis.errors import Unauthenticated
+from emailer.uploads.service import UploadService
+
+
+def add_routes(app: FastAPI, uploads: UploadService) -> None:
+    """Add `PUT /uploads/{id}`, for whoever was given the permission over the broker."""
+
+    @app.put("/uploads/{upload_id}")
+    async def put(upload_id: UUID, request: Request) -> Response:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Unauthenticated("An upload needs the token that OpenUpload was answered with.")
+        try:
+            stored = await uploads.store(upload_id, token, request.stream())
+        except ClientDisconnect:
+            # Nobody reads this answer.
+            return Response(status_code=400)
+        return Response(stored.model_dump_json(), media_type="application/json")

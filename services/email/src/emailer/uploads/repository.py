@@ -1,0 +1,100 @@
+"""Uploads in PostgreSQL: functions on the caller's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis import queries
+from chassis.postgres import Connection
+
+SQL = queries.load("emailer")
+
+# What a small upload counts for, so that the bytes bound the number, too.
+LEAST_COUNTED_BYTES = 64 * 1024
+
+# Of whose uploads, by id and owner, how many bytes there are.
+Sizes = Mapping[tuple[UUID, str], int]
+
+
+async def measure(connection: Connection, owner_id: str = "") -> tuple[int, int]:
+    """Return the bytes that uploads take: those of `owner_id`, and those of all."""
+    row = await connection.fetchrow(SQL["measure_uploads"], owner_id, LEAST_COUNTED_BYTES)
+    assert row is not None
+    return row["own"], row["total"]
+
+
+async def lock_room(connection: Connection) -> None:
+    """Wait until nobody else makes room for an upload, and keep others from it until the transaction ends."""
+    await connection.execute(SQL["lock_room_for_uploads"])
+
+
+async def insert(
+    connection: Connection,
+    upload_id: UUID,
+    owner_id: str,
+    *,
+    token_hash: bytes,
+    most_bytes: int,
+    life_s: float,
+) -> None:
+    """Keep room for an upload of up to `most_bytes` that must be complete within `life_s` seconds."""
+    await connection.execute(SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s)
+
+
+async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> bool:
+    """Use up the permission to send the bytes; False when it is not good, or was used."""
+    return await connection.fetchval(SQL["begin_upload"], upload_id, token_hash) is not None
+
+
+async def append(connection: Connection, upload_id: UUID, position: int, content: bytes) -> bool:
+    """Store the next part; False when the upload was removed meanwhile."""
+    try:
+        await connection.execute(SQL["append_to_upload"], upload_id, position, content)
+    except asyncpg.ForeignKeyViolationError:
+        return False
+    return True
+
+
+async def complete(
+    connection: Connection, upload_id: UUID, *, size_bytes: int, sha256: bytes, life_s: float
+) -> datetime | None:
+    """Note that all of an upload is there; return until when it may be used, or None when it was removed."""
+    found: datetime | None = await connection.fetchval(
+        SQL["complete_upload"], upload_id, size_bytes, sha256, life_s
+    )
+    return found
+
+
+async def drop(connection: Connection, upload_id: UUID) -> None:
+    """Remove an upload that is not complete."""
+    await connection.execute(SQL["drop_upload"], upload_id)
+
+
+async def find(connection: Connection, wanted: Collection[tuple[UUID, str]]) -> Sizes:
+    """Return the sizes of those uploads that are there, each asked for with its owner."""
+    if not wanted:
+        return {}
+    ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
+    rows = await connection.fetch(SQL["find_uploads"], ids, owners)
+    return {(row["id"], row["owner_id"]): row["size_bytes"] for row in rows}
+
+
+async def note_used(connection: Connection, ids: Collection[UUID]) -> None:
+    """Note that mails name these uploads."""
+    if ids:
+        await connection.execute(SQL["note_used_uploads"], sorted(ids))
+
+
+async def read(connection: Connection, ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """Return the bytes of uploads; none for an empty one."""
+    rows = await connection.fetch(SQL["read_uploads"], list(ids))
+    return {row["upload_id"]: row["content"] for row in rows}
+
+
+async def remove(connection: Connection, *, most: int, grace_s: float) -> list[str]:
+    """Remove up to `most` uploads whose time is over; return what each was: used, unused or incomplete."""
+    return [row["kind"] for row in await connection.fetch(SQL["remove_uploads"], most, grace_s)]

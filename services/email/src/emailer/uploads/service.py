@@ -1,0 +1,162 @@
+"""Uploads: room made for each, its bytes stored as they come, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from chassis import logging, metrics, redaction
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound, Overloaded, PayloadTooLarge
+from chassis.postgres import DATABASE_FAILURES, Postgres
+from contracts.mail import MOST_UPLOAD_BYTES
+from contracts.uploads import OpenedUpload, OpenUpload, StoredUpload
+from emailer.errors import TooManyUploads
+from emailer.uploads import repository
+
+log = logging.get(__name__)
+
+_PART_BYTES = 256 * 1024
+# So long the bytes may take in all.
+_COMING_S = 900.0
+# So much longer than was told an upload is kept: a mail that was accepted in time may still be on its way.
+GRACE_S = 86_400.0
+_STEP = 1000
+_REMOVE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """The bytes that uploads may take, of one owner and in all, and for how long each may be used."""
+
+    owner_bytes: int = 500 << 20
+    total_bytes: int = 10 << 30
+    life_s: float = 86_400
+
+
+class UploadService:
+    """Takes uploads. What has come of one that breaks off is removed at once."""
+
+    def __init__(self, postgres: Postgres, limits: UploadLimits) -> None:
+        self._postgres = postgres
+        self._limits = limits
+
+    async def open(self, request: OpenUpload, _: Deadline) -> OpenedUpload:
+        """Keep room for the largest upload, and return the permission to send one.
+
+        Raise `TooManyUploads` when its owner has no room left, `Overloaded` when there is none at all.
+        """
+        token = secrets.token_urlsafe(32)
+        async with self._postgres.transaction() as connection:
+            await repository.lock_room(connection)
+            own, total = await repository.measure(connection, request.owner_id)
+            if own + MOST_UPLOAD_BYTES > self._limits.owner_bytes:
+                raise TooManyUploads(
+                    f"Your uploads take {own} of {self._limits.owner_bytes} bytes, and the next may need "
+                    f"{MOST_UPLOAD_BYTES}; an upload is removed some time after it has expired."
+                )
+            if total + MOST_UPLOAD_BYTES > self._limits.total_bytes:
+                raise Overloaded("There is no room for uploads at the moment.", retry_after_s=60)
+            await repository.insert(
+                connection,
+                request.upload_id,
+                request.owner_id,
+                token_hash=_hash(token),
+                most_bytes=MOST_UPLOAD_BYTES,
+                life_s=_COMING_S,
+            )
+        return OpenedUpload(token=token)
+
+    async def store(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
+        """Store the bytes of an upload as they come. Raise `NotFound` for a permission that is not good."""
+        async with self._postgres.connection() as connection:
+            if not await repository.begin(connection, upload_id, token_hash=_hash(token)):
+                raise NotFound(f"There is no upload {upload_id} that waits for its bytes.")
+        try:
+            stored = await self._take(upload_id, content)
+        except BaseException:
+            metrics.EMAIL_UPLOADS.labels("broken-off").inc()
+            await self._drop(upload_id)
+            raise
+        metrics.EMAIL_UPLOADS.labels("stored").inc()
+        return stored
+
+    async def keep_removing(self) -> None:
+        """Remove uploads whose time is over, and measure what they take, for ever."""
+        while True:
+            try:
+                await self.remove()
+                async with self._postgres.connection() as connection:
+                    _, total = await repository.measure(connection)
+                metrics.EMAIL_UPLOADS_BYTES.set(total)
+            except DATABASE_FAILURES as error:
+                log.warning("old uploads not removed", reason=redaction.safe_message(error))
+            await asyncio.sleep(_REMOVE_EVERY_S)
+
+    async def remove(self) -> None:
+        """Remove uploads whose time is over, in steps of a bounded size."""
+        count = _STEP
+        while count == _STEP:
+            async with self._postgres.connection() as connection:
+                removed = await repository.remove(connection, most=_STEP, grace_s=GRACE_S)
+            for kind in removed:
+                metrics.EMAIL_UPLOADS_REMOVED.labels(kind).inc()
+            count = len(removed)
+
+    async def _take(self, upload_id: UUID, content: AsyncIterator[bytes]) -> StoredUpload:
+        digest, size_bytes, position = hashlib.sha256(), 0, 0
+        # A connection for each part: a slow client must hold none of the pool's.
+        async for part in _cut(content):
+            size_bytes += len(part)
+            if size_bytes > MOST_UPLOAD_BYTES:
+                raise PayloadTooLarge(f"An upload may have at most {MOST_UPLOAD_BYTES} bytes.")
+            digest.update(part)
+            async with self._postgres.connection() as connection:
+                if not await repository.append(connection, upload_id, position, part):
+                    raise _too_slow(upload_id)
+            position += 1
+        async with self._postgres.connection() as connection:
+            expires_at = await repository.complete(
+                connection,
+                upload_id,
+                size_bytes=size_bytes,
+                sha256=digest.digest(),
+                life_s=self._limits.life_s,
+            )
+        if expires_at is None:
+            raise _too_slow(upload_id)
+        return StoredUpload(size_bytes=size_bytes, sha256=digest.hexdigest(), expires_at=expires_at)
+
+    async def _drop(self, upload_id: UUID) -> None:
+        try:
+            async with self._postgres.connection() as connection:
+                await repository.drop(connection, upload_id)
+        except DATABASE_FAILURES as error:
+            # It is removed when its time is over.
+            log.warning("upload not removed", upload_id=str(upload_id), reason=redaction.safe_message(error))
+
+
+async def _cut(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield `content` in parts of one size; the last has the rest."""
+    held = bytearray()
+    async for part in content:
+        held += part
+        while len(held) >= _PART_BYTES:
+            yield bytes(held[:_PART_BYTES])
+            del held[:_PART_BYTES]
+    if held:
+        yield bytes(held)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _too_slow(upload_id: UUID) -> NotFound:
+    most = timedelta(seconds=_COMING_S)
+    return NotFound(f"Upload {upload_id} was removed: its bytes must come within {most}.")

@@ -1,0 +1,237 @@
+"""Files for mails: passed on to email while they come in, and usable once all of one is there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chassis import logging
+from chassis.broker import envelope
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import (
+    DatabaseUnavailable,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from chassis.postgres import Postgres
+from contracts.mail import MOST_UPLOAD_BYTES, Mail
+from contracts.message import FieldError
+from contracts.uploads import OpenedUpload, OpenUpload
+from gateway.acceptance.acceptor import Acceptor
+from gateway.acceptance.idempotency import replay
+from gateway.errors import IdempotencyConflict, UploadStalled
+from gateway.http.calls import Call, IdempotencyKey, Upload
+from gateway.http.replies import Reply, document
+from gateway.uploads.inputs import UploadView
+from gateway.uploads.repository import UploadRepository
+from gateway.uploads.transfer import Transfer
+
+log = logging.get(__name__)
+
+# Uploads that come in at a time: in all, and of one owner.
+MOST_AT_ONCE = 32
+MOST_OF_AN_OWNER = 4
+_PATIENCE_S = 60.0
+_OPEN_WITHIN_S = 5.0
+_RENEW_EVERY_S = 60.0
+_CLEAN_EVERY_S = 60.0
+_STEP = 1000
+
+
+class UploadService:
+    """Takes files for mails, and knows which of them a mail may name."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: UploadRepository,
+        acceptor: Acceptor,
+        rpc: RpcClient,
+        transfer: Transfer,
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._acceptor = acceptor
+        self._rpc = rpc
+        self._transfer = transfer
+        self._at_work: Counter[str] = Counter()
+
+    async def create(self, call: Call, body: Upload) -> Reply:
+        """Store a file; nothing of it is left when the upload fails."""
+        if body.is_gzip:
+            raise UnsupportedMediaType("Send the file as it is: a content coding is not taken here.")
+        upload_id, owner_id = envelope.new_id(), call.principal.owner_id
+        key, claim = call.idempotency_key, upload_id.bytes
+        with self._room(owner_id):
+            if key and not await self._acceptor.begin(owner_id, key.key, claim):
+                return await self._replay(call, key.key, body)
+            try:
+                return await self._store(call, upload_id, body)
+            except BaseException:
+                if key:
+                    await self._release(key.key, owner_id, claim)
+                raise
+
+    async def get(self, call: Call, upload_id: UUID) -> Reply:
+        """Return a file of the caller that mails may name now."""
+        async with self._postgres.connection() as connection:
+            found = await self._repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
+        if upload_id not in found:
+            raise NotFound(f"There is no upload {upload_id}, or no longer.")
+        return Reply(document(found[upload_id]), etag=_etag(found[upload_id]))
+
+    async def misfits(self, call: Call, mails: Iterable[Mail]) -> list[list[FieldError]]:
+        """Return for each mail what is wrong with the uploads that it names."""
+        named = [
+            [(number, file.upload_id) for number, file in enumerate(mail.attachments) if file.upload_id]
+            for mail in mails
+        ]
+        ids = {upload_id for of_mail in named for _, upload_id in of_mail}
+        found: dict[UUID, UploadView] = {}
+        if ids:
+            async with self._postgres.connection() as connection:
+                found = await self._repository.find(connection, ids, owner_id=call.principal.owner_id)
+        return [list(_misfits(of_mail, found)) for of_mail in named]
+
+    async def require(self, call: Call, mail: Mail) -> None:
+        """Raise `InvalidInput` when a mail names an upload that its sender does not have, or no longer.
+
+        A repeated request is answered as it was, whatever has expired meanwhile.
+        """
+        [errors] = await self.misfits(call, [mail])
+        key, owner_id = call.idempotency_key, call.principal.owner_id
+        if errors and (key is None or await self._acceptor.find_answer(owner_id, key.key) is None):
+            raise InvalidInput("The mail names uploads that it cannot attach; see errors.", errors=errors)
+
+    async def clean(self) -> None:
+        """Forget uploads whose time is over, for ever."""
+        while True:
+            await asyncio.sleep(_CLEAN_EVERY_S)
+            removed = _STEP
+            try:
+                while removed == _STEP:
+                    async with self._postgres.connection() as connection:
+                        removed = await self._repository.remove_expired(connection, most=_STEP)
+            except DatabaseUnavailable as error:
+                log.warning("old uploads not removed", reason=error.detail)
+
+    @contextmanager
+    def _room(self, owner_id: str) -> Iterator[None]:
+        if self._at_work.total() >= MOST_AT_ONCE or self._at_work[owner_id] >= MOST_OF_AN_OWNER:
+            raise Overloaded(
+                f"At most {MOST_OF_AN_OWNER} uploads of yours come in at a time, and {MOST_AT_ONCE} in all; "
+                "wait for one to end.",
+                retry_after_s=2,
+            )
+        self._at_work[owner_id] += 1
+        try:
+            yield
+        finally:
+            self._at_work[owner_id] -= 1
+            if not self._at_work[owner_id]:
+                del self._at_work[owner_id]
+
+    async def _store(self, call: Call, upload_id: UUID, body: Upload) -> Reply:
+        owner_id, key = call.principal.owner_id, call.idempotency_key
+        question = OpenUpload(upload_id=upload_id, owner_id=owner_id)
+        opened = await self._rpc.call(question, OpenedUpload, Deadline.after(_OPEN_WITHIN_S))
+        digest = hashlib.sha256()
+        stored = await self._transfer.put(upload_id, opened.token, self._parts(call, upload_id, body, digest))
+        body.require_within_limit()
+        if stored.sha256 != digest.hexdigest():
+            raise Unavailable("The upload did not arrive as it was sent; send it again.", retry_after_s=2)
+        view = UploadView(
+            id=upload_id,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            created_at=datetime.now(UTC),
+            expires_at=stored.expires_at,
+        )
+        answer, location = document(view), f"/v1/uploads/{upload_id}"
+        async with self._postgres.transaction() as connection:
+            await self._repository.insert(connection, view, owner_id=owner_id)
+            if key and not await self._repository.answer(
+                connection,
+                IdempotencyKey(key.key, body.digest.digest()),
+                owner_id=owner_id,
+                claim=upload_id.bytes,
+                answer=answer,
+                location=location,
+            ):
+                raise IdempotencyConflict("Another request has taken the Idempotency-Key.", retry_after_s=2)
+        return Reply(answer, location=location, etag=_etag(view))
+
+    async def _parts(
+        self, call: Call, upload_id: UUID, body: Upload, digest: hashlib._Hash
+    ) -> AsyncIterator[bytes]:
+        key, owner_id, renewed_at = call.idempotency_key, call.principal.owner_id, time.monotonic()
+        async for part in _arriving(body):
+            body.require_within_limit()
+            digest.update(part)
+            yield part
+            if key and time.monotonic() - renewed_at > _RENEW_EVERY_S:
+                renewed_at = time.monotonic()
+                await self._acceptor.renew(owner_id, key.key, upload_id.bytes)
+        body.require_within_limit()
+
+    async def _replay(self, call: Call, key: str, body: Upload) -> Reply:
+        answered = await self._acceptor.find_answer(call.principal.owner_id, key)
+        if answered is not None and answered.status is not None:
+            # Only all of the body tells whether it is the same.
+            async for _ in _arriving(body):
+                body.require_within_limit()
+        return replay(answered, IdempotencyKey(key, body.digest.digest()))
+
+    async def _release(self, key: str, owner_id: str, claim: bytes) -> None:
+        try:
+            async with self._postgres.connection() as connection:
+                await self._repository.release(connection, key, owner_id=owner_id, claim=claim)
+        except DatabaseUnavailable as error:
+            # The claim ends by itself.
+            log.warning("idempotency key not given back", reason=error.detail)
+
+
+async def _arriving(body: Upload) -> AsyncIterator[bytes]:
+    """Yield the parts of a body as they come. Raise `UploadStalled` when none comes for a minute."""
+    while True:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                part = await anext(body.parts, None)
+        except TimeoutError:
+            raise UploadStalled(f"Nothing came for {_PATIENCE_S:.0f} s; send the upload again.") from None
+        if part is None:
+            return
+        body.digest.update(part)
+        yield part
+        body.has_read(len(part))
+
+
+def _misfits(named: Sequence[tuple[int, UUID]], found: dict[UUID, UploadView]) -> Iterator[FieldError]:
+    total = 0
+    for number, upload_id in named:
+        if upload_id not in found:
+            yield FieldError(
+                pointer=f"/attachments/{number}/upload_id",
+                detail=f"there is no upload {upload_id} of yours, or no longer",
+            )
+        else:
+            total += found[upload_id].size_bytes
+    if total > MOST_UPLOAD_BYTES:
+        yield FieldError(
+            pointer="/attachments",
+            detail=f"the uploads have {total} bytes together; a mail may have {MOST_UPLOAD_BYTES}",
+        )
+
+
+def _etag(upload: UploadView) -> str:
+    return f'"{upload.sha256}"'

@@ -1,0 +1,79 @@
+"""The email service's way in for uploads, beside a gateway: the real one, on a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import uvicorn
+
+from chassis import migrations
+from chassis.health import Health
+from chassis.http import create_service_app
+from chassis.postgres import Postgres
+from chassis.supervision import Tasks
+from contracts.uploads import OpenUpload
+from emailer import routes
+from emailer.uploads.service import UploadLimits, UploadService
+from support.gateway_stack import House
+from support.waiting import until
+
+
+@dataclass(frozen=True)
+class UploadSite:
+    """Where uploads go, and the database that they are in."""
+
+    url: str
+    postgres: Postgres
+
+    async def count(self, table: str = "uploads") -> int:
+        """The number of rows of a table."""
+        async with self.postgres.connection() as connection:
+            return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+    async def is_idle(self, *, but: int = 0) -> bool:
+        """Whether `but` uploads are on their way."""
+        async with self.postgres.connection() as connection:
+            coming = await connection.fetchval("SELECT count(*) FROM uploads WHERE completed_at IS NULL")
+        return bool(coming == but)
+
+
+@asynccontextmanager
+async def running(house: House) -> AsyncIterator[UploadSite]:
+    """Answer `OpenUpload`, and take what is sent then."""
+    dsn = await house.database()
+    connection = await asyncpg.connect(dsn)
+    await migrations.migrate(connection, "emailer")
+    await connection.close()
+    postgres = Postgres(dsn)
+    await postgres.open()
+    service = UploadService(postgres, UploadLimits())
+    await house.double("email", {OpenUpload: service.open})
+    app = create_service_app(Health(), title="email", lifespan=_nothing)
+    routes.add_routes(app, service)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    tasks = Tasks()
+    tasks.start("server", server.serve())
+    try:
+        await until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield UploadSite(f"http://127.0.0.1:{port}", postgres)
+    finally:
+        server.should_exit = True
+        await until(lambda: not server.servers or not server.servers[0].is_serving())
+        await tasks.close()
+        await postgres.close()
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+async def uploaded(api: httpx.AsyncClient, content: bytes, **headers: str) -> httpx.Response:
+    """The answer to an upload of `content`."""
+    sent = {"content-type": "application/octet-stream", **headers}
+    return await api.post("/v1/uploads", content=content, headers=sent)
