@@ -8,6 +8,7 @@ import pytest
 
 from chassis.deadlines import Deadline
 from contracts.stocks import (
+    BackfillBars,
     Bar,
     Coverage,
     GetBars,
@@ -200,3 +201,13 @@ async def test_all_instruments_are_listed_in_pages(market: Market) -> None:
     assert ([each.symbol for each in second.data], second.next_cursor) == (["MSFT"], None)
     with pytest.raises(InvalidCursor):
         await market.instruments(ListInstruments(cursor="../"), SOON)
+
+
+async def test_a_backfill_without_an_upstream_tells_what_is_shipped(market: Market) -> None:
+    kept = await market.backfill(BackfillBars(symbol="aapl", start=date(2012, 5, 3)), SOON)
+    assert (kept.symbol, kept.source, kept.bars, kept.written) == ("AAPL", "upstream", 18, 0)
+    assert kept.first is not None
+    with pytest.raises(InvalidRange):
+        await market.backfill(BackfillBars(symbol="AAPL", start=FIRST, end=date(2012, 4, 1)), SOON)
+    with pytest.raises(UnknownSymbol):
+        await market.backfill(BackfillBars(symbol="NOPE", start=FIRST), SOON)

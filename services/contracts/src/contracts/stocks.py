@@ -234,6 +234,33 @@ class GetBars(Request):
     cursor: str | None = None
 
 
+class Backfilled(Reply):
+    """The raw bars of a symbol that are kept after a backfill: all days from `first` to `last`.
+
+    `bars` are those of the range that was asked for, `written` those that were not kept before. Of a history
+    that is shipped nothing is written.
+    """
+
+    symbol: str
+    source: str
+    currency: str = "USD"
+    first: date | None = None
+    last: date | None = None
+    bars: int
+    written: int
+
+
+class BackfillBars(Request):
+    """Bring the raw bars of the days `start` to `end` (both included) that are not kept yet."""
+
+    message_type: ClassVar[str] = "stocks.backfill-bars.v1"
+    reply: ClassVar[type[Reply]] = Backfilled
+    service: ClassVar[str] = STOCK_DATA
+    symbol: str
+    start: Day
+    end: Day | None = None
+
+
 class Instrument(Contract):
     """A company or fund that is traded under a symbol, and the days of its history."""
 
@@ -325,6 +352,8 @@ class BarsTicked(Message):
 __all__ = [
     "SYMBOL",
     "Adjustment",
+    "BackfillBars",
+    "Backfilled",
     "Bar",
     "Bars",
     "BarsTicked",

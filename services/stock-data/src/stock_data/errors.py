@@ -118,3 +118,12 @@ class TooManyAlerts(ServiceError):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"There are {most} alerts that can fire already; delete one first.")
+
+
+class HistoryFull(ServiceError):
+    """As many bars of upstreams are kept as may be."""
+
+    code = "history-full"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} bars are kept already, as many as STOCK_DATA_KEPT_BARS allows.")

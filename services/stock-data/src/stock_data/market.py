@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts.stocks import (
+    BackfillBars,
+    Backfilled,
     Bars,
     GetBars,
     GetQuotes,
@@ -19,18 +22,25 @@ from contracts.stocks import (
 )
 from stock_data import cursors, instruments, symbols
 from stock_data.cursors import Cursor
-from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, UnknownSymbol
+from stock_data.errors import InvalidCursor, InvalidRange, InvalidSymbol, ProviderFailure, UnknownSymbol
 from stock_data.instruments import InstrumentIndex
 from stock_data.providers.failover import Failover
+from stock_data.providers.kept import KeptHistory
 from stock_data.providers.provider import BarsQuery
+
+# The shipped history of one symbol has fewer.
+_SHIPPED_BARS = 10_000
 
 
 class Market:
-    """Quotes, bars, search and the list of instruments."""
+    """Quotes, bars, search and the list of instruments. `upstreams` are the providers that are backfilled."""
 
-    def __init__(self, providers: Failover, index: InstrumentIndex) -> None:
+    def __init__(
+        self, providers: Failover, index: InstrumentIndex, *, upstreams: Sequence[KeptHistory] = ()
+    ) -> None:
         self._providers = providers
         self._index = index
+        self._upstreams = upstreams
 
     async def quotes(self, request: GetQuotes, deadline: Deadline) -> Quotes:
         """Return the quotes in the order asked for; `errors` names each symbol that has none."""
@@ -83,6 +93,40 @@ class Market:
             coverage=page.coverage,
             next_cursor=next_cursor,
             warnings=warnings,
+        )
+
+    async def backfill(self, request: BackfillBars, deadline: Deadline) -> Backfilled:
+        """Keep the raw bars of a range, brought by the first upstream that can.
+
+        Without an upstream return what the shipped history has of it. Raise an `InvalidInput`,
+        `UnknownSymbol`, `HistoryFull` or the first `ProviderFailure`.
+        """
+        symbol, start, end = symbols.parse(request.symbol), request.start, request.end or date.max
+        if end < start:
+            raise InvalidRange
+        failure: ProviderFailure | None = None
+        for upstream in self._upstreams:
+            try:
+                return await upstream.backfill(symbol, start, end, deadline)
+            except UnknownSymbol as error:
+                raise failure or self._unknown(symbol) from error
+            except ProviderFailure as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        shipped = self._index.find(symbol)
+        if shipped is None:
+            raise self._unknown(symbol)
+        query = BarsQuery(symbol, "raw", _SHIPPED_BARS, start, end)
+        answered = await self._providers.bars(query, deadline)
+        return Backfilled(
+            symbol=symbol,
+            source=answered.source,
+            currency=answered.value.currency,
+            first=shipped.first_day,
+            last=shipped.newest.day,
+            bars=len(answered.value.data),
+            written=0,
         )
 
     async def search(self, request: SearchSymbols, deadline: Deadline) -> Instruments:

@@ -21,12 +21,14 @@ from stock_data.alerts.repository import AlertRepository
 from stock_data.alerts.watcher import AlertWatcher
 from stock_data.board import Board
 from stock_data.instruments import InstrumentIndex
+from stock_data.kept_bars import KeptBars
 from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
 from stock_data.providers.cached import CachedQuotes
 from stock_data.providers.embedded import EmbeddedProvider
 from stock_data.providers.failover import Failover
 from stock_data.providers.guarded import Guarded
+from stock_data.providers.kept import KeptHistory
 from stock_data.providers.provider import Provider, Upstream
 from stock_data.providers.shared import SharedQuotes
 from stock_data.replay.feed import Feed
@@ -63,15 +65,19 @@ class Resources:
         self._cache = Cache(
             settings.memcached_address, name="quotes", secret=settings.postgres_dsn.get_secret_value()
         )
+        kept_bars = KeptBars(self.runtime.postgres, most=settings.kept_bars)
         for upstream in self._upstreams:
             shared = SharedQuotes(self._cache, upstream.name, settings.quote_ttl_s)
-            available[upstream.name] = CachedQuotes(
+            cached = CachedQuotes(
                 Guarded(upstream),
                 ttl_s=settings.quote_ttl_s,
                 timeout_s=upstream.timeout_s,
                 shared=shared if settings.quote_ttl_s else None,
             )
-        self.market = Market(Failover([available[name] for name in settings.providers]), self.index)
+            available[upstream.name] = KeptHistory(cached, kept_bars)
+        providers = [available[name] for name in settings.providers]
+        upstreams = [provider for provider in providers if isinstance(provider, KeptHistory)]
+        self.market = Market(Failover(providers), self.index, upstreams=upstreams)
         self.alert_repository = AlertRepository(self.runtime.postgres)
         self.alerts = AlertWatcher(self.alert_repository, wake_relay=self.runtime.relay.wake)
         self.live_bars = LiveBars(self.runtime.messaging.publisher.send)

@@ -98,6 +98,13 @@ class StockDataSettings(Settings):
     alerts_per_owner: int = Field(
         default=500, ge=1, le=100_000, description="alerts of one owner that can fire", examples=["500"]
     )
+    kept_bars: int = Field(
+        default=10_000_000,
+        ge=0,
+        le=1_000_000_000,
+        description="raw bars of upstreams that backfills keep, about 100 bytes each",
+        examples=["10000000"],
+    )
 
     @property
     def replays(self) -> bool:

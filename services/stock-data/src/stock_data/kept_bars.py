@@ -1,0 +1,112 @@
+"""Raw bars of upstreams, kept in the database: a range of days without a hole for each symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+
+from chassis import metrics, queries
+from chassis.postgres import Postgres
+from contracts.stocks import Bar
+from stock_data import sessions
+from stock_data.errors import HistoryFull
+
+_SQL = queries.load("stock_data")
+_COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume", "is_repeated")
+_COPY_TIMEOUT_S = 30
+_AS_TRADED = Decimal(1)
+_ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRange:
+    """The first and the last day that are kept of a symbol, with or without trading, and its currency."""
+
+    currency: str
+    first: date
+    last: date
+    bars: int
+
+    def covers(self, start: date, end: date) -> bool:
+        """Return whether all days from `start` to `end` are kept."""
+        return self.first <= start and end <= self.last
+
+
+def missing(kept: KeptRange | None, start: date, end: date) -> list[tuple[date, date]]:
+    """Return the runs of days that must come, so that those from `start` to `end` are kept without a hole."""
+    if kept is None:
+        return [(start, end)]
+    before = [(start, kept.first - _ONE_DAY)] if start < kept.first else []
+    return before + ([(kept.last + _ONE_DAY, end)] if end > kept.last else [])
+
+
+class KeptBars:
+    """The store of kept bars, of at most `most` of them. Every method may raise `DatabaseUnavailable`."""
+
+    def __init__(self, postgres: Postgres, *, most: int) -> None:
+        self._postgres = postgres
+        self._most = most
+
+    async def range_of(self, source: str, symbol: str) -> KeptRange | None:
+        """Return the days that are kept of a symbol of `source`."""
+        async with self._postgres.connection() as connection:
+            row = await connection.fetchrow(_SQL["find_kept_range"], source, symbol)
+        return KeptRange(*row) if row is not None else None
+
+    async def bars(
+        self, source: str, symbol: str, start: date, end: date, *, limit: int
+    ) -> list[tuple[Bar, bool]]:
+        """Return the first `limit` bars of the days, and whether the prices of each repeat the one before."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(_SQL["select_kept_bars"], source, symbol, start, end, limit)
+        return [
+            (Bar(t=sessions.midnight(day), o=o, h=h, l=low, c=c, v=v, factor=_AS_TRADED), is_repeated)
+            for day, o, h, low, c, v, is_repeated in rows
+        ]
+
+    async def count(self, source: str, symbol: str, start: date, end: date) -> int:
+        """Return how many bars of the days are kept."""
+        async with self._postgres.connection() as connection:
+            found: int = await connection.fetchval(_SQL["count_kept_bars"], source, symbol, start, end)
+        return found
+
+    async def require_room(self) -> None:
+        """Raise `HistoryFull` when as many bars are kept as may be."""
+        async with self._postgres.connection() as connection:
+            if await connection.fetchval(_SQL["sum_kept_bars"]) >= self._most:
+                raise HistoryFull(self._most)
+
+    async def keep(
+        self,
+        source: str,
+        symbol: str,
+        days: tuple[date, date],
+        bars: Sequence[Bar],
+        *,
+        currency: str,
+        repeated: Collection[date],
+    ) -> int:
+        """Keep all `bars` of the first to the last of `days`; return how many there are.
+
+        Nothing is kept when the days do not adjoin those that are kept already.
+        """
+        records = [
+            (source, symbol, bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated)
+            for bar in bars
+        ]
+        async with self._postgres.transaction() as connection:
+            await connection.execute(_SQL["lock_kept_symbol"], source, symbol)
+            await connection.execute(_SQL["drop_kept_days"], source, symbol, *days)
+            await connection.copy_records_to_table(
+                "kept_bars", records=records, columns=_COLUMNS, timeout=_COPY_TIMEOUT_S
+            )
+            extended = await connection.fetchval(
+                _SQL["extend_kept_range"], source, symbol, currency, *days, len(records)
+            )
+            if not extended:
+                await connection.execute(_SQL["drop_kept_days"], source, symbol, *days)
+                return 0
+        metrics.BARS_IMPORTED.labels(source).inc(len(records))
+        return len(records)

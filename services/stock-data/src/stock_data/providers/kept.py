@@ -1,0 +1,120 @@
+"""An upstream whose raw history is kept: what was brought once is not asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from chassis import logging, redaction
+from chassis.deadlines import Deadline
+from chassis.errors import DatabaseUnavailable, DeadlineExceeded
+from contracts.stocks import Backfilled, Bar, Instrument
+from stock_data import kept_bars, sessions
+from stock_data.kept_bars import KeptBars
+from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+
+log = logging.get(__name__)
+
+_PAGE = 10_000
+# Symbols that are brought side by side: quotes and bars of others want the upstream, too.
+_SIDE_BY_SIDE = 2
+_ONE_DAY = timedelta(days=1)
+
+
+class KeptHistory:
+    """`provider`, with raw bars answered from the database where all days of the question are kept."""
+
+    def __init__(
+        self, provider: Provider, kept: KeptBars, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._provider = provider
+        self._kept = kept
+        self._clock = clock
+        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    @property
+    def name(self) -> str:
+        """The provider's own name."""
+        return self._provider.name
+
+    async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
+        """Return the provider's quotes."""
+        return await self._provider.quotes(symbols, deadline)
+
+    async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
+        """Return a page from the database when it has all days of the range, else the provider's."""
+        if query.adjustment == "raw":
+            try:
+                page = await self._page(query)
+            except (DatabaseUnavailable, TimeoutError) as error:
+                log.warning("kept bars cannot be read", reason=redaction.safe_message(error))
+                page = None
+            if page is not None:
+                return page
+        return await self._provider.bars(query, deadline)
+
+    async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
+        """Return the provider's matches."""
+        return await self._provider.search(q, limit, deadline)
+
+    async def backfill(self, symbol: str, start: date, end: date, deadline: Deadline) -> Backfilled:
+        """Bring the days that are not kept yet, as far as they are over, and keep them.
+
+        Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; what was brought
+        until then stays.
+        """
+        try:
+            async with asyncio.timeout(deadline.remaining_s()), self._room:
+                return await self._backfill(symbol, start, end, deadline)
+        except TimeoutError:
+            raise DeadlineExceeded(f"The history of {symbol} did not come in time; ask again.") from None
+
+    async def _backfill(self, symbol: str, start: date, end: date, deadline: Deadline) -> Backfilled:
+        # The bar of a day that is not over would change.
+        end = min(end, sessions.day_of(self._clock()) - _ONE_DAY)
+        kept, written = await self._kept.range_of(self.name, symbol), 0
+        for first, last in kept_bars.missing(kept, start, end) if start <= end else ():
+            await self._kept.require_room()
+            bars, repeated, currency = await self._bring(symbol, first, last, deadline)
+            if bars or kept is not None:
+                written += await self._kept.keep(
+                    self.name, symbol, (first, last), bars, currency=currency, repeated=repeated
+                )
+        kept = await self._kept.range_of(self.name, symbol)
+        return Backfilled(
+            symbol=symbol,
+            source=self.name,
+            currency=kept.currency if kept is not None else "USD",
+            first=kept.first if kept is not None else None,
+            last=kept.last if kept is not None else None,
+            bars=await self._kept.count(self.name, symbol, start, end),
+            written=written,
+        )
+
+    async def _bring(
+        self, symbol: str, first: date, last: date, deadline: Deadline
+    ) -> tuple[list[Bar], set[date], str]:
+        bars: list[Bar] = []
+        repeated: set[date] = set()
+        while True:
+            page = await self._provider.bars(BarsQuery(symbol, "raw", _PAGE, first, last), deadline)
+            bars += page.data
+            repeated.update(at.date() for at in page.repeated)
+            if not (page.has_more and page.data):
+                return bars, repeated, page.currency
+            first = page.data[-1].t.date() + _ONE_DAY
+
+    async def _page(self, query: BarsQuery) -> BarsPage | None:
+        kept = await self._kept.range_of(self.name, query.symbol)
+        if kept is None or not kept.covers(query.start, query.end):
+            return None
+        rows = await self._kept.bars(self.name, query.symbol, query.start, query.end, limit=query.limit + 1)
+        page = rows[: query.limit]
+        return BarsPage(
+            data=[bar for bar, _ in page],
+            has_more=len(rows) > query.limit,
+            as_of=sessions.closing(kept.last),
+            currency=kept.currency,
+            repeated=[bar.t for bar, is_repeated in page if is_repeated],
+        )

@@ -1,0 +1,32 @@
+-- name: find_kept_range
+SELECT currency, first_day, last_day, bars FROM kept_ranges WHERE source = $1 AND symbol = $2
+
+-- name: select_kept_bars
+SELECT day, open, high, low, close, volume, is_repeated FROM kept_bars
+WHERE source = $1 AND symbol = $2 AND day BETWEEN $3 AND $4
+ORDER BY day LIMIT $5
+
+-- name: count_kept_bars
+SELECT count(*) FROM kept_bars WHERE source = $1 AND symbol = $2 AND day BETWEEN $3 AND $4
+
+-- name: sum_kept_bars
+SELECT coalesce(sum(bars), 0) FROM kept_ranges
+
+-- name: lock_kept_symbol
+-- Two that keep the same symbol do so one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))
+
+-- name: drop_kept_days
+-- What is left of another, which has not got as far as its range.
+DELETE FROM kept_bars WHERE source = $1 AND symbol = $2 AND day BETWEEN $3 AND $4
+
+-- name: extend_kept_range
+-- Nothing when the days do not adjoin those that are kept: then there would be a hole.
+INSERT INTO kept_ranges AS r (source, symbol, currency, first_day, last_day, bars)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (source, symbol) DO UPDATE SET
+    first_day = least(r.first_day, excluded.first_day), last_day = greatest(r.last_day, excluded.last_day),
+    bars = (SELECT count(*) FROM kept_bars AS b WHERE b.source = r.source AND b.symbol = r.symbol),
+    kept_at = now()
+WHERE r.first_day <= excluded.last_day + 1 AND r.last_day >= excluded.first_day - 1
+RETURNING true
