@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recover", required=True, help="the command that makes an administrator's key")
     parser.add_argument("--login", default="make login", help="the command that makes a login address")
     parser.add_argument("--proxy", default="", help="the address of the proxy in front, if there is one")
+    parser.add_argument("--senders", default="", help="ALLOWED_SENDER_DOMAINS of the services")
     parser.add_argument("--patience", type=float, default=20, help="seconds for it to answer at all (20)")
     parser.add_argument("--page", action="append", default=[], help="name=address, and what is said about it")
     parser.add_argument("--hint", action="append", default=[], help="name=command")
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         login=options.login,
         proxy=options.proxy,
         patience_s=options.patience,
+        senders=options.senders,
         pages=dict(page.split("=", 1) for page in options.page),
         hints=dict(hint.split("=", 1) for hint in options.hint),
     )

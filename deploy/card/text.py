@@ -17,7 +17,8 @@ class Card:
 
     `recover` is the command that makes a new administrator's key, `login` the one that makes another login
     address; `patience_s` is how long the gateway may take to answer at all. `pages` are further addresses and
-    `hints` commands, by the word that stands before them.
+    `hints` commands, by the word that stands before them. `senders` is ALLOWED_SENDER_DOMAINS, as it was told
+    to the services.
     """
 
     gateway: str
@@ -29,6 +30,7 @@ class Card:
     patience_s: float = 20
     pages: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
+    senders: str = ""
 
     def text(self) -> str:
         """Try what the card names, and return it; what does not answer is marked so."""
@@ -39,6 +41,7 @@ class Card:
             "reference": _tried(f"{self.gateway}/docs"),
             "status": _tried(f"{self.gateway}/console/status"),
             **{name: _tried(address) for name, address in self.pages.items() if address},
+            "senders": self._senders(),
             "API key": self.key,
             "": f"({f'{refusal}: {self.recover}' if refusal else f'also in {shlex.quote(self.key_file)}'})",
         }
@@ -47,6 +50,12 @@ class Card:
         hints = {"try it": try_it, **{name: command for name, command in self.hints.items() if command}}
         parts = (("  ", {"Tickwire is ready.": ""}), ("    ", rows), ("    ", hints))
         return "\n" + "\n".join(_lines(indent, part) for indent, part in parts)
+
+    def _senders(self) -> str:
+        if not self.senders:
+            return "mail may come from anybody    (ALLOWED_SENDER_DOMAINS=none: from verified domains only)"
+        others = "" if self.senders == "none" else f", and from {self.senders}"
+        return f"mail may come from verified domains{others}"
 
     def _console(self, refusal: str | None) -> str:
         if refusal:

@@ -9,6 +9,8 @@ only Python, and as the job `secrets` of compose.yaml, hence the standard librar
 |---|---|
 | `gateway-key-pepper` | what API keys are hashed with |
 | `gateway-previous-key-pepper` | what they were hashed with before a rotation; empty otherwise |
+| `email-secrets-key` | what DKIM keys are encrypted with |
+| `email-previous-secrets-key` | what they were encrypted with before a rotation; empty otherwise |
 | `postgres-password-<role>` | one per service, `postgres` (superuser) and `metrics` (reads statistics) |
 | `rabbitmq-password-<user>` | one per service, and `admin` for people |
 | `grafana-password` | of Grafana's `admin` |
@@ -46,6 +48,8 @@ OF_OTHERS = ("smtp-password", "alpaca-secret-key")
 FROM_VARIABLES = {
     "GATEWAY_KEY_PEPPER": "gateway-key-pepper",
     "GATEWAY_PREVIOUS_KEY_PEPPER": "gateway-previous-key-pepper",
+    "EMAIL_SECRETS_KEY": "email-secrets-key",
+    "EMAIL_PREVIOUS_SECRETS_KEY": "email-previous-secrets-key",
     "EMAIL_SMTP_PASSWORD": "smtp-password",
     "STOCK_DATA_ALPACA_SECRET_KEY": "alpaca-secret-key",
 }
@@ -133,6 +137,8 @@ def make(
     kept.write("gateway/gateway-key-pepper", pepper)
     kept.write("gateway/gateway-previous-key-pepper", previous)
     kept.write("email/smtp-password", others["smtp-password"])
+    kept.write("email/email-secrets-key", kept.kept("email-secrets-key", secrets.token_urlsafe(32)))
+    kept.write("email/email-previous-secrets-key", kept.kept("email-previous-secrets-key", ""))
     kept.write("stock-data/alpaca-secret-key", others["alpaca-secret-key"])
     definitions = with_users(json.loads(DEFINITIONS.read_text(encoding="utf-8")), users)
     kept.write("rabbitmq/rabbitmq-definitions.json", json.dumps(definitions, indent=1))

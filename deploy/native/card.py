@@ -50,6 +50,7 @@ def arguments(stack: Stack) -> list[str]:
     }
     return [
         *("--gateway", stack.url, "--key-file", str(run.api_key), "--recover", "make keys-reset"),
+        f"--senders={stack.blueprint.variables.get('ALLOWED_SENDER_DOMAINS', '')}",
         # It was ready a moment ago.
         "--patience=1",
         *(f"--page={name}={address}" for name, address in pages.items()),

@@ -112,7 +112,16 @@ class Backing:
             defaults |= {"EMAIL_SMTP_HOST": HOST, "EMAIL_SMTP_PORT": str(self.rabbitmq.ports.mailbox_smtp)}
             password = self.rabbitmq.run.secrets / "smtp-password"
             kept(password, "")
-            defaults["EMAIL_SMTP_PASSWORD_FILE"] = str(password)
+            key, previous = (
+                self.rabbitmq.run.secrets / f"email-{one}secrets-key" for one in ("", "previous-")
+            )
+            kept(key, secrets.token_urlsafe(32))
+            kept(previous, "")
+            defaults |= {
+                "EMAIL_SMTP_PASSWORD_FILE": str(password),
+                "EMAIL_SECRETS_KEY_FILE": str(key),
+                "EMAIL_PREVIOUS_SECRETS_KEY_FILE": str(previous),
+            }
         return defaults
 
     def _gateway_secrets(self) -> dict[str, str]:

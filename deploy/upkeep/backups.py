@@ -2,7 +2,8 @@
 
 The moment is one in which nothing is on its way between the services: their outboxes are held (requests are
 accepted meanwhile), what the broker has is handed over, and then all databases are looked at. What waits in
-the broker for a later try is copied. The archive also holds the pepper, without which no API key works again.
+the broker for a later try is copied. The archive also holds the pepper, without which no API key works again,
+and the secret without which no DKIM key does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HOLD = 84251
 # The broker counts messages of quorum queues every 5 seconds.
 _COUNTED_S = 6.0
 _DRAINED_WITHIN_S = 120.0
-_KEPT = ("pepper", "previous-pepper", "api-key")
+_KEPT = ("pepper", "previous-pepper", "email-secrets-key", "email-previous-secrets-key", "api-key")
 _MESSAGES = Path(__file__).with_name("broker_messages.py")
 _VHOST = "tickwire"
 

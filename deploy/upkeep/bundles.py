@@ -56,6 +56,7 @@ def bundle(installation: Installation, folder: Path, *, dotenv: Mapping[str, str
 
 def _secrets(installation: Installation) -> set[str]:
     names = ["api-key", "pepper", "previous-pepper", "smtp-password"]
+    names += ["email-secrets-key", "email-previous-secrets-key"]
     names += [f"postgres-{role}" for role in installation.roles]
     names += [f"rabbitmq-{user}" for user in (*SERVICES, "admin")]
     found = {installation.secret(name) for name in names}

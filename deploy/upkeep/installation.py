@@ -23,7 +23,7 @@ class Installation(Protocol):
     """An installation on this machine: its servers' programs, its secrets, its processes.
 
     Secrets go by these names in every way of running: `api-key`, `pepper`, `previous-pepper`,
-    `smtp-password`, `postgres-<role>`, `rabbitmq-<user>`.
+    `email-secrets-key`, `email-previous-secrets-key`, `smtp-password`, `postgres-<role>`, `rabbitmq-<user>`.
     """
 
     @property

@@ -26,7 +26,11 @@ from upkeep.commands import Command
 from upkeep.errors import UpkeepError
 
 _RESTART_S = 90.0
-_SET_BY_HAND = {"smtp-password": "EMAIL_SMTP_PASSWORD", "pepper": "GATEWAY_KEY_PEPPER"}
+_SET_BY_HAND = {
+    "smtp-password": "EMAIL_SMTP_PASSWORD",
+    "pepper": "GATEWAY_KEY_PEPPER",
+    "email-secrets-key": "EMAIL_SECRETS_KEY",
+}
 
 
 @dataclass(frozen=True)

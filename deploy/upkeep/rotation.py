@@ -17,6 +17,7 @@ BROKER_USERS = (*SERVICES, "admin")
 _GROUPS = ("postgres", "rabbitmq")
 # A gateway remembers for 5 s what the database said of a key, and writes every 30 s when keys were used.
 _FORGOTTEN_S = 10
+_SEALED_WITHIN_S = 60
 _REFUSED = "The gateway refuses the bootstrap key under the new pepper."
 
 
@@ -24,7 +25,7 @@ def names(installation: Installation) -> list[str]:
     """Return what can be rotated; a group stands for all of its secrets."""
     roles = [f"postgres-{role}" for role in installation.roles]
     users = [f"rabbitmq-{user}" for user in BROKER_USERS]
-    return ["api-key", "pepper", "smtp-password", *_GROUPS, *roles, *users]
+    return ["api-key", "pepper", "email-secrets-key", "smtp-password", *_GROUPS, *roles, *users]
 
 
 def rotate(installation: Installation, name: str, *, new: str | None, finish: bool, say: Say) -> None:
@@ -35,6 +36,8 @@ def rotate(installation: Installation, name: str, *, new: str | None, finish: bo
         _rotate_api_key(installation, say)
     elif name == "pepper":
         _finish_pepper(installation, say) if finish else _rotate_pepper(installation, say)
+    elif name == "email-secrets-key":
+        _rotate_secrets_key(installation, say)
     elif name == "smtp-password":
         _rotate_smtp_password(installation, new, say)
     elif name in names(installation):
@@ -98,6 +101,28 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
     say("pepper: the old one is gone.")
     if unused:
         say("These keys were not used meanwhile and work no more; rotate or revoke them:\n  " + unused)
+
+
+def _rotate_secrets_key(installation: Installation, say: Say) -> None:
+    key, previous = "email-secrets-key", "email-previous-secrets-key"
+    if not installation.secret(previous):
+        # Otherwise one was broken off: its second half is done again.
+        installation.put(previous, installation.secret(key))
+        installation.put(key, secrets.token_urlsafe(32))
+    sealed = _sealed_keys(installation)
+    installation.restart("email")
+    deadline = time.monotonic() + _SEALED_WITHIN_S
+    while sealed & (left := _sealed_keys(installation)):
+        _require(time.monotonic() < deadline, f"{len(sealed & left)} DKIM keys are not encrypted anew yet.")
+        time.sleep(0.5)
+    installation.put(previous, "")
+    installation.restart("email")
+    say(f"{key}: {len(sealed)} DKIM keys are encrypted with a new one; the old one opens none of them.")
+
+
+def _sealed_keys(installation: Installation) -> set[str]:
+    """Return the DKIM keys as they are stored."""
+    return set(query(installation, "emailer", "SELECT encode(sealed_key, 'hex') FROM domain_keys;").split())
 
 
 def _rotate_smtp_password(installation: Installation, new: str | None, say: Say) -> None:

@@ -79,6 +79,36 @@ BOARD = Board(
             "bytes",
             highest("tickwire_email_uploads_bytes", "service"),
         ),
+        stack(
+            "Sender domains",
+            "Domains by state; losing: verified, and a DNS record is gone that was there.",
+            "short",
+            highest("tickwire_email_domains", "state"),
+        ),
+        stack(
+            "Looks at DNS records",
+            "Looks at the records of sender domains: all found, some missing, or no word from DNS.",
+            "ops",
+            rate("tickwire_email_domain_checks_total", "outcome"),
+        ),
+        panel(
+            "Looks behind",
+            "For how long the next look at the records of a domain has been due.",
+            "s",
+            highest("tickwire_email_domain_check_late_seconds", "service"),
+        ),
+        stack(
+            "Signed",
+            "Mails written for the relay, with and without a DKIM signature.",
+            "ops",
+            rate("tickwire_email_signed_total", "outcome"),
+        ),
+        stack(
+            "Senders refused",
+            "Mails whose owner may not send from that domain: at the gateway, or before they would leave.",
+            "ops",
+            rate("tickwire_email_senders_refused_total", "source"),
+        ),
         panel(
             "Route paused",
             "1 while nothing can be handed to the relay, by reason.",

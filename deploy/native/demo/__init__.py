@@ -21,6 +21,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A bar", market.live_bars),
     ("A mail", mails.mail),
     ("A large attachment", mails.upload),
+    ("A sender domain", mails.domain),
     ("A price alert", market.alert),
     ("A task", work.task),
     ("A task for later", work.steering),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 
+from rich.table import Table
+
 from native.demo.tour import Json, Tour, answer, until
 from native.errors import DemoError
 
@@ -43,6 +45,26 @@ async def upload(tour: Tour) -> None:
     began = time.monotonic()
     accepted = await tour.post("/v1/emails", body)
     await arrived(tour, address, began, identifier=accepted["id"])
+
+
+async def domain(tour: Tour) -> None:
+    """A domain to send from: the DNS records that show whose it is, and what a look at them finds."""
+    made = await tour.post("/v1/domains", {"name": f"tour-{tour.run}.example"})
+    looked = await tour.post(f"/v1/domains/{made['id']}/verify")
+    table = Table("purpose", "record", "value", "found", box=None, padding=(0, 2, 0, 3))
+    for record in looked["records"]:
+        place, value = f"{record['type']} {record['name']}", record["value"]
+        shown = value if len(value) < 50 else f"{value[:48]}…"
+        table.add_row(record["purpose"], place, shown, record["state"])
+    tour.console.print(table)
+    if looked["status"] != "pending":
+        raise DemoError(f"nobody has set these records, and the domain is {looked['status']}")
+    tour.say(
+        "not verified: nobody owns it. Mails of one that is are signed, with keys that are kept encrypted"
+    )
+    removed = await tour.api.delete(f"/v1/domains/{made['id']}", headers={"If-Match": "*"})
+    if removed.status_code != 204:
+        raise DemoError(f"the domain was not removed: HTTP {removed.status_code}")
 
 
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:

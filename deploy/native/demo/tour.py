@@ -42,7 +42,7 @@ class Tour:
         """Return the JSON answer of a GET."""
         return answer(await self.api.get(path, params=parameters))
 
-    async def post(self, path: str, body: Json) -> Json:
+    async def post(self, path: str, body: Json | None = None) -> Json:
         """Return the JSON answer of a POST."""
         return answer(await self.api.post(path, json=body))
 

@@ -14,8 +14,8 @@ from native.postgres import Postgres as PostgresServer
 from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
-# The tables of recipients, attempts, attachments and events go with that of mails.
-_TABLES = "emails, email_counts, email_count_changes, outbox, inbox"
+# The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
+_TABLES = "domains, emails, email_counts, email_count_changes, outbox, inbox"
 
 
 @pytest.fixture(scope="module")

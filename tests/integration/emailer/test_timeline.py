@@ -21,7 +21,7 @@ from emailer import retention, timeline
 from emailer.raw import RawMails
 from emailer.retention import Retention
 from emailer.sending import choosing
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import Step
 
 
@@ -30,7 +30,7 @@ def told(email: Email) -> list[tuple[str, str | None]]:
 
 
 async def raw(post_office: PostOffice, command: SendEmail, owner_id: str = OWNER) -> bytes:
-    mails, content = RawMails(post_office.postgres), b""
+    mails, content = RawMails(post_office.postgres, senders()), b""
     while True:
         request = GetRawEmail(email_id=command.email_id, owner_id=owner_id, offset=len(content))
         part = await mails.part(request)

@@ -24,7 +24,7 @@ from emailer.raw import RawMails
 from emailer.sending import choosing
 from emailer.uploads import repository
 from emailer.uploads.service import UploadLimits, UploadService
-from support.doubles.post_office import OWNER, PostOffice, mail
+from support.doubles.post_office import OWNER, PostOffice, mail, senders
 
 SOON = Deadline(float("inf"))
 CONTENT = bytes(range(256)) * 2000
@@ -77,7 +77,9 @@ async def test_a_mail_carries_the_bytes_of_its_upload_and_shows_them(
     assert (stored.size_bytes, stored.sha256) == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     sent = naming(upload_id, to=["a@example.com", "b@example.com"])
     await post_office.accept(sent)
-    raw = await RawMails(post_office.postgres).part(GetRawEmail(email_id=sent.email_id, owner_id=OWNER))
+    raw = await RawMails(post_office.postgres, senders()).part(
+        GetRawEmail(email_id=sent.email_id, owner_id=OWNER)
+    )
     async with post_office.delivering():
         await post_office.reaches(sent, "delivered")
     assert len(post_office.server.received) == 2

@@ -19,8 +19,11 @@ from chassis.broker.rabbitmq import Publisher
 from chassis.errors import DatabaseUnavailable
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres
+from contracts.domains import AllowedSenders
 from contracts.emails import Email, SendEmail
 from emailer import intake, repository
+from emailer.domains.keys import KeySafe
+from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.sending import lanes
 from emailer.sending.attempts import Patience
@@ -34,6 +37,7 @@ from support.doubles import smtp as double
 from support.waiting import until
 
 OWNER = "owner-1"
+DEFAULT_SENDER = "Tickwire <no-reply@tickwire.example>"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,13 @@ class Terms:
     pause_s: float = 0.05
     refusals_before_pause: int = 20
     allowed_recipients: str | None = None
+    senders: Callable[[], Senders] = lambda: senders()
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
+
+
+def senders(allowed: str = "", safe: KeySafe | None = None) -> Senders:
+    """Who may send as whom; without anything else everybody as anybody."""
+    return Senders(AllowedSenders.read(allowed), default_sender=DEFAULT_SENDER, safe=safe)
 
 
 def mail(**fields: Any) -> SendEmail:
@@ -78,7 +88,7 @@ class PostOffice:
         async with self.postgres.transaction() as connection:
             accepted = intake.accept_all(
                 commands,
-                default_sender="Tickwire <no-reply@tickwire.example>",
+                default_sender=DEFAULT_SENDER,
                 expires_after_s=86_400,
                 uploads=await uploads.find(connection, intake.uploads_of(commands)),
             )
@@ -151,6 +161,7 @@ class PostOffice:
             lease_s=terms.lease_s,
             refusals_before_pause=terms.refusals_before_pause,
             guard=RecipientGuard.read(terms.allowed_recipients),
+            senders=terms.senders(),
             poll_s=0.05,
         )
         return dispatcher, route

@@ -85,3 +85,18 @@ def test_a_key_that_is_refused_is_told_with_the_way_out(
     assert "(the gateway refuses it with HTTP 401: make keys-reset)" in said
     assert f"console       {url}/console/status    (asks for an API key)" in said
     assert "tw_login_" not in said
+
+
+@pytest.mark.parametrize(
+    ("senders", "said"),
+    [
+        ("", "from anybody    (ALLOWED_SENDER_DOMAINS=none: from verified domains only)"),
+        ("none", "from verified domains\n"),
+        ("acme.example", "from verified domains, and from acme.example\n"),
+    ],
+)
+def test_the_card_says_who_may_send_as_whom(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], senders: str, said: str
+) -> None:
+    shown = card(capsys, tmp_path / "key", KEY, "--gateway", url, f"--senders={senders}")
+    assert f"    senders       mail may come {said}" in shown

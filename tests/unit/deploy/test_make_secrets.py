@@ -22,7 +22,11 @@ def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
     first = make(tmp_path / "s")
     assert make(tmp_path / "s") == first
     empty = {name for name, text in first.items() if not text and "/" not in name}
-    assert empty == {*make_secrets.OF_OTHERS, "gateway-previous-key-pepper"}
+    assert empty == {
+        *make_secrets.OF_OTHERS,
+        "gateway-previous-key-pepper",
+        "email-previous-secrets-key",
+    }
 
 
 def test_only_the_owner_may_enter_and_nobody_may_write(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def test_the_card_of_the_native_run_is_told_its_addresses_and_commands(tmp_path:
         f"--key-file\n{tmp_path}/with space/api-key",
         "--page=mailbox=http://127.0.0.1:8025",
         "--page=Prometheus=http://127.0.0.1:9090",
+        "--senders=\n",
         "--hint=the tour=make demo",
         f"tail -f '{tmp_path}/with space/logs/gateway.log'",
     ):

@@ -198,6 +198,26 @@ EMAIL_UPLOADS_REMOVED = Counter(
     "Uploads removed because their time was over, by what they were: used, unused or incomplete.",
     ("kind",),
 )
+EMAIL_DOMAINS = Gauge(
+    "tickwire_email_domains",
+    "Sender domains by state; losing: verified, and a record is gone that was there.",
+    ("state",),
+)
+EMAIL_DOMAIN_CHECKS = Counter(
+    "tickwire_email_domain_checks", "Looks at the DNS records of a sender domain, by outcome.", ("outcome",)
+)
+EMAIL_DOMAIN_CHECK_LATE = Gauge(
+    "tickwire_email_domain_check_late_seconds",
+    "Seconds for which the next look at the records of a sender domain has been due.",
+)
+EMAIL_SENDERS_REFUSED = Counter(
+    "tickwire_email_senders_refused",
+    "Mails refused because their owner may not send from that domain, by who refused them.",
+    ("source",),
+)
+EMAIL_SIGNED = Counter(
+    "tickwire_email_signed", "Mails written for the relay, with or without a DKIM signature.", ("outcome",)
+)
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from chassis import redaction
-from contracts import addresses
+from contracts import addresses, domains
 
 S = TypeVar("S", bound="Settings")
 
@@ -106,6 +106,12 @@ class Settings(BaseModel):
         description="special-use domains that no e-mail address may be in; test,example,local may be added",
         examples=["arpa,invalid,localhost,onion,test,example,local"],
     )
+    allowed_sender_domains: str = Field(
+        default="",
+        alias="ALLOWED_SENDER_DOMAINS",
+        description="domains that everybody may send from, beside verified ones; none: no others; empty: all",
+        examples=["none", "example.com, news.example.com"],
+    )
     shutdown_delay_s: float = Field(
         default=0,
         ge=0,
@@ -130,6 +136,12 @@ class Settings(BaseModel):
         description="most connections to PostgreSQL of one process",
         examples=["10"],
     )
+
+    @field_validator("allowed_sender_domains")
+    @classmethod
+    def _are_domains(cls, value: str) -> str:
+        domains.AllowedSenders.read(value)
+        return value
 
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:

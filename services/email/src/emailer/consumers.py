@@ -13,6 +13,14 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from chassis.postgres import Connection, Postgres
 from contracts import headers as names
+from contracts.domains import (
+    CreateDomain,
+    DeleteDomain,
+    GetDomain,
+    ListDomains,
+    RotateDkim,
+    VerifyDomain,
+)
 from contracts.emails import (
     CancelEmails,
     CountEmails,
@@ -32,6 +40,8 @@ from contracts.emails import (
 from contracts.message import Message, Request
 from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
+from emailer.domains.answers import DomainAnswers
+from emailer.domains.senders import Senders
 from emailer.raw import RawMails
 from emailer.sending import choosing
 from emailer.settings import EmailSettings
@@ -80,10 +90,17 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
     }
 
 
-def answers(postgres: Postgres, *, life_s: float, changed: Callable[[], None]) -> dict[type[Request], Answer]:
+def answers(
+    postgres: Postgres,
+    domains: DomainAnswers,
+    senders: Senders,
+    *,
+    life_s: float,
+    changed: Callable[[], None],
+) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
-    raw_mails = RawMails(postgres)
+    raw_mails = RawMails(postgres, senders)
 
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):
@@ -129,4 +146,10 @@ def answers(postgres: Postgres, *, life_s: float, changed: Callable[[], None]) -
         CancelEmails: cancel,
         RetryEmails: retry,
         RescheduleEmail: reschedule,
+        CreateDomain: domains.create,
+        GetDomain: domains.get,
+        ListDomains: domains.list,
+        VerifyDomain: domains.verify,
+        RotateDkim: domains.rotate,
+        DeleteDomain: domains.delete,
     }

@@ -50,3 +50,31 @@ class ConnectionLost(SmtpError):
         super().__init__(reason)
         self.after_dot = after_dot
         self.tls = False
+
+
+class UnreadableKey(Exception):
+    """A private key is sealed under a secret that this process was not given."""
+
+
+class TooManyDomains(ServiceError):
+    """The owner has as many domains as one owner may have."""
+
+    code = "too-many-domains"
+
+
+class DomainExists(ServiceError):
+    """The owner has this domain already."""
+
+    code = "domain-exists"
+
+
+class NoSecretsKey(ServiceError):
+    """The service was not given the secret that private keys are sealed under."""
+
+    code = "no-secrets-key"
+
+
+class DomainChangedMeanwhile(ServiceError):
+    """The domain has changed since the caller read it."""
+
+    code = "precondition-failed"

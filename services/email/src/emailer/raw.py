@@ -11,6 +11,7 @@ from chassis.errors import NotFound
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
+from emailer.domains.senders import Senders
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.rendered import render
 
@@ -21,9 +22,10 @@ _KEPT_S = 30.0
 class RawMails:
     """Answers with parts of a mail; the last one is kept for half a minute, for the parts that follow."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, senders: Senders) -> None:
         self._postgres = postgres
         self._preparation = MailPreparation(postgres)
+        self._senders = senders
         self._kept: tuple[UUID, float, bytes] | None = None
         self._writing = asyncio.Lock()
 
@@ -46,7 +48,8 @@ class RawMails:
                 raise NotFound(f"The content of e-mail {request.email_id} was removed, or could not be sent.")
             if self._kept is not None and self._kept[0] == request.email_id:
                 return self._kept[2]
-            mail = (await repository.read_mails(connection, [request.email_id]))[request.email_id]
+            mails = await repository.read_mails(connection, [request.email_id])
+            mail = (await self._senders.identify(connection, mails))[request.email_id]
         if mail.letter is None:
             raise NotFound(f"The content of e-mail {request.email_id} was stored by a newer release.")
         return await render(await self._preparation.prepare(mail))

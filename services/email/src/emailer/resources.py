@@ -7,9 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from chassis.runtime import ServiceRuntime
+from contracts.domains import AllowedSenders
 from contracts.topology import EMAIL
 from contracts.uploads import OpenUpload
 from emailer import consumers
+from emailer.domains import sealing
+from emailer.domains.answers import DomainAnswers
+from emailer.domains.checking import DomainChecks
+from emailer.domains.lookups import DnsLookups, read_servers
+from emailer.domains.records import RecordSettings
+from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
 from emailer.sending.attempts import Patience
@@ -42,6 +49,32 @@ class Resources:
             self.runtime.postgres,
             UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
         )
+        safe, records = (
+            settings.key_safe,
+            RecordSettings(settings.spf_mechanisms, settings.return_path_target),
+        )
+        postgres, announced = self.runtime.postgres, self.runtime.relay.wake
+        self.domain_checks = DomainChecks(
+            postgres,
+            DnsLookups(read_servers(settings.dns_servers)),
+            records,
+            settings.check_schedule,
+            announced=announced,
+        )
+        domains = DomainAnswers(
+            postgres,
+            self.domain_checks,
+            safe,
+            records,
+            most_of_owner=settings.domains_per_owner,
+            announced=announced,
+        )
+        senders = Senders(
+            AllowedSenders.read(settings.allowed_sender_domains),
+            default_sender=settings.default_sender,
+            safe=safe,
+        )
+        self._safe = safe
         self.dispatcher = Dispatcher(
             self.runtime.postgres,
             self.route,
@@ -52,6 +85,7 @@ class Resources:
             window_bytes=settings.window_bytes,
             lease_s=settings.lease_s,
             guard=RecipientGuard.read(settings.allowed_recipients),
+            senders=senders,
             refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(
@@ -62,7 +96,7 @@ class Resources:
         self.runtime.answer(
             {
                 **consumers.answers(
-                    self.runtime.postgres, life_s=settings.expires_after_s, changed=self._stored
+                    postgres, domains, senders, life_s=settings.expires_after_s, changed=self._stored
                 ),
                 OpenUpload: self.uploads.open,
             }
@@ -92,6 +126,9 @@ class Resources:
         tasks.supervise("removal of old mails", partial(keep_removing, postgres, self._retention))
         tasks.supervise("counts of mails", partial(keep_counting, postgres))
         tasks.supervise("removal of old uploads", self.uploads.keep_removing)
+        tasks.supervise("records of sender domains", self.domain_checks.watch)
+        if self._safe is not None:
+            tasks.start("sealing of DKIM keys", sealing.renew(postgres, self._safe))
 
     def _stored(self) -> None:
         self.dispatcher.wake()

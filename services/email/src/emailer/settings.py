@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import Settings
 from contracts.mail import MOST_UPLOAD_BYTES
+from emailer.domains.keys import KeySafe
+from emailer.domains.lookups import read_servers
+from emailer.domains.progress import CheckSchedule
 from emailer.guard import RecipientGuard
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
@@ -126,6 +130,50 @@ class EmailSettings(Settings):
         description="days for which the record of a mail is kept after its end; at least as long as bodies",
         examples=["90"],
     )
+    secrets_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="secret that private DKIM keys are encrypted with; without it no keys are made",
+        examples=["(32 random bytes in hex)"],
+    )
+    previous_secrets_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="that secret before a rotation: keys encrypted with it are encrypted anew at the start",
+        examples=["(32 random bytes in hex)"],
+    )
+    dns_servers: str = Field(
+        default="",
+        description="DNS servers that are asked for the records of sender domains; none: the system's",
+        examples=["9.9.9.9, 127.0.0.1:5353"],
+    )
+    spf_mechanisms: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9+?~:./_%{}= -]+$",
+        description="what the SPF record of a sender domain must have for your relay; none: it is not shown",
+        examples=["include:spf.example.com"],
+    )
+    return_path_target: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+$",
+        description="host that takes bounces, which bounces.<domain> shall lead to; none: it is not shown",
+        examples=["bounces.example.com"],
+    )
+    domains_per_owner: int = Field(
+        default=100, ge=1, le=10_000, description="most sender domains of one owner", examples=["100"]
+    )
+    domain_check_s: float = Field(
+        default=21_600.0,
+        ge=1,
+        description="seconds between two looks at the records of a verified domain",
+        examples=["21600"],
+    )
+    domain_grace_s: float = Field(
+        default=259_200.0,
+        ge=0,
+        description="seconds for which a verified domain may lack the record that shows its ownership",
+        examples=["259200"],
+    )
     allowed_recipients: str | None = Field(
         default=None,
         description="addresses and domains that may get mail, for staging; without it all may",
@@ -166,6 +214,34 @@ class EmailSettings(Settings):
         description="most bytes of uploads of all owners",
         examples=["10737418240"],
     )
+
+    @property
+    def key_safe(self) -> KeySafe | None:
+        """What private keys are encrypted with; None when there is no secret for it."""
+        if self.secrets_key is None:
+            return None
+        previous = self.previous_secrets_key
+        return KeySafe(
+            self.secrets_key.get_secret_value(), None if previous is None else previous.get_secret_value()
+        )
+
+    @property
+    def check_schedule(self) -> CheckSchedule:
+        """When the records of domains are looked at."""
+        return CheckSchedule(timedelta(seconds=self.domain_check_s), timedelta(seconds=self.domain_grace_s))
+
+    @field_validator(
+        "secrets_key", "previous_secrets_key", "spf_mechanisms", "return_path_target", mode="before"
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("dns_servers")
+    @classmethod
+    def _are_servers(cls, value: str) -> str:
+        read_servers(value)
+        return value
 
     @field_validator("allowed_recipients")
     @classmethod

@@ -17,6 +17,7 @@ from gateway.audit import routes as audit_routes
 from gateway.batches import routes as batch_routes
 from gateway.chat import routes as chat_routes
 from gateway.chat.rooms import RoomService
+from gateway.domains import routes as domain_routes
 from gateway.emails import routes as email_routes
 from gateway.http import edge
 from gateway.http.edge import Edge
@@ -93,6 +94,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from alert_routes.endpoints(resources.alerts)
     yield from email_routes.endpoints(resources.emails)
     yield from upload_routes.endpoints(resources.uploads)
+    yield from domain_routes.endpoints(resources.domains)
     yield from batch_routes.endpoints(resources.batches)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)

@@ -19,6 +19,7 @@ from contracts import headers as names
 from contracts import topology
 from contracts.alerts import AlertFired
 from contracts.batches import BatchFinished, BatchProgressed, OperationsAnnounced
+from contracts.domains import DomainChanged
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
 from contracts.parked import ParkedChanged
@@ -30,6 +31,7 @@ from gateway.alerts.mails import AlertMails
 from gateway.batches.repository import OperationRepository
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
+from gateway.domains.senders import VerifiedSenders
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
@@ -73,6 +75,7 @@ def events(
     acceptances: AcceptanceRepository,
     operations: OperationRepository,
     alert_mails: AlertMails,
+    senders: VerifiedSenders,
     *,
     committed: Callable[[], None],
 ) -> Mapping[type[Message], Handler]:
@@ -109,6 +112,7 @@ def events(
         BatchFinished: InTransaction(batches_finished, group=200),
         ParkedChanged: InTransaction(parked_changed, group=50),
         OperationsAnnounced: InTransaction(operations_announced),
+        DomainChanged: InTransaction(senders.changed, group=50),
         AlertFired: InTransaction(alert_mails.promise, group=100, committed=committed),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from chassis import logging, queries
 from chassis.runtime import ServiceRuntime
+from contracts.domains import AllowedSenders
 from contracts.topology import GATEWAY
 from gateway import consumers
 from gateway.acceptance.acceptor import Acceptor
@@ -29,6 +30,9 @@ from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
 from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
+from gateway.domains.repository import SenderDomainRepository
+from gateway.domains.senders import VerifiedSenders
+from gateway.domains.service import DomainService
 from gateway.emails.service import EmailService
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
@@ -87,8 +91,18 @@ class Resources:
         self.uploads = FileUploads(
             postgres, UploadRepository(statements), self.acceptor, self.rpc, self.transfer
         )
+        self.senders = VerifiedSenders(
+            postgres,
+            SenderDomainRepository(statements),
+            AllowedSenders.read(settings.allowed_sender_domains),
+        )
+        self.domains = DomainService(self.rpc, self.senders, self.audit)
         self.emails = EmailService(
-            self.acceptor, self.rpc, self.uploads, message_id_domain=settings.message_id_domain
+            self.acceptor,
+            self.rpc,
+            self.uploads,
+            self.senders,
+            message_id_domain=settings.message_id_domain,
         )
         catalogue = OperationCatalogue(postgres, operations)
         self.batches = BatchService(
@@ -114,7 +128,9 @@ class Resources:
         self.alerts = AlertService(self.rpc)
         self._wire_realtime()
         alert_mails = AlertMails(acceptances, self.authority)
-        events = consumers.events(acceptances, operations, alert_mails, committed=self.runtime.relay.wake)
+        events = consumers.events(
+            acceptances, operations, alert_mails, self.senders, committed=self.runtime.relay.wake
+        )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)

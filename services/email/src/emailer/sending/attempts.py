@@ -12,6 +12,7 @@ from contracts.mail import Stream
 from emailer.sending import outcomes
 from emailer.sending.lanes import Lane
 from emailer.sending.outcomes import SmtpAnswer
+from emailer.writing.dkim import Signer
 from emailer.writing.letters import Letter
 
 # So often a mail is sent again that the relay may have taken.
@@ -22,7 +23,8 @@ MOST_REPEATS = 2
 class StoredMail:
     """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
 
-    Without `letter` it is stored in a form that cannot be read, and `flaw` says why.
+    Without `letter` it is stored in a form that cannot be read, and `flaw` says why; with a letter `flaw`
+    says why it cannot be signed now. `refusal` says why its owner may not send it.
     """
 
     id: UUID
@@ -36,6 +38,8 @@ class StoredMail:
     request_id: str | None
     flaw: str = ""
     message_id: str | None = None
+    refusal: str = ""
+    signers: tuple[Signer, ...] = ()
 
     @property
     def dated(self) -> datetime:
@@ -159,6 +163,18 @@ def unreadable(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
     draft = replace(draft, host="")
     reason = "the mail is stored in a form that this release cannot read"
     return interrupted(job, reason, after_dot=False, draft=draft, patience=patience)
+
+
+def unsigned(job: Job, *, draft: Attempt, patience: Patience) -> Outcome:
+    """Return the next step for a mail whose DKIM key cannot be read: it waits for the operator."""
+    draft = replace(draft, host="")
+    return interrupted(job, f"not sent: {job.mail.flaw}", after_dot=False, draft=draft, patience=patience)
+
+
+def refused(job: Job, *, draft: Attempt) -> Outcome:
+    """Return the outcome of a mail whose owner may not send as its sender."""
+    noted = replace(draft, outcome="failed", host="", text=f"not sent: {job.mail.refusal}")
+    return Outcome(job, "failed", None, job.tries, noted, job.doubts)
 
 
 def expired(job: Job) -> Outcome:

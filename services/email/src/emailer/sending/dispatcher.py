@@ -16,6 +16,7 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
 from chassis.supervision import keep_going
 from emailer import repository
+from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.sending import attempts, lanes
 from emailer.sending.attempts import Job, Outcome, Patience
@@ -57,6 +58,7 @@ class Dispatcher:
         lease_s: float,
         refusals_before_pause: int,
         guard: RecipientGuard,
+        senders: Senders,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -68,6 +70,7 @@ class Dispatcher:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._guard = guard
+        self._senders = senders
         self._holder: UUID = new_id()
         self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
         self._hand: dict[tuple[UUID, int], Job] = {}
@@ -166,6 +169,7 @@ class Dispatcher:
                     if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
                 ]
                 mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
+                mails = await self._senders.identify(connection, mails)
         except DATABASE_FAILURES as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
@@ -214,6 +218,11 @@ class Dispatcher:
         elif job.mail.letter is None:
             log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
             self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
+        elif job.mail.refusal:
+            metrics.EMAIL_SENDERS_REFUSED.labels("service").inc()
+            self.recorder.add(attempts.refused(job, draft=self._delivery.draft()))
+        elif job.mail.flaw:
+            self.recorder.add(attempts.unsigned(job, draft=self._delivery.draft(), patience=self._patience))
         else:
             self._turns.put(job)
 

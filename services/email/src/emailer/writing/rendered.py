@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from chassis import metrics
 from emailer.errors import NoRoomForUploads
 from emailer.sending.attempts import StoredMail
-from emailer.writing import rendering
+from emailer.writing import dkim, rendering
 
 # Below this, rendering takes less time than a thread needs to begin.
 _SMALL_BYTES = 8 * 1024
@@ -87,6 +88,7 @@ class RenderedMails:
         self._with_uploads.pop(mail_id, None)
 
     async def _render(self, mail: StoredMail) -> bytes:
+        metrics.EMAIL_SIGNED.labels("signed" if mail.signers else "unsigned").inc()
         if mail.letter is None or (mail.letter.size_bytes < _LARGE_BYTES and not mail.letter.upload_ids):
             return await render(await self._prepare(mail))
         async with self._large:
@@ -94,11 +96,17 @@ class RenderedMails:
 
 
 async def render(mail: StoredMail) -> bytes:
-    """Return `mail` as it goes over the wire, written in a thread unless it is small."""
+    """Return `mail` as it goes over the wire; in a thread unless it is small and not signed."""
     letter = mail.letter
     assert letter is not None  # without one it was put aside when it was claimed
     # Rows of the release before have none.
     identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
-    if letter.text is not None and letter.size_bytes <= _SMALL_BYTES:
+    if not mail.signers and letter.text is not None and letter.size_bytes <= _SMALL_BYTES:
         return rendering.render(letter, identity=identity, at=mail.dated)
-    return await asyncio.to_thread(rendering.render, letter, identity=identity, at=mail.dated)
+
+    def written() -> bytes:
+        return dkim.sign(
+            rendering.render(letter, identity=identity, at=mail.dated), mail.signers, at=mail.dated
+        )
+
+    return await asyncio.to_thread(written)

@@ -21,6 +21,10 @@ class Action(StrEnum):
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
+    DOMAIN_CREATED = "domain.created"
+    DOMAIN_CHECKED = "domain.checked"
+    DOMAIN_KEYS_ROTATED = "domain.keys-rotated"
+    DOMAIN_DELETED = "domain.deleted"
     PARKED_REPLAYED = "parked.replayed"
     PARKED_DISCARDED = "parked.discarded"
 

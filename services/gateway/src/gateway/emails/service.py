@@ -38,6 +38,7 @@ from contracts.message import Command, FieldError
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.repository import Acceptance, Work
+from gateway.domains.senders import VerifiedSenders
 from gateway.emails.inputs import (
     EmailResult,
     EmailResults,
@@ -62,16 +63,26 @@ class EmailService:
     """Accepts mails and reports on them, for every interface."""
 
     def __init__(
-        self, acceptor: Acceptor, rpc: RpcClient, uploads: UploadService, *, message_id_domain: str
+        self,
+        acceptor: Acceptor,
+        rpc: RpcClient,
+        uploads: UploadService,
+        senders: VerifiedSenders,
+        *,
+        message_id_domain: str,
     ) -> None:
         self._acceptor = acceptor
         self._uploads = uploads
         self._rpc = rpc
+        self._senders = senders
         self._message_id_domain = message_id_domain
 
     async def send(self, call: Call, body: Mail) -> Reply:
         """Promise to send a mail; the answer names its id and where to ask about it."""
         call.principal.require(Scope.EMAILS_SEND)
+        for refusal in (await self._senders.refusals(call.principal.owner_id, [body.sender])).values():
+            error = FieldError(pointer="/from", detail=refusal)
+            raise InvalidInput(f"from: {refusal}", errors=[error])
         await self._uploads.require(call, body)
         acceptance, command = self._command(call, body)
         return await self._promise(call, acceptance, command, command.message_id)
@@ -231,22 +242,23 @@ class EmailService:
     async def _without_misfits(
         self, call: Call, read: Sequence[Mail | EmailResult]
     ) -> Sequence[Mail | EmailResult]:
-        """Return `read` with refusals in place of those mails that name uploads which they cannot attach."""
+        """Return `read` with refusals in place of mails whose sender or uploads are not the caller's."""
         mails = {index: mail for index, mail in enumerate(read) if isinstance(mail, Mail)}
+        refusals = await self._senders.refusals(
+            call.principal.owner_id, [mail.sender for mail in mails.values()]
+        )
         misfits = dict(zip(mails, await self._uploads.misfits(call, mails.values()), strict=True))
-        return [
-            EmailResult(
-                index=index,
-                status="refused",
-                errors=[
+        found: list[Mail | EmailResult] = list(read)
+        for index, mail in mails.items():
+            refusal = refusals.get(mail.sender or "")
+            errors = [FieldError(pointer="/from", detail=refusal)] if refusal else []
+            if errors := [*errors, *(misfits[index] or ())]:
+                pointed = [
                     FieldError(pointer=f"/emails/{index}{error.pointer}", detail=error.detail)
-                    for error in misfits[index]
-                ],
-            )
-            if misfits.get(index)
-            else found
-            for index, found in enumerate(read)
-        ]
+                    for error in errors
+                ]
+                found[index] = EmailResult(index=index, status="refused", errors=pointed)
+        return found
 
     async def _promise(
         self, call: Call, acceptance: Acceptance, command: Command, message_id: str | None

@@ -1,0 +1,242 @@
+"""Answers to requests about sender domains: each owner sees and changes its own only."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from chassis.deadlines import Deadline
+from chassis.errors import Conflict, NotFound
+from chassis.postgres import Connection, Postgres
+from contracts.domains import (
+    CreateDomain,
+    DeleteDomain,
+    DkimKey,
+    DnsRecord,
+    Domain,
+    Domains,
+    GetDomain,
+    KeyAlgorithm,
+    ListDomains,
+    RotateDkim,
+    VerifyDomain,
+    domain_name,
+)
+from contracts.message import Next
+from emailer.domains import keys, records, repository
+from emailer.domains.checking import DomainChecks
+from emailer.domains.keys import KeySafe, NewKey
+from emailer.domains.records import RecordSettings
+from emailer.domains.stored import Finding, StoredDomain
+from emailer.errors import DomainChangedMeanwhile, DomainExists, NoSecretsKey, TooManyDomains
+
+MOST_KEYS = 10
+_ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
+_FIRST_CHECK = timedelta(minutes=1)
+# Whoever asks again at once gets what was found a moment ago.
+_FRESH = timedelta(seconds=3)
+_CHECK_WITHIN = timedelta(minutes=5)
+
+
+class DomainAnswers:
+    """Makes, shows, checks and removes domains. Another owner's domain is not found."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        checks: DomainChecks,
+        safe: KeySafe | None,
+        settings: RecordSettings,
+        *,
+        most_of_owner: int,
+        announced: Callable[[], None],
+    ) -> None:
+        self._postgres = postgres
+        self._checks = checks
+        self._safe = safe
+        self._settings = settings
+        self._most_of_owner = most_of_owner
+        self._announced = announced
+        # Each takes a processor for a tenth of a second.
+        self._making = asyncio.Semaphore(1)
+
+    async def create(self, request: CreateDomain, _: Deadline) -> Domain:
+        """Store a domain; without EMAIL_SECRETS_KEY it has no DKIM keys.
+
+        Raise `DomainExists` or `TooManyDomains`.
+        """
+        wanted = request.model_copy(update={"name": domain_name(request.name)})
+        async with self._postgres.connection() as connection:
+            # Before keys are made for nothing.
+            known = await self._known(connection, wanted)
+        if known is not None:
+            return self._shown(known)
+        now = datetime.now(UTC)
+        made = [] if self._safe is None else await self._new_keys(self._safe, now)
+        async with self._postgres.transaction() as connection:
+            await repository.lock_owner(connection, request.owner_id)
+            known = await self._known(connection, wanted)
+            stored = known or await repository.insert(
+                connection,
+                wanted,
+                token=secrets.token_hex(16),
+                return_path_host=f"bounces.{wanted.name}",
+                at=now,
+                check_at=now + _FIRST_CHECK,
+                keys=made,
+            )
+        return self._shown(stored)
+
+    async def get(self, request: GetDomain, _: Deadline) -> Domain:
+        """Return a domain as the last look found it."""
+        return self._shown(await self._find(request.domain_id, request.owner_id))
+
+    async def list(self, request: ListDomains, _: Deadline) -> Domains:
+        """Return a page of the owner's domains, newest first."""
+        async with self._postgres.connection() as connection:
+            found = await repository.page(connection, request, limit=request.limit + 1)
+        page = found[: request.limit]
+        following = page[-1].id if len(found) > len(page) else None
+        return Domains(data=[self._shown(domain) for domain in page], next_cursor=following)
+
+    async def verify(self, request: VerifyDomain, _: Deadline) -> Domain:
+        """Look at the records now, and return what the domain is by that."""
+        domain = await self._find(request.domain_id, request.owner_id)
+        if domain.checked_at is not None and datetime.now(UTC) - domain.checked_at < _FRESH:
+            return self._shown(domain)
+        checked = await self._checks.check(domain)
+        if checked is None:
+            raise _not_found(request.domain_id)
+        return self._shown(checked)
+
+    async def rotate(self, request: RotateDkim, _: Deadline) -> Domain:
+        """Make new keys; they sign once their records are found, and the old ones retire then.
+
+        New keys whose records were never found are replaced. Raise `NoSecretsKey`, `Conflict`.
+        """
+        if self._safe is None:
+            raise NoSecretsKey(
+                "This installation keeps no DKIM keys: its operator has not set EMAIL_SECRETS_KEY."
+            )
+        now = datetime.now(UTC)
+        made = await self._new_keys(self._safe, now)
+        async with self._postgres.transaction() as connection:
+            domain = await self._lock(connection, request.domain_id, request.owner_id)
+            if request.request_key is not None and request.request_key == domain.rotation_key:
+                return self._shown(domain)
+            _require(domain, request.version)
+            kept = tuple(key for key in domain.keys if key.state != "pending")
+            if len(kept) + len(made) > MOST_KEYS:
+                raise Conflict(
+                    f"The domain has {len(kept)} keys that sign or retire; wait until some are gone."
+                )
+            changed = replace(
+                domain,
+                keys=kept,
+                version=domain.version + 1,
+                check_at=now + _FIRST_CHECK,
+                rotation_key=request.request_key,
+            )
+            await repository.save(connection, changed)
+            await repository.insert_keys(connection, domain.id, made, at=now)
+        return self._shown(await self._find(request.domain_id, request.owner_id))
+
+    async def delete(self, request: DeleteDomain, _: Deadline) -> Domain:
+        """Remove a domain, and return what it was."""
+        async with self._postgres.transaction() as connection:
+            domain = await self._lock(connection, request.domain_id, request.owner_id)
+            _require(domain, request.version)
+            await repository.delete(connection, domain.id)
+            gone = replace(domain, version=domain.version + 1)
+            await repository.announce(connection, gone, is_verified=False)
+        self._announced()
+        return self._shown(domain)
+
+    async def _known(self, connection: Connection, wanted: CreateDomain) -> StoredDomain | None:
+        """Return the domain that the same request has made. Raise when there may be no other one."""
+        if wanted.request_key is not None:
+            known = await repository.find_of_request(connection, wanted.owner_id, wanted.request_key)
+            if known is not None:
+                return known
+        if await repository.find_named(connection, wanted.owner_id, wanted.name) is not None:
+            raise DomainExists(f"You have this domain already: GET /v1/domains?name={wanted.name}.")
+        if await repository.count_of_owner(connection, wanted.owner_id) >= self._most_of_owner:
+            raise TooManyDomains(f"One owner may have {self._most_of_owner} domains.")
+        return None
+
+    async def _find(self, domain_id: UUID, owner_id: str) -> StoredDomain:
+        async with self._postgres.connection() as connection:
+            found = await repository.find(connection, domain_id, owner_id)
+        if found is None:
+            raise _not_found(domain_id)
+        return found
+
+    async def _lock(self, connection: Connection, domain_id: UUID, owner_id: str) -> StoredDomain:
+        found = await repository.lock(connection, domain_id)
+        if found is None or found.owner_id != owner_id:
+            raise _not_found(domain_id)
+        return found
+
+    async def _new_keys(self, safe: KeySafe, at: datetime) -> Sequence[NewKey]:
+        async with self._making:
+            return await asyncio.to_thread(
+                lambda: [keys.make(safe, algorithm, at=at) for algorithm in _ALGORITHMS]
+            )
+
+    def _shown(self, domain: StoredDomain) -> Domain:
+        return Domain(
+            id=domain.id,
+            name=domain.name,
+            status=domain.status,
+            version=domain.version,
+            created_at=domain.created_at,
+            verified_at=domain.verified_at,
+            checked_at=domain.checked_at,
+            return_path_host=domain.return_path_host,
+            records=[
+                _record(record, domain.findings.get(record.key, Finding("unchecked")))
+                for record in records.expected(domain, self._settings)
+            ],
+            dkim=[
+                DkimKey(
+                    selector=key.selector,
+                    algorithm=key.algorithm,
+                    state=key.state,
+                    created_at=key.created_at,
+                    active_since=key.active_at,
+                    remove_record_after=key.retire_at,
+                )
+                for key in domain.keys
+            ],
+            next=None
+            if domain.check_at is None
+            else Next(what="a look at the records", by=domain.check_at + _CHECK_WITHIN),
+        )
+
+
+def _record(record: records.Expected, finding: Finding) -> DnsRecord:
+    return DnsRecord(
+        purpose=record.purpose,
+        type=record.type,
+        name=record.name,
+        value=record.value,
+        required=record.is_required,
+        state=finding.state,
+        found=list(finding.values),
+        last_found_at=finding.last_found_at,
+    )
+
+
+def _require(domain: StoredDomain, version: int | None) -> None:
+    if version is not None and version != domain.version:
+        raise DomainChangedMeanwhile(
+            f"The domain {domain.name} has changed since version {version}; read it again, and repeat it."
+        )
+
+
+def _not_found(domain_id: UUID) -> NotFound:
+    return NotFound(f"There is no domain {domain_id}.")

@@ -1,0 +1,125 @@
+"""Looks at the records of domains: when their owner asks for it, and from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from chassis import logging, metrics, redaction
+from chassis.errors import Overloaded
+from chassis.postgres import DATABASE_FAILURES, Postgres
+from emailer.domains import progress, records, repository
+from emailer.domains.lookups import DnsLookups
+from emailer.domains.progress import CheckSchedule
+from emailer.domains.records import RecordSettings
+from emailer.domains.stored import StoredDomain
+
+log = logging.get(__name__)
+
+# Looks that one owner may have under way: a domain whose servers are silent takes its time.
+MOST_OF_OWNER = 2
+MOST_AT_A_TIME = 20
+_LEASE_S = 60.0
+_LOOK_EVERY_S = 5.0
+_STATES = ("pending", "verified", "losing", "lost")
+
+
+class DomainChecks:
+    """Asks DNS, and writes down what follows for the domain."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        lookups: DnsLookups,
+        settings: RecordSettings,
+        schedule: CheckSchedule,
+        *,
+        announced: Callable[[], None],
+    ) -> None:
+        self._postgres = postgres
+        self._lookups = lookups
+        self._settings = settings
+        self._schedule = schedule
+        self._announced = announced
+        self._under_way: Counter[str] = Counter()
+
+    async def check(self, domain: StoredDomain) -> StoredDomain | None:
+        """Look at the records of `domain`; return what it is now, or None when it was removed meanwhile.
+
+        Raise `Overloaded` when its owner has too many looks under way.
+        """
+        owner_id = domain.owner_id
+        if self._under_way[owner_id] >= MOST_OF_OWNER:
+            raise Overloaded(
+                f"Records of {MOST_OF_OWNER} of your domains are being looked at; try again in a moment.",
+                retry_after_s=2,
+            )
+        self._under_way[owner_id] += 1
+        try:
+            expected = records.expected(domain, self._settings)
+            answers = await asyncio.gather(
+                *(self._lookups.values(record.name, record.type) for record in expected)
+            )
+        finally:
+            self._under_way[owner_id] -= 1
+            if not self._under_way[owner_id]:
+                del self._under_way[owner_id]
+        found = {record.key: answer for record, answer in zip(expected, answers, strict=True)}
+        async with self._postgres.transaction() as connection:
+            before = await repository.lock(connection, domain.id)
+            if before is None:
+                return None
+            after = progress.after_check(
+                before,
+                # Its keys may have changed meanwhile.
+                records.expected(before, self._settings),
+                found,
+                now=datetime.now(UTC),
+                schedule=self._schedule,
+            )
+            await repository.save(connection, after)
+            if before.status != after.status:
+                await repository.announce(connection, after, is_verified=after.status == "verified")
+        if before.status != after.status:
+            log.info("domain changed", status=after.status, domain=after.name, domain_id=str(after.id))
+            self._announced()
+        metrics.EMAIL_DOMAIN_CHECKS.labels(_outcome(after)).inc()
+        return after
+
+    async def watch(self) -> None:
+        """Look at what is due, and measure, for ever."""
+        while True:
+            count = 0
+            try:
+                count = await self.look()
+                async with self._postgres.connection() as connection:
+                    counts, late_s = await repository.measure(connection)
+                for state in _STATES:
+                    metrics.EMAIL_DOMAINS.labels(state).set(counts.get(state, 0))
+                metrics.EMAIL_DOMAIN_CHECK_LATE.set(late_s)
+            except DATABASE_FAILURES as error:
+                log.warning("records of domains not looked at", reason=redaction.safe_message(error))
+            if count < MOST_AT_A_TIME:
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def look(self) -> int:
+        """Look once at the domains that are due, one of each owner; return how many."""
+        async with self._postgres.connection() as connection:
+            due = await repository.take_due(connection, most=MOST_AT_A_TIME, lease_s=_LEASE_S)
+        results = await asyncio.gather(*(self.check(domain) for domain in due), return_exceptions=True)
+        for domain, result in zip(due, results, strict=True):
+            if isinstance(result, BaseException):
+                # It comes back when its lease is over; the others are done.
+                log.warning(
+                    "records not looked at", domain=domain.name, reason=redaction.safe_message(result)
+                )
+        return len(due)
+
+
+def _outcome(domain: StoredDomain) -> str:
+    states = {finding.state for finding in domain.findings.values()}
+    if "unavailable" in states:
+        return "unavailable"
+    return "complete" if states == {"found"} else "incomplete"

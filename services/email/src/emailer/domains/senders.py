@@ -1,0 +1,113 @@
+"""Who may send as whom: looked at right before a mail leaves, with the keys that sign it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+from uuid import UUID
+
+from chassis import logging
+from chassis.postgres import Connection
+from contracts import addresses
+from contracts.domains import AllowedSenders, KeyAlgorithm
+from emailer.domains import repository
+from emailer.domains.keys import KeySafe
+from emailer.errors import UnreadableKey
+from emailer.sending.attempts import StoredMail
+from emailer.writing.dkim import Signer
+
+log = logging.get(__name__)
+
+# For so long it may be believed what the database said.
+_FRESH_S = 5.0
+_MOST_KNOWN = 10_000
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What an owner may do with a domain: whether it is verified, and with which keys its mails are signed.
+
+    Of a domain that is not the owner's own the keys are those of another owner. `flaw` says why mails cannot
+    be signed, although they should be.
+    """
+
+    is_verified: bool = False
+    signers: tuple[Signer, ...] = ()
+    flaw: str = ""
+
+
+class Senders:
+    """Answers who may send from a domain; what was asked a moment ago is remembered."""
+
+    def __init__(self, allowed: AllowedSenders, *, default_sender: str, safe: KeySafe | None) -> None:
+        self._allowed = allowed
+        self._default = addresses.parse(default_sender)
+        self._safe = safe
+        self._known: dict[Key, tuple[float, Authority]] = {}
+
+    async def identify(
+        self, connection: Connection, mails: Mapping[UUID, StoredMail]
+    ) -> dict[UUID, StoredMail]:
+        """Return `mails` with their signers, or with the reason why their owner may not send them."""
+        wanted = {_key(mail) for mail in mails.values() if mail.letter is not None}
+        await self._learn(connection, wanted)
+        return {mail_id: self._identified(mail) for mail_id, mail in mails.items()}
+
+    def _identified(self, mail: StoredMail) -> StoredMail:
+        if mail.letter is None:
+            return mail
+        authority, domain = self._known[_key(mail)][1], mail.letter.sender.domain.lower()
+        is_default = mail.letter.sender.address.lower() == self._default.address.lower()
+        if not (authority.is_verified or is_default or self._allowed.allows(domain)):
+            reason = f"sender-not-allowed: {domain} is not a verified domain of the owner of this mail"
+            return replace(mail, refusal=reason)
+        if authority.is_verified or is_default or self._allowed.named([domain]):
+            return replace(mail, signers=authority.signers, flaw=authority.flaw)
+        # Where everybody may send as anybody, that is no reason to sign for somebody else.
+        return mail
+
+    async def _learn(self, connection: Connection, wanted: Collection[Key]) -> None:
+        now = time.monotonic()
+        unknown = [key for key in wanted if key not in self._known or self._known[key][0] <= now]
+        if not unknown:
+            return
+        if len(self._known) + len(unknown) > _MOST_KNOWN:
+            self._known = {key: known for key, known in self._known.items() if key in wanted}
+        # The keys of a domain that the operator has named sign for everybody who may send from it.
+        names = {name for _, name in unknown}
+        shared = set(self._allowed.named(names)) | (names & {self._default.domain.lower()})
+        rows = await repository.find_senders(connection, unknown, of_anybody=shared)
+        found: dict[Key, list[tuple[str, str, bytes] | None]] = {}
+        for row in rows:
+            key = None if row["selector"] is None else (row["selector"], row["algorithm"], row["sealed_key"])
+            found.setdefault((row["owner_id"], row["name"]), []).append(key)
+        for owner_id, name in unknown:
+            own = found.get((owner_id, name))
+            others = next((keys for (_, of), keys in found.items() if of == name and name in shared), None)
+            authority = Authority(is_verified=own is not None)
+            for key in own or others or ():
+                if key is not None:
+                    authority = self._with(authority, name, *key)
+            self._known[owner_id, name] = now + _FRESH_S, authority
+
+    def _with(
+        self, authority: Authority, domain: str, selector: str, algorithm: str, sealed: bytes
+    ) -> Authority:
+        try:
+            if self._safe is None:
+                raise UnreadableKey("EMAIL_SECRETS_KEY is not set")
+            private = self._safe.open(sealed)
+        except UnreadableKey as error:
+            log.error("DKIM key not readable", domain=domain, selector=selector, reason=str(error))
+            return replace(authority, flaw=str(error))
+        signer = Signer(domain, selector, cast(KeyAlgorithm, algorithm), private)
+        return replace(authority, signers=(*authority.signers, signer))
+
+
+def _key(mail: StoredMail) -> Key:
+    assert mail.letter is not None
+    return mail.owner_id, mail.letter.sender.domain.lower()

@@ -1,0 +1,58 @@
+"""A domain as it is stored: what was found of each record, and its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from contracts.domains import DomainStatus, KeyAlgorithm, KeyState, RecordState
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the last look at a record found, and when it was last right."""
+
+    state: RecordState
+    values: tuple[str, ...] = ()
+    last_found_at: datetime | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the record was right once, and is not any more."""
+        return self.last_found_at is not None and self.state in ("missing", "different")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A DKIM key without its private part."""
+
+    selector: str
+    algorithm: KeyAlgorithm
+    state: KeyState
+    public_record: str
+    created_at: datetime
+    active_at: datetime | None = None
+    retire_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDomain:
+    """A sender domain. `missing_since`: the ownership record is gone; `check_at`: the next look, if any."""
+
+    id: UUID
+    owner_id: str
+    name: str
+    token: str
+    return_path_host: str
+    status: DomainStatus
+    version: int
+    created_at: datetime
+    verified_at: datetime | None = None
+    checked_at: datetime | None = None
+    missing_since: datetime | None = None
+    check_at: datetime | None = None
+    rotation_key: str | None = None
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    keys: tuple[StoredKey, ...] = ()

@@ -1,0 +1,32 @@
+"""What may come into sender domains, and what goes out."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.domains import Domain, DomainName, DomainStatus
+from gateway.http.filters import CreatedWithin, Page, Several
+
+
+class DomainInput(BaseModel):
+    """The body of `POST /v1/domains`. A subdomain is a domain of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: DomainName = Field(description="the part behind the @, such as `example.com`")
+
+
+class DomainsQuery(CreatedWithin, Page):
+    """The query of `GET /v1/domains`: newest first; the cursor is the last id seen."""
+
+    status: Several[DomainStatus] | None = None
+    name: DomainName | None = None
+    cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
+
+
+class DomainList(BaseModel):
+    """A page of sender domains, newest first."""
+
+    data: list[Domain]
+    next_cursor: UUID | None

@@ -1,0 +1,74 @@
+"""Who may send as whom, as far as the gateway knows; email looks again before a mail leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from chassis import metrics
+from chassis.broker.envelope import Delivery
+from chassis.postgres import Connection, Postgres
+from contracts import addresses
+from contracts.domains import AllowedSenders, DomainChanged
+from gateway.domains.repository import SenderDomainRepository
+
+# A domain that was verified a moment ago is not looked up again; one that was not is, each time.
+_FRESH_S = 5.0
+_MOST_KNOWN = 10_000
+
+
+class VerifiedSenders:
+    """Judges the senders of mails by the gateway's own database."""
+
+    def __init__(
+        self, postgres: Postgres, repository: SenderDomainRepository, allowed: AllowedSenders
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._allowed = allowed
+        self._known: dict[tuple[str, str], float] = {}
+
+    async def refusals(self, owner_id: str, senders: Iterable[str | None]) -> dict[str, str]:
+        """Return why the owner may not send as some of `senders`, by sender.
+
+        A mail without a sender has the default one, which is the operator's.
+        """
+        domains = {sender: addresses.parse(sender).domain.lower() for sender in senders if sender}
+        doubtful = {domain for domain in domains.values() if not self._allowed.allows(domain)}
+        refused = doubtful - await self._verified(owner_id, doubtful)
+        found = {
+            sender: f"{domain} is not one of your verified domains: add and verify it at /v1/domains"
+            for sender, domain in domains.items()
+            if domain in refused
+        }
+        if found:
+            metrics.EMAIL_SENDERS_REFUSED.labels("gateway").inc(len(found))
+        return found
+
+    async def changed(self, connection: Connection, deliveries: Sequence[Delivery[DomainChanged]]) -> None:
+        """Take the news of domains."""
+        for delivery in deliveries:
+            await self._repository.note(connection, delivery.message)
+
+    async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
+        """Take what email has answered about a domain, in one transaction with what `also` writes."""
+        async with self._postgres.transaction() as connection:
+            await self._repository.note(connection, change)
+            await also(connection)
+        self.forget(change.owner_id, change.name)
+
+    def forget(self, owner_id: str, name: str) -> None:
+        """Look a domain up again when a mail comes from it."""
+        self._known.pop((owner_id, name), None)
+
+    async def _verified(self, owner_id: str, names: set[str]) -> set[str]:
+        now = time.monotonic()
+        known = {name for name in names if self._known.get((owner_id, name), 0.0) > now}
+        if unknown := names - known:
+            async with self._postgres.connection() as connection:
+                found = await self._repository.verified(connection, owner_id, unknown)
+            if len(self._known) + len(found) > _MOST_KNOWN:
+                self._known.clear()
+            self._known |= {(owner_id, name): now + _FRESH_S for name in found}
+            known |= found
+        return known

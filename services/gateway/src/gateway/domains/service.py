@@ -1,0 +1,147 @@
+"""Sender domains at the gateway: kept and checked by email; changes are recorded here."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chassis.broker import envelope
+from chassis.broker.rpc import RpcClient
+from chassis.postgres import Connection
+from contracts.domains import (
+    CreateDomain,
+    DeleteDomain,
+    Domain,
+    DomainChanged,
+    Domains,
+    GetDomain,
+    ListDomains,
+    RotateDkim,
+    VerifyDomain,
+)
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.domains.inputs import DomainInput, DomainList, DomainsQuery
+from gateway.domains.senders import VerifiedSenders
+from gateway.http.calls import Call
+from gateway.http.replies import Reply, document
+
+
+class DomainService:
+    """Passes the caller's requests on, and keeps the gateway's copy of what is verified."""
+
+    def __init__(self, rpc: RpcClient, senders: VerifiedSenders, audit: AuditTrail) -> None:
+        self._rpc = rpc
+        self._senders = senders
+        self._audit = audit
+
+    async def create(self, call: Call, body: DomainInput) -> Reply:
+        """Store a domain; the answer has the records to set."""
+        request = CreateDomain(
+            domain_id=envelope.new_id(),
+            owner_id=call.principal.owner_id,
+            name=body.name,
+            request_key=_request_key(call),
+        )
+        domain = await self._rpc.call(request, Domain, call.deadline)
+        await self._record(call, call.connection, Action.DOMAIN_CREATED, domain)
+        return _reply(domain, location=f"/v1/domains/{domain.id}")
+
+    async def get(self, call: Call, domain_id: UUID) -> Reply:
+        """Return a domain of the caller as the last look at its records found it."""
+        return _reply(await self._find(call, domain_id))
+
+    async def list(self, call: Call, query: DomainsQuery) -> DomainList:
+        """Return a page of the caller's domains, newest first."""
+        request = ListDomains(
+            owner_id=call.principal.owner_id,
+            name=query.name,
+            status=query.status or [],
+            created_after=query.created_after,
+            created_before=query.created_before,
+            before=query.cursor,
+            limit=query.limit,
+        )
+        page = await self._rpc.call(request, Domains, call.deadline)
+        return DomainList(data=page.data, next_cursor=page.next_cursor)
+
+    async def verify(self, call: Call, domain_id: UUID) -> Reply:
+        """Have the records looked at now; a mail that is sent after the answer is judged by it.
+
+        No transaction is open meanwhile: DNS may take seconds.
+        """
+        request = VerifyDomain(domain_id=domain_id, owner_id=call.principal.owner_id)
+        domain = await self._rpc.call(request, Domain, call.deadline)
+        change = _change(call, domain, is_verified=domain.status == "verified")
+        await self._senders.store(
+            change, lambda connection: self._record(call, connection, Action.DOMAIN_CHECKED, domain)
+        )
+        return _reply(domain)
+
+    async def rotate(self, call: Call, domain_id: UUID) -> Reply:
+        """Make new DKIM keys for a domain whose version the caller has seen."""
+        seen = await self._seen(call, domain_id)
+        request = RotateDkim(
+            domain_id=domain_id,
+            owner_id=call.principal.owner_id,
+            version=seen,
+            request_key=_request_key(call),
+        )
+        domain = await self._rpc.call(request, Domain, call.deadline)
+        await self._record(call, call.connection, Action.DOMAIN_KEYS_ROTATED, domain)
+        return _reply(domain)
+
+    async def delete(self, call: Call, domain_id: UUID) -> None:
+        """Remove a domain whose version the caller has seen: no mail is sent from it any more."""
+        seen = await self._seen(call, domain_id)
+        request = DeleteDomain(domain_id=domain_id, owner_id=call.principal.owner_id, version=seen)
+        domain = await self._rpc.call(request, Domain, call.deadline)
+        gone = domain.model_copy(update={"version": domain.version + 1})
+        await self._senders.store(
+            _change(call, gone, is_verified=False),
+            lambda connection: self._record(call, connection, Action.DOMAIN_DELETED, domain),
+        )
+
+    async def _seen(self, call: Call, domain_id: UUID) -> int | None:
+        """Return the version that the caller wants to change, None for any; it must be the present one."""
+        if call.if_match is None or call.if_match.star_tag:
+            return None
+        domain = await self._find(call, domain_id)
+        call.require_match(_etag(domain))
+        return domain.version
+
+    async def _find(self, call: Call, domain_id: UUID) -> Domain:
+        request = GetDomain(domain_id=domain_id, owner_id=call.principal.owner_id)
+        return await self._rpc.call(request, Domain, call.deadline)
+
+    async def _record(self, call: Call, connection: Connection, action: Action, domain: Domain) -> None:
+        after = {
+            "name": domain.name,
+            "status": domain.status,
+            "selectors": {key.selector: key.state for key in domain.dkim},
+        }
+        await self._audit.record(connection, call.principal, action, f"domain:{domain.id}", after=after)
+
+
+def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:
+    """Return an answer of email as the news that it sends, too, in case the answer is seen first."""
+    return DomainChanged(
+        domain_id=domain.id,
+        owner_id=call.principal.owner_id,
+        name=domain.name,
+        is_verified=is_verified,
+        version=domain.version,
+    )
+
+
+def _request_key(call: Call) -> str | None:
+    # With the body, as the key may name another request tomorrow.
+    key = call.idempotency_key
+    return None if key is None else f"{key.body_hash.hex()}:{key.key}"
+
+
+def _etag(domain: Domain) -> str:
+    return f'"{domain.id}-{domain.version}"'
+
+
+def _reply(domain: Domain, *, location: str | None = None) -> Reply:
+    return Reply(document(domain), etag=_etag(domain), location=location)

@@ -1,0 +1,91 @@
+"""Questions to a DNS server: whole answers, none, and no word at all, each in bounded time and size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from emailer.domains.lookups import MOST_CHARACTERS, MOST_VALUES, DnsLookups, read_servers
+from emailer.domains.records import DnsAnswer
+from support.doubles import dns
+from support.doubles.dns import DnsServer
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[DnsServer]:
+    async with dns.running() as running:
+        yield running
+
+
+def lookups(server: DnsServer, deadline_s: float = 2) -> DnsLookups:
+    return DnsLookups(read_servers(server.address), deadline_s=deadline_s)
+
+
+async def test_a_long_text_comes_whole_over_tcp(server: DnsServer) -> None:
+    value = "v=DKIM1; k=rsa; p=" + "A" * 700
+    server.put("sel._domainkey.acme.example", "TXT", value)
+    assert await lookups(server).values("sel._domainkey.acme.example", "TXT") == DnsAnswer((value,))
+
+
+async def test_a_name_leads_to_another(server: DnsServer) -> None:
+    server.put("bounces.acme.example", "CNAME", "bounces.relay.example")
+    assert await lookups(server).values("bounces.acme.example", "CNAME") == DnsAnswer(
+        ("bounces.relay.example",)
+    )
+
+
+async def test_what_is_not_there_is_told_from_what_cannot_be_learnt(server: DnsServer) -> None:
+    server.put("acme.example", "CNAME", "other.example")
+    server.broken.add("broken.example")
+    asked = lookups(server)
+    assert await asked.values("nowhere.example", "TXT") == DnsAnswer()
+    assert await asked.values("acme.example", "TXT") == DnsAnswer()
+    assert await asked.values("broken.example", "TXT") == DnsAnswer(is_available=False)
+
+
+async def test_a_silent_server_costs_no_more_than_the_deadline(server: DnsServer) -> None:
+    server.silent.add("silent.example")
+    started = time.monotonic()
+    found = await lookups(server, deadline_s=0.2).values("silent.example", "TXT")
+    assert found == DnsAnswer(is_available=False)
+    assert time.monotonic() - started < 1
+
+
+async def test_of_a_huge_answer_a_bounded_part_is_looked_at(server: DnsServer) -> None:
+    server.put("huge.example", "TXT", *(f"{number} " + "x" * 300 for number in range(150)))
+    server.put("long.example", "TXT", "y" * 60_000)
+    many = await lookups(server).values("huge.example", "TXT")
+    long = await lookups(server).values("long.example", "TXT")
+    assert len(many.values) == MOST_VALUES
+    assert [len(value) for value in long.values] == [MOST_CHARACTERS]
+
+
+async def test_control_characters_are_replaced(server: DnsServer) -> None:
+    server.put("odd.example", "TXT", "a\x00\x1b[31m\x85b")
+    (value,) = (await lookups(server).values("odd.example", "TXT")).values
+    assert value.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("", ()),
+        ("9.9.9.9", (("9.9.9.9", 53),)),
+        (
+            "9.9.9.9:5353, ::1,[::1]:54, [fe80::1]",
+            (("9.9.9.9", 5353), ("::1", 53), ("::1", 54), ("fe80::1", 53)),
+        ),
+    ],
+)
+def test_servers_are_addresses_with_or_without_a_port(
+    text: str, servers: tuple[tuple[str, int], ...]
+) -> None:
+    assert read_servers(text) == servers
+
+
+@pytest.mark.parametrize("text", ["dns.example", "9.9.9.9:0", "9.9.9.9:x", "[::1]:70000", "1.2.3"])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"9\.9\.9\.9"):
+        read_servers(text)
