@@ -1,0 +1,492 @@
+"""The whole life cycle on a real database, in any order, against a model: a state machine with two owners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from batch_processor.batches import FINISHED
+from batch_processor.execution import reports
+from batch_processor.execution.claims import Loaded, Rest
+from batch_processor.execution.running_chunk import Failure, Outcomes
+from batch_processor.execution.settlement import Report
+from chassis.broker.envelope import new_id
+from contracts.batches import (
+    AppendItems,
+    CancelBatch,
+    CreateBatch,
+    Item,
+    MoveBatch,
+    PauseBatch,
+    ResumeBatch,
+    RetryBatch,
+    SealBatch,
+)
+from support.batch_engine import Engine
+from support.batch_model import BatchModel, Ended
+
+T = TypeVar("T")
+
+ACCEPTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+PRIORITIES = {"low": 2, "normal": 5, "high": 8}
+WHICH = st.integers(0, 7)
+TABLES = "batches, items, results, failures, attempts, chunks, outbox"
+# Of a claim, what becomes of its items in turn.
+FATE = st.sampled_from(("succeed", "succeed", "fail", "fail late", "again"))
+FATES = st.lists(FATE, min_size=4, max_size=4)
+
+
+class LifeCycle(RuleBasedStateMachine):
+    """Callers, workers and a coordinator that come in any order; workers die, and speak after their death."""
+
+    engine: Engine
+    runner: asyncio.Runner
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: list[BatchModel] = []
+        self.live: list[Loaded] = []
+        self.dead: list[Loaded] = []
+        self.wait(self.engine.execute(f"TRUNCATE {TABLES}"))
+
+    @initialize()
+    def begin(self) -> None:
+        """Two owners have something to run."""
+        self.create("ann", 7, False, "normal", None, False)
+        self.create("bob", 1, True, "normal", None, False)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def model_of(self, id_: UUID) -> BatchModel:
+        return next(model for model in self.models if model.id == id_)
+
+    def chosen(self, which: int) -> BatchModel:
+        return self.models[which % len(self.models)]
+
+    # Callers.
+
+    @precondition(lambda self: len(self.models) < 8)
+    @rule(
+        owner=st.sampled_from(("ann", "bob")),
+        size=st.integers(1, 8),
+        is_task=st.booleans(),
+        priority=st.sampled_from(tuple(PRIORITIES)),
+        tolerated=st.sampled_from((None, None, 1)),
+        is_open=st.booleans(),
+    )
+    def create(
+        self, owner: str, size: int, is_task: bool, priority: str, tolerated: int | None, is_open: bool
+    ) -> None:
+        is_open = is_open and not is_task
+        options: dict[str, Any] = {"priority": priority}
+        if tolerated is not None and not is_task:
+            options["tolerated_failure"] = {"count": tolerated}
+        model = BatchModel(
+            new_id(), owner, "task" if is_task else "batch", 1 if is_task else size,
+            tolerated=None if is_task else tolerated,
+        )  # fmt: skip
+        self.models.append(model)
+        items = None if is_open else [Item(payload=n) for n in range(model.size)]
+        create = CreateBatch(
+            batch_id=model.id, owner_id=owner, kind=model.kind, operation="echo", accepted_at=ACCEPTED_AT,
+            options=options, priority=PRIORITIES[priority], items=items,
+        )  # fmt: skip
+        self.wait(self.engine.handle(create))
+        if not is_open:
+            model.stored = model.appended = model.size
+            model.is_sealed = True
+        model.describe()
+        model.queue_if_complete()
+
+    @rule(
+        which=WHICH,
+        owner=st.sampled_from(("ann", "bob")),
+        count=st.integers(1, 4),
+        what=st.sampled_from(("announce", "describe", "append", "append", "seal")),
+    )
+    def upload(self, which: int, owner: str, count: int, what: str) -> None:
+        unknown = [number for number, model in enumerate(self.models) if not model.is_described]
+        if what == "announce" and len(self.models) < 8:
+            self.announce(owner, count)
+        elif what == "describe" and unknown:
+            self.describe(unknown[which % len(unknown)])
+        elif what == "append" and self.models:
+            self.append(which, count)
+        elif what == "seal" and self.models:
+            self.seal(which)
+
+    @precondition(lambda self: self.models)
+    @rule(
+        which=WHICH,
+        codes=st.sampled_from(((), ("early",), ("late",))),
+        hours=st.sampled_from((-1, 1)),
+        what=st.sampled_from(("cancel", "pause", "resume", "resume", "retry", "retry", "retry", "move")),
+    )
+    def steer(self, which: int, codes: tuple[str, ...], hours: int, what: str) -> None:
+        match what:
+            case "retry":
+                failed = [n for n, model in enumerate(self.models) if model.codes and model.phase == "over"]
+                self.retry(failed[which % len(failed)] if failed else which, codes)
+            case "move":
+                self.move(which, hours)
+            case _:
+                {"cancel": self.cancel, "pause": self.pause, "resume": self.resume}[what](which)
+
+    def announce(self, owner: str, size: int) -> None:
+        """An upload of which the first message will be another than the one that describes it."""
+        self.models.append(BatchModel(new_id(), owner, "batch", size))
+
+    def describe(self, which: int) -> None:
+        model = self.chosen(which)
+        create = CreateBatch(
+            batch_id=model.id, owner_id=model.owner, operation="echo", accepted_at=ACCEPTED_AT
+        )
+        self.wait(self.engine.handle(create))
+        model.describe()
+        model.queue_if_complete()
+
+    def append(self, which: int, count: int) -> None:
+        model = self.chosen(which)
+        count = min(count, model.size - model.appended)
+        if count:
+            items = [Item(payload=n) for n in range(count)]
+            self.wait(
+                self.engine.handle(
+                    AppendItems(batch_id=model.id, owner_id=model.owner, offset=model.appended, items=items)
+                )
+            )
+            model.appended += count
+            model.store(count)
+
+    def seal(self, which: int) -> None:
+        model = self.chosen(which)
+        seal = SealBatch(
+            batch_id=model.id, owner_id=model.owner, kind=model.kind, operation="echo",
+            accepted_at=ACCEPTED_AT, total=model.size,
+        )  # fmt: skip
+        self.wait(self.engine.handle(seal))
+        model.describe()
+        model.seal()
+
+    def cancel(self, which: int) -> None:
+        model = self.chosen(which)
+        self.wait(self.engine.handle(CancelBatch(batch_id=model.id, owner_id=model.owner)))
+        model.cancel()
+
+    def pause(self, which: int) -> None:
+        model = self.chosen(which)
+        self.wait(self.engine.handle(PauseBatch(batch_id=model.id, owner_id=model.owner)))
+        model.pause()
+
+    def resume(self, which: int) -> None:
+        model = self.chosen(which)
+        self.wait(self.engine.handle(ResumeBatch(batch_id=model.id, owner_id=model.owner)))
+        model.resume()
+
+    def retry(self, which: int, codes: tuple[str, ...]) -> None:
+        model = self.chosen(which)
+        self.wait(self.engine.handle(RetryBatch(batch_id=model.id, owner_id=model.owner, codes=list(codes))))
+        model.retry(codes)
+
+    def move(self, which: int, hours: int) -> None:
+        model = self.chosen(which)
+        then = datetime.now(UTC) + timedelta(hours=hours)
+        self.wait(self.engine.handle(MoveBatch(batch_id=model.id, owner_id=model.owner, not_before=then)))
+
+    # Time, and the coordinator.
+
+    @precondition(lambda self: len(self.models) > 2)
+    @rule(which=WHICH, is_deadline=st.booleans())
+    def pass_time(self, which: int, is_deadline: bool) -> None:
+        (self.reach_the_deadline if is_deadline else self.leave_alone_for_days)(which)
+
+    def reach_the_deadline(self, which: int) -> None:
+        model = self.chosen(which)
+        if model.is_described and model.phase not in ("over", "cancelling"):
+            past = "UPDATE batches SET expires_at = now() - interval '1 s' WHERE id = $1"
+            self.wait(self.engine.execute(past, model.id))
+            self.wait(self.engine.coordinator.expire())
+            model.lapse()
+
+    def leave_alone_for_days(self, which: int) -> None:
+        model = self.chosen(which)
+        past = """
+            UPDATE batches SET created_at = now() - interval '2 days', appended_at = now() - interval '2 days'
+            WHERE id = $1 RETURNING id
+        """
+        if self.wait(self.engine.fetch(past, model.id)):
+            self.wait(self.engine.coordinator.expire())
+            model.expire_upload()
+
+    @rule()
+    def coordinate(self) -> None:
+        coordinator = self.engine.coordinator
+        for step in (coordinator.promote, coordinator.steer, coordinator.redrive, coordinator.cancel):
+            self.wait(step())
+        for model in self.models:
+            model.redrive()
+            if model.phase == "cancelling":
+                at_work = {n for loaded in self.live for n in self.items_of(loaded, model)}
+                model.record(dict.fromkeys(model.pending - at_work, "cancelled"), {}, changes=True)
+
+    def items_of(self, loaded: Loaded, model: BatchModel) -> set[int]:
+        """Return the items that the claim has, also those that have ended meanwhile."""
+        is_of_it = loaded.claim.batch_id == model.id
+        return {item.position for item in loaded.items} if is_of_it else set()
+
+    # Workers.
+
+    @rule(most=st.integers(1, 4), reserved=st.integers(0, 1))
+    def claim(self, most: int, reserved: int) -> None:
+        for_any = max(0, most - reserved)
+        expected = self.wait(self.fair_choice(most, for_any))
+        claimed = self.wait(self.engine.claim(most=most, for_any=for_any))
+        assert {loaded.claim.key for loaded in claimed} == expected
+        for loaded in claimed:
+            model, positions = self.model_of(loaded.claim.batch_id), [i.position for i in loaded.items]
+            assert positions == sorted(set(positions))
+            assert set(positions) <= model.pending, "what has ended never runs again"
+            for other in self.live:
+                assert not set(positions) & self.items_of(other, model), "an item is at work once"
+            if (report := reports.of_lost(loaded)) is not None:
+                self.store(report, is_ours=True)
+            else:
+                self.live.append(loaded)
+
+    async def fair_choice(self, most: int, for_any: int) -> set[tuple[UUID, int]]:
+        """Return the chunks that the rule of the shares picks: by turn, in each owner by priority and age."""
+        found = await self.engine.fetch(
+            """
+            SELECT c.owner_id, c.batch_id, c.number, c.state, c.priority, c.due_at, b.status
+            FROM chunks AS c JOIN batches AS b ON b.id = c.batch_id
+            """
+        )
+        places: list[tuple[int, Any]] = []
+        for owner in ("ann", "bob"):
+            own = [row for row in found if row["owner_id"] == owner]
+            at_work = sum(row["state"] == "running" for row in own)
+            ready = [row for row in own if row["state"] == "ready"]
+            ready.sort(key=lambda row: (-row["priority"], row["due_at"], row["batch_id"].int, row["number"]))
+            places += [(at_work + nth, row) for nth, row in enumerate(ready[:most], start=1)]
+        places.sort(
+            key=lambda place: (place[0], place[1]["due_at"], place[1]["batch_id"].int, place[1]["number"])
+        )
+        picked = [row for n, (turn, row) in enumerate(places) if n < for_any or (turn == 1 and n < most)]
+        able = ("queued", "running")
+        return {(row["batch_id"], row["number"]) for row in picked if row["status"] in able}
+
+    @rule(most=st.integers(2, 4), fates=FATES)
+    def work(self, most: int, fates: list[str]) -> None:
+        """Claim, and bring all to an end but the first that is at work."""
+        self.claim(most, 1)
+        while len(self.live) > 1:
+            self.finish(1, fates)
+
+    @precondition(lambda self: self.live)
+    @rule(which=WHICH, fates=FATES)
+    def finish(self, which: int, fates: list[str]) -> None:
+        loaded = self.live.pop(which % len(self.live))
+        self.store(self.report_of(loaded, fates), is_ours=True)
+
+    @precondition(lambda self: self.live)
+    @rule(which=WHICH, fates=FATES, count=st.integers(0, 3), goes_on=st.booleans())
+    def report_some(self, which: int, fates: list[str], count: int, goes_on: bool) -> None:
+        """Tell of the first items, and go on, or give the rest back."""
+        place = which % len(self.live)
+        loaded = self.live[place]
+        # With its last item a worker tells that the chunk is done.
+        count = min(count, len(loaded.items) - 1)
+        told = replace(loaded, items=loaded.items[: max(0, count)])
+        outcomes = self.report_of(told, ["fail" if fate == "again" else fate for fate in fates]).outcomes
+        begins = loaded.claim.status == "queued"
+        if goes_on:
+            self.live[place] = replace(loaded, items=loaded.items[len(told.items) :])
+            self.store(Report(loaded.claim, "running", outcomes, begins=begins), is_ours=True)
+        else:
+            del self.live[place]
+            self.store(Report(loaded.claim, "ready", outcomes), is_ours=True)
+
+    @precondition(lambda self: self.live)
+    @rule(which=WHICH)
+    def stop_what_is_cancelled(self, which: int) -> None:
+        loaded = self.live[which % len(self.live)]
+        if self.model_of(loaded.claim.batch_id).phase == "cancelling":
+            self.live.remove(loaded)
+            positions = [item.position for item in loaded.items]
+            self.store(Report(loaded.claim, "done", cancelled=positions), is_ours=True)
+
+    @precondition(lambda self: self.live)
+    @rule(which=WHICH, fates=FATES, then=st.sampled_from(("rest", "be overtaken", "speak too late")))
+    def die(self, which: int, fates: list[str], then: str) -> None:
+        loaded = self.live.pop(which % len(self.live))
+        self.dead.append(loaded)
+        past = "UPDATE chunks SET leased_until = now() - interval '1 s' WHERE (batch_id, number) = ($1, $2)"
+        self.wait(self.engine.execute(past, *loaded.claim.key))
+        self.wait(self.engine.coordinator.sweep())
+        if then != "rest":
+            self.claim(4, 0)
+        if then == "speak too late":
+            self.speak_after_death(len(self.dead) - 1, fates)
+
+    @precondition(lambda self: self.dead)
+    @rule(which=WHICH, fates=FATES)
+    def speak_after_death(self, which: int, fates: list[str]) -> None:
+        """A worker that was taken for dead reports: it counts if nobody has its chunk since."""
+        loaded = self.dead.pop(which % len(self.dead))
+        batch_id, number = loaded.claim.key
+        found = self.wait(
+            self.engine.fetch("SELECT run FROM chunks WHERE batch_id = $1 AND number = $2", batch_id, number)
+        )
+        is_ours = [row["run"] for row in found] == [loaded.claim.run]
+        self.store(self.report_of(loaded, fates), is_ours=is_ours)
+
+    def report_of(self, loaded: Loaded, fates: list[str]) -> Report:
+        """Return the report of a claim whose items have these fates, in turn."""
+        outcomes, again = Outcomes(), []
+        for number, item in enumerate(loaded.items):
+            match fates[number % len(fates)]:
+                case "succeed":
+                    outcomes.positions.append(item.position)
+                    outcomes.results.append(item.payload)
+                case "again":
+                    again.append(item.position)
+                    outcomes.setbacks.append(Failure(item.position, "early", "not yet"))
+                case fate:
+                    code = "late" if fate == "fail late" else "early"
+                    outcomes.failures.append(Failure(item.position, code, "no"))
+        rests = [Rest.of(again, loaded.claim.attempt + 1, delay_s=0.001)] if again else []
+        return Report(loaded.claim, "done", outcomes, rests=rests)
+
+    def store(self, report: Report, *, is_ours: bool) -> None:
+        kept = self.wait(self.engine.store([report]))
+        assert (report.claim.key in kept) == is_ours
+        if is_ours:
+            ended: dict[int, Ended] = dict.fromkeys(report.outcomes.positions, "succeeded")
+            ended |= dict.fromkeys((failure.position for failure in report.outcomes.failures), "failed")
+            ended |= dict.fromkeys(report.cancelled, "cancelled")
+            codes = {failure.position: failure.code for failure in report.outcomes.failures}
+            self.model_of(report.claim.batch_id).record(ended, codes, changes=bool(report.changes_batch))
+
+    # What is true at every moment.
+
+    @invariant()
+    def rows_are_as_the_model_says(self) -> None:
+        rows = {row["id"]: row for row in self.wait(self.engine.fetch("SELECT * FROM batches"))}
+        for model in self.models:
+            row = rows.get(model.id)
+            if row is None:
+                # Nobody has sent anything of it yet.
+                assert model == BatchModel(model.id, model.owner, model.kind, model.size)
+                continue
+            assert row["status"] == model.status, model
+            assert (row["status"] in FINISHED) == (row["finished_at"] is not None)
+            assert row["received"] == model.stored
+            told = (row["succeeded"], row["failed"], row["cancelled"], row["skipped"])
+            if model.is_cut_short:
+                assert told == (0, 0, model.size if model.is_sealed else model.stored, 0)
+            elif model.is_skipped:
+                assert told == (0, 0, 0, row["total"])
+            else:
+                counts = (model.count("succeeded"), model.count("failed"), model.count("cancelled"))
+                assert told == (*counts, 0), model
+
+    @invariant()
+    def every_item_has_one_result_or_one_chunk(self) -> None:
+        results = self.wait(self.engine.fetch("SELECT batch_id, position, status::text FROM results"))
+        chunks = self.wait(
+            self.engine.fetch("SELECT batch_id, positions, first_position, last_position FROM chunks")
+        )
+        for model in self.models:
+            ended = {row["position"]: row["status"] for row in results if row["batch_id"] == model.id}
+            assert ended == model.ended
+            waiting: list[int] = []
+            for chunk in chunks:
+                if chunk["batch_id"] == model.id:
+                    run = range(chunk["first_position"], chunk["last_position"] + 1)
+                    held = chunk["positions"] if chunk["positions"] is not None else run
+                    waiting += [position for position in held if position not in ended]
+            expected = model.pending if model.was_cut and model.phase != "over" else set()
+            assert sorted(waiting) == sorted(expected), model
+
+    @invariant()
+    def each_end_is_told_once(self) -> None:
+        told = self.wait(
+            self.engine.fetch(
+                """
+                SELECT convert_from(body, 'utf8')::jsonb -> 'batch' ->> 'id' AS id, count(*) AS times
+                FROM outbox WHERE message_type = 'batch.finished.v1' GROUP BY 1
+                """
+            )
+        )
+        times = {UUID(row["id"]): row["times"] for row in told}
+        # An upload that nobody ever described has no reader.
+        assert times == {model.id: model.endings for model in self.models if model.endings}
+
+    def teardown(self) -> None:
+        """Let everything go on undisturbed: whatever was complete comes to its end, and soon."""
+        for model in self.models:
+            if model.is_described and not model.is_sealed and model.appended == model.size:
+                self.seal(self.models.index(model))
+            self.resume(self.models.index(model))
+        for _ in range(60):
+            self.wait(self.engine.execute("UPDATE chunks SET due_at = now() WHERE state = 'delayed'"))
+            self.coordinate()
+            self.claim(4, 0)
+            while self.live:
+                self.finish(0, ["succeed"] * 4)
+            if all(model.phase in ("over", "open") for model in self.models):
+                break
+        for model in self.models:
+            is_complete = model.is_described and model.is_sealed and model.stored == model.size
+            assert model.phase == "over" or (model.phase == "open" and not is_complete), model
+        self.rows_are_as_the_model_says()
+        self.every_item_has_one_result_or_one_chunk()
+        self.each_end_is_told_once()
+
+
+@pytest.fixture
+def machine(dsn: str) -> Iterator[type[LifeCycle]]:
+    """The machine, with a loop and an engine of its own: Hypothesis runs outside the loop of the tests."""
+    with asyncio.Runner() as runner:
+        engine = Engine(dsn)
+        runner.run(engine.open())
+        yield type("LifeCycleHere", (LifeCycle,), {"engine": engine, "runner": runner})
+        runner.run(engine.close())
+
+
+@pytest.mark.parametrize(
+    "examples", [40, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+def test_counts_order_exactness_and_shares_hold_in_whatever_order_things_happen(
+    machine: type[LifeCycle], examples: int
+) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            # The long run looks for the smallest example as well, which may take minutes.
+            phases=[Phase.generate] if examples < 100 else [Phase.generate, Phase.shrink],
+        ),
+    )

@@ -1,0 +1,168 @@
+"""A batch as it should be: a model that knows items and wishes, and nothing of tables, chunks or claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+Ended = Literal["succeeded", "failed", "cancelled"]
+Phase = Literal["open", "queued", "running", "paused", "cancelling", "over"]
+
+
+@dataclass
+class BatchModel:
+    """One batch or task of `owner` with `size` items; `ended` are the items that have reached their end.
+
+    `is_cut_short` tells that it was cancelled while its items arrived, `is_skipped` that it expired then.
+    `retrying` is the filter of error codes of a retry whose items have not been taken yet.
+    """
+
+    id: UUID
+    owner: str
+    kind: Literal["batch", "task"]
+    size: int
+    tolerated: int | None = None
+    phase: Phase = "open"
+    is_described: bool = False
+    is_sealed: bool = False
+    is_cancelled_early: bool = False
+    stored: int = 0
+    appended: int = 0
+    ended: dict[int, Ended] = field(default_factory=dict)
+    codes: dict[int, str] = field(default_factory=dict)
+    has_started: bool = False
+    is_lapsed: bool = False
+    is_cut_short: bool = False
+    is_skipped: bool = False
+    is_hopeless: bool = False
+    was_redriven: bool = False
+    retrying: tuple[str, ...] | None = None
+    endings: int = 0
+    status_at_end: str = ""
+
+    @property
+    def status(self) -> str:
+        """Return the status that its row has."""
+        return self.status_at_end if self.phase == "over" else self.phase
+
+    @property
+    def was_cut(self) -> bool:
+        """Return whether it was ever queued, and so has chunks and results."""
+        return self.is_sealed and self.stored == self.size and not self.is_skipped and not self.is_cut_short
+
+    @property
+    def pending(self) -> set[int]:
+        """Return the positions that have not ended."""
+        return set(range(self.size)) - self.ended.keys()
+
+    def count(self, ended: Ended) -> int:
+        """Return how many items have ended so."""
+        return Counter(self.ended.values())[ended]
+
+    def describe(self) -> None:
+        """Learn what the batch is."""
+        if not self.is_described:
+            self.is_described = True
+            if self.is_cancelled_early:
+                self.cancel()
+
+    def seal(self) -> None:
+        """Learn that no more items come."""
+        self.is_sealed |= self.phase == "open" or self.is_cut_short
+        self.queue_if_complete()
+
+    def store(self, count: int) -> None:
+        """Get items; what has expired takes none."""
+        if self.phase == "open" or self.is_cut_short:
+            self.stored += count
+        self.queue_if_complete()
+
+    def queue_if_complete(self) -> None:
+        """Queue what has arrived."""
+        if self.phase == "open" and self.is_described and self.is_sealed and self.stored == self.size:
+            self.phase = "queued"
+
+    def cancel(self) -> None:
+        """Stop."""
+        if self.phase == "open" and not self.is_described:
+            self.is_cancelled_early = True
+        elif self.phase == "open":
+            self.is_cut_short = True
+            self.end("cancelled")
+        elif self.phase in ("queued", "running", "paused"):
+            self.phase, self.retrying = "cancelling", None
+            self.end_if_done()
+
+    def lapse(self) -> None:
+        """Reach the deadline of the whole."""
+        if self.phase == "open":
+            self.is_skipped = True
+            self.end("expired")
+        elif self.phase in ("queued", "running", "paused"):
+            self.is_lapsed = True
+            self.cancel()
+
+    def expire_upload(self) -> None:
+        """Be left alone for too long while items arrive."""
+        if self.phase == "open":
+            self.is_skipped = True
+            self.end("expired")
+
+    def pause(self) -> None:
+        """Begin nothing more."""
+        if self.phase in ("queued", "running"):
+            self.phase = "paused"
+
+    def resume(self) -> None:
+        """Go on."""
+        if self.phase == "paused":
+            self.phase = "running" if self.has_started else "queued"
+
+    def retry(self, codes: tuple[str, ...]) -> None:
+        """Run failed items once more."""
+        if self.status in ("completed", "failed", "cancelled") and self.count("failed"):
+            self.phase, self.retrying = "queued", codes
+            self.is_lapsed = self.is_hopeless = False
+
+    def redrive(self) -> None:
+        """Take the failed items of a retry."""
+        if self.retrying is None:
+            return
+        taken = [n for n, code in self.codes.items() if not self.retrying or code in self.retrying]
+        for position in taken:
+            del self.ended[position], self.codes[position]
+        self.was_redriven |= bool(taken)
+        self.retrying = None
+        self.end_if_done()
+
+    def record(self, ended: dict[int, Ended], codes: dict[int, str], *, changes: bool) -> None:
+        """Learn what a worker has stored."""
+        if changes and self.phase == "queued":
+            self.phase, self.has_started = "running", True
+        self.ended |= ended
+        self.codes |= codes
+        self.has_started |= any(status != "cancelled" for status in ended.values())
+        is_patient = self.tolerated is None or self.was_redriven or self.retrying is not None
+        if not is_patient and self.phase in ("queued", "running", "paused"):
+            self.is_hopeless = self.count("failed") > (self.tolerated or 0)
+            self.phase = "cancelling" if self.is_hopeless else self.phase
+        if changes:
+            self.end_if_done()
+
+    def end_if_done(self) -> None:
+        """End when all items have."""
+        if self.phase in ("open", "over") or self.pending or self.retrying is not None:
+            return
+        if self.is_hopeless:
+            self.end("failed")
+        elif self.count("cancelled"):
+            self.end("expired" if self.is_lapsed else "cancelled")
+        else:
+            self.end("failed" if self.kind == "task" and self.count("failed") else "completed")
+
+    def end(self, status: str) -> None:
+        """Reach an end, and say so."""
+        self.phase, self.status_at_end = "over", status
+        self.endings += 1
