@@ -58,6 +58,7 @@ def test_every_combination_of_components_builds_and_is_valid(k8s: Path) -> None:
         ("local", ("ingress",)),
         ("production", ("ingress",)),
         ("production", ("backup",)),
+        ("production", ("http-requests",)),
         ("external", ("gateway-api",)),
         ("external", ("ingress",)),
     ],
@@ -205,6 +206,17 @@ def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]]
             assert rule.get("ports"), "an egress rule without a port is a hole"
         if policy["spec"]["podSelector"].get("matchLabels") == own:
             raise AssertionError("the batch processor needs no way out")
+
+
+def test_items_reach_public_addresses_alone_where_that_is_opened(k8s: Path) -> None:
+    found = manifests.combine(k8s, ("http-requests",), on="overlays/local")
+    policy = kind(found, "NetworkPolicy")["batch-processor-requests"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "batch-processor"}
+    [rule] = policy["egress"]
+    [block] = [peer["ipBlock"] for peer in rule["to"]]
+    assert block["cidr"] == "0.0.0.0/0"
+    assert {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "192.168.0.0/16"} <= set(block["except"])
+    assert [port["port"] for port in rule["ports"]] == [80, 443]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
 
+import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from chassis.egress.destinations import Destination, DestinationRefused, InternalTargets
 
@@ -95,3 +99,20 @@ def test_internal_targets_are_open_as_far_as_they_are_named(
 def test_an_internal_target_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"does not appear|host bits|no port"):
         InternalTargets.parse(text)
+
+
+TRICKY = st.text(st.sampled_from("abx019.:/@?#[]\\%-_ \t\u2460"), max_size=12)
+
+
+@given(st.sampled_from(["http://", "https://", "HTTP://", "http:"]), TRICKY, TRICKY)
+@example("http://", "a.b:80", "/@c.d")
+def test_other_readers_of_a_url_that_is_taken_mean_the_same_server(scheme: str, host: str, rest: str) -> None:
+    url = scheme + host + rest
+    try:
+        destination = Destination.of(url)
+    except DestinationRefused:
+        return
+    for read in (urlsplit(url), httpx.URL(url)):
+        port = read.port or {"http": 80, "https": 443}[read.scheme]
+        name = (read.hostname if isinstance(read, SplitResult) else read.host) or ""
+        assert (name.removesuffix("."), port) == (destination.host, destination.port)

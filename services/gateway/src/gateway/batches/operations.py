@@ -96,7 +96,7 @@ class OperationCatalogue:
         errors = await payload_checks.find_all(check, payloads()) if check is not None else []
         if errors:
             detail = f"{errors[0].pointer} does not fit the operation {name!r}: {errors[0].detail}."
-            more = f" {len(errors) - 1} more are listed in errors." if len(errors) > 1 else ""
+            more = f" {len(errors)} are listed in errors." if len(errors) > 1 else ""
             raise InvalidInput(
                 f"{detail}{more} GET /v1/operations shows the schema of an item.", errors=errors
             )
