@@ -49,8 +49,9 @@ EXPORTERS = ("postgres-exporter", "memcached-exporter")
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
     text = (REPOSITORY / "compose.yaml").read_text()
-    # ${NAME:-default} as it is when nobody sets NAME.
-    found: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+    # ${NAME:+instead} and ${NAME:-default} as they are when nobody sets NAME.
+    unset = re.sub(r"\$\{\w+:\+[^}]*\}", "", text)
+    found: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", unset))
     return found
 
 
