@@ -156,6 +156,9 @@ class Walk:
         headers = {}
         if list(operation.get("requestBody", {}).get("content", {})) == ["application/x-ndjson"]:
             sent, headers = {"content": b'{"payload":1}\n'}, {"content-type": "application/x-ndjson"}
+        if isinstance(body, str):
+            kind = next(iter(operation["requestBody"]["content"]))
+            sent, headers = {"content": body.encode()}, {"content-type": kind}
         names = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
         request = self.api.build_request(
             method,
@@ -200,7 +203,8 @@ async def test_every_example_of_a_body_is_taken_and_what_it_makes_can_be_read(
         is_strange = method == "patch" and walk.location(path) is None
         if method == "delete" or is_strange or operation["operationId"] in NOTHING_TO_READ:
             continue
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
+        content: dict[str, Any] = contents.get("application/json") or next(iter(contents.values()), {})
         examples = [example["value"] for example in content.get("examples", {}).values()]
         for example in examples or [None]:
             answer = await walk.send(method, path, operation, example)

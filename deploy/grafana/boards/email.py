@@ -51,7 +51,8 @@ BOARD = Board(
         ),
         stack(
             "Removed",
-            "Mails of which attachments, content or record were removed because their time was over.",
+            "Mails of which attachments, content or record were removed because their time was over; ended "
+            "suppressions, and failures of addresses that count no more.",
             "ops",
             rate("tickwire_email_removed_total", "kind"),
         ),
@@ -108,6 +109,13 @@ BOARD = Board(
             "Mails whose owner may not send from that domain: at the gateway, or before they would leave.",
             "ops",
             rate("tickwire_email_senders_refused_total", "source"),
+        ),
+        stack(
+            "Suppressions",
+            "Addresses suppressed (bounce, reply, manual, import), not suppressed as their owner has no room "
+            "for more (no-room), and not any more (success, lifted).",
+            "ops",
+            rate("tickwire_email_suppressions_total", "kind"),
         ),
         panel(
             "Route paused",

@@ -22,6 +22,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A mail", mails.mail),
     ("A large attachment", mails.upload),
     ("A sender domain", mails.domain),
+    ("A suppression", mails.suppression),
     ("A price alert", market.alert),
     ("A task", work.task),
     ("A task for later", work.steering),

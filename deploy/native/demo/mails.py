@@ -67,6 +67,25 @@ async def domain(tour: Tour) -> None:
         raise DemoError(f"the domain was not removed: HTTP {removed.status_code}")
 
 
+async def suppression(tour: Tour) -> None:
+    """An address that gets no mail: the mail says why it was not sent, until the suppression is lifted."""
+    address = f"gone+{tour.run}@example.org"
+    made = await tour.post("/v1/suppressions", {"address": address, "reason": "asked on the phone"})
+    wish = {"to": [address], "subject": f"A word, {tour.run}", "text": "Nobody shall read this yet."}
+    accepted = await tour.post("/v1/emails", wish)
+
+    async def refused() -> Json | None:
+        recipients = (await tour.get(f"/v1/emails/{accepted['id']}"))["recipients"]
+        return recipients[0] if recipients and recipients[0]["status"] == "suppressed" else None
+
+    recipient = await until(refused)
+    tour.say(f"{recipient['status']}: {recipient['attempts'][0]['smtp_reply']}")
+    await tour.api.delete(f"/v1/suppressions/{made['id']}")
+    began = time.monotonic()
+    await tour.post("/v1/emails", wish)
+    await arrived(tour, address, began)
+
+
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
     """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
 

@@ -15,7 +15,7 @@ from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
 # The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
-_TABLES = "domains, emails, email_counts, email_count_changes, outbox, inbox"
+_TABLES = "domains, emails, email_counts, email_count_changes, suppressions, address_failures, outbox, inbox"
 
 
 @pytest.fixture(scope="module")

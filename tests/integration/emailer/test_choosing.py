@@ -137,7 +137,7 @@ async def test_a_call_changes_a_bounded_number(
 
 
 async def test_a_failed_mail_is_tried_again_with_a_life_of_its_own(post_office: PostOffice) -> None:
-    post_office.server.script("reader@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    post_office.server.script("reader@example.com", Step("rcpt", "550 5.7.1 not from you"))
     command = mail()
     await post_office.accept(command)
     async with post_office.delivering():

@@ -87,7 +87,7 @@ async def test_a_deferred_mail_shows_when_it_is_tried_next(post_office: PostOffi
 )
 async def test_a_final_refusal_fails_at_once(post_office: PostOffice, step: Step) -> None:
     post_office.server.script(READER, step)
-    command, next_one = mail(), mail()
+    command, next_one = mail(), mail(to=["next@example.com"])
     await post_office.accept(command)
     async with post_office.delivering(Terms(connections=1)):
         email = await post_office.reaches(command, "failed")

@@ -39,6 +39,9 @@ async def age(post_office: PostOffice, days: float) -> None:
         await connection.execute("UPDATE emails SET ended_at = ended_at - $1::interval", timedelta(days=days))
 
 
+NOTHING = {"attachments": 0, "content": 0, "record": 0, "suppression": 0, "failure": 0}
+
+
 async def rows(post_office: PostOffice, table: str) -> int:
     async with post_office.postgres.connection() as connection:
         return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
@@ -70,7 +73,7 @@ async def test_counts_follow_every_change_before_and_after_they_are_added_up(pos
 
 
 async def test_attachments_go_with_the_delivery_and_stay_where_it_failed(post_office: PostOffice) -> None:
-    post_office.server.script("refused@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    post_office.server.script("refused@example.com", Step("rcpt", "550 5.7.1 not from you"))
     taken = mail(attachments=[FILE])
     refused = mail(to=["refused@example.com"], attachments=[FILE])
     waiting = mail(send_at=LATER, attachments=[FILE])
@@ -79,7 +82,7 @@ async def test_attachments_go_with_the_delivery_and_stay_where_it_failed(post_of
         await post_office.reaches(taken, "delivered")
         await post_office.reaches(refused, "failed")
         removed = await retention.remove(post_office.postgres, Retention())
-        assert removed == {"attachments": 1, "content": 0, "record": 0}
+        assert removed == NOTHING | {"attachments": 1}
         assert not (await post_office.read(taken)).content_available
         assert (await post_office.read(refused)).content_available
         retrying = RetryEmails(owner_id=OWNER, wanted=EmailFilter(ids=[refused.email_id]))
@@ -98,11 +101,7 @@ async def test_content_and_record_go_in_their_time_and_what_is_not_sent_stays(
     await post_office.accept(taken, waiting)
     async with post_office.delivering():
         await post_office.reaches(taken, "delivered")
-    assert await retention.remove(post_office.postgres, Retention()) == {
-        "attachments": 0,
-        "content": 0,
-        "record": 0,
-    }
+    assert await retention.remove(post_office.postgres, Retention()) == NOTHING
     await age(post_office, 8)
     assert (await retention.remove(post_office.postgres, Retention()))["content"] == 1
     email = await post_office.read(taken)
@@ -195,7 +194,7 @@ async def test_counts_and_removal_cost_the_same_however_many_mails_wait(
     started = time.monotonic()
     removed = await retention.remove(post_office.postgres, Retention(7, 8))
     seconds = time.monotonic() - started
-    assert removed == {"attachments": 0, "content": 4_000, "record": 5_000}
+    assert removed == NOTHING | {"content": 4_000, "record": 5_000}
     print(f"beside {queued:,} queued mails: {9_000 / seconds:,.0f} removals a second, {step} buffers a step")
     assert await rows(post_office, "emails") == queued
     assert await rows(post_office, "attempts") == 0

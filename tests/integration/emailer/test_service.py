@@ -281,7 +281,7 @@ async def test_a_killed_service_loses_nothing_and_repeats_only_the_mails_that_it
 
 
 async def test_an_event_continues_the_trace_of_the_request(stack: Stack, server: SmtpServer) -> None:
-    server.script("reader@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    server.script("reader@example.com", Step("rcpt", "550 5.7.1 not from you"))
     message = mail()
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     outgoing = command(message)

@@ -41,7 +41,7 @@ async def raw(post_office: PostOffice, command: SendEmail, owner_id: str = OWNER
 
 async def test_attempts_and_decisions_are_told_in_their_order(post_office: PostOffice) -> None:
     reader = "reader@example.com"
-    post_office.server.script(reader, Step("rcpt", "550 5.1.1 no such user"))
+    post_office.server.script(reader, Step("rcpt", "550 5.7.1 not from you"))
     later = datetime.now(UTC) + timedelta(hours=1)
     command = mail(send_at=later)
     await post_office.accept(command)
@@ -55,7 +55,7 @@ async def test_attempts_and_decisions_are_told_in_their_order(post_office: PostO
     async with post_office.delivering():
         email = await post_office.reaches(command, "failed")
         assert told(email) == [("accepted", None), ("rescheduled", None), ("attempt", reader)]
-        assert email.timeline[-1].detail == "failed: 550 5.1.1 no such user"
+        assert email.timeline[-1].detail == "failed: 550 5.7.1 not from you"
         async with post_office.postgres.transaction() as connection:
             again = RetryEmails(owner_id=OWNER, wanted=wanted)
             await choosing.decide(connection, again, choosing.RETRY, life_s=60)

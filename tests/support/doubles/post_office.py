@@ -32,6 +32,9 @@ from emailer.sending.lanes import STREAMS, Round
 from emailer.sending.lanes import Terms as ClaimTerms
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
+from emailer.suppression import marking
+from emailer.suppression.answers import SuppressionAnswers
+from emailer.suppression.rules import SuppressionTerms
 from emailer.uploads import repository as uploads
 from support.doubles import smtp as double
 from support.waiting import until
@@ -54,6 +57,7 @@ class Terms:
     refusals_before_pause: int = 20
     allowed_recipients: str | None = None
     senders: Callable[[], Senders] = lambda: senders()
+    suppression: SuppressionTerms = field(default_factory=SuppressionTerms)
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
 
 
@@ -92,6 +96,7 @@ class PostOffice:
                 expires_after_s=86_400,
                 uploads=await uploads.find(connection, intake.uploads_of(commands)),
             )
+            accepted = await marking.marked(connection, accepted)
             await repository.store(connection, accepted, traces=[(None, None)] * len(accepted))
 
     async def claim(self, *, most: int = 10, lease_s: float = 60) -> list[asyncpg.Record]:
@@ -120,6 +125,11 @@ class PostOffice:
 
         await until(reached, what=lambda: f"{status}: {seen[-1:]}")
         return seen[-1]
+
+    @property
+    def suppressions(self) -> SuppressionAnswers:
+        """The answers about suppressions."""
+        return SuppressionAnswers(self.postgres, most_of_owner=SuppressionTerms().most_of_owner)
 
     async def events(self) -> list[dict[str, Any]]:
         """The events in the outbox, oldest first."""
@@ -162,6 +172,7 @@ class PostOffice:
             refusals_before_pause=terms.refusals_before_pause,
             guard=RecipientGuard.read(terms.allowed_recipients),
             senders=terms.senders(),
+            suppression=terms.suppression,
             poll_s=0.05,
         )
         return dispatcher, route

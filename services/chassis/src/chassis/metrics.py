@@ -184,7 +184,15 @@ EMAIL_HELD = Gauge(
     "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."
 )
 EMAIL_REMOVED = Counter(
-    "tickwire_email_removed", "Mails of which something was removed because its time was over.", ("kind",)
+    "tickwire_email_removed",
+    "Mails of which something was removed because its time was over, suppressions and failures of addresses.",
+    ("kind",),
+)
+EMAIL_SUPPRESSIONS = Counter(
+    "tickwire_email_suppressions",
+    "Suppressions added (bounce, reply, manual, import), not added for want of room (no-room), and ended "
+    "(success, lifted).",
+    ("kind",),
 )
 EMAIL_REMOVAL_LATE = Gauge(
     "tickwire_email_removal_late_seconds", "For how long the content that is removed next should be gone."

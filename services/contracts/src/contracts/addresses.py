@@ -51,6 +51,11 @@ class ParsedAddress:
         return self.address.rpartition("@")[2]
 
     @property
+    def comparable(self) -> str:
+        """The form in which addresses are compared, see `comparable`."""
+        return comparable(self.address)
+
+    @property
     def written(self) -> str:
         """The address as people write it, for a reader; a header needs more care."""
         return f"{self.name} <{self.address}>" if self.name else self.address
@@ -87,6 +92,11 @@ def parse(text: str) -> ParsedAddress:
     except email_validator.EmailNotValidError as error:
         raise ValueError(f"must be an e-mail address: {error}") from None
     return ParsedAddress(name, found.ascii_email or found.normalized)
+
+
+def comparable(address: str) -> str:
+    """Return a parsed address as it is compared with others: without regard to upper and lower case."""
+    return address.lower()
 
 
 def named_address(text: str) -> str:

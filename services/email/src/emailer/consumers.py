@@ -45,6 +45,8 @@ from emailer.domains.senders import Senders
 from emailer.raw import RawMails
 from emailer.sending import choosing
 from emailer.settings import EmailSettings
+from emailer.suppression import marking
+from emailer.suppression.answers import SuppressionAnswers
 from emailer.uploads import repository as uploads
 
 GROUP = 60
@@ -64,6 +66,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             expires_after_s=settings.expires_after_s,
             uploads=found,
         )
+        accepted = await marking.marked(connection, accepted)
         traces = [
             (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
             for delivery in deliveries
@@ -74,7 +77,11 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             for one, trace in zip(accepted, traces, strict=True)
             if one.status == "failed" and one.command.email_id in stored
         ]
-        metrics.EMAIL_ATTEMPTS.labels("refused").inc(len(failed))
+        fresh = [one for one in accepted if one.command.email_id in stored]
+        metrics.EMAIL_ATTEMPTS.labels("refused").inc(
+            sum(one.status == "failed" and not one.suppressed for one in fresh)
+        )
+        metrics.EMAIL_ATTEMPTS.labels("suppressed").inc(sum(len(one.suppressed) for one in fresh))
         await announcing.announce(connection, failed)
 
     async def resend(connection: Connection, deliveries: Sequence[Delivery[ResendEmail]]) -> None:
@@ -96,6 +103,7 @@ def answers(
     senders: Senders,
     *,
     life_s: float,
+    most_suppressions: int,
     changed: Callable[[], None],
 ) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
@@ -152,4 +160,5 @@ def answers(
         VerifyDomain: domains.verify,
         RotateDkim: domains.rotate,
         DeleteDomain: domains.delete,
+        **SuppressionAnswers(postgres, most_of_owner=most_suppressions).table,
     }

@@ -11,6 +11,17 @@ class TooManyUploads(ServiceError):
     code = "too-many-uploads"
 
 
+class TooManySuppressions(ServiceError):
+    """The owner would have more suppressed addresses than it may have."""
+
+    code = "too-many-suppressions"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"An owner may suppress at most {most} addresses, and nothing was added; lift some first."
+        )
+
+
 class UnsendableMail(ValueError):
     """A mail cannot be sent as it is; the text says why."""
 

@@ -23,6 +23,12 @@ class RecipientGuard:
                 raise ValueError(f"{entry!r} must be an address (me@example.com) or a domain (@example.com)")
         return cls(frozenset(entry if "@" in entry else f"@{entry}" for entry in entries))
 
+    def refusal_of(self, address: str) -> str | None:
+        """Return why no mail may be sent to `address`, if so, for the record."""
+        if self.allows(address):
+            return None
+        return "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"
+
     def allows(self, address: str) -> bool:
         """Return whether mail may be sent to `address`."""
         if not self.allowed:

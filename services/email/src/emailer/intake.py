@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeAlias
@@ -25,7 +25,10 @@ Sizes: TypeAlias = Mapping[tuple[UUID, str], int]
 
 @dataclass(frozen=True, slots=True)
 class PreparedMail:
-    """A command as it is stored. Without `letter` nothing is sent, and `refusal` says why."""
+    """A command as it is stored. Without `letter` nothing is sent, and `refusal` says why.
+
+    `suppressed` says why nothing is sent to a recipient, by its address.
+    """
 
     command: SendEmail
     letter: Letter | None
@@ -33,6 +36,7 @@ class PreparedMail:
     addressees: tuple[Addressee, ...]
     due_at: datetime
     expires_at: datetime
+    suppressed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> EmailStatus:
@@ -58,11 +62,13 @@ class PreparedMail:
 
     def status_of(self, addressee: Addressee) -> RecipientStatus:
         """Return the recipient's status at the start."""
-        return "failed" if self.refusal_of(addressee) else "queued"
+        if self.refusal or addressee.refusal:
+            return "failed"
+        return "suppressed" if addressee.shown in self.suppressed else "queued"
 
     def refusal_of(self, addressee: Addressee) -> str | None:
         """Return why nothing will be sent to this recipient."""
-        return self.refusal or addressee.refusal
+        return self.refusal or addressee.refusal or self.suppressed.get(addressee.shown)
 
 
 def accept_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
@@ -83,6 +84,7 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
             doubts=row["doubts"],
             stream=row["stream"],
             due_at=row["was_due_at"],
+            taken_at=time.monotonic(),
         )
         for row in claimed
     ]

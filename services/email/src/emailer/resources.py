@@ -24,6 +24,7 @@ from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
+from emailer.suppression.rules import SuppressionTerms
 from emailer.uploads.service import UploadLimits, UploadService
 
 # Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
@@ -36,7 +37,11 @@ class Resources:
 
     def __init__(self, settings: EmailSettings) -> None:
         self._grace_s = settings.shutdown_grace_s
-        self._retention = Retention(settings.content_days, settings.record_days)
+        self._retention = Retention(settings.content_days, settings.record_days, settings.suppression_days)
+        self._suppression = SuppressionTerms(
+            days=settings.suppression_days,
+            most_of_owner=settings.most_suppressions,
+        )
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
         self.route = Route(
             SmtpRelay.of(settings),
@@ -86,6 +91,7 @@ class Resources:
             lease_s=settings.lease_s,
             guard=RecipientGuard.read(settings.allowed_recipients),
             senders=senders,
+            suppression=self._suppression,
             refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(
@@ -96,7 +102,12 @@ class Resources:
         self.runtime.answer(
             {
                 **consumers.answers(
-                    postgres, domains, senders, life_s=settings.expires_after_s, changed=self._stored
+                    postgres,
+                    domains,
+                    senders,
+                    life_s=settings.expires_after_s,
+                    most_suppressions=settings.most_suppressions,
+                    changed=self._stored,
                 ),
                 OpenUpload: self.uploads.open,
             }

@@ -23,10 +23,11 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Days for which content and record of a mail are kept after its end."""
+    """Days for which content and record of a mail are kept after its end, and the failures of an address."""
 
     content_days: float = 7
     record_days: float = 90
+    failure_days: float = 90
 
     @property
     def steps(self) -> tuple[tuple[str, str, tuple[float, ...]], ...]:
@@ -36,6 +37,8 @@ class Retention:
             ("attachments", "remove_attachments", ()),
             ("content", "remove_content", (self.content_days * _DAY_S,)),
             ("record", "remove_emails", (max(self.content_days, self.record_days) * _DAY_S,)),
+            ("suppression", "remove_suppressions", ()),
+            ("failure", "remove_failures", (self.failure_days,)),
         )
 
 

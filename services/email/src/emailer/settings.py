@@ -179,6 +179,20 @@ class EmailSettings(Settings):
         description="addresses and domains that may get mail, for staging; without it all may",
         examples=["me@example.com, @example.org"],
     )
+    suppression_days: float = Field(
+        default=90,
+        gt=0,
+        le=3650,
+        description="days for which an address that failed gets no mail, and for which a failure counts",
+        examples=["90"],
+    )
+    most_suppressions: int = Field(
+        default=100_000,
+        ge=1,
+        le=1_000_000,
+        description="most addresses that one owner may have suppressed",
+        examples=["100000"],
+    )
     lease_s: float = Field(
         default=60,
         gt=0,

@@ -36,6 +36,7 @@ from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
+from gateway.suppressions import routes as suppression_routes
 from gateway.uploads import routes as upload_routes
 
 
@@ -95,6 +96,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from email_routes.endpoints(resources.emails)
     yield from upload_routes.endpoints(resources.uploads)
     yield from domain_routes.endpoints(resources.domains)
+    yield from suppression_routes.endpoints(resources.suppressions)
     yield from batch_routes.endpoints(resources.batches)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)

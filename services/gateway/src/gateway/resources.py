@@ -61,6 +61,7 @@ from gateway.realtime.tokens import TokenService
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
+from gateway.suppressions.service import SuppressionService
 from gateway.uploads.repository import UploadRepository
 from gateway.uploads.service import MOST_AT_ONCE
 from gateway.uploads.service import UploadService as FileUploads
@@ -105,6 +106,7 @@ class Resources:
             message_id_domain=settings.message_id_domain,
         )
         catalogue = OperationCatalogue(postgres, operations)
+        self.suppressions = SuppressionService(self.rpc, self.audit, postgres)
         self.batches = BatchService(
             self.acceptor,
             catalogue,

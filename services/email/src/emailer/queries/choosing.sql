@@ -74,7 +74,7 @@ RETURNING recipients.email_id, recipients.position
 -- As if it had just been accepted: the schedule begins anew, and so does the count of doubts.
 WITH open AS (
     SELECT email_id, position FROM recipients
-    WHERE email_id = ANY($1::uuid[]) AND status = ANY('{deferred,ambiguous,held,failed,expired}')
+    WHERE email_id = ANY($1::uuid[]) AND status = ANY('{deferred,ambiguous,held,failed,expired,suppressed}')
         AND NOT EXISTS (
             SELECT FROM attempts
             WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position

@@ -7,11 +7,15 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+from contracts import addresses
 from contracts.emails import RecipientStatus
 from contracts.mail import Stream
 from emailer.sending import outcomes
 from emailer.sending.lanes import Lane
 from emailer.sending.outcomes import SmtpAnswer
+from emailer.suppression import faults
+from emailer.suppression.faults import Fault
+from emailer.suppression.rules import Target
 from emailer.writing.dkim import Signer
 from emailer.writing.letters import Letter
 
@@ -51,7 +55,8 @@ class StoredMail:
 class Job:
     """A claimed recipient. `was` is its state before the claim; `sending` means that another process lost it.
 
-    `doubts` counts the attempts after which the relay may have had the mail; `due_at` is when it was due.
+    `doubts` counts the attempts after which the relay may have had the mail; `due_at` is when it was due,
+    `taken_at` when it was claimed, by the monotonic clock.
     """
 
     mail: StoredMail
@@ -62,6 +67,12 @@ class Job:
     doubts: int = 0
     stream: Stream = "transactional"
     due_at: datetime | None = None
+    taken_at: float = 0
+
+    @property
+    def target(self) -> Target:
+        """The address, owner and stream that a suppression would be of."""
+        return Target(self.mail.owner_id, self.stream, addresses.comparable(self.address))
 
     @property
     def lane(self) -> Lane:
@@ -93,7 +104,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The recipient's next state; `due_at` is null when nothing more is to be done."""
+    """The recipient's next state; `due_at` is null when nothing more is to be done.
+
+    `fault` is what a refusal for good says about the address.
+    """
 
     job: Job
     status: RecipientStatus
@@ -101,6 +115,7 @@ class Outcome:
     tries: int
     attempt: Attempt | None = None
     doubts: int = 0
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,8 @@ def answered(
     reply, verdict = answer.reply, outcomes.judge(answer)
     if verdict == "delivered" or (verdict == "failed" and is_final):
         noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
-        return Outcome(job, verdict, None, job.tries + 1, noted, job.doubts)
+        fault = _fault(answer) if verdict == "failed" else None
+        return Outcome(job, verdict, None, job.tries + 1, noted, job.doubts, fault)
     noted = replace(draft, outcome="deferred", code=reply.code, text=reply.text)
     return _again(job, noted, outcomes.wait_s(job.tries + 1, reply=reply, scale=patience.scale))
 
@@ -182,9 +198,8 @@ def expired(job: Job) -> Outcome:
     return Outcome(job, "expired", None, job.tries, doubts=job.doubts)
 
 
-def suppressed(job: Job, *, draft: Attempt) -> Outcome:
-    """Return the outcome for a recipient who may not get mail from this system."""
-    reason = "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"
+def suppressed(job: Job, reason: str, *, draft: Attempt) -> Outcome:
+    """Return the outcome for a recipient to whom nothing is sent, for the reason that is given."""
     noted = replace(draft, outcome="suppressed", host="", text=reason)
     return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
 
@@ -197,6 +212,13 @@ def given_back(job: Job, *, at: datetime) -> Outcome:
 def put_off(job: Job, *, until: datetime) -> Outcome:
     """Return the outcome of a job that could not be tried now: due again at `until`, no attempt counted."""
     return Outcome(job, job.was, until, job.tries, doubts=job.doubts)
+
+
+def _fault(answer: SmtpAnswer) -> Fault:
+    if answer.stage not in ("recipient", "content"):
+        # It is about the sender, or about the session.
+        return "refused"
+    return faults.judge(answer.reply.code, answer.reply.text, at_recipient=answer.stage == "recipient")
 
 
 def _again(job: Job, attempt: Attempt, seconds: float) -> Outcome:

@@ -59,7 +59,7 @@ RETRY = Decision(
     query="retry_recipients",
     kind="retried",
     statuses=frozenset(("deferred", "held", "failed", "expired", "partially_delivered")),
-    recipients=("deferred", "ambiguous", "held", "failed", "expired"),
+    recipients=("deferred", "ambiguous", "held", "failed", "expired", "suppressed"),
     skips_due=True,
 )
 

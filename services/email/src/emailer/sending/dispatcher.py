@@ -18,7 +18,7 @@ from chassis.supervision import keep_going
 from emailer import repository
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
-from emailer.sending import attempts, lanes
+from emailer.sending import attempts, lanes, measuring, suppressing
 from emailer.sending.attempts import Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import Delivery
@@ -26,6 +26,8 @@ from emailer.sending.lanes import STREAMS, Lane, Round, Terms
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
+from emailer.suppression import repository as suppressions
+from emailer.suppression.rules import SuppressionTerms
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.rendered import RenderedMails
 
@@ -59,6 +61,7 @@ class Dispatcher:
         refusals_before_pause: int,
         guard: RecipientGuard,
         senders: Senders,
+        suppression: SuppressionTerms,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -72,7 +75,9 @@ class Dispatcher:
         self._guard = guard
         self._senders = senders
         self._holder: UUID = new_id()
-        self.recorder = OutcomeRecorder(postgres, outbox_relay, holder=self._holder, recorded=self._recorded)
+        self.recorder = OutcomeRecorder(
+            *(postgres, outbox_relay), holder=self._holder, suppression=suppression, recorded=self._recorded
+        )
         self._hand: dict[tuple[UUID, int], Job] = {}
         self._rendered = RenderedMails(MailPreparation(postgres).prepare)
         breaker = RefusalBreaker(refusals_before_pause)
@@ -170,13 +175,15 @@ class Dispatcher:
                 ]
                 mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
                 mails = await self._senders.identify(connection, mails)
+                jobs = repository.jobs(fresh, mails)
+                reasons = await suppressions.reasons(connection, {job.target for job in jobs})
         except DATABASE_FAILURES as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
             return False
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
-        for job in repository.jobs(fresh, mails):
-            self._begin(job)
+        for job in jobs:
+            self._begin(job, suppressed=reasons.get(job.target) or self._guard.refusal_of(job.address))
         return 0 < wanted <= 2 * len(claimed)
 
     async def _take_shares(self, connection: Connection, room: int) -> tuple[list[Row], int]:
@@ -203,7 +210,7 @@ class Dispatcher:
         room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
         return 0 if held and room < part // 4 else room
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job, *, suppressed: str | None) -> None:
         self._hand[job.key] = job
         self._of_domain[job.domain] += 1
         self._of_owner[job.mail.owner_id] += 1
@@ -213,8 +220,8 @@ class Dispatcher:
             self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
         elif job.mail.expires_at <= datetime.now(UTC):
             self.recorder.add(attempts.expired(job))
-        elif not self._guard.allows(job.address):
-            self.recorder.add(attempts.suppressed(job, draft=self._delivery.draft()))
+        elif suppressed is not None:
+            self.recorder.add(attempts.suppressed(job, suppressed, draft=self._delivery.draft()))
         elif job.mail.letter is None:
             log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
             self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
@@ -243,6 +250,9 @@ class Dispatcher:
                 self._turns.done(job, took_s=time.monotonic() - started if was_tried else None)
 
     async def _attempt(self, job: Job) -> Outcome:
+        found = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
+        if found is not None:
+            return found
         with tracing.during(job.mail.traceparent, job.mail.request_id):
             return await self._delivery.attempt(job)
 
@@ -278,7 +288,7 @@ class Dispatcher:
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
-                    await self._measure()
+                    await measuring.measure(self._postgres)
             except DATABASE_FAILURES as error:
                 log.warning("leases not renewed", reason=redaction.safe_message(error))
 
@@ -286,12 +296,3 @@ class Dispatcher:
         async with self._postgres.connection() as connection:
             keys = list(self._hand)
             await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)
-
-    async def _measure(self) -> None:
-        async with self._postgres.connection() as connection:
-            count, waits = await lanes.measure(connection)
-            held = await repository.count_held(connection)
-        metrics.EMAIL_DUE.set(count)
-        for stream, oldest_s in waits.items():
-            metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
-        metrics.EMAIL_HELD.set(held)

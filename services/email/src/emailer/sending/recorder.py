@@ -14,7 +14,9 @@ from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from emailer import announcing, repository
+from emailer.sending import outcome_learning
 from emailer.sending.attempts import Outcome
+from emailer.suppression.rules import SuppressionTerms
 
 log = logging.get(__name__)
 
@@ -43,11 +45,13 @@ class OutcomeRecorder:
         relay: OutboxRelay,
         *,
         holder: UUID,
+        suppression: SuppressionTerms,
         recorded: Callable[[Sequence[Outcome]], None],
     ) -> None:
         self._postgres = postgres
         self._relay = relay
         self._holder = holder
+        self._suppression = suppression
         self._recorded = recorded
         self._waiting: list[Outcome] = []
         self._arrived = asyncio.Event()
@@ -127,6 +131,7 @@ class OutcomeRecorder:
         """Write outcomes and the events that they cause, all of them or none."""
         async with self._postgres.transaction() as connection:
             changes = await repository.record(connection, group, holder=self._holder)
+            await outcome_learning.learn(connection, group, terms=self._suppression)
             await announcing.announce(connection, changes)
         if changes:
             self._relay.wake()

@@ -81,7 +81,7 @@ def refusal_rows(accepted: Iterable[PreparedMail]) -> list[tuple[Any, ...]]:
         (
             one.command.email_id,
             position,
-            *attempt_row(Attempt(one.command.accepted_at, "", "failed", None, refusal)),
+            *attempt_row(Attempt(one.command.accepted_at, "", one.status_of(addressee), None, refusal)),
         )
         for one in accepted
         for position, addressee in enumerate(one.addressees)

@@ -25,6 +25,8 @@ class Action(StrEnum):
     DOMAIN_CHECKED = "domain.checked"
     DOMAIN_KEYS_ROTATED = "domain.keys-rotated"
     DOMAIN_DELETED = "domain.deleted"
+    SUPPRESSION_ADDED = "suppression.added"
+    SUPPRESSION_LIFTED = "suppression.lifted"
     PARKED_REPLAYED = "parked.replayed"
     PARKED_DISCARDED = "parked.discarded"
 

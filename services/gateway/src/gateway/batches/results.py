@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import orjson
@@ -19,6 +16,7 @@ from contracts.json_texts import member
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import ItemsQuery, ResultsQuery
 from gateway.batches.lookup import BatchLookup
+from gateway.http import tables
 from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import CSV, JSON, Reply
@@ -28,9 +26,6 @@ _PAGE_S = 15
 # Around the rows of a page that stand one a line; see `contracts.batches.ListResults`.
 _LINES_BEGIN, _LINES_END = b'{"data":[\n', b"\n],"
 _COLUMNS = ("position", "custom_id", "status", "attempts", "error_code", "error_detail", "result")
-# What a spreadsheet takes for a formula; a negative number is none.
-_FORMULA = re.compile(r"[=+\-@\t\r]")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 class ResultReader:
@@ -117,9 +112,9 @@ class ResultReader:
 
 
 async def _table(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield _written([_COLUMNS])
+    yield tables.written([_COLUMNS])
     async for lines in parts:
-        yield _written(map(cells_of, lines.splitlines()))
+        yield tables.written(map(cells_of, lines.splitlines()))
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:
@@ -146,14 +141,4 @@ def cells_of(line: bytes) -> list[str]:
         result = member(line, "result", orjson.dumps(row["result"])).decode()
     error = row["error"] or {"code": "", "detail": ""}
     cells = (row["custom_id"] or "", row["status"], str(row["attempts"]), *error.values(), result)
-    return [str(row["position"]), *map(_guarded, cells)]
-
-
-def _guarded(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
-
-
-def _written(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()
+    return [str(row["position"]), *map(tables.guarded, cells)]

@@ -41,6 +41,14 @@ class Upload:
     is_gzip: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RawBody:
+    """A body that is taken whole, as it came, in one of the media types that its route `takes`."""
+
+    content: bytes
+    media_type: str
+
+
 @dataclass(slots=True)
 class Call:
     """The context of one call: who makes it, until when it waits, and what its headers asked for.

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from chassis.errors import ServiceError
 from contracts.problems import ProblemType
 from contracts.scopes import Scope
-from gateway.http.calls import Call, Upload
+from gateway.http.calls import Call, RawBody, Upload
 from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
 
 Handler = Callable[..., Awaitable[Any]]
@@ -59,7 +59,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One declared route; see `get`, `post`, `patch` and `delete`."""
+    """One declared route; see `get`, `post`, `patch` and `delete`.
+
+    A body is a JSON document of a model, or an `Upload` of the media type `upload`, or a `RawBody` of one of
+    the media types that the route `takes`.
+    """
 
     method: str
     path: str
@@ -74,6 +78,7 @@ class Endpoint:
     upload: str | None = None
     # The most bytes of it, where that is not the limit of all.
     upload_limit: int | None = None
+    takes: tuple[str, ...] = ()
     idempotency: Idempotency = Idempotency.NONE
     after_replay: AfterReplay | None = None
     precondition: Precondition = Precondition.NONE
@@ -113,7 +118,7 @@ class Endpoint:
     def body(self) -> Any:
         """The type of a JSON body, or None where the route takes none."""
         declared = self.parameters.get("body")
-        if declared is Upload:
+        if declared in (Upload, RawBody):
             return None
         others = tuple(kind for kind in get_args(declared) if kind is not Upload)
         return Union[others] if Upload in get_args(declared) else declared  # noqa: UP007 - made at run time

@@ -33,7 +33,7 @@ from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
-from gateway.http.calls import Call
+from gateway.http.calls import Call, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
 from gateway.http.reading import Incoming
@@ -94,7 +94,8 @@ class Bound:
     def allowed_types(self) -> tuple[str, ...]:
         """The media types that the body may have."""
         document = () if self.body is None else (JSON,)
-        return document if self.endpoint.upload is None else (*document, self.endpoint.upload)
+        upload = () if self.endpoint.upload is None else (self.endpoint.upload,)
+        return (*document, *upload, *self.endpoint.takes)
 
 
 class Server:
@@ -198,6 +199,11 @@ class Server:
             call.idempotency_key = reading.key_of(request, key, b"")
             call.deadline = _UNLIMITED
             arguments["body"] = reading.upload(request, bound.endpoint.upload_limit or self._upload_limit)
+            return
+        if given in bound.endpoint.takes:
+            content = await reading.read_all(request)
+            call.idempotency_key = reading.key_of(request, key, content)
+            arguments["body"] = RawBody(content, given)
             return
         assert bound.body is not None
         arguments["body"], data = await reading.json_body(bound.body, request)

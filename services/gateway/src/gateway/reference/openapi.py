@@ -93,6 +93,13 @@ def _operation(endpoint: Endpoint, found: Schemas) -> Json:
                 content[JSON]["examples"] = {name: {"value": value} for name, value in examples.items()}
         if endpoint.upload is not None:
             content[endpoint.upload] = {"schema": {"type": "string", "contentMediaType": endpoint.upload}}
+        for kind in endpoint.takes:
+            content[kind] = {"schema": {"type": "string", "contentMediaType": kind}}
+        if endpoint.takes and (examples := body_examples(endpoint)):
+            # Of the first of them; a text is written as it is sent.
+            content[endpoint.takes[0]]["examples"] = {
+                name: {"value": value} for name, value in examples.items()
+            }
         operation["requestBody"] = {"required": True, "content": content}
     if endpoint.is_public:
         return {**operation, "security": []}
@@ -123,6 +130,6 @@ def _links(maker: Endpoint, endpoints: Iterable[Endpoint], found: Schemas) -> Js
 
 
 def body_examples(endpoint: Endpoint) -> Json:
-    """Return the examples of a JSON body; the others of the declaration are of parameters."""
+    """Return the examples of a body; the others of the declaration are of parameters."""
     known = {*endpoint.path_parameters, *(endpoint.query.model_fields if endpoint.query else ())}
     return {name: value for name, value in endpoint.examples.items() if name not in known}

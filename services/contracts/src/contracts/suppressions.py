@@ -1,0 +1,135 @@
+"""Suppressions: addresses that get no mail of an owner, and the requests about them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, Field
+
+from contracts.mail_headers import one_line
+from contracts.message import Contract, Moment, Reply, Request
+from contracts.topology import EMAIL
+
+# The stream of the mails that do not go to the address; `all` is every stream.
+SuppressedStream = Literal["transactional", "bulk", "all"]
+# A bounce came back, the relay refused the address, somebody added it, or it was imported.
+SuppressionOrigin = Literal["bounce", "reply", "manual", "import"]
+AddedOrigin = Literal["manual", "import"]
+
+MOST_REASON = 500
+# Addresses of one message; an import sends several.
+MOST_ADDED = 1000
+
+Reason = Annotated[str, Field(max_length=MOST_REASON), AfterValidator(one_line)]
+
+
+class Suppression(Reply):
+    """An address that gets no mail of its owner. Addresses are compared without regard to upper case.
+
+    `email_id` is the mail whose failure brought it about; without `expires_at` it has no end.
+    """
+
+    id: UUID
+    address: str
+    stream: SuppressedStream
+    origin: SuppressionOrigin
+    reason: str
+    email_id: UUID | None = None
+    created_at: Moment
+    expires_at: Moment | None = None
+
+
+class SuppressionEntry(Contract):
+    """An address to suppress."""
+
+    address: str
+    stream: SuppressedStream = "all"
+    reason: str = ""
+    expires_at: Moment | None = None
+
+
+class SuppressionsAdded(Reply):
+    """The suppressions as they are now, in the order of the request; `added` of them are new."""
+
+    data: list[Suppression]
+    added: int
+
+
+class AddSuppressions(Request):
+    """Suppress addresses for `owner_id`, all or none; reason and end replace those of an earlier one."""
+
+    message_type: ClassVar[str] = "suppressions.add.v1"
+    reply: ClassVar[type[Reply]] = SuppressionsAdded
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    origin: AddedOrigin
+    entries: list[SuppressionEntry] = Field(min_length=1, max_length=MOST_ADDED)
+
+
+class SuppressionFilter(Contract):
+    """Which suppressions of an owner are meant: those that fit everything that is given."""
+
+    address: str | None = None
+    stream: list[SuppressedStream] = Field(default_factory=list)
+    origin: list[SuppressionOrigin] = Field(default_factory=list)
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+
+
+class Suppressions(Reply):
+    """A page of suppressions; the next one begins behind `next_cursor`."""
+
+    data: list[Suppression]
+    next_cursor: UUID | None
+
+
+class ListSuppressions(Request):
+    """Ask for suppressions of `owner_id` that hold now, newest first, those before the id `before`."""
+
+    message_type: ClassVar[str] = "suppressions.list.v1"
+    reply: ClassVar[type[Reply]] = Suppressions
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    wanted: SuppressionFilter = Field(default_factory=SuppressionFilter)
+    before: UUID | None = None
+    limit: int = Field(default=50, ge=1, le=1000)
+
+
+class GetSuppression(Request):
+    """Ask for a suppression of `owner_id` that holds now; another owner's is not found."""
+
+    message_type: ClassVar[str] = "suppressions.get.v1"
+    reply: ClassVar[type[Reply]] = Suppression
+    service: ClassVar[str] = EMAIL
+    suppression_id: UUID
+    owner_id: str
+
+
+class LiftSuppression(Request):
+    """End a suppression of `owner_id`, and forget the failures of its address; answered with what it was."""
+
+    message_type: ClassVar[str] = "suppressions.lift.v1"
+    reply: ClassVar[type[Reply]] = Suppression
+    service: ClassVar[str] = EMAIL
+    suppression_id: UUID
+    owner_id: str
+
+
+class SuppressionsLifted(Reply):
+    """How many suppressions fitted and how many ended; without `complete` there are more to lift."""
+
+    matched: int
+    changed: int
+    complete: bool
+
+
+class LiftSuppressions(Request):
+    """End the suppressions of `owner_id` that fit, and forget the failures of their addresses."""
+
+    message_type: ClassVar[str] = "suppressions.lift-matching.v1"
+    reply: ClassVar[type[Reply]] = SuppressionsLifted
+    service: ClassVar[str] = EMAIL
+    owner_id: str
+    wanted: SuppressionFilter
+    dry_run: bool = False

@@ -1,0 +1,19 @@
+"""The measurement of what waits: recipients that are due, and those that wait for a decision."""
+
+from __future__ import annotations
+
+from chassis import metrics
+from chassis.postgres import Postgres
+from emailer import repository
+from emailer.sending import lanes
+
+
+async def measure(postgres: Postgres) -> None:
+    """Set the gauges of recipients that are due or held."""
+    async with postgres.connection() as connection:
+        count, waits = await lanes.measure(connection)
+        held = await repository.count_held(connection)
+    metrics.EMAIL_DUE.set(count)
+    for stream, oldest_s in waits.items():
+        metrics.EMAIL_OLDEST_DUE.labels(stream).set(oldest_s)
+    metrics.EMAIL_HELD.set(held)

@@ -1,0 +1,28 @@
+"""What the outcomes of attempts teach about their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chassis.postgres import Connection
+from emailer.sending.attempts import Outcome
+from emailer.suppression import learning
+from emailer.suppression.rules import Failure, SuppressionTerms
+
+
+async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: SuppressionTerms) -> None:
+    """Suppress addresses that were refused, and lift what the relay's own word has suppressed."""
+    taken = {outcome.job.target for outcome in outcomes if outcome.status == "delivered"}
+    await learning.learn_successes(connection, taken, origins=("reply",))
+    failures = [
+        Failure(
+            outcome.job.target,
+            outcome.job.mail.id,
+            outcome.fault,
+            "reply",
+            f"{outcome.attempt.code} {outcome.attempt.text}",
+        )
+        for outcome in outcomes
+        if outcome.fault is not None and outcome.attempt is not None
+    ]
+    await learning.learn_failures(connection, failures, terms=terms)

@@ -1,0 +1,26 @@
+"""The last look at suppressions before a mail leaves."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from chassis.postgres import DATABASE_FAILURES, Postgres
+from emailer.sending import attempts
+from emailer.sending.attempts import Attempt, Job, Outcome
+from emailer.suppression import repository
+
+# What is claimed was looked up with the claim; after this it may have been suppressed meanwhile.
+LOOK_AGAIN_S = 2.0
+
+
+async def look_again(postgres: Postgres, job: Job, *, draft: Attempt) -> Outcome | None:
+    """Return what follows for a recipient that waited for a connection, if nothing may be sent to it now."""
+    if time.monotonic() - job.taken_at <= LOOK_AGAIN_S:
+        return None
+    try:
+        async with postgres.connection() as connection:
+            reasons = await repository.reasons(connection, [job.target])
+    except DATABASE_FAILURES:
+        return attempts.given_back(job, at=datetime.now(UTC))
+    return attempts.suppressed(job, reasons[job.target], draft=draft) if reasons else None

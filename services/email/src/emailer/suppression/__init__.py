@@ -1,0 +1,1 @@
+"""Suppression: addresses that get no mail of an owner, and what brings that about."""

@@ -1,0 +1,80 @@
+"""When failures suppress an address, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from contracts.mail import Stream
+from contracts.suppressions import MOST_REASON
+from emailer.suppression.faults import Fault
+
+# So many mails that were refused for good.
+HARD_FAILURES = 2
+
+FailureOrigin = Literal["reply", "bounce"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address as it is compared, for the mails of one owner in one stream."""
+
+    owner_id: str
+    stream: Stream
+    address: str
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The columns of statements that ask about targets."""
+        return self.owner_id, self.stream, self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A mail that did not reach its address, and what the server said."""
+
+    target: Target
+    email_id: UUID
+    fault: Fault
+    origin: FailureOrigin
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCounts:
+    """How many mails to an address failed, within the time that each kind is remembered."""
+
+    hard: int = 0
+    soft: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionTerms:
+    """The terms of suppression: days that it holds, and for which a failure counts; addresses of an owner.
+
+    `soft_failures` within `soft_days` suppress, too.
+    """
+
+    days: float = 90
+    soft_failures: int = 5
+    soft_days: float = 7
+    most_of_owner: int = 100_000
+
+    def suppresses(self, failure: Failure, counts: FailureCounts) -> bool:
+        """Return whether the address of `failure`, counted among `counts`, gets no more mail."""
+        if failure.fault == "gone":
+            return True
+        if failure.fault == "hard":
+            return counts.hard >= HARD_FAILURES
+        return failure.fault == "soft" and counts.soft >= self.soft_failures
+
+    def ends_at(self, now: datetime) -> datetime:
+        """Return when a suppression that begins now ends."""
+        return now + timedelta(days=self.days)
+
+
+def reason_of(failure: Failure) -> str:
+    """Return the reason of a suppression, for its owner."""
+    return " ".join(failure.text.split())[:MOST_REASON]

@@ -1,0 +1,29 @@
+"""Rows as CSV (RFC 4180), fit to be opened in a spreadsheet and read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+# What a spreadsheet takes for a formula; a negative number is none.
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+def guarded(cell: str) -> str:
+    """Return `cell` with an apostrophe before it if a spreadsheet would take it for a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """Return `cell` as it was before `guarded`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell
+
+
+def written(rows: Iterable[Sequence[str]]) -> bytes:
+    """Return rows as the lines of a table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode()

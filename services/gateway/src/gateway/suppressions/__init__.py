@@ -1,0 +1,1 @@
+"""Suppressions: addresses that get no mail of the caller."""

@@ -1,0 +1,135 @@
+"""What may come into suppressions, and what goes out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from contracts.addresses import BareAddress
+from contracts.message import FieldError
+from contracts.suppressions import (
+    Reason,
+    SuppressedStream,
+    Suppression,
+    SuppressionEntry,
+    SuppressionFilter,
+    SuppressionOrigin,
+)
+from contracts.times import Instant
+from gateway.http.filters import Bulk, CreatedWithin, Page, Several
+
+# Lines of one import; its bytes are those of a body.
+MOST_LINES = 10_000
+MOST_ERRORS = 20
+
+
+def _is_to_come(value: datetime) -> datetime:
+    if value <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return value
+
+
+class SuppressionInput(BaseModel):
+    """The body of `POST /v1/suppressions`: an address that shall get no more mail."""
+
+    model_config = ConfigDict(extra="forbid")
+    address: BareAddress
+    stream: SuppressedStream = Field(
+        default="all", description="whether it gets no transactional mail, no bulk mail, or neither"
+    )
+    reason: Reason = ""
+    expires_at: Annotated[Instant, AfterValidator(_is_to_come)] | None = None
+
+    def entry(self) -> SuppressionEntry:
+        """Return the input as the contract has it."""
+        return SuppressionEntry(
+            address=self.address, stream=self.stream, reason=self.reason, expires_at=self.expires_at
+        )
+
+
+class SuppressionLine(BaseModel):
+    """A line of an import. What an export says beside these, and is decided here, is passed over.
+
+    A suppression that is over is passed over, too.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    address: BareAddress
+    stream: SuppressedStream = "all"
+    reason: Reason = ""
+    expires_at: Instant | None = None
+    id: str | None = None
+    origin: str | None = None
+    email_id: str | None = None
+    created_at: str | None = None
+
+    def entry(self) -> SuppressionEntry:
+        """Return the line as the contract has it."""
+        return SuppressionEntry(
+            address=self.address, stream=self.stream, reason=self.reason, expires_at=self.expires_at
+        )
+
+
+COLUMNS = tuple(Suppression.model_fields)
+LINE_COLUMNS = frozenset(SuppressionLine.model_fields)
+
+
+class SuppressionChoice(CreatedWithin):
+    """What suppressions can be chosen by."""
+
+    address: BareAddress | None = Field(default=None, description="only that of this address")
+    stream: Several[SuppressedStream] | None = None
+    origin: Several[SuppressionOrigin] | None = Field(
+        default=None, description="how it came about: a bounce, a reply of the relay, by hand, by an import"
+    )
+
+    def wanted(self) -> SuppressionFilter:
+        """Return the choice as the contract has it."""
+        return SuppressionFilter(
+            address=self.address,
+            stream=self.stream or [],
+            origin=self.origin or [],
+            created_after=self.created_after,
+            created_before=self.created_before,
+        )
+
+
+class SuppressionsQuery(SuppressionChoice, Page):
+    """The query of `GET /v1/suppressions`; the cursor is the last id seen."""
+
+    cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
+    format: Literal["json", "ndjson", "csv"] | None = None
+
+
+class SuppressionsBulk(SuppressionChoice, Bulk):
+    """The query of a bulk action on suppressions."""
+
+
+class SuppressionList(BaseModel):
+    """A page of suppressions, newest first."""
+
+    data: list[Suppression]
+    next_cursor: UUID | None
+
+
+class ImportQuery(BaseModel):
+    """The query of an import: `strict` takes all lines or none, `permissive` those that are in order."""
+
+    model_config = ConfigDict(extra="forbid")
+    mode: Literal["strict", "permissive"] = "strict"
+
+
+class ImportResult(BaseModel):
+    """What became of an import: `added` are new, `changed` were there, `skipped` are over already.
+
+    `errors` has the first 20 of the lines that were refused, each by its number.
+    """
+
+    added: int
+    changed: int
+    skipped: int
+    refused: int
+    errors: list[FieldError]

@@ -1,0 +1,181 @@
+"""Suppressions at the gateway: added, shown and lifted here with an audit entry, kept and obeyed in email."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import orjson
+
+from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
+from chassis.errors import InvalidInput
+from chassis.postgres import Postgres
+from contracts.suppressions import (
+    MOST_ADDED,
+    AddedOrigin,
+    AddSuppressions,
+    GetSuppression,
+    LiftSuppression,
+    LiftSuppressions,
+    ListSuppressions,
+    Suppression,
+    SuppressionEntry,
+    Suppressions,
+    SuppressionsAdded,
+    SuppressionsLifted,
+)
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.http import tables
+from gateway.http.calls import Call, RawBody
+from gateway.http.filters import BulkResult
+from gateway.http.replies import CSV, JSON, Reply, document
+from gateway.suppressions import lines
+from gateway.suppressions.inputs import (
+    COLUMNS,
+    ImportQuery,
+    ImportResult,
+    SuppressionInput,
+    SuppressionList,
+    SuppressionsBulk,
+    SuppressionsQuery,
+)
+
+# Beside a method of the name `list`.
+Found = list[Suppression]
+
+_PAGE = 1000
+_PAGE_S = 15
+
+
+class SuppressionService:
+    """Passes the caller's requests on, and writes every change into the audit trail."""
+
+    def __init__(self, rpc: RpcClient, audit: AuditTrail, postgres: Postgres) -> None:
+        self._rpc = rpc
+        self._audit = audit
+        self._postgres = postgres
+
+    async def add(self, call: Call, body: SuppressionInput) -> Reply:
+        """Suppress an address for the mails of the caller."""
+        added = await self._add(call, [body.entry()], "manual", call.deadline)
+        suppression = added.data[0]
+        shown = suppression.model_dump(mode="json")
+        target = f"suppression:{suppression.id}"
+        await self._audit.record(
+            call.connection, call.principal, Action.SUPPRESSION_ADDED, target, after=shown
+        )
+        return Reply(document(suppression), location=f"/v1/suppressions/{suppression.id}")
+
+    async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
+        """Suppress the addresses of a list, all of them or those that are in order.
+
+        They are added in groups: when there is no room for all, those before are kept.
+        """
+        read = await asyncio.to_thread(lines.read, body)
+        if read.errors and query.mode == "strict":
+            raise InvalidInput(
+                f"{read.refused} lines do not fit their description; see errors.", errors=read.errors
+            )
+        added = 0
+        for start in range(0, len(read.entries), MOST_ADDED):
+            group = read.entries[start : start + MOST_ADDED]
+            added += (await self._add(call, group, "import", call.deadline)).added
+        result = ImportResult(
+            added=added,
+            changed=len(read.entries) - added,
+            skipped=read.skipped,
+            refused=read.refused,
+            errors=read.errors,
+        )
+        after = result.model_dump(mode="json", exclude={"errors"})
+        await self._audit.record(
+            call.connection, call.principal, Action.SUPPRESSION_ADDED, "suppression:import", after=after
+        )
+        return result
+
+    async def list(self, call: Call, query: SuppressionsQuery) -> SuppressionList | Reply:
+        """Return suppressions of the caller, newest first: a page, or all of them in lines or as a table."""
+        if call.media_type == JSON:
+            found = await self._page(call, query, query.cursor, query.limit, call.deadline)
+            return SuppressionList(data=found.data, next_cursor=found.next_cursor)
+        # The first page comes before the status: what is wrong is still said as a problem.
+        first = await self._page(call, query, query.cursor, _PAGE, call.deadline)
+        parts = self._all(call, query, first)
+        return Reply(_table(parts) if call.media_type == CSV else _lines(parts), media_type=call.media_type)
+
+    async def get(self, call: Call, suppression_id: UUID) -> Suppression:
+        """Return a suppression of the caller."""
+        request = GetSuppression(suppression_id=suppression_id, owner_id=call.principal.owner_id)
+        return await self._rpc.call(request, Suppression, call.deadline)
+
+    async def lift(self, call: Call, suppression_id: UUID) -> None:
+        """End a suppression of the caller."""
+        request = LiftSuppression(suppression_id=suppression_id, owner_id=call.principal.owner_id)
+        lifted = await self._rpc.call(request, Suppression, call.deadline)
+        async with self._postgres.transaction() as connection:
+            await self._audit.record(
+                connection,
+                call.principal,
+                Action.SUPPRESSION_LIFTED,
+                f"suppression:{suppression_id}",
+                before=lifted.model_dump(mode="json"),
+            )
+
+    async def lift_matching(self, call: Call, query: SuppressionsBulk) -> BulkResult:
+        """End the suppressions of the caller that fit."""
+        request = LiftSuppressions(
+            owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
+        )
+        found = await self._rpc.call(request, SuppressionsLifted, call.deadline)
+        result = BulkResult(**found.model_dump(), dry_run=query.dry_run)
+        if not query.dry_run:
+            chosen = query.wanted().model_dump(mode="json", exclude_defaults=True)
+            await self._audit.record(
+                call.connection,
+                call.principal,
+                Action.SUPPRESSION_LIFTED,
+                "suppression:matching",
+                before=chosen,
+                after={"lifted": found.changed},
+            )
+        return result
+
+    async def _add(
+        self, call: Call, entries: Sequence[SuppressionEntry], origin: AddedOrigin, deadline: Deadline
+    ) -> SuppressionsAdded:
+        request = AddSuppressions(owner_id=call.principal.owner_id, origin=origin, entries=list(entries))
+        return await self._rpc.call(request, SuppressionsAdded, deadline)
+
+    async def _page(
+        self, call: Call, query: SuppressionsQuery, before: UUID | None, limit: int, deadline: Deadline
+    ) -> Suppressions:
+        request = ListSuppressions(
+            owner_id=call.principal.owner_id, wanted=query.wanted(), before=before, limit=limit
+        )
+        return await self._rpc.call(request, Suppressions, deadline)
+
+    async def _all(self, call: Call, query: SuppressionsQuery, page: Suppressions) -> AsyncIterator[Found]:
+        while True:
+            yield page.data
+            if page.next_cursor is None:
+                return
+            page = await self._page(call, query, page.next_cursor, _PAGE, Deadline.after(_PAGE_S))
+
+
+async def _lines(parts: AsyncIterator[Found]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        dumped = (one.model_dump(mode="json") for one in part)
+        yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in dumped)
+
+
+async def _table(parts: AsyncIterator[Found]) -> AsyncIterator[bytes]:
+    yield tables.written([COLUMNS])
+    async for part in parts:
+        dumped = (one.model_dump(mode="json") for one in part)
+        yield tables.written(
+            [tables.guarded("" if row[name] is None else str(row[name])) for name in COLUMNS]
+            for row in dumped
+        )

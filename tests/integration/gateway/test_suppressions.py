@@ -1,0 +1,134 @@
+"""Suppressions over HTTP, with the answers of email on a database of their own behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis import migrating
+from chassis.postgres import Postgres
+from contracts.topology import EMAIL
+from emailer.suppression.answers import SuppressionAnswers
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+
+CSV = {"content-type": "text/csv"}
+LINES = {"content-type": "application/x-ndjson"}
+
+
+@pytest.fixture
+async def suppressing(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
+    """The shared gateway, while something answers for email that keeps at most five suppressions an owner."""
+    dsn = await house.database()
+    await migrating.migrate(dsn, "emailer")
+    postgres = Postgres(dsn)
+    await postgres.open()
+    await house.double(EMAIL, SuppressionAnswers(postgres, most_of_owner=5).table)
+    yield shared_door
+    await postgres.close()
+
+
+async def add(api: httpx.AsyncClient, address: str, **fields: Any) -> dict[str, Any]:
+    answer = await api.post("/v1/suppressions", json={"address": address, **fields})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/v1/suppressions/{found['id']}"
+    return found
+
+
+async def trail(door: Listener, target: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await door.api.get("/v1/admin/audit", params={"target": target})).json()[
+        "data"
+    ]
+    return found
+
+
+async def test_a_suppression_is_added_once_read_and_lifted_by_its_owner_and_audited(
+    suppressing: Listener,
+) -> None:
+    body = {"address": "Ann@Example.com", "reason": "asked", "expires_at": "2199-01-01T00:00:00+01:00"}
+    api, key = suppressing.api, {"idempotency-key": '"suppress ann"'}
+    first = await api.post("/v1/suppressions", json=body, headers=key)
+    again = await api.post("/v1/suppressions", json=body, headers=key)
+    assert (first.status_code, again.json(), again.headers["idempotent-replayed"]) == (
+        *(201, first.json(), "true"),
+    )
+    made = first.json()
+    assert (made["address"], made["stream"], made["origin"]) == ("ann@example.com", "all", "manual")
+    assert made["expires_at"] == "2198-12-31T23:00:00Z"
+    path = f"/v1/suppressions/{made['id']}"
+    assert (await api.get(path)).json() == made
+    assert (await api.get("/v1/suppressions", params={"address": "ANN@example.com"})).json()["data"] == [made]
+    async with suppressing.client(await suppressing.new_key("emails:read", "emails:send")) as other:
+        assert (await other.get("/v1/suppressions")).json() == {"data": [], "next_cursor": None}
+        for answer in (await other.get(path), await other.delete(path)):
+            assert_problem(answer, 404, "not-found")
+    assert (await api.delete(path)).status_code == 204
+    assert_problem(await api.delete(path), 404, "not-found")
+    lifted, added = await trail(suppressing, f"suppression:{made['id']}")
+    assert (lifted["action"], lifted["before"]) == ("suppression.lifted", made)
+    assert (added["action"], added["after"]) == ("suppression.added", made)
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"address": "nobody"}, "/address"),
+        ({"address": "Ann <ann@example.com>"}, "/address"),
+        ({"stream": "none"}, "/stream"),
+        ({"reason": "a\nb"}, "/reason"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ({"origin": "bounce"}, "/origin"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+async def test_what_is_no_suppression_is_refused(
+    shared_door: Listener, change: dict[str, Any], pointer: str
+) -> None:
+    answer = await shared_door.api.post("/v1/suppressions", json={"address": "ann@example.com"} | change)
+    assert [error["pointer"] for error in assert_problem(answer, 422, "invalid-input")["errors"]] == [pointer]
+
+
+async def test_an_export_is_an_import_and_what_is_chosen_is_lifted(suppressing: Listener) -> None:
+    key = await suppressing.new_key("emails:read", "emails:send")
+    async with suppressing.client(key) as api:
+        for number in range(3):
+            await add(api, f"r{number}@example.com", reason=f"=reason {number}")
+        exports = {
+            kind: (await api.get("/v1/suppressions", params={"format": kind})).content
+            for kind in ("csv", "ndjson")
+        }
+        for headers, kind in ((CSV, "csv"), (LINES, "ndjson")):
+            lift = {"origin": "manual,import"}
+            seen = await api.post("/v1/suppressions/lift", params={**lift, "dry_run": "true"})
+            done = await api.post("/v1/suppressions/lift", params=lift)
+            assert (seen.json()["changed"], done.json()["changed"]) == (3, 3)
+            answer = await api.post("/v1/suppressions/import", content=exports[kind], headers=headers)
+            assert answer.json() == {"added": 3, "changed": 0, "skipped": 0, "refused": 0, "errors": []}
+            found = (await api.get("/v1/suppressions")).json()["data"]
+            assert sorted((one["address"], one["reason"]) for one in found) == [
+                (f"r{number}@example.com", f"=reason {number}") for number in range(3)
+            ]
+            assert {one["origin"] for one in found} == {"import"}
+
+
+async def test_an_import_takes_all_lines_or_those_that_are_in_order_and_has_room_for(
+    suppressing: Listener,
+) -> None:
+    api = suppressing.api
+    content = b"address,stream\nr1@example.com,bulk\nnobody,all\nr2@example.com,\n"
+    strict = await api.post("/v1/suppressions/import", content=content, headers=CSV)
+    assert assert_problem(strict, 422, "invalid-input")["errors"][0]["pointer"] == "/3/address"
+    assert (await api.get("/v1/suppressions")).json()["data"] == []
+    permissive = await api.post("/v1/suppressions/import?mode=permissive", content=content, headers=CSV)
+    result = permissive.json()
+    assert (result["added"], result["refused"], result["errors"][0]["pointer"]) == (2, 1, "/3/address")
+    more = b"".join(b"m%d@example.com\n" % number for number in range(4))
+    full = await api.post("/v1/suppressions/import", content=b"address\n" + more, headers=CSV)
+    assert_problem(full, 409, "too-many-suppressions")
+    assert len((await api.get("/v1/suppressions")).json()["data"]) == 2
+    strange = await api.post("/v1/suppressions/import", content=b"x", headers={"content-type": "text/plain"})
+    assert_problem(strange, 415, "unsupported-media-type")
