@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from contracts import alerts, batch_items, batches, domains, emails, parked, stocks, suppressions, uploads
+from contracts import (
+    alerts,
+    batch_items,
+    batches,
+    domains,
+    emails,
+    parked,
+    schedules,
+    stocks,
+    suppressions,
+    uploads,
+)
 from contracts.message import Contract, Message, Reply
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
@@ -16,7 +27,18 @@ SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 def shapes() -> dict[str, type[Contract]]:
     found: dict[str, type[Contract]] = {}
-    for module in (stocks, emails, batches, batch_items, parked, alerts, uploads, domains, suppressions):
+    for module in (
+        stocks,
+        emails,
+        batches,
+        batch_items,
+        parked,
+        alerts,
+        uploads,
+        domains,
+        suppressions,
+        schedules,
+    ):
         for name, value in vars(module).items():
             if (
                 isinstance(value, type)

@@ -21,6 +21,8 @@ OF_THE_STATE = {
     "idempotency-mismatch",
     "precondition-failed",
     "too-many-alerts",
+    "too-many-schedules",
+    "schedule-busy",
 }
 # … and for these reasons, which a schema cannot say: they join fields, compare with the time, want an address
 # as mail servers do, or a number or text that comes back exactly. JSON Schema also takes 3.0 for an integer.
@@ -38,6 +40,9 @@ BEYOND_A_SCHEMA = re.compile(
     "Input should be a valid integer|"
     "Decimal input should have no more than|change_percent must not be 0|"
     "is no administrator|the channels are|does not name a |"
+    "must be five fields|is not a cron expression|must name a time that comes|in the IANA database|"
+    "or payload and priority for a task|options are those of a batch|with overlap skip|is used twice|"
+    "each run says itself|"
     "The upload has no items|There is no user |The user .* is disabled"
 )
 

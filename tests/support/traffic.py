@@ -65,7 +65,10 @@ async def mails(api: httpx.AsyncClient) -> None:
 
 
 async def batches(api: httpx.AsyncClient) -> None:
-    """A batch that computes over another service's data, and a task."""
+    """A batch that computes over another service's data, a task, and a schedule that makes some."""
+    every_minute = {"name": "traffic", "cron": "* * * * *", "template": {"operation": "echo", "payload": 1}}
+    schedule = (await api.post("/v1/schedules", json=every_minute)).json()
+    await api.post(f"/v1/schedules/{schedule['id']}/run")
     items = [{"symbol": "AAPL", "indicators": ["sma:20"], "start": "2006-01-01", "end": "2006-02-01"}] * 3
     batch = (await api.post("/v1/batches", json={"operation": "stock.indicators", "items": items})).json()
     task = (await api.post("/v1/tasks", json={"operation": "echo", "payload": {"n": 1}})).json()

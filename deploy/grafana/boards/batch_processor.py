@@ -8,7 +8,7 @@ from grafana.promql import highest, quantile, quantiles, rate
 BOARD = Board(
     uid="batch-processor",
     title="Batch processor",
-    description="Items by outcome, chunks and their backlog, and how long batches take.",
+    description="Items by outcome, chunks and their backlog, how long batches take, and runs of schedules.",
     panels=(
         stack(
             "Items",
@@ -93,6 +93,24 @@ BOARD = Board(
             "For how long the first of the claimed chunks has waited for a process.",
             "s",
             highest("tickwire_batch_not_begun_seconds", "service"),
+        ),
+        panel(
+            "Runs of schedules",
+            "Runs a second by what became of them; a run that fired is accepted or refused next.",
+            "ops",
+            rate("tickwire_schedule_runs_total", "outcome"),
+        ),
+        panel(
+            "Lateness of schedules",
+            "From a due time, with its jitter, to its run; within a minute it is on time.",
+            "s",
+            *quantiles("tickwire_schedule_fire_seconds"),
+        ),
+        panel(
+            "Schedules late",
+            "Schedules and their runs that are past the time of their next step.",
+            "short",
+            highest("tickwire_schedules_late", "service"),
         ),
         panel(
             "Messages settled",

@@ -30,6 +30,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A batch", work.batch),
     ("Indicators", work.indicators),
     ("A portfolio", work.valuation),
+    ("A schedule", work.schedule),
     ("Chat", chat.lobby),
     ("A private room", chat.private_room),
     ("Overview", market.overview),

@@ -113,6 +113,31 @@ async def valuation(tour: Tour) -> None:
         tour.say(f"{row['result']['date']}: {held} = {total['value']} {total['currency']}")
 
 
+async def schedule(tour: Tour) -> None:
+    """A task at half past nine in New York on weekdays, run once now, and its history."""
+    body = {
+        "name": f"demo {tour.run}",
+        "cron": "30 9 * * MON-FRI",
+        "time_zone": "America/New_York",
+        "template": {"operation": "echo", "payload": {"say": "good morning"}},
+    }
+    made = await tour.post("/v1/schedules", body)
+    path = f"/v1/schedules/{made['id']}"
+    try:
+        tour.say(f"due next (UTC): {', '.join(made['next_runs'][:3])}")
+        run = answer(await tour.api.post(f"{path}/run"))
+
+        async def in_history() -> Json | None:
+            found: list[Json] = (await tour.get(f"{path}/runs", status="ended"))["data"]
+            return found[0] if found and found[0]["id"] == run["id"] else None
+
+        ended = await until(in_history)
+        state = await tour.get(f"/v1/tasks/{run['id']}")
+        tour.say(f"{ended['trigger']} run {ended['outcome']}: {state['result']}")
+    finally:
+        await tour.api.delete(path, headers={"If-Match": "*"})
+
+
 async def _ended(tour: Tour, path: str) -> Json | None:
     state = await tour.get(path)
     return state if state["status"] in ENDED else None

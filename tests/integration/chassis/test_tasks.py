@@ -90,6 +90,8 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "validation, smallest first",
             "validation, oldest first",
             "sources",
+            "schedules",
+            "removal of runs",
             "items",
         },
     ),

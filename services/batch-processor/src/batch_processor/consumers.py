@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from batch_processor.answers import Answers
 from batch_processor.intake import Intake
+from batch_processor.schedules.answers import ScheduleAnswers
+from batch_processor.schedules.firing import Firing
 from chassis.broker.answering import Answer
 from chassis.broker.consumer import Handler, InTransaction
 from contracts.batch_items import ListErrors, ListItems
@@ -25,9 +27,22 @@ from contracts.batches import (
     SealBatch,
 )
 from contracts.message import Message, Request
+from contracts.schedules import (
+    ChangeSchedule,
+    CreateSchedule,
+    DeleteSchedule,
+    GetSchedule,
+    ListScheduleRuns,
+    ListSchedules,
+    PauseSchedule,
+    RefuseRun,
+    RunSchedule,
+)
 
 
-def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Message], Handler]:
+def intake(
+    intake: Intake, firing: Firing, *, committed: Callable[[], None]
+) -> Mapping[type[Message], Handler]:
     """Return the handlers of the intake queue; `committed` is called when chunks may be ready."""
     return {
         CreateBatch: InTransaction(intake.create, group=50, committed=committed),
@@ -39,10 +54,11 @@ def intake(intake: Intake, *, committed: Callable[[], None]) -> Mapping[type[Mes
         ResumeBatch: InTransaction(intake.resume, group=20, committed=committed),
         RetryBatch: InTransaction(intake.retry, group=20, committed=committed),
         MoveBatch: InTransaction(intake.move, group=20, committed=committed),
+        RefuseRun: InTransaction(firing.refuse, group=50),
     }
 
 
-def answers(answers: Answers) -> Mapping[type[Request], Answer]:
+def answers(answers: Answers, schedules: ScheduleAnswers) -> Mapping[type[Request], Answer]:
     """Return the handlers of requests."""
     return {
         GetBatch: answers.get,
@@ -51,4 +67,12 @@ def answers(answers: Answers) -> Mapping[type[Request], Answer]:
         ListItems: answers.items,
         ListErrors: answers.errors,
         CountBatches: answers.count,
+        CreateSchedule: schedules.create,
+        GetSchedule: schedules.get,
+        ListSchedules: schedules.list,
+        ChangeSchedule: schedules.change,
+        PauseSchedule: schedules.pause,
+        DeleteSchedule: schedules.delete,
+        RunSchedule: schedules.run,
+        ListScheduleRuns: schedules.runs,
     }

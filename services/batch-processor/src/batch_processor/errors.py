@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.errors import NotFound, ServiceError, Unavailable
+from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
 
 
 class BatchNotFound(NotFound):
@@ -39,3 +39,33 @@ class ProcessDied(Unavailable):
     """The process that computed for an item died; another is started for the next attempt."""
 
     code = "worker-died"
+
+
+class ScheduleNotFound(NotFound):
+    """No such schedule, or it belongs to somebody else."""
+
+    code = "schedule-not-found"
+
+
+class TooManySchedules(Conflict):
+    """The owner has as many schedules as it may have."""
+
+    code = "too-many-schedules"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"You have {most} schedules, which is the most; delete one that is not needed.")
+
+
+class ScheduleBusy(Conflict):
+    """The schedule cannot run now beside the runs that have not ended."""
+
+    code = "schedule-busy"
+
+
+class ScheduleMoved(ServiceError):
+    """The schedule has changed since the caller read it."""
+
+    code = "precondition-failed"
+
+    def __init__(self) -> None:
+        super().__init__("The schedule has changed meanwhile; read it again and repeat the change.")

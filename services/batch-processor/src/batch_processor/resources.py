@@ -22,6 +22,8 @@ from batch_processor.execution.worker import ChunkTiming, Worker
 from batch_processor.intake import Intake
 from batch_processor.operation import Operation
 from batch_processor.progress_publisher import ProgressPublisher
+from batch_processor.schedules.answers import ScheduleAnswers
+from batch_processor.schedules.firing import Firing
 from batch_processor.settings import BatchProcessorSettings
 from batch_processor.sources import Sources
 from batch_processor.validation import ORDERS, Validation
@@ -119,13 +121,26 @@ class Resources:
     def _coordinate(self) -> None:
         self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
         self.sources = Sources(self.runtime.postgres, self.intake, begun=self._stored)
+        runs_kept, wake_relay = self.settings.schedule_runs_kept, self.runtime.relay.wake
+        self.firing = Firing(
+            self.runtime.postgres,
+            runs_kept=runs_kept,
+            retention_days=self.settings.retention_days,
+            fired=wake_relay,
+        )
+        schedules = ScheduleAnswers(
+            self.runtime.postgres,
+            most_of_owner=self.settings.schedules_per_owner,
+            runs_kept=runs_kept,
+            fired=wake_relay,
+        )
         self.runtime.consume(
             batches.INTAKE,
-            consumers.intake(self.intake, committed=self._stored),
+            consumers.intake(self.intake, self.firing, committed=self._stored),
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
         )
-        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres)))
+        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres), schedules))
         self.runtime.on_database(self._start_coordinator)
 
     async def _start_coordinator(self) -> None:
@@ -134,6 +149,8 @@ class Resources:
         tasks.supervise("maintenance", self.coordinator.maintain_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
         tasks.supervise("sources", self.sources.copy_forever)
+        tasks.supervise("schedules", self.firing.fire_forever)
+        tasks.supervise("removal of runs", self.firing.clean_forever)
         for order in ORDERS:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 

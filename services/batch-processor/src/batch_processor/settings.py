@@ -88,6 +88,16 @@ class BatchProcessorSettings(Settings):
     retention_days: int = Field(
         default=30, ge=1, le=3650, description="days that finished batches are kept", examples=["30"]
     )
+    schedules_per_owner: int = Field(
+        default=100, ge=1, le=10_000, description="schedules that one owner may have", examples=["100"]
+    )
+    schedule_runs_kept: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="runs of a schedule that its history keeps, none longer than finished batches",
+        examples=["500"],
+    )
 
     @field_validator("internal_targets")
     @classmethod

@@ -268,6 +268,15 @@ BATCH_PROCESS_DEATHS = Counter(
     "Processes that ended while an operation was at work, or were killed at its deadline.",
     ("operation", "reason"),
 )
+SCHEDULE_RUNS = Counter("tickwire_schedule_runs", "Runs of schedules, by what became of them.", ("outcome",))
+SCHEDULE_LATENESS = Histogram(
+    "tickwire_schedule_fire_seconds",
+    "From the due time of a schedule, with its jitter, to its run; of runs that were not missed.",
+    buckets=_SLOW,
+)
+SCHEDULES_LATE = Gauge(
+    "tickwire_schedules_late", "Schedules and their runs that are past the time of their next step."
+)
 
 # What has exemplars: panels of these show dots that lead to traces.
 TRACED = (HTTP_SECONDS, RPC_CALL_SECONDS, RPC_SERVED_SECONDS, HANDLE_SECONDS, MESSAGE_AGE)

@@ -18,6 +18,7 @@ class Scope(StrEnum):
     DOMAINS_WRITE = "domains:write"
     BATCHES_READ = "batches:read"
     BATCHES_WRITE = "batches:write"
+    SCHEDULES_READ = "schedules:read"
     SCHEDULES_WRITE = "schedules:write"
     CHAT_READ = "chat:read"
     CHAT_WRITE = "chat:write"
@@ -39,7 +40,9 @@ MEANINGS: Mapping[Scope, str] = {
     Scope.DOMAINS_WRITE: "Add, verify and remove sender domains, and rotate their DKIM keys.",
     Scope.BATCHES_READ: "Read your own batches and tasks, and the list of operations.",
     Scope.BATCHES_WRITE: "Create and cancel batches and tasks.",
-    Scope.SCHEDULES_WRITE: "Create and change schedules.",
+    Scope.SCHEDULES_READ: "Read your own schedules and their runs.",
+    Scope.SCHEDULES_WRITE: "Create, change, run and delete your own schedules; to make or run one needs "
+    "batches:write and the scopes of its operation, too.",
     Scope.CHAT_READ: "Read chat rooms, their messages and who is present.",
     Scope.CHAT_WRITE: "Create chat rooms and post messages.",
     Scope.WEBHOOKS_WRITE: "Create and change webhooks.",

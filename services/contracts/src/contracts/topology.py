@@ -173,7 +173,11 @@ def _service(
 TOPOLOGIES = {
     GATEWAY: _service(
         GATEWAY,
-        Queue(f"{GATEWAY}.events", EVENTS, ("email.*", "batch.*", "operations.*", "parked.*", "alert.*")),
+        Queue(
+            f"{GATEWAY}.events",
+            EVENTS,
+            ("email.*", "batch.*", "operations.*", "parked.*", "alert.*", "schedule.*"),
+        ),
         writes=(RPC, COMMANDS, LIVE),
         events=(),
         answers=False,
@@ -184,6 +188,6 @@ TOPOLOGIES = {
         BATCH_PROCESSOR,
         _command(BATCH_PROCESSOR, "intake"),
         writes=(RPC, COMMANDS, LIVE),
-        events=("batch", "operations"),
+        events=("batch", "operations", "schedule"),
     ),
 }

@@ -34,6 +34,7 @@ from gateway.realtime.sockets import Sockets
 from gateway.reference import routes as reference_routes
 from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
+from gateway.schedules import routes as schedule_routes
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
 from gateway.suppressions import routes as suppression_routes
@@ -98,6 +99,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from domain_routes.endpoints(resources.domains)
     yield from suppression_routes.endpoints(resources.suppressions)
     yield from batch_routes.endpoints(resources.batches)
+    yield from schedule_routes.endpoints(resources.schedules)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))
     streams = EventStreams(resources.channels, resources.connections, resources.connection_limit)
     yield from realtime_routes.endpoints(streams, TokenEndpoint(resources.tokens))

@@ -23,6 +23,7 @@ from contracts.domains import DomainChanged
 from contracts.emails import EmailStatusChanged
 from contracts.message import Message
 from contracts.parked import ParkedChanged
+from contracts.schedules import ScheduleFired
 from contracts.stocks import BarsTicked, QuotesTicked
 from contracts.topology import LIVE
 from gateway.acceptance.repository import AcceptanceRepository
@@ -38,6 +39,7 @@ from gateway.realtime.positions import Position
 from gateway.realtime.presence import MESSAGE_TYPE as PRESENCE
 from gateway.realtime.presence import Presence
 from gateway.realtime.publications import Publication
+from gateway.schedules.runs import ScheduledRuns
 from gateway.stocks.book import QuoteBook
 
 log = logging.get(__name__)
@@ -76,6 +78,7 @@ def events(
     operations: OperationRepository,
     alert_mails: AlertMails,
     senders: VerifiedSenders,
+    scheduled_runs: ScheduledRuns,
     *,
     committed: Callable[[], None],
 ) -> Mapping[type[Message], Handler]:
@@ -114,6 +117,7 @@ def events(
         OperationsAnnounced: InTransaction(operations_announced),
         DomainChanged: InTransaction(senders.changed, group=50),
         AlertFired: InTransaction(alert_mails.promise, group=100, committed=committed),
+        ScheduleFired: InTransaction(scheduled_runs.accept, group=50, committed=committed),
     }
 
 

@@ -58,6 +58,8 @@ from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.realtime.session import Realtime
 from gateway.realtime.tokens import TokenService
+from gateway.schedules.runs import ScheduledRuns
+from gateway.schedules.service import ScheduleService
 from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
@@ -128,10 +130,17 @@ class Resources:
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
         self.alerts = AlertService(self.rpc)
+        self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
         self._wire_realtime()
         alert_mails = AlertMails(acceptances, self.authority)
+        scheduled_runs = ScheduledRuns(acceptances, catalogue, self.authority)
         events = consumers.events(
-            acceptances, operations, alert_mails, self.senders, committed=self.runtime.relay.wake
+            acceptances,
+            operations,
+            alert_mails,
+            self.senders,
+            scheduled_runs,
+            committed=self.runtime.relay.wake,
         )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
         if self.bootstrap is not None:

@@ -29,6 +29,12 @@ class Action(StrEnum):
     SUPPRESSION_LIFTED = "suppression.lifted"
     PARKED_REPLAYED = "parked.replayed"
     PARKED_DISCARDED = "parked.discarded"
+    SCHEDULE_CREATED = "schedule.created"
+    SCHEDULE_CHANGED = "schedule.changed"
+    SCHEDULE_PAUSED = "schedule.paused"
+    SCHEDULE_RESUMED = "schedule.resumed"
+    SCHEDULE_TRIGGERED = "schedule.triggered"
+    SCHEDULE_DELETED = "schedule.deleted"
 
 
 class Actor(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from contracts import batches as contract
 from contracts.json_texts import member
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
-from gateway.batches.inputs import BatchInput, FollowUpInput, payload_texts
+from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput, payload_texts
 from gateway.http.principal import Principal
 
 _RUN_ITEMS = 1000
@@ -46,6 +47,28 @@ def of_batch(
         for start in range(0, len(items), _RUN_ITEMS)
     ]
     return [*runs, envelope.command(contract.SealBatch(**about, total=len(items)), tenant=owner)]
+
+
+def of_task(
+    acceptance: Acceptance, task: TaskInput, principal: Principal, *, document: bytes, payload: bytes
+) -> Outgoing:
+    """Return a task that came as `document` as one message, its payload as it is written."""
+    delayed_until = acceptance.accepted_at + timedelta(seconds=task.delay_s)
+    create = contract.CreateBatch(
+        batch_id=acceptance.id,
+        owner_id=acceptance.owner_id,
+        kind="task",
+        operation=task.operation,
+        accepted_at=acceptance.accepted_at,
+        not_before=delayed_until if task.delay_s else task.run_at,
+        priority=task.priority,
+        scopes=sorted(principal.scopes),
+        metadata=task.metadata,
+        expires_at=task.expires_at,
+        on_finished=follow_up(task.on_finished, document),
+    )
+    command = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
+    return with_items(command, b'[{"payload":' + payload + b"}]")
 
 
 def description(

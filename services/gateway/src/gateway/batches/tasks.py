@@ -137,22 +137,7 @@ class TaskService:
         claim: UniqueClaim | None = None,
         first: Sequence[Outgoing] = (),
     ) -> Reply:
-        delayed_until = acceptance.accepted_at + timedelta(seconds=body.delay_s)
-        create = contract.CreateBatch(
-            batch_id=acceptance.id,
-            owner_id=acceptance.owner_id,
-            kind="task",
-            operation=body.operation,
-            accepted_at=acceptance.accepted_at,
-            not_before=delayed_until if body.delay_s else body.run_at,
-            priority=body.priority,
-            scopes=sorted(call.principal.scopes),
-            metadata=body.metadata,
-            expires_at=body.expires_at,
-            on_finished=commands.follow_up(body.on_finished, call.document),
-        )
-        command = envelope.command(create, message_id=acceptance.id, tenant=acceptance.owner_id)
-        message = commands.with_items(command, b'[{"payload":' + payload + b"}]")
+        message = commands.of_task(acceptance, body, call.principal, document=call.document, payload=payload)
         location = f"/v1/tasks/{acceptance.id}"
         return await self._acceptor.accept(
             call, acceptance, [*first, message], location=location, unique=claim

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chassis.postgres import Connection
 from contracts.scopes import Scope, allowed
-from gateway.http.principal import TOKEN_PREFIX
+from gateway.http.principal import TOKEN_PREFIX, Principal
 from gateway.identity.repository import KeyRepository, UserRepository
 
 
@@ -31,17 +31,22 @@ class Authority:
 
     async def holders(self, connection: Connection, scope: Scope, makers: Collection[Maker]) -> set[Maker]:
         """Return those of `makers` who have `scope` now, read in the caller's transaction."""
-        found: set[Maker] = set()
+        found = await self.principals(connection, makers)
+        return {maker for maker, principal in found.items() if principal.may(scope)}
+
+    async def principals(self, connection: Connection, makers: Collection[Maker]) -> dict[Maker, Principal]:
+        """Return `makers` with the rights that they have now, without those who have none any more."""
+        found: dict[Maker, Principal] = {}
         of_keys = {maker for maker in makers if not maker.key_id.startswith(TOKEN_PREFIX)}
         usable = await self._keys.find_usable(connection, {maker.key_id for maker in of_keys})
         for maker in of_keys:
             key = usable.get(maker.key_id)
-            if key is not None and key.principal.owner_id == maker.owner_id and key.principal.may(scope):
-                found.add(maker)
+            if key is not None and key.principal.owner_id == maker.owner_id:
+                found[maker] = key.principal
         for maker in set(makers) - of_keys:
             user = await self._users.get(connection, int(maker.owner_id))
             if user is None or user["status"] != "active":
                 continue
-            if scope in allowed(frozenset(Scope), is_administrator=user["role"] == "admin"):
-                found.add(maker)
+            scopes = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
+            found[maker] = Principal(user["id"], user["name"], user["role"], maker.key_id, scopes)
         return found

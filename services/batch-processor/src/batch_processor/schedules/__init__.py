@@ -1,0 +1,1 @@
+"""Schedules: due times by cron, runs, and what becomes of them."""

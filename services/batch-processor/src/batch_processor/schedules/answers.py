@@ -1,0 +1,253 @@
+"""Answers to requests about schedules: each owner makes, sees, changes and ends its own only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from batch_processor.errors import ScheduleBusy, ScheduleMoved, ScheduleNotFound, TooManySchedules
+from batch_processor.schedules import planning, repository
+from batch_processor.schedules.due_times import DueTimes, InvalidCron, UnknownTimeZone
+from batch_processor.schedules.firing import store_runs
+from batch_processor.schedules.planning import Load, Schedule
+from batch_processor.schedules.repository import NewRun
+from chassis import metrics
+from chassis.deadlines import Deadline
+from chassis.errors import InvalidInput
+from chassis.postgres import Connection, Postgres
+from contracts import schedules as contract
+from contracts.message import FieldError, Next
+from contracts.schedules import (
+    ON_TIME_S,
+    ChangeSchedule,
+    CreateSchedule,
+    DeleteSchedule,
+    GetSchedule,
+    ListScheduleRuns,
+    ListSchedules,
+    PauseSchedule,
+    RunReply,
+    RunSchedule,
+    ScheduleRun,
+    ScheduleRuns,
+    Schedules,
+)
+
+_NEXT_RUNS = 5
+_NEXT_RUNS_IN_LIST = 1
+_CHANGEABLE = (
+    "name", "cron", "time_zone", "overlap", "missed", "catch_up_window_s", "jitter_s", "kind", "operation",
+    "template",
+)  # fmt: skip
+
+
+class ScheduleAnswers:
+    """Another owner's schedule is not found, like one that does not exist.
+
+    Due times are computed in a thread: some crons are searched for years ahead.
+    """
+
+    def __init__(
+        self, postgres: Postgres, *, most_of_owner: int, runs_kept: int, fired: Callable[[], None]
+    ) -> None:
+        self._postgres = postgres
+        self._most_of_owner = most_of_owner
+        self._runs_kept = runs_kept
+        self._fired = fired
+
+    async def create(self, request: CreateSchedule, _: Deadline) -> contract.Schedule:
+        """Store a schedule, which is due after now. Raise `InvalidInput` or `TooManySchedules`."""
+        now = datetime.now(UTC)
+        wanted = Schedule(
+            id=request.schedule_id,
+            owner_id=request.owner_id,
+            made_by=request.made_by,
+            **{name: getattr(request, name) for name in _CHANGEABLE},
+            revision=1,
+            created_at=now,
+            changed_at=now,
+        )
+        planned = await asyncio.to_thread(_activated, wanted, now=now)
+        async with self._postgres.transaction() as connection:
+            await repository.lock_owner(connection, request.owner_id)
+            known = None
+            if request.request_key is not None:
+                known = await repository.find_of_request(connection, request.owner_id, request.request_key)
+            if known is None:
+                if await repository.count(connection, request.owner_id) >= self._most_of_owner:
+                    raise TooManySchedules(self._most_of_owner)
+                known = await repository.insert(
+                    connection, request, due_at=planned.due_at, fire_at=planned.fire_at
+                )
+        return await self._show(known, None)
+
+    async def get(self, request: GetSchedule, _: Deadline) -> contract.Schedule:
+        """Return a schedule with its next due times. Raise `ScheduleNotFound`."""
+        async with self._postgres.connection() as connection:
+            found = await _own(connection, request.schedule_id, request.owner_id)
+            last = await repository.last_runs(connection, [found])
+        return await self._show(found, last.get(found.id), most=request.next_runs)
+
+    async def list(self, request: ListSchedules, _: Deadline) -> Schedules:
+        """Return a page of the owner's schedules, newest first."""
+        async with self._postgres.connection() as connection:
+            found = await repository.page(connection, request, limit=request.limit + 1)
+            page = found[: request.limit]
+            last = await repository.last_runs(connection, page)
+        shown = await asyncio.to_thread(
+            lambda: [_view(one, last.get(one.id), most=_NEXT_RUNS_IN_LIST) for one in page]
+        )
+        return Schedules(data=shown, next_cursor=page[-1].id if len(found) > len(page) else None)
+
+    async def change(self, request: ChangeSchedule, _: Deadline) -> contract.Schedule:
+        """Change a schedule, which keeps its next due time unless its cron or time zone changes.
+
+        Raise `ScheduleNotFound`, `ScheduleMoved` or `InvalidInput`.
+        """
+        given = {name: value for name in _CHANGEABLE if (value := getattr(request, name)) is not None}
+        async with self._postgres.transaction() as connection:
+            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+            _require_revision(found, request.revision)
+            wanted = replace(found, **given, made_by=request.made_by)
+            # One that is paused is checked, too, and goes on waiting for nothing.
+            active = await asyncio.to_thread(_rescheduled, wanted, before=found, now=datetime.now(UTC))
+            changed = await repository.update(connection, wanted if found.is_paused else active)
+            last = await repository.last_runs(connection, [changed])
+        return await self._show(changed, last.get(changed.id))
+
+    async def pause(self, request: PauseSchedule, _: Deadline) -> contract.Schedule:
+        """Pause a schedule, or resume it: what was due meanwhile is not caught up."""
+        async with self._postgres.transaction() as connection:
+            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+            if found.is_paused != request.paused:
+                found = await repository.update(connection, await self._paused_or_resumed(found, request))
+            last = await repository.last_runs(connection, [found])
+        return await self._show(found, last.get(found.id))
+
+    async def delete(self, request: DeleteSchedule, _: Deadline) -> contract.Schedule:
+        """End a schedule with its runs that wait, and return what it was."""
+        async with self._postgres.transaction() as connection:
+            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+            _require_revision(found, request.revision)
+            await repository.delete(connection, found.id)
+        return await self._show(found, None)
+
+    async def run(self, request: RunSchedule, _: Deadline) -> RunReply:
+        """Run a schedule now, also one that is paused. Raise `ScheduleBusy` when `overlap` forbids it."""
+        now = datetime.now(UTC)
+        async with self._postgres.transaction() as connection:
+            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+            known = None
+            if request.request_key is not None:
+                known = await repository.find_run_of_request(connection, found.id, request.request_key)
+            if known is None:
+                # The caller's rights were compared with what this revision runs.
+                _require_revision(found, request.revision)
+                known = await self._run_now(connection, found, request, now=now)
+            run = await repository.get_run(connection, found.id, known)
+        self._fired()
+        return RunReply(run=run)
+
+    async def runs(self, request: ListScheduleRuns, _: Deadline) -> ScheduleRuns:
+        """Return a page of the runs of a schedule, newest first."""
+        async with self._postgres.connection() as connection:
+            await _own(connection, request.schedule_id, request.owner_id)
+            found = await repository.list_runs(connection, request, limit=request.limit + 1)
+        page = found[: request.limit]
+        return ScheduleRuns(data=page, next_cursor=page[-1].id if len(found) > len(page) else None)
+
+    async def _paused_or_resumed(self, schedule: Schedule, request: PauseSchedule) -> Schedule:
+        if request.paused:
+            return replace(schedule, is_paused=True, due_at=None, fire_at=None)
+        resumed = replace(schedule, is_paused=False, paused_reason=None)
+        return await asyncio.to_thread(_activated, resumed, now=datetime.now(UTC))
+
+    async def _run_now(
+        self, connection: Connection, schedule: Schedule, request: RunSchedule, *, now: datetime
+    ) -> UUID:
+        loads = await repository.loads(connection, [schedule])
+        planned = planning.admit(schedule, loads.get(schedule.id, Load()), now, "manual")
+        if planned.status == "skipped":
+            raise ScheduleBusy(f"{planned.detail} Try again when it has ended, or change `overlap`.")
+        run = NewRun(request.run_id, schedule, planned, request.request_key)
+        await store_runs(connection, [run], now=now)
+        await repository.trim_runs(connection, [schedule.id], keep=self._runs_kept)
+        metrics.SCHEDULE_RUNS.labels(planned.status).inc()
+        return run.id
+
+    async def _show(
+        self, schedule: Schedule, last: ScheduleRun | None, *, most: int = _NEXT_RUNS
+    ) -> contract.Schedule:
+        return await asyncio.to_thread(_view, schedule, last, most=most)
+
+
+async def _own(connection: Connection, schedule_id: UUID, owner_id: str, *, lock: bool = False) -> Schedule:
+    found = await repository.get(connection, schedule_id, owner_id, lock=lock)
+    if found is None:
+        raise ScheduleNotFound(f"There is no schedule {schedule_id}.")
+    return found
+
+
+def _require_revision(schedule: Schedule, revision: int | None) -> None:
+    if revision is not None and revision != schedule.revision:
+        raise ScheduleMoved
+
+
+def _require_valid(schedule: Schedule) -> DueTimes:
+    """Return the due times of a schedule. Raise `InvalidInput` for what could not run."""
+    if schedule.missed == "all" and schedule.overlap == "skip":
+        raise _invalid("/missed", "must be skip or once with overlap skip, which lets only one of them run")
+    try:
+        return DueTimes.of(schedule.cron, schedule.time_zone)
+    except UnknownTimeZone as error:
+        raise _invalid("/time_zone", str(error)) from None
+    except InvalidCron as error:
+        raise _invalid("/cron", str(error)) from None
+
+
+def _activated(schedule: Schedule, *, now: datetime) -> Schedule:
+    """Return a schedule that waits for its first due time after `now`. Raise `InvalidInput`."""
+    waiting = planning.wait_for(schedule, _require_valid(schedule), after=now)
+    if waiting.due_at is None:
+        raise _invalid("/cron", "must name a time that comes: there is none within 50 years")
+    return waiting
+
+
+def _rescheduled(schedule: Schedule, *, before: Schedule, now: datetime) -> Schedule:
+    """Return a changed schedule, whose next due time stays unless its cron or time zone is another."""
+    due_times = _require_valid(schedule)
+    is_same = (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
+    if is_same and before.due_at is not None:
+        return replace(schedule, fire_at=planning.fire_at(schedule, due_times, before.due_at))
+    return _activated(schedule, now=now)
+
+
+def _invalid(pointer: str, detail: str) -> InvalidInput:
+    return InvalidInput(f"{pointer[1:]} {detail}", errors=[FieldError(pointer=pointer, detail=detail)])
+
+
+def _view(schedule: Schedule, last: ScheduleRun | None, *, most: int) -> contract.Schedule:
+    upcoming: Sequence[datetime] = ()
+    following = Next(what="its owner resumes it", by=None)
+    if schedule.due_at is not None and schedule.fire_at is not None:
+        # Those of a zone that the installed database has lost are not known; the coordinator pauses it.
+        with contextlib.suppress(InvalidCron, UnknownTimeZone):
+            due_times = DueTimes.of(schedule.cron, schedule.time_zone)
+            upcoming = [schedule.due_at, *due_times.following(schedule.due_at, most=most - 1)]
+        following = Next(what="its next run", by=schedule.fire_at + timedelta(seconds=ON_TIME_S))
+    return contract.Schedule(
+        id=schedule.id,
+        **{name: getattr(schedule, name) for name in _CHANGEABLE},
+        status="paused" if schedule.is_paused else "active",
+        revision=schedule.revision,
+        created_at=schedule.created_at,
+        changed_at=schedule.changed_at,
+        paused_reason=schedule.paused_reason,
+        next_runs=list(upcoming),
+        last_run=last,
+        next=following,
+    )

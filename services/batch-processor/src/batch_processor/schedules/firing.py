@@ -1,0 +1,171 @@
+"""Firing: due times become runs, each once, and a run becomes an event that leaves with its transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from batch_processor.execution import rounds
+from batch_processor.schedules import planning, repository
+from batch_processor.schedules.due_times import InvalidCron, UnknownTimeZone
+from batch_processor.schedules.planning import Load, Plan, Schedule
+from batch_processor.schedules.repository import NewRun
+from chassis import logging, metrics, outbox
+from chassis.broker.envelope import Delivery, event
+from chassis.postgres import Connection, Postgres
+from contracts.schedules import RefuseRun, ScheduleFired
+
+log = logging.get(__name__)
+
+_LOOK_EVERY_S = 1.0
+_CLEAN_EVERY_S = 60
+# Schedules that one transaction fires at most.
+_TOGETHER = 100
+
+
+class Firing:
+    """Fires what is due, as one of any number of coordinators. `fired` is called when an event was stored."""
+
+    def __init__(
+        self, postgres: Postgres, *, runs_kept: int, retention_days: int, fired: Callable[[], None]
+    ) -> None:
+        self._postgres = postgres
+        self._runs_kept = runs_kept
+        self._retention_days = retention_days
+        self._fired = fired
+
+    async def fire_forever(self) -> None:
+        """Fire what is due, let waiting runs follow, and measure what is late, for ever."""
+        while True:
+            await rounds.attempt("schedules", self.fire)
+            await rounds.attempt("runs of schedules", self.follow)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def clean_forever(self) -> None:
+        """Remove runs that are past their retention, for ever."""
+        while True:
+            await rounds.attempt("removal of runs", self.clean)
+            await asyncio.sleep(_CLEAN_EVERY_S)
+
+    async def fire(self) -> None:
+        """Fire all that is due now, some schedules a transaction."""
+        now, found = datetime.now(UTC), _TOGETHER
+        while found == _TOGETHER:
+            async with self._postgres.transaction() as connection:
+                found = await self.fire_some(connection, now=now)
+            if found:
+                self._fired()
+
+    async def fire_some(self, connection: Connection, *, now: datetime) -> int:
+        """Fire some schedules that are due, in the caller's transaction; return how many were due."""
+        due = await repository.lock_due(connection, now=now, most=_TOGETHER)
+        if not due:
+            return 0
+        loads = await repository.loads(connection, due)
+        # Old due times are looked for: in a thread, as it is work for the processor.
+        plans = await asyncio.to_thread(
+            lambda: [_plan(schedule, loads.get(schedule.id, Load()), now=now) for schedule in due]
+        )
+        runs = [NewRun.of(one.schedule, run) for one in plans for run in one.runs]
+        new = await store_runs(connection, runs, now=now)
+        await repository.move(connection, [one.schedule for one in plans])
+        await repository.trim_runs(connection, [one.schedule.id for one in plans], keep=self._runs_kept)
+        _measure(due, [run for run in runs if run.id in new], now=now)
+        return len(due)
+
+    async def follow(self) -> None:
+        """Note what has ended, fire the runs that waited for it, and count what is late."""
+        async with self._postgres.connection() as connection:
+            await repository.settle(connection)
+        found = _TOGETHER
+        while found == _TOGETHER:
+            async with self._postgres.transaction() as connection:
+                found = await self._fire_waiting(connection)
+            if found:
+                self._fired()
+        async with self._postgres.connection() as connection:
+            metrics.SCHEDULES_LATE.set(await repository.count_late(connection))
+
+    async def clean(self) -> None:
+        """Give up runs of which nothing came, and remove what is past its retention."""
+        async with self._postgres.connection() as connection:
+            given_up = await repository.give_up(connection)
+        if given_up:
+            log.warning("runs of schedules were never accepted", runs=given_up)
+            metrics.SCHEDULE_RUNS.labels("refused").inc(given_up)
+        is_more = True
+        while is_more:
+            async with self._postgres.connection() as connection:
+                is_more = await repository.clean(connection, days=self._retention_days)
+
+    async def refuse(self, connection: Connection, deliveries: Sequence[Delivery[RefuseRun]]) -> None:
+        """Note why runs that had fired were not accepted."""
+        await repository.refuse(connection, [delivery.message for delivery in deliveries])
+        metrics.SCHEDULE_RUNS.labels("refused").inc(len(deliveries))
+
+    async def _fire_waiting(self, connection: Connection) -> int:
+        now = datetime.now(UTC)
+        waiting = await repository.lock_next_waiting(connection, most=_TOGETHER)
+        if waiting:
+            fired = await repository.fire_waiting(connection, [run_id for _, run_id, _ in waiting], now=now)
+            await _announce(connection, [one for one in waiting if one[1] in fired], now=now)
+            metrics.SCHEDULE_RUNS.labels("fired").inc(len(fired))
+        return len(waiting)
+
+
+async def store_runs(connection: Connection, runs: Sequence[NewRun], *, now: datetime) -> set[UUID]:
+    """Store runs, and the events of those that fire; return the ids of what is new."""
+    new = await repository.insert_runs(connection, runs, now=now) if runs else set()
+    fired = [run for run in runs if run.id in new and run.planned.status == "fired"]
+    await _announce(connection, [(run.schedule, run.id, run.planned.due_at) for run in fired], now=now)
+    return new
+
+
+async def _announce(
+    connection: Connection, fired: Sequence[tuple[Schedule, UUID, datetime]], *, now: datetime
+) -> None:
+    """Put the events of runs that begin into the outbox: they have the ids of the runs."""
+    messages = [
+        event(
+            ScheduleFired(
+                run_id=run_id,
+                schedule_id=schedule.id,
+                owner_id=schedule.owner_id,
+                made_by=schedule.made_by,
+                due_at=due_at,
+                fired_at=now,
+                kind=schedule.kind,
+                template=schedule.template,
+            ),
+            message_id=run_id,
+            tenant=schedule.owner_id,
+        )
+        for schedule, run_id, due_at in fired
+    ]
+    if messages:
+        await outbox.add(connection, messages)
+
+
+def _plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
+    """Return the plan of a schedule; one that cannot be planned any more is paused, alone."""
+    try:
+        made = planning.plan(schedule, load, now=now)
+    except (InvalidCron, UnknownTimeZone) as error:
+        log.warning("a schedule is paused", schedule=str(schedule.id), reason=str(error))
+        return Plan(replace(schedule, due_at=None, fire_at=None, paused_reason=str(error)))
+    if made.schedule.fire_at is None:
+        return replace(made, schedule=replace(made.schedule, paused_reason="It has no further due time."))
+    return made
+
+
+def _measure(due: Sequence[Schedule], runs: Sequence[NewRun], *, now: datetime) -> None:
+    for status, number in Counter(run.planned.status for run in runs).items():
+        metrics.SCHEDULE_RUNS.labels(status).inc(number)
+    on_time = {run.schedule.id for run in runs if run.planned.trigger == "due" and run.planned.code is None}
+    for schedule in due:
+        if schedule.id in on_time and schedule.fire_at is not None:
+            metrics.SCHEDULE_LATENESS.observe(max(timedelta(), now - schedule.fire_at).total_seconds())

@@ -1,0 +1,1 @@
+"""Schedules of tasks and batches."""

@@ -1,0 +1,105 @@
+"""Runs of schedules that have fired: accepted like any task or batch, if their makers may do so now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from pydantic import ValidationError
+
+from chassis import logging, metrics, outbox
+from chassis.broker import envelope
+from chassis.broker.envelope import Delivery
+from chassis.errors import Forbidden, InvalidInput
+from chassis.postgres import Connection
+from contracts.json_texts import member
+from contracts.schedules import GIVEN_UP_AFTER_S, RefuseRun, ScheduleFired
+from gateway.acceptance.acceptor import new_acceptance
+from gateway.acceptance.repository import AcceptanceRepository, Work
+from gateway.batches import commands
+from gateway.batches.operations import OperationCatalogue
+from gateway.errors import UnknownOperation
+from gateway.http.principal import Principal
+from gateway.http.replies import document
+from gateway.identity.authority import Authority, Maker
+from gateway.schedules.inputs import TemplateInput
+
+log = logging.get(__name__)
+
+_GIVEN_UP = timedelta(seconds=GIVEN_UP_AFTER_S)
+
+
+class ScheduledRuns:
+    """Accepts runs in the transaction in which their events are handled; what is refused is told back."""
+
+    def __init__(
+        self, acceptances: AcceptanceRepository, catalogue: OperationCatalogue, authority: Authority
+    ) -> None:
+        self._acceptances = acceptances
+        self._catalogue = catalogue
+        self._authority = authority
+
+    async def accept(self, connection: Connection, deliveries: Sequence[Delivery[ScheduleFired]]) -> None:
+        """Make the batches and tasks of those runs whose makers may make them now."""
+        fired = [delivery.message for delivery in deliveries]
+        makers = {Maker(run.owner_id, run.made_by) for run in fired}
+        principals = await self._authority.principals(connection, makers)
+        works: list[Work] = []
+        refused: list[RefuseRun] = []
+        for run in fired:
+            try:
+                works.append(await self._work(run, principals.get(Maker(run.owner_id, run.made_by))))
+            except (Forbidden, InvalidInput, UnknownOperation, _Unusable) as error:
+                log.warning("a run of a schedule is refused", run=str(run.run_id), reason=error.detail)
+                refuse = RefuseRun(
+                    run_id=run.run_id, owner_id=run.owner_id, code=error.code, detail=error.detail
+                )
+                refused.append(refuse)
+        if works:
+            accepted = await self._acceptances.accept(connection, works)
+            metrics.SCHEDULE_RUNS.labels("accepted").inc(len(accepted))
+        if refused:
+            await outbox.add(
+                connection,
+                [envelope.command(one, message_id=one.run_id, tenant=one.owner_id) for one in refused],
+            )
+
+    async def _work(self, run: ScheduleFired, principal: Principal | None) -> Work:
+        """Return what a run makes. Raise what refuses it."""
+        if principal is None:
+            raise Forbidden(
+                "The key that made the schedule was revoked or has expired, or its user is disabled."
+            )
+        if run.fired_at < datetime.now(UTC) - _GIVEN_UP:
+            raise _Unusable("not-accepted", "The run fired more than a day ago and was given up.")
+        try:
+            template = TemplateInput.model_validate_json(run.template)
+        except ValidationError as error:
+            raise _Unusable("invalid-template", f"The template is not taken any more: {error}") from None
+        await self._catalogue.permit(
+            principal, template.operation, template.payloads, following=template.on_finished
+        )
+        acceptance = new_acceptance(run.run_id, principal, run.kind, template.operation)
+        origin = {"schedule_id": str(run.schedule_id), "due_at": f"{run.due_at:%Y-%m-%dT%H:%M:%SZ}"}
+        written = run.template.encode()
+        begun_at = acceptance.accepted_at
+        if run.kind == "batch":
+            batch = template.batch(metadata=origin, begun_at=begun_at)
+            messages = commands.of_batch(acceptance, batch, principal, document=written, name="items")
+        else:
+            payload = member(written, "payload", orjson.dumps(template.payload))
+            task = template.task(metadata=origin, begun_at=begun_at)
+            messages = [commands.of_task(acceptance, task, principal, document=written, payload=payload)]
+        answer = document({"id": str(acceptance.id), "status": acceptance.status})
+        path = "batches" if run.kind == "batch" else "tasks"
+        return Work(acceptance, messages, answer, f"/v1/{path}/{acceptance.id}")
+
+
+class _Unusable(Exception):
+    """A run cannot be made, whoever asks for it."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail

@@ -1,0 +1,256 @@
+"""Schedules at the gateway: made, changed and shown here, stored and fired by batch-processor."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+from chassis.broker import envelope
+from chassis.broker.rpc import RpcClient
+from chassis.errors import Conflict, InvalidInput, RemoteFailure
+from contracts import schedules as contract
+from contracts.json_texts import members
+from contracts.message import FieldError
+from contracts.schedules import (
+    MOST_TEMPLATE_BYTES,
+    ChangeSchedule,
+    CreateSchedule,
+    DeleteSchedule,
+    GetSchedule,
+    ListScheduleRuns,
+    ListSchedules,
+    PauseSchedule,
+    RunReply,
+    RunSchedule,
+    Schedule,
+    ScheduleRun,
+    ScheduleRuns,
+    Schedules,
+)
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
+from gateway.batches.operations import OperationCatalogue
+from gateway.errors import PreconditionFailed, UnknownOperation
+from gateway.http.calls import Call
+from gateway.http.problems import invalid
+from gateway.http.replies import Reply, document
+from gateway.schedules.inputs import (
+    NextRuns,
+    NextRunsQuery,
+    RunPage,
+    RunsQuery,
+    ScheduleChange,
+    ScheduleInput,
+    SchedulesQuery,
+    TemplateInput,
+)
+
+# What the gateway needs to know of a schedule, and callers do not.
+_INSIDE = {"template", "revision", "operation"}
+
+
+class ScheduleService:
+    """Passes the caller's requests on, once the caller may do what the schedule will do."""
+
+    def __init__(self, rpc: RpcClient, catalogue: OperationCatalogue, audit: AuditTrail) -> None:
+        self._rpc = rpc
+        self._catalogue = catalogue
+        self._audit = audit
+
+    async def create(self, call: Call, body: ScheduleInput) -> Reply:
+        """Store a schedule. The rights that its runs need are asked for here, and again at each run."""
+        await self._permit(call, body.template)
+        request = CreateSchedule(
+            schedule_id=envelope.new_id(),
+            owner_id=call.principal.owner_id,
+            made_by=call.principal.key_id,
+            request_key=_request_key(call),
+            **{**dict(body), **_template_of(call, body.template)},
+        )
+        made = await self._rpc.call(request, Schedule, call.deadline)
+        await self._record(call, Action.SCHEDULE_CREATED, made.id, _told(body))
+        return _reply(made, location=f"/v1/schedules/{made.id}")
+
+    async def list(self, call: Call, query: SchedulesQuery) -> Reply:
+        """Return a page of the caller's schedules, newest first."""
+        request = ListSchedules(
+            owner_id=call.principal.owner_id,
+            status=query.status or [],
+            operations=query.operation or [],
+            created_after=query.created_after,
+            created_before=query.created_before,
+            before=query.cursor,
+            limit=query.limit,
+        )
+        page = await self._rpc.call(request, Schedules, call.deadline)
+        cursor = b"null" if page.next_cursor is None else b'"%s"' % str(page.next_cursor).encode()
+        rows = b",".join(map(_written, page.data))
+        return Reply(document(b'{"data":[' + rows + b'],"next_cursor":' + cursor + b"}"))
+
+    async def get(self, call: Call, schedule_id: UUID) -> Reply:
+        """Return a schedule of the caller."""
+        return _reply(await self._find(call, schedule_id))
+
+    async def next_runs(self, call: Call, schedule_id: UUID, query: NextRunsQuery) -> NextRuns:
+        """Return the next due times of a schedule of the caller."""
+        found = await self._find(call, schedule_id, next_runs=query.limit)
+        return NextRuns(data=found.next_runs)
+
+    async def runs(self, call: Call, schedule_id: UUID, query: RunsQuery) -> RunPage:
+        """Return a page of the runs of a schedule of the caller, newest first."""
+        request = ListScheduleRuns(
+            schedule_id=schedule_id,
+            owner_id=call.principal.owner_id,
+            status=query.status or [],
+            trigger=query.trigger or [],
+            created_after=query.created_after,
+            created_before=query.created_before,
+            before=query.cursor,
+            limit=query.limit,
+        )
+        page = await self._rpc.call(request, ScheduleRuns, call.deadline)
+        return RunPage(data=page.data, next_cursor=page.next_cursor)
+
+    async def change(self, call: Call, schedule_id: UUID, body: ScheduleChange) -> Reply:
+        """Change a schedule that the caller has seen: it runs with the caller's rights from then on."""
+        seen = await self._find(call, schedule_id)
+        _require_match(call, seen)
+        template = body.template or TemplateInput.model_validate_json(seen.template)
+        await self._permit(call, template)
+        given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"template"}}
+        if body.template is not None:
+            given |= _template_of(call, body.template)
+        request = ChangeSchedule(
+            schedule_id=schedule_id,
+            owner_id=call.principal.owner_id,
+            made_by=call.principal.key_id,
+            revision=seen.revision,
+            **given,
+        )
+        changed = await self._rpc.call(request, Schedule, call.deadline)
+        await self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _told(body))
+        return _reply(changed)
+
+    async def pause(self, call: Call, schedule_id: UUID) -> Reply:
+        """Let a schedule run no more until it is resumed."""
+        return await self._pause(call, schedule_id, paused=True)
+
+    async def resume(self, call: Call, schedule_id: UUID) -> Reply:
+        """Let a paused schedule run again, from its next due time on."""
+        seen = await self._find(call, schedule_id)
+        await self._permit(call, TemplateInput.model_validate_json(seen.template))
+        return await self._pause(call, schedule_id, paused=False)
+
+    async def delete(self, call: Call, schedule_id: UUID) -> None:
+        """End a schedule that the caller has seen, with its history and the runs that wait."""
+        seen = await self._find(call, schedule_id)
+        _require_match(call, seen)
+        request = DeleteSchedule(
+            schedule_id=schedule_id, owner_id=call.principal.owner_id, revision=seen.revision
+        )
+        await self._rpc.call(request, Schedule, call.deadline)
+        await self._record(call, Action.SCHEDULE_DELETED, schedule_id, {"name": seen.name}, is_gone=True)
+
+    async def run(self, call: Call, schedule_id: UUID) -> Reply:
+        """Run a schedule now, whatever its cron says: the caller needs the rights of the run."""
+        seen = await self._find(call, schedule_id)
+        await self._permit(call, TemplateInput.model_validate_json(seen.template))
+        request = RunSchedule(
+            schedule_id=schedule_id,
+            owner_id=call.principal.owner_id,
+            run_id=envelope.new_id(),
+            revision=seen.revision,
+            request_key=_request_key(call),
+        )
+        try:
+            run = (await self._rpc.call(request, RunReply, call.deadline)).run
+        except RemoteFailure as error:
+            if error.code != PreconditionFailed.code:
+                raise
+            detail = "Somebody changed the schedule at this moment; look at it, and run it again."
+            raise Conflict(detail, retry_after_s=1) from None
+        await self._record(call, Action.SCHEDULE_TRIGGERED, schedule_id, {"run_id": str(run.id)})
+        return Reply(document(run), location=location_of(run, seen.kind))
+
+    async def _find(self, call: Call, schedule_id: UUID, *, next_runs: int = 5) -> Schedule:
+        request = GetSchedule(schedule_id=schedule_id, owner_id=call.principal.owner_id, next_runs=next_runs)
+        return await self._rpc.call(request, Schedule, call.deadline)
+
+    async def _pause(self, call: Call, schedule_id: UUID, *, paused: bool) -> Reply:
+        request = PauseSchedule(schedule_id=schedule_id, owner_id=call.principal.owner_id, paused=paused)
+        found = await self._rpc.call(request, Schedule, call.deadline)
+        action = Action.SCHEDULE_PAUSED if paused else Action.SCHEDULE_RESUMED
+        await self._record(call, action, schedule_id, {"status": found.status})
+        return _reply(found)
+
+    async def _permit(self, call: Call, template: TemplateInput) -> None:
+        """Raise what would keep the caller from making what the template makes."""
+        try:
+            await self._catalogue.permit(
+                call.principal, template.operation, template.payloads, following=template.on_finished
+            )
+        except (InvalidInput, UnknownOperation) as error:
+            # Its pointers are those of the template.
+            error.errors = [
+                FieldError(pointer=f"/template{one.pointer}", detail=one.detail) for one in error.errors
+            ]
+            raise
+
+    async def _record(
+        self, call: Call, action: Action, id_: UUID, told: dict[str, Any], *, is_gone: bool = False
+    ) -> None:
+        state = {"before" if is_gone else "after": told}
+        await self._audit.record(call.connection, call.principal, action, f"schedule:{id_}", **state)
+
+
+def location_of(run: ScheduleRun, kind: str) -> str:
+    """Return the path of what a run makes."""
+    return f"/v1/{'batches' if kind == 'batch' else 'tasks'}/{run.id}"
+
+
+def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
+    """Return the template of the body as its caller wrote it, with what batch-processor knows of it."""
+    written = members(call.document.decode())["template"]
+    if len(written.encode()) > MOST_TEMPLATE_BYTES:
+        raise invalid("/template", f"must have at most {MOST_TEMPLATE_BYTES} bytes, as it is written")
+    return {"template": written, "kind": template.kind, "operation": template.operation}
+
+
+def _request_key(call: Call) -> str | None:
+    """Return the name of a request, with its body: the key may name another request tomorrow."""
+    key = call.idempotency_key
+    return None if key is None else f"{key.body_hash.hex()}:{key.key}"
+
+
+def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
+    """Return what the audit trail says of a change: of the template only what it runs."""
+    told = body.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
+    return told if body.template is None else {**told, "operation": body.template.operation}
+
+
+def _require_match(call: Call, seen: contract.Schedule) -> None:
+    """Raise `PreconditionFailed` when the caller has seen another revision; runs do not make one."""
+    versions = call.if_match
+    if versions is None or versions.star_tag:
+        return
+    if not any(tag.split(".")[0] == str(seen.revision) for tag in versions.as_set()):
+        raise PreconditionFailed(
+            f"The current version is {_etag(seen, _written(seen))}; read the schedule again, and repeat the "
+            "change with its entity tag."
+        )
+
+
+def _reply(schedule: contract.Schedule, *, location: str | None = None) -> Reply:
+    written = _written(schedule)
+    return Reply(document(written), etag=_etag(schedule, written), location=location)
+
+
+def _etag(schedule: contract.Schedule, written: bytes) -> str:
+    return f'"{schedule.revision}.{hashlib.sha256(written).hexdigest()[:16]}"'
+
+
+def _written(schedule: contract.Schedule) -> bytes:
+    """Return a schedule as callers see it, with the template as its owner wrote it."""
+    view = schedule.model_dump_json(exclude=_INSIDE).encode()
+    return view[:-1] + b',"template":' + schedule.template.encode() + b"}"

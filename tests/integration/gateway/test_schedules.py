@@ -1,0 +1,373 @@
+"""Schedules over HTTP, with the real answers of batch-processor, and the runs that the gateway accepts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import orjson
+import pytest
+
+from batch_processor import consumers as batch_consumers
+from batch_processor.answers import Answers
+from chassis import queries
+from chassis.broker.envelope import Delivery, new_id
+from contracts.schedules import ScheduleFired
+from gateway.acceptance.repository import AcceptanceRepository
+from gateway.batches.operations import OperationCatalogue
+from gateway.batches.repository import OperationRepository
+from gateway.schedules.runs import ScheduledRuns
+from support import schedule_world
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.schedule_world import World
+
+TEMPLATE = '{"operation": "echo", "payload" : {"price": 1.10}, "metadata":{"report":"daily"}}'
+HOURLY = {"name": "hourly", "cron": "0 * * * *", "template": {"operation": "echo", "payload": 1}}
+GUARDED = {**HOURLY, "template": {"operation": "guarded", "payload": 1}}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway, and the schedules that batch-processor has stored."""
+
+    door: Listener
+    world: World
+
+    async def create(self, body: Mapping[str, Any] = HOURLY, **headers: str) -> httpx.Response:
+        answer = await self.door.api.post("/v1/schedules", json=body, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return answer
+
+    async def audited(self, target: str) -> list[str]:
+        rows = await self.door.database.fetch(
+            "SELECT action FROM audit_entries WHERE target = $1 ORDER BY id", f"schedule:{target}"
+        )
+        return [row["action"] for row in rows]
+
+
+@pytest.fixture(scope="module")
+async def site(module_house: House) -> AsyncIterator[Site]:
+    async with schedule_world.opened(await module_house.database()) as world:
+        answers = batch_consumers.answers(Answers(world.postgres), world.answers)
+        await module_house.double("batch-processor", answers)
+        door = await module_house.open()
+        await door.database.execute(
+            "INSERT INTO operations (name, description, item_schema, required_scopes)"
+            " VALUES ('echo', '', '{}', '{}'), ('guarded', '', '{}', '{emails:send}'),"
+            " ('numbers', '', '{\"type\": \"integer\"}', '{}')"
+        )
+        yield Site(door, world)
+
+
+@pytest.fixture(autouse=True)
+async def _empty(site: Site) -> None:
+    await site.world.rows("TRUNCATE schedules, schedule_runs, schedule_owners, batches, outbox")
+
+
+async def test_a_schedule_comes_back_as_it_was_written(site: Site) -> None:
+    written = f'{{"name":"hourly","cron":"0 * * * *","time_zone":"Europe/Berlin","template":{TEMPLATE}}}'
+    headers = {"content-type": "application/json"}
+    made = await site.door.api.post("/v1/schedules", content=written, headers=headers)
+    assert made.status_code == 201, made.text
+    found = await site.door.api.get(made.headers["location"])
+    listed = await site.door.api.get("/v1/schedules", params={"status": "active", "operation": "echo"})
+    for answer in (made, found, listed):
+        assert f'"template":{TEMPLATE}' in answer.text
+    assert found.headers["etag"] == made.headers["etag"]
+    schedule = found.json()
+    assert (schedule["overlap"], schedule["missed"], schedule["kind"]) == ("skip", "once", "task")
+    assert (schedule["status"], len(schedule["next_runs"]), schedule["last_run"]) == ("active", 5, None)
+    assert schedule["next"]["what"] == "its next run"
+    coming = await site.door.api.get(f"{made.headers['location']}/next-runs", params={"limit": 7})
+    assert coming.json()["data"][:5] == schedule["next_runs"]
+    assert len(coming.json()["data"]) == 7
+    assert listed.json()["next_cursor"] is None
+
+
+async def test_a_schedule_is_read_changed_and_ended_by_its_owner_only(site: Site) -> None:
+    made = await site.create()
+    path = made.headers["location"]
+    key = await site.door.new_key("schedules:read", "schedules:write", "batches:write")
+    async with site.door.client(key) as other:
+        assert (await other.get("/v1/schedules")).json() == {"data": [], "next_cursor": None}
+        for answer in (
+            await other.get(path),
+            await other.get(f"{path}/runs"),
+            await other.get(f"{path}/next-runs"),
+            await other.patch(path, json={"name": "mine"}, headers={"if-match": "*"}),
+            await other.delete(path, headers={"if-match": "*"}),
+            await other.post(f"{path}/run"),
+            await other.post(f"{path}/pause"),
+        ):
+            assert_problem(answer, 404, "schedule-not-found")
+
+
+async def test_a_change_names_the_version_that_was_seen(site: Site) -> None:
+    made = await site.create()
+    path, seen = made.headers["location"], made.headers["etag"]
+    assert_problem(await site.door.api.patch(path, json={"name": "b"}), 428, "precondition-required")
+    assert_problem(await site.door.api.delete(path), 428, "precondition-required")
+    # A run in between is no change.
+    assert (await site.door.api.post(f"{path}/run")).status_code == 202
+    assert (await site.door.api.get(path)).headers["etag"] != seen
+    changed = await site.door.api.patch(
+        path, json={"name": "b", "cron": "5 4 * * *"}, headers={"if-match": seen}
+    )
+    assert (changed.status_code, changed.json()["name"], changed.json()["cron"]) == (200, "b", "5 4 * * *")
+    for answer in (
+        await site.door.api.patch(path, json={"name": "c"}, headers={"if-match": seen}),
+        await site.door.api.delete(path, headers={"if-match": seen}),
+    ):
+        assert_problem(answer, 412, "precondition-failed")
+    current = {"if-match": changed.headers["etag"]}
+    assert (await site.door.api.delete(path, headers=current)).status_code == 204
+    assert_problem(await site.door.api.get(path), 404, "schedule-not-found")
+    made_id = path.rsplit("/", 1)[1]
+    assert await site.audited(made_id) == [
+        "schedule.created",
+        "schedule.triggered",
+        "schedule.changed",
+        "schedule.deleted",
+    ]
+
+
+async def test_an_answer_that_is_known_is_not_sent_again_until_something_of_it_changes(site: Site) -> None:
+    made = await site.create()
+    path, known = made.headers["location"], {"if-none-match": made.headers["etag"]}
+    assert (await site.door.api.get(path, headers=known)).status_code == 304
+    await site.door.api.post(f"{path}/run")
+    assert (await site.door.api.get(path, headers=known)).json()["last_run"]["trigger"] == "manual"
+
+
+async def test_the_rights_of_the_runs_are_needed_to_make_change_resume_and_run(site: Site) -> None:
+    guarded, free = await site.create(GUARDED), await site.create()
+    writer = await site.door.new_key("schedules:write", "batches:write", user_id=1)
+    without_batches = await site.door.new_key("schedules:write", user_id=1)
+    path, free_path = guarded.headers["location"], free.headers["location"]
+    anything = {"if-match": "*"}
+    async with site.door.client(writer) as client:
+        following = {**HOURLY["template"], "on_finished": {"operation": "guarded"}}  # type: ignore[dict-item]
+        for answer in (
+            await client.post("/v1/schedules", json=GUARDED),
+            await client.post("/v1/schedules", json={**HOURLY, "template": following}),
+            await client.patch(path, json={"name": "b"}, headers=anything),
+            await client.patch(free_path, json={"template": GUARDED["template"]}, headers=anything),
+            await client.post(f"{path}/resume"),
+            await client.post(f"{path}/run"),
+        ):
+            assert_problem(answer, 403, "forbidden")
+            assert "emails:send" in answer.headers["www-authenticate"]
+        assert (await client.post(f"{path}/pause")).json()["status"] == "paused"
+        assert_problem(await client.get(path), 403, "forbidden")
+    async with site.door.client(without_batches) as client:
+        refused = await client.post("/v1/schedules", json=HOURLY)
+        assert "batches:write" in refused.headers["www-authenticate"]
+    assert (await site.door.api.post(f"{path}/resume")).json()["status"] == "active"
+
+
+async def test_the_same_key_makes_one_schedule_and_one_run_also_where_an_answer_was_lost(
+    site: Site,
+) -> None:
+    key = {"idempotency-key": uuid4().hex}
+    made = await site.create(HOURLY, **key)
+    run_path = f"{made.headers['location']}/run"
+    run = await site.door.api.post(run_path, headers=key | {"idempotency-key": "r" + uuid4().hex})
+    assert run.status_code == 202, run.text
+    again = await site.create(HOURLY, **key)
+    assert again.headers["idempotent-replayed"] == "true"
+    await site.door.database.execute("DELETE FROM idempotency")
+    assert (await site.create(HOURLY, **key)).headers["location"] == made.headers["location"]
+    ran = await site.door.api.post(run_path, headers=dict(run.request.headers))
+    assert ran.json()["id"] == run.json()["id"]
+    assert run.headers["location"] == f"/v1/tasks/{run.json()['id']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "pointer"),
+    [
+        ({"cron": "every minute or so"}, 422, "invalid-input", "/cron"),
+        ({"time_zone": "Mars/Olympus"}, 422, "invalid-input", "/time_zone"),
+        ({"missed": "all"}, 422, "invalid-input", "/missed"),
+        ({"template": {"operation": "nothing"}}, 422, "unknown-operation", "/template/operation"),
+        ({"template": {"operation": "numbers", "payload": "x"}}, 422, "invalid-input", "/template/payload"),
+        (
+            {"template": {"operation": "numbers", "items": [1, "x"]}},
+            422,
+            "invalid-input",
+            "/template/items/1",
+        ),
+        ({"template": {"operation": "echo", "payload": "x" * 65_536}}, 422, "invalid-input", "/template"),
+        ({"seconds": 5}, 422, "invalid-input", "/seconds"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_what_could_not_run_is_refused(
+    site: Site, change: dict[str, Any], status: int, code: str, pointer: str | None
+) -> None:
+    answer = await site.door.api.post("/v1/schedules", json={**HOURLY, **change})
+    assert_problem(answer, status, code)
+    assert pointer is None or pointer in [error["pointer"] for error in answer.json()["errors"]]
+
+
+async def test_runs_are_listed_in_pages_and_by_filters(site: Site) -> None:
+    made = await site.create({**HOURLY, "overlap": "queue"})
+    path = made.headers["location"]
+    ran = [(await site.door.api.post(f"{path}/run")).json() for _ in range(3)]
+    first = (await site.door.api.get(f"{path}/runs", params={"limit": 2})).json()
+    rest = (await site.door.api.get(f"{path}/runs", params={"cursor": first["next_cursor"]})).json()
+    assert first["data"] + rest["data"] == ran[::-1]
+    waiting = (await site.door.api.get(f"{path}/runs", params={"status": "waiting"})).json()
+    assert [run["id"] for run in waiting["data"]] == [run["id"] for run in ran[:0:-1]]
+    none = await site.door.api.get(f"{path}/runs", params={"trigger": "due,catch-up"})
+    assert none.json()["data"] == []
+
+
+async def test_a_schedule_that_is_busy_is_not_run_beside_itself(site: Site) -> None:
+    path = (await site.create()).headers["location"]
+    assert (await site.door.api.post(f"{path}/run")).status_code == 202
+    assert_problem(await site.door.api.post(f"{path}/run"), 409, "schedule-busy")
+
+
+def fired(owner_id: int | str, made_by: str, **changes: Any) -> ScheduleFired:
+    fields = {
+        "run_id": new_id(),
+        "schedule_id": uuid4(),
+        "owner_id": str(owner_id),
+        "made_by": made_by,
+        "due_at": datetime(2026, 11, 27, 12, tzinfo=UTC),
+        "fired_at": datetime.now(UTC),
+        "kind": "task",
+        "template": TEMPLATE,
+    }
+    return ScheduleFired.model_validate(fields | changes)
+
+
+class _RolledBack(Exception):
+    """Ends a transaction whose effect was looked at."""
+
+
+@asynccontextmanager
+async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[str, Any]]]:
+    """The commands that the gateway sends for runs, in a transaction that is taken back."""
+    resources = site.door.gateway.resources
+    statements, postgres = queries.load("gateway"), resources.runtime.postgres
+    catalogue = OperationCatalogue(postgres, OperationRepository(statements))
+    scheduled = ScheduledRuns(AcceptanceRepository(statements), catalogue, resources.authority)
+    deliveries = [Delivery(run, run.run_id, 1, run.owner_id, {}) for run in runs]
+    try:
+        async with postgres.transaction() as connection:
+            await scheduled.accept(connection, deliveries)
+            rows = await connection.fetch("SELECT message_id, message_type, body FROM outbox ORDER BY id")
+            acceptances = await connection.fetch("SELECT id, kind FROM acceptances")
+            kinds = {row["id"]: row["kind"] for row in acceptances}
+            yield [
+                {
+                    **orjson.loads(row["body"]),
+                    "_type": row["message_type"],
+                    "_kind": kinds.get(row["message_id"]),
+                    "_body": bytes(row["body"]).decode(),
+                }
+                for row in rows
+            ]
+            raise _RolledBack
+    except _RolledBack:
+        pass
+
+
+async def test_runs_are_accepted_like_tasks_and_batches_with_the_rights_of_now(site: Site) -> None:
+    user = await site.door.new_user()
+    key = (await site.door.new_key("batches:write", "quotes:read", user_id=user)).split("_")[2]
+    of_batch = '{"operation":"echo","items":[1.10,{"custom_id":"b","payload":2}],"expires_in_s":60}'
+    runs = [fired(user, key), fired(user, key, kind="batch", template=of_batch)]
+    async with accepted(site, *runs) as commands:
+        task, batch = commands
+    assert [(one["_type"], one["_kind"]) for one in commands] == [
+        ("batch.create.v1", "task"),
+        ("batch.create.v1", "batch"),
+    ]
+    assert (task["batch_id"], task["owner_id"]) == (str(runs[0].run_id), str(user))
+    assert task["scopes"] == ["batches:write", "quotes:read"]
+    assert task["metadata"] == {
+        "report": "daily",
+        "schedule_id": str(runs[0].schedule_id),
+        "due_at": "2026-11-27T12:00:00Z",
+    }
+    assert '"items":[{"payload":{"price": 1.10}}]' in task["_body"]
+    assert '"items":[{"payload":1.10},{"custom_id":"b","payload":2}]' in batch["_body"]
+    expires_at = datetime.fromisoformat(batch["expires_at"])
+    assert timedelta(seconds=50) < expires_at - datetime.now(UTC) < timedelta(seconds=60)
+
+
+async def nothing(door: Listener, key_id: str, user: int) -> None:
+    """Leave the key as it is: it has never had the scope of the operation."""
+
+
+async def without_right(door: Listener, key_id: str, user: int) -> None:
+    await door.database.execute("UPDATE api_keys SET scopes = '{schedules:write}' WHERE id = $1", key_id)
+
+
+async def revoked(door: Listener, key_id: str, user: int) -> None:
+    await door.database.execute("UPDATE api_keys SET revoked_at = now() WHERE id = $1", key_id)
+
+
+async def disabled(door: Listener, key_id: str, user: int) -> None:
+    await door.change_user(user, status="disabled")
+
+
+@pytest.mark.parametrize(
+    ("lose", "operation", "code"),
+    [
+        (nothing, "guarded", "forbidden"),
+        (nothing, "gone", "unknown-operation"),
+        (nothing, "numbers", "invalid-input"),
+        (without_right, "echo", "forbidden"),
+        (revoked, "echo", "forbidden"),
+        (disabled, "echo", "forbidden"),
+    ],
+)
+async def test_a_run_whose_maker_may_not_make_it_any_more_is_refused_and_its_neighbour_is_not(
+    site: Site, lose: Callable[..., Any], operation: str, code: str
+) -> None:
+    user, other = await site.door.new_user(), await site.door.new_user()
+    lost = (await site.door.new_key("batches:write", user_id=user)).split("_")[2]
+    kept = (await site.door.new_key("batches:write", user_id=other)).split("_")[2]
+    await lose(site.door, lost, user)
+    template = TEMPLATE.replace("echo", operation)
+    runs = [fired(user, lost, template=template), fired(other, kept), fired(user, kept)]
+    async with accepted(site, *runs) as commands:
+        pass
+    made = [one["batch_id"] for one in commands if one["_type"] == "batch.create.v1"]
+    refused = {one["run_id"]: one for one in commands if one["_type"] == "schedules.refuse-run.v1"}
+    assert made == [str(runs[1].run_id)]
+    assert refused.keys() == {str(runs[0].run_id), str(runs[2].run_id)}
+    assert refused[str(runs[0].run_id)]["code"] == code
+    assert refused[str(runs[0].run_id)]["owner_id"] == str(user)
+
+
+async def test_a_schedule_of_an_access_token_has_the_rights_of_its_user(site: Site) -> None:
+    user = await site.door.new_user()
+    runs = [fired(user, f"jwt:{uuid4()}"), fired(user, f"jwt:{uuid4()}", template='{"operation":"guarded"}')]
+    async with accepted(site, *runs) as commands:
+        pass
+    assert [one["_type"] for one in commands] == ["batch.create.v1"] * 2
+    await site.door.change_user(user, status="disabled")
+    async with accepted(site, *runs) as commands:
+        pass
+    assert [one["_type"] for one in commands] == ["schedules.refuse-run.v1"] * 2
+
+
+async def test_a_run_that_was_given_up_or_cannot_be_read_is_refused(site: Site) -> None:
+    user = await site.door.new_user()
+    key = (await site.door.new_key("batches:write", user_id=user)).split("_")[2]
+    old = fired(user, key, fired_at=datetime.now(UTC) - timedelta(hours=25))
+    odd = fired(user, key, template='{"operation":"echo","colour":"red"}')
+    async with accepted(site, old, odd) as commands:
+        pass
+    assert [one["code"] for one in commands] == ["not-accepted", "invalid-template"]
+    assert {UUID(one["run_id"]) for one in commands} == {old.run_id, odd.run_id}
