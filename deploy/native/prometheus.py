@@ -27,7 +27,7 @@ class Prometheus:
 
     run: RunDirectory
     ports: Ports = field(default_factory=Ports.free)
-    scrape_interval_s: int = 5
+    scrape_interval_s: int = 15
     rules: Path = RULES
 
     @property
@@ -56,9 +56,7 @@ class Prometheus:
                 _job("rabbitmq", {"rabbitmq": self.ports.rabbitmq_metrics}),
                 _job("rabbitmq-detailed", {"rabbitmq": self.ports.rabbitmq_metrics})
                 | {"metrics_path": "/metrics/detailed", "params": {"family": list(_DETAILED)}},
-                # Statistics that change slowly, each look at which costs PostgreSQL something.
-                _job("postgres", {"postgres": self.ports.postgres_exporter})
-                | {"scrape_interval": f"{3 * self.scrape_interval_s}s"},
+                _job("postgres", {"postgres": self.ports.postgres_exporter}),
                 _job("prometheus", {"prometheus": self.ports.prometheus}),
             ],
         }

@@ -58,7 +58,7 @@ class Blueprint:
     @property
     def prometheus(self) -> Prometheus:
         """The metrics store."""
-        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else 5)
+        return Prometheus(self.run, self.ports, scrape_interval_s=1 if self.fast else 15)
 
     @property
     def postgres_exporter(self) -> PostgresExporter:

@@ -126,6 +126,18 @@ async def test_a_task_that_waits_for_its_time_is_moved(service: Any, caller: Cal
     assert (task.status, task.result) == ("completed", 7)
 
 
+async def test_a_task_begins_at_its_time_and_not_at_the_next_look(
+    house: House, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_processor.coordinator._PROMOTE_EVERY_S", 3600)
+    await house.start()
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    later = await caller.submit("echo", [2], kind="task", not_before=soon + timedelta(seconds=0.3))
+    sooner = await caller.submit("echo", [1], kind="task", not_before=soon)
+    assert [(await caller.reach(task_id)).result for task_id in (sooner, later)] == [1, 2]
+    assert datetime.now(UTC) > soon + timedelta(seconds=0.3)
+
+
 async def test_a_batch_past_its_deadline_expires_with_what_it_has(
     service: Any, caller: Caller, stage: Stage
 ) -> None:

@@ -42,6 +42,23 @@ async def test_an_error_of_the_block_itself_is_not_taken_for_the_database(
     await postgres.close()
 
 
+async def test_a_connection_goes_back_without_a_question_to_the_server_and_without_a_transaction(
+    fresh_database: FreshDatabase,
+) -> None:
+    postgres = Postgres(dsn := await fresh_database())
+    await postgres.open()
+    admin = await asyncpg.connect(dsn)
+    said = "SELECT query, state FROM pg_stat_activity WHERE pid = $1"
+    for statements, last in ((["SELECT 42"], "SELECT 42"), (["BEGIN", "SELECT 42"], "ROLLBACK")):
+        async with postgres.connection() as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            for statement in statements:
+                await connection.execute(statement)
+        assert tuple(await admin.fetchrow(said, pid) or ()) == (last, "idle")
+    await admin.close()
+    await postgres.close()
+
+
 async def test_an_error_of_the_connection_is_one_of_the_database(fresh_database: FreshDatabase) -> None:
     postgres = Postgres(await fresh_database(), statement_timeout_s=0.2)
     await postgres.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +28,22 @@ class Backlog:
 async def promote(connection: Connection) -> int:
     """Make chunks ready whose time has come; return how many."""
     return _affected(await connection.execute(_SQL["promote_chunks"]))
+
+
+async def next_due_in_s(connection: Connection) -> float:
+    """Return in how many seconds the next delayed chunk is due; infinity where there is none."""
+    due_in_s = await connection.fetchval(_SQL["next_due_in_s"])
+    return math.inf if due_in_s is None else float(due_in_s)
+
+
+async def has_orders(connection: Connection) -> bool:
+    """Return whether a batch is to be paused, resumed, retried or cancelled."""
+    return bool(await connection.fetchval(_SQL["has_orders"]))
+
+
+async def has_expired(connection: Connection, *, after_s: float) -> bool:
+    """Return whether an upload is open for longer than `after_s` seconds, or a batch past its deadline."""
+    return bool(await connection.fetchval(_SQL["has_expired"], after_s))
 
 
 async def adopt(connection: Connection) -> None:

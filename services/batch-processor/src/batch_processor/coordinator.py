@@ -22,8 +22,11 @@ from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
 
 log = logging.get(__name__)
 
-# How late a delayed chunk becomes ready at most.
-_PROMOTE_EVERY_S = 0.1
+# The longest between two looks for chunks whose time has come: what another process delays by less is late by
+# this at most. One that is known of is on time.
+_PROMOTE_EVERY_S = 0.5
+# Between two tries at chunks that another coordinator has locked.
+_LOCKED_PAUSE_S = 0.05
 _CANCEL_STEP = 20
 # Chunks, and failed items, that one transaction moves.
 _STEER_STEP = 1000
@@ -63,17 +66,23 @@ class Coordinator:
         self._windows = windows
         self._ready = ready
         self._wake = asyncio.Event()
+        self._stored = asyncio.Event()
+        self._next_due_in_s = 0.0
         self._sweep_from = 0.0
 
     def wake(self) -> None:
-        """Look soon for batches to cancel."""
+        """Look soon for batches to cancel, and for when the next delayed chunk is due."""
         self._wake.set()
+        self._stored.set()
 
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
         while True:
+            self._stored.clear()
             await rounds.attempt("promote", self.promote)
-            await asyncio.sleep(_PROMOTE_EVERY_S)
+            wait_s = min(_PROMOTE_EVERY_S, max(_LOCKED_PAUSE_S, self._next_due_in_s))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stored.wait(), wait_s)
 
     async def maintain_forever(self) -> None:
         """Sweep, cancel and expire for ever."""
@@ -81,13 +90,20 @@ class Coordinator:
             if not await rounds.attempt("sweep", self.sweep):
                 # While the database was away no worker could say that it lives.
                 self._sweep_from = time.monotonic() + self._windows.lease_s
-            await rounds.attempt("steer", self.steer)
-            await rounds.attempt("redrive", self.redrive)
-            await rounds.attempt("cancel", self.cancel)
+            await rounds.attempt("orders", self.carry_out_orders)
             await rounds.attempt("expire", self.expire)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 1.0)
             self._wake.clear()
+
+    async def carry_out_orders(self) -> None:
+        """Steer, retry and cancel where there is a batch that was told to."""
+        async with self._postgres.connection() as connection:
+            has_orders = await coordination.has_orders(connection)
+        if has_orders:
+            await rounds.attempt("steer", self.steer)
+            await rounds.attempt("redrive", self.redrive)
+            await rounds.attempt("cancel", self.cancel)
 
     async def remove_forever(self) -> None:
         """Remove what is past its retention, for ever."""
@@ -96,10 +112,13 @@ class Coordinator:
             await asyncio.sleep(_REMOVE_EVERY_S)
 
     async def promote(self) -> None:
-        """Make chunks ready whose time has come."""
+        """Make chunks ready whose time has come, and note when the next one is due."""
         async with self._postgres.connection() as connection:
-            if await coordination.promote(connection):
+            due_in_s = await coordination.next_due_in_s(connection)
+            while due_in_s <= 0 and await coordination.promote(connection):
                 self._ready()
+                due_in_s = await coordination.next_due_in_s(connection)
+        self._next_due_in_s = due_in_s
 
     async def sweep(self) -> None:
         """Make chunks of lost workers ready again, and measure what waits and what is late."""
@@ -145,6 +164,9 @@ class Coordinator:
 
     async def expire(self) -> None:
         """End uploads that stayed open for too long, and batches that are past their deadline."""
+        async with self._postgres.connection() as connection:
+            if not await coordination.has_expired(connection, after_s=self._windows.upload_expires_s):
+                return
         async with self._postgres.transaction() as connection:
             open_ones = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
             late_ones = await coordination.lapsed(connection)

@@ -19,7 +19,8 @@ from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
 _STEP = 5_000
-_IDLE_S = 1.0
+# For what another process has left: this one is woken by its own.
+_IDLE_S = 3.0
 
 
 class Sources:

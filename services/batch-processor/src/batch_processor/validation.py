@@ -15,7 +15,8 @@ from chassis import queries
 from chassis.postgres import Connection, Postgres
 
 _SQL = queries.load("batch_processor")
-_IDLE_S = 1.0
+# For what another process has left: this one is woken by its own.
+_IDLE_S = 3.0
 
 # In the lane of the smallest a short upload passes the longest; in that of the oldest none waits for ever.
 Order: TypeAlias = Literal["oldest", "smallest"]

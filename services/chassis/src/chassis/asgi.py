@@ -50,7 +50,32 @@ class Listener:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: `serve` decides when each listener closes."""
+    """uvicorn without its own signal handlers: `serve` decides when each listener closes.
+
+    It hears of that by an event, where uvicorn would look ten times a second.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._exiting = asyncio.Event()
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the listener is to close."""
+        return self._exiting.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            self._exiting.set()
+        else:
+            self._exiting.clear()
+
+    async def main_loop(self) -> None:
+        """Wait until the listener is to close."""
+        # Makes the headers that every answer has.
+        await self.on_tick(0)
+        await self._exiting.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -59,8 +59,9 @@ class _Row:
 class OutboxRelay:
     """Publishes what is in the outbox, oldest first, and deletes what the broker has confirmed.
 
-    It is woken by the process that wrote (`wake`) and looks by itself every `poll_s` seconds, which finds
-    what another replica left behind. Rows are locked while they are published, so replicas never overlap.
+    It is woken by the process that wrote (`wake`). What another replica left behind, or what failed before,
+    is published as long as the measurement of each second finds something in the outbox. Rows are locked
+    while they are published, so replicas never overlap.
     A row that has failed is published over a connection of its own from then on, and in the end handed to
     `park` with its reason: whatever is wrong with it, its neighbours go on.
     """
@@ -73,7 +74,7 @@ class OutboxRelay:
         park: Park,
         bound: int = 100_000,
         step: int = 500,
-        poll_s: float = 0.5,
+        poll_s: float = 1,
     ) -> None:
         self._postgres = postgres
         self._publisher = publisher
@@ -99,10 +100,11 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish for ever what has not failed yet."""
         while True:
-            await self._run_once(self.flush)
+            was_woken = self._wake.is_set()
+            self._wake.clear()
+            await self._run_once(self.flush, has_work=was_woken)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._poll_s)
-            self._wake.clear()
 
     async def run_failed(self) -> None:
         """Publish for ever, each alone, what has failed before."""
@@ -133,11 +135,12 @@ class OutboxRelay:
             # Under a load that never lets up this is the only place that sees how much waits.
             await self._measure()
 
-    async def _run_once(self, drain: Callable[[], Awaitable[None]]) -> None:
+    async def _run_once(self, drain: Callable[[], Awaitable[None]], *, has_work: bool = False) -> None:
         try:
-            if await self._publisher.wait_connected(self._poll_s):
-                await drain()
+            is_connected = await self._publisher.wait_connected(self._poll_s)
             await self._measure()
+            if is_connected and (has_work or self._depth):
+                await drain()
         except DATABASE_FAILURES as error:
             log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)

@@ -49,6 +49,8 @@ _FOR_LOST_CLIENTS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+# A process of the server holds some MiB for each connection; another one is there in milliseconds.
+_KEPT_IDLE_S = 60
 _PING_TIMEOUT_S = 2
 _LATE_S = 0.5
 _CLEAN_UP_TIMEOUT_S = 1
@@ -86,7 +88,8 @@ class Postgres:
                     max_size=self._size,
                     timeout=5,
                     command_timeout=self._statement_timeout_s,
-                    max_inactive_connection_lifetime=300,
+                    max_inactive_connection_lifetime=_KEPT_IDLE_S,
+                    reset=_leave_as_it_is,
                     server_settings={
                         "statement_timeout": str(int(self._statement_timeout_s * 1000)),
                         **_FOR_LOST_CLIENTS,
@@ -258,6 +261,14 @@ def _is_from_driver(error: BaseException) -> bool:
     # of the connection.
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame, _ in frames)
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """Give a connection back without a question to the server, which would double the round trips.
+
+    The pool rolls back what is open. Whatever else the statements of the services set or lock ends with their
+    transaction.
+    """
 
 
 async def _roll_back(transaction: Transaction, connection: Connection) -> None:

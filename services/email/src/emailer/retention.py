@@ -16,7 +16,7 @@ log = logging.get(__name__)
 SQL = queries.load("emailer")
 
 _STEP = 1000
-_FOLD_EVERY_S = 1.0
+_FOLD_EVERY_S = 5.0
 _REMOVE_EVERY_S = 10.0
 _DAY_S = 86_400.0
 

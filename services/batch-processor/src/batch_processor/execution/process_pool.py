@@ -28,6 +28,8 @@ _GROW_AFTER_S = 0.1
 # A process that nobody needed for so long is ended, but for one.
 _IDLE_S = 10
 _LOOK_S = 0.1
+# While no process has work and no chunk waits.
+_IDLE_LOOK_S = 0.5
 # Looks in a row beyond the deadline: for a process to end the item by itself, also after both stood still.
 _LATE_LOOKS = 4
 _PAUSE_S = 1
@@ -221,7 +223,7 @@ class ProcessPool:
                     self._begin(self.discard(process))
             metrics.BATCH_PROCESSES.set(len(self._all))
             metrics.BATCH_NOT_BEGUN.set(now - min((wait.since for wait in self._waiting), default=now))
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_LOOK_S if self._busy or self._waiting else _IDLE_LOOK_S)
 
     async def close(self) -> None:
         """Kill all processes; what they do now is lost."""

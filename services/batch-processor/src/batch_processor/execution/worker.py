@@ -26,7 +26,7 @@ _OWNERS = 64
 # Chunks whose results share a transaction.
 _GROUP = 32
 # Another process stores work without a word to this one.
-_POLL_S = 0.2
+_POLL_S = 0.5
 _PAUSE_S = 1.0
 
 

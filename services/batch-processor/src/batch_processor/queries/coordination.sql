@@ -6,6 +6,21 @@ FROM (
 ) AS due
 WHERE c.batch_id = due.batch_id AND c.number = due.number
 
+-- name: next_due_in_s
+SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state = 'delayed'
+
+-- name: has_orders
+-- Whether a batch waits for its chunks to be held, released, made anew or cancelled.
+SELECT EXISTS (SELECT FROM batches WHERE status = 'cancelling')
+    OR EXISTS (SELECT FROM batches WHERE retry_codes IS NOT NULL)
+    OR EXISTS (SELECT FROM batches WHERE status = 'paused')
+    OR EXISTS (SELECT FROM chunks WHERE state = 'held')
+
+-- name: has_expired
+-- Whether there may be an upload that was open for longer than $1 seconds, or a batch past its deadline.
+SELECT EXISTS (SELECT FROM batches WHERE status = 'open' AND created_at < now() - make_interval(secs => $1))
+    OR EXISTS (SELECT FROM batches WHERE finished_at IS NULL AND expires_at < now())
+
 -- name: adopt_chunks
 UPDATE chunks AS c SET owner_id = b.owner_id, priority = b.priority
 FROM batches AS b WHERE c.owner_id IS NULL AND b.id = c.batch_id

@@ -27,7 +27,7 @@ _CONNECT_TIMEOUT_S = 5
 _SET_UP_TIMEOUT_S = 30
 _CLOSE_TIMEOUT_S = 2
 # How late a process that only waits for confirms hears of an alarm; one that publishes hears at once.
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.5
 _BLOCKED = "RabbitMQ takes no messages now: its memory or disk alarm is on"
 
 AWAY = (

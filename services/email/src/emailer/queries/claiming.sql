@@ -21,6 +21,15 @@ SET ready = true,
 FROM due
 WHERE recipients.email_id = due.email_id AND recipients.position = due.position
 
+-- name: look
+-- In how many seconds the next recipient is due that is in no lane yet, and whether there is one in a lane.
+SELECT
+    (
+        SELECT extract(epoch FROM min(due_at) - now())::float8 FROM recipients
+        WHERE due_at IS NOT NULL AND NOT ready
+    ) AS due_in_s,
+    EXISTS (SELECT FROM recipients WHERE ready ORDER BY stream, owner_id, domain, due_at LIMIT 1) AS has_ready
+
 -- name: find_owners
 -- The next owners in the round who have something ready: one probe of the index each, however much it is.
 WITH RECURSIVE owners AS (

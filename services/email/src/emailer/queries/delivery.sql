@@ -21,6 +21,11 @@ ORDER BY email_id, position
 -- name: count_held
 SELECT count(*) FROM recipients WHERE status = 'held'
 
+-- name: expires_in_s
+-- In how many seconds the first recipient expires that waits.
+SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM recipients
+WHERE due_at IS NOT NULL AND status <> 'sending'
+
 -- name: expire_recipients
 WITH late AS (
     SELECT email_id, position

@@ -34,14 +34,16 @@ from emailer.writing.rendered import RenderedMails
 log = logging.get(__name__)
 
 _MEASURE_S = 5
+# Between two claims while there is nothing in hand and no word of something.
+_IDLE_S = 5
 _MOST_READY = 1000
 
 
 class Dispatcher:
     """Keeps at most `window` recipients in hand, claimed under a lease that is renewed while they are.
 
-    It is woken when mails were stored, and looks by itself every `poll_s` seconds: for retries, for mails
-    with a time of their own, and for what another replica left behind.
+    It is woken when mails were stored, and when one is due that waited for its time. What another replica has
+    stored or left behind it finds within twice `poll_s` seconds.
 
     Every recipient in hand ends as an outcome at the recorder; a process that is killed leaves leases that
     run out, and what it had in hand is taken over as ambiguous.
@@ -90,6 +92,7 @@ class Dispatcher:
         self._bulk = 0
         self._leased_until = 0.0
         self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
         # With so few in hand there is room again for a good bite.
         self._resume_at = window
         self._stopping = False
@@ -100,8 +103,9 @@ class Dispatcher:
         return self._route.is_paused
 
     def wake(self) -> None:
-        """Say that something may be due now."""
+        """Say that something may be due now, or at another time than before."""
         self._wake.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -128,16 +132,23 @@ class Dispatcher:
             await asyncio.sleep(0.02)
 
     async def _make_ready(self) -> None:
-        """Put what has become due into its lane, for ever."""
+        """Put what has become due into its lane, and have claimed what is in one, for ever."""
         while True:
-            count = 0
+            self._changed.clear()
+            due_in_s, count = self._poll_s, 0
             with contextlib.suppress(*DATABASE_FAILURES):
                 async with self._postgres.connection() as connection:
-                    count = await lanes.make_ready(connection, most=_MOST_READY)
-            if count:
-                self._wake.set()
+                    due_in_s, has_ready = await lanes.look(connection)
+                    if due_in_s <= 0:
+                        count = await lanes.make_ready(connection, most=_MOST_READY)
+                if count or has_ready:
+                    self._wake.set()
             if count < _MOST_READY:
-                await asyncio.sleep(self._poll_s / 2)
+                # However much is stored and recorded, it is not looked at more often.
+                await asyncio.sleep(pause_s := self._poll_s / 4)
+                with contextlib.suppress(TimeoutError):
+                    wait_s = min(2 * self._poll_s, max(0, due_in_s)) - pause_s
+                    await asyncio.wait_for(self._changed.wait(), wait_s)
 
     async def _claim_forever(self) -> None:
         while True:
@@ -153,7 +164,7 @@ class Dispatcher:
                     continue
             self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+                await asyncio.wait_for(self._wake.wait(), self._poll_s if self._hand else _IDLE_S)
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:
@@ -262,6 +273,8 @@ class Dispatcher:
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._let_go(outcome.job)
+        # Those to be tried again are due at a time of their own.
+        self._changed.set()
         if len(self._hand) <= self._resume_at:
             self._wake.set()
 

@@ -5,6 +5,7 @@ A claim costs as many probes of the index as it takes lanes, however many mails 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -50,6 +51,13 @@ class Terms:
     most_bytes: int
 
 
+async def look(connection: Connection) -> tuple[float, bool]:
+    """Return in how many seconds one outside the lanes is due next, and whether there is one in a lane."""
+    row = await connection.fetchrow(SQL["look"])
+    assert row is not None
+    return math.inf if row["due_in_s"] is None else row["due_in_s"], row["has_ready"]
+
+
 async def make_ready(connection: Connection, *, most: int) -> int:
     """Put into their lanes what has become due; return how many."""
     return int((await connection.execute(SQL["make_ready"], most)).split()[-1])
@@ -63,6 +71,8 @@ async def next_lanes(connection: Connection, turn: Round) -> list[Lane]:
         rows = await connection.fetch(SQL["find_owners"], turn.stream, "", _OWNERS - len(owners))
         owners += [row["owner_id"] for row in rows if row["owner_id"] not in owners]
     turn.owner = owners[-1] if len(owners) == _OWNERS else ""
+    if not owners:
+        return []
     found: dict[str, list[str]] = {owner: [] for owner in owners}
     behind = [turn.domains.get(owner, "") for owner in owners]
     for row in await connection.fetch(SQL["find_lanes"], turn.stream, owners, behind, _DOMAINS):

@@ -24,7 +24,10 @@ _GROUP = 200
 _GATHER_S = 0.01
 _PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
-_EXPIRE_EVERY_S = 0.5
+# The longest between two looks: one that expires meanwhile is known, but for those stored since.
+_EXPIRE_EVERY_S = 0.8
+# Between two tries at recipients that another process has locked.
+_LOCKED_PAUSE_S = 0.05
 _DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -116,16 +119,24 @@ class OutcomeRecorder:
         Apart from the delivery: while the route is paused, or a backlog is long, nothing is claimed.
         """
         while True:
-            count = 0
+            wait_s = _EXPIRE_EVERY_S
             with suppress(Unavailable, asyncpg.PostgresError, TimeoutError):
-                async with self._postgres.transaction() as connection:
-                    count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
-                    await announcing.announce(connection, changes)
-                if changes:
-                    self._relay.wake()
-                metrics.EMAIL_ATTEMPTS.labels("expired").inc(count)
-            if count < _MOST_EXPIRED:
-                await asyncio.sleep(_EXPIRE_EVERY_S)
+                async with self._postgres.connection() as connection:
+                    expires_in_s = await repository.expires_in_s(connection)
+                if expires_in_s <= 0 and await self._expire() == _MOST_EXPIRED:
+                    continue
+                wait_s = min(wait_s, max(_LOCKED_PAUSE_S, expires_in_s))
+            await asyncio.sleep(wait_s)
+
+    async def _expire(self) -> int:
+        """Give up recipients whose time is over; return how many."""
+        async with self._postgres.transaction() as connection:
+            count, changes = await repository.expire(connection, most=_MOST_EXPIRED)
+            await announcing.announce(connection, changes)
+        if changes:
+            self._relay.wake()
+        metrics.EMAIL_ATTEMPTS.labels("expired").inc(count)
+        return count
 
     async def write(self, group: Sequence[Outcome]) -> None:
         """Write outcomes and the events that they cause, all of them or none."""
