@@ -235,7 +235,7 @@ async def test_a_mail_waits_for_its_time(post_office: PostOffice) -> None:
 
 async def test_a_mail_whose_time_is_over_expires_without_another_attempt(post_office: PostOffice) -> None:
     post_office.server.script(READER, *[Step("rcpt", "450 not now")] * 100)
-    command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1.5))
     await post_office.accept(command)
     async with post_office.delivering(Terms(patience=Patience(scale=0.005))):
         email = await post_office.reaches(command, "expired")
