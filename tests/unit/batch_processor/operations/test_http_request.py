@@ -108,6 +108,8 @@ async def test_headers_of_the_answer_are_bounded(world: World) -> None:
         {"headers": {f"h{n}": "x" * 4000 for n in range(5)}},
         {"body": "x", "content": 1},
         {"body": "x" * (128 * 1024 + 1)},
+        {"body": "ü" * (65 * 1024)},
+        {"content": "x" * (128 * 1024)},
         {"timeout_s": 0},
         {"timeout_s": 31},
         {"follow_redirects": True},

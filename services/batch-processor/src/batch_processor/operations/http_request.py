@@ -75,6 +75,8 @@ class Wish(BaseModel):
     def _is_bounded(self) -> Wish:
         if self.body is not None and self.content is not None:
             raise ValueError("give body or content, not both")
+        if len((self.body or "").encode()) > MOST_BODY or len(orjson.dumps(self.content)) > MOST_BODY:
+            raise ValueError(f"what is sent may have {MOST_BODY} bytes")
         if sum(len(name) + len(value) for name, value in self.headers.items()) > _MOST_HEADER_BYTES:
             raise ValueError(f"the headers may have {_MOST_HEADER_BYTES} bytes in all")
         return self
