@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -23,13 +23,18 @@ from chassis.broker.messaging import Messaging
 from chassis.broker.topology import declare
 from chassis.health import Health
 from chassis.supervision import Tasks
+from contracts.domains import CreateDomain
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, GATEWAY, TOPOLOGIES
+from emailer.domains import keys, repository
+from emailer.domains.keys import KeySafe
 from native import postgres, rabbitmq
 from native.ports import free_ports
 from support.waiting import until
 
 _BODY = "Hello,\n\nyour order has been executed at the price you asked for.\n\nRegards\nTickwire\n" * 2
+_DOMAIN = "orders.example"
+_SECRET = "a secret of the benchmark"
 _PUBLISHERS = 200
 _DEADLINE_S = 300
 
@@ -56,9 +61,17 @@ class Result:
 
 
 async def mails_per_second(
-    *, count: int = 10_000, processes: int = 1, warm_up: int = 500, environment: dict[str, str] | None = None
+    *,
+    count: int = 10_000,
+    processes: int = 1,
+    warm_up: int = 500,
+    environment: dict[str, str] | None = None,
+    is_signed: bool = False,
 ) -> Result:
-    """Run RabbitMQ, PostgreSQL (with fsync), `smtp-sink` and the service; send `count` mails through them."""
+    """Run RabbitMQ, PostgreSQL (with fsync), `smtp-sink` and the service; send `count` mails through them.
+
+    Those that are signed get two DKIM signatures, RSA-2048 and Ed25519.
+    """
     with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
         root = Path(folder)
         async with (
@@ -69,6 +82,8 @@ async def mails_per_second(
         ):
             variables = _variables(broker.url, dsn, smtp_port) | (environment or {})
             async with _services(variables, processes, root) as running:
+                if is_signed:
+                    await _add_domain(dsn)
                 await _send(messaging, dsn, warm_up)
                 cpu_before = _cpu_s(running)
                 seconds = await _send(messaging, dsn, count)
@@ -107,12 +122,35 @@ def _command(number: int) -> envelope.Outgoing:
         email_id=envelope.new_id(),
         owner_id="bench",
         to=[f"Reader {number} <reader-{number}@example.com>"],
+        sender=f"Orders <orders@{_DOMAIN}>",
         subject=f"Your order {number}",
         text=_BODY,
         tags=["orders"],
         accepted_at=datetime.now(UTC),
     )
     return envelope.command(command, tenant="bench")
+
+
+async def _add_domain(dsn: str) -> None:
+    """Have the mails' domain verified, with keys that sign."""
+    now, domain_id = datetime.now(UTC), envelope.new_id()
+    wanted = CreateDomain(domain_id=domain_id, owner_id="bench", name=_DOMAIN)
+    made = [keys.make(KeySafe(_SECRET), algorithm, at=now) for algorithm in ("rsa", "ed25519")]
+    connection = await asyncpg.connect(dsn)
+    try:
+        await repository.insert(
+            connection,
+            wanted,
+            token="t",
+            return_path_host=f"bounces.{_DOMAIN}",
+            at=now,
+            check_at=now + timedelta(days=1),
+            keys=made,
+        )
+        await connection.execute("UPDATE domains SET status = 'verified'")
+        await connection.execute("UPDATE domain_keys SET state = 'active'")
+    finally:
+        await connection.close()
 
 
 async def _delivered(connection: asyncpg.Connection[asyncpg.Record]) -> int:
@@ -204,6 +242,7 @@ def _variables(rabbitmq_url: str, dsn: str, smtp_port: int) -> dict[str, str]:
         "POSTGRES_DSN": dsn,
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "WARNING",
+        "EMAIL_SECRETS_KEY": _SECRET,
         "EMAIL_SMTP_HOST": "127.0.0.1",
         "EMAIL_SMTP_PORT": str(smtp_port),
     }
@@ -214,4 +253,6 @@ def _cpu_s(processes: Sequence[asyncio.subprocess.Process]) -> float:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(mails_per_second(count=int(sys.argv[1]), processes=int(sys.argv[2]))))
+    signed = "signed" in sys.argv[3:]
+    found = mails_per_second(count=int(sys.argv[1]), processes=int(sys.argv[2]), is_signed=signed)
+    print(asyncio.run(found))

@@ -12,14 +12,26 @@ from e2e import deployed
 from e2e.deployed import Deployed
 from native import stack as native_stack
 from native.stack import Stack
+from support.doubles import dns
+from support.doubles.dns import DnsServer
 
 
 @pytest.fixture(scope="package")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack | Deployed]:
+async def names() -> AsyncIterator[DnsServer]:
+    """The DNS server that the stack asks about sender domains."""
+    async with dns.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, names: DnsServer
+) -> AsyncIterator[Stack | Deployed]:
     if running_already := deployed.found(os.environ):
         yield running_already
         return
-    directory, variables = tmp_path_factory.mktemp("stack"), {"LOG_LEVEL": "DEBUG"}
+    directory = tmp_path_factory.mktemp("stack")
+    variables = {"LOG_LEVEL": "DEBUG", "EMAIL_DNS_SERVERS": names.address}
     async with native_stack.start(directory, without=("prometheus",), variables=variables) as running:
         yield running
 
