@@ -12,6 +12,7 @@ from chassis.broker.messaging import Messaging
 from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
+from support.batch_engine import Engine
 from support.batch_process import Spawn, spawning
 from support.batch_stack import Caller, House, Stage
 from support.databases import FreshDatabase
@@ -46,6 +47,14 @@ def stage() -> Stage:
 async def house(broker_url: str, dsn: str, stage: Stage) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         yield House(broker_url, dsn, stage, stack)
+
+
+@pytest.fixture
+async def engine(dsn: str) -> AsyncIterator[Engine]:
+    engine = Engine(dsn)
+    await engine.open()
+    yield engine
+    await engine.close()
 
 
 @pytest.fixture

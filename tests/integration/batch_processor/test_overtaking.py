@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-
-import pytest
 
 from chassis.broker.envelope import new_id
 from contracts.batches import AppendItems, CancelBatch, CreateBatch, Item, SealBatch
@@ -14,14 +11,6 @@ from contracts.message import Command
 from support.batch_engine import Engine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def engine(dsn: str) -> AsyncIterator[Engine]:
-    engine = Engine(dsn)
-    await engine.open()
-    yield engine
-    await engine.close()
 
 
 async def test_a_cancelled_upload_ends_with_all_its_items_in_whatever_order_its_messages_come(

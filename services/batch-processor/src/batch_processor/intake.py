@@ -57,9 +57,10 @@ class Intake:
 
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
-        changes = [opening(d.message, d.body) for d in deliveries]
-        await self._apply(connection, changes)
-        await repository.note_traces(connection, deliveries)
+        others = await self._queue_tasks(connection, deliveries)
+        if others:
+            await self._apply(connection, [opening(d.message, d.body) for d in others])
+            await repository.note_traces(connection, others)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
@@ -131,6 +132,36 @@ class Intake:
         started = [await self._start(connection, batch, now) for batch in after.values()]
         await self._keep(connection, found, started)
 
+    async def _queue_tasks(
+        self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]
+    ) -> list[Delivery[CreateBatch]]:
+        """Store tasks of which nothing was heard before as they are when they are queued.
+
+        Each is a row in three tables, written once. Return the deliveries of all that is not such a task.
+        """
+        now = datetime.now(UTC)
+        found: dict[UUID, tuple[Delivery[CreateBatch], Change, Batch]] = {}
+        for delivery in deliveries:
+            message = delivery.message
+            if message.kind == "task" and message.items is not None and len(message.items) == 1:
+                change = opening(message, delivery.body)
+                assert change.step is not None
+                new = batches.receive(Batch(message.batch_id, message.owner_id), 1, now=now)
+                task = change.step(new, now=now)
+                if self._find_refusal(task) is None:
+                    task = batches.start(task, chunk_size=self.size_of_chunks(task), now=now)
+                    found.setdefault(message.batch_id, (delivery, change, task))
+        tasks = {id_: task for id_, (_, _, task) in sorted(found.items())}
+        added = await repository.add_batches(connection, tasks.values(), [d for d, _, _ in found.values()])
+        if added:
+            rows = [row for id_ in added for row in rows_of(found[id_][1])]
+            await repository.add_items(connection, rows)
+            starts = [Start(id_, 1, 1, tasks[id_].not_before) for id_ in added]
+            await repository.create_chunks(connection, starts)
+            self._changed += [tasks[id_] for id_ in added]
+        stored = {found[id_][0].message_id for id_ in added}
+        return [delivery for delivery in deliveries if delivery.message_id not in stored]
+
     async def begin(self, connection: Connection, batch_id: UUID, problem: Problem | None) -> None:
         """Start a batch whose custom ids were compared, or fail it with the problem that was found."""
         found = await repository.lock_batches(connection, [batch_id])
@@ -185,7 +216,8 @@ class Intake:
             return batches.validate(batch, now=now)
         return batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
 
-    async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
+    def _find_refusal(self, batch: Batch) -> Problem | None:
+        """Return why no item of the batch may run, whatever they are."""
         operation = self._operations.get(batch.operation or "")
         if operation is None:
             return "unknown-operation", f"There is no operation named {batch.operation!r}."
@@ -193,9 +225,13 @@ class Intake:
         if missing:
             detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which its owner lacks."
             return "insufficient-scope", detail
-        if batch.kind == "task":
-            # Its only item came with it.
-            return None
+        return None
+
+    async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
+        refusal = self._find_refusal(batch)
+        if refusal is not None or batch.kind == "task":
+            # The only item of a task came with it.
+            return refusal
         last = await repository.last_position(connection, batch.id)
         if batch.received != batch.total or last + 1 != batch.total:
             detail = f"{batch.received} items came, the last at position {last}; {batch.total} were sealed."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
@@ -132,12 +132,32 @@ async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None
         await connection.execute(_SQL["save_batches"], orjson.dumps(batches, default=str).decode())
 
 
+async def add_batches(
+    connection: Connection, batches: Collection[Batch], deliveries: Sequence[Delivery[CreateBatch]]
+) -> list[UUID]:
+    """Store batches that nobody has heard of, with the traces that brought them; return which these were."""
+    if not batches:
+        return []
+    rows = await connection.fetch(
+        _SQL["add_batches"],
+        orjson.dumps([*batches], default=str).decode(),
+        *_traces(deliveries),
+    )
+    return [row["id"] for row in rows]
+
+
 async def note_traces(
     connection: Connection, deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]]
 ) -> None:
     """Remember which traces and requests brought these batches."""
-    await connection.execute(
-        _SQL["note_traces"],
+    await connection.execute(_SQL["note_traces"], *_traces(deliveries))
+
+
+def _traces(
+    deliveries: Sequence[Delivery[CreateBatch] | Delivery[SealBatch]],
+) -> tuple[list[UUID], list[str | None], list[str | None]]:
+    """Return the ids of batches, and the traces and the requests that brought them."""
+    return (
         [delivery.message.batch_id for delivery in deliveries],
         [text(delivery.headers, headers.TRACEPARENT) for delivery in deliveries],
         [text(delivery.headers, headers.REQUEST_ID) for delivery in deliveries],

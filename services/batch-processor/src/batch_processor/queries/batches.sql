@@ -107,3 +107,31 @@ SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND 
 -- name: only_results
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
+
+-- name: add_batches
+-- Batches of which there is no row yet, each written once.
+INSERT INTO batches (
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
+    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
+    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
+    retry_after, source, source_after, validating_since,
+    traceparent, request_id
+)
+SELECT
+    new.id, owner_id, kind, operation, status, priority, options::jsonb, accepted_at, not_before, total, received,
+    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
+    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
+    retry_after, source, source_after, validating_since,
+    traceparent, request_id
+FROM jsonb_to_recordset($1::jsonb) AS new (
+    id uuid, owner_id text, kind text, operation text, status text, priority smallint, options text,
+    accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
+    cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
+    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
+    metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int,
+    source text, source_after int, validating_since timestamptz
+)
+JOIN unnest($2::uuid[], $3::text[], $4::text[]) AS noted (id, traceparent, request_id) ON noted.id = new.id
+ORDER BY new.id
+ON CONFLICT DO NOTHING
+RETURNING id

@@ -1,0 +1,62 @@
+"""Tasks that come together are stored together, each row once; what is unusual about one stays its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from chassis.broker.envelope import Delivery, new_id
+from contracts import headers
+from contracts.batches import CancelBatch, CreateBatch, Item
+from support.batch_engine import Engine
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+WRITTEN = """
+    SELECT relname, n_tup_ins, n_tup_upd FROM pg_stat_xact_user_tables
+    WHERE relname IN ('batches', 'items', 'chunks') ORDER BY relname
+"""
+
+
+def delivery(operation: str = "echo") -> Delivery[CreateBatch]:
+    message = CreateBatch(
+        batch_id=new_id(), owner_id="ann", kind="task", operation=operation, accepted_at=NOW,
+        priority=7, scopes=["batches:write"], items=[Item(payload={"n": 1})],
+    )  # fmt: skip
+    about = {headers.TRACEPARENT: TRACE, headers.REQUEST_ID: "request"}
+    return Delivery(message, message_id=message.batch_id, attempt=1, tenant="ann", headers=about)
+
+
+async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engine) -> None:
+    deliveries = [delivery() for _ in range(50)]
+    async with engine.postgres.transaction() as connection:
+        await engine.intake.create(connection, deliveries)
+        written = [tuple(row) for row in await connection.fetch(WRITTEN)]
+    assert written == [("batches", 50, 0), ("chunks", 50, 0), ("items", 50, 0)]
+    [row] = await engine.fetch(
+        "SELECT status, total, received, priority, traceparent, request_id, scopes, appended_at IS NOT NULL "
+        "FROM batches WHERE id = $1", deliveries[0].message.batch_id
+    )  # fmt: skip
+    assert tuple(row) == ("queued", 1, 1, 7, TRACE, "request", ["batches:write"], True)
+    assert len(engine.intake.take_changed()) == 50
+    assert len(await engine.claim(most=64, for_any=64)) == 50
+
+
+async def test_tasks_that_are_cancelled_refused_or_known_are_told_from_new_ones_beside_them(
+    engine: Engine,
+) -> None:
+    known, cancelled, refused, new = delivery(), delivery(), delivery("no.such"), delivery()
+    async with engine.postgres.transaction() as connection:
+        await engine.intake.create(connection, [known])
+    await engine.handle(CancelBatch(batch_id=cancelled.message.batch_id, owner_id="ann"))
+    again = Delivery(new.message, message_id=new_id(), attempt=1, tenant="ann", headers={})
+    async with engine.postgres.transaction() as connection:
+        await engine.intake.create(connection, [known, cancelled, refused, new, again])
+    statuses = []
+    for one in (known, cancelled, refused, new):
+        batch = await engine.get(one.message.batch_id)
+        assert batch is not None
+        assert batch.total == 1
+        statuses.append(batch.status)
+    assert statuses == ["queued", "cancelled", "failed", "queued"]
+    assert await engine.fetch("SELECT count(*)::int FROM items") == [(4,)]
+    assert await engine.fetch("SELECT count(*)::int FROM chunks") == [(2,)]
