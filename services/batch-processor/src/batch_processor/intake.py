@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from batch_processor import batches, repository, steering, validation
 from batch_processor.batches import Batch
@@ -14,9 +17,9 @@ from batch_processor.changes import Change, Transition, opening, rows_of
 from batch_processor.errors import BatchNotFound
 from batch_processor.following import follow_up
 from batch_processor.operation import Operation
-from batch_processor.repository import Known, Start
+from batch_processor.repository import Known, Start, Trace
 from batch_processor.validation import Problem
-from batch_processor.views import show
+from batch_processor.views import Surroundings, show
 from chassis import logging, metrics, outbox, tracing
 from chassis.broker.envelope import Delivery, Outgoing, event
 from chassis.postgres import Connection
@@ -245,17 +248,29 @@ class Intake:
         return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
 
 
-async def announce_finished(connection: Connection, candidates: Sequence[Batch]) -> dict[UUID, View]:
+async def announce_finished(
+    connection: Connection,
+    candidates: Sequence[Batch],
+    *,
+    results: Mapping[UUID, str] = MappingProxyType({}),
+    traces: Mapping[UUID, Trace] = MappingProxyType({}),
+) -> dict[UUID, View]:
     """Put `BatchFinished` of those that are finished into the outbox, and return how they are shown.
 
-    Abandoned ones have no listener.
+    Abandoned ones have no listener. `results` of tasks and `traces` that the caller knows are not asked for.
     """
     finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
     if not finished:
         return {}
-    around = await repository.surroundings(connection, finished)
+    told = {
+        b.id: Surroundings(result=from_json(results[b.id]), result_text=results[b.id])
+        for b in finished
+        if b.kind == "task" and b.succeeded and b.id in results
+    }
+    around = told | await repository.surroundings(connection, [b for b in finished if b.id not in told])
     views = {batch.id: show(batch, around[batch.id]) for batch in finished}
-    traces = await repository.traces_of(connection, list(views))
+    if not traces.keys() >= views.keys():
+        traces = await repository.traces_of(connection, list(views))
     messages: list[Outgoing] = []
     for batch in finished:
         # In the trace of the request that brought the batch, whoever's message ended it.

@@ -41,6 +41,8 @@ _PROGRESS_OF = attrgetter(
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
+# The trace and the request that brought a batch.
+Trace: TypeAlias = tuple[str | None, str | None]
 ItemRow: TypeAlias = tuple[UUID, int, str | None, str, int | None]
 
 
@@ -164,7 +166,7 @@ def _traces(
     )
 
 
-async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[str | None, str | None]]:
+async def traces_of(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Trace]:
     """Return the trace and the request that brought each of these batches."""
     rows = await connection.fetch(_SQL["traces_of"], ids)
     return {row["id"]: (row["traceparent"], row["request_id"]) for row in rows}
