@@ -13,14 +13,6 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from chassis.postgres import Connection, Postgres
 from contracts import headers as names
-from contracts.domains import (
-    CreateDomain,
-    DeleteDomain,
-    GetDomain,
-    ListDomains,
-    RotateDkim,
-    VerifyDomain,
-)
 from contracts.emails import (
     CancelEmails,
     CountEmails,
@@ -40,7 +32,6 @@ from contracts.emails import (
 from contracts.message import Message, Request
 from emailer import announcing, intake, repository
 from emailer.announcing import StatusChange
-from emailer.domains.answers import DomainAnswers
 from emailer.domains.senders import Senders
 from emailer.raw import RawMails
 from emailer.sending import choosing
@@ -99,7 +90,6 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
 def answers(
     postgres: Postgres,
-    domains: DomainAnswers,
     senders: Senders,
     *,
     life_s: float,
@@ -154,11 +144,5 @@ def answers(
         CancelEmails: cancel,
         RetryEmails: retry,
         RescheduleEmail: reschedule,
-        CreateDomain: domains.create,
-        GetDomain: domains.get,
-        ListDomains: domains.list,
-        VerifyDomain: domains.verify,
-        RotateDkim: domains.rotate,
-        DeleteDomain: domains.delete,
         **SuppressionAnswers(postgres, most_of_owner=most_suppressions).table,
     }

@@ -54,32 +54,13 @@ class Resources:
             self.runtime.postgres,
             UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
         )
-        safe, records = (
-            settings.key_safe,
-            RecordSettings(settings.spf_mechanisms, settings.return_path_target),
-        )
-        postgres, announced = self.runtime.postgres, self.runtime.relay.wake
-        self.domain_checks = DomainChecks(
-            postgres,
-            DnsLookups(read_servers(settings.dns_servers)),
-            records,
-            settings.check_schedule,
-            announced=announced,
-        )
-        domains = DomainAnswers(
-            postgres,
-            self.domain_checks,
-            safe,
-            records,
-            most_of_owner=settings.domains_per_owner,
-            announced=announced,
-        )
+        self._safe = settings.key_safe
+        domains = self._domains(settings)
         senders = Senders(
             AllowedSenders.read(settings.allowed_sender_domains),
             default_sender=settings.default_sender,
-            safe=safe,
+            safe=self._safe,
         )
-        self._safe = safe
         self.dispatcher = Dispatcher(
             self.runtime.postgres,
             self.route,
@@ -102,17 +83,36 @@ class Resources:
         self.runtime.answer(
             {
                 **consumers.answers(
-                    postgres,
-                    domains,
+                    self.runtime.postgres,
                     senders,
                     life_s=settings.expires_after_s,
                     most_suppressions=settings.most_suppressions,
                     changed=self._stored,
                 ),
+                **domains.table,
                 OpenUpload: self.uploads.open,
             }
         )
         self.runtime.on_database(self._start_delivery)
+
+    def _domains(self, settings: EmailSettings) -> DomainAnswers:
+        postgres, announced = self.runtime.postgres, self.runtime.relay.wake
+        records = RecordSettings(settings.spf_mechanisms, settings.return_path_target)
+        self.domain_checks = DomainChecks(
+            postgres,
+            DnsLookups(read_servers(settings.dns_servers)),
+            records,
+            settings.check_schedule,
+            announced=announced,
+        )
+        return DomainAnswers(
+            postgres,
+            self.domain_checks,
+            self._safe,
+            records,
+            most_of_owner=settings.domains_per_owner,
+            announced=announced,
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

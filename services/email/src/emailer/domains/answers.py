@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound
 from chassis.postgres import Connection, Postgres
@@ -26,7 +27,7 @@ from contracts.domains import (
     VerifyDomain,
     domain_name,
 )
-from contracts.message import Next
+from contracts.message import Next, Request
 from emailer.domains import keys, records, repository
 from emailer.domains.checking import DomainChecks
 from emailer.domains.keys import KeySafe, NewKey
@@ -63,6 +64,18 @@ class DomainAnswers:
         self._announced = announced
         # Each takes a processor for a tenth of a second.
         self._making = asyncio.Semaphore(1)
+
+    @property
+    def table(self) -> dict[type[Request], Answer]:
+        """The requests, each with its answer."""
+        return {
+            CreateDomain: self.create,
+            GetDomain: self.get,
+            ListDomains: self.list,
+            VerifyDomain: self.verify,
+            RotateDkim: self.rotate,
+            DeleteDomain: self.delete,
+        }
 
     async def create(self, request: CreateDomain, _: Deadline) -> Domain:
         """Store a domain; without EMAIL_SECRETS_KEY it has no DKIM keys.

@@ -6,38 +6,42 @@ import asyncio
 from uuid import UUID
 
 from chassis import logging, redaction
-from chassis.postgres import DATABASE_FAILURES, Postgres
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from emailer.domains import repository
 from emailer.domains.keys import KeySafe
 from emailer.errors import UnreadableKey
 
 log = logging.get(__name__)
 
+Place = tuple[UUID, str]
+
 _PAGE = 200
-_FIRST = (UUID(int=0), "")
+_FIRST: Place = (UUID(int=0), "")
 _PAUSE_S = 5.0
 
 
 async def renew(postgres: Postgres, safe: KeySafe) -> None:
     """Seal every key under the present secret, once; a database that is away is waited for."""
-    after, is_more = _FIRST, True
-    while is_more:
+    after: Place | None = _FIRST
+    while after is not None:
         try:
             async with postgres.transaction() as connection:
-                rows = await repository.sealed_keys(connection, after=after, limit=_PAGE)
-                for row in rows:
-                    after = row["domain_id"], row["selector"]
-                    try:
-                        renewed = safe.renewed(row["sealed_key"])
-                    except UnreadableKey as error:
-                        log.error("DKIM key not readable", selector=row["selector"], reason=str(error))
-                        continue
-                    if renewed is not None:
-                        await repository.change_sealed(connection, after, renewed)
+                after = await _renew_page(connection, safe, after)
         except DATABASE_FAILURES as error:
-            # From the beginning: what was renewed in the failed transaction was not kept.
-            after = _FIRST
             log.warning("DKIM keys not sealed anew", reason=redaction.safe_message(error))
             await asyncio.sleep(_PAUSE_S)
+
+
+async def _renew_page(connection: Connection, safe: KeySafe, after: Place) -> Place | None:
+    """Seal a page of the keys behind `after`; return where the next page begins, if there is one."""
+    rows = await repository.sealed_keys(connection, after=after, limit=_PAGE)
+    for row in rows:
+        place = row["domain_id"], row["selector"]
+        try:
+            renewed = safe.renewed(row["sealed_key"])
+        except UnreadableKey as error:
+            log.error("DKIM key not readable", selector=row["selector"], reason=str(error))
             continue
-        is_more = len(rows) == _PAGE
+        if renewed is not None:
+            await repository.change_sealed(connection, place, renewed)
+    return (rows[-1]["domain_id"], rows[-1]["selector"]) if len(rows) == _PAGE else None

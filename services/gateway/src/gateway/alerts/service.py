@@ -23,13 +23,11 @@ class AlertService:
         """Store an alert. The right to send mail is asked for here, and again when it fires."""
         if body.notify:
             call.principal.require(Scope.EMAILS_SEND)
-        key = call.idempotency_key
         request = CreateAlert(
             alert_id=envelope.new_id(),
             owner_id=call.principal.owner_id,
             made_by=call.principal.key_id,
-            # With the body, as the key may name another request tomorrow.
-            request_key=None if key is None else f"{key.body_hash.hex()}:{key.key}",
+            request_key=call.request_key,
             **dict(body),
         )
         alert = await self._rpc.call(request, Alert, call.deadline)

@@ -40,7 +40,7 @@ class DomainService:
             domain_id=envelope.new_id(),
             owner_id=call.principal.owner_id,
             name=body.name,
-            request_key=_request_key(call),
+            request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
         await self._record(call, call.connection, Action.DOMAIN_CREATED, domain)
@@ -84,7 +84,7 @@ class DomainService:
             domain_id=domain_id,
             owner_id=call.principal.owner_id,
             version=seen,
-            request_key=_request_key(call),
+            request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
         await self._record(call, call.connection, Action.DOMAIN_KEYS_ROTATED, domain)
@@ -131,12 +131,6 @@ def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:
         is_verified=is_verified,
         version=domain.version,
     )
-
-
-def _request_key(call: Call) -> str | None:
-    # With the body, as the key may name another request tomorrow.
-    key = call.idempotency_key
-    return None if key is None else f"{key.body_hash.hex()}:{key.key}"
 
 
 def _etag(domain: Domain) -> str:

@@ -75,6 +75,15 @@ class Call:
         assert self.transaction is not None, "the route does not declare a transaction"
         return self.transaction
 
+    @property
+    def request_key(self) -> str | None:
+        """The name under which another service knows this request when it is repeated, None without one.
+
+        It has the hash of the body in it: the `Idempotency-Key` may name another request tomorrow.
+        """
+        key = self.idempotency_key
+        return None if key is None else f"{key.body_hash.hex()}:{key.key}"
+
     def require_match(self, etag: str) -> None:
         """Raise `PreconditionFailed` when `If-Match` names other versions than `etag` (quoted)."""
         if self.if_match is None or self.if_match.star_tag or self.if_match.contains(etag.strip('"')):

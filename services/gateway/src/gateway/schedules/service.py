@@ -65,7 +65,7 @@ class ScheduleService:
             schedule_id=envelope.new_id(),
             owner_id=call.principal.owner_id,
             made_by=call.principal.key_id,
-            request_key=_request_key(call),
+            request_key=call.request_key,
             **{**dict(body), **_template_of(call, body.template)},
         )
         made = await self._rpc.call(request, Schedule, call.deadline)
@@ -161,7 +161,7 @@ class ScheduleService:
             owner_id=call.principal.owner_id,
             run_id=envelope.new_id(),
             revision=seen.revision,
-            request_key=_request_key(call),
+            request_key=call.request_key,
         )
         try:
             run = (await self._rpc.call(request, RunReply, call.deadline)).run
@@ -215,12 +215,6 @@ def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
     if len(written.encode()) > MOST_TEMPLATE_BYTES:
         raise invalid("/template", f"must have at most {MOST_TEMPLATE_BYTES} bytes, as it is written")
     return {"template": written, "kind": template.kind, "operation": template.operation}
-
-
-def _request_key(call: Call) -> str | None:
-    """Return the name of a request, with its body: the key may name another request tomorrow."""
-    key = call.idempotency_key
-    return None if key is None else f"{key.body_hash.hex()}:{key.key}"
 
 
 def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
