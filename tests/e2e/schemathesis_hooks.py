@@ -32,7 +32,7 @@ BEYOND_A_SCHEMA = re.compile(
     "give at least one of|must be later than send_at|must be base64|"
     "to, cc and bcc together must name|"
     "text, html or both must be given|"
-    "A JSON body names its operation itself|Name the operation of the upload|Send items, or a source|"
+    "A JSON body tells its .* itself|Name the operation of the upload|Send items, or a source|"
     "A check leaves nothing to open|give run_at or delay_s|give unique or unique_key|period_s must be given|"
     "must be an e-mail address|must be a Message-ID|must be one line|must have a name of at most|"
     "must be one address|"
