@@ -36,7 +36,7 @@ class BatchModel:
     is_lapsed: bool = False
     is_cut_short: bool = False
     is_skipped: bool = False
-    is_hopeless: bool = False
+    has_failed_too_often: bool = False
     was_redriven: bool = False
     retrying: tuple[str, ...] | None = None
     endings: int = 0
@@ -124,7 +124,7 @@ class BatchModel:
         """Run failed items once more."""
         if self.status in ("completed", "failed", "cancelled") and self.count("failed"):
             self.phase, self.retrying = "queued", codes
-            self.is_lapsed = self.is_hopeless = False
+            self.is_lapsed = self.has_failed_too_often = False
 
     def redrive(self) -> None:
         """Take the failed items of a retry."""
@@ -146,8 +146,8 @@ class BatchModel:
         self.has_started |= any(status != "cancelled" for status in ended.values())
         is_patient = self.tolerated is None or self.was_redriven or self.retrying is not None
         if not is_patient and self.phase in ("queued", "running", "paused"):
-            self.is_hopeless = self.count("failed") > (self.tolerated or 0)
-            self.phase = "cancelling" if self.is_hopeless else self.phase
+            self.has_failed_too_often = self.count("failed") > (self.tolerated or 0)
+            self.phase = "cancelling" if self.has_failed_too_often else self.phase
         if changes:
             self.end_if_done()
 
@@ -155,7 +155,7 @@ class BatchModel:
         """End when all items have."""
         if self.phase in ("open", "over") or self.pending or self.retrying is not None:
             return
-        if self.is_hopeless:
+        if self.has_failed_too_often:
             self.end("failed")
         elif self.count("cancelled"):
             self.end("expired" if self.is_lapsed else "cancelled")

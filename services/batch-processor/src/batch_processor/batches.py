@@ -255,10 +255,10 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
         cancelled=batch.cancelled + tally.cancelled,
         revision=batch.revision + 1,
     )
-    return end_if_done(stop_if_hopeless(counted), now=now)
+    return end_if_done(stop_if_too_many_failed(counted), now=now)
 
 
-def stop_if_hopeless(batch: Batch) -> Batch:
+def stop_if_too_many_failed(batch: Batch) -> Batch:
     """Begin no more items of a batch of which more have failed than is tolerated.
 
     What its owner retries is run to its end: that so many have failed is known.
