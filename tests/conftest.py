@@ -11,6 +11,7 @@ from typing import Any
 import aiormq
 import asyncpg
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from contracts.topology import TOPOLOGIES
@@ -20,6 +21,15 @@ from support.databases import FreshDatabase, drop
 _TESTS = Path(__file__).parent
 # Each of these starts servers for all of its tests, which only one worker should do; the longest first.
 _TOGETHER = ("deploy", "faults", "e2e")
+
+# What runs in the process of the tests writes tracebacks as they are: drawn in boxes with all their local
+# values, one of a long error holds the event loop up for seconds.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types

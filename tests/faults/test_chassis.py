@@ -15,7 +15,8 @@ from yarl import URL
 
 from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, command, live
-from chassis.broker.rabbitmq import Link, Publisher, rejections_as_errors
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import Link, rejections_as_errors
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable
 from chassis.postgres import Connection, Postgres
 from chassis.runtime import ServiceRuntime

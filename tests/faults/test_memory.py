@@ -18,7 +18,7 @@ import pytest
 
 from chassis import inbox, migrations
 from chassis.broker.envelope import command
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.postgres import Postgres
 from contracts.batches import CancelBatch
 from faults.rig import Rig

@@ -15,7 +15,7 @@ import orjson
 
 from chassis import outbox
 from chassis.broker.envelope import new_id
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import DatabaseUnavailable
 from chassis.parked import park_unpublishable
 from chassis.postgres import Postgres

@@ -13,7 +13,7 @@ from batch_processor.batches import Batch
 from batch_processor.views import show
 from chassis import logging
 from chassis.broker.envelope import live
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from chassis.postgres import DATABASE_FAILURES, Postgres
 from contracts.batches import Batch as View

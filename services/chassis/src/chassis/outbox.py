@@ -13,7 +13,7 @@ import orjson
 
 from chassis import logging, metrics, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
-from chassis.broker.rabbitmq import ConnectionBroken, Publisher
+from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from contracts import headers as names
@@ -120,7 +120,7 @@ class OutboxRelay:
                 rows = await _take(connection, "take_fresh", self._step)
                 if not rows:
                     break
-                outcomes = await asyncio.gather(*(self._publish(row.message) for row in rows))
+                outcomes = await self._publish_together([row.message for row in rows])
                 failed = [
                     row.id
                     for row, error in zip(rows, outcomes, strict=True)
@@ -145,32 +145,22 @@ class OutboxRelay:
             log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
 
-    async def _publish(self, message: Outgoing, *, alone: bool = False) -> Exception | None:
+    async def _publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         started_ns = time.time_ns()
-        publish = self._publisher.publish_alone if alone else self._publisher.publish
-        with message.message_context():
-            try:
-                async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                    await publish(message)
-            except Exception as error:  # whatever it is, the neighbours of the message go on
-                reason = redaction.safe_message(error)
-                log.warning("message stays in the outbox", type=message.message_type, reason=reason)
-                return error
-            if logging.Verbosity.is_debug:
-                log.debug("message published", type=message.message_type)
-        spans.record(
-            f"publish {message.message_type}",
-            "producer",
-            text(message.headers, names.TRACEPARENT),
-            started_ns=started_ns,
-            ended_ns=time.time_ns(),
-            attributes={
-                "messaging.system": "rabbitmq",
-                "messaging.destination.name": message.exchange,
-                "messaging.rabbitmq.destination.routing_key": message.routing_key,
-                "messaging.message.id": message.message_id,
-            },
-        )
+        outcomes = await self._publisher.publish_together(messages)
+        for message, error in zip(messages, outcomes, strict=True):
+            _tell(message, error, started_ns=started_ns)
+        return outcomes
+
+    async def _publish_alone(self, message: Outgoing) -> Exception | None:
+        started_ns = time.time_ns()
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                await self._publisher.publish_alone(message)
+        except Exception as error:  # whatever it is, the neighbours of the message go on
+            _tell(message, error, started_ns=started_ns)
+            return error
+        _tell(message, None, started_ns=started_ns)
         return None
 
     async def _drain_failed(self) -> None:
@@ -180,7 +170,7 @@ class OutboxRelay:
                 rows = await _take(connection, "take_failed", _FAILED_STEP)
                 if not rows:
                     break
-                outcomes = await asyncio.gather(*(self._publish(row.message, alone=True) for row in rows))
+                outcomes = await asyncio.gather(*(self._publish_alone(row.message) for row in rows))
                 await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
                 failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error]
                 for row, error in failed:
@@ -233,3 +223,29 @@ async def _take(connection: Connection, statement: str, most: int) -> list[_Row]
 
 def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[object]) -> list[int]:
     return [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, kind)]
+
+
+def _tell(message: Outgoing, error: Exception | None, *, started_ns: int) -> None:
+    """Log what has become of a publish, and record its span when it went well."""
+    if error is not None or logging.Verbosity.is_debug:
+        with message.message_context():
+            if error is None:
+                log.debug("message published", type=message.message_type)
+            else:
+                reason = redaction.safe_message(error)
+                log.warning("message stays in the outbox", type=message.message_type, reason=reason)
+    if error is not None:
+        return
+    spans.record(
+        f"publish {message.message_type}",
+        "producer",
+        text(message.headers, names.TRACEPARENT),
+        started_ns=started_ns,
+        ended_ns=time.time_ns(),
+        attributes={
+            "messaging.system": "rabbitmq",
+            "messaging.destination.name": message.exchange,
+            "messaging.rabbitmq.destination.routing_key": message.routing_key,
+            "messaging.message.id": message.message_id,
+        },
+    )

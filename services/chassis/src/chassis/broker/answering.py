@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from chassis import exemplars, logging, metrics, redaction, spans, tracing
 from chassis.broker.envelope import Outgoing, text
-from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.topology import declare_rpc_queue
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable

@@ -19,7 +19,8 @@ from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.envelope import Delivery
 from chassis.broker.incoming import Incoming, Undecodable, context_of
-from chassis.broker.rabbitmq import Link, Publisher, cancel_consumer
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.settling import Settler
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, ServiceError

@@ -12,7 +12,8 @@ from chassis import logging, metrics, redaction
 from chassis.broker import topology as declaring
 from chassis.broker.answering import RpcServer
 from chassis.broker.consumer import Consumer
-from chassis.broker.rabbitmq import AWAY, Link, Publisher, rejections_as_errors
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import AWAY, Link, rejections_as_errors
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.health import Health

@@ -1,34 +1,30 @@
-"""Connections that come back by themselves, and the publisher that waits for the broker's word."""
+"""Connections to the broker that come back by themselves."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import aio_pika
 import aiormq
 from aiormq.channel import Channel
-from pamqp.commands import Basic
 from yarl import URL
 
 from chassis import logging, metrics, redaction
-from chassis.broker.envelope import Outgoing
-from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 
 log = logging.get(__name__)
 
 # A peer without a word is given up after three of these, a process without a word after two.
 HEARTBEAT_S = 5
-_CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 5
 # Some thirty declarations, one after the other: a broker that is far away is no broker that is away.
 _SET_UP_TIMEOUT_S = 30
 _CLOSE_TIMEOUT_S = 2
 # How late a process that only waits for confirms hears of an alarm; one that publishes hears at once.
 _LOOK_EVERY_S = 0.5
-_BLOCKED = "RabbitMQ takes no messages now: its memory or disk alarm is on"
+BLOCKED = "RabbitMQ takes no messages now: its memory or disk alarm is on"
 
 AWAY = (
     OSError,
@@ -37,14 +33,6 @@ AWAY = (
     TimeoutError,
     asyncio.InvalidStateError,
 )
-
-
-class Unconfirmed(BrokerUnavailable):
-    """The broker said nothing of a message in time; it may have arrived."""
-
-
-class ConnectionBroken(BrokerUnavailable):
-    """The connection or channel broke while a message was on its way; it may be why, and may have arrived."""
 
 
 Opened = Callable[["Link"], Awaitable[None]]
@@ -140,7 +128,7 @@ class Link:
 
     def check(self) -> str | None:
         """Return why the link cannot be used, for readiness."""
-        return self._reason or (_BLOCKED if self.is_blocked else None)
+        return self._reason or (BLOCKED if self.is_blocked else None)
 
     async def channel(self, *, confirms: bool) -> Channel:
         """Open a channel; its closing breaks the link."""
@@ -182,7 +170,7 @@ class Link:
                 self._was_blocked = is_blocked
                 metrics.BROKER_BLOCKED.labels(self._name).set(is_blocked)
                 if is_blocked:
-                    log.warning("the broker has blocked publishing", link=self._name, reason=_BLOCKED)
+                    log.warning("the broker has blocked publishing", link=self._name, reason=BLOCKED)
                     self._on_blocked()
                 else:
                     log.info("the broker takes messages again", link=self._name)
@@ -202,8 +190,8 @@ class Link:
     async def _connect(self) -> None:
         self._broken.clear()
         with rejections_as_errors():
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = await aio_pika.connect(self.url, timeout=_CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                connection = await aio_pika.connect(self.url, timeout=CONNECT_TIMEOUT_S)
             assert isinstance(connection, aio_pika.Connection)
             self._connection = connection
             self._connection.close_callbacks.add(lambda *_: self._broken.set())
@@ -226,162 +214,11 @@ class Link:
             return
         connection, self._connection = self._connection, None
         # Left alone after a moment: it writes a farewell, which a network that is cut takes very late.
-        closing = asyncio.ensure_future(_close_quietly(connection))
+        closing = asyncio.ensure_future(close_quietly(connection))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
 
 
-class Publisher:
-    """Publishes over one link: confirmed (`publish`) or transient (`send`)."""
-
-    def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
-        self.link = Link(
-            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self._blocked
-        )
-        self._timeout_s = timeout_s
-        self._waiting: set[asyncio.Timeout] = set()
-        self._unconfirmed = asyncio.Semaphore(max_unconfirmed)
-        self._confirmed: Channel | None = None
-        self._transient: Channel | None = None
-        self.on_unusable: Callable[[BrokerUnavailable], None] = lambda _: None
-
-    async def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until publishing is possible; False when it is not after `timeout_s`, or is blocked."""
-        return await self.link.wait_connected(timeout_s) and not self.link.is_blocked
-
-    async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
-        """Publish and wait until the broker has it for good.
-
-        Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
-        `BrokerUnavailable` when there is no broker, it takes no messages, or it says nothing in time. In the
-        last case the message may have arrived: publishing it again with the same id is harmless, the inbox
-        drops the second.
-        """
-        started = time.perf_counter()
-        self._require_unblocked(message)
-        waiting = asyncio.timeout(timeout_s or self._timeout_s)
-        try:
-            async with waiting, self._unconfirmed:
-                self._waiting.add(waiting)
-                await self._publish_confirmed(message, self._confirmed)
-        except TimeoutError as error:
-            self._require_unblocked(message)
-            metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
-            raise Unconfirmed(
-                "The message broker did not confirm the message in time.", retry_after_s=2
-            ) from error
-        finally:
-            self._waiting.discard(waiting)
-        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
-        metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
-
-    async def send(self, message: Outgoing) -> None:
-        """Hand a transient message over without waiting for a confirm; it may be lost without a sign."""
-        self._require_unblocked(message)
-        await self._hand_over(message)
-        metrics.PUBLISHED.labels(message.exchange, "sent").inc()
-
-    async def probe(self, exchange: str) -> None:
-        """Hand `exchange` a message that no queue takes: the broker tells only publishers of an alarm."""
-        if self.link.is_connected and not self.link.is_blocked:
-            with suppress(Unavailable):
-                await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
-
-    async def _hand_over(self, message: Outgoing) -> None:
-        channel = self._transient
-        if channel is None:
-            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
-        try:
-            with rejections_as_errors():
-                # Behind a dead connection there is a short queue, from which nothing is taken.
-                async with asyncio.timeout(self._timeout_s):
-                    await channel.basic_publish(
-                        message.body,
-                        exchange=message.exchange,
-                        routing_key=message.routing_key,
-                        properties=message.properties(),
-                        wait=False,
-                    )
-        except AWAY as error:
-            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
-
-    async def publish_alone(self, message: Outgoing) -> None:
-        """Publish over a connection made for this message: it can break no other.
-
-        Raise what `publish` raises; the caller limits the time.
-        """
-        async with AsyncExitStack() as stack:
-            try:
-                with rejections_as_errors():
-                    connection = await aio_pika.connect(self.link.url, timeout=_CONNECT_TIMEOUT_S)
-                    stack.push_async_callback(_close_quietly, connection)
-                    opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                    channel = await opened.get_underlay_channel()
-            except AWAY as error:
-                raise BrokerUnavailable(
-                    "The message broker cannot be reached now.", retry_after_s=2
-                ) from error
-            assert isinstance(channel, Channel)
-            await self._publish_confirmed(message, channel)
-        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
-
-    async def _publish_confirmed(self, message: Outgoing, channel: Channel | None) -> None:
-        if channel is None:
-            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
-        metrics.UNCONFIRMED.inc()
-        try:
-            with rejections_as_errors():
-                confirmation = await channel.basic_publish(
-                    message.body,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=message.properties(),
-                    mandatory=True,
-                )
-        except aiormq.exceptions.PublishError as error:
-            metrics.PUBLISHED.labels(message.exchange, "returned").inc()
-            raise Unavailable(
-                f"No queue takes {message.message_type} now; its service does not run.", retry_after_s=5
-            ) from error
-        except aiormq.exceptions.DeliveryError as error:
-            metrics.PUBLISHED.labels(message.exchange, "refused").inc()
-            raise Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5) from error
-        except TimeoutError:
-            raise
-        except AWAY as error:
-            metrics.PUBLISHED.labels(message.exchange, "lost").inc()
-            raise ConnectionBroken(
-                f"The connection to the message broker broke: {redaction.safe_message(error)}",
-                retry_after_s=2,
-            ) from error
-        finally:
-            metrics.UNCONFIRMED.dec()
-        if not isinstance(confirmation, Basic.Ack):
-            raise Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5)
-
-    async def _open(self, link: Link) -> None:
-        self._confirmed = await link.channel(confirms=True)
-        self._transient = await link.channel(confirms=False)
-
-    def _lost(self) -> None:
-        self._confirmed = self._transient = None
-        self.on_unusable(
-            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
-        )
-
-    def _blocked(self) -> None:
-        # What waits for its confirm would wait for the whole of its time-out.
-        now = asyncio.get_running_loop().time()
-        for waiting in self._waiting:
-            if not waiting.expired():
-                waiting.reschedule(now)
-        self.on_unusable(BrokerUnavailable(f"{_BLOCKED}; try again later.", retry_after_s=5))
-
-    def _require_unblocked(self, message: Outgoing) -> None:
-        if self.link.is_blocked:
-            metrics.PUBLISHED.labels(message.exchange, "blocked").inc()
-            raise BrokerUnavailable(f"{_BLOCKED}; try again later.", retry_after_s=5)
-
-
-async def _close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
+async def close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
+    """Close `connection`, whatever it says to that."""
     with suppress(Exception):
         await connection.close()

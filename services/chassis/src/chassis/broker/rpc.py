@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from chassis import exemplars, logging, metrics, spans, tracing
 from chassis.broker.breaker import Breaker
 from chassis.broker.envelope import Outgoing, stamp
-from chassis.broker.rabbitmq import Link, Publisher
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import Link
 from chassis.deadlines import Deadline
 from chassis.errors import (
     BrokerUnavailable,

@@ -11,7 +11,8 @@ from aiormq.channel import Channel
 from chassis import logging, metrics, redaction
 from chassis.broker.envelope import Outgoing
 from chassis.broker.incoming import Incoming
-from chassis.broker.rabbitmq import AWAY, Link, Publisher
+from chassis.broker.publisher import Publisher
+from chassis.broker.rabbitmq import AWAY, Link
 from chassis.errors import Unavailable
 
 log = logging.get(__name__)

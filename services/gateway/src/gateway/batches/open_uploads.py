@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chassis import logging
 from chassis.broker import envelope
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import Conflict, DatabaseUnavailable, NotFound, PayloadTooLarge
 from chassis.postgres import Postgres
 from contracts import batches as contract

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chassis import logging, metrics
 from chassis.broker import envelope
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from contracts import batches as contract
 from contracts.batch_options import BatchOptions

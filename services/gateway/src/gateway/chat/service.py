@@ -14,7 +14,7 @@ import orjson
 
 from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound, Unavailable
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope

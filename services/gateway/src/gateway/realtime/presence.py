@@ -14,7 +14,7 @@ import orjson
 
 from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
-from chassis.broker.rabbitmq import Publisher
+from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from contracts.topology import LIVE
 from gateway.realtime.hub import Hub

@@ -1,0 +1,112 @@
+"""Many messages in one write: what is in hand together leaves together, and is waited for once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiormq.abc import ChannelFrame
+from aiormq.channel import Channel
+from pamqp import frame
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from chassis.broker.envelope import Outgoing
+
+# A write of its own for each so many bytes: a burst of large messages is not copied as a whole.
+_WRITE_BYTES = 128 * 1024
+
+
+class Burst:
+    """Messages that go over one channel with confirms, each with the broker's word on it.
+
+    `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. What
+    it notes down for a message is noted down here for each, under the same lock.
+    """
+
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        self._messages = messages
+        self._words: list[asyncio.Future[object] | Exception | None] = [None] * len(messages)
+
+    async def publish(self, channel: Channel) -> None:
+        """Write all messages that can be encoded, and wait until the broker has said something of each."""
+        async with channel.lock:
+            written: list[tuple[int, bytes]] = []
+            for index, message in enumerate(self._messages):
+                try:
+                    written.append((index, _encode(channel, message)))
+                except Exception as error:  # whatever is wrong with it, its neighbours go
+                    self._words[index] = error
+                if sum(len(octets) for _, octets in written) >= _WRITE_BYTES:
+                    await self._write(channel, written)
+                    written = []
+            if written:
+                await self._write(channel, written)
+        waiting = [word for word in self._words if isinstance(word, asyncio.Future)]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    def errors(self, otherwise: Exception) -> list[Exception | None]:
+        """Return what has become of each message: None when it is confirmed.
+
+        `otherwise` is for those of which the broker has said nothing.
+        """
+        return [_error(word, otherwise) for word in self._words]
+
+    async def _write(self, channel: Channel, written: Sequence[tuple[int, bytes]]) -> None:
+        before = channel.delivery_tag
+        drained = channel.create_future()
+        octets = b"".join(octets for _, octets in written)
+        for index, _ in written:
+            self._words[index] = _expect(channel, self._messages[index].message_id)
+        try:
+            await channel.write_queue.put(
+                ChannelFrame(payload=octets, should_close=False, drain_future=drained)
+            )
+        except BaseException:
+            # The broker has not seen them, so it counts on from where it was.
+            for tag in range(before + 1, channel.delivery_tag + 1):
+                channel.confirmations.pop(tag).cancel()
+            channel.delivery_tag = before
+            drained.cancel()
+            raise
+        await drained
+
+
+def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
+    """Return the word that the broker will say of the next message of the channel."""
+    channel.delivery_tag += 1
+    tag = channel.delivery_tag
+    word: asyncio.Future[object] = channel.create_future()
+    channel.confirmations[tag] = word
+    channel.message_id_delivery_tag[message_id] = tag
+
+    def forget(_: object) -> None:
+        if channel.message_id_delivery_tag.get(message_id) == tag:
+            del channel.message_id_delivery_tag[message_id]
+
+    word.add_done_callback(forget)
+    return word
+
+
+def _encode(channel: Channel, message: Outgoing) -> bytes:
+    """Return the frames of a message as octets."""
+    size, most = len(message.body), channel.max_content_size
+    publish = Basic.Publish(exchange=message.exchange, routing_key=message.routing_key, mandatory=True)
+    header = ContentHeader(properties=message.properties(), body_size=size)
+    octets = frame.marshal(publish, channel.number) + frame.marshal(header, channel.number)
+    for start in range(0, size, most):
+        octets += frame.marshal(ContentBody(message.body[start : start + most]), channel.number)
+    return octets
+
+
+def _error(word: asyncio.Future[object] | Exception | None, otherwise: Exception) -> Exception | None:
+    if isinstance(word, Exception):
+        return word
+    if word is None or not word.done() or word.cancelled():
+        return otherwise
+    error = word.exception()
+    if error is None:
+        return None if isinstance(word.result(), Basic.Ack) else otherwise
+    return error if isinstance(error, Exception) else otherwise

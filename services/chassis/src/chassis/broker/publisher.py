@@ -1,0 +1,226 @@
+"""The publisher: it waits for the broker's word of each message, alone or of many together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+
+import aio_pika
+import aiormq
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from chassis import metrics, redaction
+from chassis.broker.burst import Burst
+from chassis.broker.envelope import Outgoing
+from chassis.broker.rabbitmq import (
+    AWAY,
+    BLOCKED,
+    CONNECT_TIMEOUT_S,
+    Link,
+    close_quietly,
+    rejections_as_errors,
+)
+from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+
+_NOT_REACHED = "The message broker cannot be reached now."
+_UNCONFIRMED = "The message broker did not confirm the message in time."
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The broker said nothing of a message in time; it may have arrived."""
+
+
+class ConnectionBroken(BrokerUnavailable):
+    """The connection or channel broke while a message was on its way; it may be why, and may have arrived."""
+
+
+class Publisher:
+    """Publishes over one link: confirmed (`publish`) or transient (`send`)."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5, max_unconfirmed: int = 512) -> None:
+        self.link = Link(
+            url, name="publish", on_open=self._open, on_lost=self._lost, on_blocked=self._blocked
+        )
+        self._timeout_s = timeout_s
+        self._waiting: set[asyncio.Timeout] = set()
+        self._unconfirmed = asyncio.Semaphore(max_unconfirmed)
+        self._confirmed: Channel | None = None
+        self._transient: Channel | None = None
+        self.on_unusable: Callable[[BrokerUnavailable], None] = lambda _: None
+
+    async def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until publishing is possible; False when it is not after `timeout_s`, or is blocked."""
+        return await self.link.wait_connected(timeout_s) and not self.link.is_blocked
+
+    async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
+        """Publish and wait until the broker has it for good.
+
+        Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
+        `BrokerUnavailable` when there is no broker, it takes no messages, or it says nothing in time. In the
+        last case the message may have arrived: publishing it again with the same id is harmless, the inbox
+        drops the second.
+        """
+        started = time.perf_counter()
+        self._require_unblocked(message)
+        waiting = asyncio.timeout(timeout_s or self._timeout_s)
+        try:
+            async with waiting, self._unconfirmed:
+                self._waiting.add(waiting)
+                await self._publish_confirmed(message, self._confirmed)
+        except TimeoutError as error:
+            self._require_unblocked(message)
+            metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
+            raise Unconfirmed(_UNCONFIRMED, retry_after_s=2) from error
+        finally:
+            self._waiting.discard(waiting)
+        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+        metrics.PUBLISH_SECONDS.labels(message.exchange).observe(time.perf_counter() - started)
+
+    async def publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """Publish messages with one write and wait once; return for each what `publish` would raise, or None.
+
+        The caller bounds their number: all of them wait for their confirms at a time.
+        """
+        started = time.perf_counter()
+        burst, waiting = Burst(messages), asyncio.timeout(self._timeout_s)
+        silence: Exception = Unconfirmed(_UNCONFIRMED, retry_after_s=2)
+        metrics.UNCONFIRMED.inc(len(messages))
+        try:
+            self._require_unblocked(messages[0])
+            if self._confirmed is None:
+                raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
+            with rejections_as_errors():
+                async with waiting:
+                    self._waiting.add(waiting)
+                    await burst.publish(self._confirmed)
+        except TimeoutError:
+            if self.link.is_blocked:
+                silence = BrokerUnavailable(f"{BLOCKED}; try again later.", retry_after_s=5)
+        except (*AWAY, BrokerUnavailable) as error:
+            silence = error
+        finally:
+            metrics.UNCONFIRMED.dec(len(messages))
+            self._waiting.discard(waiting)
+        took_s = time.perf_counter() - started
+        outcomes: list[Exception | None] = []
+        for message, failed in zip(messages, burst.errors(silence), strict=True):
+            outcomes.append(None if failed is None else _failure(message, failed))
+            if failed is None:
+                metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+                metrics.PUBLISH_SECONDS.labels(message.exchange).observe(took_s)
+        return outcomes
+
+    async def send(self, message: Outgoing) -> None:
+        """Hand a transient message over without waiting for a confirm; it may be lost without a sign."""
+        self._require_unblocked(message)
+        await self._hand_over(message)
+        metrics.PUBLISHED.labels(message.exchange, "sent").inc()
+
+    async def probe(self, exchange: str) -> None:
+        """Hand `exchange` a message that no queue takes: the broker tells only publishers of an alarm."""
+        if self.link.is_connected and not self.link.is_blocked:
+            with suppress(Unavailable):
+                await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
+
+    async def _hand_over(self, message: Outgoing) -> None:
+        channel = self._transient
+        if channel is None:
+            raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
+        try:
+            with rejections_as_errors():
+                # Behind a dead connection there is a short queue, from which nothing is taken.
+                async with asyncio.timeout(self._timeout_s):
+                    await channel.basic_publish(
+                        message.body,
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                        properties=message.properties(),
+                        wait=False,
+                    )
+        except AWAY as error:
+            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+
+    async def publish_alone(self, message: Outgoing) -> None:
+        """Publish over a connection made for this message: it can break no other.
+
+        Raise what `publish` raises; the caller limits the time.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                with rejections_as_errors():
+                    connection = await aio_pika.connect(self.link.url, timeout=CONNECT_TIMEOUT_S)
+                    stack.push_async_callback(close_quietly, connection)
+                    opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                    channel = await opened.get_underlay_channel()
+            except AWAY as error:
+                raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2) from error
+            assert isinstance(channel, Channel)
+            await self._publish_confirmed(message, channel)
+        metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
+
+    async def _publish_confirmed(self, message: Outgoing, channel: Channel | None) -> None:
+        if channel is None:
+            raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
+        with metrics.UNCONFIRMED.track_inprogress():
+            try:
+                with rejections_as_errors():
+                    confirmation = await channel.basic_publish(
+                        message.body,
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                        properties=message.properties(),
+                        mandatory=True,
+                    )
+            except TimeoutError:
+                raise
+            except AWAY as error:
+                raise _failure(message, error) from error
+        if not isinstance(confirmation, Basic.Ack):
+            raise Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5)
+
+    async def _open(self, link: Link) -> None:
+        self._confirmed = await link.channel(confirms=True)
+        self._transient = await link.channel(confirms=False)
+
+    def _lost(self) -> None:
+        self._confirmed = self._transient = None
+        self.on_unusable(
+            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+        )
+
+    def _blocked(self) -> None:
+        # What waits for its confirm would wait for the whole of its time-out.
+        now = asyncio.get_running_loop().time()
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(now)
+        self.on_unusable(BrokerUnavailable(f"{BLOCKED}; try again later.", retry_after_s=5))
+
+    def _require_unblocked(self, message: Outgoing) -> None:
+        if self.link.is_blocked:
+            metrics.PUBLISHED.labels(message.exchange, "blocked").inc()
+            raise BrokerUnavailable(f"{BLOCKED}; try again later.", retry_after_s=5)
+
+
+def _failure(message: Outgoing, error: Exception) -> Exception:
+    """Return what callers are told when the broker, or the way to it, has failed a message; and count it."""
+    if isinstance(error, aiormq.exceptions.PublishError):
+        metrics.PUBLISHED.labels(message.exchange, "returned").inc()
+        return Unavailable(
+            f"No queue takes {message.message_type} now; its service does not run.", retry_after_s=5
+        )
+    if isinstance(error, aiormq.exceptions.DeliveryError):
+        metrics.PUBLISHED.labels(message.exchange, "refused").inc()
+        return Overloaded(f"The queue for {message.message_type} is full.", retry_after_s=5)
+    if isinstance(error, Unconfirmed):
+        metrics.PUBLISHED.labels(message.exchange, "timeout").inc()
+        return error
+    # What waits on a channel that closes is rejected with a bare Exception.
+    if isinstance(error, AWAY) or type(error) is Exception:
+        metrics.PUBLISHED.labels(message.exchange, "lost").inc()
+        reason = redaction.safe_message(error)
+        return ConnectionBroken(f"The connection to the message broker broke: {reason}", retry_after_s=2)
+    return error
