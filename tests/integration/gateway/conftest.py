@@ -27,14 +27,15 @@ from support.gateway_stack import Connect, House, Listener, Talk
 
 @pytest.fixture(scope="package", autouse=True)
 def _plain_logs() -> Iterator[None]:
+    before = structlog.get_config()
     logging.configure(service="gateway", level="WARNING", style="json")
     # A logger that kept this would log like a gateway in the tests of the others.
     structlog.configure(cache_logger_on_first_use=False)
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shared_house(
     rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
 ) -> AsyncIterator[House]:
@@ -60,7 +61,7 @@ async def house(
         yield House(rabbitmq_server, postgres_server, memcached_server, stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shared_door(shared_house: House) -> Listener:
     """A gateway for all tests that leave it as it was."""
     return await shared_house.open()
@@ -73,24 +74,24 @@ async def door(shared_door: Listener, shared_house: House) -> Listener:
     return shared_door
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def issuer() -> AsyncIterator[Issuer]:
     async with issuers.serving() as serving:
         yield serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def guarded_door(shared_house: House, issuer: Issuer) -> Listener:
     """The gateway that is tried with every kind of credential."""
     return await shared_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def keys(guarded_door: Listener, issuer: Issuer) -> Keys:
     return await credentials.make(guarded_door, issuer)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with npm `centrifuge`; without Node the tests are skipped, but not where CI runs them."""
     folder = tmp_path_factory.mktemp("npm")
@@ -107,7 +108,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(modules: Path) -> str:
     """The program that runs JavaScript, where the modules are there."""
     found = shutil.which("node")
@@ -115,7 +116,7 @@ def node(modules: Path) -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def connect() -> Connect:
     """Opens WebSockets; with the administrator's key where no headers are given."""
 
@@ -132,7 +133,7 @@ def connect() -> Connect:
     return open_socket
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def talk(connect: Connect) -> Callable[..., AbstractAsyncContextManager[Talk]]:
     """Opens connections to `/v1/realtime`."""
 

@@ -29,12 +29,13 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root = stdlib.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = Lines()
+    before = structlog.get_config()
     monkeypatch.setattr(sys, "stderr", stream)
     logging.configure(service="gateway", level="DEBUG", style="json")
     # What another test has logged with is kept by its loggers, and is none of ours.
     structlog.configure(cache_logger_on_first_use=False)
     yield stream
-    structlog.reset_defaults()
+    structlog.configure(**before)
     logging.Verbosity.is_debug = False
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -1,0 +1,1 @@
+"""Services and their parts on real servers, which the tests start."""
