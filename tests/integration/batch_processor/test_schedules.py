@@ -327,6 +327,32 @@ async def test_what_is_past_its_next_step_is_counted(world: World) -> None:
     assert SCHEDULES_LATE._value.get() == 0
 
 
+async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(world: World) -> None:
+    schedule = await world.create(overlap="queue")
+
+    async def is_busy() -> bool:
+        await world.firing.look()
+        return world.firing.is_busy
+
+    SCHEDULES_LATE.set(1)
+    assert (await is_busy(), SCHEDULES_LATE._value.get()) == (False, 0)
+    await world.make_due(schedule)
+    assert await is_busy()
+    await world.firing.fire()
+    assert await is_busy()
+    waiting = await world.run(schedule)
+    [run, _] = await world.runs(schedule)
+    await world.begin(run)
+    await world.end(run)
+    await world.rows("UPDATE schedule_runs SET status = 'ended' WHERE id = $1", run.id)
+    assert await is_busy()
+    await world.firing.follow()
+    await world.begin(waiting)
+    await world.end(waiting)
+    await world.firing.follow()
+    assert not await is_busy()
+
+
 async def test_a_schedule_that_is_deleted_runs_no_more(world: World) -> None:
     schedule = await world.create(overlap="queue")
     await world.run(schedule)

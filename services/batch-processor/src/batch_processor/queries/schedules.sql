@@ -42,6 +42,11 @@ RETURNING *
 -- name: delete_schedule
 DELETE FROM schedules WHERE id = $1
 
+-- name: has_schedules_at_work
+SELECT EXISTS (SELECT FROM schedules WHERE fire_at <= now())
+    OR EXISTS (SELECT FROM schedule_runs WHERE status = 'fired')
+    OR EXISTS (SELECT FROM schedule_runs WHERE status = 'waiting')
+
 -- name: lock_due_schedules
 -- Schedules whose time has come, each for one coordinator only.
 SELECT * FROM schedules WHERE fire_at <= $1 ORDER BY fire_at LIMIT $2 FOR UPDATE SKIP LOCKED

@@ -37,12 +37,15 @@ class Firing:
         self._runs_kept = runs_kept
         self._retention_days = retention_days
         self._fired = fired
+        self.is_busy = True
 
     async def fire_forever(self) -> None:
         """Fire what is due, let waiting runs follow, and measure what is late, for ever."""
         while True:
-            await rounds.attempt("schedules", self.fire)
-            await rounds.attempt("runs of schedules", self.follow)
+            await rounds.attempt("look at schedules", self.look)
+            if self.is_busy:
+                await rounds.attempt("schedules", self.fire)
+                await rounds.attempt("runs of schedules", self.follow)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def clean_forever(self) -> None:
@@ -50,6 +53,13 @@ class Firing:
         while True:
             await rounds.attempt("removal of runs", self.clean)
             await asyncio.sleep(_CLEAN_EVERY_S)
+
+    async def look(self) -> None:
+        """Find out with one statement whether anything is due, at work or waiting."""
+        async with self._postgres.connection() as connection:
+            self.is_busy = await repository.is_busy(connection)
+        if not self.is_busy:
+            metrics.SCHEDULES_LATE.set(0)
 
     async def fire(self) -> None:
         """Fire all that is due now, some schedules a transaction."""

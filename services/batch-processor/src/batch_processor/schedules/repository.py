@@ -143,6 +143,11 @@ async def delete(connection: Connection, schedule_id: UUID) -> None:
     await connection.execute(_SQL["delete_schedule"], schedule_id)
 
 
+async def is_busy(connection: Connection) -> bool:
+    """Return whether a schedule is due, or a run of one at work or waiting."""
+    return bool(await connection.fetchval(_SQL["has_schedules_at_work"]))
+
+
 async def lock_due(connection: Connection, *, now: datetime, most: int) -> list[Schedule]:
     """Return schedules whose time has come and which no other coordinator has locked."""
     return [_schedule(row) for row in await connection.fetch(_SQL["lock_due_schedules"], now, most)]
