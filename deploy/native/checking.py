@@ -1,30 +1,81 @@
-"""The settings of all services, checked before anything starts."""
+"""The settings of all services, checked before anything starts.
+
+A program of its own does it (`python -m native.checking`), which loads what the services load: the runner,
+which stays, need not.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import Mapping
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chassis.settings import InvalidSettings, Settings, load, unknown
-from native.errors import SettingError
+from native.errors import NativeError, SettingError
 from native.ports import Ports
 from native.services import SERVICES, Backing, Service
 
+if TYPE_CHECKING:
+    from chassis.settings import Settings
 
-def check(backing: Backing, ports: Ports) -> None:
-    """Raise `SettingError` with everything that is wrong in the settings of any service."""
-    problems: dict[str, None] = {}
+_DEPLOY = Path(__file__).resolve().parents[1]
+_PATIENCE_S = 60
+
+
+async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -> None:
+    """Say which variables look like settings and are known to no service.
+
+    Raise `SettingError` with everything that is wrong in the settings of any service.
+    """
+    asked = {
+        "variables": dict(backing.variables),
+        "environments": {service.name: backing.environment(service, ports) for service in SERVICES},
+    }
+    path = os.pathsep.join(filter(None, (str(_DEPLOY), os.environ.get("PYTHONPATH"))))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "native.checking"),
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        said, complaint = await asyncio.wait_for(process.communicate(json.dumps(asked).encode()), _PATIENCE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise NativeError(f"The settings cannot be checked:\n{complaint.decode(errors='replace')}")
+    found = json.loads(said)
+    for note in found["notes"]:
+        say(note)
+    if found["problems"]:
+        raise SettingError("\n".join(["Settings are wrong, nothing was started:", *found["problems"]]))
+
+
+def problems(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return what is wrong in the settings of the services, each thing once."""
+    from chassis.settings import InvalidSettings, load
+
+    found: dict[str, None] = {}
     for service in SERVICES:
         try:
-            load(model(service), backing.environment(service, ports))
+            load(model(service), environments[service.name])
         except InvalidSettings as error:
-            problems |= dict.fromkeys(str(error).splitlines()[1:])
-    if problems:
-        raise SettingError("\n".join(["Settings are wrong, nothing was started:", *problems]))
+            found |= dict.fromkeys(str(error).splitlines()[1:])
+    return list(found)
 
 
 def notes(variables: Mapping[str, str]) -> list[str]:
     """Return a line for each of `variables` that looks like a setting and that no service knows."""
+    from chassis.settings import unknown
+
     found = unknown([model(service) for service in SERVICES], variables)
     return [
         f"unknown: {name}" + (f"; did you mean {nearest}?" if nearest else "")
@@ -34,6 +85,8 @@ def notes(variables: Mapping[str, str]) -> list[str]:
 
 def model(service: Service) -> type[Settings]:
     """Return the settings class of `service`."""
+    from chassis.settings import Settings
+
     found = vars(importlib.import_module(f"{service.package}.settings")).values()
     (settings,) = (
         each
@@ -41,3 +94,13 @@ def model(service: Service) -> type[Settings]:
         if isinstance(each, type) and issubclass(each, Settings) and each is not Settings
     )
     return settings
+
+
+def main() -> None:
+    """Check what stands in the standard input, and print what was found."""
+    asked = json.load(sys.stdin)
+    print(json.dumps({"notes": notes(asked["variables"]), "problems": problems(asked["environments"])}))
+
+
+if __name__ == "__main__":
+    main()

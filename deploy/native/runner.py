@@ -34,9 +34,9 @@ async def run(root: Path, settings: Settings, progress: Progress) -> None:
         check_free(settings.ports)
         _check_packages()
         blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
-        for note in checking.notes(settings.variables):
-            progress.say(f"  note     {note}")
-        checking.check(blueprint.backing, settings.ports)
+        await checking.check(
+            blueprint.backing, settings.ports, say=lambda note: progress.say(f"  note     {note}")
+        )
         directory.ports.write_text(json.dumps(settings.ports.numbered(), indent=2))
         with _signals(directory.root), suppress(asyncio.CancelledError):
             await _run(blueprint, progress)
