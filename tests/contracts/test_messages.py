@@ -18,10 +18,14 @@ from contracts import (
     schedules,
     stocks,
     suppressions,
+    templates,
     uploads,
 )
 from contracts.message import Contract, Message, Reply
 
+MODULES = (
+    *(stocks, emails, batches, batch_items, parked, alerts, uploads, domains, suppressions, templates),
+)
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 
@@ -38,6 +42,7 @@ def shapes() -> dict[str, type[Contract]]:
         domains,
         suppressions,
         schedules,
+        templates,
     ):
         for name, value in vars(module).items():
             if (

@@ -63,6 +63,12 @@ BOARD = Board(
             highest("tickwire_email_removal_late_seconds", "service"),
         ),
         stack(
+            "Templates",
+            "Templates checked or rendered, by what became of them; a failure is the template's own.",
+            "ops",
+            rate("tickwire_email_templates_total", "outcome"),
+        ),
+        stack(
             "Uploads",
             "Files uploaded for mails, by what became of them.",
             "ops",

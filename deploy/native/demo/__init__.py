@@ -21,6 +21,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A bar", market.live_bars),
     ("A mail", mails.mail),
     ("A large attachment", mails.upload),
+    ("A template", mails.template),
     ("A sender domain", mails.domain),
     ("A suppression", mails.suppression),
     ("A price alert", market.alert),

@@ -86,6 +86,25 @@ async def suppression(tour: Tour) -> None:
     await arrived(tour, address, began)
 
 
+async def template(tour: Tour) -> None:
+    """A template is stored and previewed, and a mail is made of it."""
+    name, address = f"tour-{tour.run}", f"template+{tour.run}@example.org"
+    source = {
+        "subject": "{{ name }}, your watch list",
+        "mjml": "<mjml><mj-body>{% for row in rows %}<mj-section><mj-column><mj-text>{{ row }}</mj-text>"
+        "</mj-column></mj-section>{% endfor %}</mj-body></mjml>",
+    }
+    await tour.post("/v1/templates", {"name": name, **source})
+    data = {"name": "Ann", "rows": ["AAPL", "MSFT <3"]}
+    shown = await tour.post(f"/v1/templates/{name}/preview", {"data": data})
+    tour.say(f"preview: “{shown['subject']}”, {len(shown['html']):,} characters of HTML")
+    began = time.monotonic()
+    accepted = await tour.post("/v1/emails", {"to": [address], "template": {"name": name, "data": data}})
+    await arrived(tour, address, began, identifier=accepted["id"])
+    made_of = (await tour.get(f"/v1/emails/{accepted['id']}"))["template"]
+    tour.say(f"made of version {made_of['version']} of {made_of['name']}")
+
+
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
     """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
 

@@ -15,7 +15,10 @@ from support.doubles import smtp as double
 from support.doubles.post_office import PostOffice
 
 # The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
-_TABLES = "domains, emails, email_counts, email_count_changes, suppressions, address_failures, outbox, inbox"
+_TABLES = (
+    "domains, templates, uploads, emails, email_counts, email_count_changes, suppressions, address_failures,"
+    " outbox, inbox"
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,9 @@ async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
         async with postgres.connection() as connection:
             await connection.execute(f"TRUNCATE {_TABLES} CASCADE")
         server = await stack.enter_async_context(double.running())
-        yield PostOffice(postgres, server, dsn=migrated_database)
+        office = PostOffice(postgres, server, dsn=migrated_database)
+        stack.push_async_callback(office.renderer.close)
+        yield office
 
 
 @pytest.fixture

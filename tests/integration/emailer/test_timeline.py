@@ -30,7 +30,7 @@ def told(email: Email) -> list[tuple[str, str | None]]:
 
 
 async def raw(post_office: PostOffice, command: SendEmail, owner_id: str = OWNER) -> bytes:
-    mails, content = RawMails(post_office.postgres, senders()), b""
+    mails, content = RawMails(post_office.postgres, senders(), post_office.preparation), b""
     while True:
         request = GetRawEmail(email_id=command.email_id, owner_id=owner_id, offset=len(content))
         part = await mails.part(request)

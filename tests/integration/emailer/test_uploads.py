@@ -77,7 +77,7 @@ async def test_a_mail_carries_the_bytes_of_its_upload_and_shows_them(
     assert (stored.size_bytes, stored.sha256) == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     sent = naming(upload_id, to=["a@example.com", "b@example.com"])
     await post_office.accept(sent)
-    raw = await RawMails(post_office.postgres, senders()).part(
+    raw = await RawMails(post_office.postgres, senders(), post_office.preparation).part(
         GetRawEmail(email_id=sent.email_id, owner_id=OWNER)
     )
     async with post_office.delivering():

@@ -35,7 +35,10 @@ from emailer.sending.smtp import SmtpRelay
 from emailer.suppression import marking
 from emailer.suppression.answers import SuppressionAnswers
 from emailer.suppression.rules import SuppressionTerms
+from emailer.templates import repository as templates
+from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
+from emailer.writing.preparing import MailPreparation
 from support.doubles import smtp as double
 from support.waiting import until
 
@@ -86,6 +89,8 @@ class PostOffice:
         self.dsn = dsn
         self.postgres = postgres
         self.server = server
+        self.renderer = TemplateRenderer()
+        self.preparation = MailPreparation(postgres, self.renderer)
 
     async def accept(self, *commands: SendEmail) -> None:
         """Store the mails of `commands`."""
@@ -94,7 +99,10 @@ class PostOffice:
                 commands,
                 default_sender=DEFAULT_SENDER,
                 expires_after_s=86_400,
-                uploads=await uploads.find(connection, intake.uploads_of(commands)),
+                there=intake.Known(
+                    await uploads.find(connection, intake.uploads_of(commands)),
+                    await templates.resolve(connection, intake.templates_of(commands)),
+                ),
             )
             accepted = await marking.marked(connection, accepted)
             await repository.store(connection, accepted, traces=[(None, None)] * len(accepted))
@@ -173,6 +181,7 @@ class PostOffice:
             guard=RecipientGuard.read(terms.allowed_recipients),
             senders=terms.senders(),
             suppression=terms.suppression,
+            preparation=self.preparation,
             poll_s=0.05,
         )
         return dispatcher, route

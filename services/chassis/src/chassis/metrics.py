@@ -197,6 +197,11 @@ EMAIL_SUPPRESSIONS = Counter(
 EMAIL_REMOVAL_LATE = Gauge(
     "tickwire_email_removal_late_seconds", "For how long the content that is removed next should be gone."
 )
+EMAIL_TEMPLATES = Counter(
+    "tickwire_email_templates",
+    "Templates that were checked or rendered, by what became of them: rendered, or the code of the failure.",
+    ("outcome",),
+)
 EMAIL_UPLOADS = Counter(
     "tickwire_email_uploads", "Uploads for mails, by what became of them: stored or broken-off.", ("outcome",)
 )

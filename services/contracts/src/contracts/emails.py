@@ -41,8 +41,23 @@ class Attachment(Contract):
     content_id: str | None = None
 
 
+class UsedTemplate(Contract):
+    """The template that a mail is made of, the newest version when none is named."""
+
+    name: str
+    version: int | None = None
+    data: dict[str, Json] = Field(default_factory=dict)
+
+
+class MadeOf(Contract):
+    """The version of a template that a mail is made of, whatever became of the template later."""
+
+    name: str
+    version: int
+
+
 class SendEmail(Command):
-    """Send one mail. Addresses are bare or `Name <address>`; at least one of `text` and `html` is given.
+    """Send one mail. Addresses are bare or `Name <address>`; `text`, `html` or both, or `template`, is given.
 
     The fields are those of `Mail`, unchecked: a mail that was promised and cannot be sent is recorded as
     failed with the reason, not parked as unreadable.
@@ -62,6 +77,7 @@ class SendEmail(Command):
     message_id: str | None = None
     text: str | None = None
     html: str | None = None
+    template: UsedTemplate | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     attachments: list[Attachment] = Field(default_factory=list)
     tags: list[str] = Field(default_factory=list)
@@ -119,6 +135,7 @@ class Email(Reply):
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
     stream: Stream = "transactional"
+    template: MadeOf | None = None
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None

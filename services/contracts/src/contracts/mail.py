@@ -26,6 +26,7 @@ from contracts.addresses import Address
 from contracts.json_values import exact
 from contracts.mail_headers import Headers, OneLine, one_line
 from contracts.message import Json
+from contracts.templates import TemplateUse
 from contracts.times import Instant
 
 MOST_RECIPIENTS = 50
@@ -163,6 +164,7 @@ class MailContent(BaseModel):
     message_id: MessageId | None = None
     text: Body | None = None
     html: Body | None = None
+    template: TemplateUse | None = None
     headers: Headers = Field(default_factory=dict)
     attachments: list[MailAttachment] = Field(default_factory=list, max_length=MOST_ATTACHMENTS)
     tags: list[Tag] = Field(default_factory=list, max_length=MOST_TAGS)
@@ -172,8 +174,11 @@ class MailContent(BaseModel):
     def _is_complete(self) -> Self:
         if not 1 <= len(self.to) + len(self.cc) + len(self.bcc) <= MOST_RECIPIENTS:
             raise ValueError(f"to, cc and bcc together must name 1 to {MOST_RECIPIENTS} recipients")
-        if self.text is None and self.html is None:
-            raise ValueError("text, html or both must be given")
+        if self.template is not None:
+            if self.subject or self.text is not None or self.html is not None:
+                raise ValueError("subject, text and html must not be given with a template, which makes them")
+        elif self.text is None and self.html is None:
+            raise ValueError("text, html or both must be given, or a template")
         return self
 
 

@@ -14,6 +14,7 @@ class Scope(StrEnum):
     ALERTS_WRITE = "alerts:write"
     EMAILS_SEND = "emails:send"
     EMAILS_READ = "emails:read"
+    TEMPLATES_READ = "templates:read"
     TEMPLATES_WRITE = "templates:write"
     DOMAINS_WRITE = "domains:write"
     BATCHES_READ = "batches:read"
@@ -36,7 +37,8 @@ MEANINGS: Mapping[Scope, str] = {
     Scope.ALERTS_WRITE: "Create and delete your own price alerts.",
     Scope.EMAILS_SEND: "Send e-mails.",
     Scope.EMAILS_READ: "Read your own e-mails and their delivery, and your sender domains.",
-    Scope.TEMPLATES_WRITE: "Create and change mail templates.",
+    Scope.TEMPLATES_READ: "Read and preview your own mail templates.",
+    Scope.TEMPLATES_WRITE: "Create, change and delete your own mail templates.",
     Scope.DOMAINS_WRITE: "Add, verify and remove sender domains, and rotate their DKIM keys.",
     Scope.BATCHES_READ: "Read your own batches and tasks, and the list of operations.",
     Scope.BATCHES_WRITE: "Create and cancel batches and tasks.",

@@ -38,7 +38,9 @@ from emailer.sending import choosing
 from emailer.settings import EmailSettings
 from emailer.suppression import marking
 from emailer.suppression.answers import SuppressionAnswers
+from emailer.templates import repository as templates
 from emailer.uploads import repository as uploads
+from emailer.writing.preparing import MailPreparation
 
 GROUP = 60
 
@@ -48,14 +50,17 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
         commands = [delivery.message for delivery in deliveries]
-        found = await uploads.find(connection, intake.uploads_of(commands))
+        there = intake.Known(
+            await uploads.find(connection, intake.uploads_of(commands)),
+            await templates.resolve(connection, intake.templates_of(commands)),
+        )
         # In a thread: addresses, attachments and HTML of a whole group are read.
         accepted = await asyncio.to_thread(
             intake.accept_all,
             commands,
             default_sender=settings.default_sender,
             expires_after_s=settings.expires_after_s,
-            uploads=found,
+            there=there,
         )
         accepted = await marking.marked(connection, accepted)
         traces = [
@@ -91,6 +96,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 def answers(
     postgres: Postgres,
     senders: Senders,
+    preparation: MailPreparation,
     *,
     life_s: float,
     most_suppressions: int,
@@ -98,7 +104,7 @@ def answers(
 ) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
-    raw_mails = RawMails(postgres, senders)
+    raw_mails = RawMails(postgres, senders, preparation)
 
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):

@@ -26,6 +26,34 @@ class UnsendableMail(ValueError):
     """A mail cannot be sent as it is; the text says why."""
 
 
+class TooManyTemplates(ServiceError):
+    """An owner has as many templates, or a template as many versions, as there may be."""
+
+    code = "too-many-templates"
+
+
+class TemplateChanged(ServiceError):
+    """A template has another version than its writer has seen."""
+
+    code = "precondition-failed"
+
+
+class TemplateFailed(Exception):
+    """A template cannot be rendered: a code, the part, its line (from 1) and what is wrong."""
+
+    def __init__(self, code: str, detail: str, *, part: str = "", line: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.part = part
+        self.line = line
+        self.reason = f"{code}: " + (f"line {line}: " if line else "") + detail
+
+    @property
+    def described(self) -> str:
+        """The reason, behind the part that it is about."""
+        return f"{self.part}: {self.reason}" if self.part else self.reason
+
+
 class NoRoomForUploads(Exception):
     """As many mails with uploads are in memory as may be; a while later there is room again."""
 

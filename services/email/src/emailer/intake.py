@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import TypeAlias
 from uuid import UUID
 
 from contracts import json_values
@@ -16,11 +14,20 @@ from contracts.mail_headers import replace_unsafe
 from contracts.message import Json
 from emailer import states
 from emailer.errors import UnsendableMail
+from emailer.templates.wanted import Versions, Wanted
 from emailer.writing import letters, rendering
 from emailer.writing.letters import Addressee, Letter
 
-# The bytes of uploads, by id and owner.
-Sizes: TypeAlias = Mapping[tuple[UUID, str], int]
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is there of that which mails name: bytes of uploads by id and owner, versions of templates."""
+
+    uploads: Mapping[tuple[UUID, str], int] = field(default_factory=dict)
+    versions: Versions = field(default_factory=dict)
+
+
+_NOTHING = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +79,22 @@ class PreparedMail:
 
 
 def accept_all(
-    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, uploads: Sizes
+    commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, there: Known
 ) -> list[PreparedMail]:
-    """Return each of `commands` as it is stored; `uploads` are those of their uploads that are there."""
+    """Return each of `commands` as it is stored; `there` is what is there of that which they name."""
     return [
-        accept(command, default_sender=default_sender, expires_after_s=expires_after_s, uploads=uploads)
+        accept(command, default_sender=default_sender, expires_after_s=expires_after_s, there=there)
         for command in commands
     ]
+
+
+def templates_of(commands: Iterable[SendEmail]) -> set[Wanted]:
+    """Return the templates that `commands` name."""
+    return {
+        Wanted(command.owner_id, command.template.name, command.template.version)
+        for command in commands
+        if command.template
+    }
 
 
 def uploads_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
@@ -92,7 +108,7 @@ def uploads_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
 
 
 def accept(
-    command: SendEmail, *, default_sender: str, expires_after_s: float, uploads: Sizes = MappingProxyType({})
+    command: SendEmail, *, default_sender: str, expires_after_s: float, there: Known = _NOTHING
 ) -> PreparedMail:
     """Return `command` as it is stored; never raises for what a command says.
 
@@ -105,7 +121,13 @@ def accept(
     try:
         if due_at - command.accepted_at > FURTHEST:
             raise UnsendableMail(f"send_at: must be at most {FURTHEST.days} days ahead")
-        letter = letters.write(command, default_sender=default_sender, recipients=recipients, uploads=uploads)
+        letter = letters.write(
+            command,
+            default_sender=default_sender,
+            recipients=recipients,
+            uploads=there.uploads,
+            versions=there.versions,
+        )
     except UnsendableMail as error:
         due_at = command.accepted_at
         refusal = replace_unsafe(f"not sent: {error}")

@@ -22,9 +22,9 @@ _KEPT_S = 30.0
 class RawMails:
     """Answers with parts of a mail; the last one is kept for half a minute, for the parts that follow."""
 
-    def __init__(self, postgres: Postgres, senders: Senders) -> None:
+    def __init__(self, postgres: Postgres, senders: Senders, preparation: MailPreparation) -> None:
         self._postgres = postgres
-        self._preparation = MailPreparation(postgres)
+        self._preparation = preparation
         self._senders = senders
         self._kept: tuple[UUID, float, bytes] | None = None
         self._writing = asyncio.Lock()

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
-from contracts.emails import Email, EmailCounts, EmailStatus, EventKind
+from contracts.emails import Email, EmailCounts, EmailStatus, EventKind, MadeOf
 from emailer import states, timeline
 from emailer.announcing import StatusChange
 from emailer.intake import PreparedMail
@@ -38,7 +38,7 @@ async def store(
 ) -> set[UUID]:
     """Store mails, each with its (traceparent, request id); return the ids of those that were new."""
     rows = [table_rows.email_row(one, *trace) for one, trace in zip(accepted, traces, strict=True)]
-    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 19))}
+    stored = {row["id"] for row in await connection.fetch(SQL["store_emails"], *_columns(rows, 22))}
     # The same command twice in one group: the first counts.
     fresh = list(
         {one.command.email_id: one for one in reversed(accepted) if one.command.email_id in stored}.values()
@@ -169,6 +169,8 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
         for recipient in await connection.fetch(SQL["read_recipients"], email_id)
     ]
     fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
+    if row["template_name"] is not None:
+        fields["template"] = MadeOf(name=row["template_name"], version=row["template_version"])
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])
     happened = await connection.fetch(SQL["read_events"], email_id)
     following = promises.of_mail(recipient.next for recipient in recipients)

@@ -25,7 +25,10 @@ from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms
+from emailer.templates.answers import TemplateAnswers
+from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads.service import UploadLimits, UploadService
+from emailer.writing.preparing import MailPreparation
 
 # Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
 # only: what a process holds is bounded by this.
@@ -61,6 +64,11 @@ class Resources:
             default_sender=settings.default_sender,
             safe=self._safe,
         )
+        self.renderer = TemplateRenderer(size=settings.template_processes)
+        preparation = MailPreparation(self.runtime.postgres, self.renderer)
+        templates = TemplateAnswers(
+            self.runtime.postgres, self.renderer, most_of_owner=settings.templates_per_owner
+        )
         self.dispatcher = Dispatcher(
             self.runtime.postgres,
             self.route,
@@ -73,6 +81,7 @@ class Resources:
             guard=RecipientGuard.read(settings.allowed_recipients),
             senders=senders,
             suppression=self._suppression,
+            preparation=preparation,
             refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(
@@ -85,12 +94,14 @@ class Resources:
                 **consumers.answers(
                     self.runtime.postgres,
                     senders,
+                    preparation,
                     life_s=settings.expires_after_s,
                     most_suppressions=settings.most_suppressions,
                     changed=self._stored,
                 ),
                 **domains.table,
                 OpenUpload: self.uploads.open,
+                **templates.table(),
             }
         )
         self.runtime.on_database(self._start_delivery)
@@ -123,6 +134,7 @@ class Resources:
         """
         async with AsyncExitStack() as stack:
             stack.callback(self.route.close)
+            stack.push_async_callback(self.renderer.close)
             await stack.enter_async_context(self.runtime)
             try:
                 yield

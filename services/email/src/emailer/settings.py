@@ -209,6 +209,16 @@ class EmailSettings(Settings):
         examples=["33554432"],
     )
 
+    templates_per_owner: int = Field(
+        default=200, ge=1, le=10_000, description="most templates of one owner", examples=["200"]
+    )
+    template_processes: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="processes that render templates; an owner has one of them at a time",
+        examples=["2"],
+    )
     upload_life_s: float = Field(
         default=86_400,
         ge=60,

@@ -38,6 +38,7 @@ from gateway.schedules import routes as schedule_routes
 from gateway.settings import GatewaySettings
 from gateway.stocks import routes as stock_routes
 from gateway.suppressions import routes as suppression_routes
+from gateway.templates import routes as template_routes
 from gateway.uploads import routes as upload_routes
 
 
@@ -95,6 +96,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from stock_routes.endpoints(resources.stocks)
     yield from alert_routes.endpoints(resources.alerts)
     yield from email_routes.endpoints(resources.emails)
+    yield from template_routes.endpoints(resources.templates)
     yield from upload_routes.endpoints(resources.uploads)
     yield from domain_routes.endpoints(resources.domains)
     yield from suppression_routes.endpoints(resources.suppressions)

@@ -64,6 +64,7 @@ from gateway.settings import GatewaySettings
 from gateway.stocks.book import QuoteBook
 from gateway.stocks.service import StockService
 from gateway.suppressions.service import SuppressionService
+from gateway.templates.service import TemplateService
 from gateway.uploads.repository import UploadRepository
 from gateway.uploads.service import MOST_AT_ONCE
 from gateway.uploads.service import UploadService as FileUploads
@@ -90,6 +91,7 @@ class Resources:
         self.acceptor = Acceptor(
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
+        self.templates = TemplateService(self.rpc)
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
         self.uploads = FileUploads(
             postgres, UploadRepository(statements), self.acceptor, self.rpc, self.transfer

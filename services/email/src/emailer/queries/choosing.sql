@@ -116,11 +116,13 @@ UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 -- The copy has the trace of the request that asked for it, and a Message-ID of its own.
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id
+    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id,
+    template_name, template_version, template_data
 )
 SELECT
     $1, owner_id, 'queued', sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream, $8
+    tags, metadata, $4, NULL, $4::timestamptz + $5 * interval '1 second', $6, $7, stream, $8,
+    template_name, template_version, template_data
 FROM emails
 WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}' AND stripped = 0
 ON CONFLICT (id) DO NOTHING

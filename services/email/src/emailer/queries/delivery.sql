@@ -8,7 +8,8 @@ WHERE recipients.email_id = held.email_id AND recipients.position = held.positio
 -- name: read_mails
 SELECT
     id, owner_id, subject, letter, text_body, html_body, attachment_count, recipient_count, accepted_at, send_at,
-    expires_at, traceparent, request_id, message_id
+    expires_at, traceparent, request_id, message_id,
+    template_name, template_version, template_data
 FROM emails
 WHERE id = ANY($1::uuid[])
 

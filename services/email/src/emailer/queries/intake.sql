@@ -1,12 +1,13 @@
 -- name: store_emails
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
-    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id
+    tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id,
+    template_name, template_version, template_data
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::json[], $7::text[], $8::text[], $9::int[],
     $10::int[], $11::json[], $12::json[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[],
-    $16::text[], $17::text[], $18::text[], $19::text[]
+    $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::int[], $22::json[]
 )
 ON CONFLICT (id) DO NOTHING
 RETURNING id

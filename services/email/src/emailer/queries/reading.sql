@@ -1,6 +1,6 @@
 -- name: read_email
 SELECT id, status, sender, subject, message_id, tags, metadata, stream, accepted_at, send_at, expires_at,
-    letter::text <> '{}' AND stripped = 0 AS content_available
+    letter::text <> '{}' AND stripped = 0 AS content_available, template_name, template_version
 FROM emails
 WHERE id = $1 AND owner_id = $2
 

@@ -53,7 +53,7 @@ WITH done AS (
 ), removed AS (
     DELETE FROM attachments USING done WHERE attachments.email_id = done.id
 )
-UPDATE emails SET stripped = 2, letter = '{}', text_body = NULL, html_body = NULL
+UPDATE emails SET stripped = 2, letter = '{}', text_body = NULL, html_body = NULL, template_data = NULL
 FROM done
 WHERE emails.id = done.id
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from contracts import addresses
 from contracts.emails import RecipientStatus
 from contracts.mail import Stream
+from contracts.mail_headers import replace_unsafe
 from emailer.sending import outcomes
 from emailer.sending.lanes import Lane
 from emailer.sending.outcomes import SmtpAnswer
@@ -202,6 +203,12 @@ def suppressed(job: Job, reason: str, *, draft: Attempt) -> Outcome:
     """Return the outcome for a recipient to whom nothing is sent, for the reason that is given."""
     noted = replace(draft, outcome="suppressed", host="", text=reason)
     return Outcome(job, "suppressed", None, job.tries, noted, job.doubts)
+
+
+def unrendered(job: Job, reason: str, *, draft: Attempt) -> Outcome:
+    """Return the outcome of a mail that its template cannot make; it would fail in the same way again."""
+    noted = replace(draft, outcome="failed", host="", text=replace_unsafe(f"not sent: template: {reason}"))
+    return Outcome(job, "failed", None, job.tries, noted, job.doubts)
 
 
 def given_back(job: Job, *, at: datetime) -> Outcome:

@@ -6,12 +6,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
-from chassis.errors import DatabaseUnavailable
+from chassis.errors import Unavailable
 from emailer.errors import (
     AuthenticationRefused,
     ConnectionLost,
     NoRoomForUploads,
     RelayUnreachable,
+    TemplateFailed,
     TooLate,
 )
 from emailer.sending import attempts, outcomes
@@ -48,7 +49,9 @@ class Delivery:
             return attempts.given_back(job, at=datetime.now(UTC))
         except TooLate:
             return attempts.expired(job)
-        except (NoRoomForUploads, DatabaseUnavailable):
+        except TemplateFailed as error:
+            return attempts.unrendered(job, error.described, draft=self.draft())
+        except (NoRoomForUploads, Unavailable):
             return attempts.put_off(job, until=datetime.now(UTC) + _A_WHILE)
         except Exception as error:
             log.exception("delivery failed", email_id=str(job.mail.id))

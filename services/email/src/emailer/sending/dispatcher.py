@@ -64,6 +64,7 @@ class Dispatcher:
         guard: RecipientGuard,
         senders: Senders,
         suppression: SuppressionTerms,
+        preparation: MailPreparation,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -81,7 +82,7 @@ class Dispatcher:
             *(postgres, outbox_relay), holder=self._holder, suppression=suppression, recorded=self._recorded
         )
         self._hand: dict[tuple[UUID, int], Job] = {}
-        self._rendered = RenderedMails(MailPreparation(postgres).prepare)
+        self._rendered = RenderedMails(preparation.prepare)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker)
         self._turns = Turns(connections)

@@ -16,7 +16,7 @@ from contracts.mail_headers import replace_unsafe
 from emailer.intake import PreparedMail
 from emailer.sending import promises
 from emailer.sending.attempts import Attempt, StoredMail
-from emailer.writing.letters import File, Letter
+from emailer.writing.letters import File, FilledTemplate, Letter
 
 _LONGEST_REPLY = 4000
 # What a letter stands under that only this release and later ones can send.
@@ -28,8 +28,9 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
     command, letter = one.command, one.letter
     names = ("sender", "to", "cc", "reply_to", "headers")
     parts: dict[str, Any] = {name: getattr(letter, name) for name in names} if letter else {}
-    if letter and letter.upload_ids:
-        # The release before must leave it alone: it would send empty files.
+    template = letter.template if letter else None
+    if letter and (letter.upload_ids or template):
+        # The release before must leave it alone: it would send empty files, or nothing at all.
         parts = {_NEWER: parts}
     return (
         command.email_id,
@@ -51,6 +52,9 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
         request_id,
         command.stream,
         one.message_id,
+        template.name if template else None,
+        template.version if template else None,
+        template.data if template else None,
     )
 
 
@@ -152,6 +156,9 @@ def _letter(row: Row, files: Sequence[File]) -> Letter:
         text=row["text_body"],
         html=row["html_body"],
         files=tuple(files),
+        template=None
+        if row["template_data"] is None
+        else FilledTemplate(row["template_name"], row["template_version"], row["template_data"]),
     )
 
 

@@ -9,13 +9,16 @@ from types import MappingProxyType
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from contracts import addresses
 from contracts.addresses import ParsedAddress
 from contracts.emails import RecipientKind, SendEmail
 from contracts.mail import MOST_RECIPIENTS, MOST_UPLOAD_BYTES, MailAttachment, MailContent
 from contracts.mail_headers import replace_unsafe
+from contracts.templates import TemplateUse
 from emailer.errors import UnsendableMail
+from emailer.templates.wanted import Versions, Wanted
 from emailer.writing import plain_text
 
 _MOST_SHOWN = 320
@@ -42,6 +45,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class FilledTemplate:
+    """What a mail's subject, text and HTML are made of right before it is sent; `data` is JSON."""
+
+    name: str
+    version: int
+    data: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """A mail as its readers see it, so without `bcc`."""
 
@@ -54,6 +66,7 @@ class Letter:
     text: str | None = None
     html: str | None = None
     files: tuple[File, ...] = field(default=(), repr=False)
+    template: FilledTemplate | None = None
 
     @property
     def needs_utf8(self) -> bool:
@@ -69,9 +82,9 @@ class Letter:
     @property
     def size_bytes(self) -> int:
         """About how many bytes this takes in memory, without those of uploads that were not read."""
-        return (
-            len(self.text or "") + len(self.html or "") + sum(len(file.content) for file in self.files) + 500
-        )
+        data = len(self.template.data) if self.template else 0
+        files = sum(len(file.content) for file in self.files)
+        return len(self.text or "") + len(self.html or "") + data + files + 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +125,12 @@ def write(
     default_sender: str,
     recipients: Sequence[Addressee],
     uploads: Mapping[tuple[UUID, str], int] = MappingProxyType({}),
+    versions: Versions = MappingProxyType({}),
 ) -> Letter:
     """Return the letter that `command` asks for. Raises `UnsendableMail` when it cannot be sent.
 
     `recipients` are its addressees; those whose address is wrong fail alone and are left out here. `uploads`
-    are the sizes of those that are there, by id and owner.
+    are the sizes of those that are there, by id and owner, and `versions` what its template means.
     """
     if len(command.to) + len(command.cc) + len(command.bcc) > MOST_RECIPIENTS:
         raise UnsendableMail(f"the mail has more than {MOST_RECIPIENTS} recipients")
@@ -124,6 +138,7 @@ def write(
     wrong = {recipient.asked for recipient in recipients if recipient.refusal}
     for kind in ("to", "cc", "bcc"):
         fields[kind] = [text for text in fields[kind] if text not in wrong]
+    fields["template"] = command.template.model_dump(exclude_none=True) if command.template else None
     fields["attachments"] = [attachment.model_dump(exclude_none=True) for attachment in command.attachments]
     try:
         content = MailContent.model_validate(fields, by_name=True)
@@ -133,6 +148,10 @@ def write(
         reason = first["msg"].removeprefix("Value error, ")
         raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
     _require_uploads(content.attachments, command.owner_id, uploads)
+    text = content.text
+    if text is None and content.template is None:
+        # Here, once: what a mail's rendering costs must not depend on how often it is tried.
+        text = plain_text.from_html(content.html or "")
     return Letter(
         sender=addresses.parse(content.sender or default_sender),
         subject=content.subject,
@@ -140,9 +159,9 @@ def write(
         cc=_visible(recipients, "cc"),
         reply_to=addresses.parse(content.reply_to) if content.reply_to else None,
         headers=tuple(content.headers.items()),
-        # Here, once: what a mail's rendering costs must not depend on how often it is tried.
-        text=plain_text.from_html(content.html or "") if content.text is None else content.text,
+        text=text,
         html=content.html,
+        template=_filled(content.template, command.owner_id, versions) if content.template else None,
         files=tuple(
             File(
                 attachment.filename,
@@ -154,6 +173,14 @@ def write(
             for attachment in content.attachments
         ),
     )
+
+
+def _filled(used: TemplateUse, owner_id: str, versions: Versions) -> FilledTemplate:
+    version = versions.get(Wanted(owner_id, used.name, used.version))
+    if version is None:
+        named = f"{used.name} version {used.version}" if used.version else used.name
+        raise UnsendableMail(f"template: template-not-found: there is no template {named}")
+    return FilledTemplate(used.name, version, to_json(used.data).decode())
 
 
 def _require_uploads(

@@ -1,25 +1,33 @@
-"""A stored mail made ready to be written: with the bytes of the uploads that it attaches."""
+"""A stored mail made ready to be written: its template rendered, the bytes of its uploads read."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic_core import from_json
+
 from chassis.postgres import Postgres
 from emailer.sending.attempts import StoredMail
+from emailer.templates import repository as templates
+from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
+from emailer.writing.letters import FilledTemplate, Letter
 
 
 class MailPreparation:
     """Brings what a mail was not stored with."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, renderer: TemplateRenderer) -> None:
         self._postgres = postgres
+        self._renderer = renderer
 
     async def prepare(self, mail: StoredMail) -> StoredMail:
-        """Return `mail` as it can be written. Raise `DatabaseUnavailable`."""
+        """Return `mail` as it can be written. Raise `Unavailable` or `TemplateFailed`."""
         letter = mail.letter
+        if letter is not None and letter.template is not None:
+            letter = await self._rendered(mail, letter, letter.template)
         if letter is None or not letter.upload_ids:
-            return mail
+            return replace(mail, letter=letter)
         async with self._postgres.connection() as connection:
             contents = await uploads.read(connection, letter.upload_ids)
         files = tuple(
@@ -27,3 +35,15 @@ class MailPreparation:
             for file in letter.files
         )
         return replace(mail, letter=replace(letter, files=files))
+
+    async def _rendered(self, mail: StoredMail, letter: Letter, template: FilledTemplate) -> Letter:
+        """Return `letter` with what its template says, which is kept: a mail is rendered once."""
+        async with self._postgres.connection() as connection:
+            source = await templates.read_source(connection, mail.owner_id, template.name, template.version)
+        assert source is not None, "versions are never removed"
+        rendered = await self._renderer.render(source, from_json(template.data), owner_id=mail.owner_id)
+        async with self._postgres.connection() as connection:
+            await templates.keep_rendered(connection, mail.id, rendered)
+        return replace(
+            letter, subject=rendered.subject, text=rendered.text, html=rendered.html, template=None
+        )

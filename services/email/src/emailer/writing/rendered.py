@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chassis import metrics
-from emailer.errors import NoRoomForUploads
+from emailer.errors import NoRoomForUploads, TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.writing import dkim, rendering
 
@@ -71,6 +71,9 @@ class RenderedMails:
         try:
             # A caller that is cancelled must not take the rendering from the others.
             return await asyncio.shield(task)
+        except TemplateFailed:
+            # Its other recipients learn the same without another try.
+            raise
         except Exception:
             # Another try begins anew.
             if self._rendered.get(mail.id) is task:
@@ -90,7 +93,11 @@ class RenderedMails:
     async def _render(self, mail: StoredMail) -> bytes:
         metrics.EMAIL_SIGNED.labels("signed" if mail.signers else "unsigned").inc()
         if mail.letter is None or (mail.letter.size_bytes < _LARGE_BYTES and not mail.letter.upload_ids):
-            return await render(await self._prepare(mail))
+            prepared = await self._prepare(mail)
+            if prepared.letter and mail.id in self._sizes:
+                # What a template has made of it counts from now on.
+                self._sizes[mail.id] = 2 * prepared.letter.size_bytes
+            return await render(prepared)
         async with self._large:
             return await render(await self._prepare(mail))
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, model_validator
 
 from contracts.addresses import BareAddress
-from contracts.emails import EmailFilter, EmailStatus, Recipient, StoredStatus, TimelineEvent
+from contracts.emails import EmailFilter, EmailStatus, MadeOf, Recipient, StoredStatus, TimelineEvent
 from contracts.mail import Mail, PlannedTime, Stream
 from contracts.message import FieldError, Moment, Next
 from gateway.acceptance.inputs import ACCEPTED, AcceptedWork
@@ -36,6 +36,7 @@ class EmailView(BaseModel):
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
     stream: Stream | None = None
+    template: MadeOf | None = None
     send_at: Moment | None = None
     expires_at: Moment | None = None
     next: Next | None = None

@@ -45,6 +45,10 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
         examples={
             "a mail": {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
+            "a mail of a template": {
+                "to": ["ann@example.com"],
+                "template": {"name": "welcome", "data": {"name": "Ann"}},
+            },
         },
     )
     yield post(

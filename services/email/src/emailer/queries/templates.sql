@@ -1,0 +1,60 @@
+-- name: lock_template
+SELECT newest, deleted_at IS NOT NULL AS is_deleted, created_at FROM templates
+WHERE owner_id = $1 AND name = $2
+FOR UPDATE
+
+-- name: count_templates
+SELECT count(*) FROM templates WHERE owner_id = $1 AND deleted_at IS NULL
+
+-- name: put_template
+-- One that was deleted goes on with its numbers, as a new one.
+INSERT INTO templates (owner_id, name, newest) VALUES ($1, $2, 1)
+ON CONFLICT (owner_id, name) DO UPDATE
+SET newest = templates.newest + 1, changed_at = now(), deleted_at = NULL,
+    created_at = CASE WHEN templates.deleted_at IS NULL THEN templates.created_at ELSE now() END
+RETURNING newest
+
+-- name: insert_template_version
+INSERT INTO template_versions (owner_id, name, version, source, request_key) VALUES ($1, $2, $3, $4, $5)
+RETURNING created_at
+
+-- name: find_template_by_key
+SELECT v.name, v.version, v.source, v.created_at, t.newest
+FROM template_versions AS v JOIN templates AS t USING (owner_id, name)
+WHERE v.owner_id = $1 AND v.request_key = $2 AND v.created_at >= now() - interval '24 hours'
+
+-- name: forget_old_template_key
+UPDATE template_versions SET request_key = NULL WHERE owner_id = $1 AND request_key = $2
+
+-- name: find_template
+SELECT v.name, v.version, v.source, v.created_at, t.newest
+FROM templates AS t JOIN template_versions AS v USING (owner_id, name)
+WHERE t.owner_id = $1 AND t.name = $2 AND t.deleted_at IS NULL AND v.version = coalesce($3, t.newest)
+
+-- name: list_templates
+SELECT name, newest, created_at, changed_at FROM templates
+WHERE owner_id = $1 AND name > $2 AND deleted_at IS NULL
+ORDER BY name LIMIT $3
+
+-- name: list_template_versions
+SELECT v.name, v.version, v.source, v.created_at, t.newest
+FROM templates AS t JOIN template_versions AS v USING (owner_id, name)
+WHERE t.owner_id = $1 AND t.name = $2 AND t.deleted_at IS NULL AND ($3::int IS NULL OR v.version < $3)
+ORDER BY v.version DESC LIMIT $4
+
+-- name: delete_template
+UPDATE templates SET deleted_at = now(), changed_at = now() WHERE owner_id = $1 AND name = $2
+
+-- name: resolve_templates
+-- For each (owner, name, version or null) the version that it means, where there is one.
+SELECT asked.owner_id, asked.name, asked.version AS asked_version, v.version
+FROM unnest($1::text[], $2::text[], $3::int[]) AS asked (owner_id, name, version)
+JOIN templates AS t ON t.owner_id = asked.owner_id AND t.name = asked.name AND t.deleted_at IS NULL
+JOIN template_versions AS v
+    ON v.owner_id = t.owner_id AND v.name = t.name AND v.version = coalesce(asked.version, t.newest)
+
+-- name: read_template_source
+SELECT source FROM template_versions WHERE owner_id = $1 AND name = $2 AND version = $3
+
+-- name: keep_rendered
+UPDATE emails SET subject = $2, text_body = $3, html_body = $4, template_data = NULL WHERE id = $1

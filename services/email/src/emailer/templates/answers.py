@@ -1,0 +1,152 @@
+"""Templates of owners: stored in versions, shown, previewed and deleted."""
+
+from __future__ import annotations
+
+from chassis.broker.answering import Answer
+from chassis.deadlines import Deadline
+from chassis.errors import Conflict, InvalidInput, NotFound
+from chassis.postgres import Postgres
+from contracts.message import FieldError, Request
+from contracts.templates import (
+    DeleteTemplate,
+    GetTemplate,
+    ListTemplates,
+    ListTemplateVersions,
+    PreviewTemplate,
+    RenderedTemplate,
+    SaveTemplate,
+    Template,
+    TemplateDeleted,
+    Templates,
+    TemplateVersions,
+)
+from emailer.errors import TemplateChanged, TemplateFailed, TooManyTemplates
+from emailer.templates import repository
+from emailer.templates.rendering import TemplateRenderer
+
+MOST_VERSIONS = 1_000
+# What fits a message, in characters of which some need more than a byte.
+_MOST_SHOWN = 500_000
+
+
+class TemplateAnswers:
+    """Answers requests about templates."""
+
+    def __init__(self, postgres: Postgres, renderer: TemplateRenderer, *, most_of_owner: int) -> None:
+        self._postgres = postgres
+        self._renderer = renderer
+        self._most = most_of_owner
+
+    def table(self) -> dict[type[Request], Answer]:
+        """Return the answers by request."""
+        return {
+            SaveTemplate: self.save,
+            GetTemplate: self.get,
+            ListTemplates: self.list,
+            ListTemplateVersions: self.versions,
+            DeleteTemplate: self.delete,
+            PreviewTemplate: self.preview,
+        }
+
+    async def save(self, request: SaveTemplate, _: Deadline) -> Template:
+        """Store a template, or its next version, once each of its parts can be read as a template."""
+        owner_id, name, key = request.owner_id, request.name, request.request_key
+        if key is not None and (earlier := await self._find_by_key(owner_id, key)) is not None:
+            return earlier
+        try:
+            await self._renderer.check(request.source, owner_id=owner_id)
+        except TemplateFailed as error:
+            raise _invalid(error, "") from None
+        async with self._postgres.transaction() as connection:
+            locked = await repository.lock(connection, owner_id, name)
+            is_there = locked is not None and not locked.is_deleted
+            if request.expected is None:
+                if is_there:
+                    raise Conflict(f"There is a template {name}: change it with PUT.")
+                if await repository.count(connection, owner_id) >= self._most:
+                    raise TooManyTemplates(f"You have {self._most} templates; delete one first.")
+            elif locked is None or not is_there:
+                raise _missing(name)
+            else:
+                _require_expected(name, locked.newest, request.expected)
+            if locked is not None and locked.newest >= MOST_VERSIONS:
+                raise TooManyTemplates(
+                    f"Template {name} has had {MOST_VERSIONS} versions; store it under another name."
+                )
+            return await repository.put(connection, owner_id, name, request.source, request_key=key)
+
+    async def get(self, request: GetTemplate, _: Deadline) -> Template:
+        """Return a version of a template."""
+        async with self._postgres.connection() as connection:
+            found = await repository.find(connection, request.owner_id, request.name, request.version)
+        if found is None:
+            raise _missing(request.name, request.version)
+        return found
+
+    async def list(self, request: ListTemplates, _: Deadline) -> Templates:
+        """Return a page of templates by name."""
+        async with self._postgres.connection() as connection:
+            found = await repository.page(
+                connection, request.owner_id, after=request.after, limit=request.limit + 1
+            )
+        page = found[: request.limit]
+        return Templates(data=page, next_cursor=page[-1].name if len(found) > request.limit else None)
+
+    async def versions(self, request: ListTemplateVersions, deadline: Deadline) -> TemplateVersions:
+        """Return a page of the versions of a template, newest first."""
+        async with self._postgres.connection() as connection:
+            found = await repository.versions(
+                connection, request.owner_id, request.name, before=request.before, limit=request.limit + 1
+            )
+        if not found:
+            await self.get(GetTemplate(owner_id=request.owner_id, name=request.name), deadline)
+        page = found[: request.limit]
+        return TemplateVersions(
+            data=page, next_cursor=page[-1].version if len(found) > request.limit else None
+        )
+
+    async def delete(self, request: DeleteTemplate, _: Deadline) -> TemplateDeleted:
+        """Delete a template; mails that were accepted are still made of it."""
+        async with self._postgres.transaction() as connection:
+            locked = await repository.lock(connection, request.owner_id, request.name)
+            if locked is None or locked.is_deleted:
+                raise _missing(request.name)
+            _require_expected(request.name, locked.newest, request.expected)
+            await repository.delete(connection, request.owner_id, request.name)
+        return TemplateDeleted()
+
+    async def preview(self, request: PreviewTemplate, deadline: Deadline) -> RenderedTemplate:
+        """Return what a mail of a template would say."""
+        source, place = request.source, "/source"
+        if source is None:
+            wanted = GetTemplate(owner_id=request.owner_id, name=request.name or "", version=request.version)
+            source, place = (await self.get(wanted, deadline)).source, ""
+        try:
+            found = await self._renderer.render(source, request.data, owner_id=request.owner_id)
+        except TemplateFailed as error:
+            raise _invalid(error, place) from None
+        if len(found.model_dump_json()) > _MOST_SHOWN:
+            raise InvalidInput("The mail would be too long to be shown here.")
+        return found
+
+    async def _find_by_key(self, owner_id: str, key: str) -> Template | None:
+        async with self._postgres.connection() as connection:
+            return await repository.find_by_key(connection, owner_id, key)
+
+
+def _invalid(error: TemplateFailed, place: str) -> InvalidInput:
+    return InvalidInput(
+        "The template cannot be rendered; see errors.",
+        errors=[FieldError(pointer=f"{place}/{error.part}" if error.part else place, detail=error.reason)],
+    )
+
+
+def _missing(name: str, version: int | None = None) -> NotFound:
+    return NotFound(f"There is no template {name}" + (f" with version {version}." if version else "."))
+
+
+def _require_expected(name: str, newest: int, expected: list[int]) -> None:
+    if expected and newest not in expected:
+        raise TemplateChanged(
+            f"The newest version of template {name} is {newest}; read it again and repeat the change."
+        )

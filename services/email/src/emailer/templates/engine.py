@@ -1,0 +1,139 @@
+"""Rendering a template: Jinja2 in its immutable sandbox, MJML, CSS inlined. Runs in processes of its own."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import css_inline
+import mjml
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from contracts.mail_headers import MOST_VALUE, one_line
+from emailer.writing import plain_text
+
+# Of each part, in characters.
+MOST_OUTPUT = 200_000
+
+Part = Literal["subject", "text", "html", "mjml"]
+PARTS: tuple[Part, ...] = ("subject", "text", "html", "mjml")
+
+# No remote or local style sheet is ever read.
+_INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, keep_at_rules=True)
+_CACHED = 64
+
+
+class TemplateError(Exception):
+    """A part of a template cannot be rendered; `line` counts from 1."""
+
+    def __init__(self, code: str, part: Part, detail: str, *, line: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.part = part
+        self.detail = detail[:500]
+        self.line = line
+
+
+def _environment(*, is_markup: bool) -> ImmutableSandboxedEnvironment:
+    found = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=is_markup, keep_trailing_newline=True
+    )
+    # It makes text out of nothing, however much is asked for.
+    del found.globals["lipsum"]
+    return found
+
+
+_ENVIRONMENTS = {True: _environment(is_markup=True), False: _environment(is_markup=False)}
+
+
+def check(source: Mapping[str, str | None]) -> None:
+    """Raise `TemplateError` for the first part that is no template."""
+    for part in PARTS:
+        text = source.get(part)
+        if text is not None:
+            _compiled(part, text)
+
+
+def render(source: Mapping[str, str | None], data: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return subject, text and HTML of a template that is filled with `data`. Raise `TemplateError`."""
+    check(source)
+    filled = {part: _filled(part, text, data) for part in PARTS if (text := source.get(part)) is not None}
+    html = filled.get("html")
+    if "mjml" in filled:
+        html = _from_mjml(filled["mjml"])
+    if html is not None:
+        html = _within("mjml" if "mjml" in filled else "html", _INLINER.inline(html))
+    text = filled.get("text")
+    return {
+        "subject": _subject(filled["subject"]),
+        "text": plain_text.from_html(html or "") if text is None else text,
+        "html": html,
+    }
+
+
+def _subject(value: str) -> str:
+    subject = " ".join(value.split())
+    try:
+        one_line(subject)
+    except ValueError as error:
+        raise TemplateError("template-failed", "subject", f"the subject {error}") from None
+    if len(subject) > MOST_VALUE:
+        raise TemplateError(
+            "template-too-large", "subject", f"the subject has more than {MOST_VALUE} characters"
+        )
+    return subject
+
+
+def _from_mjml(text: str) -> str:
+    try:
+        return str(mjml.mjml2html(text))
+    except Exception as error:
+        raise TemplateError("template-failed", "mjml", f"this is not MJML: {error}") from None
+
+
+def _within(part: Part, text: str) -> str:
+    if len(text) > MOST_OUTPUT:
+        raise TemplateError("template-too-large", part, f"there are more than {MOST_OUTPUT} characters")
+    return text
+
+
+@lru_cache(_CACHED)
+def _compiled(part: Part, text: str) -> Template:
+    try:
+        return _ENVIRONMENTS[part in ("html", "mjml")].from_string(text)
+    except TemplateSyntaxError as error:
+        detail = error.message or "this is not a template"
+        raise TemplateError("template-invalid", part, detail, line=error.lineno) from None
+    except RecursionError:
+        raise TemplateError("template-invalid", part, "it is nested too deeply") from None
+
+
+def _filled(part: Part, text: str, data: Mapping[str, Any]) -> str:
+    template, written, length = _compiled(part, text), list[str](), 0
+    try:
+        for piece in template.generate(data):
+            length += len(piece)
+            if length > MOST_OUTPUT:
+                raise TemplateError(
+                    "template-too-large", part, f"there are more than {MOST_OUTPUT} characters"
+                )
+            written.append(piece)
+    except (TemplateError, MemoryError):
+        raise
+    except UndefinedError as error:
+        raise TemplateError("template-undefined", part, str(error), line=_line(error)) from None
+    except SecurityError as error:
+        raise TemplateError("template-forbidden", part, str(error), line=_line(error)) from None
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}"
+        raise TemplateError("template-failed", part, detail, line=_line(error)) from None
+    return "".join(written)
+
+
+def _line(error: BaseException) -> int | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == "<template>"), None)

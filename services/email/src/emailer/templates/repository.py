@@ -1,0 +1,113 @@
+"""Templates in PostgreSQL: functions on the caller's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
+
+from chassis import queries
+from chassis.postgres import Connection, Row
+from contracts.templates import RenderedTemplate, Template, TemplateLine, TemplateSource
+from emailer.templates.wanted import Versions, Wanted
+
+SQL = queries.load("emailer")
+
+
+class Locked(NamedTuple):
+    """A template that nobody else changes until the transaction ends."""
+
+    newest: int
+    is_deleted: bool
+
+
+async def lock(connection: Connection, owner_id: str, name: str) -> Locked | None:
+    """Keep others from changing a template; None when there never was one."""
+    row = await connection.fetchrow(SQL["lock_template"], owner_id, name)
+    return Locked(row["newest"], row["is_deleted"]) if row else None
+
+
+async def count(connection: Connection, owner_id: str) -> int:
+    """Return how many templates an owner has."""
+    found: int = await connection.fetchval(SQL["count_templates"], owner_id)
+    return found
+
+
+async def put(
+    connection: Connection, owner_id: str, name: str, source: TemplateSource, *, request_key: str | None
+) -> Template:
+    """Store the next version of a template."""
+    version = await connection.fetchval(SQL["put_template"], owner_id, name)
+    if request_key is not None:
+        await connection.execute(SQL["forget_old_template_key"], owner_id, request_key)
+    created_at = await connection.fetchval(
+        SQL["insert_template_version"], owner_id, name, version, source.model_dump_json(), request_key
+    )
+    return Template(name=name, version=version, newest=version, source=source, created_at=created_at)
+
+
+async def find_by_key(connection: Connection, owner_id: str, request_key: str) -> Template | None:
+    """Return the version that a request with this key has stored within the last 24 hours."""
+    row = await connection.fetchrow(SQL["find_template_by_key"], owner_id, request_key)
+    return _template(row) if row else None
+
+
+async def find(connection: Connection, owner_id: str, name: str, version: int | None) -> Template | None:
+    """Return a version of a template, or the newest."""
+    row = await connection.fetchrow(SQL["find_template"], owner_id, name, version)
+    return _template(row) if row else None
+
+
+async def page(connection: Connection, owner_id: str, *, after: str, limit: int) -> list[TemplateLine]:
+    """Return templates of an owner whose names are behind `after`, by name."""
+    rows = await connection.fetch(SQL["list_templates"], owner_id, after, limit)
+    return [TemplateLine.model_validate(dict(row)) for row in rows]
+
+
+async def versions(
+    connection: Connection, owner_id: str, name: str, *, before: int | None, limit: int
+) -> list[Template]:
+    """Return versions of a template, newest first."""
+    rows = await connection.fetch(SQL["list_template_versions"], owner_id, name, before, limit)
+    return [_template(row) for row in rows]
+
+
+async def delete(connection: Connection, owner_id: str, name: str) -> None:
+    """Delete a template; mails that name one of its versions can still be rendered."""
+    await connection.execute(SQL["delete_template"], owner_id, name)
+
+
+async def resolve(connection: Connection, wanted: Collection[Wanted]) -> Versions:
+    """Return the versions that mails mean."""
+    if not wanted:
+        return {}
+    rows = await connection.fetch(
+        SQL["resolve_templates"],
+        [each.owner_id for each in wanted],
+        [each.name for each in wanted],
+        [each.version for each in wanted],
+    )
+    return {Wanted(row["owner_id"], row["name"], row["asked_version"]): row["version"] for row in rows}
+
+
+async def read_source(
+    connection: Connection, owner_id: str, name: str, version: int
+) -> TemplateSource | None:
+    """Return what a version says, whether or not its template was deleted."""
+    source = await connection.fetchval(SQL["read_template_source"], owner_id, name, version)
+    return TemplateSource.model_validate_json(source) if source is not None else None
+
+
+async def keep_rendered(connection: Connection, email_id: UUID, rendered: RenderedTemplate) -> None:
+    """Keep what a mail says, in place of what its template was filled with."""
+    await connection.execute(SQL["keep_rendered"], email_id, rendered.subject, rendered.text, rendered.html)
+
+
+def _template(row: Row) -> Template:
+    return Template(
+        name=row["name"],
+        version=row["version"],
+        newest=row["newest"],
+        source=TemplateSource.model_validate_json(row["source"]),
+        created_at=row["created_at"],
+    )

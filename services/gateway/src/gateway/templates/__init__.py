@@ -1,0 +1,1 @@
+"""Templates of mails at the gateway: passed on to email, which keeps and renders them."""

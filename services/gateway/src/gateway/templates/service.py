@@ -1,0 +1,106 @@
+"""Templates of mails: passed on with the name of their owner."""
+
+from __future__ import annotations
+
+from chassis.broker.rpc import RpcClient
+from contracts.templates import (
+    DeleteTemplate,
+    GetTemplate,
+    ListTemplates,
+    ListTemplateVersions,
+    PreviewTemplate,
+    RenderedTemplate,
+    SaveTemplate,
+    Template,
+    TemplateDeleted,
+    Templates,
+    TemplateSource,
+    TemplateVersions,
+)
+from gateway.http.calls import Call
+from gateway.http.replies import Reply, document
+from gateway.templates.inputs import (
+    Name,
+    NewTemplate,
+    Preview,
+    SourcePreview,
+    TemplateQuery,
+    TemplatesQuery,
+    VersionList,
+    VersionsQuery,
+    view,
+)
+
+
+class TemplateService:
+    """Passes the caller's requests on to email."""
+
+    def __init__(self, rpc: RpcClient) -> None:
+        self._rpc = rpc
+
+    async def create(self, call: Call, body: NewTemplate) -> Reply:
+        """Store the first version of a template."""
+        key = call.idempotency_key
+        request = SaveTemplate(
+            owner_id=call.principal.owner_id,
+            name=body.name,
+            # With the body, as the key may name another request tomorrow.
+            request_key=None if key is None else f"{key.body_hash.hex()}:{key.key}",
+            source=TemplateSource.model_validate(body.model_dump(exclude={"name"})),
+        )
+        found = await self._rpc.call(request, Template, call.deadline)
+        return _reply(found, location=f"/v1/templates/{found.name}")
+
+    async def change(self, call: Call, name: Name, body: TemplateSource) -> Reply:
+        """Store the next version of a template, unless somebody else has done so meanwhile."""
+        request = SaveTemplate(
+            owner_id=call.principal.owner_id, name=name, expected=_expected(call), source=body
+        )
+        return _reply(await self._rpc.call(request, Template, call.deadline))
+
+    async def get(self, call: Call, name: Name, query: TemplateQuery) -> Reply:
+        """Return a version of a template, or the newest."""
+        request = GetTemplate(owner_id=call.principal.owner_id, name=name, version=query.version)
+        return _reply(await self._rpc.call(request, Template, call.deadline))
+
+    async def list(self, call: Call, query: TemplatesQuery) -> Templates:
+        """Return a page of the caller's templates, by name."""
+        request = ListTemplates(owner_id=call.principal.owner_id, after=query.cursor or "", limit=query.limit)
+        return await self._rpc.call(request, Templates, call.deadline)
+
+    async def versions(self, call: Call, name: Name, query: VersionsQuery) -> VersionList:
+        """Return versions of a template, newest first."""
+        request = ListTemplateVersions(owner_id=call.principal.owner_id, name=name, before=query.cursor)
+        page = await self._rpc.call(request, TemplateVersions, call.deadline)
+        return VersionList(data=[view(each) for each in page.data], next_cursor=page.next_cursor)
+
+    async def delete(self, call: Call, name: Name) -> None:
+        """Delete a template; mails that were accepted are still made of it."""
+        request = DeleteTemplate(owner_id=call.principal.owner_id, name=name, expected=_expected(call))
+        await self._rpc.call(request, TemplateDeleted, call.deadline)
+
+    async def preview(self, call: Call, name: Name, body: Preview) -> RenderedTemplate:
+        """Return what a mail of a stored template would say."""
+        request = PreviewTemplate(
+            owner_id=call.principal.owner_id, name=name, version=body.version, data=body.data
+        )
+        return await self._rpc.call(request, RenderedTemplate, call.deadline)
+
+    async def preview_source(self, call: Call, body: SourcePreview) -> RenderedTemplate:
+        """Return what a mail of a template would say that is not stored."""
+        request = PreviewTemplate(owner_id=call.principal.owner_id, source=body.source, data=body.data)
+        return await self._rpc.call(request, RenderedTemplate, call.deadline)
+
+
+def _expected(call: Call) -> list[int]:
+    """Return the versions that the caller has seen as the newest; none for any."""
+    tags = call.if_match
+    if tags is None or tags.star_tag:
+        return []
+    found = [int(tag) for tag in tags.as_set() if tag.isascii() and tag.isdecimal() and len(tag) < 10]
+    # No version has the number 0: an unknown tag fits none.
+    return found or [0]
+
+
+def _reply(found: Template, *, location: str | None = None) -> Reply:
+    return Reply(document(view(found)), etag=f'"{found.version}"', location=location)
