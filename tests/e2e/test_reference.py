@@ -25,6 +25,8 @@ FOREIGN = (
 
 # No message is parked on a good day.
 NOTHING_TO_READ = {"getParked"}
+# The token of a login address is made on the host, and works once.
+NOT_BY_EXAMPLE = {"createSession"}
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +75,13 @@ async def test_the_page_shows_every_operation_and_every_channel(
 async def test_every_part_of_every_operation_can_be_opened(page: Page) -> None:
     # Opening one makes others, which are opened in turn; a schema that holds itself would never end.
     opened = """(async () => {
-      for (let round = 0; round < 4; round += 1) {
-        for (const part of document.querySelectorAll('#content details:not([open])')) part.open = true;
-        await new Promise((done) => setTimeout(done, 300));
-      }
+      for (const part of document.querySelectorAll('#content details:not([open])')) part.open = true;
+      await new Promise((done) => setTimeout(done, 300));
       return document.querySelectorAll('#content details > :nth-child(2)').length;
     })()"""
-    assert await page.run(opened) > 300
+    parts = [await page.run(opened) for _ in range(4)]
+    assert parts[-1] > 300
+    assert parts[-1] - parts[-2] < parts[-2] - parts[-3]
 
 
 @needs_browser
@@ -154,8 +156,10 @@ class Walk:
                 query[parameter["name"]] = str(parameter["example"])
         sent: dict[str, Any] = {} if body is None else {"json": body}
         headers = {}
-        if list(operation.get("requestBody", {}).get("content", {})) == ["application/x-ndjson"]:
-            sent, headers = {"content": b'{"payload":1}\n'}, {"content-type": "application/x-ndjson"}
+        streamed = {"application/x-ndjson": b'{"payload":1}\n', "application/octet-stream": b"a file"}
+        for kind in operation.get("requestBody", {}).get("content", {}):
+            if body is None and kind in streamed:
+                sent, headers = {"content": streamed[kind]}, {"content-type": kind}
         if isinstance(body, str):
             kind = next(iter(operation["requestBody"]["content"]))
             sent, headers = {"content": body.encode()}, {"content-type": kind}
@@ -201,7 +205,7 @@ async def test_every_example_of_a_body_is_taken_and_what_it_makes_can_be_read(
     for method, path, operation in sorted(operations(document), key=_makers_first):
         # Only what this walk has made is changed, and nothing is ended.
         is_strange = method == "patch" and walk.location(path) is None
-        if method == "delete" or is_strange or operation["operationId"] in NOTHING_TO_READ:
+        if method == "delete" or is_strange or operation["operationId"] in NOTHING_TO_READ | NOT_BY_EXAMPLE:
             continue
         contents: dict[str, Any] = operation.get("requestBody", {}).get("content", {})
         content: dict[str, Any] = contents.get("application/json") or next(iter(contents.values()), {})

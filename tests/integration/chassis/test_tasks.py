@@ -61,6 +61,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "presence",
             "removal of old acceptances",
             "removal of old audit entries",
+            "removal of old uploads",
             "who joins and leaves",
             "freshness of bars",
             "alerts catch-up",
@@ -73,7 +74,13 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     ),
     "email": (
         lambda values: Email(EmailSettings.model_validate(values)),
-        {"consumer email.send", "removal of old mails", "counts of mails"},
+        {
+            "consumer email.send",
+            "counts of mails",
+            "records of sender domains",
+            "removal of old mails",
+            "removal of old uploads",
+        },
     ),
     "batch-processor": (
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
