@@ -118,6 +118,7 @@ class Backing:
             kept(key, secrets.token_urlsafe(32))
             kept(previous, "")
             defaults |= {
+                "EMAIL_BOUNCE_DOMAIN": "bounces.tickwire.example",
                 "EMAIL_SMTP_PASSWORD_FILE": str(password),
                 "EMAIL_SECRETS_KEY_FILE": str(key),
                 "EMAIL_PREVIOUS_SECRETS_KEY_FILE": str(previous),

@@ -14,9 +14,10 @@ from support import monitored
 
 SERVICES = monitored.REPOSITORY / "services"
 FOREIGN = Path(__file__).with_name("foreign_metrics.txt")
-# Labels whose values are written in the code, come from the topology, or from what is deployed.
+# Labels whose values are written in the code, come from the topology, or from what is deployed; of domains
+# there are as many as `emailer.bounces.domains` gives labels to.
 BOUNDED = {
-    "cache", "call", "code", "exchange", "kind", "link", "method", "operation", "origin", "outcome",
+    "cache", "call", "code", "domain", "exchange", "kind", "link", "method", "operation", "origin", "outcome",
     "provider", "python", "queue", "reason", "route", "source", "state", "status", "stream", "target", "task",
     "transport", "type", "version",
 }  # fmt: skip

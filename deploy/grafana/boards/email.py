@@ -117,6 +117,22 @@ BOARD = Board(
             rate("tickwire_email_senders_refused_total", "source"),
         ),
         stack(
+            "Bounces",
+            "Mails that came back, by what they say.",
+            "ops",
+            rate("tickwire_email_bounces_total", "kind"),
+        ),
+        panel(
+            "Bounces by domain",
+            "Part of the mails of an hour that came back after the relay had taken them.",
+            "percentunit",
+            Query(
+                "sum by (domain) (increase(tickwire_email_domain_bounces_total[1h]))"
+                " / sum by (domain) (increase(tickwire_email_domain_deliveries_total[1h]))",
+                "{{domain}}",
+            ),
+        ),
+        stack(
             "Suppressions",
             "Addresses suppressed (bounce, reply, manual, import), not suppressed as their owner has no room "
             "for more (no-room), and not any more (success, lifted).",

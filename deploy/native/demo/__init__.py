@@ -24,6 +24,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A template", mails.template),
     ("A sender domain", mails.domain),
     ("A suppression", mails.suppression),
+    ("A bounce", mails.bounce),
     ("A price alert", market.alert),
     ("A task", work.task),
     ("A task for later", work.steering),

@@ -10,6 +10,22 @@ from rich.table import Table
 from native.demo.tour import Json, Tour, answer, until
 from native.errors import DemoError
 
+_REPORT = """\
+Content-Type: multipart/report; report-type=delivery-status; boundary="R"
+
+--R
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Final-Recipient: rfc822; {address}
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 no such user
+
+--R--
+"""
+
 
 async def mail(tour: Tour) -> None:
     """A mail is accepted at once, delivered behind the queue, and its way can be read."""
@@ -103,6 +119,31 @@ async def template(tour: Tour) -> None:
     await arrived(tour, address, began, identifier=accepted["id"])
     made_of = (await tour.get(f"/v1/emails/{accepted['id']}"))["template"]
     tour.say(f"made of version {made_of['version']} of {made_of['name']}")
+
+
+async def bounce(tour: Tour) -> None:
+    """A mail comes back hours later: its return path names the recipient, who gets no more mail."""
+    address = f"bounced+{tour.run}@example.org"
+    began = time.monotonic()
+    accepted = await tour.post("/v1/emails", {"to": [address], "subject": f"A try {tour.run}", "text": "?"})
+    await arrived(tour, address, began, identifier=accepted["id"])
+    found = (await tour.mailbox.get("/api/v1/search", params={"query": f"to:{address}"})).json()
+    message = (await tour.mailbox.get(f"/api/v1/message/{found['messages'][0]['ID']}")).json()
+    path = message["ReturnPath"].strip("<>")
+    if not path.startswith("b+"):
+        tour.say("off here: set EMAIL_BOUNCE_DOMAIN to have mails leave with a return path of their own")
+        return
+    report = _REPORT.format(address=address).encode()
+    headers = {"Content-Type": "message/rfc822"}
+    said = answer(
+        await tour.api.post(
+            "/v1/inbound/bounces", params={"recipient": path}, content=report, headers=headers
+        )
+    )
+    state = await tour.get(f"/v1/emails/{accepted['id']}")
+    tour.say(f"{said['kind']}: the mail is {state['status']} ({state['timeline'][-1]['detail']})")
+    (held,) = (await tour.get("/v1/suppressions", address=address))["data"]
+    tour.say(f"{held['address']} is suppressed until {held['expires_at'][:10]}, by a {held['origin']}")
 
 
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:

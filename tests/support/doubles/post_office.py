@@ -22,6 +22,7 @@ from chassis.postgres import Postgres
 from contracts.domains import AllowedSenders
 from contracts.emails import Email, SendEmail
 from emailer import intake, repository
+from emailer.bounces.return_path import ReturnPath
 from emailer.domains.keys import KeySafe
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
@@ -61,6 +62,7 @@ class Terms:
     allowed_recipients: str | None = None
     senders: Callable[[], Senders] = lambda: senders()
     suppression: SuppressionTerms = field(default_factory=SuppressionTerms)
+    return_path: ReturnPath = field(default_factory=ReturnPath)
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
 
 
@@ -182,6 +184,7 @@ class PostOffice:
             senders=terms.senders(),
             suppression=terms.suppression,
             preparation=self.preparation,
+            return_path=terms.return_path,
             poll_s=0.05,
         )
         return dispatcher, route

@@ -188,6 +188,17 @@ EMAIL_REMOVED = Counter(
     "Mails of which something was removed because its time was over, suppressions and failures of addresses.",
     ("kind",),
 )
+EMAIL_BOUNCES = Counter(
+    "tickwire_email_bounces",
+    "Mails that came back, by what they say; unsigned and late ones name no mail that is known.",
+    ("kind",),
+)
+EMAIL_DOMAIN_DELIVERIES = Counter(
+    "tickwire_email_domain_deliveries", "Mails that the relay took, by busy destination domains.", ("domain",)
+)
+EMAIL_DOMAIN_BOUNCES = Counter(
+    "tickwire_email_domain_bounces", "Mails that failed after that, by the same domains.", ("domain",)
+)
 EMAIL_SUPPRESSIONS = Counter(
     "tickwire_email_suppressions",
     "Suppressions added (bounce, reply, manual, import), not added for want of room (no-room), and ended "

@@ -22,7 +22,7 @@ EmailStatus = Literal[
     "queued", "sending", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled",
     "expired",
 ]  # fmt: skip
-EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled"]
+EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled", "bounced"]
 RecipientKind = Literal["to", "cc", "bcc"]
 # `sending` passes by itself and is not stored: such a mail is listed with the status that it had before.
 StoredStatus = Literal[
@@ -116,7 +116,7 @@ class Recipient(Contract):
 
 
 class TimelineEvent(Contract):
-    """Something that happened to a mail, or to one recipient; a detail is there for attempts."""
+    """Something that happened to a mail, or to one recipient; attempts and bounces have a detail."""
 
     at: Moment
     kind: EventKind
@@ -285,6 +285,26 @@ class CountEmails(Request):
     reply: ClassVar[type[Reply]] = EmailCounts
     service: ClassVar[str] = EMAIL
     owner_id: str
+
+
+BounceKind = Literal["hard", "soft", "refused", "delayed", "delivered", "other"]
+
+
+class BounceRecorded(Reply):
+    """What a bounce said; one that was handed in before has no effect again, and is not new."""
+
+    kind: BounceKind
+    is_new: bool
+
+
+class RecordBounce(Request):
+    """Record a mail that came back to the return path `recipient`; `content` is base64."""
+
+    message_type: ClassVar[str] = "email.record-bounce.v1"
+    reply: ClassVar[type[Reply]] = BounceRecorded
+    service: ClassVar[str] = EMAIL
+    recipient: str
+    content: str
 
 
 class EmailStatusChanged(Event):

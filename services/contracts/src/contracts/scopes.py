@@ -15,6 +15,7 @@ class Scope(StrEnum):
     EMAILS_SEND = "emails:send"
     EMAILS_READ = "emails:read"
     TEMPLATES_READ = "templates:read"
+    BOUNCES_WRITE = "bounces:write"
     TEMPLATES_WRITE = "templates:write"
     DOMAINS_WRITE = "domains:write"
     BATCHES_READ = "batches:read"
@@ -37,6 +38,7 @@ MEANINGS: Mapping[Scope, str] = {
     Scope.ALERTS_WRITE: "Create and delete your own price alerts.",
     Scope.EMAILS_SEND: "Send e-mails.",
     Scope.EMAILS_READ: "Read your own e-mails and their delivery, and your sender domains.",
+    Scope.BOUNCES_WRITE: "Hand in mails that came back; for the mail server. Only for administrators.",
     Scope.TEMPLATES_READ: "Read and preview your own mail templates.",
     Scope.TEMPLATES_WRITE: "Create, change and delete your own mail templates.",
     Scope.DOMAINS_WRITE: "Add, verify and remove sender domains, and rotate their DKIM keys.",
@@ -56,7 +58,12 @@ MEANINGS: Mapping[Scope, str] = {
 }
 
 # A member can hold these; the rest is for administrators, whatever the key says.
-FOR_MEMBERS: frozenset[Scope] = frozenset(Scope) - {Scope.ADMIN, Scope.USERS_READ, Scope.USERS_WRITE}
+FOR_MEMBERS: frozenset[Scope] = frozenset(Scope) - {
+    Scope.ADMIN,
+    Scope.BOUNCES_WRITE,
+    Scope.USERS_READ,
+    Scope.USERS_WRITE,
+}
 
 
 def allowed(scopes: frozenset[Scope], *, is_administrator: bool) -> frozenset[Scope]:

@@ -8,9 +8,12 @@ from functools import partial
 
 from chassis.runtime import ServiceRuntime
 from contracts.domains import AllowedSenders
+from contracts.emails import RecordBounce
 from contracts.topology import EMAIL
 from contracts.uploads import OpenUpload
 from emailer import consumers
+from emailer.bounces.answers import BounceAnswers
+from emailer.bounces.return_path import ReturnPath
 from emailer.domains import sealing
 from emailer.domains.answers import DomainAnswers
 from emailer.domains.checking import DomainChecks
@@ -82,6 +85,7 @@ class Resources:
             senders=senders,
             suppression=self._suppression,
             preparation=preparation,
+            return_path=ReturnPath.of(settings),
             refusals_before_pause=settings.refusals_before_pause,
         )
         self.runtime.consume(
@@ -102,6 +106,12 @@ class Resources:
                 **domains.table,
                 OpenUpload: self.uploads.open,
                 **templates.table(),
+                RecordBounce: BounceAnswers(
+                    self.runtime.postgres,
+                    ReturnPath.of(settings),
+                    terms=self._suppression,
+                    changed=self._stored,
+                ).record,
             }
         )
         self.runtime.on_database(self._start_delivery)

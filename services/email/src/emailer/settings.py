@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import Settings
 from contracts.mail import MOST_UPLOAD_BYTES
@@ -179,6 +179,13 @@ class EmailSettings(Settings):
         description="addresses and domains that may get mail, for staging; without it all may",
         examples=["me@example.com, @example.org"],
     )
+    bounce_domain: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+        max_length=190,
+        description="domain that bounces come back to, by signed return paths; needs EMAIL_SECRETS_KEY",
+        examples=["bounces.example.com"],
+    )
     suppression_days: float = Field(
         default=90,
         gt=0,
@@ -255,11 +262,24 @@ class EmailSettings(Settings):
         return CheckSchedule(timedelta(seconds=self.domain_check_s), timedelta(seconds=self.domain_grace_s))
 
     @field_validator(
-        "secrets_key", "previous_secrets_key", "spf_mechanisms", "return_path_target", mode="before"
+        "secrets_key",
+        "previous_secrets_key",
+        "spf_mechanisms",
+        "return_path_target",
+        "bounce_domain",
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
+
+    @field_validator("bounce_domain")
+    @classmethod
+    def _can_be_signed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # A secret that is itself wrong is told of already.
+        if value is not None and info.data.get("secrets_key", "") is None:
+            raise ValueError("needs EMAIL_SECRETS_KEY, which signs the return paths")
+        return value
 
     @field_validator("dns_servers")
     @classmethod

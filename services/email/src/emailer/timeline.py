@@ -31,6 +31,7 @@ def of(
             at=row["at"],
             kind=row["kind"],
             recipient=None if row["position"] is None else recipients[row["position"]].address,
+            detail=row["detail"],
         )
         for row in happened
     ]

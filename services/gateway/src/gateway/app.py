@@ -15,6 +15,8 @@ from gateway.aliases import routes as alias_routes
 from gateway.aliases.service import AliasService
 from gateway.audit import routes as audit_routes
 from gateway.batches import routes as batch_routes
+from gateway.bounces import routes as bounce_routes
+from gateway.bounces.service import BounceService
 from gateway.chat import routes as chat_routes
 from gateway.chat.rooms import RoomService
 from gateway.domains import routes as domain_routes
@@ -100,6 +102,7 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from upload_routes.endpoints(resources.uploads)
     yield from domain_routes.endpoints(resources.domains)
     yield from suppression_routes.endpoints(resources.suppressions)
+    yield from bounce_routes.endpoints(BounceService(resources.rpc))
     yield from batch_routes.endpoints(resources.batches)
     yield from schedule_routes.endpoints(resources.schedules)
     yield from chat_routes.endpoints(RoomService(resources.runtime.postgres, resources.rooms, resources.chat))

@@ -14,4 +14,6 @@ WHERE email_id = $1
 ORDER BY id
 
 -- name: read_events
-SELECT at, kind, position FROM email_events WHERE email_id = $1 ORDER BY id
+SELECT at, kind, position, '' AS detail FROM email_events WHERE email_id = $1
+UNION ALL
+SELECT at, 'bounced', position, kind || ': ' || detail FROM bounces WHERE email_id = $1

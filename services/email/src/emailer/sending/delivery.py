@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
 from chassis.errors import Unavailable
+from emailer.bounces.return_path import ReturnPath
 from emailer.errors import (
     AuthenticationRefused,
     ConnectionLost,
@@ -33,9 +34,15 @@ class Delivery:
     """Makes attempts. Trouble of the route pauses it, and gives the recipient back without an attempt."""
 
     def __init__(
-        self, route: Route, rendered: RenderedMails, patience: Patience, breaker: RefusalBreaker
+        self,
+        route: Route,
+        rendered: RenderedMails,
+        patience: Patience,
+        breaker: RefusalBreaker,
+        return_path: ReturnPath,
     ) -> None:
         self._route = route
+        self._return_path = return_path
         self._breaker = breaker
         self._rendered = rendered
         self._patience = patience
@@ -69,7 +76,7 @@ class Delivery:
         letter = job.mail.letter
         assert letter is not None  # without one it was put aside when it was claimed
         envelope = Envelope(
-            sender=letter.sender.address,
+            sender=self._return_path.address(job.mail.id, job.position, sender=letter.sender.address),
             recipient=job.address,
             content=await self._rendered.content(job.mail),
             needs_utf8=letter.needs_utf8 or not job.address.isascii(),

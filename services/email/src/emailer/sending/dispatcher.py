@@ -16,6 +16,7 @@ from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
 from chassis.supervision import keep_going
 from emailer import repository
+from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.sending import attempts, lanes, measuring, suppressing
@@ -65,6 +66,7 @@ class Dispatcher:
         senders: Senders,
         suppression: SuppressionTerms,
         preparation: MailPreparation,
+        return_path: ReturnPath,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -84,7 +86,7 @@ class Dispatcher:
         self._hand: dict[tuple[UUID, int], Job] = {}
         self._rendered = RenderedMails(preparation.prepare)
         breaker = RefusalBreaker(refusals_before_pause)
-        self._delivery = Delivery(route, self._rendered, patience, breaker)
+        self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
         self._turns = Turns(connections)
         self._rounds = [Round(stream) for stream in STREAMS]
         # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.

@@ -14,6 +14,7 @@ from chassis.errors import Unavailable
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Postgres
 from emailer import announcing, repository
+from emailer.bounces.domains import LABELS
 from emailer.sending import outcome_learning
 from emailer.sending.attempts import Outcome
 from emailer.suppression.rules import SuppressionTerms
@@ -154,6 +155,7 @@ class OutcomeRecorder:
             if outcome.status == "delivered" and outcome.attempt is not None:
                 took = outcome.attempt.at - outcome.job.mail.dated
                 metrics.EMAIL_DELIVERY_SECONDS.observe(max(0.0, took.total_seconds()))
+                metrics.EMAIL_DOMAIN_DELIVERIES.labels(LABELS.label(outcome.job.domain)).inc()
 
 
 def _lies_in_data(error: Exception) -> bool:

@@ -1,0 +1,90 @@
+"""Answers to bounces that are handed in: each finds its recipient by the signature, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable
+
+from chassis import logging, metrics
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound
+from chassis.postgres import Connection, Postgres
+from contracts.emails import BounceRecorded, RecordBounce
+from emailer import announcing, repository
+from emailer.bounces import reading
+from emailer.bounces import repository as bounces
+from emailer.bounces.domains import LABELS
+from emailer.bounces.reading import Bounce
+from emailer.bounces.repository import BouncedRecipient
+from emailer.bounces.return_path import ReturnPath
+from emailer.suppression import learning
+from emailer.suppression.rules import Failure, SuppressionTerms
+
+log = logging.get(__name__)
+
+
+class BounceAnswers:
+    """Reads bounces off the event loop, and records what they say about their recipients."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        return_path: ReturnPath,
+        *,
+        terms: SuppressionTerms,
+        changed: Callable[[], None],
+    ) -> None:
+        self._postgres = postgres
+        self._return_path = return_path
+        self._terms = terms
+        self._changed = changed
+        # One at a time: a flood of bounces takes one thread.
+        self._reading = asyncio.Lock()
+
+    async def record(self, request: RecordBounce, _: Deadline) -> BounceRecorded:
+        """Record a bounce; the same one again has no effect. Raise `NotFound` for what was not signed."""
+        key = self._return_path.read(request.recipient)
+        if key is None:
+            metrics.EMAIL_BOUNCES.labels("unsigned").inc()
+            raise NotFound("The recipient is no return path that was signed here, or its key was taken away.")
+        content = base64.b64decode(request.content)
+        async with self._reading:
+            bounce = await asyncio.to_thread(reading.read, content)
+        digest = hashlib.sha256(content).digest()
+        async with self._postgres.transaction() as connection:
+            recipient = await bounces.find(connection, *key)
+            if recipient is None:
+                metrics.EMAIL_BOUNCES.labels("late").inc()
+                raise NotFound("The mail that came back is not known any more: its record was removed.")
+            is_new = await bounces.note(connection, recipient, bounce, digest=digest)
+            if is_new:
+                if await bounces.settle(connection, recipient, bounce.kind):
+                    changes = await repository.sum_up(connection, {recipient.email_id})
+                    await announcing.announce(connection, changes)
+                await self._learn(connection, recipient, bounce)
+        if is_new:
+            self._changed()
+            _report(recipient, bounce)
+        return BounceRecorded(kind=bounce.kind, is_new=is_new)
+
+    async def _learn(self, connection: Connection, recipient: BouncedRecipient, bounce: Bounce) -> None:
+        if bounce.kind == "delivered":
+            await learning.learn_successes(connection, {recipient.target}, origins=("reply", "bounce"))
+        if bounce.fault is not None:
+            failure = Failure(recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail)
+            await learning.learn_failures(connection, [failure], terms=self._terms)
+
+
+def _report(recipient: BouncedRecipient, bounce: Bounce) -> None:
+    metrics.EMAIL_BOUNCES.labels(bounce.kind).inc()
+    if bounce.fault is not None:
+        metrics.EMAIL_DOMAIN_BOUNCES.labels(LABELS.label(recipient.domain)).inc()
+    log.info(
+        "mail bounced",
+        email_id=str(recipient.email_id),
+        recipient=recipient.position,
+        kind=bounce.kind,
+        detail=bounce.detail,
+    )

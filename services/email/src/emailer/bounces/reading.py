@@ -1,0 +1,127 @@
+"""Reading a bounce: a delivery status notification (RFC 3464), or one of the forms from before.
+
+A bounce is what somebody outside wrote. Its size, its parts and its lines are bounded before it is parsed,
+so that no message takes long, and whatever it is, an answer comes out.
+"""
+
+from __future__ import annotations
+
+import email
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from email.policy import compat32
+
+from flufl.bounce import all_failures
+
+from contracts.emails import BounceKind
+from emailer.suppression import faults
+from emailer.suppression.faults import Fault
+
+# A failure is `hard` (no such address, or it refused the mail for good), `soft` (given up, for now or as the
+# mailbox is full) or `refused` (policy or content). `delayed` is not the end, `delivered` is no failure.
+# `other` is an answer of a person or a program, or nothing that could be understood.
+
+# The report comes before the mail that is returned with it.
+MOST_BYTES = 256 * 1024
+_MOST_PARTS = 40
+# What the forms from before are looked for in, line by line.
+_MOST_HEURISTIC_BYTES = 64 * 1024
+_LONGEST_LINE = 998
+_LONGEST_TEXT = 1000
+
+_PART = re.compile(rb"boundary|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
+_CODE = re.compile(r"(?<![\d.])([245]\d\d)(?=[ -])")
+_DELIVERED = ("delivered", "relayed", "expanded")
+_KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft", "refused": "refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """What a bounce says: its kind, what the failure means for the address, and the server's words."""
+
+    kind: BounceKind
+    fault: Fault | None = None
+    detail: str = ""
+
+
+OTHER = Bounce("other")
+
+
+def read(content: bytes) -> Bounce:
+    """Return what a message to a return path says; never raises."""
+    content = content[:MOST_BYTES]
+    # Parsing costs parts times lines; no report has that many.
+    if len(_PART.findall(content)) > _MOST_PARTS:
+        return OTHER
+    try:
+        message = email.message_from_bytes(content, policy=compat32)
+        reports = [_judged(block) for block in _blocks(message)]
+    except Exception:
+        # The parser raises many things for messages that are none.
+        reports = []
+    if reports:
+        # Of several, as from a list, the worst counts.
+        order: tuple[BounceKind, ...] = ("hard", "refused", "soft", "delayed", "delivered", "other")
+        return min(reports, key=lambda report: order.index(report.kind))
+    return _read_old(content)
+
+
+def _blocks(message: Message) -> Iterator[Message]:
+    """Yield the blocks of a report that are about recipients."""
+    for part in message.walk():
+        if part.get_content_type() not in ("message/delivery-status", "message/global-delivery-status"):
+            continue
+        payload = part.get_payload()
+        for block in payload if isinstance(payload, list) else ():
+            if isinstance(block, Message) and block["Action"] is not None:
+                yield block
+
+
+def _judged(block: Message) -> Bounce:
+    action = str(block["Action"]).strip().lower()
+    status = faults.status_in(str(block["Status"] or ""))
+    diagnostic = str(block["Diagnostic-Code"] or "").partition(";")[2] or str(block["Diagnostic-Code"] or "")
+    host = str(block["Remote-MTA"] or "").rpartition(";")[2].strip()
+    words = " ".join(f"{status or ''} {diagnostic}".split())
+    detail = _plain(f"{words} ({host})" if host else words)
+    if action in _DELIVERED:
+        return Bounce("delivered", None, detail)
+    if action == "delayed":
+        return Bounce("delayed", None, detail)
+    if action != "failed":
+        return OTHER
+    code = _CODE.search(diagnostic)
+    # The words of the server that refused it say more than the class that another one gave it.
+    said = faults.status_in(diagnostic) or status
+    fault = faults.judge(int(code[1]) if code else None, diagnostic, status=said, at_recipient=True)
+    return Bounce(_KINDS[fault], fault, detail)
+
+
+def _read_old(content: bytes) -> Bounce:
+    """Return what a bounce in one of the many forms from before RFC 3464 says."""
+    lines = content[:_MOST_HEURISTIC_BYTES].splitlines()
+    cut = b"\n".join(line[:_LONGEST_LINE] for line in lines)
+    try:
+        message = email.message_from_bytes(cut, policy=compat32)
+        temporary, permanent = all_failures(message)
+    except Exception:
+        return OTHER
+    if not temporary and not permanent:
+        return OTHER
+    text = cut.decode("utf-8", "replace")
+    status = faults.status_in(text)
+    at = text.find(status) if status else -1
+    words = text[max(0, at - 4) : at + 300].split("\n")[0] if status else ""
+    if not permanent:
+        return Bounce("soft", "soft", _plain(words))
+    code = _CODE.search(text)
+    fault = faults.judge(int(code[1]) if code else 550, words, status=status, at_recipient=True)
+    return Bounce(_KINDS[fault], fault, _plain(words))
+
+
+def _plain(text: str) -> str:
+    """Return text as it can be stored and shown: one line, no control character, of a bounded length."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.encode("utf-8", "replace").decode().split())[:_LONGEST_TEXT]

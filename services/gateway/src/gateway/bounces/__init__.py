@@ -1,0 +1,1 @@
+"""Bounces: mails that came back, handed in by a mail server."""

@@ -1,0 +1,185 @@
+"""Bounces on a real database: they find their recipient, and what they say is recorded once."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from chassis.deadlines import Deadline
+from chassis.errors import NotFound
+from contracts.emails import BounceRecorded, Email, RecordBounce, SendEmail
+from contracts.suppressions import ListSuppressions, Suppression
+from emailer.bounces.answers import BounceAnswers
+from emailer.bounces.repository import MOST_BOUNCES
+from emailer.bounces.return_path import ReturnPath
+from emailer.sending.smtp import SmtpRelay
+from emailer.suppression.rules import SuppressionTerms
+from support import postfix
+from support.doubles import smtp as double
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.smtp import SmtpServer, Step
+from support.waiting import until
+
+READER = "reader@example.com"
+PATHS = ReturnPath("bounces.example.com", (b"k" * 32,))
+TERMS = Terms(return_path=PATHS)
+REPORT = """\
+Content-Type: multipart/report; boundary="B"
+
+--B
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Final-Recipient: rfc822; reader@example.com
+Action: {action}
+Status: {status}
+Diagnostic-Code: smtp; {said}
+
+--B--
+"""
+
+
+async def record(
+    post_office: PostOffice, recipient: str, content: bytes, *, paths: ReturnPath = PATHS
+) -> BounceRecorded:
+    answers = BounceAnswers(
+        post_office.postgres, paths, terms=SuppressionTerms(soft_failures=2), changed=lambda: None
+    )
+    request = RecordBounce(recipient=recipient, content=base64.b64encode(content).decode())
+    return await answers.record(request, Deadline.after(30))
+
+
+async def bounce(
+    post_office: PostOffice, command: SendEmail, said: str, *, action: str = "failed"
+) -> BounceRecorded:
+    recipient = PATHS.address(command.email_id, 0, sender="")
+    status = said.split()[1]
+    return await record(
+        post_office, recipient, REPORT.format(action=action, status=status, said=said).encode()
+    )
+
+
+async def delivered(post_office: PostOffice, **fields: Any) -> SendEmail:
+    command = mail(**fields)
+    await post_office.accept(command)
+    async with post_office.delivering(TERMS):
+        await post_office.reaches(command, "delivered")
+    return command
+
+
+async def suppressed(post_office: PostOffice) -> list[Suppression]:
+    return (await post_office.suppressions.list(ListSuppressions(owner_id=OWNER), Deadline.after(30))).data
+
+
+async def test_a_mail_leaves_with_a_return_path_that_names_its_recipient(post_office: PostOffice) -> None:
+    command = await delivered(post_office, to=[READER, "b@example.com"])
+    named = {(PATHS.read(received.sender), received.recipient) for received in post_office.server.received}
+    assert named == {((command.email_id, 0), READER), ((command.email_id, 1), "b@example.com")}
+    assert {str(received.message["from"]) for received in post_office.server.received} == {
+        "Tickwire <no-reply@tickwire.example>"
+    }
+
+
+async def test_a_bounce_fails_its_recipient_and_is_told_announced_and_counted_once(
+    post_office: PostOffice,
+) -> None:
+    command = await delivered(post_office)
+    said = "550 5.1.1 no such user"
+    found = [await bounce(post_office, command, said) for _ in range(2)]
+    assert [(one.kind, one.is_new) for one in found] == [("hard", True), ("hard", False)]
+    email = await post_office.read(command)
+    assert (email.status, email.recipients[0].status) == ("failed", "failed")
+    assert told(email) == [("bounced", READER, f"hard: 5.1.1 {said}")]
+    assert [event["status"] for event in await post_office.events()] == ["delivered", "failed"]
+    (suppression,) = await suppressed(post_office)
+    assert (suppression.address, suppression.origin, suppression.email_id) == (
+        *(READER, "bounce", command.email_id),
+    )
+
+
+def told(email: Email) -> list[tuple[str, str | None, str]]:
+    return [(one.kind, one.recipient, one.detail) for one in email.timeline if one.kind == "bounced"]
+
+
+async def test_soft_bounces_are_counted_and_policy_is_not(post_office: PostOffice) -> None:
+    commands = [await delivered(post_office) for _ in range(4)]
+    for command, said in zip(
+        commands,
+        ("550 5.7.1 spam", "550 5.7.1 spam", "452 4.2.2 full", "552 5.2.2 full"),
+        strict=True,
+    ):
+        assert await suppressed(post_office) == []
+        await bounce(post_office, command, said)
+        assert (await post_office.read(command)).status == "failed"
+    assert [one.origin for one in await suppressed(post_office)] == ["bounce"]
+
+
+async def test_that_the_relay_takes_a_mail_does_not_contradict_a_bounce(post_office: PostOffice) -> None:
+    for number in range(2):
+        assert len(await suppressed(post_office)) == 0
+        command = await delivered(post_office)
+        await bounce(post_office, command, "550 5.2.1 disabled")
+        assert len(await suppressed(post_office)) == number
+
+
+async def test_a_delay_changes_nothing_and_a_late_delivery_is_recorded(post_office: PostOffice) -> None:
+    post_office.server.script(READER, Step("rcpt", "550 5.1.1 no such user"))
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering(TERMS):
+        await post_office.reaches(command, "failed")
+    assert (await bounce(post_office, command, "450 4.4.1 later", action="delayed")).kind == "delayed"
+    assert (await post_office.read(command)).status == "failed"
+    await bounce(post_office, command, "250 2.0.0 there", action="delivered")
+    assert (await post_office.read(command)).status == "delivered"
+    assert await suppressed(post_office) == []
+
+
+async def test_what_was_not_signed_here_or_is_not_known_is_not_found(post_office: PostOffice) -> None:
+    command = mail()
+    for recipient in (
+        "reader@example.com",
+        ReturnPath("bounces.example.com", (b"x" * 32,)).address(command.email_id, 0, sender=""),
+        PATHS.address(command.email_id, 0, sender=""),
+    ):
+        with pytest.raises(NotFound):
+            await record(post_office, recipient, b"")
+
+
+async def test_a_recipient_has_a_bounded_number_of_bounces(post_office: PostOffice) -> None:
+    command = await delivered(post_office)
+    for number in range(MOST_BOUNCES + 2):
+        await bounce(post_office, command, f"450 4.4.{number} later", action="delayed")
+    assert len(told(await post_office.read(command))) == MOST_BOUNCES
+
+
+@pytest.fixture
+async def next_hop() -> AsyncIterator[SmtpServer]:
+    async with double.running() as running:
+        yield running
+
+
+@pytest.mark.root
+async def test_a_report_of_postfix_on_an_unknown_user_comes_back_to_its_recipient(
+    post_office: PostOffice, next_hop: SmtpServer
+) -> None:
+    next_hop.script(READER, Step("rcpt", "550 5.1.1 <reader@example.com>: unknown user"))
+    command = mail()
+    await post_office.accept(command)
+    async with postfix.running(next_hop=next_hop.port) as port:
+        relay = SmtpRelay("127.0.0.1", port, tls="off", timeout_s=10)
+        async with post_office.delivering(Terms(return_path=PATHS, relay=lambda _: relay)):
+            await post_office.reaches(command, "delivered")
+        # The next hop is the mail server of the bounces' domain, too.
+        await until(lambda: next_hop.received)
+    (report,) = next_hop.received
+    assert (report.sender, PATHS.read(report.recipient)) == ("", (command.email_id, 0))
+    assert (await record(post_office, report.recipient, report.content)).kind == "hard"
+    email = await post_office.read(command)
+    assert email.status == "failed"
+    assert "5.1.1 <reader@example.com>: unknown user" in told(email)[0][2]
+    assert [one.address for one in await suppressed(post_office)] == [READER]

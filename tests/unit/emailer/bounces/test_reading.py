@@ -1,0 +1,163 @@
+"""Whatever comes back is read in a short time, and says what became of the mail."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.emails import BounceKind
+from emailer.bounces import reading
+from emailer.bounces.reading import OTHER, Bounce
+
+
+def report(*fields: str, extra: str = "") -> bytes:
+    """A report as Postfix writes it."""
+    lines = (
+        "From: MAILER-DAEMON@relay.example",
+        "To: b+x@bounces.example.com",
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="B"',
+        "",
+        "--B",
+        "",
+        "I'm sorry to have to inform you that your message could not be delivered.",
+        "--B",
+        "Content-Type: message/delivery-status",
+        "",
+        "Reporting-MTA: dns; relay.example",
+        "",
+        "Final-Recipient: rfc822; ann@example.com",
+        *fields,
+        extra,
+        "--B--",
+        "",
+    )
+    return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "fault"),
+    [
+        (("Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; 550 5.1.1 unknown"), "hard", "gone"),
+        (("Action: FAILED", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 unknown"), "hard", "hard"),
+        # Postfix gives its own class where the server gave a better one.
+        (("Action: failed", "Status: 5.0.0", "Diagnostic-Code: smtp; 550 5.7.1 spam"), "refused", "refused"),
+        (("Action: failed", "Status: 5.7.26"), "refused", "refused"),
+        (("Action: failed", "Status: 5.2.2", "Diagnostic-Code: smtp; 552 5.2.2 full"), "soft", "soft"),
+        (("Action: failed", "Status: 4.4.7", "Diagnostic-Code: X-Postfix; timed out"), "soft", "soft"),
+        (("Action: failed",), "refused", "refused"),
+        (("Action: delayed", "Status: 4.4.1"), "delayed", None),
+        (("Action: relayed", "Status: 2.0.0"), "delivered", None),
+        (("Action: whatever",), "other", None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_report_says_what_became_of_the_mail(
+    fields: tuple[str, ...], kind: BounceKind, fault: str | None
+) -> None:
+    found = reading.read(report(*fields))
+    assert (found.kind, found.fault) == (kind, fault)
+
+
+def test_the_words_of_the_server_are_kept_on_one_line() -> None:
+    found = reading.read(
+        report(
+            "Action: failed",
+            "Status: 5.1.1",
+            "Remote-MTA: dns; mx.example.com",
+            "Diagnostic-Code: smtp; 550 5.1.1 <ann@example.com>:\r\n    unknown \x07user",
+        )
+    )
+    assert found.detail == "5.1.1 550 5.1.1 <ann@example.com>: unknown user (mx.example.com)"
+
+
+def test_of_several_recipients_the_worst_counts() -> None:
+    extra = "\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+    assert reading.read(report("Action: delayed", "Status: 4.0.0", extra=extra)).kind == "hard"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (
+            b"From: MAILER-DAEMON@mail.example\n\nHi. This is the qmail-send program at mail.example.\n"
+            b"I'm afraid I wasn't able to deliver your message to the following addresses.\n\n"
+            b"<ann@example.com>:\n550 5.1.1 no such user\n\n--- Below this line is a copy of the message.\n",
+            "hard",
+        ),
+        (
+            b"From: postmaster@mail.example\nX-Failed-Recipients: ann@example.com\n\n"
+            b"This message was created automatically by mail delivery software.\n"
+            b"ann@example.com\n 550 5.7.1 listed on a block list\n",
+            "refused",
+        ),
+        (b"From: ann@example.com\nSubject: On holiday\n\nI am away. Ring 550 5551.\n", "other"),
+        (b"", "other"),
+    ],
+    ids=["qmail", "Exim", "an answer of a person", "nothing"],
+)
+def test_what_is_no_report_is_read_by_its_form(content: bytes, kind: BounceKind) -> None:
+    assert reading.read(content).kind == kind
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=2000),
+        st.lists(st.binary(max_size=60), max_size=6).map(
+            lambda lines: report("Action: failed", "Status: 5.1.1").replace(b"--B--", b"\r\n".join(lines))
+        ),
+        st.text(max_size=200).map(
+            lambda text: (
+                report("Action: failed", f"Status: {text}", f"Diagnostic-Code: {text}")
+                if text.isprintable()
+                else text.encode("utf-8", "replace")
+            )
+        ),
+    )
+)
+def test_no_message_breaks_the_reading(content: bytes) -> None:
+    found = reading.read(content)
+    assert isinstance(found, Bounce)
+    assert found.detail == " ".join(found.detail.split())
+    assert len(found.detail) <= 1000
+    assert "\0" not in found.detail
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'Content-Type: multipart/mixed; boundary="a"\n\n--a\n' * 8000,
+        b"Content-Type: message/rfc822\n\n" * 9000,
+        b"Subject: " + b"(" * 260_000,
+        b"A: b\n" * 52_000,
+        b"\n" + b"<" * 260_000,
+        b"\n" + b"this message was created automatically by mail delivery software rcpt to:" * 3500,
+        b"\n" + (b"the following addresses had\n" + b" " * 900 + b"\n") * 280,
+        b'Content-Type: multipart/report; boundary="' + b"x" * 260_000,
+        report("Action: failed", "Diagnostic-Code: smtp; " + "5.1.1." * 40_000),
+    ],
+    ids=[
+        "parts",
+        "mails in mails",
+        "comment",
+        "headers",
+        "brackets",
+        "long line",
+        "blanks",
+        "boundary",
+        "status",
+    ],
+)
+def test_nothing_that_comes_back_costs_much_time(content: bytes) -> None:
+    began = time.process_time()
+    reading.read(content)
+    assert time.process_time() - began < 2
+
+
+def test_only_the_beginning_is_read_and_many_parts_are_not() -> None:
+    failed = report("Action: failed", "Status: 5.1.1")
+    assert reading.read(b"X: " + b"y" * reading.MOST_BYTES + b"\r\n" + failed) == OTHER
+    assert reading.read(failed + b"\r\nboundary" * 50) == OTHER
