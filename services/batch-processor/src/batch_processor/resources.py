@@ -61,18 +61,12 @@ class Resources:
         self._has_processes = isolated and "worker" in settings.roles
         self.item_processes = ProcessPool(
             settings.worker_concurrency,
-            Options(
-                service=BATCH_PROCESSOR,
-                log_level=settings.log_level,
-                log_format=settings.log_format,
-                memory_bytes=settings.item_memory_mb * 1024 * 1024,
-                internal_targets=settings.internal_targets,
-            ),
+            _options(settings),
         )
-        self.progress = ProgressPublisher(self.runtime.postgres, self.runtime.messaging.publisher)
+        relay, lease_s, postgres = self.runtime.relay, settings.lease_s, self.runtime.postgres
+        self.progress = ProgressPublisher(postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
-        relay, lease_s = self.runtime.relay, settings.lease_s
-        settlement = Settlement(self.runtime.postgres, relay, self.progress, lease_s=lease_s)
+        settlement = Settlement(postgres, relay, self.progress, lease_s=lease_s)
         self.worker = Worker(
             self.runtime.postgres,
             settlement,
@@ -201,3 +195,14 @@ class Resources:
         self.coordinator.wake()
         self.validation.wake()
         self.sources.wake()
+
+
+def _options(settings: BatchProcessorSettings) -> Options:
+    """Return what the processes of items are started with."""
+    return Options(
+        service=BATCH_PROCESSOR,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        memory_bytes=settings.item_memory_mb * 1024 * 1024,
+        internal_targets=settings.internal_targets,
+    )

@@ -23,7 +23,6 @@ from contracts.emails import (
     GetEmail,
     GetRawEmail,
     ListEmails,
-    RawEmail,
     RescheduleEmail,
     ResendEmail,
     RetryEmails,
@@ -104,8 +103,6 @@ def answers(
 ) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
-    raw_mails = RawMails(postgres, senders, preparation)
-
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):
             found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
@@ -121,15 +118,10 @@ def answers(
         async with postgres.connection() as connection:
             return await choosing.list_emails(connection, request)
 
-    async def cancel(request: CancelEmails, _: Deadline) -> EmailsChanged:
+    async def decide(request: CancelEmails | RetryEmails, _: Deadline) -> EmailsChanged:
+        action = choosing.CANCEL if isinstance(request, CancelEmails) else choosing.RETRY
         async with postgres.transaction() as connection:
-            found = await choosing.decide(connection, request, choosing.CANCEL, life_s=life_s)
-        changed()
-        return found
-
-    async def retry(request: RetryEmails, _: Deadline) -> EmailsChanged:
-        async with postgres.transaction() as connection:
-            found = await choosing.decide(connection, request, choosing.RETRY, life_s=life_s)
+            found = await choosing.decide(connection, request, action, life_s=life_s)
         changed()
         return found
 
@@ -139,16 +131,13 @@ def answers(
         changed()
         return await get(GetEmail(email_id=request.email_id, owner_id=request.owner_id), deadline)
 
-    async def get_raw(request: GetRawEmail, _: Deadline) -> RawEmail:
-        return await raw_mails.part(request)
-
     return {
         GetEmail: get,
-        GetRawEmail: get_raw,
+        GetRawEmail: RawMails(postgres, senders, preparation).part,
         CountEmails: count,
         ListEmails: list_,
-        CancelEmails: cancel,
-        RetryEmails: retry,
+        CancelEmails: decide,
+        RetryEmails: decide,
         RescheduleEmail: reschedule,
         **SuppressionAnswers(postgres, most_of_owner=most_suppressions).table,
     }

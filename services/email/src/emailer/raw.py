@@ -7,6 +7,7 @@ import base64
 import time
 from uuid import UUID
 
+from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
@@ -29,7 +30,7 @@ class RawMails:
         self._kept: tuple[UUID, float, bytes] | None = None
         self._writing = asyncio.Lock()
 
-    async def part(self, request: GetRawEmail) -> RawEmail:
+    async def part(self, request: GetRawEmail, _: Deadline | None = None) -> RawEmail:
         """Return the wanted part. Raise `NotFound` for another owner's mail, or one without content."""
         # One after the other: there may be 27 MB to each.
         async with self._writing:

@@ -49,13 +49,7 @@ class Resources:
             most_of_owner=settings.most_suppressions,
         )
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
-        self.route = Route(
-            SmtpRelay.of(settings),
-            deliveries=settings.smtp_deliveries_per_connection,
-            idle_s=settings.smtp_idle_s,
-            pause_s=settings.route_pause_s,
-            authentication_pause_s=settings.authentication_pause_s,
-        )
+        self.route = _route(settings)
         self.uploads = UploadService(
             self.runtime.postgres,
             UploadLimits(settings.uploads_owner_bytes, settings.uploads_total_bytes, settings.upload_life_s),
@@ -72,22 +66,7 @@ class Resources:
         templates = TemplateAnswers(
             self.runtime.postgres, self.renderer, most_of_owner=settings.templates_per_owner
         )
-        self.dispatcher = Dispatcher(
-            self.runtime.postgres,
-            self.route,
-            self.runtime.relay,
-            patience=Patience(settings.retry_scale, settings.on_ambiguous),
-            connections=settings.smtp_connections,
-            window=settings.window,
-            window_bytes=settings.window_bytes,
-            lease_s=settings.lease_s,
-            guard=RecipientGuard.read(settings.allowed_recipients),
-            senders=senders,
-            suppression=self._suppression,
-            preparation=preparation,
-            return_path=ReturnPath.of(settings),
-            refusals_before_pause=settings.refusals_before_pause,
-        )
+        self.dispatcher = self._dispatcher(settings, senders, preparation)
         self.runtime.consume(
             f"{EMAIL}.send",
             consumers.handlers(settings, committed=self._stored),
@@ -115,6 +94,26 @@ class Resources:
             }
         )
         self.runtime.on_database(self._start_delivery)
+
+    def _dispatcher(
+        self, settings: EmailSettings, senders: Senders, preparation: MailPreparation
+    ) -> Dispatcher:
+        return Dispatcher(
+            self.runtime.postgres,
+            self.route,
+            self.runtime.relay,
+            patience=Patience(settings.retry_scale, settings.on_ambiguous),
+            connections=settings.smtp_connections,
+            window=settings.window,
+            window_bytes=settings.window_bytes,
+            lease_s=settings.lease_s,
+            guard=RecipientGuard.read(settings.allowed_recipients),
+            senders=senders,
+            suppression=self._suppression,
+            preparation=preparation,
+            return_path=ReturnPath.of(settings),
+            refusals_before_pause=settings.refusals_before_pause,
+        )
 
     def _domains(self, settings: EmailSettings) -> DomainAnswers:
         postgres, announced = self.runtime.postgres, self.runtime.relay.wake
@@ -167,3 +166,13 @@ class Resources:
         self.dispatcher.wake()
         # A refused mail has an event already.
         self.runtime.relay.wake()
+
+
+def _route(settings: EmailSettings) -> Route:
+    return Route(
+        SmtpRelay.of(settings),
+        deliveries=settings.smtp_deliveries_per_connection,
+        idle_s=settings.smtp_idle_s,
+        pause_s=settings.route_pause_s,
+        authentication_pause_s=settings.authentication_pause_s,
+    )

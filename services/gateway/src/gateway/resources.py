@@ -91,6 +91,44 @@ class Resources:
         self.acceptor = Acceptor(
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
+        catalogue = OperationCatalogue(postgres, operations)
+        self._wire_mail(statements)
+        self.batches = BatchService(
+            self.acceptor,
+            catalogue,
+            self.rpc,
+            uploads=UploadService(self.acceptor, messaging.publisher),
+            open_uploads=OpenUploads(
+                postgres,
+                OpenUploadRepository(statements),
+                self.acceptor,
+                messaging.publisher,
+                catalogue=catalogue,
+            ),
+        )
+        self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
+        self.status = StatusService(_prometheus(settings))
+        self.backups = BackupWatch(self.runtime.postgres, statements)
+        self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
+        self.stocks = StockService(self.book, self.rpc)
+        self.rooms = RoomRepository(statements)
+        self.alerts = AlertService(self.rpc)
+        self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
+        self._wire_realtime()
+        events = consumers.events(
+            acceptances,
+            operations,
+            AlertMails(acceptances, self.authority),
+            self.senders,
+            ScheduledRuns(acceptances, catalogue, self.authority),
+            committed=self.runtime.relay.wake,
+        )
+        self.runtime.consume(consumers.EVENTS, events, prefetch=400)
+        if self.bootstrap is not None:
+            self.runtime.on_database(self.bootstrap.make_known)
+
+    def _wire_mail(self, statements: Mapping[str, str]) -> None:
+        settings, postgres = self.settings, self.runtime.postgres
         self.templates = TemplateService(self.rpc)
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
         self.uploads = FileUploads(
@@ -109,44 +147,7 @@ class Resources:
             self.senders,
             message_id_domain=settings.message_id_domain,
         )
-        catalogue = OperationCatalogue(postgres, operations)
         self.suppressions = SuppressionService(self.rpc, self.audit, postgres)
-        self.batches = BatchService(
-            self.acceptor,
-            catalogue,
-            self.rpc,
-            uploads=UploadService(self.acceptor, messaging.publisher),
-            open_uploads=OpenUploads(
-                postgres,
-                OpenUploadRepository(statements),
-                self.acceptor,
-                messaging.publisher,
-                catalogue=catalogue,
-            ),
-        )
-        self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
-        url = settings.prometheus_url
-        self.status = StatusService(None if url is None else Prometheus(url.get_secret_value()))
-        self.backups = BackupWatch(self.runtime.postgres, statements)
-        self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
-        self.stocks = StockService(self.book, self.rpc)
-        self.rooms = RoomRepository(statements)
-        self.alerts = AlertService(self.rpc)
-        self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
-        self._wire_realtime()
-        alert_mails = AlertMails(acceptances, self.authority)
-        scheduled_runs = ScheduledRuns(acceptances, catalogue, self.authority)
-        events = consumers.events(
-            acceptances,
-            operations,
-            alert_mails,
-            self.senders,
-            scheduled_runs,
-            committed=self.runtime.relay.wake,
-        )
-        self.runtime.consume(consumers.EVENTS, events, prefetch=400)
-        if self.bootstrap is not None:
-            self.runtime.on_database(self.bootstrap.make_known)
 
     def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher
@@ -276,3 +277,8 @@ def _access_tokens(settings: GatewaySettings) -> AccessTokens | None:
         algorithms=settings.oidc_algorithms.split(","),
         rules=read_rules(settings.oidc_scope_rules),
     )
+
+
+def _prometheus(settings: GatewaySettings) -> Prometheus | None:
+    url = settings.prometheus_url
+    return None if url is None else Prometheus(url.get_secret_value())

@@ -89,6 +89,13 @@ class Resources:
             send=self.runtime.messaging.publisher.send,
             on_ticks=[self.live_bars.take, self.alerts.take],
         )
+        self._answer(settings)
+        self.runtime.on_database(self._fill)
+        if settings.replays:
+            follower = Follower(self.board, feed=self.feed)
+            self.runtime.messaging.listen(follower.attach)
+
+    def _answer(self, settings: StockDataSettings) -> None:
         alert_answers = AlertAnswers(
             self.runtime.postgres,
             index=self.index,
@@ -97,10 +104,6 @@ class Resources:
             most_of_owner=settings.alerts_per_owner,
         )
         self.runtime.answer(consumers.answers(self.market, alert_answers))
-        self.runtime.on_database(self._fill)
-        if settings.replays:
-            follower = Follower(self.board, feed=self.feed)
-            self.runtime.messaging.listen(follower.attach)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

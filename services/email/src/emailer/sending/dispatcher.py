@@ -140,18 +140,24 @@ class Dispatcher:
             self._changed.clear()
             due_in_s, count = self._poll_s, 0
             with contextlib.suppress(*DATABASE_FAILURES):
-                async with self._postgres.connection() as connection:
-                    due_in_s, has_ready = await lanes.look(connection)
-                    if due_in_s <= 0:
-                        count = await lanes.make_ready(connection, most=_MOST_READY)
-                if count or has_ready:
-                    self._wake.set()
+                due_in_s, count = await self._line_up()
             if count < _MOST_READY:
                 # However much is stored and recorded, it is not looked at more often.
                 await asyncio.sleep(pause_s := self._poll_s / 4)
                 with contextlib.suppress(TimeoutError):
                     wait_s = min(2 * self._poll_s, max(0, due_in_s)) - pause_s
                     await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    async def _line_up(self) -> tuple[float, int]:
+        """Return in how many seconds a mail is due, and how many were due and are in their lanes now."""
+        count = 0
+        async with self._postgres.connection() as connection:
+            due_in_s, has_ready = await lanes.look(connection)
+            if due_in_s <= 0:
+                count = await lanes.make_ready(connection, most=_MOST_READY)
+        if count or has_ready:
+            self._wake.set()
+        return due_in_s, count
 
     async def _claim_forever(self) -> None:
         while True:

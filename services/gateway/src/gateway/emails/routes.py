@@ -21,6 +21,12 @@ from gateway.http.endpoints import Answer, Endpoint, Idempotency, delete, get, j
 from gateway.http.filters import BulkResult
 from gateway.http.replies import MAIL
 
+_MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."}
+_MAIL_OF_TEMPLATE = {
+    "to": ["ann@example.com"],
+    "template": {"name": "welcome", "data": {"name": "Ann"}},
+}
+
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
@@ -43,13 +49,7 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         idempotency=Idempotency.ACCEPTANCE,
         rate="send",
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
-        examples={
-            "a mail": {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
-            "a mail of a template": {
-                "to": ["ann@example.com"],
-                "template": {"name": "welcome", "data": {"name": "Ann"}},
-            },
-        },
+        examples={"a mail": _MAIL, "a mail of a template": _MAIL_OF_TEMPLATE},
     )
     yield post(
         "/v1/emails/batch",
@@ -63,13 +63,7 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         rate="send",
         cost=lambda body: len(body.emails),
         examples={
-            "two mails": {
-                "emails": [
-                    {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
-                    {"to": ["bob@example.com"], "subject": "Hello", "text": "It works."},
-                ],
-                "mode": "permissive",
-            },
+            "two mails": {"emails": [_MAIL, {**_MAIL, "to": ["bob@example.com"]}], "mode": "permissive"},
         },
     )
     yield get(

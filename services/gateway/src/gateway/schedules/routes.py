@@ -73,6 +73,11 @@ def endpoints(service: ScheduleService) -> Iterator[Endpoint]:
         errors=(Unavailable,),
         **_READ,
     )
+    yield from _one(service)
+    yield from _times(service)
+
+
+def _one(service: ScheduleService) -> Iterator[Endpoint]:
     yield get(
         _PATH,
         service.get,
@@ -119,7 +124,6 @@ def endpoints(service: ScheduleService) -> Iterator[Endpoint]:
         examples=_EXAMPLE,
         **_WRITE,
     )
-    yield from _times(service)
 
 
 def _action(path: str, handler: Handler, name: str, summary: str) -> Endpoint:

@@ -63,7 +63,18 @@ def endpoints(service: TemplateService) -> Iterator[Endpoint]:
         idempotency=Idempotency.NONE,
         examples={"welcome": {"source": _WELCOME, "data": {"name": "Ann"}}},
     )
-    yield from _one(service)
+    yield post(
+        "/v1/templates/<name>/preview",
+        service.preview,
+        name="previewTemplate",
+        summary="Render a stored template",
+        tag="E-mail",
+        scope=Scope.TEMPLATES_READ,
+        answers={200: json(RenderedTemplate)},
+        errors=(NotFound, Overloaded, Unavailable),
+        idempotency=Idempotency.NONE,
+        examples={"for Ann": {"data": {"name": "Ann"}}},
+    )
 
 
 def _one(service: TemplateService) -> Iterator[Endpoint]:
@@ -109,16 +120,4 @@ def _one(service: TemplateService) -> Iterator[Endpoint]:
         answers={204: nothing()},
         errors=(NotFound, Unavailable, PreconditionFailed, PreconditionRequired),
         precondition=Precondition.REQUIRED,
-    )
-    yield post(
-        "/v1/templates/<name>/preview",
-        service.preview,
-        name="previewTemplate",
-        summary="Render a stored template",
-        tag="E-mail",
-        scope=Scope.TEMPLATES_READ,
-        answers={200: json(RenderedTemplate)},
-        errors=(NotFound, Overloaded, Unavailable),
-        idempotency=Idempotency.NONE,
-        examples={"for Ann": {"data": {"name": "Ann"}}},
     )

@@ -117,13 +117,17 @@ class UploadService:
         """Forget uploads whose time is over, for ever."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
-            removed = _STEP
             try:
-                while removed == _STEP:
-                    async with self._postgres.connection() as connection:
-                        removed = await self._repository.remove_expired(connection, most=_STEP)
+                await self.remove_expired()
             except DatabaseUnavailable as error:
                 log.warning("old uploads not removed", reason=error.detail)
+
+    async def remove_expired(self) -> None:
+        """Forget uploads whose time is over."""
+        removed = _STEP
+        while removed == _STEP:
+            async with self._postgres.connection() as connection:
+                removed = await self._repository.remove_expired(connection, most=_STEP)
 
     @contextmanager
     def _room(self, owner_id: str) -> Iterator[None]:
