@@ -73,7 +73,7 @@ async def test_a_preview_shows_the_mail_or_where_the_template_fails(door: Listen
     assert_problem(failed, 422, "invalid-input")
     assert failed.json()["errors"][0]["pointer"] == "/subject"
     assert "line 1" in failed.json()["errors"][0]["detail"]
-    source = await door.api.post("/v1/templates/preview", json={"source": {**BODY, "html": "\n{% x %}"}})
+    source = await door.api.post("/v1/template-previews", json={"source": {**BODY, "html": "\n{% x %}"}})
     assert_problem(source, 422, "invalid-input")
     assert source.json()["errors"][0]["pointer"] == "/source/html"
 

@@ -52,7 +52,7 @@ def endpoints(service: TemplateService) -> Iterator[Endpoint]:
         errors=(Unavailable,),
     )
     yield post(
-        "/v1/templates/preview",
+        "/v1/template-previews",
         service.preview_source,
         name="previewSource",
         summary="Render a template that is not stored",
