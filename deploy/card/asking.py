@@ -9,12 +9,12 @@ import urllib.request
 
 LOGIN_MINUTES = 10
 _ONE_ANSWER_S = 10.0
-# They are neighbours: the way to them leads through no proxy of the environment.
+# The servers are neighbours: no proxy of the environment is used to reach them.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NoAnswer(Exception):
-    """The gateway did not give what was asked for; the text says why."""
+    """The gateway did not answer as it should; the text says why."""
 
 
 def why_key_fails(url: str, key: str, *, patience_s: float = 0) -> str | None:
@@ -47,7 +47,7 @@ def login_address(url: str, key: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Return whether anybody answers at an address, even if only to ask who is there."""
+    """Return whether a server answers at an address, even if it only asks for credentials."""
     try:
         with _OPENER.open(url, timeout=_ONE_ANSWER_S):
             return True

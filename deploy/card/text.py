@@ -13,7 +13,7 @@ _WIDTH = 14
 
 @dataclass(frozen=True)
 class Card:
-    """What one way of running has to show; where a value is empty, its line is left out.
+    """The values that the card of one way of running shows; an empty value has no line.
 
     `recover` is the command that makes a new administrator's key, `login` the one that makes another login
     address; `patience_s` is how long the gateway may take to answer at all. `pages` are further addresses and
@@ -33,7 +33,7 @@ class Card:
     senders: str = ""
 
     def text(self) -> str:
-        """Try what the card names, and return it; what does not answer is marked so."""
+        """Return the card after trying its addresses; those that do not answer are marked."""
         refusal = asking.why_key_fails(self.gateway, self.key, patience_s=self.patience_s)
         rows = {
             "API": self.gateway + (f", and {self.proxy}" if self.proxy else ""),
@@ -73,6 +73,6 @@ def _lines(indent: str, part: Mapping[str, str]) -> str:
 
 
 def _tried(shown: str) -> str:
-    """Return an address with what is said about it; it is marked where nobody answers."""
+    """Return an address with its note, and with a mark where no server answers."""
     address = shown.split()[0]
     return shown if asking.answers(address) else f"{shown}    (does not answer)"

@@ -13,7 +13,7 @@ from native.demo import chat, mails, market, work
 from native.demo.tour import PATIENCE_S, Tour
 from native.errors import DemoError
 
-# A new capability adds its step here, told in the module of its kind.
+# A new capability adds its step here; the function of the step is in the module of its kind.
 STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("Quotes", market.quotes),
     ("History", market.bars),

@@ -1,4 +1,4 @@
-"""What every step of the tour has in hand: the stack, the console, and how to wait for something."""
+"""The tools of every step of the tour: the stack, the console, and functions that wait."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Tour:
-    """The stack that is walked through, and the console to which the walk is told."""
+    """The stack that the tour walks through, and the console that it prints to."""
 
     api: httpx.AsyncClient
     mailbox: httpx.AsyncClient
@@ -88,7 +88,7 @@ async def frame(connection: websockets.ClientConnection, kind: str) -> Json:
 
 
 def answer(response: httpx.Response) -> Json:
-    """Return the JSON of a response; raise `DemoError` with its problem when it is none of success."""
+    """Return the JSON of a response; raise `DemoError` with its problem when it is an error."""
     if response.is_success:
         return dict(response.json())
     problem = response.json() if "json" in response.headers.get("content-type", "") else {}

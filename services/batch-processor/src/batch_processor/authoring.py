@@ -1,4 +1,4 @@
-"""The tools of an author: `@operation` makes an operation of a function with types and a docstring."""
+"""The tools of an author: `@operation` turns a function with types and a docstring into an operation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def operation(
     concurrency: int = 20,
     chunk_size: int = 100,
 ) -> Callable[[Callable[[P, Context], Awaitable[Json] | Json]], Operation]:
-    """Return what makes the operation `name` of a function that takes a payload and a `Context`.
+    """Return a decorator that turns a function of a payload and a `Context` into the operation `name`.
 
     The type of the payload is a pydantic model, which becomes the schema of an item, or `Json` where every
     value fits. The first line of the docstring becomes the description. A function that waits is `async`; a

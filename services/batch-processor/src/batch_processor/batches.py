@@ -23,7 +23,7 @@ Status = BatchStatus | Literal["abandoned"]
 
 # Why a batch has expired whose items had begun.
 DEADLINE_EXCEEDED = "deadline-exceeded"
-# Why a batch has failed of whose items more have failed than its owner tolerates.
+# Why a batch has failed: more of its items have failed than its owner tolerates.
 TOO_MANY_FAILURES = "too-many-failures"
 
 FINISHED: frozenset[Status] = contract.FINISHED | {"abandoned"}
@@ -259,9 +259,9 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
 
 
 def stop_if_too_many_failed(batch: Batch) -> Batch:
-    """Begin no more items of a batch of which more have failed than is tolerated.
+    """Begin no more items of a batch when more of them have failed than is tolerated.
 
-    What its owner retries is run to its end: that so many have failed is known.
+    A retry runs to its end: its owner knows how many items have failed.
     """
     is_retried = batch.retry_codes is not None or batch.retry_after >= 0
     if is_retried or not batch.failed or batch.status not in ("queued", "running", "paused"):

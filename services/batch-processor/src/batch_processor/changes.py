@@ -1,4 +1,4 @@
-"""What messages change: the items they bring, and the step in their batch's life."""
+"""Changes that messages make: the items they bring, and the step in their batch's life."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contracts.batch_options import Priority
 from contracts.batches import CreateBatch, Item, SealBatch
 from contracts.json_texts import payloads
 
-# Those of batches among those of tasks, which are 0 to 9.
+# The priorities of batches on the scale of those of tasks, which are 0 to 9.
 _PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
 
 
@@ -46,7 +46,7 @@ class Change:
 
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
-    """Return what a message changes that says what its batch is, and perhaps how many items it has."""
+    """Return the change of a message that describes its batch, and may say how many items it has."""
     options = batch_options.read(message.options)
     description = Description(
         kind=message.kind,

@@ -22,8 +22,8 @@ from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S
 
 log = logging.get(__name__)
 
-# The longest between two looks for chunks whose time has come: what another process delays by less is late by
-# this at most. One that is known of is on time.
+# The longest pause between two looks for chunks whose time has come. A chunk that this process knows of is on
+# time; one that another process has delayed by less than this may be late by as much.
 _PROMOTE_EVERY_S = 0.5
 # Between two tries at chunks that another coordinator has locked.
 _LOCKED_PAUSE_S = 0.05
@@ -97,7 +97,7 @@ class Coordinator:
             self._wake.clear()
 
     async def carry_out_orders(self) -> None:
-        """Steer, retry and cancel where there is a batch that was told to."""
+        """Pause, resume, retry and cancel the batches for which somebody has asked it, if there are any."""
         async with self._postgres.connection() as connection:
             has_orders = await coordination.has_orders(connection)
         if has_orders:

@@ -185,19 +185,21 @@ EMAIL_HELD = Gauge(
 )
 EMAIL_REMOVED = Counter(
     "tickwire_email_removed",
-    "Mails of which something was removed because its time was over, suppressions and failures of addresses.",
+    "Removals when their time was over: parts and records of mails, suppressions, failures of addresses.",
     ("kind",),
 )
 EMAIL_BOUNCES = Counter(
     "tickwire_email_bounces",
-    "Mails that came back, by what they say; unsigned and late ones name no mail that is known.",
+    "Mails that came back, by what they say; unsigned, late: the return path names no known mail.",
     ("kind",),
 )
 EMAIL_DOMAIN_DELIVERIES = Counter(
     "tickwire_email_domain_deliveries", "Mails that the relay took, by busy destination domains.", ("domain",)
 )
 EMAIL_DOMAIN_BOUNCES = Counter(
-    "tickwire_email_domain_bounces", "Mails that failed after that, by the same domains.", ("domain",)
+    "tickwire_email_domain_bounces",
+    "Mails that came back after the relay had taken them, by busy destination domains.",
+    ("domain",),
 )
 EMAIL_SUPPRESSIONS = Counter(
     "tickwire_email_suppressions",
@@ -267,7 +269,7 @@ BATCHES_VALIDATING = Gauge(
     "tickwire_batches_validating", "Uploads whose custom ids are compared, or wait for it."
 )
 BATCH_OLDEST_VALIDATING = Gauge(
-    "tickwire_batch_oldest_validating_seconds", "For how long the first of these uploads has been complete."
+    "tickwire_batch_oldest_validating_seconds", "For how long the oldest validating upload has been complete."
 )
 BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting for a worker.")
 BATCH_OLDEST_READY = Gauge(

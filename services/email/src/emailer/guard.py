@@ -24,7 +24,7 @@ class RecipientGuard:
         return cls(frozenset(entry if "@" in entry else f"@{entry}" for entry in entries))
 
     def refusal_of(self, address: str) -> str | None:
-        """Return why no mail may be sent to `address`, if so, for the record."""
+        """Return the reason, as the attempt records it, if no mail may be sent to `address`."""
         if self.allows(address):
             return None
         return "not sent: the recipient is not in EMAIL_ALLOWED_RECIPIENTS of this system"

@@ -21,7 +21,7 @@ from emailer.writing.letters import Addressee, Letter
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is there of that which mails name: bytes of uploads by id and owner, versions of templates."""
+    """The uploads (bytes, by id and owner) and the versions of templates that mails name, if they exist."""
 
     uploads: Mapping[tuple[UUID, str], int] = field(default_factory=dict)
     versions: Versions = field(default_factory=dict)
@@ -81,7 +81,7 @@ class PreparedMail:
 def accept_all(
     commands: Sequence[SendEmail], *, default_sender: str, expires_after_s: float, there: Known
 ) -> list[PreparedMail]:
-    """Return each of `commands` as it is stored; `there` is what is there of that which they name."""
+    """Return each of `commands` as it is stored; `there` holds the uploads and templates that they name."""
     return [
         accept(command, default_sender=default_sender, expires_after_s=expires_after_s, there=there)
         for command in commands

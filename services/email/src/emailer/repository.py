@@ -60,7 +60,7 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
 
 
 async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
-    """Return the mails `ids` with bodies and attachments, by id; of uploads only which they are."""
+    """Return the mails `ids` with bodies and attachments, by id; uploads are named, not read."""
     rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
     with_files = [row["id"] for row in rows if row["attachment_count"]]
     files: dict[UUID, list[File]] = {}
@@ -114,7 +114,7 @@ async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder:
 
 
 async def expires_in_s(connection: Connection) -> float:
-    """Return in how many seconds the first recipient expires that waits; infinity where none does."""
+    """Return in how many seconds the first waiting recipient expires; infinity where none waits."""
     found = await connection.fetchval(SQL["expires_in_s"])
     return math.inf if found is None else float(found)
 

@@ -1,4 +1,4 @@
-"""The HTTP edge: what the gateway sends past the broker, because it is too large for a message."""
+"""The HTTP edge: uploads, which are too large for messages and so come past the broker."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MOST_HEADERS = 50
 MOST_TIMEOUT_S = 30
 _MOST_HEADER_BYTES = 16 * 1024
 _MOST_TOLD = 200
-# What the connection is made of, and what tells a server who asks: set here, or not at all.
+# Headers of the connection, and those that tell a server who asks: set here, or not at all.
 _REFUSED_HEADERS = re.compile(
     r"(?:host|content-length|transfer-encoding|connection|keep-alive|upgrade|te|trailer|expect|via|forwarded"
     r"|accept-encoding|proxy-.*|x-forwarded-.*|x-real-ip|x-aws-ec2-metadata-.*|metadata(-flavor)?)",
@@ -38,7 +38,7 @@ class HttpClientError(ServiceError):
 
 
 class HttpServerError(ServiceError):
-    """The server answered with a status that may pass."""
+    """The server answered with a status that may be temporary."""
 
     code = "http-server-error"
 
@@ -117,7 +117,7 @@ def _told(answer: HttpAnswer) -> Json:
 
 
 def _text(body: bytes) -> str | None:
-    """Return `body` as text; None when it is none, or has the character that no database keeps."""
+    """Return `body` as text; None when it is not text, or has a NUL, which PostgreSQL cannot store."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

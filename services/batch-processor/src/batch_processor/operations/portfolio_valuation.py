@@ -27,7 +27,7 @@ MOST_POSITIONS = 200
 _SIDE_BY_SIDE = 8
 _TOO_MANY = 10**12
 _NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,8})?$"
-# Symbols without a price whose reasons are told.
+# Symbols without a price whose reasons the error tells.
 _MOST_REASONS = 10
 # Products of a price and a quantity, and sums of 200 of them, have fewer digits: nothing is rounded.
 _EXACT = Arithmetic(prec=80, traps=[Inexact])
@@ -39,7 +39,7 @@ def _quantity(value: object) -> Decimal:
     text = format(Decimal(str(value)), "f") if is_number else value
     if not isinstance(text, str) or not re.fullmatch(_NUMBER, text):
         raise ValueError("must be a number, or a text, with up to 12 digits and up to 8 decimal places")
-    # Without the sign of a zero.
+    # A zero loses its sign.
     return Decimal(text) + 0
 
 
@@ -76,7 +76,7 @@ class Portfolio(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Price:
-    """A price with its currency, and where and when it comes from, as it is told."""
+    """A price with its currency, its source and its time, as the result shows them."""
 
     price: Decimal
     currency: str
@@ -152,7 +152,7 @@ async def _closes(symbols: Sequence[str], day: date, context: Context) -> dict[s
 
 
 def _require_all(found: Mapping[str, _Price | ServiceError]) -> None:
-    """Raise what the symbols without a price have in common; trying again must be able to help them all."""
+    """Raise an error when symbols have no price; it is retryable only when all of their errors are."""
     failed = {symbol: error for symbol, error in found.items() if isinstance(error, ServiceError)}
     if not failed:
         return

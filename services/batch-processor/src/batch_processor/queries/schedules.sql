@@ -103,7 +103,7 @@ FROM (
 WHERE r.id = ended.id
 
 -- name: give_up_runs
--- Runs that fired long ago, and of which nothing came.
+-- Runs that fired long ago, and were never accepted.
 UPDATE schedule_runs AS r SET status = 'refused', ended_at = now(), code = 'not-accepted', detail = $2
 WHERE r.id IN (
     SELECT id FROM schedule_runs AS late

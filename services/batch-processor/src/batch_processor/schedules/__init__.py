@@ -1,1 +1,1 @@
-"""Schedules: due times by cron, runs, and what becomes of them."""
+"""Schedules: due times by cron, and the runs that they lead to."""

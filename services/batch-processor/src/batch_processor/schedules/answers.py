@@ -113,7 +113,7 @@ class ScheduleAnswers:
             found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
             _require_revision(found, request.revision)
             wanted = replace(found, **given, made_by=request.made_by)
-            # One that is paused is checked, too, and goes on waiting for nothing.
+            # A paused schedule is checked, too, but gets no next due time.
             active = await asyncio.to_thread(_rescheduled, wanted, before=found, now=datetime.now(UTC))
             changed = await repository.update(connection, wanted if found.is_paused else active)
             last = await repository.last_runs(connection, [changed])
@@ -234,7 +234,7 @@ def _view(schedule: Schedule, last: ScheduleRun | None, *, most: int) -> contrac
     upcoming: Sequence[datetime] = ()
     following = Next(what="its owner resumes it", by=None)
     if schedule.due_at is not None and schedule.fire_at is not None:
-        # Those of a zone that the installed database has lost are not known; the coordinator pauses it.
+        # A zone may be gone from the installed database; the coordinator then pauses the schedule.
         with contextlib.suppress(InvalidCron, UnknownTimeZone):
             due_times = DueTimes.of(schedule.cron, schedule.time_zone)
             upcoming = [schedule.due_at, *due_times.following(schedule.due_at, most=most - 1)]

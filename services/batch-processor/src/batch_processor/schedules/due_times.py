@@ -1,6 +1,6 @@
 """Due times: five fields of cron in an IANA time zone, with stated rules for the days when clocks change.
 
-A cron whose minute and hour both begin with no `*` names times of the day: one that a day does not have is
+A cron whose minute and hour fields do not begin with `*` names times of the day: one that a day lacks is
 due at the first minute after the gap, and one that a day has twice is due the first time. Any other cron
 follows the time that elapses: what falls into a gap is left out, and an hour that comes twice counts twice.
 """
@@ -23,7 +23,7 @@ _HOUR_S = 3600
 _SCANNED = timedelta(hours=26)
 _FIRST_SPAN = timedelta(hours=2)
 _SPAN_FACTOR = 8
-# Each due time of a cron that comes every 28 years is some milliseconds of work.
+# To find each due time of a cron that comes every 28 years takes some milliseconds.
 _LISTED = timedelta(days=5 * 366)
 # Files that systems keep beside the zones: what they mean depends on the machine.
 _NO_ZONES = {"localtime", "posixrules", "Factory"}
@@ -114,7 +114,7 @@ class DueTimes:
         return real.replace(tzinfo=None) == found.replace(tzinfo=None)
 
     def _is_shifted_by_part_of_hour(self, moment: datetime) -> bool:
-        """Return whether clocks change so soon after `moment`, for a cron that follows elapsed time."""
+        """Return whether the cron follows elapsed time, and clocks soon change by a part of an hour."""
         minute, hour = self.cron.split()[:2]
         if not (minute.startswith("*") or hour.startswith("*")):
             return False

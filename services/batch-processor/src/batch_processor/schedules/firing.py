@@ -76,7 +76,7 @@ class Firing:
         if not due:
             return 0
         loads = await repository.loads(connection, due)
-        # Old due times are looked for: in a thread, as it is work for the processor.
+        # Old due times may have to be searched, which takes processor time: it runs in a thread.
         plans = await asyncio.to_thread(
             lambda: [_plan(schedule, loads.get(schedule.id, Load()), now=now) for schedule in due]
         )
@@ -101,7 +101,7 @@ class Firing:
             metrics.SCHEDULES_LATE.set(await repository.count_late(connection))
 
     async def clean(self) -> None:
-        """Give up runs of which nothing came, and remove what is past its retention."""
+        """Give up runs that were never accepted, and remove what is past its retention."""
         async with self._postgres.connection() as connection:
             given_up = await repository.give_up(connection)
         if given_up:

@@ -1,4 +1,4 @@
-"""What becomes of the due times of a schedule, as pure functions: run, waiting, skipped or missed."""
+"""Planning, as pure functions: whether a due time of a schedule runs, waits, is skipped or missed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batch_processor.schedules.due_times import DueTimes
 from contracts.batches import Kind
 from contracts.schedules import ON_TIME_S, Missed, Overlap, Trigger
 
-# Due times that were missed and are caught up at a time, and runs of one schedule that wait or are at work.
+# Bounds of one schedule: missed due times caught up at a time, runs that wait, and runs at work.
 MOST_CAUGHT_UP = 100
 MOST_WAITING = 100
 MOST_AT_WORK = 100
@@ -58,7 +58,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run as it is stored: fired now, waiting, or not to happen, and why."""
+    """A run as it is stored: fired now, waiting, or left out for the reason in `code` and `detail`."""
 
     due_at: datetime
     trigger: Trigger

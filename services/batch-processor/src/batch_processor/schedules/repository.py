@@ -199,7 +199,7 @@ async def settle(connection: Connection) -> int:
 
 
 async def give_up(connection: Connection) -> int:
-    """End runs of which nothing came within a day; return how many."""
+    """End runs that the gateway did not accept within a day; return how many."""
     return _affected(await connection.execute(_SQL["give_up_runs"], GIVEN_UP_AFTER_S, _GIVEN_UP))
 
 

@@ -1,4 +1,4 @@
-"""Many messages in one write: what is in hand together leaves together, and is waited for once."""
+"""Many messages in one write, and one wait for the confirms of all of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pamqp.header import ContentHeader
 
 from chassis.broker.envelope import Outgoing
 
-# A write of its own for each so many bytes: a burst of large messages is not copied as a whole.
+# About the bytes of one write: a burst of large messages is not copied as a whole.
 _WRITE_BYTES = 128 * 1024
 
 
 class Burst:
-    """Messages that go over one channel with confirms, each with the broker's word on it.
+    """Messages that go over one channel with confirms, each with the broker's answer to it.
 
     `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. What
     it notes down for a message is noted down here for each, under the same lock.
@@ -30,29 +30,33 @@ class Burst:
         self._words: list[asyncio.Future[object] | Exception | None] = [None] * len(messages)
 
     async def publish(self, channel: Channel) -> None:
-        """Write all messages that can be encoded, and wait until the broker has said something of each."""
+        """Write all messages that can be encoded, and wait until the broker has answered each."""
         async with channel.lock:
             written: list[tuple[int, bytes]] = []
+            size = 0
             for index, message in enumerate(self._messages):
                 try:
                     written.append((index, _encode(channel, message)))
                 except Exception as error:  # whatever is wrong with it, its neighbours go
                     self._words[index] = error
-                if sum(len(octets) for _, octets in written) >= _WRITE_BYTES:
+                    continue
+                size += len(written[-1][1])
+                if size >= _WRITE_BYTES:
                     await self._write(channel, written)
-                    written = []
+                    written, size = [], 0
             if written:
                 await self._write(channel, written)
         waiting = [word for word in self._words if isinstance(word, asyncio.Future)]
         if waiting:
             await asyncio.wait(waiting)
 
-    def errors(self, otherwise: Exception) -> list[Exception | None]:
-        """Return what has become of each message: None when it is confirmed.
+    def errors(self, otherwise: Exception, *, unwritten: Exception) -> list[Exception | None]:
+        """Return the error of each message, or None when it is confirmed.
 
-        `otherwise` is for those of which the broker has said nothing.
+        `otherwise` is the error of those that the broker has not answered, `unwritten` of those that it was
+        never sent.
         """
-        return [_error(word, otherwise) for word in self._words]
+        return [unwritten if word is None else _error(word, otherwise) for word in self._words]
 
     async def _write(self, channel: Channel, written: Sequence[tuple[int, bytes]]) -> None:
         before = channel.delivery_tag
@@ -65,7 +69,7 @@ class Burst:
                 ChannelFrame(payload=octets, should_close=False, drain_future=drained)
             )
         except BaseException:
-            # The broker has not seen them, so it counts on from where it was.
+            # The broker has not seen these messages, so its count of delivery tags is what it was before.
             for tag in range(before + 1, channel.delivery_tag + 1):
                 channel.confirmations.pop(tag).cancel()
             channel.delivery_tag = before
@@ -75,7 +79,7 @@ class Burst:
 
 
 def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
-    """Return the word that the broker will say of the next message of the channel."""
+    """Return the answer that the broker will give to the next message of the channel."""
     channel.delivery_tag += 1
     tag = channel.delivery_tag
     word: asyncio.Future[object] = channel.create_future()
@@ -101,12 +105,13 @@ def _encode(channel: Channel, message: Outgoing) -> bytes:
     return octets
 
 
-def _error(word: asyncio.Future[object] | Exception | None, otherwise: Exception) -> Exception | None:
+def _error(word: asyncio.Future[object] | Exception, otherwise: Exception) -> Exception | None:
     if isinstance(word, Exception):
         return word
-    if word is None or not word.done() or word.cancelled():
+    if not word.done() or word.cancelled():
         return otherwise
     error = word.exception()
     if error is None:
         return None if isinstance(word.result(), Basic.Ack) else otherwise
-    return error if isinstance(error, Exception) else otherwise
+    # A channel that closes may reject with CancelledError, which is no Exception.
+    return error if isinstance(error, Exception) else ConnectionError("the channel was closed")

@@ -1,4 +1,4 @@
-"""The publisher: it waits for the broker's word of each message, alone or of many together."""
+"""The publisher: it waits for the broker's confirm of each message, sent alone or with others."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _UNCONFIRMED = "The message broker did not confirm the message in time."
 
 
 class Unconfirmed(BrokerUnavailable):
-    """The broker said nothing of a message in time; it may have arrived."""
+    """The broker did not answer a message in time; the message may have arrived."""
 
 
 class ConnectionBroken(BrokerUnavailable):
-    """The connection or channel broke while a message was on its way; it may be why, and may have arrived."""
+    """The connection or channel broke under a message, which may be the cause, and may have arrived."""
 
 
 class Publisher:
@@ -101,12 +101,21 @@ class Publisher:
                 silence = BrokerUnavailable(f"{BLOCKED}; try again later.", retry_after_s=5)
         except (*AWAY, BrokerUnavailable) as error:
             silence = error
+        except Exception as error:  # such as a frame that cannot be read, which ends the connection
+            silence = ConnectionError(redaction.safe_message(error))
         finally:
             metrics.UNCONFIRMED.dec(len(messages))
             self._waiting.discard(waiting)
         took_s = time.perf_counter() - started
+        # What was never sent has not failed, unless there is a reason of its own.
+        unwritten = (
+            silence
+            if type(silence) is BrokerUnavailable
+            else BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
+        )
+        errors = burst.errors(silence, unwritten=unwritten)
         outcomes: list[Exception | None] = []
-        for message, failed in zip(messages, burst.errors(silence), strict=True):
+        for message, failed in zip(messages, errors, strict=True):
             outcomes.append(None if failed is None else _failure(message, failed))
             if failed is None:
                 metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
@@ -206,7 +215,7 @@ class Publisher:
 
 
 def _failure(message: Outgoing, error: Exception) -> Exception:
-    """Return what callers are told when the broker, or the way to it, has failed a message; and count it."""
+    """Return the error for callers when the broker, or the connection to it, failed a message; count it."""
     if isinstance(error, aiormq.exceptions.PublishError):
         metrics.PUBLISHED.labels(message.exchange, "returned").inc()
         return Unavailable(

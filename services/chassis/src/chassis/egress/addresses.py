@@ -1,4 +1,4 @@
-"""Which IP addresses are public: everything that the registries keep for special purposes is not."""
+"""Public IP addresses: all but those that the registries keep for special purposes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-# IANA's registry of special-purpose addresses, and what is not in it but is no server of somebody's either.
+# IANA's registry of special-purpose addresses, and some that belong to clouds and networks themselves.
 # `is_global` of the standard library is not asked: it has changed between releases of Python.
 _NOT_PUBLIC_4 = tuple(
     map(
@@ -51,7 +51,7 @@ _NOT_PUBLIC_6 = tuple(
         ),
     )
 )
-# Where there is IPv6 only, names of servers with IPv4 only are given such addresses: what they hold decides.
+# Where there is IPv6 only, DNS64 gives IPv4 servers such addresses: the IPv4 address inside decides.
 _NAT64 = IPv6Network("64:ff9b::/96")
 _IPV4_BITS = 0xFFFF_FFFF
 

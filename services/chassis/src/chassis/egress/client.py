@@ -150,7 +150,7 @@ class GuardedClient:
                 request.method,
                 url,
                 headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
-                # Of a method with a body the length is told also when there is none.
+                # A method that can have a body sends its length, also when there is no body.
                 content=request.body if request.body or request.method in _WITH_BODY else None,
                 extensions={"timeout": {"connect": _CONNECT_S}},
             ) as response,

@@ -12,7 +12,7 @@ from chassis.errors import ServiceError
 
 _MOST_CHARACTERS = 2048
 _PORTS = {"http": 80, "https": 443}
-# Ports below are those of mail, name and file servers and the like, which must not be talked into anything.
+# Lower ports, but for 80 and 443, are those of mail, name and file servers and the like, which are kept safe.
 _FIRST_FREE_PORT = 1024
 _MOST_PORT = 65_535
 _URL = re.compile(
@@ -75,7 +75,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class InternalTargets:
-    """Addresses that are not public and may be reached all the same, each at one port or at all."""
+    """Addresses that are not public and may be reached all the same, each at one port or at every port."""
 
     targets: tuple[tuple[Network, int | None], ...] = ()
 

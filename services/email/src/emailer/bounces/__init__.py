@@ -1,1 +1,1 @@
-"""Bounces: mails that come back, led to their recipient by the return path, read, and recorded."""
+"""Bounces: mails that come back, matched to their recipient by the return path, read, and recorded."""

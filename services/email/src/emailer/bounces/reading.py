@@ -1,7 +1,7 @@
-"""Reading a bounce: a delivery status notification (RFC 3464), or one of the forms from before.
+"""Reading a bounce: a delivery status notification (RFC 3464), or one of the older formats.
 
 A bounce is what somebody outside wrote. Its size, its parts and its lines are bounded before it is parsed,
-so that no message takes long, and whatever it is, an answer comes out.
+so that no message takes long, and every message has a result.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from contracts.emails import BounceKind
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
 
-# A failure is `hard` (no such address, or it refused the mail for good), `soft` (given up, for now or as the
+# A failure is `hard` (no such address, or it refused the mail for good), `soft` (given up: away, or the
 # mailbox is full) or `refused` (policy or content). `delayed` is not the end, `delivered` is no failure.
 # `other` is an answer of a person or a program, or nothing that could be understood.
 
 # The report comes before the mail that is returned with it.
 MOST_BYTES = 256 * 1024
 _MOST_PARTS = 40
-# What the forms from before are looked for in, line by line.
+# The beginning of a message in which the older formats are looked for, line by line.
 _MOST_HEURISTIC_BYTES = 64 * 1024
 _LONGEST_LINE = 998
 _LONGEST_TEXT = 1000
@@ -100,7 +100,7 @@ def _judged(block: Message) -> Bounce:
 
 
 def _read_old(content: bytes) -> Bounce:
-    """Return what a bounce in one of the many forms from before RFC 3464 says."""
+    """Return what a bounce in one of the many formats older than RFC 3464 says."""
     lines = content[:_MOST_HEURISTIC_BYTES].splitlines()
     cut = b"\n".join(line[:_LONGEST_LINE] for line in lines)
     try:

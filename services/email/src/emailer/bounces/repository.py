@@ -15,7 +15,7 @@ from emailer.suppression.rules import Target
 
 SQL = queries.load("emailer")
 
-# More say nothing new; an address that anybody may write to gets them.
+# Bounces of one recipient. More say nothing new, and anybody can write to a return path.
 MOST_BOUNCES = 20
 
 
@@ -56,7 +56,7 @@ async def note(connection: Connection, recipient: BouncedRecipient, bounce: Boun
 
 
 async def settle(connection: Connection, recipient: BouncedRecipient, kind: BounceKind) -> bool:
-    """Bring the recipient to what the bounce says of it; return whether that is new."""
+    """Set the status of the recipient as the bounce says; return whether it changed."""
     if kind in ("hard", "soft", "refused"):
         # What is being sent, or waits to be sent, was sent before: that attempt decides.
         statement = "fail_bounced"

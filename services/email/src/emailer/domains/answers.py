@@ -84,7 +84,7 @@ class DomainAnswers:
         """
         wanted = request.model_copy(update={"name": domain_name(request.name)})
         async with self._postgres.connection() as connection:
-            # Before keys are made for nothing.
+            # Looked up first, so that no keys are made in vain.
             known = await self._known(connection, wanted)
         if known is not None:
             return self._shown(known)
@@ -117,7 +117,7 @@ class DomainAnswers:
         return Domains(data=[self._shown(domain) for domain in page], next_cursor=following)
 
     async def verify(self, request: VerifyDomain, _: Deadline) -> Domain:
-        """Look at the records now, and return what the domain is by that."""
+        """Look at the records now, and return the domain as it is then."""
         domain = await self._find(request.domain_id, request.owner_id)
         if domain.checked_at is not None and datetime.now(UTC) - domain.checked_at < _FRESH:
             return self._shown(domain)

@@ -50,7 +50,7 @@ class KeySafe:
             raise UnreadableKey("the DKIM key cannot be opened with EMAIL_SECRETS_KEY") from None
 
     def renewed(self, sealed: bytes) -> bytes | None:
-        """Return the same key sealed under the present secret; None when it is already."""
+        """Return the same key sealed under the present secret; None when it already is."""
         try:
             self._present.decrypt(sealed)
         except InvalidToken:
@@ -84,6 +84,6 @@ def make(safe: KeySafe, algorithm: KeyAlgorithm, *, at: datetime) -> NewKey:
 
 
 def _fernet(secret: str) -> Fernet:
-    # Not for guessing: the secret is random. It makes a key of the right length, for this purpose alone.
+    # The secret is random, so nothing slow is needed: this derives a key of the right length for one purpose.
     derived = HKDF(hashes.SHA256(), 32, salt=None, info=_PURPOSE).derive(secret.encode())
     return Fernet(base64.urlsafe_b64encode(derived))

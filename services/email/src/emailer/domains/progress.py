@@ -1,4 +1,4 @@
-"""What a look at the records makes of a domain: verified, lost, which keys sign, and when to look again."""
+"""The state of a domain after a look at its records: its status, the keys that sign, and the next look."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from emailer.domains import records
 from emailer.domains.records import DnsAnswer, Expected
 from emailer.domains.stored import Finding, StoredDomain, StoredKey
 
-# What was signed with a key may be under way, or be looked at again, for so long.
+# Mails signed with a key may be under way, or be checked again, for this long.
 OVERLAP = timedelta(days=7)
 _ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
 _MOST_SHOWN_VALUES = 10
 _SOONEST = timedelta(minutes=1)
 _WORRIED = timedelta(minutes=30)
-# Nobody sets the records of a domain that was given up.
+# After this time without its records a domain is not looked at any more.
 _GIVEN_UP = timedelta(days=14)
 
 
@@ -39,7 +39,7 @@ def after_check(
 ) -> StoredDomain:
     """Return `domain` as it is after a look at its records.
 
-    No word of DNS takes nothing away; a missing proof of ownership does, after the grace.
+    When DNS does not answer, nothing is taken away; a missing proof of ownership counts after the grace.
     """
     findings = {record.key: _finding(domain, record, answers.get(record.key), now) for record in expected}
     ownership = next(findings[record.key] for record in expected if record.is_required)

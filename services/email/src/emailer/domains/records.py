@@ -1,4 +1,4 @@
-"""The DNS records that a domain should have, and what is found of them."""
+"""The DNS records that a domain should have, and the judgement of what DNS says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DMARC_POLICY = re.compile(r"\bp\s*=\s*(none|quarantine|reject)\b", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What the operator's relay asks for; None: there is nothing to say about it."""
+    """The values of the operator's relay in the records; without one, its record is not shown."""
 
     spf_mechanisms: str | None = None
     return_path_target: str | None = None
@@ -48,7 +48,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """What DNS says under a name: its values, none, or no word at all."""
+    """The answer of DNS for a name: its values, none, or no answer at all."""
 
     values: tuple[str, ...] = ()
     is_available: bool = True
@@ -72,7 +72,7 @@ def expected(domain: StoredDomain, settings: RecordSettings) -> list[Expected]:
 
 
 def judge(record: Expected, answer: DnsAnswer) -> RecordState:
-    """Return what `answer` means for `record`. What others have set beside it does no harm."""
+    """Return what `answer` means for `record`. Values that others have set beside it do no harm."""
     if not answer.is_available:
         return "unavailable"
     values = relevant(record, answer.values)

@@ -151,7 +151,7 @@ async def delete(connection: Connection, domain_id: UUID) -> None:
 
 
 async def announce(connection: Connection, domain: StoredDomain, *, is_verified: bool) -> None:
-    """Write into the outbox whether its owner may send from `domain` now; the caller wakes the relay."""
+    """Write into the outbox whether its owner may send from `domain` now; the caller wakes the outbox."""
     event = DomainChanged(
         domain_id=domain.id,
         owner_id=domain.owner_id,

@@ -1,4 +1,4 @@
-"""Sealing all keys under the present secret: what a rotation of EMAIL_SECRETS_KEY leaves to do."""
+"""Sealing all keys under the present secret, after a rotation of EMAIL_SECRETS_KEY."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may send as whom: looked at right before a mail leaves, with the keys that sign it."""
+"""Judging senders right before a mail leaves: whether its owner may send from the domain, and the keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from emailer.writing.dkim import Signer
 
 log = logging.get(__name__)
 
-# For so long it may be believed what the database said.
+# Seconds for which an answer of the database is believed.
 _FRESH_S = 5.0
 _MOST_KNOWN = 10_000
 
@@ -29,7 +29,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """What an owner may do with a domain: whether it is verified, and with which keys its mails are signed.
+    """The right of an owner to a domain: whether it is verified, and the keys that sign its mails.
 
     Of a domain that is not the owner's own the keys are those of another owner. `flaw` says why mails cannot
     be signed, although they should be.
@@ -41,7 +41,7 @@ class Authority:
 
 
 class Senders:
-    """Answers who may send from a domain; what was asked a moment ago is remembered."""
+    """Says who may send from a domain; recent answers are remembered."""
 
     def __init__(self, allowed: AllowedSenders, *, default_sender: str, safe: KeySafe | None) -> None:
         self._allowed = allowed
@@ -92,7 +92,9 @@ class Senders:
             for key in own or others or ():
                 if key is not None:
                     authority = self._with(authority, name, *key)
-            self._known[owner_id, name] = now + _FRESH_S, authority
+            # That somebody may not send is final for a mail, so it is looked up for each.
+            is_sure = authority.is_verified or self._allowed.allows(name)
+            self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
 
     def _with(
         self, authority: Authority, domain: str, selector: str, algorithm: str, sealed: bytes

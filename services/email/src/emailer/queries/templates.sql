@@ -1,3 +1,6 @@
+-- name: take_turn_of_templates
+SELECT pg_advisory_xact_lock(hashtextextended('templates of ' || $1, 0))
+
 -- name: lock_template
 SELECT newest, deleted_at IS NOT NULL AS is_deleted, created_at FROM templates
 WHERE owner_id = $1 AND name = $2

@@ -135,14 +135,14 @@ class Dispatcher:
             await asyncio.sleep(0.02)
 
     async def _make_ready(self) -> None:
-        """Put what has become due into its lane, and have claimed what is in one, for ever."""
+        """Put recipients that have become due into their lanes, and have them claimed, for ever."""
         while True:
             self._changed.clear()
             due_in_s, count = self._poll_s, 0
             with contextlib.suppress(*DATABASE_FAILURES):
                 due_in_s, count = await self._line_up()
             if count < _MOST_READY:
-                # However much is stored and recorded, it is not looked at more often.
+                # However much is stored and recorded, the database is not asked more often than this.
                 await asyncio.sleep(pause_s := self._poll_s / 4)
                 with contextlib.suppress(TimeoutError):
                     wait_s = min(2 * self._poll_s, max(0, due_in_s)) - pause_s

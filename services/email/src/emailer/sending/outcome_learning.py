@@ -1,4 +1,4 @@
-"""What the outcomes of attempts teach about their addresses."""
+"""Learning about addresses from the outcomes of attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emailer.suppression.rules import Failure, SuppressionTerms
 
 
 async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: SuppressionTerms) -> None:
-    """Suppress addresses that were refused, and lift what the relay's own word has suppressed."""
+    """Suppress addresses that were refused, and lift suppressions that rest on the relay's own replies."""
     taken = {outcome.job.target for outcome in outcomes if outcome.status == "delivered"}
     await learning.learn_successes(connection, taken, origins=("reply",))
     failures = [

@@ -25,7 +25,7 @@ _GROUP = 200
 _GATHER_S = 0.01
 _PAUSE_S = 0.5
 _MOST_EXPIRED = 1000
-# The longest between two looks: one that expires meanwhile is known, but for those stored since.
+# The longest pause between two looks: recipients that are stored meanwhile may expire before its end.
 _EXPIRE_EVERY_S = 0.8
 # Between two tries at recipients that another process has locked.
 _LOCKED_PAUSE_S = 0.05

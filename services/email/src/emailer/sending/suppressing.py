@@ -10,12 +10,12 @@ from emailer.sending import attempts
 from emailer.sending.attempts import Attempt, Job, Outcome
 from emailer.suppression import repository
 
-# What is claimed was looked up with the claim; after this it may have been suppressed meanwhile.
+# A claim looks suppressions up; a recipient claimed longer ago than this is looked up again.
 LOOK_AGAIN_S = 2.0
 
 
 async def look_again(postgres: Postgres, job: Job, *, draft: Attempt) -> Outcome | None:
-    """Return what follows for a recipient that waited for a connection, if nothing may be sent to it now."""
+    """Return the outcome of a recipient that waited for a connection, if nothing may be sent to it now."""
     if time.monotonic() - job.taken_at <= LOOK_AGAIN_S:
         return None
     try:

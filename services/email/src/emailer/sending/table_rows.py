@@ -19,7 +19,7 @@ from emailer.sending.attempts import Attempt, StoredMail
 from emailer.writing.letters import File, FilledTemplate, Letter
 
 _LONGEST_REPLY = 4000
-# What a letter stands under that only this release and later ones can send.
+# The key under which a letter is stored that only this release and later ones can send.
 _NEWER = "letter"
 
 

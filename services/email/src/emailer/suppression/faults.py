@@ -1,11 +1,11 @@
-"""What a failure says about an address: from the reply of a server, or the status in a bounce."""
+"""Judging failures: whether a reply of a server, or the status in a bounce, speaks against the address."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal
 
-# `gone`: there is no such address. `hard`: it was refused for good. `soft`: for now, or as it is full.
+# `gone`: there is no such address. `hard`: it was refused for good. `soft`: for now, or because it is full.
 # `refused`: the mail or its sender was refused, by policy or for its content: nothing about the address.
 Fault = Literal["gone", "hard", "soft", "refused"]
 

@@ -1,4 +1,4 @@
-"""What is learnt about addresses from outcomes and bounces, in the transaction that records these."""
+"""Learning about addresses from outcomes and bounces, in the transaction that records these."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from emailer.suppression.rules import Target
 
 
 async def marked(connection: Connection, accepted: Sequence[PreparedMail]) -> list[PreparedMail]:
-    """Return the mails with those of their recipients marked that get nothing, and why."""
+    """Return the mails with their suppressed recipients marked, each with the reason."""
     targets = [
         {
             addressee.shown: Target(one.command.owner_id, one.command.stream, addressee.parsed.comparable)

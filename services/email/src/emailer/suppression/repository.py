@@ -24,7 +24,7 @@ SQL = queries.load("emailer")
 
 
 async def reasons(connection: Connection, targets: Collection[Target]) -> dict[Target, str]:
-    """Return why nothing is sent to those of `targets` that are suppressed now, for the record."""
+    """Return for each of `targets` that is suppressed now the reason, as the attempt records it."""
     if not targets:
         return {}
     rows = await connection.fetch(SQL["find_suppressed"], *_columns([t.columns for t in targets], 3))
@@ -87,7 +87,7 @@ async def get(connection: Connection, owner_id: str, suppression_id: UUID) -> Su
 
 
 async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> int:
-    """End suppressions of an owner, and forget what the failures were; return how many there were."""
+    """End suppressions of an owner, and forget the failures of their addresses; return how many ended."""
     count: int = await connection.fetchval(SQL["lift_suppressions"], ids, owner_id)
     return count
 
@@ -96,7 +96,7 @@ async def note_failures(
     connection: Connection, failures: Sequence[Failure], *, terms: SuppressionTerms
 ) -> dict[Target, FailureCounts]:
     """Write failures down that count; return how many each of their addresses has."""
-    # In one order, so that two processes never wait for each other crosswise.
+    # In one order, so that two processes cannot deadlock.
     rows = sorted(
         {
             (failure.target, failure.email_id): (
@@ -130,7 +130,7 @@ async def has_room(connection: Connection, owner_id: str, *, most: int) -> bool:
 async def suppress(
     connection: Connection, failures: Iterable[Failure], *, terms: SuppressionTerms
 ) -> list[FailureOrigin]:
-    """Suppress the addresses of `failures` where nothing holds yet; return the origins of the new ones."""
+    """Suppress those addresses of `failures` that are not yet; return the origins of the new ones."""
     now = datetime.now(UTC)
     # Of several failures of an address the first is the reason; sorted as above.
     first = {failure.target: failure for failure in reversed(list(failures))}
@@ -153,7 +153,7 @@ async def suppress(
 async def forgive(
     connection: Connection, targets: Collection[Target], *, origins: Sequence[FailureOrigin]
 ) -> int:
-    """Lift what rests on failures of these origins, and forget them; return how many were suppressed."""
+    """Lift suppressions by failures of these origins, and forget these; return how many were lifted."""
     asked = sorted({target.columns for target in targets})
     found = await connection.fetch(SQL["find_forgivable"], *_columns(asked, 3), origins)
     if not found:

@@ -11,7 +11,7 @@ from contracts.mail import Stream
 from contracts.suppressions import MOST_REASON
 from emailer.suppression.faults import Fault
 
-# So many mails that were refused for good.
+# As many mails refused for good suppress their address.
 HARD_FAILURES = 2
 
 FailureOrigin = Literal["reply", "bounce"]
@@ -52,7 +52,7 @@ class FailureCounts:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionTerms:
-    """The terms of suppression: days that it holds, and for which a failure counts; addresses of an owner.
+    """The terms of suppression: how long it holds and failures count, and how many an owner may have.
 
     `soft_failures` within `soft_days` suppress, too.
     """

@@ -25,7 +25,7 @@ from emailer.templates import repository
 from emailer.templates.rendering import TemplateRenderer
 
 MOST_VERSIONS = 1_000
-# What fits a message, in characters of which some need more than a byte.
+# Characters that fit a message, although some need more than a byte.
 _MOST_SHOWN = 500_000
 
 
@@ -58,6 +58,8 @@ class TemplateAnswers:
         except TemplateFailed as error:
             raise _invalid(error, "") from None
         async with self._postgres.transaction() as connection:
+            # Two of one name, or two at the limit: there may be no row yet that could be locked.
+            await repository.take_turn(connection, owner_id)
             locked = await repository.lock(connection, owner_id, name)
             is_there = locked is not None and not locked.is_deleted
             if request.expected is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
@@ -25,6 +26,8 @@ PARTS: tuple[Part, ...] = ("subject", "text", "html", "mjml")
 # No remote or local style sheet is ever read.
 _INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True, keep_at_rules=True)
 _CACHED = 64
+# Neither the database nor a mail takes these.
+_UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class TemplateError(Exception):
@@ -42,7 +45,7 @@ def _environment(*, is_markup: bool) -> ImmutableSandboxedEnvironment:
     found = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=is_markup, keep_trailing_newline=True
     )
-    # It makes text out of nothing, however much is asked for.
+    # It generates text of any length that a template asks for.
     del found.globals["lipsum"]
     return found
 
@@ -131,7 +134,10 @@ def _filled(part: Part, text: str, data: Mapping[str, Any]) -> str:
     except Exception as error:
         detail = f"{type(error).__name__}: {error}"
         raise TemplateError("template-failed", part, detail, line=_line(error)) from None
-    return "".join(written)
+    found = "".join(written)
+    if _UNKEEPABLE.search(found):
+        raise TemplateError("template-failed", part, "it writes U+0000 or half of a surrogate pair")
+    return found
 
 
 def _line(error: BaseException) -> int | None:

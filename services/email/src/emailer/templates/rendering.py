@@ -20,7 +20,7 @@ from emailer.templates.worker import LENGTH, MOST_FRAME
 
 log = logging.get(__name__)
 
-# A process at work has two seconds of CPU; this is for a machine that has little to give.
+# A process has two seconds of CPU time for a template; a busy machine may take longer to give them.
 _ANSWER_WITHIN_S = 10.0
 _TURN_WITHIN_S = 20.0
 # A template that was too slow so often is not tried for a while.
@@ -102,7 +102,7 @@ class TemplateRenderer:
         except TimeoutError:
             return _failure("template-too-slow", f"it takes more than {_ANSWER_WITHIN_S:g} s")
         except (asyncio.IncompleteReadError, ConnectionError):
-            # It has taken its process with it: too much memory, most likely.
+            # The template has ended its process, most likely by using too much memory.
             return _failure("template-too-large", "it needs too much memory")
         finally:
             if is_whole and not self._is_closed:
@@ -124,7 +124,7 @@ class TemplateRenderer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            # Nothing of the service's secrets is in what a template might reach.
+            # The environment of the service holds secrets, which no template may reach.
             env={},
         )
         self._all.add(process)

@@ -21,6 +21,11 @@ class Locked(NamedTuple):
     is_deleted: bool
 
 
+async def take_turn(connection: Connection, owner_id: str) -> None:
+    """Wait until no other transaction changes templates of the owner."""
+    await connection.execute(SQL["take_turn_of_templates"], owner_id)
+
+
 async def lock(connection: Connection, owner_id: str, name: str) -> Locked | None:
     """Keep others from changing a template; None when there never was one."""
     row = await connection.fetchrow(SQL["lock_template"], owner_id, name)

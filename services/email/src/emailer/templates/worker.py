@@ -1,6 +1,6 @@
 """A process that renders templates: `python -m emailer.templates.worker`. Frames of JSON come in and go out.
 
-It has little memory and little time for each, and nothing to lose: whoever asks ends it when it hangs.
+Its memory and its time are limited, and it keeps nothing: its parent ends it when it hangs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGPROF, _stop)
-    # Ctrl-C of a terminal is for the service; its end ends this one.
+    # Ctrl-C in a terminal is meant for the service, whose end ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     while (asked := _read(incoming)) is not None:

@@ -13,10 +13,10 @@ from chassis.postgres import Connection
 
 SQL = queries.load("emailer")
 
-# What a small upload counts for, so that the bytes bound the number, too.
+# The bytes that a small upload counts for, so that the bound on bytes bounds the number, too.
 LEAST_COUNTED_BYTES = 64 * 1024
 
-# Of whose uploads, by id and owner, how many bytes there are.
+# The bytes of uploads, by id and owner.
 Sizes = Mapping[tuple[UUID, str], int]
 
 
@@ -46,7 +46,7 @@ async def insert(
 
 
 async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> bool:
-    """Use up the permission to send the bytes; False when it is not good, or was used."""
+    """Use up the permission to send the bytes; False when it is not valid, or was used."""
     return await connection.fetchval(SQL["begin_upload"], upload_id, token_hash) is not None
 
 

@@ -22,9 +22,9 @@ from emailer.uploads import repository
 log = logging.get(__name__)
 
 _PART_BYTES = 256 * 1024
-# So long the bytes may take in all.
+# Seconds in which all bytes must come.
 _COMING_S = 900.0
-# So much longer than was told an upload is kept: a mail that was accepted in time may still be on its way.
+# Seconds that an upload is kept after `expires_at`: a mail accepted in time may still be on its way.
 GRACE_S = 86_400.0
 _STEP = 1000
 _REMOVE_EVERY_S = 10.0
@@ -40,7 +40,7 @@ class UploadLimits:
 
 
 class UploadService:
-    """Takes uploads. What has come of one that breaks off is removed at once."""
+    """Takes uploads. The parts of one that breaks off are removed at once."""
 
     def __init__(self, postgres: Postgres, limits: UploadLimits) -> None:
         self._postgres = postgres
@@ -73,7 +73,7 @@ class UploadService:
         return OpenedUpload(token=token)
 
     async def store(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
-        """Store the bytes of an upload as they come. Raise `NotFound` for a permission that is not good."""
+        """Store the bytes of an upload as they come. Raise `NotFound` when the permission is not valid."""
         async with self._postgres.connection() as connection:
             if not await repository.begin(connection, upload_id, token_hash=_hash(token)):
                 raise NotFound(f"There is no upload {upload_id} that waits for its bytes.")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from contracts.domains import KeyAlgorithm
 
-# What a reader sees, or a reader's program acts on; one that is not in the mail is left out.
+# Headers that a reader sees, or a mail program acts on; those that the mail does not have are left out.
 SIGNED = (
     *("From", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References"),
     *("MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Auto-Submitted"),

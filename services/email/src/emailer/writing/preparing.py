@@ -15,7 +15,7 @@ from emailer.writing.letters import FilledTemplate, Letter
 
 
 class MailPreparation:
-    """Brings what a mail was not stored with."""
+    """Adds what is not stored with a mail: the text of its template, and the bytes of its uploads."""
 
     def __init__(self, postgres: Postgres, renderer: TemplateRenderer) -> None:
         self._postgres = postgres

@@ -1,4 +1,4 @@
-"""What may come into alerts, and what goes out."""
+"""The inputs and answers of alerts."""
 
 from __future__ import annotations
 

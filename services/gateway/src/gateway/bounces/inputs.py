@@ -1,4 +1,4 @@
-"""What may come into bounces, and what goes out."""
+"""The inputs and answers of bounces."""
 
 from __future__ import annotations
 

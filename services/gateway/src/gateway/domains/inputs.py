@@ -1,4 +1,4 @@
-"""What may come into sender domains, and what goes out."""
+"""The inputs and answers of sender domains."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class SenderDomainRepository:
         self._queries = queries
 
     async def note(self, connection: Connection, change: DomainChanged) -> None:
-        """Write down what a domain is, unless something newer is known; forget some that are long gone."""
+        """Store the state of a domain, unless a newer one is known; forget some that are long gone."""
         await connection.execute(
             self._queries["note_sender_domain"],
             change.domain_id,

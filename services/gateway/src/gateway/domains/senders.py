@@ -1,4 +1,4 @@
-"""Who may send as whom, as far as the gateway knows; email looks again before a mail leaves."""
+"""Judging senders by the copy of the gateway; email checks again right before a mail leaves."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class VerifiedSenders:
         return found
 
     async def changed(self, connection: Connection, deliveries: Sequence[Delivery[DomainChanged]]) -> None:
-        """Take the news of domains."""
+        """Store the changes of domains that email has announced."""
         for delivery in deliveries:
             await self._repository.note(connection, delivery.message)
 
     async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
-        """Take what email has answered about a domain, in one transaction with what `also` writes."""
+        """Store a domain as email has answered it, in one transaction with the writes of `also`."""
         async with self._postgres.transaction() as connection:
             await self._repository.note(connection, change)
             await also(connection)
         self.forget(change.owner_id, change.name)
 
     def forget(self, owner_id: str, name: str) -> None:
-        """Look a domain up again when a mail comes from it."""
+        """Forget that a domain is verified: the next mail from it is judged by the database."""
         self._known.pop((owner_id, name), None)
 
     async def _verified(self, owner_id: str, names: set[str]) -> set[str]:

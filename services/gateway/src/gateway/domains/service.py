@@ -123,7 +123,7 @@ class DomainService:
 
 
 def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:
-    """Return an answer of email as the news that it sends, too, in case the answer is seen first."""
+    """Return an answer of email as the event that email also sends, as the answer may come first."""
     return DomainChanged(
         domain_id=domain.id,
         owner_id=call.principal.owner_id,

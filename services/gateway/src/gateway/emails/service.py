@@ -81,8 +81,11 @@ class EmailService:
         """Promise to send a mail; the answer names its id and where to ask about it."""
         call.principal.require(Scope.EMAILS_SEND)
         for refusal in (await self._senders.refusals(call.principal.owner_id, [body.sender])).values():
-            error = FieldError(pointer="/from", detail=refusal)
-            raise InvalidInput(f"from: {refusal}", errors=[error])
+            key, owner_id = call.idempotency_key, call.principal.owner_id
+            # A repeated request is answered as it was, whatever became of the domain meanwhile.
+            if key is None or await self._acceptor.find_answer(owner_id, key.key) is None:
+                error = FieldError(pointer="/from", detail=refusal)
+                raise InvalidInput(f"from: {refusal}", errors=[error])
         await self._uploads.require(call, body)
         acceptance, command = self._command(call, body)
         return await self._promise(call, acceptance, command, command.message_id)

@@ -61,7 +61,7 @@ class LoginService:
             "until": expires_at,
         }
         if caller.expires_at is not None:
-            # Of a secret that was rotated away, too: what it makes ends with it.
+            # This may be a secret that was rotated away and still works for a while: its logins end with it.
             document["end"] = int(caller.expires_at.timestamp())
         token = PREFIX + signed_texts.sign(self._signing_key, document)
         return LoginView(path=f"{PAGE}#{token}", expires_at=datetime.fromtimestamp(expires_at, UTC))

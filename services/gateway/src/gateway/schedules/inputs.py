@@ -1,4 +1,4 @@
-"""What may come into schedules, and what goes out."""
+"""The inputs and answers of schedules."""
 
 from __future__ import annotations
 

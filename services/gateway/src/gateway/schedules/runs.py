@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from pydantic import ValidationError
 
-from chassis import logging, metrics, outbox
+from chassis import logging, metrics, outbox, plain
 from chassis.broker import envelope
 from chassis.broker.envelope import Delivery
 from chassis.errors import Forbidden, InvalidInput
@@ -31,7 +31,7 @@ _GIVEN_UP = timedelta(seconds=GIVEN_UP_AFTER_S)
 
 
 class ScheduledRuns:
-    """Accepts runs in the transaction in which their events are handled; what is refused is told back."""
+    """Accepts runs in the transaction that handles their events; tells batch-processor which it refuses."""
 
     def __init__(
         self, acceptances: AcceptanceRepository, catalogue: OperationCatalogue, authority: Authority
@@ -66,7 +66,7 @@ class ScheduledRuns:
             )
 
     async def _work(self, run: ScheduleFired, principal: Principal | None) -> Work:
-        """Return what a run makes. Raise what refuses it."""
+        """Return the task or batch that a run makes. Raise the error that refuses it."""
         if principal is None:
             raise Forbidden(
                 "The key that made the schedule was revoked or has expired, or its user is disabled."
@@ -76,7 +76,11 @@ class ScheduledRuns:
         try:
             template = TemplateInput.model_validate_json(run.template)
         except ValidationError as error:
-            raise _Unusable("invalid-template", f"The template is not taken any more: {error}") from None
+            # Without the value, which may be a letter or a secret.
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            at = "".join(f"/{part}" for part in first["loc"])
+            detail = plain.text(f"The template is not taken any more: {at} {first['msg']}", most=500)
+            raise _Unusable("invalid-template", detail) from None
         await self._catalogue.permit(
             principal, template.operation, template.payloads, following=template.on_finished
         )

@@ -6,6 +6,8 @@ import hashlib
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from chassis.broker import envelope
 from chassis.broker.rpc import RpcClient
 from chassis.errors import Conflict, InvalidInput, RemoteFailure
@@ -46,7 +48,7 @@ from gateway.schedules.inputs import (
     TemplateInput,
 )
 
-# What the gateway needs to know of a schedule, and callers do not.
+# Fields that the gateway itself uses; callers see the template as it was written.
 _INSIDE = {"template", "revision", "operation"}
 
 
@@ -116,7 +118,7 @@ class ScheduleService:
         """Change a schedule that the caller has seen: it runs with the caller's rights from then on."""
         seen = await self._find(call, schedule_id)
         _require_match(call, seen)
-        template = body.template or TemplateInput.model_validate_json(seen.template)
+        template = body.template or _stored_template(seen)
         await self._permit(call, template)
         given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"template"}}
         if body.template is not None:
@@ -139,7 +141,7 @@ class ScheduleService:
     async def resume(self, call: Call, schedule_id: UUID) -> Reply:
         """Let a paused schedule run again, from its next due time on."""
         seen = await self._find(call, schedule_id)
-        await self._permit(call, TemplateInput.model_validate_json(seen.template))
+        await self._permit(call, _stored_template(seen))
         return await self._pause(call, schedule_id, paused=False)
 
     async def delete(self, call: Call, schedule_id: UUID) -> None:
@@ -155,7 +157,7 @@ class ScheduleService:
     async def run(self, call: Call, schedule_id: UUID) -> Reply:
         """Run a schedule now, whatever its cron says: the caller needs the rights of the run."""
         seen = await self._find(call, schedule_id)
-        await self._permit(call, TemplateInput.model_validate_json(seen.template))
+        await self._permit(call, _stored_template(seen))
         request = RunSchedule(
             schedule_id=schedule_id,
             owner_id=call.principal.owner_id,
@@ -210,7 +212,7 @@ def location_of(run: ScheduleRun, kind: str) -> str:
 
 
 def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
-    """Return the template of the body as its caller wrote it, with what batch-processor knows of it."""
+    """Return the template of the body as its caller wrote it, with its kind and operation."""
     written = members(call.document.decode())["template"]
     if len(written.encode()) > MOST_TEMPLATE_BYTES:
         raise invalid("/template", f"must have at most {MOST_TEMPLATE_BYTES} bytes, as it is written")
@@ -218,7 +220,7 @@ def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
 
 
 def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
-    """Return what the audit trail says of a change: of the template only what it runs."""
+    """Return the details of a change for the audit trail; of the template they name the operation only."""
     told = body.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
     return told if body.template is None else {**told, "operation": body.template.operation}
 
@@ -248,3 +250,11 @@ def _written(schedule: contract.Schedule) -> bytes:
     """Return a schedule as callers see it, with the template as its owner wrote it."""
     view = schedule.model_dump_json(exclude=_INSIDE).encode()
     return view[:-1] + b',"template":' + schedule.template.encode() + b"}"
+
+
+def _stored_template(seen: Schedule) -> TemplateInput:
+    try:
+        return TemplateInput.model_validate_json(seen.template)
+    except ValidationError:
+        # Its author can mend it, which is no failure of the service.
+        raise invalid("/template", "It is not taken any more as it is stored: send a new one.") from None

@@ -1,4 +1,4 @@
-"""What may come into suppressions, and what goes out."""
+"""The inputs and answers of suppressions."""
 
 from __future__ import annotations
 

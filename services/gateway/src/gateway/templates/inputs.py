@@ -1,4 +1,4 @@
-"""What may come into templates, and what goes out."""
+"""The inputs and answers of templates."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class VersionsQuery(BaseModel):
 
 
 class TemplateView(BaseModel):
-    """A version of a template. Versions never change; `newest` is the one that mails get who name none."""
+    """A version of a template. Versions never change; `newest` is the one of mails that name no version."""
 
     name: str
     version: int

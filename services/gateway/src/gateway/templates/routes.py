@@ -75,6 +75,7 @@ def endpoints(service: TemplateService) -> Iterator[Endpoint]:
         idempotency=Idempotency.NONE,
         examples={"for Ann": {"data": {"name": "Ann"}}},
     )
+    yield from _one(service)
 
 
 def _one(service: TemplateService) -> Iterator[Endpoint]:

@@ -1,4 +1,4 @@
-"""What goes out of uploads."""
+"""The answers of uploads."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class UploadService:
         async with self._postgres.connection() as connection:
             found = await self._repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
         if upload_id not in found:
-            raise NotFound(f"There is no upload {upload_id}, or no longer.")
+            raise NotFound(f"There is no upload {upload_id} of yours, or it has expired.")
         return Reply(document(found[upload_id]), etag=_etag(found[upload_id]))
 
     async def misfits(self, call: Call, mails: Iterable[Mail]) -> list[list[FieldError]]:
@@ -104,7 +104,7 @@ class UploadService:
         return [list(_misfits(of_mail, found)) for of_mail in named]
 
     async def require(self, call: Call, mail: Mail) -> None:
-        """Raise `InvalidInput` when a mail names an upload that its sender does not have, or no longer.
+        """Raise `InvalidInput` when a mail names an upload that its sender does not have, or an expired one.
 
         A repeated request is answered as it was, whatever has expired meanwhile.
         """
@@ -226,7 +226,7 @@ def _misfits(named: Sequence[tuple[int, UUID]], found: dict[UUID, UploadView]) -
         if upload_id not in found:
             yield FieldError(
                 pointer=f"/attachments/{number}/upload_id",
-                detail=f"there is no upload {upload_id} of yours, or no longer",
+                detail=f"there is no upload {upload_id} of yours, or it has expired",
             )
         else:
             total += found[upload_id].size_bytes

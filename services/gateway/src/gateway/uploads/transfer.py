@@ -28,7 +28,7 @@ class Transfer:
             base_url=url,
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=2),
             timeout=_PATIENCE_S,
-            # It is a neighbour: the way to it leads through no proxy of the environment.
+            # The service is a neighbour: no proxy of the environment is used to reach it.
             trust_env=False,
             verify=ssl.create_default_context() if url.startswith("https:") else False,
         )
