@@ -72,9 +72,8 @@ async def test_a_stop_cuts_no_request_that_is_being_answered(rig: Rig) -> None:
 @pytest.mark.timeout(180)
 async def test_a_start_without_any_server_waits_says_why_and_gets_there(tmp_path: Path) -> None:
     async with rigs.waiting_for(tmp_path) as rig:
-        names = {"gateway": "database", "stock-data": "database", "email": "database"}
-        for service, check in names.items():
-            await until(lambda s=service, c=check: _tells(rig, s, c), timeout_s=30)
+        for service in NAMES:
+            await until(lambda s=service: _tells(rig, s, "database"), timeout_s=40)
         assert await _are_alive(rig)
         await rig.proxies["postgres"].recover()
         for service in NAMES:
