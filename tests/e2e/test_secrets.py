@@ -110,8 +110,10 @@ async def use(world: World) -> None:
         answers = [await client.post("/v1/emails", json=mail(), headers=again) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [202, 202]
         await client.post("/v1/emails", json=mail("bob@example.com"), headers=again)
-        batch = {"operation": "email.send", "items": [mail(), mail(to=LETTER, odd=LETTER), LETTER]}
+        batch = {"operation": "email.send", "items": [mail()]}
         accepted = await client.post("/v1/batches", json=batch)
+        misfits = {**batch, "items": [mail(to=LETTER, odd=LETTER), LETTER]}
+        assert (await client.post("/v1/batches", json=misfits)).status_code == 422
         await client.post("/send-email", json={"to": "ann@example.com", "subject": "s", "body": LETTER})
         await until(lambda: len(world.rig.relay.received_by("ann@example.com")) >= 3, timeout_s=40)
 
