@@ -124,11 +124,11 @@ BOARD = Board(
         ),
         panel(
             "Bounces by domain",
-            "Part of the mails of an hour that came back after the relay had taken them.",
+            "Part of the mails that came back after the relay had taken them.",
             "percentunit",
             Query(
-                "sum by (domain) (increase(tickwire_email_domain_bounces_total[1h]))"
-                " / sum by (domain) (increase(tickwire_email_domain_deliveries_total[1h]))",
+                "sum by (domain) (increase(tickwire_email_domain_bounces_total[$__rate_interval]))"
+                " / sum by (domain) (increase(tickwire_email_domain_deliveries_total[$__rate_interval]))",
                 "{{domain}}",
             ),
         ),
