@@ -68,7 +68,7 @@ async def make_what_the_examples_name(api: httpx.AsyncClient) -> None:
 async def make_what_still_waits(api: httpx.AsyncClient) -> dict[str, str]:
     """Return, by operation, the id of something that can still be changed: most of what is made here ends."""
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    mail = {"to": ["ann@example.com"], "subject": "later", "text": "later", "send_at": later}
+    mail = {"to": ["waits@example.com"], "subject": "later", "text": "later", "send_at": later}
     task = {"operation": "echo", "payload": 1, "run_at": later}
     schedule = {"name": "for ever", "cron": "0 0 1 1 *", "template": {"operation": "echo"}}
     one_schedule = "/v1/schedules/{schedule_id}"
