@@ -45,8 +45,7 @@ class Resources:
         self._grace_s = settings.shutdown_grace_s
         self._retention = Retention(settings.content_days, settings.record_days, settings.suppression_days)
         self._suppression = SuppressionTerms(
-            days=settings.suppression_days,
-            most_of_owner=settings.most_suppressions,
+            days=settings.suppression_days, most_of_owner=settings.most_suppressions
         )
         self.runtime = ServiceRuntime(settings, service=EMAIL, package="emailer")
         self.route = _route(settings)
@@ -68,9 +67,7 @@ class Resources:
         )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
         self.runtime.consume(
-            f"{EMAIL}.send",
-            consumers.handlers(settings, committed=self._stored),
-            prefetch=_PREFETCH,
+            f"{EMAIL}.send", consumers.handlers(settings, committed=self._stored), prefetch=_PREFETCH
         )
         self.runtime.answer(
             {
