@@ -18,9 +18,9 @@ from cronsim import CronSim, CronSimError
 from contracts.schedules import MOST_CRON
 
 _MINUTE = timedelta(minutes=1)
-_HOUR_S = 3600
-# After a change of clocks by a part of an hour, cronsim's steps of an hour are out of step for a day.
-_SCANNED = timedelta(hours=26)
+_NOTHING = timedelta()
+# No zone has set its clocks back by more than a day.
+_AHEAD = timedelta(hours=26)
 _FIRST_SPAN = timedelta(hours=2)
 _SPAN_FACTOR = 8
 # To find each due time of a cron that comes every 28 years takes some milliseconds.
@@ -67,22 +67,24 @@ class DueTimes:
 
     def after(self, moment: datetime) -> datetime | None:
         """Return the first due time later than `moment`; None when there is none within 50 years."""
-        start = moment
-        if self._is_shifted_by_part_of_hour(moment):
-            start = moment + _SCANNED
-            if found := self._scan(moment, until=start):
-                return found[0]
-        for found_there in CronSim(self.cron, start.astimezone(self.zone)):
-            due_at = found_there.astimezone(UTC)
-            # A search that begins within an hour that comes twice finds times of its first passage; several
-            # times of a day in a gap come at the same minute; and midnight itself may fall into a gap.
-            if due_at <= start or not self._is_real(found_there):
-                continue
-            before = max(start, due_at - _SCANNED)
-            if self._is_shifted_by_part_of_hour(before) and (found := self._scan(before, until=due_at)):
-                return found[0]
-            return due_at
-        return None
+        clock = moment.astimezone(self.zone).replace(tzinfo=None)
+        if self._names_times_of_day():
+            for found in CronSim(self.cron, clock):
+                due_at = self._moment_of(found, fold=0) or self._end_of_gap(found)
+                # The first passage of this hour may be over, and several times of a gap come at its end.
+                if due_at > moment:
+                    return due_at
+            return None
+        second_passage: datetime | None = None
+        # Clocks that are about to go back will show times again that lie before what they show now.
+        for found in CronSim(self.cron, clock - self._setback(moment)):
+            first = self._moment_of(found, fold=0)
+            if first is not None and first > moment:
+                return min(first, second_passage or first)
+            second = self._moment_of(found, fold=1)
+            if second_passage is None and second is not None and second > moment:
+                second_passage = second
+        return second_passage
 
     def following(self, moment: datetime, *, most: int) -> list[datetime]:
         """Return the first `most` due times later than `moment`, of some years at most."""
@@ -108,34 +110,30 @@ class DueTimes:
             # Few due times: look further back, at no more of them than some hundred each time.
             span *= _SPAN_FACTOR
 
-    def _is_real(self, found: datetime) -> bool:
-        """Return whether the day has the time `found`."""
-        real = found.astimezone(UTC).astimezone(self.zone)
-        return real.replace(tzinfo=None) == found.replace(tzinfo=None)
-
-    def _is_shifted_by_part_of_hour(self, moment: datetime) -> bool:
-        """Return whether the cron follows elapsed time, and clocks soon change by a part of an hour."""
+    def _names_times_of_day(self) -> bool:
         minute, hour = self.cron.split()[:2]
-        if not (minute.startswith("*") or hour.startswith("*")):
-            return False
-        before = moment.astimezone(self.zone).utcoffset()
-        later = (moment + _SCANNED).astimezone(self.zone).utcoffset()
-        assert before is not None, "a time zone tells its offset"
-        assert later is not None, "a time zone tells its offset"
-        return (later - before).total_seconds() % _HOUR_S != 0
+        return not (minute.startswith("*") or hour.startswith("*"))
 
-    def _scan(self, moment: datetime, *, until: datetime) -> list[datetime]:
-        """Return the due times later than `moment` and not later than `until`, looked for at each minute."""
-        fields = CronSim(self.cron, moment)
-        minute = moment.astimezone(UTC).replace(second=0, microsecond=0)
-        found = []
-        while (minute := minute + _MINUTE) <= until:
-            local = minute.astimezone(self.zone)
-            if (
-                local.minute in fields.minutes
-                and local.hour in fields.hours
-                and local.month in fields.months
-                and fields.match_day(local.date())
-            ):
-                found.append(minute)
-        return found
+    def _setback(self, moment: datetime) -> timedelta:
+        """Return by how much clocks go back within a day or so after `moment`."""
+        now, later = moment.astimezone(self.zone), (moment + _AHEAD).astimezone(self.zone)
+        return max((now.utcoffset() or _NOTHING) - (later.utcoffset() or _NOTHING), _NOTHING)
+
+    def _moment_of(self, clock: datetime, *, fold: int) -> datetime | None:
+        """Return the moment of passage `fold` (0 or 1) of `clock`; None when the day lacks it."""
+        moment = clock.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
+        return moment if moment.astimezone(self.zone).replace(tzinfo=None) == clock else None
+
+    def _end_of_gap(self, clock: datetime) -> datetime:
+        """Return the first minute after the gap that `clock` falls into."""
+        # Read with the offset of after the gap it lies before the change, and the other way round.
+        before = clock.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+        after = clock.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+        old_offset = before.astimezone(self.zone).utcoffset()
+        while after - before > _MINUTE:
+            middle = before + (after - before) // _MINUTE // 2 * _MINUTE
+            if middle.astimezone(self.zone).utcoffset() == old_offset:
+                before = middle
+            else:
+                after = middle
+        return after
