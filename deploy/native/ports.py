@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -33,6 +34,10 @@ VARIABLES = {
 
 # Below the kernel's ephemeral range, so that no outgoing connection takes one between choice and use.
 _FREE_RANGE = range(18000, 32000)
+# Descriptors of sockets that are bound to the newest ports given out, and do not listen. A server can take
+# such a port, as it sets SO_REUSEADDR; another search for free ports cannot, also before the server listens.
+_given_out: deque[int] = deque()
+_MOST_HELD = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +89,26 @@ def names() -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different ports on 127.0.0.1 that can be bound now."""
+    """Return `count` different ports on 127.0.0.1 that can be bound, and that no other search gives out."""
     # A test that runs beside `make run` keeps off its ports.
     reserved = set(Ports().numbered().values())
-    found: set[int] = set()
+    found: list[int] = []
     while len(found) < count:
         candidate = random.choice(_FREE_RANGE)  # noqa: S311  not a secret
-        if candidate not in reserved and _bind_problem(candidate) is None:
-            found.add(candidate)
-    return list(found)
+        if candidate in reserved:
+            continue
+        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            holder.bind((HOST, candidate))
+        except OSError:
+            holder.close()
+            continue
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _given_out.append(holder.detach())
+        found.append(candidate)
+    while len(_given_out) > _MOST_HELD:
+        os.close(_given_out.popleft())
+    return found
 
 
 def free_port() -> int:

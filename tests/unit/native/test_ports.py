@@ -7,7 +7,7 @@ import pytest
 
 from native import ports
 from native.errors import PortTakenError, SettingError
-from native.ports import HOST, Ports
+from native.ports import HOST, Ports, free_ports
 
 
 def test_a_port_comes_from_its_variable_and_the_others_keep_their_default() -> None:
@@ -71,3 +71,15 @@ def test_a_taken_port_is_named_with_its_holder_and_the_way_out() -> None:
 
 def test_free_ports_pass_the_check() -> None:
     ports.check_free(Ports.free())
+
+
+def test_a_free_port_is_given_out_once_before_anything_listens_on_it() -> None:
+    (port,) = free_ports(1)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((HOST, port))
+
+
+def test_a_server_can_listen_on_a_free_port() -> None:
+    (port,) = free_ports(1)
+    with socket.create_server((HOST, port)), pytest.raises(OSError, match="in use"):
+        socket.create_server((HOST, port))
