@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contracts.addresses import BareAddress
-from contracts.message import Contract, Event, Moment, Price, Reply, Request
+from contracts.message import AS_NUMBER, Contract, Event, Moment, Price, Reply, Request
 from contracts.topology import STOCK_DATA
 
 AlertStatus = Literal["armed", "fired", "expired"]
@@ -26,22 +26,17 @@ def _number(value: object) -> Decimal:
     return Decimal(str(value))
 
 
-def _as_written(value: Decimal) -> int | float:
-    return int(value) if value == int(value) else float(value)
-
-
-_AS_NUMBER = PlainSerializer(_as_written, return_type=int | float, when_used="json")
 Threshold = Annotated[
     Decimal,
     Field(gt=0, max_digits=15, decimal_places=6),
     BeforeValidator(_number, json_schema_input_type=Annotated[float, Field(gt=0)]),
-    _AS_NUMBER,
+    AS_NUMBER,
 ]
 PercentThreshold = Annotated[
     Decimal,
     Field(gt=-100, lt=100_000, max_digits=15, decimal_places=6),
     BeforeValidator(_number, json_schema_input_type=Annotated[float, Field(gt=-100, lt=100_000)]),
-    _AS_NUMBER,
+    AS_NUMBER,
 ]
 # Null is not a way to leave one out, and what was left out is not written: it comes back as it was sent.
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)

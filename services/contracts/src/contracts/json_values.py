@@ -51,26 +51,21 @@ def exact(value: Json) -> Json:
     pending: list[tuple[Json, int]] = [(value, 1)]
     while pending:
         item, level = pending.pop()
-        if not isinstance(item, dict | list):
-            _require_exact(item)
-            continue
-        if level > DEEPEST:
-            raise ValueError(f"must be nested at most {DEEPEST} levels deep")
-        pending.extend((child, level + 1) for child in item)
-        if isinstance(item, dict):
-            pending.extend((child, level + 1) for child in item.values())
+        if isinstance(item, dict | list):
+            if level > DEEPEST:
+                raise ValueError(f"must be nested at most {DEEPEST} levels deep")
+            pending.extend((child, level + 1) for child in item)
+            if isinstance(item, dict):
+                pending.extend((child, level + 1) for child in item.values())
+        elif isinstance(item, str):
+            if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+                raise ValueError("must not contain U+0000 or surrogates")
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                raise ValueError("must not contain NaN or Infinity")
+        elif isinstance(item, int):
+            if abs(item) > LARGEST_INTEGER:
+                raise ValueError("must not contain integers beyond ±2^53")
+        elif item is not None:
+            raise ValueError("must be JSON")
     return value
-
-
-def _require_exact(item: Json) -> None:
-    if isinstance(item, str):
-        if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
-            raise ValueError("must not contain U+0000 or surrogates")
-    elif isinstance(item, float):
-        if not math.isfinite(item):
-            raise ValueError("must not contain NaN or Infinity")
-    elif isinstance(item, int):
-        if abs(item) > LARGEST_INTEGER:
-            raise ValueError("must not contain integers beyond ±2^53")
-    elif item is not None:
-        raise ValueError("must be JSON")

@@ -92,10 +92,6 @@ def require_mail(content: bytes) -> None:
         raise ValueError(f"an attached mail must have lines of at most {_LONGEST_LINE} octets")
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def _within_a_year(moment: datetime) -> datetime:
     if moment - datetime.now(UTC) > FURTHEST:
         raise ValueError(f"must be at most {FURTHEST.days} days ahead")
@@ -103,7 +99,13 @@ def _within_a_year(moment: datetime) -> datetime:
 
 
 _Addresses = Annotated[list[Address], Field(max_length=MOST_RECIPIENTS)]
-Recipients = Annotated[_Addresses, BeforeValidator(_as_list, json_schema_input_type=Address | _Addresses)]
+Recipients = Annotated[
+    _Addresses,
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=Address | _Addresses,
+    ),
+]
 Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]

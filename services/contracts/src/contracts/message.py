@@ -9,6 +9,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 
 # Exact for market prices: a decimal of up to 15 significant digits survives the float's shortest form.
 Price = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+# Whole numbers as integers, all others as floats.
+AS_NUMBER = PlainSerializer(
+    lambda number: int(number) if number == int(number) else float(number),
+    return_type=int | float,
+    when_used="json",
+)
 Json = Any
 
 

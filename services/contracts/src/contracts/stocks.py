@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from contracts.message import Contract, Message, Moment, Price, Reply, Request
+from contracts.message import AS_NUMBER, Contract, Message, Moment, Price, Reply, Request
 from contracts.topology import STOCK_DATA
 
 Adjustment = Literal["raw", "split", "dividend", "all"]
@@ -23,11 +23,6 @@ _DAY = re.compile(
 )
 # No more digits than a bigint of PostgreSQL always holds.
 _EPOCH_NUMBER = re.compile(r"[0-9]{1,18}")
-
-
-def _shares(volume: Decimal) -> int | float:
-    whole = int(volume)
-    return whole if whole == volume else float(volume)
 
 
 def _day(value: object) -> date:
@@ -47,7 +42,7 @@ def _day(value: object) -> date:
 
 # A number of shares, possibly a fraction. A whole number is written as an integer, so that a reader of the
 # release before, which knows integers only, reads it.
-Volume = Annotated[Decimal, PlainSerializer(_shares, return_type=int | float, when_used="json")]
+Volume = Annotated[Decimal, AS_NUMBER]
 
 # A day, also taken from an RFC 3339 time: its day in UTC, because daily bars start at midnight UTC. Numbers
 # are refused: nobody who sends one means seconds since 1970.

@@ -34,4 +34,11 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("must be a time that UTC has") from None
 
 
+def require_future(moment: datetime) -> datetime:
+    """Return `moment`. Raise `ValueError` when it is over."""
+    if moment <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return moment
+
+
 Instant = Annotated[AwareDatetime, BeforeValidator(timestamp), AfterValidator(in_utc)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.alerts import MOST_NOTIFIED, Alert, AlertStatus, Condition, EmailTarget
 from contracts.mail import PlannedTime
 from contracts.stocks import Symbol
+from contracts.times import require_future
 from gateway.http.filters import CreatedWithin, Page, Several
 
 
@@ -27,14 +28,7 @@ class AlertInput(BaseModel):
     once: bool = Field(
         default=True, description="end with the first firing, in place of firing on every crossing"
     )
-    expires_at: PlannedTime | None = None
-
-    @field_validator("expires_at")
-    @classmethod
-    def _is_to_come(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value <= datetime.now(UTC):
-            raise ValueError("must be in the future")
-        return value
+    expires_at: Annotated[PlannedTime, AfterValidator(require_future)] | None = None
 
 
 class AlertsQuery(CreatedWithin, Page):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.addresses import BareAddress
 from contracts.mail_headers import one_line
 from contracts.message import Moment
 from contracts.scopes import Scope
 from contracts.times import Instant
+from gateway.http.changes import Change
 from gateway.http.filters import CreatedWithin, Page, PageById, Several
 from gateway.http.strict_json import MOST_ID
 
@@ -52,29 +53,14 @@ class UserInput(BaseModel):
     role: Role = "member"
 
 
-def _without_nulls(schema: dict[str, Any]) -> None:
-    """Leave null out of the schema of a change: it stands for what is absent here, and nobody can send it."""
-    for field in schema["properties"].values():
-        del field["default"]
-        [kind] = (one for one in field.pop("anyOf") if one.get("type") != "null")
-        field.update(kind)
-
-
-class UserChange(BaseModel):
+class UserChange(Change):
     """The body of `PATCH /v1/users/{id}`: what is given is changed. A disabled user can do nothing."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_nulls)
+    thing = "user"
     name: Name | None = None
     email: BareAddress | None = None
     role: Role | None = None
     status: UserStatus | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_null(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("must be left out or have a value: nothing of a user can be taken away")
-        return value
 
 
 class UserView(BaseModel):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.batch_options import BatchOptions
 from contracts.batches import Kind
@@ -30,6 +30,7 @@ from contracts.schedules import (
     Trigger,
 )
 from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput
+from gateway.http.changes import Change
 from gateway.http.filters import CreatedWithin, Filter, Page, Several
 
 # Each run adds two names of its own to what its owner has noted.
@@ -162,21 +163,13 @@ class ScheduleInput(BaseModel):
     jitter_s: Jitter = 0
 
 
-def _without_nulls(schema: dict[str, Any]) -> None:
-    """Describe the fields without the null that is their default, and is not taken."""
-    for field in schema["properties"].values():
-        [kind] = [one for one in field.pop("anyOf") if one != {"type": "null"}]
-        del field["default"]
-        field.update({**kind, **field})
-
-
-class ScheduleChange(BaseModel):
+class ScheduleChange(Change):
     """The body of `PATCH /v1/schedules/{id}`: what is given is changed, the template as a whole.
 
     The schedule runs with the rights of the key that changes it from then on.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_nulls)
+    thing = "schedule"
     name: Name | None = None
     cron: Cron | None = None
     time_zone: TimeZone | None = None
@@ -185,13 +178,6 @@ class ScheduleChange(BaseModel):
     missed: Missed | None = None
     catch_up_window_s: Window | None = None
     jitter_s: Jitter | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_null(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("must be left out or have a value: nothing of a schedule can be taken away")
-        return value
 
 
 class ScheduleView(BaseModel):

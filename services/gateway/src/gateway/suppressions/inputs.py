@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -18,18 +17,12 @@ from contracts.suppressions import (
     SuppressionFilter,
     SuppressionOrigin,
 )
-from contracts.times import Instant
+from contracts.times import Instant, require_future
 from gateway.http.filters import Bulk, CreatedWithin, Page, Several
 
 # Lines of one import; its bytes are those of a body.
 MOST_LINES = 10_000
 MOST_ERRORS = 20
-
-
-def _is_to_come(value: datetime) -> datetime:
-    if value <= datetime.now(UTC):
-        raise ValueError("must be in the future")
-    return value
 
 
 class SuppressionInput(BaseModel):
@@ -41,7 +34,7 @@ class SuppressionInput(BaseModel):
         default="all", description="whether it gets no transactional mail, no bulk mail, or neither"
     )
     reason: Reason = ""
-    expires_at: Annotated[Instant, AfterValidator(_is_to_come)] | None = None
+    expires_at: Annotated[Instant, AfterValidator(require_future)] | None = None
 
     def entry(self) -> SuppressionEntry:
         """Return the input as the contract has it."""

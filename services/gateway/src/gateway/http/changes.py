@@ -1,0 +1,34 @@
+"""The bodies of PATCH: what is given is changed, and nothing can be taken away."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, field_validator
+from pydantic_core import CoreSchema
+
+
+class Change(BaseModel):
+    """A change of a `thing`: each field is None when it is absent, and null itself is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+    thing: ClassVar[str]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_value(cls, value: object) -> object:
+        if value is None:
+            raise ValueError(f"must be left out or have a value: nothing of a {cls.thing} can be taken away")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the fields without the null that is their default."""
+        found = handler(core_schema)
+        for field in handler.resolve_ref_schema(found).get("properties", {}).values():
+            [kind] = [one for one in field.pop("anyOf") if one != {"type": "null"}]
+            del field["default"]
+            field.update({**kind, **field})
+        return found

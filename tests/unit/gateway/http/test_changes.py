@@ -1,0 +1,29 @@
+"""Bodies of PATCH: absent fields, null and the declared schema."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import Field, ValidationError
+
+from gateway.http.changes import Change
+
+
+class LampChange(Change):
+    """A change of a lamp."""
+
+    thing = "lamp"
+    name: str | None = Field(default=None, max_length=10)
+
+
+def test_an_absent_field_is_none() -> None:
+    assert LampChange.model_validate({}).name is None
+
+
+def test_null_is_refused_with_the_name_of_the_thing() -> None:
+    with pytest.raises(ValidationError, match="nothing of a lamp can be taken away"):
+        LampChange.model_validate({"name": None})
+
+
+def test_the_schema_has_neither_null_nor_a_default() -> None:
+    [field] = LampChange.model_json_schema()["properties"].values()
+    assert field == {"maxLength": 10, "title": "Name", "type": "string"}
