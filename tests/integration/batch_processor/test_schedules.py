@@ -80,7 +80,7 @@ async def test_a_coordinator_that_is_killed_while_it_fires_leaves_the_due_time_t
 
     async def fire_and_die() -> None:
         async with world.postgres.transaction() as connection:
-            assert await world.firing.fire_some(connection, now=datetime.now(UTC)) == 1
+            assert await world.firing.fire_some(connection, [schedule.id], now=datetime.now(UTC)) == 1
             # Killed before its commit. Until the database notices, nobody else takes the schedule.
             await world.coordinator().fire()
             raise ConnectionResetError
@@ -152,7 +152,8 @@ async def test_due_times_that_nothing_could_run_are_caught_up_as_the_schedule_sa
     for schedule in (skipping, once, everything):
         await world.make_due_at(schedule, noon)
     async with world.postgres.transaction() as connection:
-        await world.firing.fire_some(connection, now=noon + 2 * HOUR + timedelta(minutes=2))
+        ids = [schedule.id for schedule in (skipping, once, everything)]
+        await world.firing.fire_some(connection, ids, now=noon + 2 * HOUR + timedelta(minutes=2))
     caught_up = {
         schedule.missed: [run for run in await world.runs(schedule) if run.trigger == "catch-up"]
         for schedule in (skipping, once, everything)

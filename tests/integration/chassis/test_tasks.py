@@ -98,6 +98,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             "validation, oldest first",
             "sources",
             "schedules",
+            "runs of schedules",
             "removal of runs",
             "items",
         },

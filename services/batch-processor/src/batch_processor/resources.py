@@ -144,6 +144,7 @@ class Resources:
         tasks.supervise("removal", self.coordinator.remove_forever)
         tasks.supervise("sources", self.sources.copy_forever)
         tasks.supervise("schedules", self.firing.fire_forever)
+        tasks.supervise("runs of schedules", self.firing.follow_forever)
         tasks.supervise("removal of runs", self.firing.clean_forever)
         for order in ORDERS:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))

@@ -47,9 +47,17 @@ SELECT EXISTS (SELECT FROM schedules WHERE fire_at <= now())
     OR EXISTS (SELECT FROM schedule_runs WHERE status = 'fired')
     OR EXISTS (SELECT FROM schedule_runs WHERE status = 'waiting')
 
+-- name: list_due_schedules
+-- Schedules whose time has come but those in $1: the first of each owner, then the second of each, and so on.
+SELECT id FROM (
+    SELECT id, fire_at, row_number() OVER (PARTITION BY owner_id ORDER BY fire_at, id) AS turn
+    FROM schedules WHERE fire_at <= now() AND id <> ALL($1::uuid[])
+) AS due
+ORDER BY turn, fire_at LIMIT $2
+
 -- name: lock_due_schedules
--- Schedules whose time has come, each for one coordinator only.
-SELECT * FROM schedules WHERE fire_at <= $1 ORDER BY fire_at LIMIT $2 FOR UPDATE SKIP LOCKED
+-- Those of the schedules whose time has come and was not dealt with, each for one coordinator only.
+SELECT * FROM schedules WHERE id = ANY($1::uuid[]) AND fire_at <= $2 FOR UPDATE SKIP LOCKED
 
 -- name: move_schedules
 -- What comes next of schedules whose due times were dealt with; without a time they are paused.
@@ -112,19 +120,35 @@ WHERE r.id IN (
     LIMIT 1000 FOR UPDATE SKIP LOCKED
 )
 
+-- name: list_next_waiting
+-- Schedules but those in $1 with a waiting run and nothing at work: the first of each owner, then the second of
+-- each, and so on.
+SELECT schedule_id AS id FROM (
+    SELECT schedule_id, id, row_number() OVER (PARTITION BY owner_id ORDER BY id) AS turn
+    FROM (
+        SELECT DISTINCT ON (schedule_id) schedule_id, id, owner_id FROM schedule_runs
+        WHERE status = 'waiting' AND schedule_id <> ALL($1::uuid[]) ORDER BY schedule_id, id
+    ) AS oldest
+    WHERE NOT EXISTS (
+        SELECT FROM schedule_runs AS r LEFT JOIN batches AS b ON b.id = r.id
+        WHERE r.schedule_id = oldest.schedule_id AND r.status = 'fired' AND b.finished_at IS NULL
+    )
+) AS first
+ORDER BY turn, id LIMIT $2
+
 -- name: lock_next_waiting
--- The oldest waiting run of each schedule that has nothing at work, with the schedule.
+-- The oldest waiting run of each of the schedules that has nothing at work, with the schedule.
 SELECT s.*, first.id AS run_id, first.due_at AS run_due_at
 FROM schedules AS s
 CROSS JOIN LATERAL (
     SELECT id, due_at FROM schedule_runs WHERE schedule_id = s.id AND status = 'waiting' ORDER BY id LIMIT 1
 ) AS first
-WHERE s.id IN (SELECT schedule_id FROM schedule_runs WHERE status = 'waiting')
+WHERE s.id = ANY($1::uuid[])
     AND NOT EXISTS (
         SELECT FROM schedule_runs AS r LEFT JOIN batches AS b ON b.id = r.id
         WHERE r.schedule_id = s.id AND r.status = 'fired' AND b.finished_at IS NULL
     )
-LIMIT $1 FOR UPDATE OF s SKIP LOCKED
+FOR UPDATE OF s SKIP LOCKED
 
 -- name: fire_waiting
 -- The runs that begin now, those of them that still waited.

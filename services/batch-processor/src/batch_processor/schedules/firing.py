@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from uuid import UUID
 
 from batch_processor.execution import rounds
@@ -14,6 +15,7 @@ from batch_processor.schedules import planning, repository
 from batch_processor.schedules.due_times import InvalidCron, UnknownTimeZone
 from batch_processor.schedules.planning import Load, Plan, Schedule
 from batch_processor.schedules.repository import NewRun
+from batch_processor.schedules.turns import Turns
 from chassis import logging, metrics, outbox
 from chassis.broker.envelope import Delivery, event
 from chassis.postgres import Connection, Postgres
@@ -23,8 +25,8 @@ log = logging.get(__name__)
 
 _LOOK_EVERY_S = 1.0
 _CLEAN_EVERY_S = 60
-# Schedules that one transaction fires at most.
-_TOGETHER = 100
+# Runs that one transaction stores at most, of several schedules: their templates may be large.
+_MOST_RUNS = 100
 
 
 class Firing:
@@ -36,15 +38,22 @@ class Firing:
         self._postgres = postgres
         self._runs_kept = runs_kept
         self._retention_days = retention_days
-        self._fired = fired
+        self._due = Turns(postgres, "due times", done=fired)
+        self._waiting = Turns(postgres, "waiting runs", done=fired)
         self.is_busy = True
 
     async def fire_forever(self) -> None:
-        """Fire what is due, let waiting runs follow, and measure what is late, for ever."""
+        """Fire what is due, for ever."""
         while True:
             await rounds.attempt("look at schedules", self.look)
             if self.is_busy:
                 await rounds.attempt("schedules", self.fire)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def follow_forever(self) -> None:
+        """Let waiting runs follow, and measure what is late, for ever; also while much is due."""
+        while True:
+            if self.is_busy:
                 await rounds.attempt("runs of schedules", self.follow)
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -62,17 +71,20 @@ class Firing:
             metrics.SCHEDULES_LATE.set(0)
 
     async def fire(self) -> None:
-        """Fire all that is due now, some schedules a transaction."""
-        now, found = datetime.now(UTC), _TOGETHER
-        while found == _TOGETHER:
-            async with self._postgres.transaction() as connection:
-                found = await self.fire_some(connection, now=now)
-            if found:
-                self._fired()
+        """Fire all that is due: the first schedule of each owner, then the second of each, and so on."""
 
-    async def fire_some(self, connection: Connection, *, now: datetime) -> int:
-        """Fire some schedules that are due, in the caller's transaction; return how many were due."""
-        due = await repository.lock_due(connection, now=now, most=_TOGETHER)
+        async def fire_some(connection: Connection, ids: Sequence[UUID]) -> int:
+            return await self.fire_some(connection, ids, now=datetime.now(UTC))
+
+        await self._due.take(repository.list_due, fire_some)
+
+    async def fire_some(self, connection: Connection, ids: Sequence[UUID], *, now: datetime) -> int:
+        """Fire some schedules in the caller's transaction; return how many.
+
+        What another coordinator has locked or fired is passed over, and what would make too many runs at once
+        is left for later.
+        """
+        due = await repository.lock_due(connection, ids, now=now)
         if not due:
             return 0
         loads = await repository.loads(connection, due)
@@ -80,6 +92,9 @@ class Firing:
         plans = await asyncio.to_thread(
             lambda: [_plan(schedule, loads.get(schedule.id, Load()), now=now) for schedule in due]
         )
+        runs_before = accumulate((len(one.runs) for one in plans), initial=0)
+        plans = [one for one, before in zip(plans, runs_before, strict=False) if before < _MOST_RUNS]
+        due = due[: len(plans)]
         runs = [NewRun.of(one.schedule, run) for one in plans for run in one.runs]
         new = await store_runs(connection, runs, now=now)
         await repository.move(connection, [one.schedule for one in plans])
@@ -91,12 +106,7 @@ class Firing:
         """Note what has ended, fire the runs that waited for it, and count what is late."""
         async with self._postgres.connection() as connection:
             await repository.settle(connection)
-        found = _TOGETHER
-        while found == _TOGETHER:
-            async with self._postgres.transaction() as connection:
-                found = await self._fire_waiting(connection)
-            if found:
-                self._fired()
+        await self._waiting.take(repository.list_next_waiting, _fire_waiting)
         async with self._postgres.connection() as connection:
             metrics.SCHEDULES_LATE.set(await repository.count_late(connection))
 
@@ -117,15 +127,6 @@ class Firing:
         await repository.refuse(connection, [delivery.message for delivery in deliveries])
         metrics.SCHEDULE_RUNS.labels("refused").inc(len(deliveries))
 
-    async def _fire_waiting(self, connection: Connection) -> int:
-        now = datetime.now(UTC)
-        waiting = await repository.lock_next_waiting(connection, most=_TOGETHER)
-        if waiting:
-            fired = await repository.fire_waiting(connection, [run_id for _, run_id, _ in waiting], now=now)
-            await _announce(connection, [one for one in waiting if one[1] in fired], now=now)
-            metrics.SCHEDULE_RUNS.labels("fired").inc(len(fired))
-        return len(waiting)
-
 
 async def store_runs(connection: Connection, runs: Sequence[NewRun], *, now: datetime) -> set[UUID]:
     """Store runs, and the events of those that fire; return the ids of what is new."""
@@ -133,6 +134,16 @@ async def store_runs(connection: Connection, runs: Sequence[NewRun], *, now: dat
     fired = [run for run in runs if run.id in new and run.planned.status == "fired"]
     await _announce(connection, [(run.schedule, run.id, run.planned.due_at) for run in fired], now=now)
     return new
+
+
+async def _fire_waiting(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Let the oldest waiting run of each of these schedules begin; return how many did."""
+    now = datetime.now(UTC)
+    waiting = await repository.lock_next_waiting(connection, ids)
+    fired = await repository.fire_waiting(connection, [run_id for _, run_id, _ in waiting], now=now)
+    await _announce(connection, [one for one in waiting if one[1] in fired], now=now)
+    metrics.SCHEDULE_RUNS.labels("fired").inc(len(fired))
+    return len(fired)
 
 
 async def _announce(

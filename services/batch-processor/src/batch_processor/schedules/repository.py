@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -148,9 +148,14 @@ async def is_busy(connection: Connection) -> bool:
     return bool(await connection.fetchval(_SQL["has_schedules_at_work"]))
 
 
-async def lock_due(connection: Connection, *, now: datetime, most: int) -> list[Schedule]:
-    """Return schedules whose time has come and which no other coordinator has locked."""
-    return [_schedule(row) for row in await connection.fetch(_SQL["lock_due_schedules"], now, most)]
+async def list_due(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
+    """Return schedules whose time has come, without those in `but`: the owners in turn."""
+    return [row["id"] for row in await connection.fetch(_SQL["list_due_schedules"], list(but), most)]
+
+
+async def lock_due(connection: Connection, ids: Sequence[UUID], *, now: datetime) -> list[Schedule]:
+    """Return those of the schedules that are still due and that no other coordinator has locked."""
+    return [_schedule(row) for row in await connection.fetch(_SQL["lock_due_schedules"], list(ids), now)]
 
 
 async def move(connection: Connection, schedules: Sequence[Schedule]) -> None:
@@ -203,9 +208,18 @@ async def give_up(connection: Connection) -> int:
     return _affected(await connection.execute(_SQL["give_up_runs"], GIVEN_UP_AFTER_S, _GIVEN_UP))
 
 
-async def lock_next_waiting(connection: Connection, *, most: int) -> list[tuple[Schedule, UUID, datetime]]:
-    """Return the oldest waiting run of schedules with nothing at work: the schedule, its id and due time."""
-    rows = await connection.fetch(_SQL["lock_next_waiting"], most)
+async def list_next_waiting(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
+    """Return schedules with a waiting run and nothing at work, without those in `but`: the owners in turn."""
+    return [row["id"] for row in await connection.fetch(_SQL["list_next_waiting"], list(but), most)]
+
+
+async def lock_next_waiting(
+    connection: Connection, ids: Sequence[UUID]
+) -> list[tuple[Schedule, UUID, datetime]]:
+    """Return the oldest waiting run of those of the schedules that have nothing at work: the schedule, its id
+    and due time.
+    """
+    rows = await connection.fetch(_SQL["lock_next_waiting"], list(ids))
     return [(_schedule(row), row["run_id"], row["run_due_at"]) for row in rows]
 
 
