@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -56,6 +56,29 @@ _LATE_S = 0.5
 _CLEAN_UP_TIMEOUT_S = 1
 
 
+class _Session(asyncpg.Connection):
+    """A connection that knows whether its last statement was parsed and not executed.
+
+    Asyncpg parses a new statement, waits for the types of its arguments, and executes it then. The server
+    opens a transaction for the first of these and says nothing about it until the second. Between them a
+    deadline can pass, or an argument turn out not to fit.
+    """
+
+    _protocol: Any
+    _parsed_after: int | None = None
+
+    async def _get_statement(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._get_statement(*args, **kwargs)  # type: ignore[misc]  # not in the stubs
+        finally:
+            if not self.is_closed():
+                self._parsed_after = self._protocol.queries_count
+
+    def is_unfinished(self) -> bool:
+        """Return whether nothing was executed since a statement was parsed."""
+        return bool(self._parsed_after == self._protocol.queries_count)
+
+
 class Postgres:
     """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
 
@@ -89,7 +112,8 @@ class Postgres:
                     timeout=5,
                     command_timeout=self._statement_timeout_s,
                     max_inactive_connection_lifetime=_KEPT_IDLE_S,
-                    reset=_leave_as_it_is,
+                    connection_class=_Session,
+                    reset=_end_unfinished,
                     server_settings={
                         "statement_timeout": str(int(self._statement_timeout_s * 1000)),
                         **_FOR_LOST_CLIENTS,
@@ -167,13 +191,15 @@ class Postgres:
         """Lend a connection inside a transaction that commits when the block ends well."""
         async with self.connection() as connection:
             transaction = connection.transaction()
-            await transaction.start()
+            # Entered rather than started: asyncpg reports an error when it rolls back a BEGIN that was
+            # cancelled on its way, unless it knows of the block.
+            await transaction.__aenter__()
             try:
                 yield connection
-            except BaseException:
-                await _roll_back(transaction, connection)
+            except BaseException as error:
+                await _roll_back(transaction, connection, error)
                 raise
-            await transaction.commit()
+            await transaction.__aexit__(None, None, None)
 
     async def ping(self) -> bool:
         """Return whether the database answers now; an answer clears the readiness reason of an outage."""
@@ -263,19 +289,22 @@ def _is_from_driver(error: BaseException) -> bool:
     return any(frame.f_globals.get("__name__", "").startswith("asyncpg.") for frame, _ in frames)
 
 
-async def _leave_as_it_is(_: Connection) -> None:
+async def _end_unfinished(session: Connection) -> None:
     """Give a connection back without a question to the server, which would double the round trips.
 
-    The pool rolls back what is open. Whatever else the statements of the services set or lock ends with their
-    transaction.
+    The pool has rolled back what the server said is open. Whatever else the statements of the services set or
+    lock ends with their transaction. Only the transaction of a statement that was parsed and not executed is
+    still open, with its locks, and no time-out of the server ends it: a statement does.
     """
+    if cast(_Session, session).is_unfinished():
+        await session.execute("SELECT 1")
 
 
-async def _roll_back(transaction: Transaction, connection: Connection) -> None:
+async def _roll_back(transaction: Transaction, connection: Connection, because: BaseException) -> None:
     """Roll back, or cut the connection, which comes to the same and takes no time."""
     try:
         async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
-            await transaction.rollback()
+            await transaction.__aexit__(type(because), because, because.__traceback__)
     except (*AWAY, asyncpg.PostgresError) as error:
         log.debug("connection cut instead of rolled back", reason=redaction.safe_message(error))
         _cut(connection)
