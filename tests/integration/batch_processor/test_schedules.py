@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from batch_processor.errors import ScheduleBusy, ScheduleMoved, ScheduleNotFound, TooManySchedules
+from batch_processor.schedules.answers import MOST_PAGE_BYTES
 from chassis.broker.envelope import Delivery, new_id
 from chassis.errors import InvalidInput
 from chassis.metrics import SCHEDULES_LATE
@@ -219,6 +220,20 @@ async def test_schedules_are_listed_newest_first_in_pages_and_by_filters(world: 
     assert [one.id for one in paused.data] == [made[1].id]
     of_a = await world.answers.list(ListSchedules(owner_id="7", operations=["a"]), SOON)
     assert len(of_a.data) == 3
+
+
+async def test_a_page_of_long_templates_ends_early_and_leads_on(world: World) -> None:
+    long = f'{{"operation":"echo","payload":"{"x" * 60_000}"}}'
+    made = [await world.create(template=long) for _ in range(5)]
+    found: list[UUID] = []
+    before = None
+    while len(found) < len(made):
+        page = await world.answers.list(ListSchedules(owner_id="7", before=before), SOON)
+        assert 0 < sum(len(one.template) for one in page.data) <= MOST_PAGE_BYTES
+        found += [one.id for one in page.data]
+        before = page.next_cursor
+    assert found == [one.id for one in reversed(made)]
+    assert before is None
 
 
 async def test_a_change_needs_the_revision_that_was_seen_and_takes_the_rights_of_its_maker(

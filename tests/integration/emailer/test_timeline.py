@@ -19,6 +19,7 @@ from contracts.emails import (
 )
 from emailer import retention, timeline
 from emailer.raw import RawMails
+from emailer.repository import MOST_ATTEMPTS
 from emailer.retention import Retention
 from emailer.sending import choosing
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
@@ -94,6 +95,30 @@ async def test_a_timeline_has_a_bounded_number_of_events(post_office: PostOffice
     events = (await post_office.read(command)).timeline
     assert len(events) == timeline.MOST_EVENTS
     assert (events[0].kind, events[-1].detail) == ("accepted", "deferred: 600")
+
+
+async def test_of_many_attempts_the_newest_of_each_recipient_are_shown(post_office: PostOffice) -> None:
+    command = mail(to=["a@example.com", "b@example.com"])
+    await post_office.accept(command)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO attempts (email_id, position, at, host, outcome, smtp_reply, tls)
+            SELECT $1, number % 2, now(), 'relay', 'deferred', number::text, false
+            FROM generate_series(1, 2000) AS number
+            """,
+            command.email_id,
+        )
+        await connection.execute(
+            "INSERT INTO email_events (email_id, kind, at)"
+            " SELECT $1, 'retried', now() - number * interval '1 s' FROM generate_series(1, 2000) AS number",
+            command.email_id,
+        )
+    email = await post_office.read(command)
+    shown = [[attempt.smtp_reply for attempt in each.attempts] for each in email.recipients]
+    assert [len(each) for each in shown] == [MOST_ATTEMPTS // 2] * 2
+    assert [each[-1] for each in shown] == ["2000", "1999"]
+    assert len(email.timeline) == timeline.MOST_EVENTS
 
 
 async def test_what_was_handed_over_can_be_read_byte_by_byte(post_office: PostOffice) -> None:

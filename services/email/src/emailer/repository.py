@@ -29,6 +29,11 @@ SQL = queries.load("emailer")
 
 Key = tuple[UUID, int]
 
+# Attempts that are shown of a mail, in equal shares of its recipients: one that is deferred for months, and
+# retried by hand, has thousands.
+MOST_ATTEMPTS = 500
+_LEAST_ATTEMPTS = 10
+
 
 async def store(
     connection: Connection,
@@ -162,17 +167,19 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
     if row is None:
         return None
     attempts: dict[int, list[AttemptShown]] = {}
-    for attempt in await connection.fetch(SQL["read_attempts"], email_id):
+    rows = await connection.fetch(SQL["read_recipients"], email_id)
+    most = max(MOST_ATTEMPTS // max(1, len(rows)), _LEAST_ATTEMPTS)
+    for attempt in await connection.fetch(SQL["read_attempts"], email_id, most):
         attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
     recipients = [
         table_rows.recipient(recipient, attempts.get(recipient["position"], []), expires_at=row["expires_at"])
-        for recipient in await connection.fetch(SQL["read_recipients"], email_id)
+        for recipient in rows
     ]
     fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
     if row["template_name"] is not None:
         fields["template"] = MadeOf(name=row["template_name"], version=row["template_version"])
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])
-    happened = await connection.fetch(SQL["read_events"], email_id)
+    happened = await connection.fetch(SQL["read_events"], email_id, timeline.MOST_EVENTS)
     following = promises.of_mail(recipient.next for recipient in recipients)
     events = timeline.of(row["accepted_at"], recipients, happened)
     return Email(**fields, recipients=recipients, next=following, timeline=events)

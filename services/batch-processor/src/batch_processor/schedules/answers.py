@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ from contracts.schedules import (
     Schedules,
 )
 
+# Bytes of the templates on a page: a message has at most a megabyte.
+MOST_PAGE_BYTES = 256 * 1024
 _NEXT_RUNS = 5
 _NEXT_RUNS_IN_LIST = 1
 _CHANGEABLE = (
@@ -93,10 +96,13 @@ class ScheduleAnswers:
         return await self._show(found, last.get(found.id), most=request.next_runs)
 
     async def list(self, request: ListSchedules, _: Deadline) -> Schedules:
-        """Return a page of the owner's schedules, newest first."""
+        """Return a page of the owner's schedules, newest first; one with long templates has fewer."""
         async with self._postgres.connection() as connection:
             found = await repository.page(connection, request, limit=request.limit + 1)
-            page = found[: request.limit]
+            sizes = itertools.accumulate(len(one.template.encode()) for one in found)
+            # A template is at most a fraction of it, so every page has some.
+            fitting = sum(size <= MOST_PAGE_BYTES for size in sizes)
+            page = found[: min(request.limit, fitting)]
             last = await repository.last_runs(connection, page)
         shown = await asyncio.to_thread(
             lambda: [_view(one, last.get(one.id), most=_NEXT_RUNS_IN_LIST) for one in page]
