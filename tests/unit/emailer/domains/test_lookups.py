@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from emailer.domains.lookups import MOST_CHARACTERS, MOST_VALUES, DnsLookups, read_servers
+from emailer.domains.lookups import (
+    MOST_AT_ONCE,
+    MOST_CHARACTERS,
+    MOST_OF_OWNER,
+    MOST_VALUES,
+    DnsLookups,
+    read_servers,
+)
 from emailer.domains.records import DnsAnswer
 from support.doubles import dns
 from support.doubles.dns import DnsServer
@@ -26,12 +34,14 @@ def lookups(server: DnsServer, deadline_s: float = 2) -> DnsLookups:
 async def test_a_long_text_comes_whole_over_tcp(server: DnsServer) -> None:
     value = "v=DKIM1; k=rsa; p=" + "A" * 700
     server.put("sel._domainkey.acme.example", "TXT", value)
-    assert await lookups(server).values("sel._domainkey.acme.example", "TXT") == DnsAnswer((value,))
+    assert await lookups(server).values("sel._domainkey.acme.example", "TXT", owner_id="1") == DnsAnswer(
+        (value,)
+    )
 
 
 async def test_a_name_leads_to_another(server: DnsServer) -> None:
     server.put("bounces.acme.example", "CNAME", "bounces.relay.example")
-    assert await lookups(server).values("bounces.acme.example", "CNAME") == DnsAnswer(
+    assert await lookups(server).values("bounces.acme.example", "CNAME", owner_id="1") == DnsAnswer(
         ("bounces.relay.example",)
     )
 
@@ -40,31 +50,48 @@ async def test_what_is_not_there_is_told_from_what_cannot_be_learnt(server: DnsS
     server.put("acme.example", "CNAME", "other.example")
     server.broken.add("broken.example")
     asked = lookups(server)
-    assert await asked.values("nowhere.example", "TXT") == DnsAnswer()
-    assert await asked.values("acme.example", "TXT") == DnsAnswer()
-    assert await asked.values("broken.example", "TXT") == DnsAnswer(is_available=False)
+    assert await asked.values("nowhere.example", "TXT", owner_id="1") == DnsAnswer()
+    assert await asked.values("acme.example", "TXT", owner_id="1") == DnsAnswer()
+    assert await asked.values("broken.example", "TXT", owner_id="1") == DnsAnswer(is_available=False)
 
 
 async def test_a_silent_server_costs_no_more_than_the_deadline(server: DnsServer) -> None:
     server.silent.add("silent.example")
     started = time.monotonic()
-    found = await lookups(server, deadline_s=0.2).values("silent.example", "TXT")
+    found = await lookups(server, deadline_s=0.2).values("silent.example", "TXT", owner_id="1")
     assert found == DnsAnswer(is_available=False)
     assert time.monotonic() - started < 1
+
+
+async def test_silent_names_of_one_owner_leave_the_rooms_to_the_others(server: DnsServer) -> None:
+    server.put("acme.example", "TXT", "v=spf1 ~all")
+    server.silent |= {f"s{number}.example" for number in range(MOST_AT_ONCE)}
+    asked = lookups(server, deadline_s=1)
+    theirs = [
+        asyncio.create_task(asked.values(f"s{number}.example", "TXT", owner_id="1"))
+        for number in range(MOST_AT_ONCE)
+    ]
+    while len(server.asked) < MOST_OF_OWNER:
+        await asyncio.sleep(0.01)
+    started = time.monotonic()
+    assert (await asked.values("acme.example", "TXT", owner_id="2")).values == ("v=spf1 ~all",)
+    assert time.monotonic() - started < 0.5
+    assert len({name for name in server.asked if "TXT s" in name}) == MOST_OF_OWNER
+    assert {answer.is_available for answer in await asyncio.gather(*theirs)} == {False}
 
 
 async def test_of_a_huge_answer_a_bounded_part_is_looked_at(server: DnsServer) -> None:
     server.put("huge.example", "TXT", *(f"{number} " + "x" * 300 for number in range(150)))
     server.put("long.example", "TXT", "y" * 60_000)
-    many = await lookups(server).values("huge.example", "TXT")
-    long = await lookups(server).values("long.example", "TXT")
+    many = await lookups(server).values("huge.example", "TXT", owner_id="1")
+    long = await lookups(server).values("long.example", "TXT", owner_id="1")
     assert len(many.values) == MOST_VALUES
     assert [len(value) for value in long.values] == [MOST_CHARACTERS]
 
 
 async def test_control_characters_are_replaced(server: DnsServer) -> None:
     server.put("odd.example", "TXT", "a\x00\x1b[31m\x85b")
-    (value,) = (await lookups(server).values("odd.example", "TXT")).values
+    (value,) = (await lookups(server).values("odd.example", "TXT", owner_id="1")).values
     assert value.isprintable()
 
 

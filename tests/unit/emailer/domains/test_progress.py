@@ -131,3 +131,13 @@ def test_a_verified_domain_that_loses_a_record_is_looked_at_more_often() -> None
     verified = checked(domain(key("a", "pending")))
     assert verified.check_at == AT + SCHEDULE.every
     assert checked(verified, "a.").check_at == AT + timedelta(minutes=30)
+
+
+def test_of_what_was_found_a_little_is_kept() -> None:
+    expected = records.expected(domain(), NOTHING)
+    values = tuple(f"v=DMARC1; p=none; n={number} " + "ü" * 2_000 for number in range(10))
+    answers = {record.key: DnsAnswer(values) for record in expected}
+    found = progress.after_check(domain(), expected, answers, now=AT, schedule=SCHEDULE)
+    (dmarc,) = [finding for name, finding in found.findings.items() if name.startswith("dmarc")]
+    assert len(dmarc.values) == 3
+    assert all(500 < len(value.encode()) <= 512 for value in dmarc.values)

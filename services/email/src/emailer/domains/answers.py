@@ -28,7 +28,7 @@ from contracts.domains import (
     domain_name,
 )
 from contracts.message import Next, Request
-from emailer.domains import keys, records, repository
+from emailer.domains import keys, records, repository, stored
 from emailer.domains.checking import DomainChecks
 from emailer.domains.keys import KeySafe, NewKey
 from emailer.domains.records import RecordSettings
@@ -36,6 +36,8 @@ from emailer.domains.stored import Finding, StoredDomain
 from emailer.errors import DomainChangedMeanwhile, DomainExists, NoSecretsKey, TooManyDomains
 
 MOST_KEYS = 10
+# A domain with its records and what was found of them has up to 20 KB.
+MOST_ON_PAGE = 50
 _ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
 _FIRST_CHECK = timedelta(minutes=1)
 # Whoever asks again at once gets what was found a moment ago.
@@ -93,7 +95,7 @@ class DomainAnswers:
         async with self._postgres.transaction() as connection:
             await repository.lock_owner(connection, request.owner_id)
             known = await self._known(connection, wanted)
-            stored = known or await repository.insert(
+            domain = known or await repository.insert(
                 connection,
                 wanted,
                 token=secrets.token_hex(16),
@@ -102,17 +104,18 @@ class DomainAnswers:
                 check_at=now + _FIRST_CHECK,
                 keys=made,
             )
-        return self._shown(stored)
+        return self._shown(domain)
 
     async def get(self, request: GetDomain, _: Deadline) -> Domain:
         """Return a domain as the last look found it."""
         return self._shown(await self._find(request.domain_id, request.owner_id))
 
     async def list(self, request: ListDomains, _: Deadline) -> Domains:
-        """Return a page of the owner's domains, newest first."""
+        """Return a page of the owner's domains, newest first, with at most 50 of them."""
+        limit = min(request.limit, MOST_ON_PAGE)
         async with self._postgres.connection() as connection:
-            found = await repository.page(connection, request, limit=request.limit + 1)
-        page = found[: request.limit]
+            found = await repository.page(connection, request, limit=limit + 1)
+        page = found[:limit]
         following = page[-1].id if len(found) > len(page) else None
         return Domains(data=[self._shown(domain) for domain in page], next_cursor=following)
 
@@ -135,18 +138,17 @@ class DomainAnswers:
             raise NoSecretsKey(
                 "This installation keeps no DKIM keys: its operator has not set EMAIL_SECRETS_KEY."
             )
+        # Looked at first, so that no keys are made in vain, and again when it is locked.
+        seen = await self._find(request.domain_id, request.owner_id)
+        if _is_done(seen, request):
+            return self._shown(seen)
         now = datetime.now(UTC)
         made = await self._new_keys(self._safe, now)
         async with self._postgres.transaction() as connection:
             domain = await self._lock(connection, request.domain_id, request.owner_id)
-            if request.request_key is not None and request.request_key == domain.rotation_key:
+            if _is_done(domain, request):
                 return self._shown(domain)
-            _require(domain, request.version)
             kept = tuple(key for key in domain.keys if key.state != "pending")
-            if len(kept) + len(made) > MOST_KEYS:
-                raise Conflict(
-                    f"The domain has {len(kept)} keys that sign or retire; wait until some are gone."
-                )
             changed = replace(
                 domain,
                 keys=kept,
@@ -239,9 +241,21 @@ def _record(record: records.Expected, finding: Finding) -> DnsRecord:
         value=record.value,
         required=record.is_required,
         state=finding.state,
-        found=list(finding.values),
+        # Cut again, as the release before has stored more of them.
+        found=list(stored.shown(finding.values)),
         last_found_at=finding.last_found_at,
     )
+
+
+def _is_done(domain: StoredDomain, request: RotateDkim) -> bool:
+    """Return whether the same request has made the keys. Raise when it may not make any."""
+    if request.request_key is not None and request.request_key == domain.rotation_key:
+        return True
+    _require(domain, request.version)
+    kept = sum(key.state != "pending" for key in domain.keys)
+    if kept + len(_ALGORITHMS) > MOST_KEYS:
+        raise Conflict(f"The domain has {kept} keys that sign or retire; wait until some are gone.")
+    return False
 
 
 def _require(domain: StoredDomain, version: int | None) -> None:

@@ -60,7 +60,7 @@ class DomainChecks:
         try:
             expected = records.expected(domain, self._settings)
             answers = await asyncio.gather(
-                *(self._lookups.values(record.name, record.type) for record in expected)
+                *(self._lookups.values(record.name, record.type, owner_id=owner_id) for record in expected)
             )
         finally:
             self._under_way[owner_id] -= 1

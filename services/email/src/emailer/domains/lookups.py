@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import dns.asyncresolver
 import dns.exception
@@ -20,7 +21,10 @@ log = logging.get(__name__)
 DEADLINE_S = 3.0
 MOST_VALUES = 50
 MOST_CHARACTERS = 2048
-_MOST_AT_ONCE = 50
+# Questions that are open at a time, in all and of one owner: a domain whose servers are silent has each open
+# until the deadline. All owners that one look at what is due takes together fit.
+MOST_AT_ONCE = 300
+MOST_OF_OWNER = 10
 _PORT = 53
 
 Server = tuple[str, int]
@@ -48,12 +52,20 @@ class DnsLookups:
         self._servers = servers
         self._deadline_s = deadline_s
         self._resolver: dns.asyncresolver.Resolver | None = None
-        self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def values(self, name: str, type_: RecordType) -> DnsAnswer:
-        """Return what stands under `name`; never raises for what DNS says, or does not say."""
+    async def values(self, name: str, type_: RecordType, *, owner_id: str) -> DnsAnswer:
+        """Return what stands under `name`; never raises for what DNS says, or does not say.
+
+        An owner with ten open questions waits for an answer to one of them; the others' go on.
+        """
+        share = self._shares.get(owner_id)
+        if share is None:
+            share = self._shares[owner_id] = asyncio.Semaphore(MOST_OF_OWNER)
         try:
-            async with asyncio.timeout(self._deadline_s), self._room:
+            # The own share first: who waits for it holds no room.
+            async with asyncio.timeout(self._deadline_s), share, self._room:
                 answer = await self._resolved().resolve(name, type_, search=False, lifetime=self._deadline_s)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return DnsAnswer()

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from contracts.domains import KeyAlgorithm
-from emailer.domains import records
+from emailer.domains import records, stored
 from emailer.domains.records import DnsAnswer, Expected
 from emailer.domains.stored import Finding, StoredDomain, StoredKey
 
 # Mails signed with a key may be under way, or be checked again, for this long.
 OVERLAP = timedelta(days=7)
 _ALGORITHMS: tuple[KeyAlgorithm, ...] = ("rsa", "ed25519")
-_MOST_SHOWN_VALUES = 10
 _SOONEST = timedelta(minutes=1)
 _WORRIED = timedelta(minutes=30)
 # After this time without its records a domain is not looked at any more.
@@ -72,7 +71,7 @@ def _finding(domain: StoredDomain, record: Expected, answer: DnsAnswer | None, n
     if answer is None:
         return before
     state = records.judge(record, answer)
-    values = tuple(records.relevant(record, answer.values)[:_MOST_SHOWN_VALUES])
+    values = stored.shown(records.relevant(record, answer.values))
     return Finding(state, values, now if state == "found" else before.last_found_at)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from contracts.domains import DomainStatus, KeyAlgorithm, KeyState, RecordState
+
+# Enough to see what is wrong. Whoever sets a record decides what stands there, and a page shows hundreds.
+MOST_SHOWN_VALUES = 3
+MOST_SHOWN_OCTETS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,14 @@ class Finding:
     def is_lost(self) -> bool:
         """Whether the record was right once, and is not any more."""
         return self.last_found_at is not None and self.state in ("missing", "different")
+
+
+def shown(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the first three of `values`, each cut to 512 octets."""
+    return tuple(
+        value.encode()[:MOST_SHOWN_OCTETS].decode(errors="ignore")
+        for value in islice(values, MOST_SHOWN_VALUES)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ class DomainInput(BaseModel):
 class DomainsQuery(CreatedWithin, Page):
     """The query of `GET /v1/domains`: newest first; the cursor is the last id seen."""
 
+    # A domain has a dozen records, each with what was found.
+    limit: int = Field(default=50, ge=1, le=50)
     status: Several[DomainStatus] | None = None
     name: DomainName | None = None
     cursor: UUID | None = Field(default=None, description="`next_cursor` of the page before")  # type: ignore[assignment]  # an id, not any text
