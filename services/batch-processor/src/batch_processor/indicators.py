@@ -14,7 +14,12 @@ Series: TypeAlias = NDArray[np.float64]
 def compute(closes: Sequence[float], names: Sequence[str]) -> dict[str, list[float | None]]:
     """Return each indicator of `names` (`sma:20`, `rsi:14`) for each close; None before enough closes."""
     series = np.asarray(closes, dtype=np.float64)
-    return {name: _plain(_FUNCTIONS[kind](series, period)) for name, kind, period in map(_split, names)}
+    return {
+        name: [
+            None if np.isnan(value) else round(float(value), 6) for value in _FUNCTIONS[kind](series, period)
+        ]
+        for name, kind, period in map(_split, names)
+    }
 
 
 def lookback(name: str) -> int:
@@ -64,10 +69,6 @@ def _wilder(values: Series, period: int) -> Series:
 def _split(name: str) -> tuple[str, str, int]:
     kind, _, period = name.partition(":")
     return name, kind, int(period)
-
-
-def _plain(values: Series) -> list[float | None]:
-    return [None if np.isnan(value) else round(float(value), 6) for value in values]
 
 
 _FUNCTIONS: Mapping[str, Callable[[Series, int], Series]] = {"sma": sma, "rsi": rsi}

@@ -52,28 +52,24 @@ class ProgressPublisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            due = self._take_due()
+            now = time.monotonic()
+            due = [
+                (batch, view)
+                for batch, view in self._changed.values()
+                if batch.is_finished or now - self._pushed_at.get(batch.id, -1e9) >= self._interval_s
+            ]
+            for batch, _ in due:
+                del self._changed[batch.id]
+                self._pushed_at.pop(batch.id, None)
+                if not batch.is_finished:
+                    self._pushed_at[batch.id] = now
+            while len(self._pushed_at) > _REMEMBERED:
+                self._pushed_at.popitem(last=False)
             if due:
                 await self._push(due)
             if self._changed:
                 await asyncio.sleep(self._interval_s / 5)
                 self._wake.set()
-
-    def _take_due(self) -> list[tuple[Batch, View | None]]:
-        now = time.monotonic()
-        due = [
-            (batch, view)
-            for batch, view in self._changed.values()
-            if batch.is_finished or now - self._pushed_at.get(batch.id, -1e9) >= self._interval_s
-        ]
-        for batch, _ in due:
-            del self._changed[batch.id]
-            self._pushed_at.pop(batch.id, None)
-            if not batch.is_finished:
-                self._pushed_at[batch.id] = now
-        while len(self._pushed_at) > _REMEMBERED:
-            self._pushed_at.popitem(last=False)
-        return due
 
     async def _push(self, due: Sequence[tuple[Batch, View | None]]) -> None:
         views = {batch.id: view for batch, view in due if view is not None}

@@ -120,7 +120,10 @@ class OutboxRelay:
                 rows = await _take(connection, "take_fresh", self._step)
                 if not rows:
                     break
-                outcomes = await self._publish_together([row.message for row in rows])
+                started_ns = time.time_ns()
+                outcomes = await self._publisher.publish_together([row.message for row in rows])
+                for row, error in zip(rows, outcomes, strict=True):
+                    _tell(row.message, error, started_ns=started_ns)
                 failed = [
                     row.id
                     for row, error in zip(rows, outcomes, strict=True)
@@ -144,13 +147,6 @@ class OutboxRelay:
         except DATABASE_FAILURES as error:
             log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
-
-    async def _publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
-        started_ns = time.time_ns()
-        outcomes = await self._publisher.publish_together(messages)
-        for message, error in zip(messages, outcomes, strict=True):
-            _tell(message, error, started_ns=started_ns)
-        return outcomes
 
     async def _publish_alone(self, message: Outgoing) -> Exception | None:
         started_ns = time.time_ns()

@@ -86,11 +86,21 @@ async def failure_of(
     A cancellation that nobody asked the caller for is a failure of the work: a library has rejected with it
     what was waited for, or the work has raised it. So is the end of the process that the work asks for.
     """
+
+    async def caught() -> BaseException | None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # SystemExit would leave the loop from a task, and with it everything
+            return error
+        return None
+
     try:
         async with asyncio.timeout(timeout_s):
             # Under the name of its caller, where a dump of all tasks shows it.
             caller = asyncio.current_task()
-            return await asyncio.create_task(_caught(work), name=caller.get_name() if caller else None)
+            return await asyncio.create_task(caught(), name=caller.get_name() if caller else None)
     except TimeoutError as error:
         return error
     except asyncio.CancelledError as error:
@@ -98,13 +108,3 @@ async def failure_of(
         if task is None or task.cancelling():
             raise
         return error
-
-
-async def _caught(work: Callable[[], Awaitable[None]]) -> BaseException | None:
-    try:
-        await work()
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # SystemExit would leave the loop from a task, and with it everything
-        return error
-    return None

@@ -44,9 +44,15 @@ class MinuteBars:
         """Take a tick. One that is older than the bar of its symbol changes nothing."""
         minute = self._minutes.get(quote.symbol)
         if minute is None or quote.as_of >= minute.t + _MINUTE:
+            # What was traded before the first tick of all is not known.
+            last = quote
             if minute is not None:
                 self._close(minute)
-            minute = self._begin(quote, minute)
+                last = minute.last
+            t = quote.as_of.astimezone(UTC).replace(second=0, microsecond=0)
+            volume = None if quote.volume is None else Decimal(0)
+            minute = _Minute(t, quote.price, quote.price, quote.price, volume, last)
+            self._minutes[quote.symbol] = minute
         elif quote.as_of < minute.t or minute.is_closed:
             return
         minute.high, minute.low = max(minute.high, quote.price), min(minute.low, quote.price)
@@ -64,15 +70,6 @@ class MinuteBars:
         closed, self._closed = self._closed, []
         changed, self._changed = self._changed, {}
         return closed + [self._bar(minute) for minute in changed.values()]
-
-    def _begin(self, quote: Quote, before: _Minute | None) -> _Minute:
-        t = quote.as_of.astimezone(UTC).replace(second=0, microsecond=0)
-        # What was traded before the first tick of all is not known.
-        last = quote if before is None else before.last
-        volume = None if quote.volume is None else Decimal(0)
-        minute = _Minute(t, quote.price, quote.price, quote.price, volume, last)
-        self._minutes[quote.symbol] = minute
-        return minute
 
     def _close(self, minute: _Minute) -> None:
         if minute.is_closed:

@@ -59,7 +59,17 @@ def write_outcomes(outcomes: Outcomes) -> bytes:
         [(failure.position, failure.code, failure.detail) for failure in told]
         for told in (outcomes.failures, outcomes.setbacks)
     )
-    commands = [_written(command) for command in outcomes.commands]
+    commands = [
+        (
+            command.exchange,
+            command.routing_key,
+            command.body.decode(),
+            command.message_type,
+            command.message_id,
+            dict(command.headers),
+        )
+        for command in outcomes.commands
+    ]
     return write("outcomes", outcomes.positions, outcomes.results, failures, commands, setbacks)
 
 
@@ -74,7 +84,10 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
             positions,
             results,
             [Failure(*failure) for failure in failures],
-            [_read(*command) for command in commands],
+            [
+                Outgoing(exchange, routing_key, body.encode(), message_type, message_id, headers)
+                for exchange, routing_key, body, message_type, message_id, headers in commands
+            ],
             [Failure(*setback) for setback in setbacks],
         )
         troubles = [*outcomes.failures, *outcomes.setbacks]
@@ -91,20 +104,3 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
     if not is_sound:
         raise ProcessDied("The process told outcomes that cannot be its own.")
     return outcomes
-
-
-def _written(command: Outgoing) -> tuple[object, ...]:
-    return (
-        command.exchange,
-        command.routing_key,
-        command.body.decode(),
-        command.message_type,
-        command.message_id,
-        dict(command.headers),
-    )
-
-
-def _read(
-    exchange: str, routing_key: str, body: str, message_type: str, message_id: str, headers: dict[str, Any]
-) -> Outgoing:
-    return Outgoing(exchange, routing_key, body.encode(), message_type, message_id, headers)

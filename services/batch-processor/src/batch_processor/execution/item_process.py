@@ -26,7 +26,7 @@ from batch_processor.execution import deadlines, frames, processes
 from batch_processor.execution.chunks import ChunkRun, Watch
 from batch_processor.execution.contexts import ContextFactory
 from batch_processor.execution.deadlines import ItemDeadline
-from batch_processor.execution.failures import Cause, cause_of
+from batch_processor.execution.failures import cause_of
 from batch_processor.execution.marks import Marks
 from batch_processor.execution.running_chunk import Failure, Item, Origin, Outcomes
 from batch_processor.operation import Operation
@@ -145,7 +145,10 @@ class _Chunks:
                     self._operations[name] = operations.load(name)
                 operation = self._operations[name]
             except BaseException as error:
-                self._refuse(items, cause_of(error))
+                cause = cause_of(error)
+                failures = [Failure(item.position, cause.code, cause.detail) for item in items]
+                self._writer.write(frames.write_outcomes(Outcomes(failures=failures)))
+                self._writer.write(frames.write("done", False))
                 return
             watch = _Watch(self._marks, self._writer, is_prompt=is_one_by_one)
             factory = ContextFactory(self._calls.ask, self._calls.compute, self._client.fetch)
@@ -170,11 +173,6 @@ class _Chunks:
         # What an item has left behind must not meet the next chunk.
         is_clean = asyncio.all_tasks() <= before | {asyncio.current_task()}
         self._writer.write(frames.write("done", is_clean))
-
-    def _refuse(self, items: list[Item], cause: Cause) -> None:
-        failures = [Failure(item.position, cause.code, cause.detail) for item in items]
-        self._writer.write(frames.write_outcomes(Outcomes(failures=failures)))
-        self._writer.write(frames.write("done", False))
 
 
 class _Watch(Watch):

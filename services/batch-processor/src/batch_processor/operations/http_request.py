@@ -97,20 +97,16 @@ async def run(wish: Wish, context: Context) -> Json:
     answer = await context.fetch(request, timeout_s=wish.timeout_s)
     if not (wish.any_status or 200 <= answer.status < 300):
         raise _failure(answer)
-    return _told(answer)
-
-
-def _told(answer: HttpAnswer) -> Json:
     text = _text(answer.body)
-    headers: dict[str, Json] = {}
+    answered: dict[str, Json] = {}
     left = _MOST_HEADER_BYTES
     for name, value in answer.headers.items():
         left -= len(name) + len(value)
         if left >= 0:
-            headers[name] = plain.text(value)
+            answered[name] = plain.text(value)
     return {
         "status": answer.status,
-        "headers": headers,
+        "headers": answered,
         "body": base64.b64encode(answer.body).decode() if text is None else text,
         "encoding": "base64" if text is None else "text",
     }

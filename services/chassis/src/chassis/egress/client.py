@@ -132,7 +132,8 @@ class GuardedClient:
     ) -> HttpAnswer:
         if destination.scheme == "https" and self._tls is None:
             self._tls = self._make_tls()
-        headers = {"accept-encoding": "identity", "user-agent": "Tickwire", **_lower(request.headers)}
+        headers = {"accept-encoding": "identity", "user-agent": "Tickwire"}
+        headers |= {name.lower(): value for name, value in request.headers.items()}
         headers |= {"host": destination.authority, "connection": "close"}
         url = httpcore.URL(
             scheme=destination.scheme.encode(),
@@ -198,10 +199,6 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

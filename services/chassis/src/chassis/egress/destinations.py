@@ -90,15 +90,13 @@ class InternalTargets:
     def require(self, addresses: tuple[Address, ...], destination: Destination) -> None:
         """Raise `DestinationRefused` unless every one of `addresses` may be reached."""
         for address in addresses:
-            if not (is_public(address) or self._allow(address, destination.port)):
+            is_allowed = is_public(address) or any(
+                port in (None, destination.port) and address.version == network.version and address in network
+                for network, port in self.targets
+            )
+            if not is_allowed:
                 # Not which address: whoever asks is not to learn what is inside.
                 raise DestinationRefused(f"{destination.host} leads to an address that is not public.")
-
-    def _allow(self, address: Address, port: int) -> bool:
-        return any(
-            allowed in (None, port) and address.version == network.version and address in network
-            for network, allowed in self.targets
-        )
 
 
 def _target(text: str) -> tuple[Network, int | None]:

@@ -88,20 +88,17 @@ class _Symbol:
         """Yield the alerts whose side changes with `quote`."""
         day = day_of(quote)
         if day != self.day:
-            self._begin(day)
+            self.day, self.change = day, Meter()
+            for id_ in self.watched:
+                alert = self.known[id_]
+                if alert.kind == "change_percent":
+                    alert.begin_day(day)
+                    self.change.add(alert)
         found = self.price.reached(quote.price)
         if quote.change_percent is not None:
             found += self.change.reached(quote.change_percent)
         self.watched.difference_update(alert.id for alert in found)
         yield from found
-
-    def _begin(self, day: date) -> None:
-        self.day, self.change = day, Meter()
-        for id_ in self.watched:
-            alert = self.known[id_]
-            if alert.kind == "change_percent":
-                alert.begin_day(day)
-                self.change.add(alert)
 
 
 class AlertIndex:

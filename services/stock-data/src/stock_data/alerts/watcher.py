@@ -65,7 +65,13 @@ class AlertWatcher:
         """Compare ticks, in their order, with the alerts that they can reach."""
         for quote in quotes:
             for alert in self._index.reached(quote):
-                self._cross(alert, quote)
+                value = alert.value_of(quote)
+                assert value is not None, "it was compared"
+                if alert.expires_at is not None and alert.expires_at <= quote.as_of:
+                    self._index.forget(alert.id)
+                    continue
+                self._crossed.append(Crossing(alert, alert.side_of(value), quote, day_of(quote)))
+                self._has_crossed.set()
 
     async def run(self) -> None:
         """Read the alerts, then follow what is made, ended or crossed, for as long as the term lasts."""
@@ -84,15 +90,6 @@ class AlertWatcher:
         self._has_crossed = asyncio.Event()
         # By the time at which each is watched again.
         self._resting: list[tuple[datetime, int, WatchedAlert]] = []
-
-    def _cross(self, alert: WatchedAlert, quote: Quote) -> None:
-        value = alert.value_of(quote)
-        assert value is not None, "it was compared"
-        if alert.expires_at is not None and alert.expires_at <= quote.as_of:
-            self._index.forget(alert.id)
-            return
-        self._crossed.append(Crossing(alert, alert.side_of(value), quote, day_of(quote)))
-        self._has_crossed.set()
 
     async def _load(self) -> Horizon:
         while True:

@@ -14,7 +14,6 @@ from stock_data import sessions
 from stock_data.bars import Split
 from stock_data.errors import BadData, ProviderFailure
 from stock_data.providers import alpaca_payloads, payloads
-from stock_data.providers.alpaca_payloads import AlpacaSplit
 from stock_data.providers.payloads import Malformed
 from stock_data.providers.transport import Transport
 
@@ -85,18 +84,14 @@ class AlpacaSplits:
             page = payloads.parse(alpaca_payloads.ACTIONS, body)
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
-                _add(found, each)
+                if each.symbol is None:
+                    raise BadData(each.reason)
+                if isinstance(each, Malformed):
+                    # A split that cannot be read leaves its symbol out.
+                    found.pop(each.symbol, None)
+                elif each.symbol in found:
+                    found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))
             if page.next_page_token is None:
                 return found
             query["page_token"] = page.next_page_token
         raise BadData("Alpaca's pages of corporate actions do not come to an end.")
-
-
-def _add(found: dict[str, list[Split]], each: AlpacaSplit | Malformed) -> None:
-    """Add a split to those of its symbol; one that cannot be read leaves its symbol out."""
-    if each.symbol is None:
-        raise BadData(each.reason)
-    if isinstance(each, Malformed):
-        found.pop(each.symbol, None)
-    elif each.symbol in found:
-        found[each.symbol].append(Split(each.ex_date, each.new_rate / each.old_rate))

@@ -114,15 +114,12 @@ class Feed:
                 return False
             for listener in self._on_ticks:
                 listener(gathered)
-            await self._publish(gathered)
+            for start in range(0, len(gathered), _MESSAGE_QUOTES):
+                ticked = QuotesTicked(quotes=gathered[start : start + _MESSAGE_QUOTES])
+                if await self._outlet.publish(ticked):
+                    metrics.TICKS.inc(len(ticked.quotes))
             gathered = []
             # After a standstill the feed goes on from here instead of rushing through what it missed.
             due = max(due, loop.time() - _MOST_BEHIND_S)
             await asyncio.sleep(max(0.0, due - loop.time()))
         return True
-
-    async def _publish(self, quotes: list[Quote]) -> None:
-        for start in range(0, len(quotes), _MESSAGE_QUOTES):
-            ticked = QuotesTicked(quotes=quotes[start : start + _MESSAGE_QUOTES])
-            if await self._outlet.publish(ticked):
-                metrics.TICKS.inc(len(ticked.quotes))
