@@ -12,7 +12,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -20,6 +19,7 @@ import pytest
 import websockets.sync.client
 
 from containers import make_secrets
+from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from support import monitored, pasted
 from upkeep import backups, rotation
@@ -395,29 +395,3 @@ def kill(stack: Composed, *services: str) -> None:
     """End the first process of each container from outside, as a lack of memory would."""
     for service in services:
         os.kill(stack.inspect(service)["State"]["Pid"], signal.SIGKILL)
-
-
-def letter(subject: str) -> dict[str, Any]:
-    return {"to": ["ann@example.com"], "subject": subject, "text": "It works."}
-
-
-def post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = api.post(path, json=body)
-    assert answer.is_success, answer.text
-    return dict(answer.json())
-
-
-def ended(api: httpx.Client, path: str) -> dict[str, Any]:
-    """What `path` shows in the end; on the way a service may be away for a moment."""
-
-    def look() -> dict[str, Any] | None:
-        answer = api.get(path)
-        assert answer.status_code in (200, 503), answer.text
-        found = answer.json()
-        return found if found["status"] in ("delivered", "failed", "completed", "cancelled") else None
-
-    return until(look, timeout_s=150)
-
-
-def subjects(stack: Composed) -> list[str]:
-    return [message["Subject"] for message in stack.mailbox("/api/v1/messages?limit=500")["messages"]]

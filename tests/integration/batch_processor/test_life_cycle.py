@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -26,189 +23,17 @@ from batch_processor.execution import reports
 from batch_processor.execution.claims import Loaded, Rest
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
-from chassis.broker.envelope import new_id
-from contracts.batches import (
-    AppendItems,
-    CancelBatch,
-    CreateBatch,
-    Item,
-    MoveBatch,
-    PauseBatch,
-    ResumeBatch,
-    RetryBatch,
-    SealBatch,
-)
+from support.batch_callers import WHICH, BatchCallers
 from support.batch_engine import Engine
 from support.batch_model import BatchModel, Ended
 
-T = TypeVar("T")
-
-ACCEPTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
-PRIORITIES = {"low": 2, "normal": 5, "high": 8}
-WHICH = st.integers(0, 7)
-TABLES = "batches, items, results, failures, attempts, chunks, outbox"
 # Of a claim, what becomes of its items in turn.
 FATE = st.sampled_from(("succeed", "succeed", "fail", "fail late", "again"))
 FATES = st.lists(FATE, min_size=4, max_size=4)
 
 
-class LifeCycle(RuleBasedStateMachine):
+class LifeCycle(BatchCallers):
     """Callers, workers and a coordinator that come in any order; workers die, and speak after their death."""
-
-    engine: Engine
-    runner: asyncio.Runner
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.models: list[BatchModel] = []
-        self.live: list[Loaded] = []
-        self.dead: list[Loaded] = []
-        self.wait(self.engine.execute(f"TRUNCATE {TABLES}"))
-
-    @initialize()
-    def begin(self) -> None:
-        """Two owners have something to run."""
-        self.create("ann", 7, False, "normal", None, False)
-        self.create("bob", 1, True, "normal", None, False)
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    def model_of(self, id_: UUID) -> BatchModel:
-        return next(model for model in self.models if model.id == id_)
-
-    def chosen(self, which: int) -> BatchModel:
-        return self.models[which % len(self.models)]
-
-    # Callers.
-
-    @precondition(lambda self: len(self.models) < 8)
-    @rule(
-        owner=st.sampled_from(("ann", "bob")),
-        size=st.integers(1, 8),
-        is_task=st.booleans(),
-        priority=st.sampled_from(tuple(PRIORITIES)),
-        tolerated=st.sampled_from((None, None, 1)),
-        is_open=st.booleans(),
-    )
-    def create(
-        self, owner: str, size: int, is_task: bool, priority: str, tolerated: int | None, is_open: bool
-    ) -> None:
-        is_open = is_open and not is_task
-        options: dict[str, Any] = {"priority": priority}
-        if tolerated is not None and not is_task:
-            options["tolerated_failure"] = {"count": tolerated}
-        model = BatchModel(
-            new_id(), owner, "task" if is_task else "batch", 1 if is_task else size,
-            tolerated=None if is_task else tolerated,
-        )  # fmt: skip
-        self.models.append(model)
-        items = None if is_open else [Item(payload=n) for n in range(model.size)]
-        create = CreateBatch(
-            batch_id=model.id, owner_id=owner, kind=model.kind, operation="echo", accepted_at=ACCEPTED_AT,
-            options=options, priority=PRIORITIES[priority], items=items,
-        )  # fmt: skip
-        self.wait(self.engine.handle(create))
-        if not is_open:
-            model.stored = model.appended = model.size
-            model.is_sealed = True
-        model.describe()
-        model.queue_if_complete()
-
-    @rule(
-        which=WHICH,
-        owner=st.sampled_from(("ann", "bob")),
-        count=st.integers(1, 4),
-        what=st.sampled_from(("announce", "describe", "append", "append", "seal")),
-    )
-    def upload(self, which: int, owner: str, count: int, what: str) -> None:
-        unknown = [number for number, model in enumerate(self.models) if not model.is_described]
-        if what == "announce" and len(self.models) < 8:
-            self.announce(owner, count)
-        elif what == "describe" and unknown:
-            self.describe(unknown[which % len(unknown)])
-        elif what == "append" and self.models:
-            self.append(which, count)
-        elif what == "seal" and self.models:
-            self.seal(which)
-
-    @precondition(lambda self: self.models)
-    @rule(
-        which=WHICH,
-        codes=st.sampled_from(((), ("early",), ("late",))),
-        hours=st.sampled_from((-1, 1)),
-        what=st.sampled_from(("cancel", "pause", "resume", "resume", "retry", "retry", "retry", "move")),
-    )
-    def steer(self, which: int, codes: tuple[str, ...], hours: int, what: str) -> None:
-        match what:
-            case "retry":
-                failed = [n for n, model in enumerate(self.models) if model.codes and model.phase == "over"]
-                self.retry(failed[which % len(failed)] if failed else which, codes)
-            case "move":
-                self.move(which, hours)
-            case _:
-                {"cancel": self.cancel, "pause": self.pause, "resume": self.resume}[what](which)
-
-    def announce(self, owner: str, size: int) -> None:
-        """An upload of which the first message will be another than the one that describes it."""
-        self.models.append(BatchModel(new_id(), owner, "batch", size))
-
-    def describe(self, which: int) -> None:
-        model = self.chosen(which)
-        create = CreateBatch(
-            batch_id=model.id, owner_id=model.owner, operation="echo", accepted_at=ACCEPTED_AT
-        )
-        self.wait(self.engine.handle(create))
-        model.describe()
-        model.queue_if_complete()
-
-    def append(self, which: int, count: int) -> None:
-        model = self.chosen(which)
-        count = min(count, model.size - model.appended)
-        if count:
-            items = [Item(payload=n) for n in range(count)]
-            self.wait(
-                self.engine.handle(
-                    AppendItems(batch_id=model.id, owner_id=model.owner, offset=model.appended, items=items)
-                )
-            )
-            model.appended += count
-            model.store(count)
-
-    def seal(self, which: int) -> None:
-        model = self.chosen(which)
-        seal = SealBatch(
-            batch_id=model.id, owner_id=model.owner, kind=model.kind, operation="echo",
-            accepted_at=ACCEPTED_AT, total=model.size,
-        )  # fmt: skip
-        self.wait(self.engine.handle(seal))
-        model.describe()
-        model.seal()
-
-    def cancel(self, which: int) -> None:
-        model = self.chosen(which)
-        self.wait(self.engine.handle(CancelBatch(batch_id=model.id, owner_id=model.owner)))
-        model.cancel()
-
-    def pause(self, which: int) -> None:
-        model = self.chosen(which)
-        self.wait(self.engine.handle(PauseBatch(batch_id=model.id, owner_id=model.owner)))
-        model.pause()
-
-    def resume(self, which: int) -> None:
-        model = self.chosen(which)
-        self.wait(self.engine.handle(ResumeBatch(batch_id=model.id, owner_id=model.owner)))
-        model.resume()
-
-    def retry(self, which: int, codes: tuple[str, ...]) -> None:
-        model = self.chosen(which)
-        self.wait(self.engine.handle(RetryBatch(batch_id=model.id, owner_id=model.owner, codes=list(codes))))
-        model.retry(codes)
-
-    def move(self, which: int, hours: int) -> None:
-        model = self.chosen(which)
-        then = datetime.now(UTC) + timedelta(hours=hours)
-        self.wait(self.engine.handle(MoveBatch(batch_id=model.id, owner_id=model.owner, not_before=then)))
 
     # Time, and the coordinator.
 

@@ -3,88 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from chassis.errors import DatabaseUnavailable, Overloaded, Unauthenticated
-from contracts.scopes import Scope
-from gateway.errors import TooManyFailures
-from gateway.http.principal import Principal
-from gateway.identity import failures, keyring, keys
+from chassis.errors import DatabaseUnavailable, Unauthenticated
+from gateway.identity import keyring, keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
-from gateway.identity.repository import UsableKey
-
-PEPPER = "a pepper of the tests"
-ADDRESS = "192.0.2.1"
-
-
-class Database:
-    """A database and its table of keys in memory; counts the questions, and can be away or slow."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, UsableKey] = {}
-        self.questions = 0
-        self.is_away = False
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-
-    def add(
-        self, key: ApiKey, *, expires_at: datetime | None = None, previous: ApiKey | None = None, **more: Any
-    ) -> Principal:
-        principal = Principal(7, "Ann", "member", key.id, frozenset({Scope("quotes:read")}), expires_at)
-        before = None if previous is None else keys.digest(PEPPER, previous)
-        self.rows[key.id] = UsableKey(principal, keys.digest(PEPPER, key), before, **more)
-        return principal
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[None]:
-        self.questions += 1
-        await self.may_answer.wait()
-        if self.is_away:
-            raise DatabaseUnavailable("away")
-        yield
-
-    async def rehash(self, _: None, key_id: str, before: bytes, after: bytes) -> None:
-        row = self.rows[key_id]
-        digest = after if row.digest == before else row.digest
-        previous = after if row.previous == before else row.previous
-        self.rows[key_id] = replace(row, digest=digest, previous=previous)
-
-    async def find_usable(self, _: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
-        return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(keyring, "time", clock)
-    monkeypatch.setattr(failures, "time", clock)
-    return clock
-
-
-@pytest.fixture
-async def database() -> Database:
-    return Database()
-
-
-@pytest.fixture
-async def ring(database: Database, clock: Clock) -> KeyRing:
-    untyped: Any = database
-    return KeyRing(untyped, untyped, PEPPER)
+from support.doubles.key_table import PEPPER, Clock, Database
 
 
 async def test_a_good_key_is_its_owner(ring: KeyRing, database: Database) -> None:
@@ -267,103 +195,6 @@ async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
     clock.now += 2.1
     await ring.authenticate(str(key))
     assert database.questions == 3
-
-
-async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database) -> None:
-    key = keys.new_key()
-    database.add(key)
-    await ring.authenticate(str(key))
-    assert key.secret not in repr(vars(ring))
-
-
-async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
-    ring: KeyRing, database: Database, clock: Clock
-) -> None:
-    good = keys.new_key()
-    database.add(good)
-    await ring.authenticate(str(good))
-    for number in range(10_050):
-        with pytest.raises(Unauthenticated):
-            await ring.authenticate(str(ApiKey(f"{number:016x}", "k" * 43)))
-    database.is_away = True
-    clock.now += 600
-    assert await ring.authenticate(str(good))
-    remembered: Any = vars(ring)["_refused"]
-    assert len(remembered) == 1000
-
-
-async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
-    for number in range(10_050):
-        good = ApiKey(f"{number:016x}", "k" * 43)
-        database.add(good)
-        await ring.authenticate(str(good))
-    remembered: Any = vars(ring)["_known"]
-    assert len(remembered) == 10_000
-
-
-async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
-    ring: KeyRing, database: Database, clock: Clock
-) -> None:
-    unknown = str(keys.new_key())
-    for _ in range(5):
-        with pytest.raises(Unauthenticated):
-            await ring.authenticate(unknown)
-    assert database.questions == 1
-    clock.now += 5.1
-    with pytest.raises(Unauthenticated):
-        await ring.authenticate(unknown)
-    assert database.questions == 2
-
-
-async def test_an_address_with_many_failures_waits_before_the_database_is_asked_again(
-    ring: KeyRing, database: Database, clock: Clock
-) -> None:
-    good = keys.new_key()
-    database.add(good)
-    await ring.authenticate(str(good), ADDRESS)
-    for _ in range(20):
-        with pytest.raises(Unauthenticated):
-            await ring.authenticate(str(keys.new_key()), ADDRESS)
-    asked = database.questions
-    with pytest.raises(TooManyFailures) as limited:
-        await ring.authenticate(str(keys.new_key()), ADDRESS)
-    assert (limited.value.status, limited.value.retry_after_s) == (429, 3)
-    assert database.questions == asked
-    # Neither those who are known, nor other addresses, are held up by it.
-    assert await ring.authenticate(str(good), ADDRESS)
-    clock.now += 5.1
-    assert await ring.authenticate(str(good), ADDRESS)
-    with pytest.raises(Unauthenticated):
-        await ring.authenticate(str(keys.new_key()), "192.0.2.2")
-
-
-async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
-    ring: KeyRing, database: Database
-) -> None:
-    database.may_answer.clear()
-    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(500)]
-    await asyncio.sleep(0)
-    assert database.questions == 3
-    database.may_answer.set()
-    found = await asyncio.gather(*tries, return_exceptions=True)
-    assert {type(error) for error in found} == {Unauthenticated, TooManyFailures}
-    assert database.questions <= 22
-
-
-async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
-    ring: KeyRing, database: Database
-) -> None:
-    known = keys.new_key()
-    database.add(known)
-    await ring.authenticate(str(known))
-    database.may_answer.clear()
-    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()))) for _ in range(1000)]
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
-        await ring.authenticate(str(keys.new_key()))
-    assert await ring.authenticate(str(known))
-    database.may_answer.set()
-    assert len(await asyncio.gather(*tries, return_exceptions=True)) == 1000
 
 
 async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_query(

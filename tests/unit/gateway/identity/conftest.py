@@ -1,0 +1,30 @@
+"""A key ring on a table of keys in memory, whose time the test sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.identity import failures, keyring
+from gateway.identity.keyring import KeyRing
+from support.doubles.key_table import PEPPER, Clock, Database
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(keyring, "time", clock)
+    monkeypatch.setattr(failures, "time", clock)
+    return clock
+
+
+@pytest.fixture
+async def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+async def ring(database: Database, clock: Clock) -> KeyRing:
+    untyped: Any = database
+    return KeyRing(untyped, untyped, PEPPER)

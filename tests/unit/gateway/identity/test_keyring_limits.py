@@ -1,0 +1,114 @@
+"""What the key ring remembers of good and bad keys, and how many wait for the database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from chassis.errors import Overloaded, Unauthenticated
+from gateway.errors import TooManyFailures
+from gateway.identity import keys
+from gateway.identity.keyring import KeyRing
+from gateway.identity.keys import ApiKey
+from support.doubles.key_table import Clock, Database
+
+ADDRESS = "192.0.2.1"
+
+
+async def test_the_memory_holds_no_usable_key(ring: KeyRing, database: Database) -> None:
+    key = keys.new_key()
+    database.add(key)
+    await ring.authenticate(str(key))
+    assert key.secret not in repr(vars(ring))
+
+
+async def test_no_number_of_unknown_keys_pushes_a_good_one_out(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    good = keys.new_key()
+    database.add(good)
+    await ring.authenticate(str(good))
+    for number in range(10_050):
+        with pytest.raises(Unauthenticated):
+            await ring.authenticate(str(ApiKey(f"{number:016x}", "k" * 43)))
+    database.is_away = True
+    clock.now += 600
+    assert await ring.authenticate(str(good))
+    remembered: Any = vars(ring)["_refused"]
+    assert len(remembered) == 1000
+
+
+async def test_ten_thousand_keys_are_remembered(ring: KeyRing, database: Database) -> None:
+    for number in range(10_050):
+        good = ApiKey(f"{number:016x}", "k" * 43)
+        database.add(good)
+        await ring.authenticate(str(good))
+    remembered: Any = vars(ring)["_known"]
+    assert len(remembered) == 10_000
+
+
+async def test_an_unknown_key_is_asked_for_once_in_five_seconds(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    unknown = str(keys.new_key())
+    for _ in range(5):
+        with pytest.raises(Unauthenticated):
+            await ring.authenticate(unknown)
+    assert database.questions == 1
+    clock.now += 5.1
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(unknown)
+    assert database.questions == 2
+
+
+async def test_an_address_with_many_failures_waits_before_the_database_is_asked_again(
+    ring: KeyRing, database: Database, clock: Clock
+) -> None:
+    good = keys.new_key()
+    database.add(good)
+    await ring.authenticate(str(good), ADDRESS)
+    for _ in range(20):
+        with pytest.raises(Unauthenticated):
+            await ring.authenticate(str(keys.new_key()), ADDRESS)
+    asked = database.questions
+    with pytest.raises(TooManyFailures) as limited:
+        await ring.authenticate(str(keys.new_key()), ADDRESS)
+    assert (limited.value.status, limited.value.retry_after_s) == (429, 3)
+    assert database.questions == asked
+    # Neither those who are known, nor other addresses, are held up by it.
+    assert await ring.authenticate(str(good), ADDRESS)
+    clock.now += 5.1
+    assert await ring.authenticate(str(good), ADDRESS)
+    with pytest.raises(Unauthenticated):
+        await ring.authenticate(str(keys.new_key()), "192.0.2.2")
+
+
+async def test_keys_that_come_all_at_once_from_one_address_are_limited_too(
+    ring: KeyRing, database: Database
+) -> None:
+    database.may_answer.clear()
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()), ADDRESS)) for _ in range(500)]
+    await asyncio.sleep(0)
+    assert database.questions == 3
+    database.may_answer.set()
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert {type(error) for error in found} == {Unauthenticated, TooManyFailures}
+    assert database.questions <= 22
+
+
+async def test_no_more_than_a_thousand_unknown_keys_wait_for_the_database(
+    ring: KeyRing, database: Database
+) -> None:
+    known = keys.new_key()
+    database.add(known)
+    await ring.authenticate(str(known))
+    database.may_answer.clear()
+    tries = [asyncio.create_task(ring.authenticate(str(keys.new_key()))) for _ in range(1000)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await ring.authenticate(str(keys.new_key()))
+    assert await ring.authenticate(str(known))
+    database.may_answer.set()
+    assert len(await asyncio.gather(*tries, return_exceptions=True)) == 1000
