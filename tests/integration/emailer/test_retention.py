@@ -39,7 +39,7 @@ async def age(post_office: PostOffice, days: float) -> None:
         await connection.execute("UPDATE emails SET ended_at = ended_at - $1::interval", timedelta(days=days))
 
 
-NOTHING = {"attachments": 0, "content": 0, "record": 0, "suppression": 0, "failure": 0}
+NOTHING = {"attachments": 0, "content": 0, "record": 0, "suppression": 0, "failure": 0, "template": 0}
 
 
 async def rows(post_office: PostOffice, table: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, InvalidInput, NotFound
-from contracts.emails import ResendEmail, SendEmail
+from contracts.emails import RescheduleEmail, ResendEmail, SendEmail
 from contracts.templates import (
     DeleteTemplate,
     GetTemplate,
@@ -22,9 +23,11 @@ from contracts.templates import (
     Template,
     TemplateSource,
 )
+from emailer import retention
 from emailer.errors import TemplateChanged, TooManyTemplates
+from emailer.retention import Retention
 from emailer.sending import choosing
-from emailer.templates.answers import TemplateAnswers
+from emailer.templates.answers import MOST_VERSIONS, MOST_VERSIONS_OF_OWNER, TemplateAnswers
 from support.doubles.post_office import OWNER, PostOffice, mail
 
 SOON = Deadline(float("inf"))
@@ -153,6 +156,73 @@ async def test_no_owner_has_more_than_its_number_of_templates(answers: TemplateA
         await answers.save(saving(name="d"), SOON)
     page = await answers.list(ListTemplates(owner_id=OWNER, limit=2), SOON)
     assert ([each.name for each in page.data], page.next_cursor) == (["a", "b"], "b")
+
+
+async def removed(post_office: PostOffice, *, days: float) -> int:
+    """Return how many versions are removed when templates were deleted so long ago."""
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            "UPDATE templates SET deleted_at = deleted_at - $1 * interval '1 day'", float(days)
+        )
+    return (await retention.remove(post_office.postgres, Retention()))["template"]
+
+
+async def test_a_deleted_template_is_removed_once_no_mail_is_made_of_it_any_more(
+    post_office: PostOffice, answers: TemplateAnswers
+) -> None:
+    for name in ("welcome", "kept"):
+        await answers.save(saving(name=name), SOON)
+    await changed(answers, "Second", 1)
+    waiting = naming(1, send_at=datetime.now(UTC) + timedelta(hours=1))
+    await post_office.accept(waiting)
+    await answers.delete(DeleteTemplate(owner_id=OWNER, name="welcome"), SOON)
+    assert await removed(post_office, days=0.9) == 0
+    assert await removed(post_office, days=0.2) == 0
+    async with post_office.postgres.transaction() as connection:
+        moved = RescheduleEmail(email_id=waiting.email_id, owner_id=OWNER, send_at=datetime.now(UTC))
+        await choosing.reschedule(connection, moved)
+    async with post_office.delivering():
+        await post_office.reaches(waiting, "delivered")
+    assert await removed(post_office, days=0) == 2
+    async with post_office.postgres.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT name FROM templates UNION ALL SELECT name FROM template_versions"
+        )
+    assert [row["name"] for row in rows] == ["kept", "kept"]
+    assert (await answers.save(saving(), SOON)).version == 1
+
+
+async def test_deleted_names_are_bounded_too_until_they_are_removed(
+    post_office: PostOffice, answers: TemplateAnswers
+) -> None:
+    for number in range(6):
+        await answers.save(saving(name=f"t{number}"), SOON)
+        await answers.delete(DeleteTemplate(owner_id=OWNER, name=f"t{number}"), SOON)
+    with pytest.raises(TooManyTemplates, match="6 of your templates were deleted"):
+        await answers.save(saving(name="t7"), SOON)
+    assert (await answers.save(saving(name="t3"), SOON)).version == 2
+    assert await removed(post_office, days=1) == 5
+    await answers.save(saving(name="t7"), SOON)
+
+
+async def test_the_versions_of_an_owner_are_bounded(
+    post_office: PostOffice, answers: TemplateAnswers
+) -> None:
+    for name in ("welcome", "second", "third"):
+        await answers.save(saving(name=name), SOON)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute("UPDATE templates SET newest = $1 WHERE name = 'second'", MOST_VERSIONS)
+    with pytest.raises(TooManyTemplates, match="another name"):
+        await answers.save(saving(name="second", expected=[]), SOON)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            "INSERT INTO template_versions (owner_id, name, version, source)"
+            " SELECT $1, 'third', number, '{}' FROM generate_series(2, $2::int) AS number",
+            OWNER,
+            MOST_VERSIONS_OF_OWNER - 2,
+        )
+    with pytest.raises(TooManyTemplates, match="5000 versions"):
+        await changed(answers, "Second", 1)
 
 
 async def test_what_is_no_template_is_not_stored_and_a_preview_says_where_it_fails(

@@ -185,7 +185,7 @@ EMAIL_HELD = Gauge(
 )
 EMAIL_REMOVED = Counter(
     "tickwire_email_removed",
-    "Removals when their time was over: parts and records of mails, suppressions, failures of addresses.",
+    "Removals when their time was over: parts and records of mails, suppressions, failures, versions.",
     ("kind",),
 )
 EMAIL_BOUNCES = Counter(

@@ -1,5 +1,7 @@
 """What is kept of mails that have ended, and for how long: attachments, content, and then the record itself.
 
+Templates that were deleted are kept for the mails that are still to be made of them.
+
 A mail that has not ended is never touched. Removal goes in steps of a bounded size, as many as it takes.
 """
 
@@ -39,6 +41,8 @@ class Retention:
             ("record", "remove_emails", (max(self.content_days, self.record_days) * _DAY_S,)),
             ("suppression", "remove_suppressions", ()),
             ("failure", "remove_failures", (self.failure_days,)),
+            ("template", "remove_template_versions", ()),
+            ("", "remove_templates", ()),
         )
 
 

@@ -7,7 +7,10 @@ WHERE owner_id = $1 AND name = $2
 FOR UPDATE
 
 -- name: count_templates
-SELECT count(*) FROM templates WHERE owner_id = $1 AND deleted_at IS NULL
+-- Those that can be named, all that are stored, and their versions.
+SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS usable, count(*) AS stored,
+    (SELECT count(*) FROM template_versions WHERE owner_id = $1) AS versions
+FROM templates WHERE owner_id = $1
 
 -- name: put_template
 -- One that was deleted goes on with its numbers, as a new one.
@@ -61,3 +64,32 @@ SELECT source FROM template_versions WHERE owner_id = $1 AND name = $2 AND versi
 
 -- name: keep_rendered
 UPDATE emails SET subject = $2, text_body = $3, html_body = $4, template_data = NULL WHERE id = $1
+
+-- name: remove_template_versions
+-- Of templates that were deleted a day ago, when no mail is still to be made of them. A day: a mail that named one
+-- right before may be being stored.
+WITH gone AS (
+    SELECT v.owner_id, v.name, v.version
+    FROM templates AS t JOIN template_versions AS v USING (owner_id, name)
+    WHERE t.deleted_at <= now() - interval '1 day' AND NOT EXISTS (
+        SELECT FROM emails
+        WHERE emails.owner_id = t.owner_id AND emails.template_name = t.name AND emails.template_data IS NOT NULL
+    )
+    LIMIT $1
+    -- One that is stored again meanwhile is passed over.
+    FOR UPDATE OF t SKIP LOCKED
+)
+DELETE FROM template_versions AS v USING gone
+WHERE v.owner_id = gone.owner_id AND v.name = gone.name AND v.version = gone.version
+
+-- name: remove_templates
+-- Those whose versions are gone.
+DELETE FROM templates
+WHERE (owner_id, name) IN (
+    SELECT owner_id, name FROM templates AS t
+    WHERE deleted_at <= now() - interval '1 day' AND NOT EXISTS (
+        SELECT FROM template_versions AS v WHERE v.owner_id = t.owner_id AND v.name = t.name
+    )
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)

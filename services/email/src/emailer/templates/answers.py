@@ -23,8 +23,11 @@ from contracts.templates import (
 from emailer.errors import TemplateChanged, TemplateFailed, TooManyTemplates
 from emailer.templates import repository
 from emailer.templates.rendering import TemplateRenderer
+from emailer.templates.repository import Stored
 
+# Versions of a template, and of all templates of an owner, the deleted ones that mails still need included.
 MOST_VERSIONS = 1_000
+MOST_VERSIONS_OF_OWNER = 5_000
 # Characters that fit a message, although some need more than a byte.
 _MOST_SHOWN = 500_000
 
@@ -65,8 +68,6 @@ class TemplateAnswers:
             if request.expected is None:
                 if is_there:
                     raise Conflict(f"There is a template {name}: change it with PUT.")
-                if await repository.count(connection, owner_id) >= self._most:
-                    raise TooManyTemplates(f"You have {self._most} templates; delete one first.")
             elif locked is None or not is_there:
                 raise _missing(name)
             else:
@@ -75,6 +76,8 @@ class TemplateAnswers:
                 raise TooManyTemplates(
                     f"Template {name} has had {MOST_VERSIONS} versions; store it under another name."
                 )
+            stored = await repository.count(connection, owner_id)
+            self._require_room(stored, is_new=locked is None, is_usable=is_there)
             return await repository.put(connection, owner_id, name, request.source, request_key=key)
 
     async def get(self, request: GetTemplate, _: Deadline) -> Template:
@@ -130,6 +133,22 @@ class TemplateAnswers:
         if len(found.model_dump_json()) > _MOST_SHOWN:
             raise InvalidInput("The mail would be too long to be shown here.")
         return found
+
+    def _require_room(self, stored: Stored, *, is_new: bool, is_usable: bool) -> None:
+        """Raise `TooManyTemplates` when the owner may not store another version, of a new name or not."""
+        if not is_usable and stored.usable >= self._most:
+            raise TooManyTemplates(f"You have {self._most} templates; delete one first.")
+        # As many again may be deleted ones.
+        if is_new and stored.stored >= 2 * self._most:
+            raise TooManyTemplates(
+                f"{stored.stored - stored.usable} of your templates were deleted within the last day, or "
+                "mails are still to be made of them; use one of their names, or wait until they are removed."
+            )
+        if stored.versions >= MOST_VERSIONS_OF_OWNER:
+            raise TooManyTemplates(
+                f"Your templates have {MOST_VERSIONS_OF_OWNER} versions; delete templates, whose versions "
+                "are removed a day later unless mails are still to be made of them."
+            )
 
     async def _find_by_key(self, owner_id: str, key: str) -> Template | None:
         async with self._postgres.connection() as connection:

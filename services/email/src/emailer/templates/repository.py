@@ -21,6 +21,14 @@ class Locked(NamedTuple):
     is_deleted: bool
 
 
+class Stored(NamedTuple):
+    """The templates of an owner: those that can be named, all with the deleted ones, and their versions."""
+
+    usable: int
+    stored: int
+    versions: int
+
+
 async def take_turn(connection: Connection, owner_id: str) -> None:
     """Wait until no other transaction changes templates of the owner."""
     await connection.execute(SQL["take_turn_of_templates"], owner_id)
@@ -32,10 +40,11 @@ async def lock(connection: Connection, owner_id: str, name: str) -> Locked | Non
     return Locked(row["newest"], row["is_deleted"]) if row else None
 
 
-async def count(connection: Connection, owner_id: str) -> int:
-    """Return how many templates an owner has."""
-    found: int = await connection.fetchval(SQL["count_templates"], owner_id)
-    return found
+async def count(connection: Connection, owner_id: str) -> Stored:
+    """Return how much of an owner is stored."""
+    row = await connection.fetchrow(SQL["count_templates"], owner_id)
+    assert row is not None
+    return Stored(**dict(row))
 
 
 async def put(

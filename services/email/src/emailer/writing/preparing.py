@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from chassis.postgres import Postgres
+from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer
@@ -40,7 +41,9 @@ class MailPreparation:
         """Return `letter` with what its template says, which is kept: a mail is rendered once."""
         async with self._postgres.connection() as connection:
             source = await templates.read_source(connection, mail.owner_id, template.name, template.version)
-        assert source is not None, "versions are never removed"
+        if source is None:
+            # Removed between the copying of a mail that was to be sent again and the end of the earlier one.
+            raise TemplateFailed("template-not-found", f"template {template.name} was deleted")
         rendered = await self._renderer.render(source, from_json(template.data), owner_id=mail.owner_id)
         async with self._postgres.connection() as connection:
             await templates.keep_rendered(connection, mail.id, rendered)
