@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from chassis.egress.destinations import InternalTargets
-from chassis.settings import Settings
+from chassis.settings import Settings, readable_by
 
 Role = Literal["coordinator", "worker"]
 ROLES: tuple[Role, ...] = ("coordinator", "worker")
@@ -51,7 +51,7 @@ class BatchProcessorSettings(Settings):
         description="MiB of memory that a process of items may have; an item that needs more fails",
         examples=["256"],
     )
-    internal_targets: str = Field(
+    internal_targets: Annotated[str, readable_by(InternalTargets.parse)] = Field(
         default="",
         description="addresses that are not public and that items of http.request may reach all the same, "
         "separated by commas: an address, an address:port or a network; none: only public ones",
@@ -98,12 +98,6 @@ class BatchProcessorSettings(Settings):
         description="runs of a schedule that its history keeps, none longer than finished batches",
         examples=["500"],
     )
-
-    @field_validator("internal_targets")
-    @classmethod
-    def _require_targets(cls, value: str) -> str:
-        InternalTargets.parse(value)
-        return value
 
     @field_validator("roles", mode="before")
     @classmethod

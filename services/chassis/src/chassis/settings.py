@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from chassis import redaction
 from contracts import addresses, domains
 
 S = TypeVar("S", bound="Settings")
+T = TypeVar("T")
 
 # How much of two names must be the same, from 0 to 1.
 _ALIKE = 0.8
@@ -46,6 +47,16 @@ def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
         like = f"{schemes[0]}://<user>:<password>@<host>:<port>"
         raise ValueError(f"is not an address like {like}, special characters written as %xx")
     return value
+
+
+def readable_by(reader: Callable[[Any], object]) -> AfterValidator:
+    """Return the check that `reader` can read a value, which stays as it is written."""
+
+    def check(value: T) -> T:
+        reader(value)
+        return value
+
+    return AfterValidator(check)
 
 
 _AMQP = partial(require_address, schemes=("amqp", "amqps"))
@@ -106,7 +117,7 @@ class Settings(BaseModel):
         description="special-use domains that no e-mail address may be in; test,example,local may be added",
         examples=["arpa,invalid,localhost,onion,test,example,local"],
     )
-    allowed_sender_domains: str = Field(
+    allowed_sender_domains: Annotated[str, readable_by(domains.AllowedSenders.read)] = Field(
         default="",
         alias="ALLOWED_SENDER_DOMAINS",
         description="domains that everybody may send from, beside verified ones; none: no others; empty: all",
@@ -136,12 +147,6 @@ class Settings(BaseModel):
         description="most connections to PostgreSQL of one process",
         examples=["10"],
     )
-
-    @field_validator("allowed_sender_domains")
-    @classmethod
-    def _are_domains(cls, value: str) -> str:
-        domains.AllowedSenders.read(value)
-        return value
 
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from chassis.settings import Settings
+from chassis.settings import Settings, readable_by
 from contracts.mail import MOST_UPLOAD_BYTES
 from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
@@ -142,7 +142,7 @@ class EmailSettings(Settings):
         description="that secret before a rotation: keys encrypted with it are encrypted anew at the start",
         examples=["(32 random bytes in hex)"],
     )
-    dns_servers: str = Field(
+    dns_servers: Annotated[str, readable_by(read_servers)] = Field(
         default="",
         description="DNS servers that are asked for the records of sender domains; none: the system's",
         examples=["9.9.9.9, 127.0.0.1:5353"],
@@ -174,7 +174,7 @@ class EmailSettings(Settings):
         description="seconds for which a verified domain may lack the record that shows its ownership",
         examples=["259200"],
     )
-    allowed_recipients: str | None = Field(
+    allowed_recipients: Annotated[str | None, readable_by(RecipientGuard.read)] = Field(
         default=None,
         description="addresses and domains that may get mail, for staging; without it all may",
         examples=["me@example.com, @example.org"],
@@ -279,16 +279,4 @@ class EmailSettings(Settings):
         # A secret that is itself wrong is told of already.
         if value is not None and info.data.get("secrets_key", "") is None:
             raise ValueError("needs EMAIL_SECRETS_KEY, which signs the return paths")
-        return value
-
-    @field_validator("dns_servers")
-    @classmethod
-    def _are_servers(cls, value: str) -> str:
-        read_servers(value)
-        return value
-
-    @field_validator("allowed_recipients")
-    @classmethod
-    def _is_a_list(cls, value: str | None) -> str | None:
-        RecipientGuard.read(value)
         return value

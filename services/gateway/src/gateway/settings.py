@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.http1.limits import ConnectionLimits, Network
-from chassis.settings import Settings, require_address
+from chassis.settings import Settings, readable_by, require_address
 from gateway.http.origins import read_origins
 from gateway.identity import keys
 from gateway.identity.access_tokens import ALGORITHMS
@@ -19,6 +19,13 @@ from gateway.identity.scope_rules import read_rules
 # What is held for somebody without a key is held for few.
 _UNAUTHENTICATED_SHARE = 0.25
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError("not a list of networks, separated by commas: 10.0.0.0/8,fd00::/8") from error
 
 
 class GatewaySettings(Settings):
@@ -99,13 +106,13 @@ class GatewaySettings(Settings):
         description="most connections of one address (IPv6: of one /64); a quarter without a valid key",
         examples=["500"],
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Annotated[str, readable_by(_networks)] = Field(
         default="",
         description="networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
         examples=["10.0.0.0/8,fd00::/8"],
     )
 
-    cors_origins: str = Field(
+    cors_origins: Annotated[str, readable_by(read_origins)] = Field(
         default="",
         description="origins whose pages may call the API from a browser; none: only its own",
         examples=["https://app.example.com,http://localhost:5173"],
@@ -138,7 +145,7 @@ class GatewaySettings(Settings):
         description="a subject is the user with its verified address; create: or becomes a member",
         examples=["create"],
     )
-    oidc_scope_rules: str = Field(
+    oidc_scope_rules: Annotated[str, readable_by(read_rules)] = Field(
         default="scope[*]=*",
         description="which scopes a claim stands for: <claim>[<value>]=<scope>,<scope>; …",
         examples=["scope[*]=*;groups[ops]=admin"],
@@ -177,21 +184,6 @@ class GatewaySettings(Settings):
         """The origins whose pages may call the API from a browser."""
         return read_origins(self.cors_origins)
 
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: str) -> str:
-        read_origins(value)
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        try:
-            _networks(value)
-        except ValueError as error:
-            raise ValueError("not a list of networks, separated by commas: 10.0.0.0/8,fd00::/8") from error
-        return value
-
     @field_validator("oidc_issuer", "oidc_jwks_url")
     @classmethod
     def _is_safe(cls, value: str | None) -> str | None:
@@ -204,12 +196,6 @@ class GatewaySettings(Settings):
     def _are_asymmetric(cls, value: str) -> str:
         if not set(value.split(",")) <= set(ALGORITHMS):
             raise ValueError(f"not a list of {', '.join(ALGORITHMS)}, separated by commas")
-        return value
-
-    @field_validator("oidc_scope_rules")
-    @classmethod
-    def _are_rules(cls, value: str) -> str:
-        read_rules(value)
         return value
 
     @field_validator("oidc_audience")
@@ -254,7 +240,3 @@ class GatewaySettings(Settings):
         if not _ADDRESS.fullmatch(value.get_secret_value()):
             raise ValueError("not an address: http://<host>:<port>")
         return require_address(value, schemes=("http", "https"))
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())

@@ -97,7 +97,16 @@ class Cutter:
             raise PayloadTooLarge(f"Line {self.line_number} is longer than {MOST_LINE_BYTES} bytes.")
         why = _why_refused(line, self.check)
         if why is not None:
-            self._note_bad(*why)
+            pointer, detail = why
+            if not self._bad:
+                self._first_bad = self.line_number
+                self._items.clear()
+                self._numbers.clear()
+                self._size = 0
+            at = f"/{self.line_number - 1}{pointer}"
+            self._bad.append(FieldError(pointer=at, detail=f"Line {self.line_number} {detail}."))
+            if len(self._bad) == MOST_BAD_LINES:
+                raise self._refusal()
         if self._bad:
             # Nothing of the upload will count: only the other bad lines are looked for.
             if self.line_number - self._first_bad >= LINES_LOOKED_AT:
@@ -109,17 +118,6 @@ class Cutter:
         self.total += 1
         if self.total > MOST_ITEMS:
             raise PayloadTooLarge(f"A batch has at most {MOST_ITEMS} items.")
-
-    def _note_bad(self, pointer: str, why: str) -> None:
-        if not self._bad:
-            self._first_bad = self.line_number
-            self._items.clear()
-            self._numbers.clear()
-            self._size = 0
-        at = f"/{self.line_number - 1}{pointer}"
-        self._bad.append(FieldError(pointer=at, detail=f"Line {self.line_number} {why}."))
-        if len(self._bad) == MOST_BAD_LINES:
-            raise self._refusal()
 
     def _refusal(self) -> InvalidInput:
         detail = self._bad[0].detail

@@ -83,7 +83,11 @@ class BatchService:
         if body.source is not None:
             await self._require_source(call, body.source)
         if query.open:
-            return await self._open(call, body)
+            await self._permit(call.principal, body)
+            acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", body.operation)
+            about = commands.description(acceptance, body, call.principal, call.document)
+            create = contract.CreateBatch(**about)
+            return await self.open_uploads.open(call, replace(acceptance, status="open"), create)
         if query.only_check:
             await self._permit(call.principal, body)
             return _checked(body.operation, len(body.items), is_upload=False)
@@ -99,13 +103,6 @@ class BatchService:
             raise Conflict(
                 f"Batch {source.batch_id} is {found['status']}: wait for its end.", retry_after_s=5
             )
-
-    async def _open(self, call: Call, batch: BatchInput) -> Reply:
-        await self._permit(call.principal, batch)
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
-        about = commands.description(acceptance, batch, call.principal, call.document)
-        create = contract.CreateBatch(**about)
-        return await self.open_uploads.open(call, replace(acceptance, status="open"), create)
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
         """Promise to run a batch that came as one document, whose items are its member `name`."""

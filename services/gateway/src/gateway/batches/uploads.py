@@ -62,17 +62,19 @@ class Source:
     patience_s: float = 60
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (part := await self._next()) is not None:
+        while True:
+            try:
+                async with asyncio.timeout(self.patience_s):
+                    part = await anext(self.parts, None)
+            except TimeoutError:
+                raise UploadStalled(
+                    f"Nothing came for {self.patience_s:.0f} s; send the upload again."
+                ) from None
+            if part is None:
+                return
             self.digest.update(part)
             yield part
             self.has_read(len(part))
-
-    async def _next(self) -> bytes | None:
-        try:
-            async with asyncio.timeout(self.patience_s):
-                return await anext(self.parts, None)
-        except TimeoutError:
-            raise UploadStalled(f"Nothing came for {self.patience_s:.0f} s; send the upload again.") from None
 
 
 async def cut(source: AsyncIterable[bytes], cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:

@@ -138,7 +138,14 @@ class KeyService:
         Raise `Conflict` when its user has too many keys or it would be too far below the first one.
         """
         await self._require_owner(connection, user_id, scopes)
-        await self._require_parent(connection, parent)
+        about = await self._keys.get(connection, parent.key_id)
+        if about is None or about["status"] != "active":
+            raise unknown_key()
+        if about["ancestors"] >= _MOST_ANCESTORS:
+            raise Conflict(
+                f"The key is {_MOST_ANCESTORS} generations away from the first one: make keys with one of "
+                "its ancestors."
+            )
         await self._keys.insert(
             connection,
             key.id,
@@ -255,17 +262,6 @@ class KeyService:
             raise invalid("/scopes", f"The user {user_id} is no administrator: not {', '.join(beyond)}.")
         if await self._keys.count_live(connection, user_id) >= _MOST_KEYS:
             raise Conflict(f"The user {user_id} has {_MOST_KEYS} keys; revoke some that are not needed.")
-
-    async def _require_parent(self, connection: Connection, caller: Principal) -> None:
-        """Raise when the caller's key cannot make another one now."""
-        parent = await self._keys.get(connection, caller.key_id)
-        if parent is None or parent["status"] != "active":
-            raise unknown_key()
-        if parent["ancestors"] >= _MOST_ANCESTORS:
-            raise Conflict(
-                f"The key is {_MOST_ANCESTORS} generations away from the first one: make keys with one of "
-                "its ancestors."
-            )
 
 
 def _view(row: Row) -> KeyView:

@@ -156,8 +156,12 @@ class KeyRing:
         """Return what the database says of a credential now, or said lately where it is away."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             return await self._read_unknown(text, fingerprint, address)
-        if not self._may_ask():
+        now = time.monotonic()
+        if now < self._ask_at:
             return last
+        if self._ask_at:
+            # One question in a while shows whether the database is there again.
+            self._ask_at = now + _PAUSE_S
         try:
             return await self._look_up(await self._verified(text), fingerprint)
         except DatabaseUnavailable:
@@ -211,14 +215,6 @@ class KeyRing:
                 "Too many invalid API keys came from this address; keys that were used lately go on working.",
                 retry_after_s=wait_s,
             )
-
-    def _may_ask(self) -> bool:
-        now = time.monotonic()
-        if now < self._ask_at:
-            return False
-        if self._ask_at:
-            self._ask_at = now + _PAUSE_S
-        return True
 
     async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> _Known:
         """Return what the database says of a credential. Raise `Unauthenticated` when it is not good."""

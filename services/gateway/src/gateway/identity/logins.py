@@ -71,7 +71,11 @@ class LoginService:
 
         Raise `Unauthenticated` when the token is not valid, has expired, was used, or its key has ended.
         """
-        login = self._read(body.token)
+        login = signed_texts.read(self._signing_key, body.token.removeprefix(PREFIX))
+        if login is None or not body.token.startswith(PREFIX):
+            raise _refused("This login address is damaged, or not of this installation.")
+        if login["until"] <= time.time():
+            raise _refused("This login address has expired.")
         async with self._postgres.transaction() as connection:
             parent, key = await self._use(connection, login), keys.new_key()
             ends_at = datetime.now(UTC) + SESSION_LASTS
@@ -87,14 +91,6 @@ class LoginService:
                 expires_at=ends_at,
             )
         return SessionView(key=str(key), key_id=key.id, expires_at=ends_at)
-
-    def _read(self, token: str) -> dict[str, Any]:
-        login = signed_texts.read(self._signing_key, token.removeprefix(PREFIX))
-        if login is None or not token.startswith(PREFIX):
-            raise _refused("This login address is damaged, or not of this installation.")
-        if login["until"] <= time.time():
-            raise _refused("This login address has expired.")
-        return login
 
     async def _use(self, connection: Connection, login: Mapping[str, Any]) -> Principal:
         """Mark a login as used and return the owner of the key that made it, with the rights of now."""

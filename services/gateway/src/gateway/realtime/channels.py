@@ -159,9 +159,18 @@ class Channels:
         """
         access.require(channel.kind.read, str(channel))
         if channel.kind.name == "quotes":
-            return await self._join_quotes(channel)
+            now = self.feed.now(channel.name)
+            if now is None:
+                # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
+                quote = orjson.loads(await self._find_quote(channel.name, Deadline.after(_STATE_S)))
+                now = self.feed.now(channel.name) or self.feed.publication(quote)
+            return Joined(now.position, [now])
         if channel.kind.name == "bars":
-            return await self._join_bars(channel)
+            if self.bars.now(channel.name) is None:
+                # Nothing was pushed yet: the quote tells whether there is such a symbol.
+                await self._find_quote(channel.name, Deadline.after(_STATE_S))
+            now = self.bars.now(channel.name)
+            return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
         if channel.kind.name == "chat":
             return await self._join_chat(access.principal, channel.name, since)
         if channel.kind.name == "alerts":
@@ -221,21 +230,6 @@ class Channels:
         if publication.channel.startswith("bars:"):
             return self.bars.refreshed(publication)
         return self.feed.refreshed(publication)
-
-    async def _join_quotes(self, channel: Channel) -> Joined:
-        now = self.feed.now(channel.name)
-        if now is None:
-            # Nothing was pushed yet: the answer to a request also tells whether there is such a symbol.
-            quote = orjson.loads(await self._find_quote(channel.name, Deadline.after(_STATE_S)))
-            now = self.feed.now(channel.name) or self.feed.publication(quote)
-        return Joined(now.position, [now])
-
-    async def _join_bars(self, channel: Channel) -> Joined:
-        if self.bars.now(channel.name) is None:
-            # Nothing was pushed yet: the quote tells whether there is such a symbol.
-            await self._find_quote(channel.name, Deadline.after(_STATE_S))
-        now = self.bars.now(channel.name)
-        return Joined(Position(NO_EPOCH, 0)) if now is None else Joined(now.position, [now])
 
     async def _join_alerts(self, principal: Principal, since: Position | None) -> Joined:
         position = await self._alerts.follow(principal, at_least=since.offset if since else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -96,7 +96,11 @@ class Sockets:
         elif path == _LOBBY:
             raise Unauthenticated("Send your API key with the upgrade.")
         wire: WebSocketWire = scope["extensions"][EXTENSION]
-        close = _closing(wire)
+
+        def close(code: CloseCode, reason: str) -> None:
+            metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
+            wire.close(int(code), reason)
+
         session: ClientSession | LobbySession
         if path == _LOBBY and access is not None:
             session = LobbySession(self._realtime, access, write=wire.write_frame, close_connection=close)
@@ -136,14 +140,6 @@ class Sockets:
             metrics.SOCKETS.labels("websocket").dec()
             self._connections.remove(session)
             session.release()
-
-
-def _closing(wire: WebSocketWire) -> Callable[[CloseCode, str], None]:
-    def close(code: CloseCode, reason: str) -> None:
-        metrics.SOCKETS_CLOSED.labels(str(int(code))).inc()
-        wire.close(int(code), reason)
-
-    return close
 
 
 async def _answer(send: Send, error: ServiceError, kind: str) -> None:
