@@ -103,16 +103,17 @@ async def talk(stack: Stack, api: httpx.AsyncClient) -> None:
 
 
 async def poison(stack: Stack) -> None:
-    """A message that nobody can decode: it is parked."""
+    """A message that nobody can decode, which is parked, and one of a type that nobody knows, which waits."""
     connection = await aiormq.connect(stack.rabbitmq.url)
     try:
         channel = await connection.channel()
-        properties = aiormq.spec.Basic.Properties(
-            message_type="email.unknown.v0", message_id=str(uuid4()), headers={}, delivery_mode=2
-        )
-        await channel.basic_publish(
-            b"{}", exchange="commands", routing_key="email.send", properties=properties
-        )
+        for message_type in ("email.send.v1", "email.unknown.v0"):
+            properties = aiormq.spec.Basic.Properties(
+                message_type=message_type, message_id=str(uuid4()), headers={}, delivery_mode=2
+            )
+            await channel.basic_publish(
+                b"{}", exchange="commands", routing_key="email.send", properties=properties
+            )
     finally:
         await connection.close()
 

@@ -60,6 +60,13 @@ BOARD = Board(
             "ops",
             rate("tickwire_messages_consumed_total", "queue", "outcome"),
         ),
+        stack(
+            "Unknown types",
+            "Messages a second of types that the replica does not know; they wait, then they are parked. There"
+            " are none outside of a rolling upgrade.",
+            "ops",
+            rate("tickwire_messages_consumed_total", "queue", "outcome", where='type="unknown"'),
+        ),
         panel(
             "Age when taken",
             "How long messages wait before they are taken first, 99 of 100.",

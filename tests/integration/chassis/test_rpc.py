@@ -91,10 +91,11 @@ async def test_an_error_that_quotes_any_input_is_answered(asker: Any, answerer: 
     assert caught.value.detail == "no such thing: \\ud800"
 
 
-async def test_a_request_type_without_handler_is_refused(asker: Any, answerer: Any) -> None:
+async def test_a_request_that_the_replica_does_not_know_may_be_asked_again(asker: Any, answerer: Any) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(GetBars(symbol="A"), Deadline.after(5))
-    assert caught.value.status == 422
+    failure = caught.value
+    assert (failure.status, failure.retryable, failure.retry_after_s) == (503, True, 2)
 
 
 async def test_a_slow_answer_ends_at_the_deadline(asker: Any, answerer: Any) -> None:

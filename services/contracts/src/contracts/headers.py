@@ -13,6 +13,7 @@ REQUEST_ID = "x-request-id"
 SENT_AT = "x-sent-at"
 TENANT = "x-tenant"
 TRACEPARENT = "traceparent"
+UNKNOWN_WAITS = "x-unknown-waits"
 
 REPLY_OK = "ok"
 REPLY_FAILED = "failed"

@@ -146,7 +146,12 @@ class RpcServer:
     async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel | bytes:
         found = self._handlers.get(message_type)
         if found is None:
-            raise InvalidInput(f"Requests of type {message_type!r} are not answered here.")
+            log.warning("unknown request type: is a rolling upgrade going on?", type=message_type)
+            raise Unavailable(
+                f"This replica does not know requests of type {message_type!r:.200}; ask again: while"
+                " releases run side by side, another one may.",
+                retry_after_s=2,
+            )
         if self._busy > self._concurrency:
             raise Overloaded("The service answers as many requests as it can; try again.", retry_after_s=1)
         request_type, answer = found

@@ -18,7 +18,7 @@ from chassis import exemplars, inbox, logging, metrics, redaction, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.envelope import Delivery
-from chassis.broker.incoming import Incoming, Undecodable, context_of
+from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.settling import Settler
@@ -181,7 +181,8 @@ class Consumer:
         incoming = Incoming.of(message)
         sent_at = incoming.headers.get(names.SENT_AT)
         # A retry is as old as the ladder made it: that says nothing about the queue.
-        if isinstance(sent_at, int) and incoming.headers.get(names.ATTEMPT, 1) == 1:
+        is_first = incoming.headers.get(names.ATTEMPT, 1) == 1 and not incoming.unknown_waits
+        if isinstance(sent_at, int) and is_first:
             age_s = max(0.0, time.time() - sent_at / 1000)
             metrics.MESSAGE_AGE.labels(self.queue).observe(age_s, exemplars.of_messages(incoming.traceparent))
         self._arrived.put_nowait(incoming)
@@ -201,8 +202,11 @@ class Consumer:
         decoded: dict[str, list[Incoming]] = {}
         for incoming in group:
             found = self._handlers.get(incoming.message_type)
+            if found is None:
+                await self._postpone_unknown(incoming)
+                continue
             try:
-                fit = incoming.fit(found[0] if found else None)
+                fit = incoming.fit(found[0])
             except Undecodable as error:
                 with incoming.message_context():
                     log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
@@ -212,6 +216,34 @@ class Consumer:
                 decoded.setdefault(fit.message_type, []).append(fit)
         for message_type, messages in decoded.items():
             await self._handle(self._handlers[message_type][1], messages)
+
+    async def _postpone_unknown(self, incoming: Incoming) -> None:
+        """Let a message of an unknown type wait for a replica that knows it, some times, and then park it."""
+        rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
+        error = UnknownType(incoming.message_type)
+        with incoming.message_context():
+            log.warning(
+                "unknown message type: is a rolling upgrade going on?",
+                queue=self.queue,
+                type=incoming.message_type,
+                next=rung.queue if rung else "parked",
+            )
+            self._record(incoming, time.time_ns(), error)
+            if rung is None:
+                await self._park(incoming, error.code, error.detail)
+                return
+            # A try that nobody could make does not count: the ladder is there for those that know the type.
+            copy = retries.copy_for(
+                rung,
+                queue=self.queue,
+                body=incoming.body,
+                message_type=incoming.message_type,
+                message_id=incoming.message_id,
+                headers={**incoming.headers, names.UNKNOWN_WAITS: incoming.unknown_waits + 1},
+                attempt=incoming.attempt - 1,
+                error=error.detail,
+            )
+            await self._settler.move(incoming, copy, "retry")
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()

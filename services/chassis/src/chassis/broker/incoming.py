@@ -20,9 +20,21 @@ _DETAIL_LENGTH = 500
 
 
 class Undecodable(ServiceError):
-    """The message's type is not known here, or its body does not fit the contract."""
+    """The message's body does not fit the contract."""
 
     code = "undecodable"
+
+
+class UnknownType(ServiceError):
+    """No handler here knows the type of the message; a newer release may."""
+
+    code = "unknown-type"
+
+    def __init__(self, message_type: str) -> None:
+        super().__init__(
+            f"Messages of type {message_type!r:.200} are not known to this release: is a rolling upgrade"
+            " going on?"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +78,14 @@ class Incoming:
         """Run the block in the trace of this message, and log under its ids."""
         return message_context(self.message_id, self.headers)
 
-    def fit(self, contract: type[Message] | None) -> Incoming:
+    @property
+    def unknown_waits(self) -> int:
+        """How often the message has waited because its type was not known."""
+        waits = self.headers.get(names.UNKNOWN_WAITS)
+        return waits if isinstance(waits, int) and waits > 0 else 0
+
+    def fit(self, contract: type[Message]) -> Incoming:
         """Return this message with its delivery. Raise `Undecodable`, without quoting the body."""
-        if contract is None:
-            raise Undecodable(f"Messages of type {self.message_type!r} are not handled here.")
         try:
             message = contract.model_validate_json(self.body)
             message_id = UUID(self.message_id)

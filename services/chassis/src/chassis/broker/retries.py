@@ -10,6 +10,17 @@ from chassis.broker.envelope import Outgoing
 from contracts import headers as names
 from contracts.topology import Rung
 
+# The second wait is longer than a roll-out takes.
+_ON_UNKNOWN = (1, 3)
+
+
+def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
+    """Return where a message of an unknown type waits that has waited `waits` times; None when it is enough.
+
+    While releases run side by side, a replica of the newer one may take it the next time.
+    """
+    return rungs[_ON_UNKNOWN[waits]] if waits < len(_ON_UNKNOWN) else None
+
 
 def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:
     """Return where a message waits whose `attempt`-th try failed; None when it has used all rungs."""

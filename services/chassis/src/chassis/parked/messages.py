@@ -55,7 +55,14 @@ _SQL = queries.load("chassis")
 _UNPUBLISHABLE = "unpublishable"
 # What only the parking said. A message that kept it would be taken for the same parking when its consumer
 # dies with it: the broker parks what it gets.
-_OF_PARKING = [names.PARKED_AT, names.REASON, names.QUEUE, names.ERROR, names.FIRST_ERROR]
+_OF_PARKING = [
+    names.PARKED_AT,
+    names.REASON,
+    names.QUEUE,
+    names.ERROR,
+    names.FIRST_ERROR,
+    names.UNKNOWN_WAITS,
+]
 
 
 async def park_unpublishable(connection: Connection, row_id: int, error: str) -> None:
