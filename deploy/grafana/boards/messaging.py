@@ -62,8 +62,8 @@ BOARD = Board(
         ),
         stack(
             "Unknown types",
-            "Messages a second of types that the replica does not know; they wait, then they are parked. There"
-            " are none outside of a rolling upgrade.",
+            "Messages a second of types that the replica does not know; they wait, then they are parked."
+            " There are none outside of a rolling upgrade.",
             "ops",
             rate("tickwire_messages_consumed_total", "queue", "outcome", where='type="unknown"'),
         ),
