@@ -10,7 +10,7 @@ from collections.abc import Callable
 from chassis import logging, metrics
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Postgres
 from contracts.emails import BounceRecorded, RecordBounce
 from emailer import announcing, repository
 from emailer.bounces import reading
@@ -63,18 +63,19 @@ class BounceAnswers:
                 if await bounces.settle(connection, recipient, bounce.kind):
                     changes = await repository.sum_up(connection, {recipient.email_id})
                     await announcing.announce(connection, changes)
-                await self._learn(connection, recipient, bounce)
+                if bounce.kind == "delivered":
+                    await learning.learn_successes(
+                        connection, {recipient.target}, origins=("reply", "bounce")
+                    )
+                if bounce.fault is not None:
+                    failure = Failure(
+                        recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail
+                    )
+                    await learning.learn_failures(connection, [failure], terms=self._terms)
         if is_new:
             self._changed()
             _report(recipient, bounce)
         return BounceRecorded(kind=bounce.kind, is_new=is_new)
-
-    async def _learn(self, connection: Connection, recipient: BouncedRecipient, bounce: Bounce) -> None:
-        if bounce.kind == "delivered":
-            await learning.learn_successes(connection, {recipient.target}, origins=("reply", "bounce"))
-        if bounce.fault is not None:
-            failure = Failure(recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail)
-            await learning.learn_failures(connection, [failure], terms=self._terms)
 
 
 def _report(recipient: BouncedRecipient, bounce: Bounce) -> None:

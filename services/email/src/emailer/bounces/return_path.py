@@ -37,7 +37,12 @@ class ReturnPath:
     def of(cls, settings: EmailSettings) -> ReturnPath:
         """Return what `settings` describe."""
         secrets = (settings.secrets_key, settings.previous_secrets_key)
-        keys = tuple(_derive(secret.get_secret_value()) for secret in secrets if secret is not None)
+        # The secret also encrypts, with a key of its own.
+        keys = tuple(
+            hmac.digest(secret.get_secret_value().encode(), _PURPOSE, hashlib.sha256)
+            for secret in secrets
+            if secret is not None
+        )
         return cls(settings.bounce_domain, keys)
 
     def address(self, email_id: UUID, position: int, *, sender: str) -> str:
@@ -67,11 +72,6 @@ class ReturnPath:
         if not any(fits):
             return None
         return UUID(bytes=named[:_ID_BYTES]), int.from_bytes(named[_ID_BYTES:], "big")
-
-
-def _derive(secret: str) -> bytes:
-    """Return the key that signs return paths; the secret also encrypts, with a key of its own."""
-    return hmac.digest(secret.encode(), _PURPOSE, hashlib.sha256)
 
 
 def _sign(key: bytes, named: bytes) -> bytes:

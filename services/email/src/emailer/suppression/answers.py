@@ -49,7 +49,14 @@ class SuppressionAnswers:
 
     async def add(self, request: AddSuppressions, _: Deadline) -> SuppressionsAdded:
         """Suppress addresses, all of them or none. Raise `InvalidInput` or `TooManySuppressions`."""
-        entries = [_read(index, entry) for index, entry in enumerate(request.entries)]
+        entries: list[SuppressionEntry] = []
+        for index, entry in enumerate(request.entries):
+            try:
+                address = addresses.parse(entry.address).comparable
+            except ValueError as error:
+                wrong = FieldError(pointer=f"/entries/{index}/address", detail=str(error))
+                raise InvalidInput("An address is not valid; see errors.", errors=[wrong]) from None
+            entries.append(entry.model_copy(update={"address": address}))
         async with self._postgres.transaction() as connection:
             written = await repository.add(
                 connection, request.owner_id, entries, origin=request.origin, most=self._most_of_owner
@@ -101,16 +108,6 @@ class SuppressionAnswers:
                 changed = await repository.lift(connection, request.owner_id, [one.id for one in found])
                 metrics.EMAIL_SUPPRESSIONS.labels("lifted").inc(changed)
         return SuppressionsLifted(matched=matched, changed=changed, complete=matched <= len(found))
-
-
-def _read(index: int, entry: SuppressionEntry) -> SuppressionEntry:
-    """Return an entry with its address as it is compared. Raise `InvalidInput`."""
-    try:
-        address = addresses.parse(entry.address).comparable
-    except ValueError as error:
-        wrong = FieldError(pointer=f"/entries/{index}/address", detail=str(error))
-        raise InvalidInput("An address is not valid; see errors.", errors=[wrong]) from None
-    return entry.model_copy(update={"address": address})
 
 
 def _comparable(wanted: SuppressionFilter) -> SuppressionFilter:

@@ -43,7 +43,11 @@ def judge(code: int | None, text: str, *, status: str | None = None, at_recipien
         if _POLICY.search(text):
             return "refused"
         if status is None:
-            return _by_code(code, at_recipient=at_recipient)
+            if code is None or not at_recipient:
+                return "refused"
+            if code in _HARD_CODES:
+                return "hard"
+            return "soft" if code == _FULL or code < 500 else "refused"
         return "hard" if at_recipient else "refused"
     if status.startswith("4."):
         return "soft"
@@ -52,11 +56,3 @@ def judge(code: int | None, text: str, *, status: str | None = None, at_recipien
     if status in _HARD:
         return "hard"
     return "soft" if status in _SOFT else "refused"
-
-
-def _by_code(code: int | None, *, at_recipient: bool) -> Fault:
-    if code is None or not at_recipient:
-        return "refused"
-    if code in _HARD_CODES:
-        return "hard"
-    return "soft" if code == _FULL or code < 500 else "refused"

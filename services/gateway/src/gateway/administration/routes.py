@@ -21,7 +21,33 @@ from gateway.http.replies import Reply, document
 def endpoints(parked: ParkedService, status: StatusService, health: Health) -> Iterator[Endpoint]:
     """Yield the endpoints of administration."""
     yield from _parked(parked)
-    yield from _health(status, health)
+    yield get(
+        "/v1/admin/status",
+        status.get,
+        name="getStatus",
+        summary="Read the golden signals of every service",
+        tag="Administration",
+        scope=Scope.ADMIN,
+        answers={200: json()},
+        errors=(MonitoringNotConfigured, MonitoringUnavailable),
+    )
+
+    async def healthz(_: Call) -> Reply:
+        # The reasons are on the ops port, for nobody outside.
+        is_ready = not health.reasons()
+        body = document({"status": "ok" if is_ready else "unavailable"})
+        return Reply(body, 200 if is_ready else 503)
+
+    yield get(
+        "/healthz",
+        healthz,
+        name="getHealth",
+        summary="Tell whether the gateway can work",
+        tag="Administration",
+        scope=None,
+        is_public=True,
+        answers={200: json(inputs.Health), 503: json(inputs.Health)},
+    )
 
 
 def _parked(parked: ParkedService) -> Iterator[Endpoint]:
@@ -67,34 +93,4 @@ def _parked(parked: ParkedService) -> Iterator[Endpoint]:
         answers={200: json(BulkResult)},
         errors=(Unavailable,),
         examples={"service": "email", "ids": "1"},
-    )
-
-
-def _health(status: StatusService, health: Health) -> Iterator[Endpoint]:
-    yield get(
-        "/v1/admin/status",
-        status.get,
-        name="getStatus",
-        summary="Read the golden signals of every service",
-        tag="Administration",
-        scope=Scope.ADMIN,
-        answers={200: json()},
-        errors=(MonitoringNotConfigured, MonitoringUnavailable),
-    )
-
-    async def healthz(_: Call) -> Reply:
-        # The reasons are on the ops port, for nobody outside.
-        is_ready = not health.reasons()
-        body = document({"status": "ok" if is_ready else "unavailable"})
-        return Reply(body, 200 if is_ready else 503)
-
-    yield get(
-        "/healthz",
-        healthz,
-        name="getHealth",
-        summary="Tell whether the gateway can work",
-        tag="Administration",
-        scope=None,
-        is_public=True,
-        answers={200: json(inputs.Health), 503: json(inputs.Health)},
     )

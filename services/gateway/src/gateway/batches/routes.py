@@ -47,15 +47,6 @@ _TASK_ACCEPTED = json(AcceptedTask, description=ACCEPTED.description, headers=AC
 
 def endpoints(service: BatchService) -> Iterator[Endpoint]:
     """Yield the endpoints of batches, tasks and operations."""
-    yield from _creating(service)
-    yield from _appending(service.open_uploads)
-    yield from _following(service)
-    yield from _reading(service.results)
-    yield from _tasks(service)
-    yield from action_routes.endpoints(service.actions)
-
-
-def _creating(service: BatchService) -> Iterator[Endpoint]:
     yield post(
         "/v1/batches",
         service.create,
@@ -80,6 +71,11 @@ def _creating(service: BatchService) -> Iterator[Endpoint]:
         answers={200: json(OperationList)},
         errors=(DatabaseUnavailable,),
     )
+    yield from _appending(service.open_uploads)
+    yield from _following(service)
+    yield from _reading(service.results)
+    yield from _tasks(service)
+    yield from action_routes.endpoints(service.actions)
 
 
 def _appending(service: OpenUploads) -> Iterator[Endpoint]:

@@ -30,13 +30,6 @@ _MAIL_OF_TEMPLATE = {
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
-    yield from _many(service)
-    yield from _bulk(service)
-    yield from _one(service)
-    yield from _again(service)
-
-
-def _many(service: EmailService) -> Iterator[Endpoint]:
     yield post(
         "/v1/emails",
         service.send,
@@ -76,6 +69,9 @@ def _many(service: EmailService) -> Iterator[Endpoint]:
         answers={200: json(EmailList)},
         errors=(Unavailable,),
     )
+    yield from _bulk(service)
+    yield from _one(service)
+    yield from _again(service)
 
 
 def _bulk(service: EmailService) -> Iterator[Endpoint]:

@@ -38,14 +38,6 @@ def endpoints(users: UserService, keys: KeyService, logins: LoginService) -> Ite
         scope=None,
         answers={200: json(Me)},
     )
-    yield from _list_of_users(users)
-    yield from _one_user(users)
-    yield from _list_of_keys(keys)
-    yield from _one_key(keys)
-    yield from _logins(logins)
-
-
-def _list_of_users(users: UserService) -> Iterator[Endpoint]:
     yield get(
         "/v1/users",
         users.page,
@@ -67,6 +59,10 @@ def _list_of_users(users: UserService) -> Iterator[Endpoint]:
         errors=(Conflict, DatabaseUnavailable, *_REPEATED),
         examples={"a member": {"name": "Ann", "email": "ann@example.com"}},
     )
+    yield from _one_user(users)
+    yield from _list_of_keys(keys)
+    yield from _one_key(keys)
+    yield from _logins(logins)
 
 
 def _one_user(users: UserService) -> Iterator[Endpoint]:

@@ -52,13 +52,6 @@ def endpoints(service: ReferenceService) -> Iterator[Endpoint]:
         summary="Read the AsyncAPI 3 document of sockets, streams and messages",
         answers={200: json(dict[str, object], headers=_VERSION)},
     )
-    yield from _problems(service)
-    yield from _runbooks(service)
-    for path, (file, name, summary) in _FILES.items():
-        yield page(path, _ASSETS / file, name=name, summary=summary)
-
-
-def _problems(service: ReferenceService) -> Iterator[Endpoint]:
     yield _get(
         "/problems",
         service.list_problems,
@@ -75,6 +68,9 @@ def _problems(service: ReferenceService) -> Iterator[Endpoint]:
         errors=(NotFound,),
         examples={"code": "not-found"},
     )
+    yield from _runbooks(service)
+    for path, (file, name, summary) in _FILES.items():
+        yield page(path, _ASSETS / file, name=name, summary=summary)
 
 
 def _runbooks(service: ReferenceService) -> Iterator[Endpoint]:

@@ -45,7 +45,28 @@ def endpoints(service: SuppressionService) -> Iterator[Endpoint]:
         errors=(Unavailable,),
     )
     yield from _many(service)
-    yield from _one(service)
+    yield get(
+        "/v1/suppressions/<uuid:suppression_id>",
+        service.get,
+        name="getSuppression",
+        summary="Read why an address gets no mail from you",
+        tag="E-mail",
+        scope=Scope.EMAILS_READ,
+        answers={200: json(Suppression)},
+        errors=(NotFound, Unavailable),
+        examples={"suppression_id": EXAMPLE_ID},
+    )
+    yield delete(
+        "/v1/suppressions/<uuid:suppression_id>",
+        service.lift,
+        name="liftSuppression",
+        summary="Send mail to an address again",
+        tag="E-mail",
+        scope=Scope.EMAILS_SEND,
+        answers={204: nothing()},
+        errors=(NotFound, DatabaseUnavailable, Unavailable),
+        examples={"suppression_id": EXAMPLE_ID},
+    )
 
 
 def _many(service: SuppressionService) -> Iterator[Endpoint]:
@@ -73,29 +94,4 @@ def _many(service: SuppressionService) -> Iterator[Endpoint]:
         answers={200: json(BulkResult)},
         errors=(DatabaseUnavailable, Unavailable),
         examples={"origin": "reply", "dry_run": "true"},
-    )
-
-
-def _one(service: SuppressionService) -> Iterator[Endpoint]:
-    yield get(
-        "/v1/suppressions/<uuid:suppression_id>",
-        service.get,
-        name="getSuppression",
-        summary="Read why an address gets no mail from you",
-        tag="E-mail",
-        scope=Scope.EMAILS_READ,
-        answers={200: json(Suppression)},
-        errors=(NotFound, Unavailable),
-        examples={"suppression_id": EXAMPLE_ID},
-    )
-    yield delete(
-        "/v1/suppressions/<uuid:suppression_id>",
-        service.lift,
-        name="liftSuppression",
-        summary="Send mail to an address again",
-        tag="E-mail",
-        scope=Scope.EMAILS_SEND,
-        answers={204: nothing()},
-        errors=(NotFound, DatabaseUnavailable, Unavailable),
-        examples={"suppression_id": EXAMPLE_ID},
     )
