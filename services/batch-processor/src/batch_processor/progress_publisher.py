@@ -22,6 +22,8 @@ from contracts.batches import BatchProgressed
 log = logging.get(__name__)
 
 _REMEMBERED = 10_000
+# What ends within this time, under load, is pushed with one write.
+_TOGETHER_S = 0.01
 
 
 class ProgressPublisher:
@@ -43,6 +45,9 @@ class ProgressPublisher:
         known = self._changed.get(batch.id)
         if known is None or known[0].revision < batch.revision:
             self._changed[batch.id] = (batch, view)
+        if batch.kind == "task" and not batch.is_finished:
+            # Its acceptance has told that it waits; most have ended before there is anything else to tell.
+            self._pushed_at.setdefault(batch.id, time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
@@ -67,6 +72,7 @@ class ProgressPublisher:
                 self._pushed_at.popitem(last=False)
             if due:
                 await self._push(due)
+                await asyncio.sleep(_TOGETHER_S)
             if self._changed:
                 await asyncio.sleep(self._interval_s / 5)
                 self._wake.set()
@@ -79,11 +85,14 @@ class ProgressPublisher:
                 async with self._postgres.connection() as connection:
                     around = await repository.surroundings(connection, unknown)
                 views |= {batch.id: show(batch, around[batch.id]) for batch in unknown}
-            for batch, _ in due:
-                message = BatchProgressed(
-                    batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision
+            pushes = [
+                live(
+                    BatchProgressed(batch=views[batch.id], owner_id=batch.owner_id, offset=batch.revision),
+                    f"batch.{batch.id}",
                 )
-                await self._publisher.send(live(message, f"batch.{batch.id}"))
+                for batch, _ in due
+            ]
+            await self._publisher.send_together(pushes)
         except (*DATABASE_FAILURES, Unavailable) as error:
             # For screens only: whoever reconnects asks for the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))

@@ -12,7 +12,10 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from chassis import logging, redaction
 from chassis.broker.envelope import Outgoing
+
+log = logging.get(__name__)
 
 # About the bytes of one write: a burst of large messages is not copied as a whole.
 _WRITE_BYTES = 128 * 1024
@@ -94,10 +97,40 @@ def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
     return word
 
 
-def _encode(channel: Channel, message: Outgoing) -> bytes:
+async def hand_over(channel: Channel, messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Write transient messages, for which nothing is waited but the socket; return those that were written.
+
+    What cannot be encoded is dropped alone.
+    """
+    written: list[Outgoing] = []
+    octets = bytearray()
+    async with channel.lock:
+        for message in messages:
+            try:
+                octets += _encode(channel, message, mandatory=False)
+            except Exception as error:  # whatever is wrong with it, its neighbours go
+                reason = redaction.safe_message(error)
+                log.warning("message cannot be encoded", type=message.message_type, reason=reason)
+                continue
+            written.append(message)
+            if len(octets) >= _WRITE_BYTES:
+                await _put(channel, bytes(octets))
+                octets.clear()
+        if octets:
+            await _put(channel, bytes(octets))
+    return written
+
+
+async def _put(channel: Channel, octets: bytes) -> None:
+    drained = channel.create_future()
+    await channel.write_queue.put(ChannelFrame(payload=octets, should_close=False, drain_future=drained))
+    await drained
+
+
+def _encode(channel: Channel, message: Outgoing, *, mandatory: bool = True) -> bytes:
     """Return the frames of a message as octets."""
     size, most = len(message.body), channel.max_content_size
-    publish = Basic.Publish(exchange=message.exchange, routing_key=message.routing_key, mandatory=True)
+    publish = Basic.Publish(exchange=message.exchange, routing_key=message.routing_key, mandatory=mandatory)
     header = ContentHeader(properties=message.properties(), body_size=size)
     octets = frame.marshal(publish, channel.number) + frame.marshal(header, channel.number)
     for start in range(0, size, most):
