@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ log = logging.get(__name__)
 # The longest pause between two looks for chunks whose time has come. A chunk that this process knows of is on
 # time; one that another process has delayed by less than this may be late by as much.
 _PROMOTE_EVERY_S = 0.5
-# Between two tries at chunks that another coordinator has locked.
-_LOCKED_PAUSE_S = 0.05
+# Between two such looks, also at chunks that another coordinator has locked.
+_LEAST_PAUSE_S = 0.05
+_SWEEP_EVERY_S = 1.0
 _CANCEL_STEP = 20
 # Chunks, and failed items, that one transaction moves.
 _STEER_STEP = 1000
@@ -78,23 +78,22 @@ class Coordinator:
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
         while True:
-            self._stored.clear()
             await rounds.attempt("promote", self.promote)
-            wait_s = min(_PROMOTE_EVERY_S, max(_LOCKED_PAUSE_S, self._next_due_in_s))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stored.wait(), wait_s)
+            wait_s = min(_PROMOTE_EVERY_S, max(_LEAST_PAUSE_S, self._next_due_in_s))
+            await rounds.wait(self._stored, most_s=wait_s, least_s=_LEAST_PAUSE_S)
 
     async def maintain_forever(self) -> None:
-        """Sweep, cancel and expire for ever."""
+        """Sweep and expire every second, and carry out what was ordered soon, for ever."""
+        next_sweep_at = 0.0
         while True:
-            if not await rounds.attempt("sweep", self.sweep):
-                # While the database was away no worker could say that it lives.
-                self._sweep_from = time.monotonic() + self._windows.lease_s
+            if time.monotonic() >= next_sweep_at:
+                next_sweep_at = time.monotonic() + _SWEEP_EVERY_S
+                if not await rounds.attempt("sweep", self.sweep):
+                    # While the database was away no worker could say that it lives.
+                    self._sweep_from = time.monotonic() + self._windows.lease_s
+                await rounds.attempt("expire", self.expire)
             await rounds.attempt("orders", self.carry_out_orders)
-            await rounds.attempt("expire", self.expire)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 1.0)
-            self._wake.clear()
+            await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
 
     async def carry_out_orders(self) -> None:
         """Pause, resume, retry and cancel the batches for which somebody has asked it, if there are any."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,9 +47,7 @@ class Sources:
 
         while True:
             await rounds.attempt("copy", copy_all)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _IDLE_S)
-            self._wake.clear()
+            await rounds.wait(self._wake, most_s=_IDLE_S)
 
     async def copy(self) -> bool:
         """Take the next items of the first batch that waits for some; return whether there was one."""

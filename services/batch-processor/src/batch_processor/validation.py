@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias
 from uuid import UUID
@@ -65,9 +64,7 @@ class Validation:
 
         while True:
             await rounds.attempt("validation", check_all)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wakes[order].wait(), _IDLE_S)
-            self._wakes[order].clear()
+            await rounds.wait(self._wakes[order], most_s=_IDLE_S)
 
     async def check(self, order: Order) -> bool:
         """Check the next upload that no other lane checks; return whether there was one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from chassis import logging, redaction
@@ -11,6 +12,7 @@ from chassis.postgres import DATABASE_FAILURES
 log = logging.get(__name__)
 
 _PAUSE_S = 1.0
+_TOGETHER_S = 0.1
 
 
 async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
@@ -22,3 +24,14 @@ async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
         await asyncio.sleep(_PAUSE_S)
         return False
     return True
+
+
+async def wait(wake: asyncio.Event, *, most_s: float, least_s: float = _TOGETHER_S) -> None:
+    """Wait until `wake` is set, but no longer than `most_s`; then clear it.
+
+    The wait is no shorter than `least_s`: what wakes a loop again and again under load is looked at together.
+    """
+    await asyncio.sleep(least_s)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(wake.wait(), max(0.0, most_s - least_s))
+    wake.clear()

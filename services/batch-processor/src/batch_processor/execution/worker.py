@@ -28,6 +28,8 @@ _GROUP = 32
 # Another process stores work without a word to this one.
 _POLL_S = 0.5
 _PAUSE_S = 1.0
+# Slots that become free, and chunks that end, within this time share a statement.
+_TOGETHER_S = 0.005
 
 
 # Makes the run of a chunk: its items by the operation.
@@ -120,14 +122,14 @@ class Worker:
         """Claim chunks for free slots, for ever."""
         while True:
             await rounds.attempt("pull", self.pull)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_S)
-            self._wake.clear()
+            await rounds.wait(self._wake, most_s=_POLL_S, least_s=_TOGETHER_S)
 
     async def report_forever(self) -> None:
         """Store what has ended, for ever: together what ended at a time."""
         while True:
             reports = [await self._reports.get()]
+            if len(self._works) > 1:
+                await asyncio.sleep(_TOGETHER_S)
             while len(reports) < _GROUP and not self._reports.empty():
                 reports.append(self._reports.get_nowait())
             await self._store(reports)
