@@ -38,7 +38,12 @@ def rotate(installation: Installation, options: argparse.Namespace) -> int:
         print("SECRET is one of: " + ", ".join(rotation.names(installation)), file=sys.stderr)
         return 2
     rotation.rotate(
-        installation, options.secret, new=os.environ.get("NEW_SECRET"), finish=options.finish, say=print
+        installation,
+        options.secret,
+        new=os.environ.get("NEW_SECRET"),
+        finish=options.finish,
+        now=options.now,
+        say=print,
     )
     return 0
 
@@ -127,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         made[name] = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         made[name].set_defaults(command=command)
     made["rotate"].add_argument("secret", nargs="?", help="which one; none: they are listed")
-    made["rotate"].add_argument("--finish", action="store_true", help="end the overlap of a pepper")
+    finish = "end the overlap of a pepper, or of what return paths are signed with"
+    made["rotate"].add_argument("--finish", action="store_true", help=finish)
+    made["rotate"].add_argument("--now", action="store_true", help="with --finish: before its time")
     made["backup"].add_argument(
         "--folder", type=Path, help="where to (default: backups beside the run directory)"
     )

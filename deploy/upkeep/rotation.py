@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from upkeep.commands import request
 from upkeep.errors import UpkeepError
@@ -18,6 +20,9 @@ _GROUPS = ("postgres", "rabbitmq")
 # A gateway remembers for 5 s what the database said of a key, and writes every 30 s when keys were used.
 _FORGOTTEN_S = 10
 _SEALED_WITHIN_S = 60
+_SECRETS_KEY, _BEFORE = "email-secrets-key", "email-previous-secrets-key"
+# Servers give up a mail after five days at most (RFC 5321 4.5.4.1), and then it comes back.
+_BOUNCES_FOR = timedelta(days=5)
 _REFUSED = "The gateway refuses the bootstrap key under the new pepper."
 
 
@@ -25,19 +30,33 @@ def names(installation: Installation) -> list[str]:
     """Return what can be rotated; a group stands for all of its secrets."""
     roles = [f"postgres-{role}" for role in installation.roles]
     users = [f"rabbitmq-{user}" for user in BROKER_USERS]
-    return ["api-key", "pepper", "email-secrets-key", "smtp-password", *_GROUPS, *roles, *users]
+    return ["api-key", "pepper", _SECRETS_KEY, "smtp-password", *_GROUPS, *roles, *users]
 
 
-def rotate(installation: Installation, name: str, *, new: str | None, finish: bool, say: Say) -> None:
-    """Rotate the secret `name`; `new` is one that others have given, `finish` ends a pepper's overlap."""
+def rotate(
+    installation: Installation,
+    name: str,
+    *,
+    new: str | None,
+    finish: bool,
+    say: Say,
+    now: bool = False,
+) -> None:
+    """Rotate the secret `name`; `new` is one that others have given.
+
+    `finish` ends an overlap in which the old one is valid, too; `now` ends it before its time.
+    """
     if not installation.is_running:
         raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
     if name == "api-key":
         _rotate_api_key(installation, say)
     elif name == "pepper":
         _finish_pepper(installation, say) if finish else _rotate_pepper(installation, say)
-    elif name == "email-secrets-key":
-        _rotate_secrets_key(installation, say)
+    elif name == _SECRETS_KEY:
+        if finish:
+            _finish_secrets_key(installation, say, now=now)
+        else:
+            _rotate_secrets_key(installation, say)
     elif name == "smtp-password":
         _rotate_smtp_password(installation, new, say)
     elif name in names(installation):
@@ -104,25 +123,72 @@ def _finish_pepper(installation: Installation, say: Say) -> None:
 
 
 def _rotate_secrets_key(installation: Installation, say: Say) -> None:
-    key, previous = "email-secrets-key", "email-previous-secrets-key"
-    if not installation.secret(previous):
+    present, previous = installation.secret(_SECRETS_KEY), installation.secret(_BEFORE)
+    is_under_way = previous not in ("", present)
+    if is_under_way and not _sealed_otherwise(installation):
+        raise UpkeepError(
+            f"A rotation of {_SECRETS_KEY} is under way: end it with "
+            f"`make rotate SECRET={_SECRETS_KEY} ARGS=--finish`."
+        )
+    if not is_under_way:
         # Otherwise one was broken off: its second half is done again.
-        installation.put(previous, installation.secret(key))
-        installation.put(key, secrets.token_urlsafe(32))
-    sealed = _sealed_keys(installation)
+        installation.put(_BEFORE, present)
+        installation.put(_SECRETS_KEY, secrets.token_urlsafe(32))
     installation.restart("email")
     deadline = time.monotonic() + _SEALED_WITHIN_S
-    while sealed & (left := _sealed_keys(installation)):
-        _require(time.monotonic() < deadline, f"{len(sealed & left)} DKIM keys are not encrypted anew yet.")
+    while left := _sealed_otherwise(installation):
+        _require(time.monotonic() < deadline, f"{left} DKIM keys are not encrypted anew yet.")
         time.sleep(0.5)
-    installation.put(previous, "")
+    say(f"{_SECRETS_KEY}: a new one is in force, and all DKIM keys are encrypted with it.")
+    if _may_bounce(installation):
+        say(
+            "Mails that left before have return paths that the old one signed, and may come back until "
+            f"{_bounced_until(installation):%Y-%m-%d %H:%M} UTC: then forget the old one with "
+            f"`make rotate SECRET={_SECRETS_KEY} ARGS=--finish`."
+        )
+    else:
+        _forget_secrets_key(installation, say)
+
+
+def _finish_secrets_key(installation: Installation, say: Say, *, now: bool) -> None:
+    if not installation.secret(_BEFORE):
+        raise UpkeepError(f"No rotation of {_SECRETS_KEY} is under way.")
+    left = _sealed_otherwise(installation)
+    _require(not left, f"{left} DKIM keys need the old one: `make rotate SECRET={_SECRETS_KEY}` first.")
+    until = _bounced_until(installation)
+    if _may_bounce(installation) and datetime.now(UTC) < until and not now:
+        raise UpkeepError(
+            f"Mails that left before the rotation may come back until {until:%Y-%m-%d %H:%M} UTC, and are "
+            "refused without the old one. Wait, or, where it has leaked, end it at once: "
+            f"make rotate SECRET={_SECRETS_KEY} ARGS='--finish --now'."
+        )
+    _forget_secrets_key(installation, say)
+
+
+def _forget_secrets_key(installation: Installation, say: Say) -> None:
+    installation.put(_BEFORE, "")
     installation.restart("email")
-    say(f"{key}: {len(sealed)} DKIM keys are encrypted with a new one; the old one opens none of them.")
+    say(f"{_SECRETS_KEY}: the old one is gone: no DKIM key needs it, no return path of it is valid.")
 
 
-def _sealed_keys(installation: Installation) -> set[str]:
-    """Return the DKIM keys as they are stored."""
-    return set(query(installation, "emailer", "SELECT encode(sealed_key, 'hex') FROM domain_keys;").split())
+def _may_bounce(installation: Installation) -> bool:
+    """Return whether mails leave with signed return paths."""
+    settings = installation.settings()["email"]
+    return bool(settings.get("EMAIL_BOUNCE_DOMAIN") or settings.get("EMAIL_RETURN_PATH_TARGET"))
+
+
+def _bounced_until(installation: Installation) -> datetime:
+    return datetime.fromtimestamp(installation.changed_at(_SECRETS_KEY), UTC) + _BOUNCES_FOR
+
+
+def _sealed_otherwise(installation: Installation) -> int:
+    """Return how many DKIM keys are encrypted with another secret than the present one."""
+    # As `emailer.domains.keys` derives it (HKDF, RFC 5869); the first half of a Fernet key signs.
+    extracted = hmac.digest(bytes(32), installation.secret(_SECRETS_KEY).encode(), "sha256")
+    signing_key = hmac.digest(extracted, b"tickwire dkim keys\x01", "sha256")[:16]
+    rows = query(installation, "emailer", "SELECT encode(sealed_key, 'hex') FROM domain_keys;").split()
+    tokens = [base64.urlsafe_b64decode(bytes.fromhex(row)) for row in rows]
+    return sum(token[-32:] != hmac.digest(signing_key, token[:-32], "sha256") for token in tokens)
 
 
 def _rotate_smtp_password(installation: Installation, new: str | None, say: Say) -> None:

@@ -9,7 +9,7 @@ import httpx
 
 from gateway.identity import keys
 from gateway.identity.keys import ApiKey
-from support.gateway_stack import PEPPER, Listener
+from support.gateway_stack import PEPPER, House, Listener
 from support.problems import assert_problem
 
 WANTED = {"name": "shop", "scopes": ["quotes:read", "keys:write"]}
@@ -159,3 +159,28 @@ async def test_a_key_that_was_made_twice_in_a_day_is_another(door: Listener) -> 
     assert made[0]["id"] != made[1]["id"]
     assert made[0]["key"][25:] != made[1]["key"][25:]
     assert datetime.fromisoformat(made[1]["created_at"]) <= datetime.now(UTC)
+
+
+async def test_what_was_made_under_the_pepper_before_is_valid_as_long_as_that_is_kept(house: House) -> None:
+    before = await house.open()
+    dsn = before.settings.postgres_dsn.get_secret_value()
+    asked: dict[str, Any] = {"json": WANTED, "headers": {"idempotency-key": '"make it once"'}}
+    made = (await before.api.post("/v1/api-keys", **asked)).json()
+    token = (await before.api.post("/v1/realtime/tokens", json={})).json()["token"]
+    path = (await before.api.post("/v1/console/logins", json={})).json()["path"]
+    login = {"token": path.partition("#")[2]}
+    next_pepper = "the next pepper of the tests"
+    during = await house.open(dsn=dsn, key_pepper=next_pepper, previous_key_pepper=PEPPER)
+    async with during.client(before.admin_key) as client:
+        again = await client.post("/v1/api-keys", **asked)
+        assert again.json() == made
+        assert await works(during, made["key"])
+        access = await during.gateway.resources.tokens.authenticate(token)
+        assert access.principal.key_id == before.admin_key[8:24]
+        assert (await client.post("/v1/console/sessions", json=login)).status_code == 200
+    after = await house.open(dsn=dsn, key_pepper=next_pepper)
+    async with after.client(before.admin_key) as client:
+        refused = await client.post("/v1/api-keys", **asked)
+        assert_problem(refused, 409, "conflict")
+        assert "cannot be shown again" in refused.json()["detail"]
+    assert await works(after, made["key"])

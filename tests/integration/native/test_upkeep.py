@@ -188,10 +188,43 @@ def test_every_secret_is_rotated_under_load(native: Native) -> None:
     assert settled(native, [path for _, path in load.accepted]) == {}
 
 
+def return_path_of_a_mail(native: Native, client: httpx.Client, subject: str) -> str:
+    """Send a mail, and return the envelope sender that it came to the mailbox with."""
+    mail = client.post("/v1/emails", json={"to": ["ann@example.com"], "subject": subject, "text": "x"})
+    assert settled(native, [f"/v1/emails/{mail.json()['id']}"]) == {}
+    mailbox = f"http://127.0.0.1:{native.ports.mailbox_http}/api/v1"
+    listed = httpx.get(f"{mailbox}/search", params={"query": f'subject:"{subject}"'}).json()["messages"]
+    return str(httpx.get(f"{mailbox}/message/{listed[0]['ID']}").json()["ReturnPath"])
+
+
+def test_a_mail_that_left_before_a_rotation_may_come_back_until_the_overlap_ends(native: Native) -> None:
+    name, headers = "email-secrets-key", {"Authorization": f"Bearer {native.key}"}
+    with httpx.Client(base_url=native.url, headers=headers, timeout=20) as client:
+
+        def bounced(recipient: str) -> int:
+            return client.post(
+                "/v1/inbound/bounces",
+                params={"recipient": recipient},
+                content=b"Subject: away\r\n\r\nI am not here.\r\n",
+                headers={"Content-Type": "message/rfc822"},
+            ).status_code
+
+        assert client.post("/v1/domains", json={"name": "rotated.example"}).status_code == 201
+        before = return_path_of_a_mail(native, client, "before the rotation")
+        assert "may come back until" in native.upkeep("rotate", name)
+        assert "is under way" in native.upkeep("rotate", name, code=1)
+        assert "--finish --now" in native.upkeep("rotate", name, "--finish", code=1)
+        after = return_path_of_a_mail(native, client, "after the rotation")
+        assert [bounced(before), bounced(after)] == [200, 200]
+        assert "the old one is gone" in native.upkeep("rotate", name, "--finish", "--now")
+        assert [bounced(before), bounced(after)] == [404, 200]
+
+
 def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
     assert "There is no secret 'nonsense': api-key" in native.upkeep("rotate", "nonsense", code=1)
     assert "NEW_SECRET=" in native.upkeep("rotate", "smtp-password", code=1)
     assert "No rotation of the pepper" in native.upkeep("rotate", "pepper", "--finish", code=1)
+    assert "No rotation of email" in native.upkeep("rotate", "email-secrets-key", "--finish", code=1)
     nobody = Native(tmp_path / ".run", native.ports)
     assert "start the stack first" in nobody.upkeep("rotate", "api-key", code=1)
     assert "There is no file" in nobody.upkeep("restore", str(tmp_path / "missing.tar"), code=1)

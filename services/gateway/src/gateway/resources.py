@@ -174,6 +174,7 @@ class Resources:
         )
         self.tokens = TokenService(
             self.settings.key_pepper.get_secret_value(),
+            previous_pepper=self.settings.rotated_pepper,
             authenticate=self.keyring.authenticate,
             find=self.keyring.find_principal,
         )
@@ -229,8 +230,7 @@ class Resources:
 
     def _wire_identity(self, statements: Mapping[str, str]) -> None:
         postgres, pepper = self.runtime.postgres, self.settings.key_pepper.get_secret_value()
-        rotated = self.settings.previous_key_pepper
-        previous = None if rotated is None else rotated.get_secret_value()
+        previous = self.settings.rotated_pepper
         users, repository = UserRepository(statements), KeyRepository(statements)
         self.access_tokens = _access_tokens(self.settings)
         subjects = Subjects(users, audit=self.audit, creates_users=self.settings.oidc_users == "create")
@@ -249,8 +249,9 @@ class Resources:
         }
         self.authority = Authority(users, repository)
         self.users = UserService(postgres, users, **guarded)
-        self.keys = KeyService(postgres, repository, users=users, pepper=pepper, **guarded)
-        self.logins = LoginService(postgres, repository, statements, key_service=self.keys, pepper=pepper)
+        peppers: dict[str, Any] = {"pepper": pepper, "previous_pepper": previous}
+        self.keys = KeyService(postgres, repository, users=users, **peppers, **guarded)
+        self.logins = LoginService(postgres, repository, statements, key_service=self.keys, **peppers)
         configured = self.settings.bootstrap_key
         key = None if configured is None else keys.parse(configured.get_secret_value())
         self.bootstrap: BootstrapKey | None = None

@@ -198,6 +198,12 @@ class GatewaySettings(Settings):
             raise ValueError(f"not a list of {', '.join(ALGORITHMS)}, separated by commas")
         return value
 
+    @property
+    def rotated_pepper(self) -> str | None:
+        """The pepper before a rotation, as long as what was made under it is valid."""
+        previous = self.previous_key_pepper
+        return None if previous is None else previous.get_secret_value()
+
     @field_validator("oidc_audience")
     @classmethod
     def _goes_with_an_issuer(cls, value: str | None, info: ValidationInfo) -> str | None:

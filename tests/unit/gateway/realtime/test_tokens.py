@@ -16,7 +16,7 @@ from gateway.http.principal import Principal
 from gateway.realtime import tokens
 from gateway.realtime.tokens import Grant, TokenService
 
-KEY = tokens.signing_key("a pepper for the tests")
+KEYS = tokens.signing_keys("a pepper for the tests")
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope.CHAT_READ, Scope.QUOTES_READ}))
 
 
@@ -50,31 +50,31 @@ NAMES = st.none() | st.frozensets(st.text(max_size=20), max_size=4)
 
 @given(st.builds(Grant, st.text(max_size=20), st.integers(2, 2**40), NAMES, NAMES))
 def test_a_token_says_what_was_signed(grant: Grant) -> None:
-    assert tokens.read(KEY, tokens.sign(KEY, grant), now=1) == grant
+    assert tokens.read(KEYS, tokens.sign(KEYS[0], grant), now=1) == grant
 
 
 @given(st.data())
 def test_a_token_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
-    token = tokens.sign(KEY, Grant("k7", 2**33, None, frozenset({"chat:lobby"})))
+    token = tokens.sign(KEYS[0], Grant("k7", 2**33, None, frozenset({"chat:lobby"})))
     at = data.draw(st.integers(len(tokens.PREFIX), len(token) - 1))
     other = data.draw(st.characters().filter(lambda c: c != token[at]))
     changed = token[:at] + other + token[at + 1 :]
     with pytest.raises(Unauthenticated):
-        tokens.read(KEY, changed, now=1)
+        tokens.read(KEYS, changed, now=1)
 
 
 @pytest.mark.parametrize("text", ["", ".", "a", "a.b", "..", "é.ü", "\ud800.x", "x.\ud800", "x" * 9000])
 def test_a_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(Unauthenticated):
-        tokens.read(KEY, tokens.PREFIX + text, now=1)
+        tokens.read(KEYS, tokens.PREFIX + text, now=1)
 
 
 def test_a_token_of_another_pepper_or_after_its_end_is_refused() -> None:
-    token = tokens.sign(KEY, Grant("k7", 100, None, None))
+    token = tokens.sign(KEYS[0], Grant("k7", 100, None, None))
     with pytest.raises(Unauthenticated):
-        tokens.read(tokens.signing_key("another pepper"), token, now=1)
+        tokens.read(tokens.signing_keys("another pepper"), token, now=1)
     with pytest.raises(Unauthenticated) as over:
-        tokens.read(KEY, token, now=100)
+        tokens.read(KEYS, token, now=100)
     assert "expired" in over.value.detail
 
 
@@ -117,3 +117,19 @@ async def test_a_key_has_no_bounds_beside_its_own(service: TokenService) -> None
     for text in (None, "", "tw_live_bad"):
         with pytest.raises(Unauthenticated):
             await service.authenticate(text)
+
+
+async def test_a_token_of_the_pepper_before_a_rotation_is_valid_until_its_end(
+    held: Keys, service: TokenService
+) -> None:
+    token, _ = service.issue(ANN, ttl_s=600)
+    rotated = TokenService(
+        "the next pepper",
+        previous_pepper="a pepper for the tests",
+        authenticate=held.authenticate,
+        find=held.find,
+    )
+    assert (await rotated.authenticate(token)).principal == ANN
+    fresh, _ = rotated.issue(ANN, ttl_s=600)
+    with pytest.raises(Unauthenticated):
+        await service.authenticate(fresh)

@@ -55,6 +55,7 @@ class KeyService:
         audit: AuditTrail,
         keyring: KeyRing,
         pepper: str,
+        previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
         self._keys = repository
@@ -63,6 +64,7 @@ class KeyService:
         self._audit = audit
         self._keyring = keyring
         self._pepper = pepper
+        self._peppers = {keys.fingerprint(one): one for one in (pepper, previous_pepper) if one is not None}
 
     async def me(self, call: Call) -> Me:
         """Return who asks, and what the key that asks may do now."""
@@ -120,7 +122,7 @@ class KeyService:
             scopes=body.scopes,
             expires_at=body.expires_at or caller.expires_at,
         )
-        return _show(key, made, caller, location=f"/v1/api-keys/{key.id}")
+        return self._show(key, made, caller, location=f"/v1/api-keys/{key.id}")
 
     async def make_child(
         self,
@@ -190,7 +192,7 @@ class KeyService:
         after = rotated.model_dump(mode="json", include={"rotated_at", "previous_until"})
         await self._audit.record(connection, caller, Action.KEY_ROTATED, f"api-key:{key_id}", after=after)
         call.after_commit.append(self._keyring.forget)
-        return _show(key, rotated, caller)
+        return self._show(key, rotated, caller)
 
     async def revoke(self, call: Call, key_id: str) -> None:
         """End a key and all keys that it made.
@@ -220,27 +222,42 @@ class KeyService:
     def show_again(self, call: Call, reply: Reply) -> Reply:
         """Return the answer of `create` or `rotate` again, with the key, which is not stored: it is derived.
 
-        Only for the key that asked first: another one of the same user may have fewer rights.
+        Only for the key that asked first: another one of the same user may have fewer rights. Raise
+        `Conflict` when the pepper that it was derived from is gone.
         """
         assert isinstance(reply.body, bytes)
         recorded = orjson.loads(reply.body)
         if recorded["by"] != call.principal.key_id:
             raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours with another API key.")
+        # What the release before has recorded does not name its pepper.
+        pepper = self._peppers.get(recorded.get("pepper", keys.fingerprint(self._pepper)))
+        if pepper is None:
+            raise Conflict(
+                "The key was made, but cannot be shown again: the pepper that it was derived from is gone. "
+                "Rotate the key, or revoke it and make another one."
+            )
         view = KeyView.model_validate(recorded["key"])
         rotation = recorded["key"]["rotated_at"]
         moments = () if rotation is None else (datetime.fromisoformat(rotation).isoformat(),)
-        key = ApiKey(view.id, self._secret(call, view.id, *moments))
+        key = ApiKey(view.id, self._secret(call, view.id, *moments, pepper=pepper))
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
         return Reply(body, reply.status, location=reply.location, is_replay=True)
 
-    def _secret(self, call: Call, key_id: str, *context: str) -> str:
+    def _secret(self, call: Call, key_id: str, *context: str, pepper: str | None = None) -> str:
         """Return a secret: random, or derived where the answer may have to be given again."""
         if call.idempotency_key is None:
             return keys.new_secret()
         caller = call.principal
         return keys.derive_secret(
-            self._pepper, key_id, caller.owner_id, caller.key_id, call.idempotency_key.key, *context
+            *(pepper or self._pepper, key_id, caller.owner_id, caller.key_id, call.idempotency_key.key),
+            *context,
         )
+
+    def _show(self, key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
+        """Return the only answer that holds the text of a key; what is recorded of it does not."""
+        body = replies.document(NewKey(**view.model_dump(), key=str(key)))
+        recorded = {"by": caller.key_id, "key": view, "pepper": keys.fingerprint(self._pepper)}
+        return Reply(body, recorded=replies.document(recorded), location=location)
 
     async def _find(self, connection: Connection, caller: Principal, key_id: str, foreign: Scope) -> Row:
         """Return a key of the caller, or of anybody for a caller with the scope `foreign`."""
@@ -270,10 +287,3 @@ def _view(row: Row) -> KeyView:
     effective = allowed(usable, is_administrator=row["role"] == "admin")
     found: dict[str, Any] = {name: row[name] for name in KeyView.model_fields if name in row}
     return KeyView.model_validate({**found, "scopes": sorted(scopes), "effective_scopes": sorted(effective)})
-
-
-def _show(key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
-    """Return the only answer that holds the text of a key; what is recorded of it does not."""
-    body = replies.document(NewKey(**view.model_dump(), key=str(key)))
-    recorded = replies.document({"by": caller.key_id, "key": view})
-    return Reply(body, recorded=recorded, location=location)

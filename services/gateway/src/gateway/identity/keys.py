@@ -60,6 +60,11 @@ def derive_secret(pepper: str, *context: str) -> str:
     return _base62(int.from_bytes(found, "big"), _SECRET_DIGITS)
 
 
+def fingerprint(pepper: str) -> str:
+    """Return which pepper it is, without a way back to it."""
+    return hmac.digest(pepper.encode(), b"which pepper", hashlib.sha256)[:4].hex()
+
+
 def parse(text: str) -> ApiKey | None:
     """Return the parts of a key, or None when `text` is not one."""
     match = _KEY.fullmatch(text)

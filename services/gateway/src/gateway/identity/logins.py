@@ -42,12 +42,13 @@ class LoginService:
         *,
         key_service: KeyService,
         pepper: str,
+        previous_pepper: str | None = None,
     ) -> None:
         self._postgres = postgres
         self._repository = repository
         self._queries = queries
         self._keys = key_service
-        self._signing_key = signed_texts.signing_key(pepper, "tickwire login address")
+        self._signing_keys = signed_texts.signing_keys(pepper, previous_pepper, "tickwire login address")
 
     async def create(self, call: Call, body: LoginInput) -> LoginView:
         """Return a login address for the caller, an administrator with an API key; nothing is stored."""
@@ -63,7 +64,7 @@ class LoginService:
         if caller.expires_at is not None:
             # This may be a secret that was rotated away and still works for a while: its logins end with it.
             document["end"] = int(caller.expires_at.timestamp())
-        token = PREFIX + signed_texts.sign(self._signing_key, document)
+        token = PREFIX + signed_texts.sign(self._signing_keys[0], document)
         return LoginView(path=f"{PAGE}#{token}", expires_at=datetime.fromtimestamp(expires_at, UTC))
 
     async def exchange(self, _: Call, body: SessionInput) -> SessionView:
@@ -71,7 +72,7 @@ class LoginService:
 
         Raise `Unauthenticated` when the token is not valid, has expired, was used, or its key has ended.
         """
-        login = signed_texts.read(self._signing_key, body.token.removeprefix(PREFIX))
+        login = signed_texts.read(self._signing_keys, body.token.removeprefix(PREFIX))
         if login is None or not body.token.startswith(PREFIX):
             raise _refused("This login address is damaged, or not of this installation.")
         if login["until"] <= time.time():

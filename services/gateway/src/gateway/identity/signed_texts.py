@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,17 +17,24 @@ def signing_key(pepper: str, purpose: str) -> bytes:
     return hmac.digest(pepper.encode(), purpose.encode(), hashlib.sha256)
 
 
+def signing_keys(pepper: str, previous: str | None, purpose: str) -> tuple[bytes, ...]:
+    """Return the key that signs, and that of the pepper before a rotation, whose texts are valid, too."""
+    return tuple(signing_key(one, purpose) for one in (pepper, previous) if one is not None)
+
+
 def sign(key: bytes, document: Mapping[str, Any]) -> str:
     """Return `document` as `<payload>.<signature>`, of letters, digits, `-`, `_` and one `.`."""
     payload = _encoded(orjson.dumps(document))
     return f"{payload}.{_signature(key, payload)}"
 
 
-def read(key: bytes, text: str) -> dict[str, Any] | None:
-    """Return the document that `text` holds, or None when it is forged or damaged."""
+def read(keys: Sequence[bytes], text: str) -> dict[str, Any] | None:
+    """Return the document that `text` holds, or None when none of `keys` has signed it as it is."""
     payload, _, signature = text.partition(".")
     # A lone surrogate, which JSON may carry, cannot even be compared.
-    if not text.isascii() or not hmac.compare_digest(signature, _signature(key, payload)):
+    if not text.isascii():
+        return None
+    if not any(hmac.compare_digest(signature, _signature(key, payload)) for key in keys):
         return None
     try:
         document = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

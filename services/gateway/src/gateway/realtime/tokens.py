@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,9 +30,9 @@ class Grant:
     channels: frozenset[str] | None
 
 
-def signing_key(pepper: str) -> bytes:
-    """Return the key that tokens are signed with, which is of no use for anything else."""
-    return signed_texts.signing_key(pepper, "tickwire realtime token")
+def signing_keys(pepper: str, previous: str | None = None) -> tuple[bytes, ...]:
+    """Return the keys that tokens are signed with, which are of no use for anything else: the first signs."""
+    return signed_texts.signing_keys(pepper, previous, "tickwire realtime token")
 
 
 def sign(key: bytes, grant: Grant) -> str:
@@ -45,9 +45,9 @@ def sign(key: bytes, grant: Grant) -> str:
     return PREFIX + signed_texts.sign(key, document)
 
 
-def read(key: bytes, token: str, *, now: float) -> Grant:
+def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
     """Return what `token` grants. Raises `Unauthenticated` when it is forged, damaged or over."""
-    document = signed_texts.read(key, token.removeprefix(PREFIX))
+    document = signed_texts.read(keys, token.removeprefix(PREFIX))
     if document is None:
         raise _refused("The token is not valid.")
     if document["e"] <= now:
@@ -68,10 +68,11 @@ class TokenService:
         self,
         pepper: str,
         *,
+        previous_pepper: str | None = None,
         authenticate: Callable[[str | None, str | None], Awaitable[Principal]],
         find: FindPrincipal,
     ) -> None:
-        self._key = signing_key(pepper)
+        self._signing_keys = signing_keys(pepper, previous_pepper)
         self._authenticate = authenticate
         self._find = find
 
@@ -99,14 +100,14 @@ class TokenService:
             None if scopes is None else frozenset(scopes),
             None if channels is None else frozenset(channels),
         )
-        return sign(self._key, grant), expires_at
+        return sign(self._signing_keys[0], grant), expires_at
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Access:
         """Return who comes with the key or token `text` from `address`. Raises `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
             caller = await self._authenticate(text, address)
             return Access(caller, expires_at=caller.ends_at)
-        grant = read(self._key, text, now=time.time())
+        grant = read(self._signing_keys, text, now=time.time())
         principal = await self._find(grant.key_id)
         if principal is None:
             raise _refused("The API key behind the token has expired or was revoked.")
