@@ -79,7 +79,7 @@ def test_a_service_cannot_write_outside_its_scratch_folder(stack: Composed) -> N
         assert stack.python(service, program).split() == ["/tmp"]
 
 
-def test_what_is_published_is_so_on_the_loopback(stack: Composed) -> None:
+def test_published_ports_are_bound_to_the_loopback(stack: Composed) -> None:
     for service in stack.services:
         bindings = stack.inspect(service)["NetworkSettings"]["Ports"] or {}
         published = {port: found for port, found in bindings.items() if found}

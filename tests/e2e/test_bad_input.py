@@ -32,7 +32,7 @@ def assert_problem(
 
 @pytest.mark.parametrize("path", ["/v1/emails", "/v1/batches", "/v1/tasks", "/v1/users", "/send-email"])
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b"[1,2"])
-async def test_malformed_json(api: httpx.AsyncClient, path: str, body: bytes) -> None:
+async def test_malformed_json_is_refused(api: httpx.AsyncClient, path: str, body: bytes) -> None:
     assert_problem(await api.post(path, content=body, headers=JSON), 400, "malformed-input")
 
 

@@ -153,7 +153,7 @@ async def test_mails_are_listed_rescheduled_cancelled_and_sent_again(
     assert len(await received(mailbox, subject)) == 2
 
 
-async def test_what_is_not_ones_own_or_chooses_nothing_is_refused(api: httpx.AsyncClient) -> None:
+async def test_unknown_mails_and_empty_choices_are_refused(api: httpx.AsyncClient) -> None:
     unknown = f"/v1/emails/{uuid4()}"
     assert (await api.delete(unknown)).status_code == 404
     assert (await api.patch(unknown, json={"send_at": "2026-01-01T00:00:00Z"})).status_code == 404

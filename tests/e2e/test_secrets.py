@@ -388,7 +388,7 @@ async def test_no_span_tells_a_secret_or_a_letter(world: World) -> None:
     assert [found for sent in world.collector.sent if (found := world.planted.found_in(sent))] == []
 
 
-async def test_what_is_parked_is_listed_without_what_it_says(world: World) -> None:
+async def test_parked_messages_are_listed_without_their_content(world: World) -> None:
     assert {row["reason"] for row in world.parked} == {"undecodable", "permanent"}
     assert world.planted.found_in(json.dumps(world.parked)) == []
 

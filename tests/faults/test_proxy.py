@@ -189,7 +189,7 @@ async def test_one_connection_may_suffer_alone(proxy: FaultProxy) -> None:
     assert await ask(second, b"y") == b"y"
 
 
-async def test_flapping_ends_up(proxy: FaultProxy) -> None:
+async def test_a_flapping_proxy_refuses_and_answers_in_turn(proxy: FaultProxy) -> None:
     async with proxy.flapping(up_s=0.02, down_s=0.02):
         refused = answered = 0
 

@@ -72,7 +72,7 @@ async def test_owners_take_turns_twenty_schedules_a_transaction(world: World) ->
     assert await most_of_a_transaction(world, "schedule_runs") <= 20
 
 
-async def test_what_becomes_due_meanwhile_does_not_wait_for_the_end_of_a_long_list(
+async def test_a_schedule_that_becomes_due_meanwhile_does_not_wait_for_the_end_of_a_long_list(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_LISTED", 40)

@@ -165,7 +165,7 @@ async def test_due_times_that_nothing_could_run_are_caught_up_as_the_schedule_sa
     assert [run.due_at for run in caught_up["all"]] == [noon + number * HOUR for number in range(3)]
 
 
-async def test_what_is_due_while_a_schedule_is_paused_does_not_run(world: World) -> None:
+async def test_runs_that_are_due_while_a_schedule_is_paused_do_not_happen(world: World) -> None:
     schedule = await world.create()
     await world.make_due(schedule, ago=3 * HOUR)
     paused = await world.pause(schedule)
@@ -265,7 +265,7 @@ async def test_a_change_needs_the_revision_that_was_seen_and_takes_the_rights_of
         ({"missed": "all", "overlap": "skip"}, "/missed"),
     ],
 )
-async def test_what_could_not_run_is_refused_with_a_pointer(
+async def test_a_schedule_that_could_not_run_is_refused_with_a_pointer(
     world: World, wanted: dict[str, str], pointer: str
 ) -> None:
     schedule = await world.create()
@@ -328,7 +328,7 @@ async def test_runs_that_are_past_their_retention_go_and_those_never_accepted_en
     assert await world.runs(schedule) == []
 
 
-async def test_what_is_past_its_next_step_is_counted(world: World) -> None:
+async def test_schedules_past_their_next_step_are_counted(world: World) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     await world.firing.follow()

@@ -96,6 +96,6 @@ def test_a_measurement_without_a_trace_has_no_exemplar(traceparent: str | None) 
     assert exemplars.of_messages(traceparent) is None
 
 
-def test_of_several_messages_the_first_that_is_sampled_is_the_example() -> None:
+def test_the_first_sampled_of_several_messages_is_the_exemplar() -> None:
     unsampled, sampled = "00-" + "a" * 32 + "-" + "1" * 16 + "-00", "00-" + "b" * 32 + "-" + "1" * 16 + "-01"
     assert exemplars.of_messages(None, unsampled, sampled) == {"trace_id": "b" * 32}

@@ -345,7 +345,7 @@ async def _has(worker: ServiceRuntime, names: list[str]) -> bool:
     return await effects(worker) == names
 
 
-async def test_what_becomes_of_a_message_is_told_in_the_transaction_that_changes_it(
+async def test_the_fate_of_a_message_is_announced_in_the_transaction_that_changes_it(
     worker: ServiceRuntime, hear: Hear
 ) -> None:
     ann, bob = await park(worker, "ann", "bob")

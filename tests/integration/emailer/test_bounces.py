@@ -118,7 +118,7 @@ async def test_soft_bounces_are_counted_and_policy_is_not(post_office: PostOffic
     assert [one.origin for one in await suppressed(post_office)] == ["bounce"]
 
 
-async def test_that_the_relay_takes_a_mail_does_not_contradict_a_bounce(post_office: PostOffice) -> None:
+async def test_the_acceptance_by_the_relay_does_not_contradict_a_bounce(post_office: PostOffice) -> None:
     for number in range(2):
         assert len(await suppressed(post_office)) == 0
         command = await delivered(post_office)
@@ -139,7 +139,9 @@ async def test_a_delay_changes_nothing_and_a_late_delivery_is_recorded(post_offi
     assert await suppressed(post_office) == []
 
 
-async def test_what_was_not_signed_here_or_is_not_known_is_not_found(post_office: PostOffice) -> None:
+async def test_a_return_path_that_is_not_signed_here_or_not_known_is_not_found(
+    post_office: PostOffice,
+) -> None:
     command = mail()
     for recipient in (
         "reader@example.com",

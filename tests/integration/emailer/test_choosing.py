@@ -117,7 +117,7 @@ async def test_waiting_mails_are_cancelled_and_this_is_announced(post_office: Po
     assert await cancel(post_office, tag="a") == EmailsChanged(matched=1, changed=0, complete=True)
 
 
-async def test_what_is_in_hand_is_not_cancelled(post_office: PostOffice) -> None:
+async def test_a_mail_that_is_being_delivered_is_not_cancelled(post_office: PostOffice) -> None:
     command = mail(to=["a@example.com", "b@example.com"])
     await post_office.accept(command)
     await post_office.claim(most=1)
@@ -160,7 +160,7 @@ async def test_a_held_mail_is_sent_again_when_somebody_says_so(post_office: Post
     assert len(post_office.server.received) == 4
 
 
-async def test_what_no_relay_was_asked_about_is_not_tried_again(post_office: PostOffice) -> None:
+async def test_a_mail_that_no_relay_was_asked_about_is_not_tried_again(post_office: PostOffice) -> None:
     await post_office.accept(mail(to=["nobody"]), mail(subject="a\nb"))
     assert await retry(post_office, status=["failed"]) == EmailsChanged(matched=2, changed=0, complete=True)
 

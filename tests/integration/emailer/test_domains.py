@@ -122,7 +122,7 @@ async def test_a_mail_from_a_domain_that_is_not_verified_fails_and_hurts_no_othe
     assert len(registrar.office.server.received) == 3
 
 
-async def test_what_is_due_is_looked_at_one_domain_of_each_owner_at_a_time(registrar: Registrar) -> None:
+async def test_due_domains_are_checked_one_of_each_owner_at_a_time(registrar: Registrar) -> None:
     mine = [await registrar.create(f"d{number}.example") for number in range(3)]
     theirs = await registrar.create(owner_id="2")
     registrar.dns.follow(theirs.records)

@@ -87,7 +87,7 @@ def test_every_rule_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(("rule", "behaviour", "raised"), OPENING)
-async def test_what_is_said_at_the_opening_concerns_the_route(
+async def test_a_reply_at_the_opening_concerns_the_route(
     server: SmtpServer, rule: str, behaviour: dict[str, str], raised: type[Exception]
 ) -> None:
     for name, text in behaviour.items():
@@ -104,7 +104,7 @@ async def test_what_is_said_at_the_opening_concerns_the_route(
 
 
 @pytest.mark.parametrize(("rule", "stage", "said", "verdict"), OF_MAILS)
-async def test_what_is_said_of_a_mail_means_what_its_rule_says(
+async def test_a_reply_about_a_mail_means_what_its_rule_says(
     server: SmtpServer, rule: str, stage: Stage, said: str, verdict: Verdict
 ) -> None:
     (answer,) = await answers(server, Step(stage, said))
@@ -113,7 +113,7 @@ async def test_what_is_said_of_a_mail_means_what_its_rule_says(
 
 
 @pytest.mark.parametrize(("rule", "stage", "said", "verdict"), KEPT)
-async def test_what_is_said_on_a_kept_session_may_concern_the_session(
+async def test_a_reply_on_a_kept_session_may_concern_the_session(
     server: SmtpServer, rule: str, stage: Stage, said: str, verdict: Verdict
 ) -> None:
     answer = (await answers(server, Step("content", "250 ok"), Step(stage, said)))[-1]

@@ -121,7 +121,9 @@ async def test_content_and_record_go_in_their_time_and_what_is_not_sent_stays(
     assert (await post_office.read(waiting)).content_available
 
 
-async def test_what_the_release_before_has_ended_begins_its_time_now(post_office: PostOffice) -> None:
+async def test_a_mail_that_the_previous_release_ended_begins_its_retention_now(
+    post_office: PostOffice,
+) -> None:
     taken = mail()
     await post_office.accept(taken)
     async with post_office.postgres.connection() as connection:

@@ -86,7 +86,7 @@ async def test_two_mails_that_are_refused_for_good_suppress(post_office: PostOff
             assert len(await listed(post_office)) == number - 1
 
 
-async def test_policy_never_suppresses(post_office: PostOffice) -> None:
+async def test_a_refusal_for_policy_suppresses_no_address(post_office: PostOffice) -> None:
     refusing(post_office, "550 5.7.1 not from you", times=3)
     async with post_office.delivering():
         for _ in range(3):
@@ -222,7 +222,7 @@ async def test_an_owner_has_a_bounded_number_of_suppressions_however_it_asks(pos
     assert len(await listed(post_office)) == 5
 
 
-async def test_what_is_over_stops_nothing_and_is_removed(post_office: PostOffice) -> None:
+async def test_an_expired_suppression_stops_no_mail_and_is_removed(post_office: PostOffice) -> None:
     await add(post_office, SuppressionEntry(address=READER), SuppressionEntry(address="b@example.com"))
     await execute(
         post_office,

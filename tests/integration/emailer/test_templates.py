@@ -225,7 +225,7 @@ async def test_the_versions_of_an_owner_are_bounded(
         await changed(answers, "Second", 1)
 
 
-async def test_what_is_no_template_is_not_stored_and_a_preview_says_where_it_fails(
+async def test_an_invalid_template_is_not_stored_and_a_preview_says_where_it_fails(
     answers: TemplateAnswers,
 ) -> None:
     with pytest.raises(InvalidInput) as refused:

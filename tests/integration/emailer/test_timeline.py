@@ -97,7 +97,7 @@ async def test_a_timeline_has_a_bounded_number_of_events(post_office: PostOffice
     assert (events[0].kind, events[-1].detail) == ("accepted", "deferred: 600")
 
 
-async def test_of_many_attempts_the_newest_of_each_recipient_are_shown(post_office: PostOffice) -> None:
+async def test_the_newest_attempts_of_each_recipient_are_shown(post_office: PostOffice) -> None:
     command = mail(to=["a@example.com", "b@example.com"])
     await post_office.accept(command)
     async with post_office.postgres.connection() as connection:
@@ -121,7 +121,7 @@ async def test_of_many_attempts_the_newest_of_each_recipient_are_shown(post_offi
     assert len(email.timeline) == timeline.MOST_EVENTS
 
 
-async def test_what_was_handed_over_can_be_read_byte_by_byte(post_office: PostOffice) -> None:
+async def test_the_message_handed_over_can_be_read_byte_by_byte(post_office: PostOffice) -> None:
     file = {"filename": "a.bin", "content": base64.b64encode(bytes(600_000)).decode()}
     command = mail(html="<p>Hi</p>", attachments=[file], message_id="<mine@example.com>")
     await post_office.accept(command)

@@ -160,7 +160,7 @@ async def test_a_unique_key_is_refused_to_a_task_that_runs_something_else(door: 
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
 
 
-async def test_of_two_tasks_that_take_a_unique_key_at_once_one_is_refused(door: Listener) -> None:
+async def test_one_of_two_tasks_that_take_a_unique_key_at_once_is_refused(door: Listener) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}
     answers = await asyncio.gather(
         *(door.api.post("/v1/tasks", json={**task, "payload": number}) for number in range(2))
@@ -168,7 +168,7 @@ async def test_of_two_tasks_that_take_a_unique_key_at_once_one_is_refused(door: 
     assert sorted(answer.status_code for answer in answers) == [202, 409]
 
 
-async def test_of_many_with_idempotency_keys_of_their_own_only_one_is_told_that_it_has_the_unique_key(
+async def test_only_one_of_many_requests_with_idempotency_keys_of_their_own_gets_the_unique_key(
     door: Listener,
 ) -> None:
     task = {**TASK, "unique_key": f"unique-{uuid4()}"}

@@ -92,7 +92,7 @@ async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: 
     ],
     ids=str,
 )
-async def test_what_could_not_fire_is_refused(
+async def test_an_alert_that_could_not_fire_is_refused(
     alerts: Listener, change: dict[str, Any], status: int, code: str, pointer: str | None
 ) -> None:
     answer = await alerts.api.post("/v1/alerts", json={**ABOVE_ALL, **change})
@@ -185,7 +185,7 @@ async def disabled(door: Listener, key_id: str, user: int) -> None:
 
 @pytest.mark.parametrize("lose", [without_right, revoked, disabled])
 @pytest.mark.parametrize("is_token", [False, True])
-async def test_who_may_not_send_mail_any_more_gets_none_when_an_alert_fires(
+async def test_an_owner_who_may_not_send_mail_any_more_gets_none_when_an_alert_fires(
     alerts: Listener, alerts_house: House, lose: Callable[..., Any], is_token: bool
 ) -> None:
     await alerts_house.purge("email.send")

@@ -220,9 +220,7 @@ async def test_presence_is_of_all_gateways(two: Two, open_client: Open) -> None:
         assert (stats["numClients"], stats["numUsers"]) == (3, 1)
 
 
-async def test_who_joins_and_leaves_is_pushed_to_clients_of_both_gateways(
-    two: Two, open_client: Open
-) -> None:
+async def test_joins_and_leaves_are_pushed_to_clients_of_both_gateways(two: Two, open_client: Open) -> None:
     channel = f"chat:{await two.new_room()}"
     here, there, other = [await open_client(two.direct(index), two.key) for index in (0, 1, 1)]
     for client in (here, there):

@@ -142,7 +142,7 @@ async def test_a_repeated_request_makes_one_domain(strict: Listener, registry: R
 
 
 @pytest.mark.parametrize("name", ["acme", "a@acme.example", "", "x." * 100 + "example"])
-async def test_what_is_no_domain_is_refused(strict: Listener, name: str) -> None:
+async def test_an_invalid_domain_is_refused(strict: Listener, name: str) -> None:
     answer = await strict.api.post("/v1/domains", json={"name": name})
     assert assert_problem(answer, 422, "invalid-input")["errors"][0]["pointer"] == "/name"
 
@@ -192,7 +192,7 @@ async def test_a_mail_without_a_sender_or_from_a_named_domain_is_taken(strict: L
     assert [await sent(strict, None), await sent(strict, "a@shared.example")] == [202, 202]
 
 
-async def test_of_several_mails_each_is_judged_by_its_sender(strict: Listener) -> None:
+async def test_each_of_several_mails_is_judged_by_its_sender(strict: Listener) -> None:
     mails = [MAIL, {**MAIL, "from": "a@other.example"}, {**MAIL, "from": "a@shared.example"}]
     strictly = await strict.api.post("/v1/emails/batch", json={"emails": mails})
     assert assert_problem(strictly, 422, "invalid-input")["errors"][0]["pointer"] == "/emails/1/from"

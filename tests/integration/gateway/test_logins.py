@@ -55,7 +55,7 @@ async def test_a_login_gives_a_key_of_half_a_day_below_the_one_that_made_it(
         assert seconds == pytest.approx(logins.SESSION_LASTS.total_seconds(), abs=5)
 
 
-async def test_of_many_that_come_with_one_address_to_two_gateways_one_gets_in(
+async def test_only_one_of_many_with_one_login_address_gets_in_on_two_gateways(
     two: tuple[Listener, Listener],
 ) -> None:
     token = await login(two[0])
@@ -66,7 +66,7 @@ async def test_of_many_that_come_with_one_address_to_two_gateways_one_gets_in(
     assert "make login" in refused
 
 
-async def test_what_has_expired_is_damaged_or_of_another_purpose_is_refused_in_words(
+async def test_a_token_that_has_expired_is_damaged_or_has_another_purpose_is_refused_with_the_reason(
     two: tuple[Listener, Listener],
 ) -> None:
     gateway, _ = two

@@ -178,7 +178,7 @@ async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Lis
         ("open=false", {"operation": "echo", "items": [1], "options": [1]}, "/options"),
     ],
 )
-async def test_what_makes_no_sense_together_is_refused(
+async def test_parameters_that_contradict_each_other_are_refused(
     door: Listener, query: str, body: dict[str, Any], pointer: str
 ) -> None:
     assert_problem(await door.api.post(f"/v1/batches?{query}", json=body), 422, "invalid-input", pointer)

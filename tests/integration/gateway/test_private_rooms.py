@@ -162,7 +162,7 @@ async def test_everybody_may_leave_and_the_last_manager_only_after_another_took_
     assert_problem(await people.manager.api.get(f"/v1/rooms/{room}"), 404, "not-found")
 
 
-async def test_what_cannot_be_a_member_is_refused_with_the_field(people: People, room: str) -> None:
+async def test_an_invalid_member_is_refused_with_the_field(people: People, room: str) -> None:
     path = f"/v1/rooms/{room}/members"
     for user_id in (999_999_999, 0, -1, 2**63):
         refused = await people.manager.api.post(path, json={"user_id": user_id})

@@ -207,7 +207,7 @@ async def test_the_same_key_makes_one_schedule_and_one_run_also_where_an_answer_
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_what_could_not_run_is_refused(
+async def test_a_schedule_that_could_not_run_is_refused(
     site: Site, change: dict[str, Any], status: int, code: str, pointer: str | None
 ) -> None:
     answer = await site.door.api.post("/v1/schedules", json={**HOURLY, **change})

@@ -125,7 +125,7 @@ async def of_administrator(door: Listener, kind: ChannelKind) -> str:
 
 
 @pytest.mark.parametrize("kind", OWNED, ids=lambda kind: kind.name)
-async def test_what_belongs_to_another_owner_is_not_known_to_any_command(
+async def test_no_command_finds_what_belongs_to_another_owner(
     guarded_door: Listener, talk: OpenTalk, kind: ChannelKind
 ) -> None:
     channel = await of_administrator(guarded_door, kind)

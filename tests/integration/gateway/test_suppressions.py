@@ -85,7 +85,7 @@ async def test_a_suppression_is_added_once_read_and_lifted_by_its_owner_and_audi
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_what_is_no_suppression_is_refused(
+async def test_an_invalid_suppression_is_refused(
     shared_door: Listener, change: dict[str, Any], pointer: str
 ) -> None:
     answer = await shared_door.api.post("/v1/suppressions", json={"address": "ann@example.com"} | change)

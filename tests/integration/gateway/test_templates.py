@@ -90,7 +90,7 @@ async def test_a_preview_shows_the_mail_or_where_the_template_fails(door: Listen
     ],
     ids=["syntax", "two bodies", "no body", "name", "subject", "length"],
 )
-async def test_what_is_no_template_is_422(door: Listener, change: dict[str, Any], pointer: str) -> None:
+async def test_an_invalid_template_is_422(door: Listener, change: dict[str, Any], pointer: str) -> None:
     answer = await door.api.post("/v1/templates", json={"name": "t", **BODY, **change})
     assert_problem(answer, 422, "invalid-input")
     assert answer.json()["errors"][0]["pointer"] == pointer

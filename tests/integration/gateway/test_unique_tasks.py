@@ -100,7 +100,7 @@ async def test_a_task_that_is_replaced_is_cancelled_with_the_promise_of_the_othe
     ]
 
 
-async def test_of_many_at_once_one_gets_the_key(
+async def test_only_one_of_many_at_once_gets_the_key(
     door: Listener, processor: Processor, module_house: House
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}

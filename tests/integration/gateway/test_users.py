@@ -69,7 +69,7 @@ async def test_a_change_needs_the_version_that_the_caller_has_read(door: Listene
     assert (known.status_code, known.content) == (304, b"")
 
 
-async def test_of_two_changes_of_one_version_at_the_same_time_one_is_refused(door: Listener) -> None:
+async def test_one_of_two_changes_of_one_version_at_the_same_time_is_refused(door: Listener) -> None:
     path = f"/v1/users/{await door.new_user('One')}"
     headers = {"if-match": (await door.api.get(path)).headers["etag"]}
     answers = await asyncio.gather(

@@ -185,7 +185,9 @@ async def test_a_client_that_is_cut_off_in_a_fragment_leaves_nothing(door: Liste
             await asyncio.sleep(0.01)
 
 
-async def test_random_bytes_never_hurt(door: Listener, talk: Any, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_random_bytes_never_hurt_the_listener(
+    door: Listener, talk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(50):
         async with opened(door, key=door.admin_key) as socket:
             socket.writer.write(os.urandom(2000))

@@ -121,7 +121,7 @@ def ids(runner: Runner) -> dict[str, int]:
     return {name: int(pid) if pid.isdigit() else 0 for name, _, _, pid, *_ in lines}
 
 
-async def test_the_life_of_a_runner(runner: Runner) -> None:
+async def test_a_runner_recovers_from_a_crash_and_starts_again(runner: Runner) -> None:
     """One story, as a start costs seconds: start, second start, crash of a service, SIGTERM, start again."""
     process = runner.start()
     assert runner.run.api_key.read_text().startswith("tw_live_")

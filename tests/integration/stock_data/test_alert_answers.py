@@ -92,7 +92,7 @@ async def test_firings_are_read_from_a_place_on_and_backwards(world: World) -> N
     assert await offsets(limit=0) == []
 
 
-async def test_what_is_over_is_removed_after_its_time_and_nothing_else(world: World) -> None:
+async def test_only_alerts_that_are_over_are_removed_after_their_time(world: World) -> None:
     for number in range(5):
         await world.create(above=10, request_key=str(number))
     kept, *others = [row["id"] for row in await world.rows("SELECT id FROM alerts ORDER BY id")]

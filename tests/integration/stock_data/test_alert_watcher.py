@@ -75,7 +75,7 @@ async def test_a_crossing_while_nobody_watched_is_found_by_the_next_and_only_onc
     assert [row["side"] for row in await world.rows("SELECT side FROM alerts")] == [1]
 
 
-async def test_of_two_that_watch_in_one_term_or_in_two_one_fires(world: World) -> None:
+async def test_one_of_two_watchers_fires_in_one_term_or_in_two(world: World) -> None:
     world.show(9)
     for threshold in range(10, 15):
         await world.create(above=threshold)

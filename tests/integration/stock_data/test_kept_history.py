@@ -103,7 +103,7 @@ async def read(
     return await history.bars(BarsQuery("AAPL", adjustment, limit, *days), Deadline.after(5))
 
 
-async def test_what_was_brought_is_answered_from_the_database_as_it_came(
+async def test_bars_that_were_fetched_are_answered_from_the_database_unchanged(
     history: KeptHistory, exchange: Exchange
 ) -> None:
     kept = await fill(history, "2024-01-01", "2024-01-31")
@@ -133,7 +133,7 @@ async def test_what_was_brought_is_answered_from_the_database_as_it_came(
         ("2024-01-02", "2024-01-05", "split"),
     ],
 )
-async def test_what_is_not_kept_as_a_whole_is_asked_for(
+async def test_a_range_that_is_not_kept_as_a_whole_is_asked_for(
     history: KeptHistory, exchange: Exchange, start: str, end: str, adjustment: Adjustment
 ) -> None:
     await fill(history, "2024-01-01", "2024-01-31")

@@ -86,7 +86,7 @@ async def test_ticks_go_on_while_postgresql_stands_still(
     assert largest_step_back(moments) < timedelta(0)
 
 
-async def test_of_two_replicas_whichever_leads_after_a_standstill_goes_on(
+async def test_the_feed_goes_on_whichever_of_two_replicas_leads_after_a_standstill(
     stack: StockStack, server: postgres.Postgres, ticks: list[Quote]
 ) -> None:
     replicas = [await stack.run(replay_enabled=True, **DAYS_OF_A_SECOND) for _ in range(2)]

@@ -68,7 +68,7 @@ def reads(outcome: str) -> float:
     )
 
 
-async def test_what_one_replica_has_fetched_costs_the_other_no_call(
+async def test_a_quote_that_one_replica_has_fetched_costs_the_other_no_call(
     replica: Replica, provider: Counting, clock: Clock
 ) -> None:
     first, second = replica(), replica()
@@ -130,7 +130,7 @@ async def test_a_memcached_that_says_nothing_is_left_alone(replica: Replica) -> 
     server.close()
 
 
-async def test_what_was_not_signed_by_a_replica_is_not_believed(
+async def test_an_entry_that_no_replica_has_signed_is_not_believed(
     replica: Replica, provider: Counting, raw: memcachio.Client[bytes]
 ) -> None:
     await prices(replica(), "A", "B")

@@ -186,7 +186,7 @@ def test_running_items_are_never_more_than_what_is_left() -> None:
     assert (counts.pending, counts.running, counts.succeeded) == (0, 2, 8)
 
 
-def test_what_ran_has_started_also_when_it_was_cancelled_meanwhile() -> None:
+def test_a_batch_that_ran_has_started_also_when_it_was_cancelled_meanwhile() -> None:
     queued = batches.start(complete(2), chunk_size=2, now=NOW)
     cancelling = batches.cancel(queued, now=NOW)
     counted = batches.record(cancelling, Tally(succeeded=1), now=NOW)

@@ -10,7 +10,7 @@ from chassis.settings import InvalidSettings, load
 NEEDED = {"RABBITMQ_URL": "amqp://x", "POSTGRES_DSN": "postgresql://x"}
 
 
-def test_without_a_word_one_process_does_everything() -> None:
+def test_by_default_one_process_has_every_role() -> None:
     assert load(BatchProcessorSettings, NEEDED).roles == ("coordinator", "worker")
 
 

@@ -28,7 +28,7 @@ def test_a_batch_is_paused_and_goes_on_as_what_it_was() -> None:
         assert steering.resume(paused, now=LATER).status == status
 
 
-def test_what_has_not_begun_is_due_when_it_is_resumed_and_not_before_its_time() -> None:
+def test_a_batch_that_has_not_begun_is_due_when_it_is_resumed_and_not_before_its_time() -> None:
     paused = steering.pause(QUEUED, now=NOW)
     assert steering.resume(paused, now=LATER).not_before == LATER
     far = LATER + timedelta(days=1)
@@ -68,7 +68,7 @@ def test_a_step_changes_no_state_that_it_is_not_for(step: Any, statuses: set[Sta
     assert changed == statuses
 
 
-def test_what_has_begun_is_not_moved() -> None:
+def test_a_batch_that_has_begun_is_not_moved() -> None:
     begun = replace(QUEUED, started_at=NOW)
     assert steering.move(begun, now=NOW, not_before=LATER) == begun
 

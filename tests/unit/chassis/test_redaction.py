@@ -38,7 +38,7 @@ def remembered() -> Iterator[str]:
         ("password: hunter2", "hunter2"),
     ],
 )
-def test_what_looks_like_a_secret_is_taken_out_of_a_text(said: str, secret: str) -> None:
+def test_text_that_looks_like_a_secret_is_redacted(said: str, secret: str) -> None:
     assert secret not in redaction.text(said)
     assert REDACTED in redaction.text(said)
 
@@ -49,7 +49,7 @@ def test_other_texts_stay_as_they_are(said: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["p/ss w@rd", "p%2Fss%20w%40rd", "p/ss%20w%40rd", "p%2Fss+w%40rd"])
-def test_what_the_process_was_started_with_is_taken_out_in_every_form(remembered: str, form: str) -> None:
+def test_secrets_of_the_environment_are_redacted_in_every_form(remembered: str, form: str) -> None:
     assert redaction.text(f"the relay says 535 no such login {form}!") == (
         f"the relay says 535 no such login {REDACTED}!"
     )
@@ -81,7 +81,7 @@ def test_a_pair_is_one_when_its_name_says_so() -> None:
     assert redaction.value([("authorization", "hunter2")]) == [["authorization", REDACTED]]
 
 
-def test_what_is_nested_without_end_is_cut_off() -> None:
+def test_endless_nesting_is_cut_off() -> None:
     endless: list[Any] = ["hunter2"]
     endless.append(endless)
     assert "…" in str(redaction.value(endless))

@@ -31,7 +31,7 @@ def test_options_are_told_as_they_were_given_and_read_again() -> None:
         ({"tolerated_failure": {"share": 1}}, ("tolerated_failure", "share")),
     ],
 )
-def test_what_is_unknown_or_out_of_bounds_is_refused_where_it_is(
+def test_an_option_that_is_unknown_or_out_of_bounds_is_refused_with_its_place(
     options: dict[str, Any], where: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValidationError) as caught:

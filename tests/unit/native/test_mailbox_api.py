@@ -64,7 +64,9 @@ async def test_some_messages_or_all_are_deleted(client: httpx.AsyncClient, store
         ("/nope", 404),
     ],
 )
-async def test_what_is_not_there_is_said(client: httpx.AsyncClient, path: str, status: int) -> None:
+async def test_an_unknown_path_or_mail_has_an_error_status(
+    client: httpx.AsyncClient, path: str, status: int
+) -> None:
     assert (await client.get(path)).status_code == status
 
 

@@ -120,7 +120,7 @@ def test_a_queue_is_nearly_full_at_four_fifths_of_each_of_its_bounds() -> None:
     assert limits == (1e6, 2 * 1024**3)
 
 
-def test_what_speaks_for_other_alerts_names_only_those_there_are() -> None:
+def test_an_inhibition_names_only_existing_alerts() -> None:
     inhibitions = monitored.load(ALERTMANAGER)["inhibit_rules"]
     matchers = [m for rule in inhibitions for side in ("source", "target") for m in rule[f"{side}_matchers"]]
     for matcher in matchers:

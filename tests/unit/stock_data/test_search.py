@@ -32,7 +32,7 @@ def test_a_part_of_a_word_comes_last() -> None:
     assert found("b") == ["IBM", "FB"]
 
 
-def test_nothing_matches_nothing() -> None:
+def test_an_unknown_or_empty_word_matches_nothing() -> None:
     assert found("zzz") == []
     assert found("   ") == []
 

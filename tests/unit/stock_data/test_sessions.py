@@ -68,7 +68,7 @@ def test_a_trade_belongs_to_the_day_whose_session_it_surrounds(local: str, day: 
         ("20:00", "closed"),
     ],
 )
-def test_the_session_of_a_week_day(local: str, session: str) -> None:
+def test_a_week_day_has_its_sessions(local: str, session: str) -> None:
     assert sessions.session_at(datetime.fromisoformat(f"2012-05-21T{local}-04:00")) == session
 
 

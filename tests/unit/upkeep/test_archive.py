@@ -22,7 +22,7 @@ def packed(folder: Path, began: datetime = BEGAN) -> Path:
     return archive.pack(work, folder, began=began, schema={"gateway": ["gateway/0001_create_users_and_keys"]})
 
 
-def test_what_was_packed_comes_back_with_its_manifest(tmp_path: Path) -> None:
+def test_an_archive_comes_back_with_its_manifest(tmp_path: Path) -> None:
     file = packed(tmp_path)
     assert file.name == "tickwire-20261127T031500Z.tar"
     assert file.stat().st_mode & 0o777 == 0o600

@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-def test_what_was_sealed_comes_back(tmp_path: Path, size: int) -> None:
+def test_a_sealed_file_comes_back(tmp_path: Path, size: int) -> None:
     clear, sealed, opened = tmp_path / "clear", tmp_path / "sealed", tmp_path / "opened"
     clear.write_bytes(b"\x07secret" * (size // 7) + b"x" * (size % 7))
     sealing.seal(clear, sealed, PASSPHRASE)
@@ -33,7 +33,7 @@ def _parts(sealed: Path) -> tuple[bytes, list[bytes]]:
 
 
 @pytest.mark.parametrize("harm", ["cut", "swapped", "changed", "repeated", "another passphrase"])
-def test_what_was_changed_does_not_open(tmp_path: Path, harm: str) -> None:
+def test_a_changed_file_does_not_open(tmp_path: Path, harm: str) -> None:
     clear, sealed = tmp_path / "clear", tmp_path / "sealed"
     clear.write_bytes(b"a" * CHUNK + b"b" * CHUNK + b"c" * CHUNK)
     sealing.seal(clear, sealed, PASSPHRASE)

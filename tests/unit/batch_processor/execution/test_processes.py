@@ -143,7 +143,7 @@ async def test_a_call_that_is_cancelled_while_its_process_starts_leaves_the_proc
     assert await processes.compute(len, "ab") == 2
 
 
-async def test_closing_kills_what_computes(processes: Processes) -> None:
+async def test_closing_kills_computing_processes(processes: Processes) -> None:
     process = psutil.Process(await processes.compute(os.getpid))
     endless = asyncio.create_task(processes.compute(loop_for_ever, None))
     await asyncio.sleep(0)

@@ -135,7 +135,7 @@ async def test_the_first_days_of_the_calendar_can_be_asked_for(world: World) -> 
 
 
 @pytest.mark.parametrize("quantity", ["true", '"1e3"', "1e12", '"1.123456789"', "null", "[]", '""', "1e-9"])
-def test_what_is_no_quantity_is_refused_with_its_place(quantity: str) -> None:
+def test_an_invalid_quantity_is_refused_with_its_place(quantity: str) -> None:
     with pytest.raises(InvalidItem, match=r"positions\.0\.quantity: .*must be a number, or a text"):
         portfolio(f'{{"positions":[{{"symbol":"AAPL","quantity":{quantity}}}]}}')
 

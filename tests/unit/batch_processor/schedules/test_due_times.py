@@ -168,7 +168,7 @@ def test_the_newest_due_times_are_found_without_those_before_them() -> None:
         "1," * 60 + "1 * * * *",
     ],
 )
-def test_what_is_not_five_fields_of_cron_is_refused(cron: str) -> None:
+def test_an_expression_that_is_not_five_cron_fields_is_refused(cron: str) -> None:
     with pytest.raises(InvalidCron):
         DueTimes.of(cron, "UTC")
 

@@ -108,7 +108,7 @@ def test_only_the_catch_up_window_is_caught_up() -> None:
     ]
 
 
-def test_of_very_many_missed_due_times_the_newest_are_caught_up() -> None:
+def test_the_newest_of_very_many_missed_due_times_are_caught_up() -> None:
     one = schedule(cron="* * * * *", missed="all", overlap="allow", catch_up_window_s=31 * 86_400)
     runs = planning.plan(one, Load(), now=NOON + timedelta(days=30)).runs
     assert [run.status for run in runs] == ["missed"] + ["fired"] * MOST_CAUGHT_UP

@@ -55,7 +55,7 @@ def test_the_address_of_a_server_on_the_internet_is_public(address: str) -> None
 
 
 @given(st.ip_addresses())
-def test_what_the_standard_library_does_not_call_global_is_not_public(
+def test_an_address_that_the_standard_library_does_not_call_global_is_not_public(
     address: IPv4Address | IPv6Address,
 ) -> None:
     if is_public(address):

@@ -39,7 +39,7 @@ REFUSED = {
     ("kind", "number", "url"),
     [(kind, number, url) for kind, urls in REFUSED.items() for number, url in enumerate(urls)],
 )
-def test_what_could_be_read_in_two_ways_is_refused(kind: str, number: int, url: str) -> None:
+def test_an_ambiguous_url_is_refused(kind: str, number: int, url: str) -> None:
     with pytest.raises(DestinationRefused):
         Destination.of(url)
 

@@ -119,7 +119,7 @@ def test_large_heads_share_a_number_of_bytes_and_usual_ones_are_always_taken() -
     admission.hold_head(large, large)
 
 
-def test_what_is_given_back_is_forgotten() -> None:
+def test_a_place_that_is_given_back_is_forgotten() -> None:
     admission = Admission(ConnectionLimits(most=8, per_address=4))
     for number in range(100):
         place = admission.take(f"10.0.0.{number}")

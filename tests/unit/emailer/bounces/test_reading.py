@@ -73,7 +73,7 @@ def test_the_words_of_the_server_are_kept_on_one_line() -> None:
     assert found.detail == "5.1.1 550 5.1.1 <ann@example.com>: unknown user (mx.example.com)"
 
 
-def test_of_several_recipients_the_worst_counts() -> None:
+def test_the_worst_of_several_recipients_counts() -> None:
     extra = "\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n"
     assert reading.read(report("Action: delayed", "Status: 4.0.0", extra=extra)).kind == "hard"
 
@@ -98,7 +98,7 @@ def test_of_several_recipients_the_worst_counts() -> None:
     ],
     ids=["qmail", "Exim", "an answer of a person", "nothing"],
 )
-def test_what_is_no_report_is_read_by_its_form(content: bytes, kind: BounceKind) -> None:
+def test_a_bounce_that_is_no_report_is_read_by_its_form(content: bytes, kind: BounceKind) -> None:
     assert reading.read(content).kind == kind
 
 

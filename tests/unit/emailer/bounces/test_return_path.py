@@ -36,7 +36,7 @@ def test_another_character_anywhere_is_no_return_path(place: int, char: str) -> 
 @pytest.mark.parametrize(
     "address", ["", "b+@x.example", "orders@acme.example", "b+" + "a" * 55 + "@x.example"]
 )
-def test_what_was_not_signed_is_no_return_path(address: str) -> None:
+def test_an_unsigned_address_is_no_return_path(address: str) -> None:
     assert SIGNED.read(address) is None
 
 

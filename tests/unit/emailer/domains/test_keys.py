@@ -15,7 +15,7 @@ AT = datetime(2026, 11, 27, tzinfo=UTC)
 OLD, NEW = "the secret of yesterday", "the secret of today"
 
 
-def test_what_is_sealed_is_read_with_the_same_secret_only() -> None:
+def test_a_sealed_key_is_read_with_the_same_secret_only() -> None:
     sealed = KeySafe(OLD).seal(b"private")
     assert b"private" not in sealed
     assert KeySafe(OLD).open(sealed) == b"private"

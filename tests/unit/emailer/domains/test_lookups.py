@@ -46,7 +46,7 @@ async def test_a_name_leads_to_another(server: DnsServer) -> None:
     )
 
 
-async def test_what_is_not_there_is_told_from_what_cannot_be_learnt(server: DnsServer) -> None:
+async def test_a_missing_record_is_told_from_a_failed_lookup(server: DnsServer) -> None:
     server.put("acme.example", "CNAME", "other.example")
     server.broken.add("broken.example")
     asked = lookups(server)
@@ -80,7 +80,7 @@ async def test_silent_names_of_one_owner_leave_the_rooms_to_the_others(server: D
     assert {answer.is_available for answer in await asyncio.gather(*theirs)} == {False}
 
 
-async def test_of_a_huge_answer_a_bounded_part_is_looked_at(server: DnsServer) -> None:
+async def test_only_a_bounded_part_of_a_huge_answer_is_looked_at(server: DnsServer) -> None:
     server.put("huge.example", "TXT", *(f"{number} " + "x" * 300 for number in range(150)))
     server.put("long.example", "TXT", "y" * 60_000)
     many = await lookups(server).values("huge.example", "TXT", owner_id="1")

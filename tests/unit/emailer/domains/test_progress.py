@@ -133,7 +133,7 @@ def test_a_verified_domain_that_loses_a_record_is_looked_at_more_often() -> None
     assert checked(verified, "a.").check_at == AT + timedelta(minutes=30)
 
 
-def test_of_what_was_found_a_little_is_kept() -> None:
+def test_only_a_few_found_values_are_kept() -> None:
     expected = records.expected(domain(), NOTHING)
     values = tuple(f"v=DMARC1; p=none; n={number} " + "ü" * 2_000 for number in range(10))
     answers = {record.key: DnsAnswer(values) for record in expected}

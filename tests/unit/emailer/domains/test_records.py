@@ -44,7 +44,7 @@ def test_the_records_name_what_is_to_be_set_where() -> None:
     assert [r.purpose for r in records.expected(DOMAIN, RELAY) if r.is_required] == ["ownership"]
 
 
-def test_what_the_operator_has_not_told_is_not_asked_for() -> None:
+def test_records_that_the_operator_has_not_configured_are_not_asked_for() -> None:
     asked = {record.purpose for record in records.expected(DOMAIN, RecordSettings())}
     assert asked == {"ownership", "dkim", "dmarc"}
 
@@ -78,7 +78,9 @@ def test_what_the_operator_has_not_told_is_not_asked_for() -> None:
         ("return_path", [], "missing"),
     ],
 )
-def test_what_is_found_is_judged_by_its_meaning(purpose: str, values: list[str], state: RecordState) -> None:
+def test_found_records_are_judged_by_their_meaning(
+    purpose: str, values: list[str], state: RecordState
+) -> None:
     assert records.judge(expected(purpose), DnsAnswer(tuple(values))) == state
 
 

@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_refusals_to_many_domains_trip_it() -> None:
+def test_refusals_to_many_domains_open_the_breaker() -> None:
     breaker = RefusalBreaker(10)
     found = [breaker.note_refused(f"{number}.example") for number in range(10)]
     assert found == [False] * 9 + [True]

@@ -33,12 +33,12 @@ def test_only_a_yes_to_the_content_is_a_delivery(answer: SmtpAnswer) -> None:
 
 
 @given(answers.filter(lambda answer: answer.stage in ("recipient", "data", "content")))
-def test_what_is_said_of_a_recipient_or_a_content_never_stops_the_route(answer: SmtpAnswer) -> None:
+def test_a_reply_about_a_recipient_or_a_content_never_stops_the_route(answer: SmtpAnswer) -> None:
     assert outcomes.judge(answer) in ("delivered", "deferred", "failed", "new-session")
 
 
 @given(answers.filter(lambda answer: answer.stage in ("greeting", "hello", "starttls", "login")))
-def test_what_is_said_before_a_mail_is_never_its_outcome(answer: SmtpAnswer) -> None:
+def test_a_reply_before_a_mail_is_never_its_outcome(answer: SmtpAnswer) -> None:
     assert outcomes.judge(answer) in ("unreachable", "login-refused")
 
 
@@ -77,7 +77,7 @@ def test_a_full_mailbox_gets_more_time() -> None:
     assert outcomes.wait_s(1, reply=Reply(452, "4.3.1 disk full")) == MINUTE_S
 
 
-def test_everything_is_scaled() -> None:
+def test_every_wait_is_scaled() -> None:
     assert outcomes.wait_s(1, scale=0.1) == 6
     assert outcomes.wait_s(1, reply=Reply(450, "try again in 20 seconds"), scale=0.1) == 2
 

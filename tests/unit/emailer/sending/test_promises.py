@@ -29,7 +29,7 @@ RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules" / "causes.
         ("held", None, 3, "a decision: retry or cancel it", None),
     ],
 )
-def test_what_is_open_says_what_happens_next(
+def test_an_open_mail_says_what_happens_next(
     status: RecipientStatus, due_at: datetime | None, tries: int, what: str, by: datetime | None
 ) -> None:
     assert promises.of_recipient(status, due_at=due_at, tries=tries, expires_at=END) == Next(what=what, by=by)

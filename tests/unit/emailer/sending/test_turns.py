@@ -111,7 +111,7 @@ async def test_owners_and_domains_take_turns() -> None:
     assert set(order[:3]) == {("big", "a.example"), ("big", "b.example"), ("small", "a.example")}
 
 
-async def test_what_waits_can_be_given_back() -> None:
+async def test_waiting_jobs_can_be_given_back() -> None:
     turns = Turns(1)
     jobs = [job(), job("b.example", stream="bulk")]
     for one in jobs:

@@ -32,7 +32,7 @@ async def code(renderer: TemplateRenderer, source: TemplateSource, *, owner_id: 
     return failed.value.code
 
 
-async def test_what_loops_is_ended_while_another_owner_is_served(renderer: TemplateRenderer) -> None:
+async def test_an_endless_template_is_ended_while_another_owner_is_served(renderer: TemplateRenderer) -> None:
     await renderer.render(GOOD, {"name": "Ann"}, owner_id="good")
     bad = [asyncio.create_task(code(renderer, LOOPS)) for _ in range(2)]
     longest = 0.0
@@ -46,7 +46,7 @@ async def test_what_loops_is_ended_while_another_owner_is_served(renderer: Templ
     assert set(await asyncio.gather(*bad)) == {"template-too-slow"}
 
 
-async def test_what_needs_too_much_memory_fails_alone(renderer: TemplateRenderer) -> None:
+async def test_a_template_that_needs_too_much_memory_fails_alone(renderer: TemplateRenderer) -> None:
     assert await code(renderer, EXPLODES) == "template-too-large"
     assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"
 

@@ -50,7 +50,7 @@ async def test_events_that_come_late_or_twice_are_shown_once_and_in_order(
     assert client.offsets() == [1, 2, 3]
 
 
-async def test_what_was_missed_is_recovered_and_an_older_position_is_not(
+async def test_missed_firings_are_recovered_and_an_older_position_is_not(
     gateway: Gateway, ann: Access
 ) -> None:
     for _ in range(3):

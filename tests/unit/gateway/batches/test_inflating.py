@@ -38,7 +38,7 @@ async def test_members_one_after_the_other_are_one_upload() -> None:
     "broken",
     [LINES, zlib.compress(LINES), gzip.compress(LINES)[:-1], gzip.compress(LINES) + b"more", b"\x1f\x8b"],
 )
-async def test_what_is_not_gzip_to_its_end_is_refused(broken: bytes) -> None:
+async def test_a_body_that_is_not_gzip_to_its_end_is_refused(broken: bytes) -> None:
     with pytest.raises(InvalidInput):
         await unpacked([broken])
 
@@ -49,7 +49,7 @@ async def test_the_limit_holds_for_what_is_unpacked() -> None:
         await unpacked([gzip.compress(LINES)], limit=len(LINES) - 1)
 
 
-async def test_what_grows_beyond_measure_is_refused_before_it_is_unpacked() -> None:
+async def test_a_body_that_grows_beyond_measure_is_refused_before_it_is_unpacked() -> None:
     bomb = gzip.compress(b"\n" * (200 << 20))
     tracemalloc.start()
     try:

@@ -88,7 +88,7 @@ def test_a_name_that_is_not_known_is_named_and_cut() -> None:
 
 
 @pytest.mark.parametrize("payload", [{"n": 1}, {"n": 3, "a/b": None, "list": []}, {"n": 1.0}])
-def test_what_fits_has_no_misfit(payload: Any) -> None:
+def test_a_payload_that_fits_has_no_misfit(payload: Any) -> None:
     assert PayloadCheck(SCHEMA).find(payload) is None
 
 

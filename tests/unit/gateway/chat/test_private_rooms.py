@@ -35,7 +35,7 @@ async def client_of(gateway: Gateway, principal: Principal) -> Client:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_for_a_stranger_no_command_finds_the_room(gateway: Gateway, command: str) -> None:
+async def test_no_command_of_a_stranger_finds_the_room(gateway: Gateway, command: str) -> None:
     data = {"data": {"text": "x"}} if command == "publish" else {}
     # Also when the room is shown here to others.
     member = await client_of(gateway, READER)

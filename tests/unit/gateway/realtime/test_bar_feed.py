@@ -97,7 +97,7 @@ async def test_a_bar_of_a_closed_market_is_not_stale(clock: Clock, gateway: Gate
     assert joined.publications[0].data["state"] == "live"
 
 
-async def test_of_each_minute_a_slow_reader_gets_the_newest_bar(gateway: Gateway, ann: Access) -> None:
+async def test_a_slow_reader_gets_the_newest_bar_of_each_minute(gateway: Gateway, ann: Access) -> None:
     gateway.bars.push([bar(1)])
     client = await subscribed(gateway, ann)
     client.session.queue.pause()

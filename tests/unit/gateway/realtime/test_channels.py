@@ -161,7 +161,7 @@ async def test_a_client_of_a_gateway_that_is_ahead_recovers_all_the_same(
 
 
 @pytest.mark.parametrize("since", [Position("another", 1), Position("epoch-1", 4), Position("", 0)])
-async def test_at_a_position_that_cannot_be_nothing_is_recovered(
+async def test_nothing_is_recovered_at_an_impossible_position(
     gateway: Gateway, ann: Access, since: Position
 ) -> None:
     await say(gateway, ann, 3)

@@ -84,7 +84,9 @@ async def test_the_state_comes_first_then_the_newest_until_the_end(
     assert (hub.counts(), limit.owners) == ({}, {})
 
 
-async def test_what_the_reader_has_is_not_sent_again(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
+async def test_an_event_that_the_reader_has_is_not_sent_again(
+    hub: Hub, limit: ConnectionLimit, opened: Any
+) -> None:
     stream = opened(state(5), state(6, channel="batch:y"), last_event_id="e:5")
     assert read(await anext(stream)) == ("e:6", "running")
 

@@ -44,7 +44,7 @@ def test_a_new_epoch_goes_on_and_the_old_one_never_comes_back() -> None:
     assert handover.offer(news(2, "b"))
 
 
-def test_what_was_held_of_an_epoch_before_the_states_own_is_older() -> None:
+def test_held_publications_of_an_earlier_epoch_are_older_than_the_state() -> None:
     handover: Handover[News] = Handover(is_ordered=False)
     for one in (news(90, "a"), news(1, "b"), news(2, "b")):
         handover.offer(one)

@@ -81,6 +81,8 @@ async def test_the_counts_are_of_all_and_the_list_is_bounded(gateway: Gateway) -
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"gateway":"x","question":"1"}', b"nonsense"])
-async def test_what_is_not_understood_raises_what_the_feed_catches(gateway: Gateway, body: bytes) -> None:
+async def test_an_unknown_message_raises_an_error_that_the_feed_catches(
+    gateway: Gateway, body: bytes
+) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         await gateway.presence.heard(body)

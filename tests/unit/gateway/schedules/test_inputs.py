@@ -44,7 +44,7 @@ def test_a_template_makes_a_task_or_a_batch(template: dict[str, Any], kind: str)
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_no_run_could_make_is_refused(template: dict[str, Any], reason: str) -> None:
+def test_a_template_that_no_run_could_make_is_refused(template: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         TemplateInput.model_validate({"operation": "echo", **template})
 

@@ -30,7 +30,7 @@ EXPORTED = {
 }
 
 
-def test_what_was_exported_can_be_imported() -> None:
+def test_an_export_can_be_imported() -> None:
     document = {name: value for name, value in EXPORTED.items() if value is not None}
     row = [tables.guarded(EXPORTED[name] or "") for name in COLUMNS]
     table = tables.written([COLUMNS, row]).decode()

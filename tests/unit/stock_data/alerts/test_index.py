@@ -152,7 +152,7 @@ def test_a_tick_costs_what_it_reaches_and_not_what_is_watched() -> None:
     assert costs[0] == costs[1] <= 4
 
 
-def test_what_was_forgotten_takes_no_room_for_ever() -> None:
+def test_forgotten_alerts_take_no_room_for_ever() -> None:
     index = index_of(watched("above", 5, -1))
     for _ in range(2_000):
         alert = watched("above", 10, -1)

@@ -56,7 +56,7 @@ async def test_an_unknown_symbol_is_final() -> None:
     assert second.asked == 0
 
 
-async def test_what_a_stand_in_does_not_know_the_provider_that_failed_may_know() -> None:
+async def test_a_symbol_unknown_to_the_next_provider_may_be_known_to_the_one_that_failed() -> None:
     first, second = Scripted("first", UpstreamDown("x")), Scripted("second", UnknownSymbol("ACME"))
     with pytest.raises(UpstreamDown):
         await Failover([first, second]).bars(QUERY, soon())

@@ -24,7 +24,7 @@ def calls(outcome: str) -> float:
     return float(metrics.PROVIDER_CALLS.labels("guarded", "bars", outcome)._value.get())
 
 
-async def test_answers_pass_through() -> None:
+async def test_answers_of_the_provider_pass_through() -> None:
     guarded = Guarded(Scripted("guarded"))
     assert guarded.name == "guarded"
     assert set((await guarded.quotes(["A"], soon())).quotes) == {"A"}
