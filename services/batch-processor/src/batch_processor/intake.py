@@ -17,7 +17,7 @@ from batch_processor.changes import Change, Transition, opening, rows_of
 from batch_processor.errors import BatchNotFound
 from batch_processor.following import follow_up
 from batch_processor.operation import Operation
-from batch_processor.repository import Known, Start, Trace
+from batch_processor.repository import Start, Trace
 from batch_processor.validation import Problem
 from batch_processor.views import Surroundings, show
 from chassis import logging, metrics, outbox, tracing
@@ -123,7 +123,14 @@ class Intake:
         for change in changes:
             if known[change.batch_id].owner_id != change.owner_id:
                 raise BatchNotFound(f"Batch {change.batch_id} belongs to somebody else.")
-        rows = [row for c in changes if _takes_items(c, known[c.batch_id]) for row in rows_of(c)]
+        rows: list[repository.ItemRow] = []
+        for change in (change for change in changes if change.items):
+            at = known[change.batch_id]
+            if batches.takes_items(at.status, at.chunk_count):
+                rows += rows_of(change)
+            else:
+                count = len(change.items)
+                log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=at.status)
         # Before the lock: a batch that is large is stored by several groups at a time.
         stored = await repository.add_items(connection, rows)
         found = await repository.lock_batches(connection, sorted(known))
@@ -286,11 +293,3 @@ async def announce_finished(
             took = batch.finished_at - max(batch.accepted_at, batch.not_before or batch.accepted_at)
             metrics.BATCH_SECONDS.labels(batch.kind).observe(max(0.0, took.total_seconds()))
     return views
-
-
-def _takes_items(change: Change, known: Known) -> bool:
-    takes = batches.takes_items(known.status, known.chunk_count)
-    if change.items and not takes:
-        count, status = len(change.items), known.status
-        log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=status)
-    return bool(change.items) and takes

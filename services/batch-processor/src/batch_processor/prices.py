@@ -9,7 +9,7 @@ from batch_processor.operation import Context
 from chassis.errors import NotFound, RemoteFailure, ServiceError
 from contracts import problems
 from contracts.message import Failure
-from contracts.stocks import Bar, Bars, GetBars, GetQuotes, Quote, Quotes, SymbolError
+from contracts.stocks import Bar, Bars, GetBars, GetQuotes, Quote, Quotes
 
 ASK_S = 10
 # A market that is closed for longer has no price of the day: the longest pause of New York had 12 days.
@@ -26,7 +26,16 @@ async def quotes(symbols: Sequence[str], context: Context) -> Mapping[str, Quote
     """Return the newest quote of each symbol, or the error that it has instead of one."""
     reply = await context.ask(GetQuotes(symbols=list(symbols)), Quotes, timeout_s=ASK_S)
     found: dict[str, Quote | ServiceError] = {quote.symbol: quote for quote in reply.quotes}
-    found.update({error.symbol: _failure(error) for error in reply.errors})
+    for error in reply.errors:
+        known = problems.CATALOGUE.get(error.code)
+        failure = Failure(
+            code=error.code,
+            status=error.status,
+            title=known.title if known is not None else error.code,
+            detail=error.detail,
+            retryable=known is not None and known.retryable,
+        )
+        found[error.symbol] = RemoteFailure(failure)
     return {symbol: found.get(symbol) or NoPrice(f"There is no quote of {symbol}.") for symbol in symbols}
 
 
@@ -41,16 +50,3 @@ async def close_of(symbol: str, day: date, context: Context) -> tuple[Bar, Bars]
     if not bars.data:
         raise NoPrice(f"There is no close of {symbol} from {first} to {day}.")
     return bars.data[-1], bars
-
-
-def _failure(error: SymbolError) -> RemoteFailure:
-    known = problems.CATALOGUE.get(error.code)
-    return RemoteFailure(
-        Failure(
-            code=error.code,
-            status=error.status,
-            title=known.title if known is not None else error.code,
-            detail=error.detail,
-            retryable=known is not None and known.retryable,
-        )
-    )

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from batch_processor import batches, repository
-from batch_processor.batches import Batch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
 from chassis import queries
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Postgres
 from contracts.batches import Source
 
 _SQL = queries.load("batch_processor")
@@ -56,26 +55,27 @@ class Sources:
             if batch_id is None:
                 return False
             batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
-            await self._intake.advance(connection, batch, await _filled(connection, batch))
+            now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
+            other = await repository.get_batch(connection, source.batch_id)
+            if other is None or other.owner_id != batch.owner_id or not other.is_finished:
+                detail = (
+                    f"The batch {source.batch_id} does not exist, or has not ended: "
+                    "its items cannot be taken."
+                )
+                after = batches.fail(batch, code="source-not-usable", detail=detail, now=now)
+            else:
+                row = await connection.fetchrow(
+                    _SQL["copy_items"],
+                    batch.id,
+                    source.batch_id,
+                    source.status,
+                    batch.source_after,
+                    _STEP,
+                    batch.received,
+                )
+                assert row is not None
+                after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
+                if row["items"] < _STEP:
+                    after = batches.seal(after, after.received, now=now)
+            await self._intake.advance(connection, batch, after)
         return True
-
-
-async def _filled(connection: Connection, batch: Batch) -> Batch:
-    """Return the batch with the next items of its source, sealed with the last of them, or failed."""
-    now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
-    other = await repository.get_batch(connection, source.batch_id)
-    if other is None or other.owner_id != batch.owner_id or not other.is_finished:
-        detail = f"The batch {source.batch_id} does not exist, or has not ended: its items cannot be taken."
-        return batches.fail(batch, code="source-not-usable", detail=detail, now=now)
-    row = await connection.fetchrow(
-        _SQL["copy_items"],
-        batch.id,
-        source.batch_id,
-        source.status,
-        batch.source_after,
-        _STEP,
-        batch.received,
-    )
-    assert row is not None
-    received = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
-    return received if row["items"] == _STEP else batches.seal(received, received.received, now=now)

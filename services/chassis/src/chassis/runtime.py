@@ -99,6 +99,11 @@ class ServiceRuntime:
 
     async def open(self) -> None:
         """Start everything in the background."""
+
+        async def drain_at_stop() -> None:
+            # Beside the requests that are still being answered: the listeners close only after them.
+            await self.messaging.drain(await self.health.stopping())
+
         spans.configure(
             service=self.service, endpoint=self.settings.otlp_endpoint, ratio=self.settings.trace_ratio
         )
@@ -107,7 +112,7 @@ class ServiceRuntime:
         self.health.add_vital("tasks", self.tasks.check)
         metrics.READY.set_function(lambda: not self.health.reasons())
         self.tasks.start("startup", self._start())
-        self.tasks.start("drain", self._drain_at_stop())
+        self.tasks.start("drain", drain_at_stop())
         self.tasks.supervise("loop watchdog", self._watchdog.run)
 
     async def close(self) -> None:
@@ -131,10 +136,6 @@ class ServiceRuntime:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    async def _drain_at_stop(self) -> None:
-        # Beside the requests that are still being answered: the listeners close only after them.
-        await self.messaging.drain(await self.health.stopping())
 
     async def _start(self) -> None:
         await self.postgres.open()

@@ -27,14 +27,15 @@ class SharedValues:
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = asyncio.ensure_future(make())
-            made.add_done_callback(lambda done: self._forget_failed(key, done))
+
+            def forget_failed(done: asyncio.Future[Any]) -> None:
+                if done.cancelled() or done.exception() is not None:
+                    self._made.pop(key, None)
+
+            made.add_done_callback(forget_failed)
         # Shielded: one item that runs out of time must not take the value from the others.
         value: T = await asyncio.shield(made)
         return value
-
-    def _forget_failed(self, key: Hashable, done: asyncio.Future[Any]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._made.pop(key, None)
 
 
 class ContextFactory:

@@ -212,7 +212,16 @@ class HttpConnection(asyncio.Protocol):
 
     def _read_next(self) -> bool:
         if self._reader.is_in_body:
-            return self._read_body()
+            assert self._exchange is not None
+            before = len(self._reader.buffer)
+            data = self._reader.read_body()
+            is_complete = not self._reader.is_in_body
+            if data or is_complete:
+                self._exchange.add_body(data, is_complete=is_complete)
+                self._pace_reading()
+            if 0 < len(self._reader.buffer) < before and not is_complete:
+                self._schedule_turn()
+            return is_complete
         if self._exchange is not None or self._is_closing or self._websocket is not None:
             return False
         head = self._reader.read_head()
@@ -227,18 +236,6 @@ class HttpConnection(asyncio.Protocol):
         change, self._held_bytes = size - self._held_bytes, size
         if change:
             self._admission.hold_head(change, size)
-
-    def _read_body(self) -> bool:
-        assert self._exchange is not None
-        before = len(self._reader.buffer)
-        data = self._reader.read_body()
-        is_complete = not self._reader.is_in_body
-        if data or is_complete:
-            self._exchange.add_body(data, is_complete=is_complete)
-            self._pace_reading()
-        if 0 < len(self._reader.buffer) < before and not is_complete:
-            self._schedule_turn()
-        return is_complete
 
     def _begin(self, head: RequestHead) -> None:
         ends = self._ends

@@ -51,7 +51,9 @@ def sign(message: bytes, signers: Sequence[Signer], *, at: datetime) -> bytes:
     if not signers:
         return message
     head, _, body = message.partition(b"\r\n\r\n")
-    headers = _by_name(head + b"\r\n")
+    # Each header stands once in a mail that is written here.
+    pairs = (line.partition(b":") for line in _FOLD.sub(b"", head + b"\r\n").split(b"\r\n") if line)
+    headers = {name.lower(): value for name, _, value in pairs}
     signed = [name for name in SIGNED if name.lower().encode() in headers]
     signed_data = b"".join(
         _relaxed(name.lower().encode(), headers[name.lower().encode()]) + b"\r\n" for name in signed
@@ -86,13 +88,6 @@ def _unsigned(signer: Signer, names: Sequence[str], body_hash: str, at: datetime
             " b=",
         )
     )
-
-
-def _by_name(head: bytes) -> dict[bytes, bytes]:
-    """Return the headers by name in lower case; each stands once in a mail that is written here."""
-    lines = _FOLD.sub(b"", head).split(b"\r\n")
-    pairs = (line.partition(b":") for line in lines if line)
-    return {name.lower(): value for name, _, value in pairs}
 
 
 def _relaxed(name: bytes, value: bytes) -> bytes:

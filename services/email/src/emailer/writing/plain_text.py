@@ -114,7 +114,11 @@ class _Reader:
         if token.kind == "start":
             self._open(token)
         elif token.kind == "end":
-            self._close(token.name)
+            if token.name in _UNSEEN:
+                self._unseen = max(0, self._unseen - 1)
+            elif token.name == "a":
+                self._close_link()
+            self._break(token.name)
         elif token.kind == "text" or (token.kind == "raw" and token.name == "textarea"):
             self._show(_unescaped(self._document[token.start : token.end]))
 
@@ -139,13 +143,6 @@ class _Reader:
             href = self._attribute(token, "href")
             self._link = href if href.startswith(_LINKS) else ""
             self._link_start = len(self._parts)
-
-    def _close(self, name: str) -> None:
-        if name in _UNSEEN:
-            self._unseen = max(0, self._unseen - 1)
-        elif name == "a":
-            self._close_link()
-        self._break(name)
 
     def _break(self, name: str) -> None:
         if name in _PARAGRAPHS:

@@ -223,18 +223,14 @@ def _with_files(written: bytes, files: Sequence[File], mark: str) -> bytes:
         pieces = [*re.split(rb"(%s-\d+)" % re.escape(mark.encode()), written)]
     for place in range(1, len(pieces), 2):
         content = files[int(pieces[place].rpartition(b"-")[2])].content
-        pieces[place] = _encoded(content)
+        # As lines of base64, the last one without its end, with few copies at a time.
+        encoded = bytearray()
+        for start in range(0, len(content), _ENCODED_AT_ONCE):
+            lines = base64.encodebytes(content[start : start + _ENCODED_AT_ONCE])
+            encoded += lines.replace(b"\n", b"\r\n")
+        del encoded[-2:]
+        pieces[place] = encoded
     return written if len(pieces) == 1 else b"".join(pieces)
-
-
-def _encoded(content: bytes) -> bytearray:
-    """Return `content` as lines of base64, the last one without its end, with few copies at a time."""
-    written = bytearray()
-    for start in range(0, len(content), _ENCODED_AT_ONCE):
-        lines = base64.encodebytes(content[start : start + _ENCODED_AT_ONCE])
-        written += lines.replace(b"\n", b"\r\n")
-    del written[-2:]
-    return written
 
 
 def _filename(name: str) -> str:

@@ -44,8 +44,7 @@ class ResultReader:
         # The first page comes before the status: what is wrong with the cursor is still said as a problem.
         first = query.model_copy(update={"limit": _PAGE})
         page = await self._page(call.principal, batch_id, first, call.deadline, lines=True)
-        parts = self._all_results(call.principal, batch_id, query, page)
-        return Reply(_table(parts) if call.media_type == CSV else parts, media_type=call.media_type)
+        return Reply(self._export(call, batch_id, query, page), media_type=call.media_type)
 
     async def items(self, call: Call, batch_id: UUID, query: ItemsQuery) -> bytes:
         """Return a page of the items of a batch, each with its payload and the errors of its attempts."""
@@ -98,23 +97,20 @@ class ResultReader:
                 raise
             return nothing
 
-    async def _all_results(
-        self, principal: Principal, batch_id: UUID, query: ResultsQuery, page: bytes
+    async def _export(
+        self, call: Call, batch_id: UUID, query: ResultsQuery, page: bytes
     ) -> AsyncIterator[bytes]:
+        """Yield the results of `page` and of all that follow it, in lines or as a table."""
+        if call.media_type == CSV:
+            yield tables.written([_COLUMNS])
         while True:
             lines, cursor = split_page(page)
-            yield lines
+            yield tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
             if cursor is None:
                 return
             following = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
             deadline = Deadline.after(_PAGE_S)
-            page = await self._page(principal, batch_id, following, deadline, lines=True)
-
-
-async def _table(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield tables.written([_COLUMNS])
-    async for lines in parts:
-        yield tables.written(map(cells_of, lines.splitlines()))
+            page = await self._page(call.principal, batch_id, following, deadline, lines=True)
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:

@@ -89,12 +89,23 @@ class ChatService:
     async def append(self, connection: Connection, room: str, principal: Principal, data: Any) -> ChatMessage:
         """Store a message in the caller's transaction; `announce` it once that has committed."""
         principal.require(Scope.CHAT_WRITE)
-        _check(data)
+        if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
+            raise InvalidInput("A chat message must be an object with a 'text' that is not empty.")
+        encoded = orjson.dumps(data)
+        if len(data["text"]) > _LONGEST_TEXT or len(encoded) > _LARGEST_DATA:
+            raise InvalidInput(
+                f"A chat message must have at most {_LONGEST_TEXT} characters of text and "
+                f"{_LARGEST_DATA} bytes."
+            )
+        sender_id = data.get("id")
+        if sender_id is not None and not (isinstance(sender_id, str) and 1 <= len(sender_id) <= _LONGEST_ID):
+            raise InvalidInput(f"The 'id' of a chat message must be a text of 1 to {_LONGEST_ID} characters.")
+        strict_json.require_keepable(encoded, data)
         message = None
         # A name that no room can have may hold what the database does not take.
         if is_room(room):
             message = await self._rooms.add(
-                connection, room, principal.owner_id, principal.user_name, data, sender_id=data.get("id")
+                connection, room, principal.owner_id, principal.user_name, data, sender_id=sender_id
             )
         if message is None:
             await self.find(connection, room, principal)
@@ -242,17 +253,3 @@ def publication(message: ChatMessage, epoch: str) -> Publication:
     data = {**written, "user_id": message.user_id, "user": message.user_name}
     time_ms = int(message.created_at.timestamp() * 1000)
     return Publication(f"chat:{message.room}", Position(epoch, message.offset), data, time_ms=time_ms)
-
-
-def _check(data: Any) -> None:
-    if not isinstance(data, dict) or not isinstance(data.get("text"), str) or not data["text"].strip():
-        raise InvalidInput("A chat message must be an object with a 'text' that is not empty.")
-    encoded = orjson.dumps(data)
-    if len(data["text"]) > _LONGEST_TEXT or len(encoded) > _LARGEST_DATA:
-        raise InvalidInput(
-            f"A chat message must have at most {_LONGEST_TEXT} characters of text and {_LARGEST_DATA} bytes."
-        )
-    sender_id = data.get("id")
-    if sender_id is not None and not (isinstance(sender_id, str) and 1 <= len(sender_id) <= _LONGEST_ID):
-        raise InvalidInput(f"The 'id' of a chat message must be a text of 1 to {_LONGEST_ID} characters.")
-    strict_json.require_keepable(encoded, data)

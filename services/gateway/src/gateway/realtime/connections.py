@@ -78,18 +78,16 @@ class Connections:
         async def check() -> None:
             while waiting:
                 caller = waiting.pop()
-                await self._check(caller, by_key[caller.key_id])
+                try:
+                    principal = await self._renew(caller)
+                except (DatabaseUnavailable, TimeoutError) as error:
+                    # Nothing is known of the key now: the connections live on until it is.
+                    log.debug("key not looked at", key_id=caller.key_id, reason=str(error))
+                    continue
+                for connection in by_key[caller.key_id]:
+                    known = connection.access
+                    if known is not None:
+                        now = None if principal is None else replace(known, principal=principal)
+                        connection.change_access(now)
 
         await asyncio.gather(*(check() for _ in range(min(_CHECKS_AT_ONCE, len(waiting)))))
-
-    async def _check(self, caller: Principal, connections: list[Connection]) -> None:
-        try:
-            principal = await self._renew(caller)
-        except (DatabaseUnavailable, TimeoutError) as error:
-            # Nothing is known of the key now: the connections live on until it is.
-            log.debug("key not looked at", key_id=caller.key_id, reason=str(error))
-            return
-        for connection in connections:
-            access = connection.access
-            if access is not None:
-                connection.change_access(None if principal is None else replace(access, principal=principal))

@@ -44,7 +44,12 @@ class LobbySession:
 
     async def open(self) -> None:
         """Begin to hear the lobby. Raises `Forbidden` without the right to read it."""
-        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), self._show)
+
+        def show(publication: Publication) -> None:
+            if self._handover.offer(publication):
+                self._say(publication)
+
+        self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show)
         try:
             joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
         except BaseException:
@@ -93,10 +98,6 @@ class LobbySession:
         self._is_closed = True
         self._stop()
         self.queue.close()
-
-    def _show(self, publication: Publication) -> None:
-        if self._handover.offer(publication):
-            self._say(publication)
 
     def _say(self, publication: Publication) -> None:
         self.queue.put(text_frame(f"Message received: {publication.data['text']}".encode()))

@@ -103,8 +103,7 @@ class SuppressionService:
             return SuppressionList(data=found.data, next_cursor=found.next_cursor)
         # The first page comes before the status: what is wrong is still said as a problem.
         first = await self._page(call, query, query.cursor, _PAGE, call.deadline)
-        parts = self._all(call, query, first)
-        return Reply(_table(parts) if call.media_type == CSV else _lines(parts), media_type=call.media_type)
+        return Reply(self._export(call, query, first), media_type=call.media_type)
 
     async def get(self, call: Call, suppression_id: UUID) -> Suppression:
         """Return a suppression of the caller."""
@@ -157,25 +156,19 @@ class SuppressionService:
         )
         return await self._rpc.call(request, Suppressions, deadline)
 
-    async def _all(self, call: Call, query: SuppressionsQuery, page: Suppressions) -> AsyncIterator[Found]:
+    async def _export(self, call: Call, query: SuppressionsQuery, page: Suppressions) -> AsyncIterator[bytes]:
+        """Yield `page` and all that follow it, in lines or as a table."""
+        if call.media_type == CSV:
+            yield tables.written([COLUMNS])
         while True:
-            yield page.data
+            rows = [one.model_dump(mode="json") for one in page.data]
+            if call.media_type == CSV:
+                yield tables.written(
+                    [tables.guarded("" if row[name] is None else str(row[name])) for name in COLUMNS]
+                    for row in rows
+                )
+            else:
+                yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
             if page.next_cursor is None:
                 return
             page = await self._page(call, query, page.next_cursor, _PAGE, Deadline.after(_PAGE_S))
-
-
-async def _lines(parts: AsyncIterator[Found]) -> AsyncIterator[bytes]:
-    async for part in parts:
-        dumped = (one.model_dump(mode="json") for one in part)
-        yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in dumped)
-
-
-async def _table(parts: AsyncIterator[Found]) -> AsyncIterator[bytes]:
-    yield tables.written([COLUMNS])
-    async for part in parts:
-        dumped = (one.model_dump(mode="json") for one in part)
-        yield tables.written(
-            [tables.guarded("" if row[name] is None else str(row[name])) for name in COLUMNS]
-            for row in dumped
-        )

@@ -194,7 +194,15 @@ async def firings(
 ) -> list[Firing]:
     """Return firings of the owner between two offsets, which are not among them."""
     rows = await connection.fetch(SQL["list_firings"], owner_id, after, before, newest_first, limit)
-    return [_firing(row) for row in rows]
+    same = ("id", "alert_id", "symbol", "price", "change_percent", "as_of", "source", "simulated")
+    return [
+        Firing(
+            offset=row["number"],
+            condition=_condition(row["kind"], row["threshold"]),
+            **{name: row[name] for name in same},
+        )
+        for row in rows
+    ]
 
 
 async def _fire(
@@ -297,14 +305,6 @@ def _alert(row: asyncpg.Record) -> Alert:
         last_fired_at=row["fired_at"],
         last_price=row["fired_price"],
     )
-
-
-def _firing(row: asyncpg.Record) -> Firing:
-    fields: dict[str, Any] = {
-        name: row[name]
-        for name in ("id", "alert_id", "symbol", "price", "change_percent", "as_of", "source", "simulated")
-    }
-    return Firing(offset=row["number"], condition=_condition(row["kind"], row["threshold"]), **fields)
 
 
 def _condition(kind: str, threshold: Any) -> Condition:
