@@ -250,7 +250,18 @@ async def test_a_change_needs_the_revision_that_was_seen_and_takes_the_rights_of
     with pytest.raises(ScheduleMoved):
         await world.run(schedule)
     await world.run(changed)
-    assert [event.made_by for event in await world.events()] == ["other"]
+    of_token = await world.change(changed, made_by="jwt:1", scopes=["batches:write"])
+    await world.run(of_token)
+    changed = await world.change(of_token, made_by="key")
+    await world.run(changed)
+    made = await world.create(made_by="jwt:2", scopes=["quotes:read"])
+    await world.run(made)
+    assert [(event.made_by, event.scopes) for event in await world.events()] == [
+        ("other", None),
+        ("jwt:1", ["batches:write"]),
+        ("key", None),
+        ("jwt:2", ["quotes:read"]),
+    ]
     await world.make_due(changed)
     renamed = await world.change(changed, name="renamed", revision=None)
     assert renamed.next_runs[0] <= datetime.now(UTC), "what it waits for already stays"

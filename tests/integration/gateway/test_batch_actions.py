@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from chassis.deadlines import Deadline
-from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, ListBatches
+from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, GetBatch, ListBatches
 from contracts.topology import BATCH_PROCESSOR
 from support.gateway_stack import House
 from support.problems import assert_problem
@@ -19,6 +19,22 @@ class Processor:
 
     async def count(self, request: CountBatches, _: Deadline) -> BatchCounts:
         return BatchCounts(counts={"completed": 2 if request.wanted.failure_codes == ["timeout"] else 5})
+
+    async def get(self, request: GetBatch, _: Deadline) -> Batch:
+        return Batch(
+            id=request.batch_id,
+            kind=request.kind,
+            operation="guarded",
+            status="completed",
+            counts=Counts(failed=1),
+            errors={"timeout": 1},
+            accepted_at=datetime.now(UTC),
+        )
+
+    async def list_guarded(self, request: ListBatches, deadline: Deadline) -> Batches:
+        return Batches(
+            data=[await self.get(GetBatch(batch_id=FAILED[0], owner_id=request.owner_id), deadline)]
+        )
 
     async def list(self, request: ListBatches, _: Deadline) -> Batches:
         assert (request.wanted.failure_codes, request.wanted.with_failures) == (["timeout"], True)
@@ -49,3 +65,38 @@ async def test_all_batches_with_some_errors_are_retried_for_these_errors_only(ho
     refused = await door.api.post("/v1/batches/retry?code=not%20a%20code")
     assert_problem(refused, 422, "invalid-input", "/code/0")
     assert_problem(await door.api.post("/v1/batches/cancel?code=timeout"), 422, "invalid-input", "/code")
+
+
+async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(house: House) -> None:
+    double = Processor()
+    await house.double(
+        BATCH_PROCESSOR,
+        {CountBatches: double.count, ListBatches: double.list_guarded, GetBatch: double.get},
+    )
+    door = await house.open()
+    await door.database.execute(
+        "INSERT INTO operations (name, description, item_schema, required_scopes)"
+        " VALUES ('guarded', '', '{}', '{emails:send}')"
+    )
+    await house.purge(INTAKE)
+    user = await door.new_user()
+    lesser = await door.new_key("batches:write", user_id=user)
+    whole = await door.new_key("batches:write", "emails:send", user_id=user)
+    ways = [
+        f"/v1/batches/{FAILED[0]}/retry",
+        f"/v1/tasks/{FAILED[0]}/retry",
+        "/v1/batches/retry?operation=guarded",
+        "/v1/tasks/retry?operation=guarded",
+    ]
+    async with door.client(lesser) as client:
+        for way in ways:
+            refused = await client.post(way)
+            assert_problem(refused, 403, "forbidden")
+            assert "emails:send" in refused.headers["www-authenticate"]
+    async with door.client(whole) as client:
+        for way in ways:
+            assert (await client.post(way)).json()["changed"] == 1
+    messages = await house.take(INTAKE, 4)
+    # What follows the end has the rights of whoever retried.
+    assert [message["scopes"] for message in messages] == [["batches:write", "emails:send"]] * 4
+    assert await house.depth(INTAKE) == 0

@@ -350,16 +350,36 @@ async def test_a_run_whose_maker_may_not_make_it_any_more_is_refused_and_its_nei
     assert refused[str(runs[0].run_id)]["owner_id"] == str(user)
 
 
-async def test_a_schedule_of_an_access_token_has_the_rights_of_its_user(site: Site) -> None:
+async def test_a_run_of_an_access_token_has_its_scopes_within_the_rights_of_its_user_now(site: Site) -> None:
     user = await site.door.new_user()
-    runs = [fired(user, f"jwt:{uuid4()}"), fired(user, f"jwt:{uuid4()}", template='{"operation":"guarded"}')]
-    async with accepted(site, *runs) as commands:
+    guarded = '{"operation":"guarded"}'
+    scopes = ["admin", "batches:write", "quotes:read"]
+
+    def runs() -> list[ScheduleFired]:
+        return [
+            fired(user, f"jwt:{uuid4()}", scopes=scopes),
+            fired(
+                user,
+                f"jwt:{uuid4()}",
+                scopes=[*scopes, "emails:send", "of a later release"],
+                template=guarded,
+            ),
+            # The token could not do this when it was there, although its user may.
+            fired(user, f"jwt:{uuid4()}", scopes=scopes, template=guarded),
+            # What the token could do is not known.
+            fired(user, f"jwt:{uuid4()}"),
+        ]
+
+    async with accepted(site, *runs()) as commands:
         pass
-    assert [one["_type"] for one in commands] == ["batch.create.v1"] * 2
+    refusal = "schedules.refuse-run.v1"
+    assert sorted(one["_type"] for one in commands) == ["batch.create.v1"] * 2 + [refusal] * 2
+    created = [one for one in commands if one["_type"] == "batch.create.v1"]
+    assert created[0]["scopes"] == ["batches:write", "quotes:read"], "the user does not administer"
     await site.door.change_user(user, status="disabled")
-    async with accepted(site, *runs) as commands:
+    async with accepted(site, *runs()) as commands:
         pass
-    assert [one["_type"] for one in commands] == ["schedules.refuse-run.v1"] * 2
+    assert [one["_type"] for one in commands] == [refusal] * 4
 
 
 async def test_a_run_that_was_given_up_or_cannot_be_read_is_refused(site: Site) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from chassis.deadlines import Deadline
+from contracts.schedules import CreateSchedule, Schedule
 from gateway.realtime.codes import CloseCode
 from support.doubles import issuer as issuers
 from support.doubles.issuer import AUDIENCE, Issuer, public_jwk, rsa_key
@@ -90,6 +93,29 @@ async def test_a_user_signs_in_by_a_verified_address_and_is_known_by_the_subject
         {"issuer": issuer.url, "subject": "sub-ann"},
     )
     assert linked["actor"]["user_id"] == ann["id"]
+
+
+async def test_a_schedule_keeps_what_its_token_granted_and_one_of_a_key_nothing(
+    door: Listener, issuer: Issuer, module_house: House
+) -> None:
+    asked: list[CreateSchedule] = []
+
+    async def create(request: CreateSchedule, _: Deadline) -> Schedule:
+        asked.append(request)
+        now = datetime.now(UTC)
+        told = request.model_dump(include=set(Schedule.model_fields))
+        return Schedule(
+            **told, id=request.schedule_id, status="active", revision=1, created_at=now, changed_at=now
+        )
+
+    await module_house.double("batch-processor", {CreateSchedule: create})
+    kai = await person(door, "kai")
+    body = {"name": "n", "cron": "0 * * * *", "template": {"operation": "echo", "payload": 1}}
+    token = issuer.token("sub-kai", scope="schedules:write batches:write", **kai["claims"])
+    async with door.client(token) as client:
+        assert (await client.post("/v1/schedules", json=body)).status_code == 201
+    assert (await door.api.post("/v1/schedules", json=body)).status_code == 201
+    assert [request.scopes for request in asked] == [["batches:write", "schedules:write"], None]
 
 
 async def test_a_subject_without_a_user_is_refused(door: Listener, issuer: Issuer) -> None:

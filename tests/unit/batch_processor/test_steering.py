@@ -73,6 +73,13 @@ def test_a_batch_that_has_begun_is_not_moved() -> None:
     assert steering.move(begun, now=NOW, not_before=LATER) == begun
 
 
+def test_what_follows_a_retry_has_the_rights_of_whoever_retried() -> None:
+    ended = replace(ENDED, scopes=("batches:write", "emails:send"))
+    assert steering.retry(ended, now=LATER, codes=(), scopes=["batches:write"]).scopes == ("batches:write",)
+    # A gateway of an earlier release does not tell.
+    assert steering.retry(ended, now=LATER, codes=()).scopes == ended.scopes
+
+
 def test_a_retry_takes_failed_items_step_by_step_and_ends_with_the_last_of_them() -> None:
     batch = steering.retry(ENDED, now=LATER, codes=("timeout",))
     assert (batch.status, batch.finished_at, batch.retry_codes) == ("queued", None, ("timeout",))

@@ -101,7 +101,7 @@ class Intake:
     async def retry(self, connection: Connection, deliveries: Sequence[Delivery[RetryBatch]]) -> None:
         """Queue batches that have ended once more, for their failed items."""
         changes = [
-            Change(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes))
+            Change(m.batch_id, m.owner_id, partial(steering.retry, codes=m.codes, scopes=m.scopes))
             for m in (d.message for d in deliveries)
         ]
         await self._apply(connection, changes)

@@ -38,8 +38,11 @@ def move(batch: Batch, *, now: datetime, not_before: datetime) -> Batch:  # noqa
     return replace(batch, not_before=not_before, revision=batch.revision + 1)
 
 
-def retry(batch: Batch, *, now: datetime, codes: Sequence[str]) -> Batch:
-    """Queue a batch that has ended once more, for its failed items with one of `codes` (without any: all)."""
+def retry(batch: Batch, *, now: datetime, codes: Sequence[str], scopes: Sequence[str] | None = None) -> Batch:
+    """Queue a batch that has ended once more, for its failed items with one of `codes` (without any: all).
+
+    From now on it has the rights `scopes`, where they are known.
+    """
     if batch.status not in _RETRIED or not batch.failed:
         return batch
     return replace(
@@ -51,6 +54,7 @@ def retry(batch: Batch, *, now: datetime, codes: Sequence[str]) -> Batch:
         not_before=now,
         retry_codes=tuple(codes),
         retry_after=-1,
+        scopes=batch.scopes if scopes is None else tuple(scopes),
         revision=batch.revision + 1,
     )
 

@@ -150,13 +150,17 @@ class ResumeBatch(Command):
 
 
 class RetryBatch(Command):
-    """Run failed items of a batch that has ended once more: all, or those with one of the error `codes`."""
+    """Run failed items of a batch that has ended once more: all, or those with one of the error `codes`.
+
+    What follows its end has the rights of whoever retries it, where the sender tells `scopes`.
+    """
 
     message_type: ClassVar[str] = "batch.retry.v1"
     queue: ClassVar[str] = INTAKE
     batch_id: UUID
     owner_id: str
     codes: list[str] = Field(default_factory=list)
+    scopes: list[str] | None = None
 
 
 class MoveBatch(Command):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 from uuid import UUID
 
 from pydantic import Field
@@ -17,6 +17,12 @@ Missed = Literal["skip", "once", "all"]
 Trigger = Literal["due", "catch-up", "manual"]
 RunStatus = Literal["waiting", "fired", "accepted", "ended", "refused", "skipped", "missed"]
 TRIGGERS: tuple[Trigger, ...] = get_args(Trigger)
+
+# What an access token granted when it made something. Nobody can look it up when the token has ended; the
+# scopes of an API key are looked up when they count, and are None here.
+TokenScopes = Annotated[
+    list[str] | None, Field(description="of the access token `made_by`; null for an API key")
+]
 
 MOST_TEMPLATE_BYTES = 64 * 1024
 MOST_ITEMS_OF_TEMPLATE = 1000
@@ -89,6 +95,7 @@ class CreateSchedule(Request):
     schedule_id: UUID
     owner_id: str
     made_by: str
+    scopes: TokenScopes = None
     request_key: str | None = None
     name: str
     cron: str
@@ -114,6 +121,7 @@ class ChangeSchedule(Request):
     schedule_id: UUID
     owner_id: str
     made_by: str
+    scopes: TokenScopes = None
     revision: int | None = None
     name: str | None = None
     cron: str | None = None
@@ -230,7 +238,8 @@ class ListScheduleRuns(Request):
 class ScheduleFired(Event):
     """A run of a schedule has begun (exchange `events`): the gateway makes its batch or task of `template`.
 
-    `made_by` is the credential whose rights count, as they are when the event is taken.
+    `made_by` is the credential whose rights count, as they are when the event is taken, within the `scopes`
+    of an access token.
     """
 
     message_type: ClassVar[str] = "schedule.fired.v1"
@@ -239,6 +248,7 @@ class ScheduleFired(Event):
     schedule_id: UUID
     owner_id: str
     made_by: str
+    scopes: TokenScopes = None
     due_at: Moment
     fired_at: Moment
     kind: Kind

@@ -12,8 +12,8 @@ SELECT count(*) FROM schedules WHERE owner_id = $1
 -- name: insert_schedule
 INSERT INTO schedules (
     id, owner_id, made_by, request_key, name, cron, time_zone, overlap, missed, catch_up_window_s, jitter_s,
-    kind, operation, template, due_at, fire_at
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    kind, operation, template, due_at, fire_at, scopes
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 RETURNING *
 
 -- name: get_schedule
@@ -35,7 +35,7 @@ ORDER BY id DESC LIMIT $7
 UPDATE schedules SET
     made_by = $2, name = $3, cron = $4, time_zone = $5, overlap = $6, missed = $7, catch_up_window_s = $8,
     jitter_s = $9, kind = $10, operation = $11, template = $12, is_paused = $13, paused_reason = $14,
-    due_at = $15, fire_at = $16, revision = revision + 1, changed_at = now()
+    due_at = $15, fire_at = $16, scopes = $17, revision = revision + 1, changed_at = now()
 WHERE id = $1
 RETURNING *
 

@@ -69,6 +69,7 @@ class ScheduleAnswers:
             id=request.schedule_id,
             owner_id=request.owner_id,
             made_by=request.made_by,
+            scopes=request.scopes,
             **{name: getattr(request, name) for name in _CHANGEABLE},
             revision=1,
             created_at=now,
@@ -118,7 +119,7 @@ class ScheduleAnswers:
         async with self._postgres.transaction() as connection:
             found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
             _require_revision(found, request.revision)
-            wanted = replace(found, **given, made_by=request.made_by)
+            wanted = replace(found, **given, made_by=request.made_by, scopes=request.scopes)
             # A paused schedule is checked, too, but gets no next due time.
             active = await asyncio.to_thread(_rescheduled, wanted, before=found, now=datetime.now(UTC))
             changed = await repository.update(connection, wanted if found.is_paused else active)

@@ -157,6 +157,7 @@ async def _announce(
                 schedule_id=schedule.id,
                 owner_id=schedule.owner_id,
                 made_by=schedule.made_by,
+                scopes=None if schedule.scopes is None else list(schedule.scopes),
                 due_at=due_at,
                 fired_at=now,
                 kind=schedule.kind,

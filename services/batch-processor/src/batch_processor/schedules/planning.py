@@ -46,6 +46,7 @@ class Schedule:
     paused_reason: str | None = None
     due_at: datetime | None = None
     fire_at: datetime | None = None
+    scopes: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ async def insert(
         wanted.template,
         due_at,
         fire_at,
+        wanted.scopes,
     )
     assert row is not None, "an insert returns its row"
     return _schedule(row)
@@ -133,6 +134,7 @@ async def update(connection: Connection, schedule: Schedule) -> Schedule:
         schedule.paused_reason,
         schedule.due_at,
         schedule.fire_at,
+        schedule.scopes,
     )
     assert row is not None, "a locked schedule does not go away"
     return _schedule(row)

@@ -38,11 +38,11 @@ class AlertMails:
     async def promise(self, connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
         """Promise the mails of those owners who may send mail now; the others get none, which is counted."""
         notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
-        makers = {Maker(fired.owner_id, fired.made_by) for fired in notifying}
+        makers = {_maker(fired) for fired in notifying}
         holders = await self._authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
         works: list[Work] = []
         for fired in notifying:
-            if Maker(fired.owner_id, fired.made_by) in holders:
+            if _maker(fired) in holders:
                 works += _mails(fired)
             else:
                 log.warning("an alert's owner may not send mail any more", alert=str(fired.firing.alert_id))
@@ -50,6 +50,11 @@ class AlertMails:
         if works:
             accepted = await self._acceptances.accept(connection, works)
             metrics.ALERT_MAILS.labels("accepted").inc(len(accepted))
+
+
+def _maker(fired: AlertFired) -> Maker:
+    # An access token that could not send mail has made no alert that does.
+    return Maker(fired.owner_id, fired.made_by, frozenset({Scope.EMAILS_SEND}))
 
 
 def _mails(fired: AlertFired) -> Iterator[Work]:

@@ -10,6 +10,7 @@ from contracts import problems
 from contracts.scopes import Scope
 from gateway.batches.actions import BatchActions
 from gateway.batches.inputs import BatchView
+from gateway.errors import UnknownOperation
 from gateway.http.endpoints import Endpoint, Handler, Idempotency, json, patch, post
 from gateway.http.filters import BulkResult
 
@@ -70,7 +71,13 @@ def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
 def _retry(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
     answers = {200: json(BulkResult, description="Items that failed, and those of them that run again.")}
     return post(
-        path, handler, name=name, summary=summary, answers=answers, errors=(*_ONE, Conflict), **_about(path)
+        path,
+        handler,
+        name=name,
+        summary=summary,
+        answers=answers,
+        errors=(*_ONE, Conflict, UnknownOperation),
+        **_about(path),
     )
 
 
@@ -81,7 +88,7 @@ def _all(path: str, handler: Handler, name: str, summary: str) -> Endpoint:
         name=name,
         summary=summary,
         answers={200: json(BulkResult)},
-        errors=_ALL,
+        errors=(*_ALL, UnknownOperation) if path.endswith("/retry") else _ALL,
         **_about(path),
     )
 

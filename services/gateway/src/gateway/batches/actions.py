@@ -18,6 +18,7 @@ from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
 from gateway.batches.lookup import BatchLookup
+from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 
@@ -58,8 +59,11 @@ RETRY = Action(
 class BatchActions:
     """Promises commands to batch-processor in the transaction of the call."""
 
-    def __init__(self, acceptor: Acceptor, lookup: BatchLookup, rpc: RpcClient) -> None:
+    def __init__(
+        self, acceptor: Acceptor, catalogue: OperationCatalogue, lookup: BatchLookup, rpc: RpcClient
+    ) -> None:
         self._acceptor = acceptor
+        self._catalogue = catalogue
         self._lookup = lookup
         self._rpc = rpc
 
@@ -131,11 +135,11 @@ class BatchActions:
 
     async def retry_batches(self, call: Call, query: RetryAllQuery) -> BulkResult:
         """Run the failed items of all batches that fit once more, all or those with some errors."""
-        return await self._act_on_all(call, query, "batch", _retry_of(query.code))
+        return await self._act_on_all(call, query, "batch", _retry_of(query.code, call))
 
     async def retry_tasks(self, call: Call, query: RetryAllQuery) -> BulkResult:
         """Run all failed tasks that fit once more."""
-        return await self._act_on_all(call, query, "task", _retry_of(query.code))
+        return await self._act_on_all(call, query, "task", _retry_of(query.code, call))
 
     async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
         call.principal.require(Scope.BATCHES_WRITE)
@@ -155,11 +159,13 @@ class BatchActions:
         batch = await self._lookup.find(call.principal, id_, kind, call.deadline)
         if batch["counts"] is None or batch["status"] not in RETRY.possible:
             raise _refusal(id_, kind, batch, RETRY)
+        # To retry is to run: it needs the rights that the operation needs, whoever made the batch.
+        await self._catalogue.require(batch["operation"], call.principal)
         failed = batch["errors"] or {}
         codes = query.code or []
         matched = sum(items for code, items in failed.items() if not codes or code in codes)
         if matched and not query.dry_run:
-            command = contract.RetryBatch(batch_id=id_, owner_id=call.principal.owner_id, codes=codes)
+            command = _retry_of(codes, call).command(batch_id=id_, owner_id=call.principal.owner_id)
             await self._promise(call, [command])
         return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=True)
 
@@ -187,6 +193,9 @@ class BatchActions:
         )
         while statuses and len(ids) < _MOST_CHANGED:
             found = await self._rpc.call(page, contract.Batches, call.deadline)
+            if action.needs_failures:
+                for operation in {batch.operation for batch in found.data if batch.operation}:
+                    await self._catalogue.require(operation, call.principal)
             ids += [batch.id for batch in found.data]
             page = page.model_copy(update={"cursor": found.next_cursor})
             if found.next_cursor is None:
@@ -200,9 +209,10 @@ class BatchActions:
         await self._acceptor.promise(call.connection, call, messages)
 
 
-def _retry_of(codes: Sequence[str] | None) -> Action:
-    """Return the retry of the items that failed with one of `codes`; without any, of all."""
-    return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ())))
+def _retry_of(codes: Sequence[str] | None, call: Call) -> Action:
+    """Return the retry by the caller of the items that failed with one of `codes`; without any, of all."""
+    scopes = sorted(map(str, call.principal.scopes))
+    return replace(RETRY, command=partial(contract.RetryBatch, codes=list(codes or ()), scopes=scopes))
 
 
 def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: Action) -> Conflict:

@@ -58,7 +58,7 @@ class BatchService:
         self.open_uploads = open_uploads
         self._rpc = rpc
         self.lookup = BatchLookup(acceptor, rpc)
-        self.actions = BatchActions(acceptor, self.lookup, rpc)
+        self.actions = BatchActions(acceptor, catalogue, self.lookup, rpc)
         self.results = ResultReader(acceptor, self.lookup, rpc)
         self.tasks = TaskService(acceptor, catalogue, self.lookup)
 

@@ -36,6 +36,11 @@ class Principal:
         return not self.key_id.startswith(TOKEN_PREFIX)
 
     @property
+    def token_scopes(self) -> list[str] | None:
+        """The scopes of an access token, which go along with what it makes. None for a key."""
+        return None if self.has_key else sorted(self.granted)
+
+    @property
     def owner_id(self) -> str:
         """The name under which other services keep this user's things."""
         return str(self.user_id)

@@ -12,17 +12,22 @@ from gateway.identity.repository import KeyRepository, UserRepository
 
 
 class Maker(NamedTuple):
-    """The user who wished something, and the id of the credential that it was made with."""
+    """The user who wished something, and the id of the credential that it was made with.
+
+    `scopes` are what an access token granted then; a key's are looked up.
+    """
 
     owner_id: str
     key_id: str
+    scopes: frozenset[Scope] = frozenset()
 
 
 class Authority:
     """Looks up what the makers of stored wishes may do now.
 
     A wish of an API key has the rights that this key has now: none once it is revoked, has expired or its
-    user is disabled. An access token has ended long before; its wishes have the rights of their user.
+    user is disabled. An access token has ended long before: its wishes have the scopes that it granted when
+    they were made, within what their user may do now.
     """
 
     def __init__(self, users: UserRepository, keys: KeyRepository) -> None:
@@ -47,6 +52,8 @@ class Authority:
             user = await self._users.get(connection, int(maker.owner_id))
             if user is None or user["status"] != "active":
                 continue
-            scopes = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
-            found[maker] = Principal(user["id"], user["name"], user["role"], maker.key_id, scopes)
+            scopes = allowed(maker.scopes, is_administrator=user["role"] == "admin")
+            found[maker] = Principal(
+                user["id"], user["name"], user["role"], maker.key_id, scopes, granted=maker.scopes
+            )
         return found

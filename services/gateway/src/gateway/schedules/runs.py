@@ -23,6 +23,7 @@ from gateway.errors import UnknownOperation
 from gateway.http.principal import Principal
 from gateway.http.replies import document
 from gateway.identity.authority import Authority, Maker
+from gateway.identity.repository import known_scopes
 from gateway.schedules.inputs import TemplateInput
 
 log = logging.get(__name__)
@@ -43,13 +44,13 @@ class ScheduledRuns:
     async def accept(self, connection: Connection, deliveries: Sequence[Delivery[ScheduleFired]]) -> None:
         """Make the batches and tasks of those runs whose makers may make them now."""
         fired = [delivery.message for delivery in deliveries]
-        makers = {Maker(run.owner_id, run.made_by) for run in fired}
-        principals = await self._authority.principals(connection, makers)
+        makers = {run.run_id: _maker(run) for run in fired}
+        principals = await self._authority.principals(connection, set(makers.values()))
         works: list[Work] = []
         refused: list[RefuseRun] = []
         for run in fired:
             try:
-                works.append(await self._work(run, principals.get(Maker(run.owner_id, run.made_by))))
+                works.append(await self._work(run, principals.get(makers[run.run_id])))
             except (Forbidden, InvalidInput, UnknownOperation, _Unusable) as error:
                 log.warning("a run of a schedule is refused", run=str(run.run_id), reason=error.detail)
                 refuse = RefuseRun(
@@ -98,6 +99,10 @@ class ScheduledRuns:
         answer = document({"id": str(acceptance.id), "status": acceptance.status})
         path = "batches" if run.kind == "batch" else "tasks"
         return Work(acceptance, messages, answer, f"/v1/{path}/{acceptance.id}")
+
+
+def _maker(run: ScheduleFired) -> Maker:
+    return Maker(run.owner_id, run.made_by, known_scopes(run.scopes or ()))
 
 
 class _Unusable(Exception):

@@ -67,6 +67,7 @@ class ScheduleService:
             schedule_id=envelope.new_id(),
             owner_id=call.principal.owner_id,
             made_by=call.principal.key_id,
+            scopes=call.principal.token_scopes,
             request_key=call.request_key,
             **{**dict(body), **_template_of(call, body.template)},
         )
@@ -127,6 +128,7 @@ class ScheduleService:
             schedule_id=schedule_id,
             owner_id=call.principal.owner_id,
             made_by=call.principal.key_id,
+            scopes=call.principal.token_scopes,
             revision=seen.revision,
             **given,
         )
