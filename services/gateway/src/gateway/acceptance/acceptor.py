@@ -110,12 +110,16 @@ class Acceptor:
         if known.payload_hash not in (None, acceptance.payload_hash):
             raise UniqueKeyInUse(f"The unique key is that of task {known.id}, which has another payload.")
 
-    async def accept_all(self, call: Call, works: Sequence[Work]) -> None:
-        """Promise several pieces of work in the transaction of `call`, all of them or none."""
+    def accept_all(self, call: Call, works: Sequence[Work]) -> None:
+        """Promise several pieces of work with the writes of `call`, all of them or none."""
         self._relay.require_room()
-        await self._repository.accept(call.connection, works)
-        for work in works:
-            metrics.ACCEPTED.labels(work.acceptance.kind).inc()
+
+        async def accept(connection: Connection) -> None:
+            await self._repository.accept(connection, works)
+            for work in works:
+                metrics.ACCEPTED.labels(work.acceptance.kind).inc()
+
+        call.writes.append(accept)
         call.after_commit.append(self._wake)
 
     async def promise(self, connection: Connection, call: Call, messages: Sequence[Outgoing]) -> None:

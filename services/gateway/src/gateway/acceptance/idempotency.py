@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chassis import metrics
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from gateway.errors import IdempotencyConflict, IdempotencyMismatch
 from gateway.http.calls import Call, IdempotencyKey
-from gateway.http.endpoints import Endpoint
+from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.replies import Reply
+
+# After the deadline of the request: for its answer and its writes.
+_MARGIN_S = 5
+_FREED_WITHIN_S = 2
+_RUNS = "A request with this Idempotency-Key is still running."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
     Raise `IdempotencyConflict` while there is none, `IdempotencyMismatch` when it answered another request.
     """
     if answered is None or answered.status is None:
-        raise IdempotencyConflict("A request with this Idempotency-Key is still running.", retry_after_s=2)
+        raise IdempotencyConflict(_RUNS, retry_after_s=2)
     if answered.body_hash != key.body_hash:
         raise IdempotencyMismatch("This Idempotency-Key was used within 24 hours for another request.")
     metrics.IDEMPOTENT_REPLAYS.inc()
@@ -37,7 +45,7 @@ def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
 
 
 class Once:
-    """Runs the effect of a call and records its answer in one transaction."""
+    """Runs the effect of a call once; a repeated request gets the same answer again."""
 
     def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
         self._postgres = postgres
@@ -45,29 +53,85 @@ class Once:
 
     async def __call__(self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]) -> Reply:
         """Return the answer of `effect`, or the one that the same request got before."""
+        if endpoint.idempotency is Idempotency.TRANSACTION:
+            reply = await self._in_transaction(call, endpoint, effect)
+        elif call.idempotency_key is None:
+            reply = await effect()
+            if call.writes:
+                async with self._postgres.transaction() as connection:
+                    await _write(connection, call)
+        else:
+            reply = await self._with_claim(call, call.idempotency_key, endpoint, effect)
+        if reply.is_replay:
+            return endpoint.after_replay(call, reply) if endpoint.after_replay else reply
+        for follow_up in call.after_commit:
+            await follow_up()
+        return reply
+
+    async def _in_transaction(
+        self, call: Call, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
         async with self._postgres.transaction() as connection:
             call.transaction = connection
             key, owner_id = call.idempotency_key, call.principal.owner_id
             if key is None:
-                reply = await effect()
+                return await effect()
             # A request with the same key that runs now makes this one wait here until it has ended.
-            elif await connection.fetchval(
+            claim = await connection.fetchval(
                 self._queries["claim_idempotency"], owner_id, key.key, key.body_hash
+            )
+            if claim is None:
+                return replay(await find_answer(connection, self._queries, owner_id, key.key), key)
+            reply = await effect()
+            await connection.execute(
+                self._queries["record_idempotency"], owner_id, key.key, *_recorded(reply, endpoint)
+            )
+            return reply
+
+    async def _with_claim(
+        self, call: Call, key: IdempotencyKey, endpoint: Endpoint, effect: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
+        """Run `effect` without a connection. Raise `IdempotencyConflict` while the first request runs.
+
+        What another service has done of a request that failed here it knows again by the `request_key`.
+        """
+        owner_id, claim = call.principal.owner_id, os.urandom(16)
+        claimed_for_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S
+        async with self._postgres.connection() as connection:
+            if not await connection.fetchval(
+                self._queries["begin_idempotency"], owner_id, key.key, claim, claimed_for_s
             ):
-                reply = await effect()
-                body = reply.recorded if reply.recorded is not None else reply.body
-                assert body is None or isinstance(body, bytes), "a stream cannot be given again"
-                status = reply.status or endpoint.status
-                await connection.execute(
-                    self._queries["record_idempotency"],
-                    *(owner_id, key.key, status, body or b"", reply.location),
+                return replay(await find_answer(connection, self._queries, owner_id, key.key), key)
+        try:
+            reply = await effect()
+            async with self._postgres.transaction() as connection:
+                await _write(connection, call)
+                settled = await connection.fetchval(
+                    self._queries["settle_idempotency"],
+                    *(owner_id, key.key, claim, key.body_hash, *_recorded(reply, endpoint)),
                 )
-            else:
-                earlier = replay(await find_answer(connection, self._queries, owner_id, key.key), key)
-                return endpoint.after_replay(call, earlier) if endpoint.after_replay else earlier
-        for follow_up in call.after_commit:
-            await follow_up()
+                if settled is None:
+                    # Its time is over, and somebody has claimed the key anew.
+                    raise IdempotencyConflict(_RUNS, retry_after_s=2)
+        except BaseException:
+            # Where this does not work, or a gateway dies, the claim ends with the time of its request.
+            with suppress(*DATABASE_FAILURES):
+                async with asyncio.timeout(_FREED_WITHIN_S), self._postgres.connection() as connection:
+                    await connection.execute(self._queries["free_idempotency"], owner_id, key.key, claim)
+            raise
         return reply
+
+
+async def _write(connection: Connection, call: Call) -> None:
+    for write in call.writes:
+        await write(connection)
+
+
+def _recorded(reply: Reply, endpoint: Endpoint) -> tuple[int, bytes, str | None]:
+    """Return what is kept of a reply: its status, its body and its location."""
+    body = reply.recorded if reply.recorded is not None else reply.body
+    assert body is None or isinstance(body, bytes), "a stream cannot be given again"
+    return reply.status or endpoint.status, body or b"", reply.location
 
 
 async def find_answer(

@@ -14,6 +14,8 @@ from contracts.parked import ParkedChanged, ParkedState
 from gateway.acceptance.idempotency import Answered, find_answer
 from gateway.http.calls import IdempotencyKey
 
+# Of an upload, which renews its claim meanwhile.
+_CLAIMED_FOR_S = 300
 _STATUS_OF_PARKED: Mapping[ParkedState, str] = {
     "parked": "parked",
     "replayed": "queued",
@@ -109,7 +111,7 @@ class AcceptanceRepository:
     async def begin(self, connection: Connection, owner_id: str, key: str, claim: bytes) -> bool:
         """Claim a key for a request that takes longer; False when it is taken."""
         query = self._queries["begin_idempotency"]
-        return await connection.fetchval(query, owner_id, key, claim) is not None
+        return await connection.fetchval(query, owner_id, key, claim, _CLAIMED_FOR_S) is not None
 
     async def renew(self, connection: Connection, owner_id: str, key: str, claim: bytes) -> None:
         """Say that the request with this claim still runs."""

@@ -86,7 +86,7 @@ class ParkedService:
             wanted=query.wanted(), most=_MOST, rate_per_s=query.rate_per_s, actor=_actor(call.principal)
         )
         decided = await self._ask(query.service, request, ParkedDecided, call.deadline)
-        return await self._changed(call, Action.PARKED_REPLAYED, query, decided)
+        return self._changed(call, Action.PARKED_REPLAYED, query, decided)
 
     async def discard(self, call: Call, query: DiscardQuery) -> BulkResult:
         """Discard the oldest messages that fit; they are never handled."""
@@ -95,20 +95,18 @@ class ParkedService:
             return _would_change(found.matching, found.matching)
         request = DiscardParked(wanted=query.wanted(), most=_MOST, actor=_actor(call.principal))
         decided = await self._ask(query.service, request, ParkedDecided, call.deadline)
-        return await self._changed(call, Action.PARKED_DISCARDED, query, decided)
+        return self._changed(call, Action.PARKED_DISCARDED, query, decided)
 
     async def _count(self, query: ReplayQuery | DiscardQuery, deadline: Deadline) -> ParkedCount:
         return await self._ask(query.service, CountParked(wanted=query.wanted()), ParkedCount, deadline)
 
-    async def _changed(
+    def _changed(
         self, call: Call, action: Action, query: ReplayQuery | DiscardQuery, decided: ParkedDecided
     ) -> BulkResult:
         """Record a decision and return it as the answer of a bulk action."""
         # The service has decided in a transaction of its own, and keeps the actor of each message, too.
         after = {"wanted": query.wanted().model_dump(mode="json"), "count": decided.count}
-        await self._audit.record(
-            call.connection, call.principal, action, f"parked:{query.service}", after=after
-        )
+        self._audit.record_with(call, action, f"parked:{query.service}", after=after)
         return BulkResult(
             matched=decided.count + decided.skipped + decided.remaining,
             changed=decided.count,

@@ -54,6 +54,22 @@ class AuditTrail:
         )
         log.info("audit", action=action, target=target, key_id=actor.key_id or "host")
 
+    def record_with(
+        self,
+        call: Call,
+        action: Action,
+        target: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a change that another service has made to the trail, with the other writes of `call`."""
+        call.writes.append(
+            lambda connection: self.record(
+                connection, call.principal, action, target, before=before, after=after
+            )
+        )
+
     async def page(self, _: Call, query: AuditQuery) -> AuditPage:
         """Return a page of changes, the newest first."""
         async with self._postgres.connection() as connection:

@@ -37,7 +37,7 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         summary="Begin a task that has not begun at another time",
         answers={202: json(BatchView)},
         errors=(*_ONE, Conflict),
-        idempotency=Idempotency.TRANSACTION,
+        idempotency=Idempotency.CLAIM,
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
         **_about(_TASK),
     )

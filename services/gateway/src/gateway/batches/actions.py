@@ -57,7 +57,7 @@ RETRY = Action(
 
 
 class BatchActions:
-    """Promises commands to batch-processor in the transaction of the call."""
+    """Promises commands to batch-processor in the transaction of the answer."""
 
     def __init__(
         self, acceptor: Acceptor, catalogue: OperationCatalogue, lookup: BatchLookup, rpc: RpcClient
@@ -106,7 +106,7 @@ class BatchActions:
             raise Conflict(f"Task {task_id} is {task['status']}: only what waits can begin at another time.")
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
-        await self._promise(call, [command])
+        self._promise(call, [command])
         return {**task, "run_at": body.run_at, "next": None}
 
     async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
@@ -150,7 +150,7 @@ class BatchActions:
             raise _refusal(id_, kind, batch, action)
         if batch["status"] not in contract.FINISHED:
             # Also where nothing seems to be left to do: what was asked for before may not have happened yet.
-            await self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
+            self._promise(call, [action.command(batch_id=id_, owner_id=call.principal.owner_id)])
         if batch["status"] in action.possible:
             return {**batch, "status": action.follows, "next": None}
         return batch
@@ -166,7 +166,7 @@ class BatchActions:
         matched = sum(items for code, items in failed.items() if not codes or code in codes)
         if matched and not query.dry_run:
             command = _retry_of(codes, call).command(batch_id=id_, owner_id=call.principal.owner_id)
-            await self._promise(call, [command])
+            self._promise(call, [command])
         return BulkResult(matched=matched, changed=matched, dry_run=query.dry_run, complete=True)
 
     async def _act_on_all(
@@ -200,13 +200,13 @@ class BatchActions:
             page = page.model_copy(update={"cursor": found.next_cursor})
             if found.next_cursor is None:
                 break
-        await self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
+        self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
         return BulkResult(matched=matched, changed=len(ids), dry_run=False, complete=page.cursor is None)
 
-    async def _promise(self, call: Call, commands: Sequence[Command]) -> None:
+    def _promise(self, call: Call, commands: Sequence[Command]) -> None:
         owner_id = call.principal.owner_id
         messages = [envelope.command(command, tenant=owner_id) for command in commands]
-        await self._acceptor.promise(call.connection, call, messages)
+        call.writes.append(lambda connection: self._acceptor.promise(connection, call, messages))
 
 
 def _retry_of(codes: Sequence[str] | None, call: Call) -> Action:

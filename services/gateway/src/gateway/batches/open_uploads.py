@@ -11,7 +11,7 @@ from chassis import logging
 from chassis.broker import envelope
 from chassis.broker.publisher import Publisher
 from chassis.errors import Conflict, DatabaseUnavailable, NotFound, PayloadTooLarge
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 from contracts import batches as contract
 from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
@@ -109,16 +109,20 @@ class OpenUploads:
         """End an upload: its batch runs once all of it is stored."""
         owner_id = call.principal.owner_id
         check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
-        taken = await self._repository.take(call.connection, batch_id, owner_id)
-        if taken is None:
-            found = await self._repository.find(call.connection, batch_id, owner_id)
-            raise _not_open(batch_id) if found is None else _written(batch_id)
-        about, state = taken
-        cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
-        messages = [uploads.append(batch_id, owner_id, run) for run in cutter.finish()]
-        seal = contract.SealBatch.model_validate_json(about).model_copy(update={"total": cutter.total})
-        messages.append(envelope.command(seal, tenant=owner_id))
-        await self._acceptor.promise(call.connection, call, messages)
+
+        async def take(connection: Connection) -> None:
+            taken = await self._repository.take(connection, batch_id, owner_id)
+            if taken is None:
+                found = await self._repository.find(connection, batch_id, owner_id)
+                raise _not_open(batch_id) if found is None else _written(batch_id)
+            about, state = taken
+            cutter = Cutter(state.items, state.lines, state.rest, state.size - len(state.rest), check=check)
+            messages = [uploads.append(batch_id, owner_id, run) for run in cutter.finish()]
+            seal = contract.SealBatch.model_validate_json(about).model_copy(update={"total": cutter.total})
+            messages.append(envelope.command(seal, tenant=owner_id))
+            await self._acceptor.promise(connection, call, messages)
+
+        call.writes.append(take)
         return Reply(document({"id": str(batch_id), "status": "queued"}), location=f"/v1/batches/{batch_id}")
 
     async def _require_open(self, principal: Principal, batch_id: UUID) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from chassis import logging, plain
 from chassis.errors import Forbidden, InvalidInput
-from chassis.postgres import Postgres
+from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
 from gateway.batches import payload_checks
 from gateway.batches.inputs import FollowUpInput
@@ -27,10 +29,16 @@ class OperationCatalogue:
     """The last announcement, read from the database, so that it holds while batch-processor is away."""
 
     def __init__(self, postgres: Postgres, repository: OperationRepository) -> None:
-        self._postgres = postgres
+        self._lend: Callable[[], AbstractAsyncContextManager[Connection]] = postgres.connection
         self._repository = repository
         self._operations: dict[str, dict[str, Any]] = {}
         self._checks: dict[str, PayloadCheck | None] = {}
+
+    def on(self, connection: Connection) -> OperationCatalogue:
+        """Return the catalogue for somebody who holds a connection, and must not wait for a second one."""
+        bound = copy.copy(self)
+        bound._lend = lambda: nullcontext(connection)
+        return bound
 
     async def all(self) -> list[dict[str, Any]]:
         """Return all operations: name, description, JSON Schema of an item, required scopes."""
@@ -102,10 +110,14 @@ class OperationCatalogue:
             )
 
     async def _refresh(self) -> None:
-        async with self._postgres.connection() as connection:
+        async with self._lend() as connection:
             rows = await self._repository.list(connection)
-        self._checks = {row["name"]: self._compiled(row) for row in rows}
-        self._operations = {row["name"]: row for row in rows}
+        checks = {row["name"]: self._compiled(row) for row in rows}
+        # In place: `on` shares them.
+        self._checks.clear()
+        self._checks.update(checks)
+        self._operations.clear()
+        self._operations.update({row["name"]: row for row in rows})
 
     def _compiled(self, row: dict[str, Any]) -> PayloadCheck | None:
         known, schema = self._checks.get(row["name"]), row["item_schema"]

@@ -8,7 +8,7 @@ from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
 from gateway.chat.inputs import MemberList, MemberView, MessageList, MessageView, RoomList, RoomView
 from gateway.chat.rooms import RoomService
-from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post
+from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, nothing, post
 
 
 def endpoints(service: RoomService) -> Iterator[Endpoint]:
@@ -30,6 +30,7 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         summary="Make a chat room",
         tag="Chat",
         scope=Scope.CHAT_WRITE,
+        idempotency=Idempotency.TRANSACTION,
         answers={201: json(RoomView, headers={"Location": "the room"})},
         errors=(Conflict, DatabaseUnavailable),
         examples={"a room": {"name": "standup"}, "a private room": {"name": "board", "private": True}},
@@ -68,6 +69,7 @@ def _messages(service: RoomService) -> Iterator[Endpoint]:
         summary="Post a message to a room",
         tag="Chat",
         scope=Scope.CHAT_WRITE,
+        idempotency=Idempotency.TRANSACTION,
         answers={201: json(MessageView)},
         errors=(Forbidden, NotFound, DatabaseUnavailable),
         rate="chat",
@@ -94,6 +96,7 @@ def _members(service: RoomService) -> Iterator[Endpoint]:
         summary="Let a user into a private room, or change what it may do there",
         tag="Chat",
         scope=Scope.CHAT_WRITE,
+        idempotency=Idempotency.TRANSACTION,
         answers={200: json(MemberView)},
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
         examples={"room": "board", "a writer": {"user_id": 2, "role": "writer"}},

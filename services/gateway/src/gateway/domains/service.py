@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from chassis.broker import envelope
@@ -43,7 +44,7 @@ class DomainService:
             request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
-        await self._record(call, call.connection, Action.DOMAIN_CREATED, domain)
+        self._audit.record_with(call, Action.DOMAIN_CREATED, _target(domain), after=_told(domain))
         return _reply(domain, location=f"/v1/domains/{domain.id}")
 
     async def get(self, call: Call, domain_id: UUID) -> Reply:
@@ -87,7 +88,7 @@ class DomainService:
             request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
-        await self._record(call, call.connection, Action.DOMAIN_KEYS_ROTATED, domain)
+        self._audit.record_with(call, Action.DOMAIN_KEYS_ROTATED, _target(domain), after=_told(domain))
         return _reply(domain)
 
     async def delete(self, call: Call, domain_id: UUID) -> None:
@@ -114,12 +115,20 @@ class DomainService:
         return await self._rpc.call(request, Domain, call.deadline)
 
     async def _record(self, call: Call, connection: Connection, action: Action, domain: Domain) -> None:
-        after = {
-            "name": domain.name,
-            "status": domain.status,
-            "selectors": {key.selector: key.state for key in domain.dkim},
-        }
-        await self._audit.record(connection, call.principal, action, f"domain:{domain.id}", after=after)
+        await self._audit.record(connection, call.principal, action, _target(domain), after=_told(domain))
+
+
+def _target(domain: Domain) -> str:
+    return f"domain:{domain.id}"
+
+
+def _told(domain: Domain) -> dict[str, Any]:
+    """Return what the audit trail says of a domain."""
+    return {
+        "name": domain.name,
+        "status": domain.status,
+        "selectors": {key.selector: key.state for key in domain.dkim},
+    }
 
 
 def _change(call: Call, domain: Domain, *, is_verified: bool) -> DomainChanged:

@@ -112,7 +112,7 @@ class EmailService:
             results.append(
                 EmailResult(index=index, status="queued", id=acceptance.id, message_id=command.message_id)
             )
-        await self._acceptor.accept_all(call, works)
+        self._acceptor.accept_all(call, works)
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
     async def resend(self, call: Call, email_id: UUID) -> Reply:

@@ -13,6 +13,7 @@ from chassis.postgres import Connection
 from gateway.errors import PreconditionFailed
 from gateway.http.principal import Principal
 
+Write = Callable[[Connection], Awaitable[object]]
 AfterCommit = Callable[[], Awaitable[None]]
 
 
@@ -55,6 +56,8 @@ class Call:
 
     `document` is the JSON body as it came, for what is the caller's own and is kept as it is written.
     `prefers_wait` says that the caller would rather wait for the outcome, until `deadline` (RFC 7240).
+    `writes` are done in one transaction once the handler has returned: it holds no connection while it asks
+    others.
     """
 
     principal: Principal
@@ -67,6 +70,7 @@ class Call:
     prefers_wait: bool = False
     document: bytes = b"null"
     transaction: Connection | None = None
+    writes: list[Write] = field(default_factory=list)
     after_commit: list[AfterCommit] = field(default_factory=list)
 
     @property

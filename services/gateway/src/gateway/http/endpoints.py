@@ -31,7 +31,8 @@ class Idempotency(StrEnum):
     """The way in which a repeated request with the same `Idempotency-Key` gets the same answer."""
 
     NONE = "none"  # there is nothing to repeat: the header is refused
-    TRANSACTION = "transaction"  # the effect and its answer are one transaction, which the server opens
+    CLAIM = "claim"  # the key is claimed; what the handler leaves to write is one transaction with its answer
+    TRANSACTION = "transaction"  # the whole effect is one: for handlers that ask nobody but the database
     ACCEPTANCE = "acceptance"  # the handler records the answer together with the accepted work
 
 
@@ -178,7 +179,7 @@ def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
         method="POST",
         path=path,
         handler=handler,
-        **{"idempotency": Idempotency.TRANSACTION, "rate": "write", **declared},
+        **{"idempotency": Idempotency.CLAIM, "rate": "write", **declared},
     )
 
 

@@ -101,8 +101,8 @@ class Bound:
 class Server:
     """Serves declared endpoints to those who may use them.
 
-    `once` runs an effect in a transaction and makes a repeated request harmless; `routes` finds the rule for
-    a path; `timeout_s` is how long a caller waits who does not say so.
+    `once` runs an effect with its transaction and makes a repeated request harmless; `routes` finds the rule
+    for a path; `timeout_s` is how long a caller waits who does not say so.
     """
 
     def __init__(
@@ -216,8 +216,8 @@ class Server:
         async def handle() -> Reply:
             return replies.of(await endpoint.handler(call, **arguments))
 
-        in_transaction = endpoint.idempotency is Idempotency.TRANSACTION
-        effect = partial(self._once, call, endpoint, handle) if in_transaction else handle
+        happens_once = endpoint.idempotency in (Idempotency.CLAIM, Idempotency.TRANSACTION)
+        effect = partial(self._once, call, endpoint, handle) if happens_once else handle
         if until is None:
             return await effect()
         try:

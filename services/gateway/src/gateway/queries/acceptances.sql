@@ -70,12 +70,14 @@ SELECT body_hash, status, answer, location FROM idempotency
 WHERE owner_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 
 -- name: begin_idempotency
--- Claims a key for a request that takes longer than one statement; instead of the body's hash, which is not
--- known yet, the record holds what tells this claim from others. A claim that was not renewed for five
--- minutes is of a gateway that died.
-INSERT INTO idempotency (owner_id, key, body_hash) VALUES ($1, $2, $3)
+-- Claims a key for $4 seconds, for a request that takes longer than one statement; instead of the body's hash,
+-- which may not be known yet, the record holds what tells this claim from others. A claim that is older than
+-- five minutes by its record is of a gateway that died.
+INSERT INTO idempotency (owner_id, key, body_hash, created_at)
+VALUES ($1, $2, $3, now() - interval '5 minutes' + make_interval(secs => $4))
 ON CONFLICT (owner_id, key) DO UPDATE
-SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL, created_at = now()
+SET body_hash = excluded.body_hash, status = NULL, answer = NULL, location = NULL,
+    created_at = excluded.created_at
 WHERE idempotency.created_at < now() - interval '24 hours'
     OR (idempotency.status IS NULL AND idempotency.created_at < now() - interval '5 minutes')
 RETURNING key
@@ -83,6 +85,16 @@ RETURNING key
 -- name: renew_idempotency
 UPDATE idempotency SET created_at = now()
 WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
+
+-- name: settle_idempotency
+-- Records the answer of the request that holds a claim; no row when the claim is another one's by now.
+UPDATE idempotency SET body_hash = $4, status = $5, answer = $6, location = $7, created_at = now()
+WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
+RETURNING key
+
+-- name: free_idempotency
+-- Gives a claimed key back, as nothing was answered to it.
+DELETE FROM idempotency WHERE owner_id = $1 AND key = $2 AND status IS NULL AND body_hash = $3
 
 -- name: abandon
 -- Takes an upload back, unless it was accepted after all: its key is free again, and who has got items of it

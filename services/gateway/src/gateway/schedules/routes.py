@@ -96,7 +96,7 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         answers={200: json(ScheduleView, headers=_ETAG)},
         errors=(*_OF_CHANGES, _NOT_FOUND, PreconditionFailed, PreconditionRequired),
         precondition=Precondition.REQUIRED,
-        idempotency=Idempotency.TRANSACTION,
+        idempotency=Idempotency.CLAIM,
         examples={**_EXAMPLE, "another time": {"cron": "0 10 * * MON-FRI"}},
         **_WRITE,
     )
@@ -108,7 +108,7 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         answers={204: nothing()},
         errors=(DatabaseUnavailable, Unavailable, _NOT_FOUND, PreconditionFailed, PreconditionRequired),
         precondition=Precondition.REQUIRED,
-        idempotency=Idempotency.TRANSACTION,
+        idempotency=Idempotency.CLAIM,
         examples=_EXAMPLE,
         **_WRITE,
     )

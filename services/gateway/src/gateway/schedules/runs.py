@@ -46,11 +46,12 @@ class ScheduledRuns:
         fired = [delivery.message for delivery in deliveries]
         makers = {run.run_id: _maker(run) for run in fired}
         principals = await self._authority.principals(connection, set(makers.values()))
+        catalogue = self._catalogue.on(connection)
         works: list[Work] = []
         refused: list[RefuseRun] = []
         for run in fired:
             try:
-                works.append(await self._work(run, principals.get(makers[run.run_id])))
+                works.append(await self._work(catalogue, run, principals.get(makers[run.run_id])))
             except (Forbidden, InvalidInput, UnknownOperation, _Unusable) as error:
                 log.warning("a run of a schedule is refused", run=str(run.run_id), reason=error.detail)
                 refuse = RefuseRun(
@@ -66,7 +67,9 @@ class ScheduledRuns:
                 [envelope.command(one, message_id=one.run_id, tenant=one.owner_id) for one in refused],
             )
 
-    async def _work(self, run: ScheduleFired, principal: Principal | None) -> Work:
+    async def _work(
+        self, catalogue: OperationCatalogue, run: ScheduleFired, principal: Principal | None
+    ) -> Work:
         """Return the task or batch that a run makes. Raise the error that refuses it."""
         if principal is None:
             raise Forbidden(
@@ -82,7 +85,7 @@ class ScheduledRuns:
             at = "".join(f"/{part}" for part in first["loc"])
             detail = plain.text(f"The template is not taken any more: {at} {first['msg']}", most=500)
             raise _Unusable("invalid-template", detail) from None
-        await self._catalogue.permit(
+        await catalogue.permit(
             principal, template.operation, template.payloads, following=template.on_finished
         )
         acceptance = new_acceptance(run.run_id, principal, run.kind, template.operation)

@@ -72,7 +72,7 @@ class ScheduleService:
             **{**dict(body), **_template_of(call, body.template)},
         )
         made = await self._rpc.call(request, Schedule, call.deadline)
-        await self._record(call, Action.SCHEDULE_CREATED, made.id, _told(body))
+        self._record(call, Action.SCHEDULE_CREATED, made.id, _told(body))
         return _reply(made, location=f"/v1/schedules/{made.id}")
 
     async def list(self, call: Call, query: SchedulesQuery) -> Reply:
@@ -133,7 +133,7 @@ class ScheduleService:
             **given,
         )
         changed = await self._rpc.call(request, Schedule, call.deadline)
-        await self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _told(body))
+        self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _told(body))
         return _reply(changed)
 
     async def pause(self, call: Call, schedule_id: UUID) -> Reply:
@@ -154,7 +154,7 @@ class ScheduleService:
             schedule_id=schedule_id, owner_id=call.principal.owner_id, revision=seen.revision
         )
         await self._rpc.call(request, Schedule, call.deadline)
-        await self._record(call, Action.SCHEDULE_DELETED, schedule_id, {"name": seen.name}, is_gone=True)
+        self._record(call, Action.SCHEDULE_DELETED, schedule_id, {"name": seen.name}, is_gone=True)
 
     async def run(self, call: Call, schedule_id: UUID) -> Reply:
         """Run a schedule now, whatever its cron says: the caller needs the rights of the run."""
@@ -174,7 +174,7 @@ class ScheduleService:
                 raise
             detail = "Somebody changed the schedule at this moment; look at it, and run it again."
             raise Conflict(detail, retry_after_s=1) from None
-        await self._record(call, Action.SCHEDULE_TRIGGERED, schedule_id, {"run_id": str(run.id)})
+        self._record(call, Action.SCHEDULE_TRIGGERED, schedule_id, {"run_id": str(run.id)})
         return Reply(document(run), location=location_of(run, seen.kind))
 
     async def _find(self, call: Call, schedule_id: UUID, *, next_runs: int = 5) -> Schedule:
@@ -185,7 +185,7 @@ class ScheduleService:
         request = PauseSchedule(schedule_id=schedule_id, owner_id=call.principal.owner_id, paused=paused)
         found = await self._rpc.call(request, Schedule, call.deadline)
         action = Action.SCHEDULE_PAUSED if paused else Action.SCHEDULE_RESUMED
-        await self._record(call, action, schedule_id, {"status": found.status})
+        self._record(call, action, schedule_id, {"status": found.status})
         return _reply(found)
 
     async def _permit(self, call: Call, template: TemplateInput) -> None:
@@ -201,11 +201,11 @@ class ScheduleService:
             ]
             raise
 
-    async def _record(
+    def _record(
         self, call: Call, action: Action, id_: UUID, told: dict[str, Any], *, is_gone: bool = False
     ) -> None:
         state = {"before" if is_gone else "after": told}
-        await self._audit.record(call.connection, call.principal, action, f"schedule:{id_}", **state)
+        self._audit.record_with(call, action, f"schedule:{id_}", **state)
 
 
 def location_of(run: ScheduleRun, kind: str) -> str:

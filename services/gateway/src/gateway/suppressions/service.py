@@ -64,9 +64,7 @@ class SuppressionService:
         suppression = added.data[0]
         shown = suppression.model_dump(mode="json")
         target = f"suppression:{suppression.id}"
-        await self._audit.record(
-            call.connection, call.principal, Action.SUPPRESSION_ADDED, target, after=shown
-        )
+        self._audit.record_with(call, Action.SUPPRESSION_ADDED, target, after=shown)
         return Reply(document(suppression), location=f"/v1/suppressions/{suppression.id}")
 
     async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
@@ -91,9 +89,7 @@ class SuppressionService:
             errors=read.errors,
         )
         after = result.model_dump(mode="json", exclude={"errors"})
-        await self._audit.record(
-            call.connection, call.principal, Action.SUPPRESSION_ADDED, "suppression:import", after=after
-        )
+        self._audit.record_with(call, Action.SUPPRESSION_ADDED, "suppression:import", after=after)
         return result
 
     async def list(self, call: Call, query: SuppressionsQuery) -> SuppressionList | Reply:
@@ -132,9 +128,8 @@ class SuppressionService:
         result = BulkResult(**found.model_dump(), dry_run=query.dry_run)
         if not query.dry_run:
             chosen = query.wanted().model_dump(mode="json", exclude_defaults=True)
-            await self._audit.record(
-                call.connection,
-                call.principal,
+            self._audit.record_with(
+                call,
                 Action.SUPPRESSION_LIFTED,
                 "suppression:matching",
                 before=chosen,

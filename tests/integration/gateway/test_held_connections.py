@@ -1,0 +1,253 @@
+"""No call holds a connection of the database while another service is asked: a slow one is slow alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from chassis.broker.answering import Answer
+from chassis.deadlines import Deadline
+from chassis.errors import Unavailable
+from contracts import alerts, batches, domains, emails, parked, schedules, stocks, suppressions, templates
+from contracts.message import Request
+from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
+from gateway.app import endpoints
+from gateway.http.endpoints import Endpoint, Idempotency, Precondition
+from support.gateway_stack import House, Listener
+from support.problems import assert_problem
+from support.waiting import until
+
+SCHEDULE = {"name": "hourly", "cron": "0 * * * *", "template": {"operation": "unknown", "payload": 1}}
+TEMPLATE = {"name": "welcome", "subject": "Hello", "html": "<p>Hello</p>"}
+BOUNCE = {
+    "params": {"recipient": "b+1@bounces.example.com"},
+    "content": b"Subject: Returned\r\n\r\nNo such user.\r\n",
+    "headers": {"content-type": "message/rfc822"},
+}
+# Of routes whose examples are not enough.
+GIVEN: dict[str, dict[str, Any]] = {
+    "recordBounce": BOUNCE,
+    "cancelBatches": {"params": {"status": "running"}},
+}
+PARTS = {"symbol": "AAPL", "room": "lobby", "service": "email", "number": "1", "user_id": "1"}
+# What is asked by the routes that have an effect here, too.
+WITH_EFFECTS: set[type[Request]] = {
+    alerts.CreateAlert,
+    batches.CountBatches,
+    batches.GetBatch,
+    domains.CreateDomain,
+    domains.RotateDkim,
+    emails.CancelEmails,
+    emails.RecordBounce,
+    emails.RetryEmails,
+    parked.ReplayParked,
+    schedules.CreateSchedule,
+    schedules.GetSchedule,
+    suppressions.AddSuppressions,
+    suppressions.LiftSuppressions,
+    templates.SaveTemplate,
+}
+
+
+class Asked:
+    """The requests that reach the services, which answer none before `answer` says so."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answer: Callable[[Request], Awaitable[Any]] = self._refuse
+
+    def answers(self) -> dict[type[Request], Answer]:
+        modules = (alerts, batches, domains, emails, parked, schedules, stocks, suppressions, templates)
+        kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+        return {kind: self._take for kind in kinds if issubclass(kind, Request) and kind is not Request}
+
+    async def _take(self, request: Any, _: Deadline) -> Any:
+        self.requests.append(request)
+        return await self.answer(request)
+
+    async def _refuse(self, _: Request) -> Any:
+        raise Unavailable("It is away.", retry_after_s=1)
+
+
+@pytest.fixture(scope="module")
+async def asked(module_house: House) -> Asked:
+    asked = Asked()
+    for service in (BATCH_PROCESSOR, EMAIL, STOCK_DATA):
+        await module_house.double(service, asked.answers())
+    return asked
+
+
+@pytest.fixture(scope="module")
+async def door(module_house: House, asked: Asked) -> Listener:
+    """A gateway with five connections to its database."""
+    return await module_house.open()
+
+
+@pytest.fixture(autouse=True)
+def _anew(asked: Asked) -> Iterator[None]:
+    yield
+    asked.requests.clear()
+    asked.answer = asked._refuse
+
+
+def held(door: Listener) -> int:
+    return len(door.gateway.resources.runtime.postgres._busy)
+
+
+def request_of(endpoint: Endpoint) -> dict[str, Any]:
+    """A request that the route takes, made of its first example."""
+    given: dict[str, Any] = {"headers": {}, "params": {}, **GIVEN.get(endpoint.name, {})}
+    for name, example in endpoint.examples.items():
+        if not endpoint.takes_body:
+            given["params"] |= {} if name in endpoint.path_parameters else {name: example}
+        elif endpoint.takes:
+            given |= {"content": example, "headers": {"content-type": endpoint.takes[0]}}
+            break
+        elif isinstance(example, dict):
+            given |= {"json": example}
+            break
+    if endpoint.idempotency is not Idempotency.NONE:
+        given["headers"]["idempotency-key"] = str(uuid4())
+    if endpoint.precondition is not Precondition.NONE:
+        given["headers"]["if-match"] = "*"
+    return given
+
+
+async def test_no_route_holds_a_connection_while_another_service_is_asked(
+    door: Listener, asked: Asked
+) -> None:
+    holding: list[str] = []
+
+    async def look(request: Request) -> None:
+        try:
+            await until(lambda: held(door) == 0, timeout_s=2)
+        except AssertionError:
+            holding.append(type(request).__name__)
+        raise Unavailable("It is away.", retry_after_s=1)
+
+    asked.answer = look
+    for endpoint in endpoints(door.gateway.resources):
+        if endpoint.method in ("GET", "PUT") or endpoint.upload:
+            continue
+        parts = {name: PARTS.get(name, str(uuid4())) for name in endpoint.path_parameters}
+        await door.api.request(endpoint.method, endpoint.template.format(**parts), **request_of(endpoint))
+    assert holding == []
+    assert {type(request) for request in asked.requests} >= WITH_EFFECTS
+
+
+@pytest.mark.parametrize("with_keys", [True, False], ids=["with keys", "without"])
+async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_from_another(
+    door: Listener, asked: Asked, with_keys: bool
+) -> None:
+    answered = asyncio.Event()
+
+    async def slow(_: Request) -> None:
+        await answered.wait()
+        raise Unavailable("It is away.", retry_after_s=1)
+
+    asked.answer = slow
+    slow_calls = [
+        asyncio.create_task(
+            door.api.post(path, json=body, headers={"idempotency-key": str(uuid4())} if with_keys else {})
+        )
+        for path, body in (("/v1/schedules", SCHEDULE), ("/v1/templates", TEMPLATE))
+        for _ in range(30)
+    ]
+    await until(lambda: len(asked.requests) == 60, what=lambda: f"60 requests, not {len(asked.requests)}")
+    await until(lambda: held(door) == 0)
+    key = await door.new_key("batches:write")
+    async with door.client(key) as other:
+        assert (await other.post("/v1/tasks", json={"operation": "unknown", "payload": 1})).status_code == 202
+        assert (await other.get("/v1/me")).status_code == 200
+    assert not any(call.done() for call in slow_calls)
+    answered.set()
+    assert {answer.status_code for answer in await asyncio.gather(*slow_calls)} == {503}
+
+
+async def test_a_key_is_claimed_while_another_service_is_asked_and_free_when_it_refuses(
+    door: Listener, asked: Asked
+) -> None:
+    answered = asyncio.Event()
+
+    async def slow(_: Request) -> None:
+        await answered.wait()
+        raise Unavailable("It is away.", retry_after_s=1)
+
+    asked.answer = slow
+    headers = {"idempotency-key": str(uuid4())}
+    first = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    await until(lambda: asked.requests)
+    second = await door.api.post("/v1/templates", json=TEMPLATE, headers=headers)
+    assert_problem(second, 409, "idempotency-running")
+    answered.set()
+    assert (await first).status_code == 503
+    assert len(asked.requests) == 1
+    # Another body is another request: the key was given back.
+    other = await door.api.post("/v1/templates", json={**TEMPLATE, "subject": "x"}, headers=headers)
+    assert (other.status_code, len(asked.requests)) == (503, 2)
+    known = await door.database.fetch("SELECT FROM idempotency WHERE key = $1", headers["idempotency-key"])
+    assert known == []
+
+
+async def test_the_answer_and_what_is_written_with_it_are_there_together_and_once(
+    door: Listener, asked: Asked
+) -> None:
+    async def lift(request: Request) -> suppressions.SuppressionsLifted:
+        return suppressions.SuppressionsLifted(matched=3, changed=3, complete=True)
+
+    asked.answer = lift
+    headers = {"idempotency-key": str(uuid4())}
+    answers = [
+        await door.api.post("/v1/suppressions/lift", params={"origin": "reply"}, headers=headers)
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
+    assert answers[0].content == answers[1].content
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    assert len(asked.requests) == 1
+    audited = "SELECT count(*) FROM audit_entries WHERE target = 'suppression:matching'"
+    assert await door.database.fetchval(audited) == 1
+    mismatched = await door.api.post("/v1/suppressions/lift", params={"origin": "manual"}, headers=headers)
+    assert_problem(mismatched, 422, "idempotency-mismatch")
+
+
+async def test_a_caller_that_goes_away_leaves_its_key_free(door: Listener, asked: Asked) -> None:
+    async def never(_: Request) -> None:
+        await asyncio.Event().wait()
+
+    asked.answer = never
+    headers = {"idempotency-key": str(uuid4())}
+    gone = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    claimed = "SELECT count(*) FROM idempotency WHERE key = $1"
+    await until(lambda: asked.requests)
+    assert await door.database.fetchval(claimed, headers["idempotency-key"]) == 1
+    gone.cancel()
+
+    async def is_free() -> bool:
+        return bool(await door.database.fetchval(claimed, headers["idempotency-key"]) == 0)
+
+    await until(is_free)
+
+
+async def test_the_claim_of_a_gateway_that_died_ends_with_the_time_of_its_request(
+    door: Listener, asked: Asked
+) -> None:
+    async def never(_: Request) -> None:
+        await asyncio.Event().wait()
+
+    asked.answer = never
+    headers = {"idempotency-key": str(uuid4()), "request-timeout": "20"}
+    asking = asyncio.create_task(door.api.post("/v1/templates", json=TEMPLATE, headers=headers))
+    await until(lambda: asked.requests)
+    # As old as it is for whoever claims it anew: five minutes when its time is over.
+    left = await door.database.fetchval(
+        "SELECT extract(epoch FROM created_at + interval '5 minutes' - now())"
+        " FROM idempotency WHERE key = $1",
+        headers["idempotency-key"],
+    )
+    assert 15 < left < 26
+    asking.cancel()
