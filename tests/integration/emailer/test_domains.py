@@ -10,13 +10,14 @@ import pytest
 from chassis import metrics
 from chassis.errors import NotFound, Overloaded
 from contracts.domains import DeleteDomain, Domain, GetDomain, ListDomains, RotateDkim, VerifyDomain
+from emailer.bounces.return_path import ReturnPath
 from emailer.domains import repository
 from emailer.domains.answers import MOST_ON_PAGE
 from emailer.domains.checking import MOST_OF_OWNER
 from emailer.errors import DomainChangedMeanwhile, DomainExists, TooManyDomains
 from support.doubles import dns
-from support.doubles.post_office import OWNER, PostOffice, mail
-from support.doubles.registrar import FROM_ACME, LATER, Registrar, registrar_of, terms
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
+from support.doubles.registrar import FROM_ACME, LATER, SAFE, Registrar, registrar_of, terms
 
 
 @pytest.fixture
@@ -120,6 +121,51 @@ async def test_a_mail_from_a_domain_that_is_not_verified_fails_and_hurts_no_othe
     assert attempt.host == ""
     assert attempt.smtp_reply.startswith("not sent: sender-not-allowed: other.example")
     assert len(registrar.office.server.received) == 3
+
+
+async def test_a_subdomain_without_a_policy_has_that_of_the_domain_above(registrar: Registrar) -> None:
+    domain = await registrar.verified("mail.news.acme.example")
+    registrar.dns.records.pop(("_dmarc.mail.news.acme.example", "TXT"))
+    assert states(await registrar.verify(domain))["dmarc"] == "missing"
+    registrar.dns.put("_dmarc.acme.example", "TXT", "v=DMARC1; p=reject")
+    found = next(r for r in (await registrar.verify(domain)).records if r.purpose == "dmarc")
+    assert (found.state, found.inherited_from) == ("found", "_dmarc.acme.example")
+    assert found.found == ["v=DMARC1; p=reject"]
+    registrar.dns.broken.add("_dmarc.news.acme.example")
+    assert states(await registrar.verify(domain))["dmarc"] == "unavailable"
+    assert "TXT _dmarc.example" not in registrar.dns.asked
+    registrar.dns.put("_dmarc.mail.news.acme.example", "TXT", "v=DMARC1; p=bad")
+    own = next(r for r in (await registrar.verify(domain)).records if r.purpose == "dmarc")
+    assert (own.state, own.inherited_from) == ("different", None)
+
+
+async def test_mails_of_a_domain_with_a_return_path_come_back_by_it(registrar: Registrar) -> None:
+    domain = await registrar.verified()
+    other = await registrar.create("third.example")
+    registrar.dns.follow([record for record in other.records if record.purpose != "return_path"])
+    await registrar.verify(other)
+    named = Terms(
+        senders=lambda: senders("none", SAFE), return_path=ReturnPath("bounces.relay.example", (b"k",))
+    )
+
+    async def came_by(sender: str) -> str:
+        registrar.office.server.received.clear()
+        command = mail(sender=sender)
+        await registrar.office.accept(command)
+        async with registrar.office.delivering(named):
+            await registrar.office.reaches(command, "delivered")
+        return registrar.office.server.received[0].sender.partition("@")[2]
+
+    assert await came_by("a@acme.example") == "bounces.acme.example"
+    assert await came_by("a@third.example") == "bounces.relay.example"
+    # Silence of DNS takes nothing away, another record does.
+    registrar.dns.broken.add("bounces.acme.example")
+    await registrar.verify(domain)
+    assert await came_by("a@acme.example") == "bounces.acme.example"
+    registrar.dns.broken.clear()
+    registrar.dns.put("bounces.acme.example", "CNAME", "elsewhere.example")
+    await registrar.verify(domain)
+    assert await came_by("a@acme.example") == "bounces.relay.example"
 
 
 async def test_due_domains_are_checked_one_of_each_owner_at_a_time(registrar: Registrar) -> None:

@@ -71,7 +71,8 @@ class DnsRecord(Contract):
     """A record to set, and the last look at it.
 
     `found` are the values that stand there. Only the one with `required` decides whether the domain is
-    verified; a mail from a domain without the others is more likely to be taken for spam.
+    verified; a mail from a domain without the others is more likely to be taken for spam. A domain without a
+    DMARC record of its own has that of a domain above it, which stands at `inherited_from`.
     """
 
     purpose: RecordPurpose
@@ -82,6 +83,7 @@ class DnsRecord(Contract):
     state: RecordState = "unchecked"
     found: list[str] = Field(default_factory=list)
     last_found_at: Moment | None = None
+    inherited_from: str | None = None
 
 
 class DkimKey(Contract):

@@ -53,6 +53,15 @@ def test_a_key_that_was_rotated_is_valid_as_long_as_it_is_kept() -> None:
     assert ReturnPath("other.example.com", (b"n" * 32,)).read(old) is None
 
 
+def test_a_host_of_the_senders_domain_stands_in_place_of_the_common_one() -> None:
+    host = "bounces.acme.example"
+    address = SIGNED.address(MAIL, 3, sender=SENDER, host=host)
+    assert address.endswith(f"@{host}")
+    assert SIGNED.read(address) == (MAIL, 3)
+    assert ReturnPath(None, (b"k" * 32,)).address(MAIL, 3, sender=SENDER, host=host) == address
+    assert ReturnPath().address(MAIL, 3, sender=SENDER, host=host) == SENDER
+
+
 def test_without_a_domain_or_a_key_a_mail_keeps_its_sender() -> None:
     assert ReturnPath().address(MAIL, 0, sender=SENDER) == SENDER
     assert ReturnPath("bounces.example.com").address(MAIL, 0, sender=SENDER) == SENDER

@@ -27,6 +27,8 @@ _WRITTEN = re.compile(r"b\+(?P<token>[a-z2-7]{55})@[a-z0-9.-]{1,253}", re.IGNORE
 class ReturnPath:
     """Makes and reads return paths. Without a domain mails keep their own sender as the envelope's.
 
+    `domain` is that of mails whose sender's domain has no return path of its own.
+
     The first key signs, all of them are valid: the key before is kept while its bounces may come.
     """
 
@@ -45,13 +47,17 @@ class ReturnPath:
         )
         return cls(settings.bounce_domain, keys)
 
-    def address(self, email_id: UUID, position: int, *, sender: str) -> str:
-        """Return the envelope sender of a mail to one recipient; `sender` is that of the mail itself."""
-        if self.domain is None or not self.keys:
+    def address(self, email_id: UUID, position: int, *, sender: str, host: str | None = None) -> str:
+        """Return the envelope sender of a mail to one recipient; `sender` is that of the mail itself.
+
+        `host` is the one of the sender's domain, if it leads bounces here.
+        """
+        domain = host or self.domain
+        if domain is None or not self.keys:
             return sender
         named = email_id.bytes + position.to_bytes(_POSITION_BYTES, "big")
         token = base64.b32encode(named + _sign(self.keys[0], named)).decode().rstrip("=").lower()
-        return f"{_PREFIX}{token}@{self.domain}"
+        return f"{_PREFIX}{token}@{domain}"
 
     def read(self, address: str) -> tuple[UUID, int] | None:
         """Return the mail and the position of the recipient that a return path names.

@@ -244,6 +244,7 @@ def _record(record: records.Expected, finding: Finding) -> DnsRecord:
         # Cut again, as the release before has stored more of them.
         found=list(stored.shown(finding.values)),
         last_found_at=finding.last_found_at,
+        inherited_from=finding.inherited_from,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from chassis import logging, metrics, redaction
@@ -13,7 +14,7 @@ from chassis.postgres import DATABASE_FAILURES, Postgres
 from emailer.domains import progress, records, repository
 from emailer.domains.lookups import DnsLookups
 from emailer.domains.progress import CheckSchedule
-from emailer.domains.records import RecordSettings
+from emailer.domains.records import DnsAnswer, Expected, RecordSettings
 from emailer.domains.stored import StoredDomain
 
 log = logging.get(__name__)
@@ -59,9 +60,7 @@ class DomainChecks:
         self._under_way[owner_id] += 1
         try:
             expected = records.expected(domain, self._settings)
-            answers = await asyncio.gather(
-                *(self._lookups.values(record.name, record.type, owner_id=owner_id) for record in expected)
-            )
+            answers = await asyncio.gather(*(self._ask(record, owner_id) for record in expected))
         finally:
             self._under_way[owner_id] -= 1
             if not self._under_way[owner_id]:
@@ -87,6 +86,18 @@ class DomainChecks:
             self._announced()
         metrics.EMAIL_DOMAIN_CHECKS.labels(_outcome(after)).inc()
         return after
+
+    async def _ask(self, record: Expected, owner_id: str) -> DnsAnswer:
+        """Return what DNS says of a record; where it is missing, of the one that it is inherited from."""
+        own = await self._lookups.values(record.name, record.type, owner_id=owner_id)
+        above = records.inheritable(record) if records.judge(record, own) == "missing" else []
+        found = await asyncio.gather(
+            *(self._lookups.values(name, record.type, owner_id=owner_id) for name in above)
+        )
+        for name, answer in zip(above, found, strict=True):
+            if records.judge(record, answer) != "missing":
+                return replace(answer, inherited_from=name if answer.is_available else None)
+        return own
 
     async def watch(self) -> None:
         """Look at what is due, and measure, for ever."""

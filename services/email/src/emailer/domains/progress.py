@@ -72,7 +72,8 @@ def _finding(domain: StoredDomain, record: Expected, answer: DnsAnswer | None, n
         return before
     state = records.judge(record, answer)
     values = stored.shown(records.relevant(record, answer.values))
-    return Finding(state, values, now if state == "found" else before.last_found_at)
+    last_found_at = now if state == "found" else before.last_found_at
+    return Finding(state, values, last_found_at, answer.inherited_from)
 
 
 def _keys(domain: StoredDomain, findings: Mapping[str, Finding], now: datetime) -> tuple[StoredKey, ...]:

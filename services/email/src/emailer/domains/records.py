@@ -15,6 +15,8 @@ RecordType = Literal["TXT", "CNAME"]
 _OWNERSHIP = "tickwire-domain-verification"
 _SPF = "v=spf1"
 _DMARC = "v=dmarc1"
+# Of a longer name those nearest to the root are asked.
+_MOST_ABOVE = 5
 _DMARC_POLICY = re.compile(r"\bp\s*=\s*(none|quarantine|reject)\b", re.IGNORECASE)
 
 
@@ -48,10 +50,14 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """The answer of DNS for a name: its values, none, or no answer at all."""
+    """The answer of DNS for a name: its values, none, or no answer at all.
+
+    `inherited_from` is the name that it is about, where that is not the one that was asked for first.
+    """
 
     values: tuple[str, ...] = ()
     is_available: bool = True
+    inherited_from: str | None = None
 
 
 def expected(domain: StoredDomain, settings: RecordSettings) -> list[Expected]:
@@ -69,6 +75,19 @@ def expected(domain: StoredDomain, settings: RecordSettings) -> list[Expected]:
     if settings.return_path_target:
         found.append(Expected("return_path", "CNAME", domain.return_path_host, settings.return_path_target))
     return found
+
+
+def inheritable(record: Expected) -> list[str]:
+    """Return the names above that a record which is missing may be inherited from, the nearest first.
+
+    A domain without a policy of its own has that of its organizational domain (RFC 7489 6.6.3). To know which
+    that is needs a list of the suffixes under which people register, so all names above are asked instead.
+    """
+    if record.purpose != "dmarc":
+        return []
+    labels = record.name.split(".")[2:]
+    above = [labels[start:] for start in range(len(labels) - 1)]
+    return [".".join(["_dmarc", *one]) for one in above[-_MOST_ABOVE:]]
 
 
 def judge(record: Expected, answer: DnsAnswer) -> RecordState:

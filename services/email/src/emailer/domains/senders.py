@@ -9,7 +9,7 @@ from typing import cast
 from uuid import UUID
 
 from chassis import logging
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 from contracts import addresses
 from contracts.domains import AllowedSenders, KeyAlgorithm
 from emailer.domains import repository
@@ -32,12 +32,13 @@ class Authority:
     """The right of an owner to a domain: whether it is verified, and the keys that sign its mails.
 
     Of a domain that is not the owner's own the keys are those of another owner. `flaw` says why mails cannot
-    be signed, although they should be.
+    be signed, although they should be. `return_path_host` is the host of the domain that leads bounces here.
     """
 
     is_verified: bool = False
     signers: tuple[Signer, ...] = ()
     flaw: str = ""
+    return_path_host: str | None = None
 
 
 class Senders:
@@ -66,7 +67,12 @@ class Senders:
             reason = f"sender-not-allowed: {domain} is not a verified domain of the owner of this mail"
             return replace(mail, refusal=reason)
         if authority.is_verified or is_default or self._allowed.named([domain]):
-            return replace(mail, signers=authority.signers, flaw=authority.flaw)
+            return replace(
+                mail,
+                signers=authority.signers,
+                flaw=authority.flaw,
+                return_path_host=authority.return_path_host,
+            )
         # Where everybody may send as anybody, that is no reason to sign for somebody else.
         return mail
 
@@ -81,32 +87,33 @@ class Senders:
         names = {name for _, name in unknown}
         shared = set(self._allowed.named(names)) | (names & {self._default.domain.lower()})
         rows = await repository.find_senders(connection, unknown, of_anybody=shared)
-        found: dict[Key, list[tuple[str, str, bytes] | None]] = {}
+        found: dict[Key, list[Row]] = {}
         for row in rows:
-            key = None if row["selector"] is None else (row["selector"], row["algorithm"], row["sealed_key"])
-            found.setdefault((row["owner_id"], row["name"]), []).append(key)
+            found.setdefault((row["owner_id"], row["name"]), []).append(row)
         for owner_id, name in unknown:
             own = found.get((owner_id, name))
-            others = next((keys for (_, of), keys in found.items() if of == name and name in shared), None)
-            authority = Authority(is_verified=own is not None)
-            for key in own or others or ():
-                if key is not None:
-                    authority = self._with(authority, name, *key)
+            others = next((rows for (_, of), rows in found.items() if of == name and name in shared), None)
+            used = own or others or []
+            authority = Authority(
+                is_verified=own is not None, return_path_host=used[0]["return_path_host"] if used else None
+            )
+            for row in used:
+                if row["selector"] is not None:
+                    authority = self._with(authority, name, row)
             # That somebody may not send is final for a mail, so it is looked up for each.
             is_sure = authority.is_verified or self._allowed.allows(name)
             self._known[owner_id, name] = now + _FRESH_S if is_sure else now, authority
 
-    def _with(
-        self, authority: Authority, domain: str, selector: str, algorithm: str, sealed: bytes
-    ) -> Authority:
+    def _with(self, authority: Authority, domain: str, row: Row) -> Authority:
+        selector = row["selector"]
         try:
             if self._safe is None:
                 raise UnreadableKey("EMAIL_SECRETS_KEY is not set")
-            private = self._safe.open(sealed)
+            private = self._safe.open(row["sealed_key"])
         except UnreadableKey as error:
             log.error("DKIM key not readable", domain=domain, selector=selector, reason=str(error))
             return replace(authority, flaw=str(error))
-        signer = Signer(domain, selector, cast(KeyAlgorithm, algorithm), private)
+        signer = Signer(domain, selector, cast(KeyAlgorithm, row["algorithm"]), private)
         return replace(authority, signers=(*authority.signers, signer))
 
 

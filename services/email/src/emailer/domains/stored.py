@@ -17,11 +17,15 @@ MOST_SHOWN_OCTETS = 512
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the last look at a record found, and when it was last right."""
+    """What the last look at a record found, and when it was last right.
+
+    `inherited_from` is the name of a domain above at which it stands.
+    """
 
     state: RecordState
     values: tuple[str, ...] = ()
     last_found_at: datetime | None = None
+    inherited_from: str | None = None
 
     @property
     def is_lost(self) -> bool:

@@ -80,9 +80,14 @@ SELECT CASE WHEN lost_records > 0 THEN 'losing' ELSE status END AS state, count(
 SELECT coalesce(extract(epoch FROM now() - min(check_at)), 0)::float8 FROM domains WHERE check_at IS NOT NULL
 
 -- name: find_senders
--- The verified domains among these (owner, domain), and of `$3` those of any owner; each with the keys that sign.
-SELECT domains.owner_id, domains.name, domain_keys.selector, domain_keys.algorithm, domain_keys.sealed_key
+-- The verified domains among these (owner, domain), and of `$3` those of any owner; each with the keys that sign,
+-- and its return path while that leads here: it was found, and not missed since.
+SELECT domains.owner_id, domains.name, domain_keys.selector, domain_keys.algorithm, domain_keys.sealed_key,
+    CASE WHEN found ->> 'last_found_at' IS NOT NULL AND found ->> 'state' NOT IN ('missing', 'different')
+        THEN return_path_host
+    END AS return_path_host
 FROM domains
+CROSS JOIN LATERAL (SELECT findings -> ('return_path ' || return_path_host) AS found) AS looked
 LEFT JOIN domain_keys ON domain_keys.domain_id = domains.id AND domain_keys.state = 'active'
 WHERE domains.status = 'verified' AND domains.name = ANY($2::text[])
     AND (domains.name = ANY($3::text[]) OR (domains.owner_id, domains.name) IN (

@@ -29,7 +29,8 @@ class StoredMail:
     """A stored mail as the delivery needs it. `recipient_count` counts the envelope.
 
     Without `letter` it is stored in a form that cannot be read, and `flaw` says why; with a letter `flaw`
-    says why it cannot be signed now. `refusal` says why its owner may not send it.
+    says why it cannot be signed now. `refusal` says why its owner may not send it. `return_path_host` is the
+    host of its sender's domain that leads bounces here.
     """
 
     id: UUID
@@ -45,6 +46,7 @@ class StoredMail:
     message_id: str | None = None
     refusal: str = ""
     signers: tuple[Signer, ...] = ()
+    return_path_host: str | None = None
 
     @property
     def dated(self) -> datetime:

@@ -75,8 +75,11 @@ class Delivery:
     async def _deliver(self, job: Job) -> Outcome:
         letter = job.mail.letter
         assert letter is not None  # without one it was put aside when it was claimed
+        sender = self._return_path.address(
+            *(job.mail.id, job.position), sender=letter.sender.address, host=job.mail.return_path_host
+        )
         envelope = Envelope(
-            sender=self._return_path.address(job.mail.id, job.position, sender=letter.sender.address),
+            sender=sender,
             recipient=job.address,
             content=await self._rendered.content(job.mail),
             needs_utf8=letter.needs_utf8 or not job.address.isascii(),
