@@ -17,7 +17,7 @@ from chassis.postgres import Postgres
 from contracts.stocks import Adjustment, BackfillBars, Backfilled, Bar, Instrument
 from native.postgres import Postgres as PostgresServer
 from stock_data import sessions
-from stock_data.errors import HistoryFull, ProviderFailure, UnknownSymbol, UpstreamDown
+from stock_data.errors import BadData, HistoryFull, ProviderFailure, UnknownSymbol, UpstreamDown
 from stock_data.instruments import InstrumentIndex
 from stock_data.kept_bars import KeptBars
 from stock_data.market import Market
@@ -48,6 +48,8 @@ class Exchange:
         self.asked: list[tuple[str, str]] = []
         self.error: ProviderFailure | UnknownSymbol | None = None
         self.hangs = False
+        self.newest = NOW.date()
+        self.repeats_itself = False
         self._page = page
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
@@ -56,7 +58,8 @@ class Exchange:
             await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
-        found = bars_of(max(query.start, date(2024, 1, 1)), min(query.end, NOW.date()))
+        first = date(2024, 1, 1) if self.repeats_itself else max(query.start, date(2024, 1, 1))
+        found = bars_of(first, min(query.end, self.newest))
         page = found[: min(query.limit, self._page)]
         repeated = [bar.t for bar in page[1:]]
         return BarsPage(page, has_more=len(found) > len(page), as_of=NOW, currency="EUR", repeated=repeated)
@@ -87,13 +90,15 @@ def exchange() -> Exchange:
 @pytest.fixture
 async def history(postgres: Postgres, exchange: Exchange) -> KeptHistory:
     async with postgres.connection() as connection:
-        await connection.execute("TRUNCATE kept_ranges, kept_bars")
+        await connection.execute("TRUNCATE kept_ranges, kept_bars, kept_owners")
     return KeptHistory(exchange, KeptBars(postgres, most=1000), clock=lambda: NOW)
 
 
-async def fill(history: KeptHistory, start: str, end: str, *, within_s: float = 5) -> Backfilled:
+async def fill(
+    history: KeptHistory, start: str, end: str, *, within_s: float = 5, owner_id: str = "7"
+) -> Backfilled:
     days = (date.fromisoformat(start), date.fromisoformat(end))
-    return await history.backfill("AAPL", *days, Deadline.after(within_s))
+    return await history.backfill("AAPL", *days, Deadline.after(within_s), owner_id=owner_id)
 
 
 async def read(
@@ -185,8 +190,70 @@ async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, histor
     await fill(history, "2024-01-01", "2024-01-31")
     full = KeptHistory(Exchange(), KeptBars(postgres, most=23), clock=lambda: NOW)
     with pytest.raises(HistoryFull, match="23 bars are kept already"):
-        await fill(full, "2024-01-01", "2024-02-29")
+        await fill(full, "2024-01-01", "2024-02-29", owner_id="8")
     assert (await fill(full, "2024-01-01", "2024-01-31")).bars == 23
+
+
+async def test_one_owner_fills_half_of_the_room_at_most(postgres: Postgres, history: KeptHistory) -> None:
+    await fill(history, "2024-01-01", "2024-01-31")
+    half_full = KeptHistory(Exchange(), KeptBars(postgres, most=46), clock=lambda: NOW)
+    with pytest.raises(HistoryFull, match="23 were brought for you"):
+        await fill(half_full, "2024-01-01", "2024-02-09")
+    assert (await fill(half_full, "2024-01-01", "2024-02-09", owner_id="8")).written == 7
+
+
+async def test_an_upstream_that_was_late_is_asked_again_for_the_days_after_its_newest_bar(
+    history: KeptHistory, exchange: Exchange
+) -> None:
+    exchange.newest = date(2024, 1, 25)
+    late = await fill(history, "2024-01-22", "2024-01-31")
+    assert (late.last, late.bars) == (date(2024, 1, 25), 4)
+    exchange.asked.clear()
+    assert (await fill(history, "2024-01-22", "2024-01-31")).last == date(2024, 1, 25)
+    # Nor is the answer from the database while days of trading may be missing.
+    assert len((await read(history, "2024-01-22", "2024-01-31")).data) == 4
+    exchange.newest = NOW.date()
+    assert len((await read(history, "2024-01-22", "2024-01-31")).data) == 8
+    assert (await fill(history, "2024-01-22", "2024-01-31")).written == 4
+    assert exchange.asked == [
+        ("2024-01-26", "2024-01-31"),
+        ("2024-01-22", "2024-01-31"),
+        ("2024-01-22", "2024-01-31"),
+        ("2024-01-26", "2024-01-31"),
+    ]
+
+
+async def test_a_weekend_after_the_newest_bar_is_final(history: KeptHistory, exchange: Exchange) -> None:
+    # The Monday is a holiday; the days before it are, too.
+    exchange.newest = date(2024, 2, 16)
+    assert (await fill(history, "2024-02-12", "2024-02-19")).last == date(2024, 2, 19)
+    exchange.asked.clear()
+    await fill(history, "2024-02-12", "2024-02-19")
+    assert (await read(history, "2024-02-12", "2024-02-19")).data
+    assert exchange.asked == []
+
+
+async def test_one_owner_does_not_hold_the_upstream(history: KeptHistory, exchange: Exchange) -> None:
+    exchange.hangs = True
+    hanging = [asyncio.create_task(fill(history, "2024-01-01", "2024-01-31")) for _ in range(10)]
+    while len(exchange.asked) < 2:
+        await asyncio.sleep(0)
+    exchange.hangs = False
+    other = await fill(history, "2024-01-01", "2024-01-31", within_s=2, owner_id="8")
+    assert other.written == 23
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert (await fill(history, "2024-01-01", "2024-01-31")).written == 0
+
+
+async def test_an_upstream_that_begins_anew_with_each_page_is_not_followed(history: KeptHistory) -> None:
+    paged = Exchange(page=7)
+    paged.repeats_itself = True
+    endless = KeptHistory(paged, history._kept, clock=lambda: NOW)
+    with pytest.raises(BadData):
+        await fill(endless, "2024-01-01", "2024-02-01")
+    assert len(paged.asked) == 2
 
 
 async def test_an_upstream_that_hangs_is_given_up_and_nothing_is_kept(

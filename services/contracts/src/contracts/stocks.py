@@ -246,11 +246,15 @@ class Backfilled(Reply):
 
 
 class BackfillBars(Request):
-    """Bring the raw bars of the days `start` to `end` (both included) that are not kept yet."""
+    """Bring the raw bars of the days `start` to `end` (both included) that are not kept yet.
+
+    Owners take turns, and each has a share of what is kept.
+    """
 
     message_type: ClassVar[str] = "stocks.backfill-bars.v1"
     reply: ClassVar[type[Reply]] = Backfilled
     service: ClassVar[str] = STOCK_DATA
+    owner_id: str = ""
     symbol: str
     start: Day
     end: Day | None = None

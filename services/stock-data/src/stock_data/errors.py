@@ -121,9 +121,12 @@ class TooManyAlerts(ServiceError):
 
 
 class HistoryFull(ServiceError):
-    """As many bars of upstreams are kept as may be."""
+    """As many bars of upstreams are kept as may be, or as one owner may have brought."""
 
     code = "history-full"
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"{most} bars are kept already, as many as STOCK_DATA_KEPT_BARS allows.")
+    def __init__(self, kept: int, of_owner: int) -> None:
+        super().__init__(
+            f"{kept} bars are kept already, and {of_owner} were brought for you: STOCK_DATA_KEPT_BARS allows"
+            " no more, or no more than half of them for one owner."
+        )

@@ -18,11 +18,16 @@ _COLUMNS = ("source", "symbol", "day", "open", "high", "low", "close", "volume",
 _COPY_TIMEOUT_S = 30
 _AS_TRADED = Decimal(1)
 _ONE_DAY = timedelta(days=1)
+# One owner may fill half of the room.
+_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRange:
-    """The first and the last day that are kept of a symbol, with or without trading, and its currency."""
+    """The first and the last day that are kept of a symbol, with or without trading, and its currency.
+
+    After the newest bar only days on which the exchanges are closed are kept.
+    """
 
     currency: str
     first: date
@@ -53,7 +58,11 @@ class KeptBars:
         """Return the days that are kept of a symbol of `source`."""
         async with self._postgres.connection() as connection:
             row = await connection.fetchrow(_SQL["find_kept_range"], source, symbol)
-        return KeptRange(*row) if row is not None else None
+        if row is None:
+            return None
+        # A day of trading after the newest bar may have been asked for before the upstream had its bar.
+        settled = sessions.session_from(row["newest"] + _ONE_DAY) - _ONE_DAY
+        return KeptRange(row["currency"], row["first_day"], min(row["last_day"], settled), row["bars"])
 
     async def bars(
         self, source: str, symbol: str, start: date, end: date, *, limit: int
@@ -72,11 +81,13 @@ class KeptBars:
             found: int = await connection.fetchval(_SQL["count_kept_bars"], source, symbol, start, end)
         return found
 
-    async def require_room(self) -> None:
-        """Raise `HistoryFull` when as many bars are kept as may be."""
+    async def require_room(self, owner_id: str) -> None:
+        """Raise `HistoryFull` when as many bars are kept, or were brought for the owner, as may be."""
         async with self._postgres.connection() as connection:
-            if await connection.fetchval(_SQL["sum_kept_bars"]) >= self._most:
-                raise HistoryFull(self._most)
+            kept = await connection.fetchval(_SQL["sum_kept_bars"])
+            of_owner = await connection.fetchval(_SQL["count_bars_of_owner"], owner_id) or 0
+        if kept >= self._most or of_owner >= self._most // _SHARE:
+            raise HistoryFull(kept, of_owner)
 
     async def keep(
         self,
@@ -87,6 +98,7 @@ class KeptBars:
         *,
         currency: str,
         repeated: Collection[date],
+        owner_id: str = "",
     ) -> int:
         """Keep all `bars` of the first to the last of `days`; return how many there are.
 
@@ -108,5 +120,6 @@ class KeptBars:
             if not extended:
                 await connection.execute(_SQL["drop_kept_days"], source, symbol, *days)
                 return 0
+            await connection.execute(_SQL["count_bars_for_owner"], owner_id, len(records))
         metrics.BARS_IMPORTED.labels(source).inc(len(records))
         return len(records)

@@ -107,7 +107,7 @@ class Market:
         failure: ProviderFailure | None = None
         for upstream in self._upstreams:
             try:
-                return await upstream.backfill(symbol, start, end, deadline)
+                return await upstream.backfill(symbol, start, end, deadline, owner_id=request.owner_id)
             except UnknownSymbol as error:
                 raise failure or self._unknown(symbol) from error
             except ProviderFailure as error:

@@ -26,7 +26,7 @@ async def test_the_answer_of_stock_data_is_the_result(world: World) -> None:
         "bars": 2031,
         "written": 22,
     }
-    assert world.asked == [BackfillBars(symbol="AAPL", start=date(2016, 1, 1))]
+    assert world.asked == [BackfillBars(owner_id="ann", symbol="AAPL", start=date(2016, 1, 1))]
 
 
 def test_an_item_has_time_for_its_question() -> None:

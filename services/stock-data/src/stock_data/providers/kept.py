@@ -11,14 +11,18 @@ from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, DeadlineExceeded
 from contracts.stocks import Backfilled, Bar, Instrument
 from stock_data import kept_bars, sessions
+from stock_data.errors import BadData
 from stock_data.kept_bars import KeptBars
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
+from stock_data.providers.turns import OwnerTurns
 
 log = logging.get(__name__)
 
 _PAGE = 10_000
-# Symbols that are brought side by side: quotes and bars of others want the upstream, too.
-_SIDE_BY_SIDE = 2
+# Symbols that are brought side by side, and those of one owner among them: quotes and bars of others want the
+# upstream, too.
+_SIDE_BY_SIDE = 3
+_OF_OWNER = 2
 _ONE_DAY = timedelta(days=1)
 
 
@@ -31,7 +35,7 @@ class KeptHistory:
         self._provider = provider
         self._kept = kept
         self._clock = clock
-        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._turns = OwnerTurns(most=_SIDE_BY_SIDE, of_owner=_OF_OWNER)
 
     @property
     def name(self) -> str:
@@ -58,28 +62,39 @@ class KeptHistory:
         """Return the provider's matches."""
         return await self._provider.search(q, limit, deadline)
 
-    async def backfill(self, symbol: str, start: date, end: date, deadline: Deadline) -> Backfilled:
+    async def backfill(
+        self, symbol: str, start: date, end: date, deadline: Deadline, *, owner_id: str = ""
+    ) -> Backfilled:
         """Bring the days that are not kept yet, as far as they are over, and keep them.
 
+        Owners take turns. Days after the newest bar are asked for again, as the upstream may have been late.
         Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; what was brought
         until then stays.
         """
         try:
-            async with asyncio.timeout(deadline.remaining_s()), self._room:
-                return await self._backfill(symbol, start, end, deadline)
+            async with asyncio.timeout(deadline.remaining_s()), self._turns.turn(owner_id):
+                return await self._backfill(symbol, start, end, deadline, owner_id)
         except TimeoutError:
             raise DeadlineExceeded(f"The history of {symbol} did not come in time; ask again.") from None
 
-    async def _backfill(self, symbol: str, start: date, end: date, deadline: Deadline) -> Backfilled:
+    async def _backfill(
+        self, symbol: str, start: date, end: date, deadline: Deadline, owner_id: str
+    ) -> Backfilled:
         # The bar of a day that is not over would change.
         end = min(end, sessions.day_of(self._clock()) - _ONE_DAY)
         kept, written = await self._kept.range_of(self.name, symbol), 0
         for first, last in kept_bars.missing(kept, start, end) if start <= end else ():
-            await self._kept.require_room()
+            await self._kept.require_room(owner_id)
             bars, repeated, currency = await self._bring(symbol, first, last, deadline)
             if bars or kept is not None:
                 written += await self._kept.keep(
-                    self.name, symbol, (first, last), bars, currency=currency, repeated=repeated
+                    self.name,
+                    symbol,
+                    (first, last),
+                    bars,
+                    currency=currency,
+                    repeated=repeated,
+                    owner_id=owner_id,
                 )
         kept = await self._kept.range_of(self.name, symbol)
         return Backfilled(
@@ -103,7 +118,10 @@ class KeptHistory:
             repeated.update(at.date() for at in page.repeated)
             if not (page.has_more and page.data):
                 return bars, repeated, page.currency
-            first = page.data[-1].t.date() + _ONE_DAY
+            following = page.data[-1].t.date() + _ONE_DAY
+            if following <= first:
+                raise BadData(f"{self.name} answered {symbol} with days before those that were asked for.")
+            first = following
 
     async def _page(self, query: BarsQuery) -> BarsPage | None:
         kept = await self._kept.range_of(self.name, query.symbol)

@@ -1,5 +1,10 @@
 -- name: find_kept_range
-SELECT currency, first_day, last_day, bars FROM kept_ranges WHERE source = $1 AND symbol = $2
+-- With the day of the newest bar; a range without any has nothing that would be final.
+SELECT r.currency, r.first_day, r.last_day, r.bars, newest.day AS newest
+FROM kept_ranges AS r CROSS JOIN LATERAL (
+    SELECT day FROM kept_bars WHERE source = r.source AND symbol = r.symbol ORDER BY day DESC LIMIT 1
+) AS newest
+WHERE r.source = $1 AND r.symbol = $2
 
 -- name: select_kept_bars
 SELECT day, open, high, low, close, volume, is_repeated FROM kept_bars
@@ -11,6 +16,13 @@ SELECT count(*) FROM kept_bars WHERE source = $1 AND symbol = $2 AND day BETWEEN
 
 -- name: sum_kept_bars
 SELECT coalesce(sum(bars), 0) FROM kept_ranges
+
+-- name: count_bars_of_owner
+SELECT bars FROM kept_owners WHERE owner_id = $1
+
+-- name: count_bars_for_owner
+INSERT INTO kept_owners AS o (owner_id, bars) VALUES ($1, $2)
+ON CONFLICT (owner_id) DO UPDATE SET bars = o.bars + excluded.bars
 
 -- name: lock_kept_symbol
 -- Two that keep the same symbol do so one after the other.

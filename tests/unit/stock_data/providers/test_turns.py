@@ -1,0 +1,87 @@
+"""Owners take turns, and nothing is lost by those who stop waiting."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.errors import Overloaded
+from stock_data.providers.turns import OwnerTurns
+
+
+class Crowd:
+    """Requests that hold their turns until they are told to end."""
+
+    def __init__(self, turns: OwnerTurns) -> None:
+        self._turns = turns
+        self.begun: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self._ends: dict[str, list[asyncio.Event]] = {}
+
+    async def come(self, *owners: str) -> None:
+        for owner in owners:
+            self.tasks.append(asyncio.create_task(self._hold(owner)))
+            await asyncio.sleep(0)
+
+    async def end(self, owner: str) -> None:
+        self._ends[owner].pop(0).set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def _hold(self, owner: str) -> None:
+        async with self._turns.turn(owner):
+            self.begun.append(owner)
+            end = asyncio.Event()
+            self._ends.setdefault(owner, []).append(end)
+            await end.wait()
+
+
+async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> None:
+    crowd = Crowd(OwnerTurns(most=3, of_owner=2))
+    await crowd.come(*"aaaa")
+    assert crowd.begun == ["a", "a"]
+    await crowd.come(*"bbc")
+    assert crowd.begun == ["a", "a", "b"]
+    await crowd.end("a")
+    assert crowd.begun[3:] == ["c"]
+    await crowd.end("a")
+    assert crowd.begun[4:] == ["a"]
+    await crowd.end("c")
+    assert crowd.begun[5:] == ["b"], "both have one at work; b waits longer"
+    for owner in "abba":
+        await crowd.end(owner)
+    await asyncio.gather(*crowd.tasks)
+
+
+async def test_who_stops_waiting_takes_nobodys_turn_along() -> None:
+    crowd = Crowd(OwnerTurns(most=1, of_owner=1))
+    await crowd.come(*"abc")
+    waiting = crowd.tasks[1]
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await crowd.end("a")
+    assert crowd.begun == ["a", "c"]
+    await crowd.come("d")
+    # Cancelled in the very moment in which its turn came.
+    crowd._ends["c"].pop(0).set()
+    await asyncio.sleep(0)
+    crowd.tasks[3].cancel()
+    await crowd.come("e")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert crowd.begun[-1] == "e"
+    await crowd.end("e")
+
+
+async def test_an_owner_of_whom_very_many_wait_is_told_so() -> None:
+    crowd = Crowd(OwnerTurns(most=1, of_owner=1))
+    await crowd.come(*["a"] * 102)
+    with pytest.raises(Overloaded):
+        await crowd.tasks[101]
+    await crowd.come("b")
+    await crowd.end("a")
+    assert crowd.begun == ["a", "b"]
+    for task in crowd.tasks:
+        task.cancel()
+    await asyncio.gather(*crowd.tasks, return_exceptions=True)
