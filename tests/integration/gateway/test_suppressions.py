@@ -21,12 +21,12 @@ LINES = {"content-type": "application/x-ndjson"}
 
 @pytest.fixture
 async def suppressing(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
-    """The shared gateway, while something answers for email that keeps at most five suppressions an owner."""
+    """The shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
     dsn = await house.database()
     await migrating.migrate(dsn, "emailer")
     postgres = Postgres(dsn)
     await postgres.open()
-    await house.double(EMAIL, SuppressionAnswers(postgres, most_of_owner=5).table)
+    await house.double(EMAIL, SuppressionAnswers(postgres, most_of_owner=1001).table)
     yield shared_door
     await postgres.close()
 
@@ -126,9 +126,18 @@ async def test_an_import_takes_all_lines_or_those_that_are_in_order_and_has_room
     permissive = await api.post("/v1/suppressions/import?mode=permissive", content=content, headers=CSV)
     result = permissive.json()
     assert (result["added"], result["refused"], result["errors"][0]["pointer"]) == (2, 1, "/3/address")
-    more = b"".join(b"m%d@example.com\n" % number for number in range(4))
+    more = b"".join(b"m%d@example.com\n" % number for number in range(1000))
     full = await api.post("/v1/suppressions/import", content=b"address\n" + more, headers=CSV)
     assert_problem(full, 409, "too-many-suppressions")
     assert len((await api.get("/v1/suppressions")).json()["data"]) == 2
     strange = await api.post("/v1/suppressions/import", content=b"x", headers={"content-type": "text/plain"})
     assert_problem(strange, 415, "unsupported-media-type")
+
+
+async def test_the_part_of_an_import_that_was_added_is_audited(suppressing: Listener) -> None:
+    content = b"address\n" + b"".join(b"m%d@example.com\n" % number for number in range(1002))
+    before = len(await trail(suppressing, "suppression:import"))
+    full = await suppressing.api.post("/v1/suppressions/import", content=content, headers=CSV)
+    assert_problem(full, 409, "too-many-suppressions")
+    entries = await trail(suppressing, "suppression:import")
+    assert [entry["after"] for entry in entries[: len(entries) - before]] == [{"added": 1000, "changed": 0}]

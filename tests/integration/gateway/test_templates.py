@@ -63,6 +63,20 @@ async def test_a_template_is_changed_by_who_has_seen_its_newest_version(door: Li
     assert_problem(await door.api.get(path), 404, "not-found")
 
 
+async def test_changes_of_templates_are_recorded_with_their_versions(door: Listener) -> None:
+    made = await created(door)
+    path, target = f"/v1/templates/{made['name']}", f"template:{made['name']}"
+    await door.api.put(path, json={**BODY, "subject": "Second"}, headers={"if-match": '"1"'})
+    await door.api.put(path, json=BODY, headers={"if-match": '"1"'})
+    await door.api.delete(path, headers={"if-match": "*"})
+    entries = (await door.api.get("/v1/admin/audit", params={"target": target})).json()["data"]
+    assert [(entry["action"], entry["before"], entry["after"]) for entry in entries] == [
+        ("template.deleted", {"version": 2}, None),
+        ("template.changed", {"version": 1}, {"version": 2}),
+        ("template.created", None, {"version": 1}),
+    ]
+
+
 async def test_a_preview_shows_the_mail_or_where_the_template_fails(door: Listener) -> None:
     made = await created(door)
     path = f"/v1/templates/{made['name']}/preview"

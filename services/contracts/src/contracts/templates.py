@@ -106,7 +106,9 @@ class TemplateVersions(Reply):
 
 
 class TemplateDeleted(Reply):
-    """A template is gone: new mails cannot name it."""
+    """A template is gone: new mails cannot name it. Its last version was `newest`."""
+
+    newest: int | None = None
 
 
 class RenderedTemplate(Reply):

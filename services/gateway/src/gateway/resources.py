@@ -129,7 +129,7 @@ class Resources:
 
     def _wire_mail(self, statements: Mapping[str, str]) -> None:
         settings, postgres = self.settings, self.runtime.postgres
-        self.templates = TemplateService(self.rpc)
+        self.templates = TemplateService(self.rpc, self.audit)
         self.transfer = Transfer(settings.email_url, most=MOST_AT_ONCE)
         self.uploads = FileUploads(
             postgres, UploadRepository(statements), self.acceptor, self.rpc, self.transfer
@@ -147,7 +147,7 @@ class Resources:
             self.senders,
             message_id_domain=settings.message_id_domain,
         )
-        self.suppressions = SuppressionService(self.rpc, self.audit, postgres)
+        self.suppressions = SuppressionService(self.rpc, self.audit)
 
     def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher

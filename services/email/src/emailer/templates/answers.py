@@ -118,7 +118,7 @@ class TemplateAnswers:
                 raise _missing(request.name)
             _require_expected(request.name, locked.newest, request.expected)
             await repository.delete(connection, request.owner_id, request.name)
-        return TemplateDeleted()
+        return TemplateDeleted(newest=locked.newest)
 
     async def preview(self, request: PreviewTemplate, deadline: Deadline) -> RenderedTemplate:
         """Return what a mail of a template would say."""

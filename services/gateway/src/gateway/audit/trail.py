@@ -70,6 +70,19 @@ class AuditTrail:
             )
         )
 
+    async def record_now(
+        self,
+        call: Call,
+        action: Action,
+        target: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a change that another service has made to the trail, whatever becomes of the call."""
+        async with self._postgres.transaction() as connection:
+            await self.record(connection, call.principal, action, target, before=before, after=after)
+
     async def page(self, _: Call, query: AuditQuery) -> AuditPage:
         """Return a page of changes, the newest first."""
         async with self._postgres.connection() as connection:

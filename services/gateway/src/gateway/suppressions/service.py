@@ -11,7 +11,6 @@ import orjson
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
-from chassis.postgres import Postgres
 from contracts.suppressions import (
     MOST_ADDED,
     AddedOrigin,
@@ -53,10 +52,9 @@ _PAGE_S = 15
 class SuppressionService:
     """Passes the caller's requests on, and writes every change into the audit trail."""
 
-    def __init__(self, rpc: RpcClient, audit: AuditTrail, postgres: Postgres) -> None:
+    def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
         self._audit = audit
-        self._postgres = postgres
 
     async def add(self, call: Call, body: SuppressionInput) -> Reply:
         """Suppress an address for the mails of the caller."""
@@ -70,7 +68,7 @@ class SuppressionService:
     async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
         """Suppress the addresses of a list, all of them or those that are in order.
 
-        They are added in groups: when there is no room for all, those before are kept.
+        They are added in groups: when there is no room for all, those before are kept, and audited.
         """
         read = await asyncio.to_thread(lines.read, body)
         if read.errors and query.mode == "strict":
@@ -80,17 +78,17 @@ class SuppressionService:
         added = 0
         for start in range(0, len(read.entries), MOST_ADDED):
             group = read.entries[start : start + MOST_ADDED]
-            added += (await self._add(call, group, "import", call.deadline)).added
-        result = ImportResult(
+            new = (await self._add(call, group, "import", call.deadline)).added
+            after = {"added": new, "changed": len(group) - new}
+            await self._audit.record_now(call, Action.SUPPRESSION_ADDED, "suppression:import", after=after)
+            added += new
+        return ImportResult(
             added=added,
             changed=len(read.entries) - added,
             skipped=read.skipped,
             refused=read.refused,
             errors=read.errors,
         )
-        after = result.model_dump(mode="json", exclude={"errors"})
-        self._audit.record_with(call, Action.SUPPRESSION_ADDED, "suppression:import", after=after)
-        return result
 
     async def list(self, call: Call, query: SuppressionsQuery) -> SuppressionList | Reply:
         """Return suppressions of the caller, newest first: a page, or all of them in lines or as a table."""
@@ -110,14 +108,8 @@ class SuppressionService:
         """End a suppression of the caller."""
         request = LiftSuppression(suppression_id=suppression_id, owner_id=call.principal.owner_id)
         lifted = await self._rpc.call(request, Suppression, call.deadline)
-        async with self._postgres.transaction() as connection:
-            await self._audit.record(
-                connection,
-                call.principal,
-                Action.SUPPRESSION_LIFTED,
-                f"suppression:{suppression_id}",
-                before=lifted.model_dump(mode="json"),
-            )
+        target, before = f"suppression:{suppression_id}", lifted.model_dump(mode="json")
+        await self._audit.record_now(call, Action.SUPPRESSION_LIFTED, target, before=before)
 
     async def lift_matching(self, call: Call, query: SuppressionsBulk) -> BulkResult:
         """End the suppressions of the caller that fit."""

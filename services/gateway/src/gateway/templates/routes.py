@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import Conflict, NotFound, Overloaded, Unavailable
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Overloaded, Unavailable
 from contracts import problems
 from contracts.scopes import Scope
 from contracts.templates import RenderedTemplate
@@ -24,6 +24,7 @@ from gateway.templates.inputs import TemplateList, TemplateView, VersionList
 from gateway.templates.service import TemplateService
 
 _ETAG = {"ETag": "the version, for If-Match"}
+_CHANGED = (DatabaseUnavailable, NotFound, PreconditionFailed, PreconditionRequired, Unavailable)
 _FULL = problems.of("too-many-templates")
 _WELCOME = {"subject": "Welcome, {{ name }}", "html": "<p>Hello <b>{{ name }}</b></p>"}
 
@@ -38,7 +39,7 @@ def endpoints(service: TemplateService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.TEMPLATES_WRITE,
         answers={201: json(TemplateView, headers={"Location": "the template", **_ETAG})},
-        errors=(Conflict, Overloaded, Unavailable, _FULL),
+        errors=(Conflict, DatabaseUnavailable, Overloaded, Unavailable, _FULL),
         examples={"welcome": {"name": "welcome", **_WELCOME}},
     )
     yield get(
@@ -107,7 +108,7 @@ def _one(service: TemplateService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.TEMPLATES_WRITE,
         answers={200: json(TemplateView, headers=_ETAG)},
-        errors=(NotFound, Overloaded, Unavailable, PreconditionFailed, PreconditionRequired, _FULL),
+        errors=(*_CHANGED, Overloaded, _FULL),
         precondition=Precondition.REQUIRED,
         examples={"welcome": _WELCOME},
     )
@@ -119,6 +120,6 @@ def _one(service: TemplateService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.TEMPLATES_WRITE,
         answers={204: nothing()},
-        errors=(NotFound, Unavailable, PreconditionFailed, PreconditionRequired),
+        errors=_CHANGED,
         precondition=Precondition.REQUIRED,
     )

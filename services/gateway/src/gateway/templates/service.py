@@ -17,6 +17,8 @@ from contracts.templates import (
     TemplateSource,
     TemplateVersions,
 )
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
 from gateway.templates.inputs import (
@@ -33,22 +35,23 @@ from gateway.templates.inputs import (
 
 
 class TemplateService:
-    """Passes the caller's requests on to email."""
+    """Passes the caller's requests on to email, and writes every change into the audit trail."""
 
-    def __init__(self, rpc: RpcClient) -> None:
+    def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
+        self._audit = audit
 
     async def create(self, call: Call, body: NewTemplate) -> Reply:
         """Store the first version of a template."""
-        key = call.idempotency_key
         request = SaveTemplate(
             owner_id=call.principal.owner_id,
             name=body.name,
-            # With the body, as the key may name another request tomorrow.
-            request_key=None if key is None else f"{key.body_hash.hex()}:{key.key}",
+            request_key=call.request_key,
             source=TemplateSource.model_validate(body.model_dump(exclude={"name"})),
         )
         found = await self._rpc.call(request, Template, call.deadline)
+        target, after = f"template:{found.name}", {"version": found.version}
+        self._audit.record_with(call, Action.TEMPLATE_CREATED, target, after=after)
         return _reply(found, location=f"/v1/templates/{found.name}")
 
     async def change(self, call: Call, name: Name, body: TemplateSource) -> Reply:
@@ -56,7 +59,15 @@ class TemplateService:
         request = SaveTemplate(
             owner_id=call.principal.owner_id, name=name, expected=_expected(call), source=body
         )
-        return _reply(await self._rpc.call(request, Template, call.deadline))
+        found = await self._rpc.call(request, Template, call.deadline)
+        await self._audit.record_now(
+            call,
+            Action.TEMPLATE_CHANGED,
+            f"template:{name}",
+            before={"version": found.version - 1},
+            after={"version": found.version},
+        )
+        return _reply(found)
 
     async def get(self, call: Call, name: Name, query: TemplateQuery) -> Reply:
         """Return a version of a template, or the newest."""
@@ -77,7 +88,9 @@ class TemplateService:
     async def delete(self, call: Call, name: Name) -> None:
         """Delete a template; mails that were accepted are still made of it."""
         request = DeleteTemplate(owner_id=call.principal.owner_id, name=name, expected=_expected(call))
-        await self._rpc.call(request, TemplateDeleted, call.deadline)
+        deleted = await self._rpc.call(request, TemplateDeleted, call.deadline)
+        before = {"version": deleted.newest}
+        await self._audit.record_now(call, Action.TEMPLATE_DELETED, f"template:{name}", before=before)
 
     async def preview(self, call: Call, name: Name, body: Preview) -> RenderedTemplate:
         """Return what a mail of a stored template would say."""
