@@ -10,11 +10,11 @@ WHERE position = $2::int + nth
 -- A page as JSON, made here: each of a million rows would cost more in any other place. With $7 each row has a
 -- line of its own, and no other line breaks. Both tables are bounded by position: no statistics, however old,
 -- lead to a plan that reads more. A page ends with its rows ($5) or with its size in bytes ($6), but never
--- before its first row.
+-- before its first row. The rows come to the aggregate in order, so it sorts nothing.
 WITH page AS (
     SELECT
         r.position, i.custom_id, r.status::text AS status, r.result, r.error_code, r.error_detail, r.attempts,
-        200 + coalesce(octet_length(r.result), 0) + coalesce(octet_length(r.error_detail), 0)
+        150 + coalesce(octet_length(r.result), 0) + coalesce(octet_length(r.error_detail), 0)
             + coalesce(octet_length(i.custom_id), 0) AS size
     FROM results AS r JOIN items AS i ON i.batch_id = r.batch_id AND i.position = r.position
     WHERE r.batch_id = $1 AND r.position > $2 AND r.position <= $3
@@ -23,9 +23,10 @@ WITH page AS (
     ORDER BY r.position LIMIT $5 + 1
 ), sized AS (
     SELECT
-        *, sum(size) OVER (ORDER BY position) - size AS before, count(*) OVER () AS found,
-        row_number() OVER (ORDER BY position) AS nth
-    FROM page
+        *,
+        sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size < $6
+            AND row_number() OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) <= $5 AS is_kept
+    FROM page ORDER BY position
 )
 SELECT
     string_agg(
@@ -37,11 +38,11 @@ SELECT
                 ELSE '{"code":' || to_json(error_code) || ',"detail":' || to_json(coalesce(error_detail, '')) || '}'
             END
             || ',"attempts":' || attempts || '}',
-        CASE WHEN $7 THEN E',\n' ELSE ',' END ORDER BY position
-    ) AS data,
-    max(position) AS last_position,
-    count(*) < max(found) AS is_cut
-FROM sized WHERE before < $6 AND nth <= $5
+        CASE WHEN $7 THEN E',\n' ELSE ',' END
+    ) FILTER (WHERE is_kept) AS data,
+    max(position) FILTER (WHERE is_kept) AS last_position,
+    coalesce(NOT bool_and(is_kept), false) AS is_cut
+FROM sized
 
 -- name: list_pending
 -- Items before the first chunk that is left have ended.

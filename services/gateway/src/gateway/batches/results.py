@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -22,6 +23,8 @@ from gateway.http.principal import Principal
 from gateway.http.replies import CSV, JSON, Reply
 
 _PAGE = 1000
+# Of small results; a page in all is no larger than its message.
+_MOST_ROWS = 4000
 _PAGE_S = 15
 # Around the rows of a page that stand one a line; see `contracts.batches.ListResults`.
 _LINES_BEGIN, _LINES_END = b'{"data":[\n', b"\n],"
@@ -105,12 +108,32 @@ class ResultReader:
             yield tables.written([_COLUMNS])
         while True:
             lines, cursor = split_page(page)
-            yield tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
+            part = tables.written(map(cells_of, lines.splitlines())) if call.media_type == CSV else lines
             if cursor is None:
+                yield part
                 return
-            following = query.model_copy(update={"cursor": cursor, "limit": _PAGE})
+            # Small results come many at a time; of large ones no more are looked at than fit into a page. Rows of a
+            # table are read here, one by one: not more of them at a time.
+            most = _PAGE if call.media_type == CSV else _MOST_ROWS
+            limit = min(most, max(_PAGE, 2 * lines.count(b"\n")))
+            following = query.model_copy(update={"cursor": cursor, "limit": limit})
             deadline = Deadline.after(_PAGE_S)
-            page = await self._page(call.principal, batch_id, following, deadline, lines=True)
+            # The next page is made while this one is on its way.
+            coming = asyncio.create_task(
+                self._page(call.principal, batch_id, following, deadline, lines=True)
+            )
+            coming.add_done_callback(_forget_error)
+            try:
+                yield part
+                page = await coming
+            finally:
+                coming.cancel()
+
+
+def _forget_error(page: asyncio.Task[bytes]) -> None:
+    """Let nobody miss the error of a page that its reader has not waited for."""
+    if not page.cancelled():
+        page.exception()
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:
