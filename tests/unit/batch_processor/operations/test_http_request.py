@@ -51,6 +51,22 @@ async def test_content_is_sent_as_json_and_every_attempt_has_the_same_key(world:
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
+async def test_numbers_of_any_size_are_sent_as_they_are(world: World) -> None:
+    text = '{"url":"https://hooks.example/","content":{"n":1180591620717411303424,"s":"grüß"}}'
+    found = item_values.read_payload(Wish, text)
+    world.answers = [HttpAnswer(200, {}, b"")]
+    await OPERATION.run(found, world.context())
+    assert world.fetched[0].body == '{"n":1180591620717411303424,"s":"grüß"}'.encode()
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-A": "1", "x-a": "2"}, {"X_Forwarded_For": "192.0.2.1"}, {"content_length": "0"}]
+)
+def test_a_header_that_a_server_could_read_otherwise_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidItem):
+        wish(headers=headers)
+
+
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a\0b"])
 async def test_a_body_that_is_no_text_comes_as_base64(world: World, body: bytes) -> None:
     result = await run(world, HttpAnswer(200, {}, body))

@@ -23,6 +23,7 @@ from chassis.egress.client import (
     DestinationUnreachable,
     GuardedClient,
     HttpRequest,
+    is_own,
     resolve,
 )
 from chassis.egress.destinations import DestinationRefused, InternalTargets
@@ -212,3 +213,17 @@ def certified(folder: Path, name: str) -> tuple[ssl.SSLContext, Callable[[], ssl
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context, lambda: ssl.create_default_context(cadata=written.decode())
+
+
+async def test_an_address_of_this_machine_is_not_public_whatever_its_range() -> None:
+    assert is_own(ip_address("127.0.0.1"))
+    assert not is_own(ip_address("192.0.2.1"))
+    # A server with an address of its own on the internet, on which internal services listen, too.
+    public = "93.184.215.14"
+    answers = [[public], [public]]
+    guarded = GuardedClient(
+        InternalTargets(), resolve=Names([*answers]).resolve, is_own=lambda address: str(address) == public
+    )
+    for url in (f"http://{public}:8081/", "http://rebinding.example/"):
+        with pytest.raises(DestinationRefused):
+            await guarded.fetch(HttpRequest("GET", url), timeout_s=5)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import Annotated, Any, Literal
 from uuid import uuid5
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from batch_processor.operation import Context, Operation
@@ -44,7 +44,8 @@ class HttpServerError(ServiceError):
 
 
 def _own(name: str) -> str:
-    if _REFUSED_HEADERS.fullmatch(name):
+    # Many servers do not tell `_` from `-` in a name.
+    if _REFUSED_HEADERS.fullmatch(name.replace("_", "-")):
         raise ValueError("this header is set by the connection, or not sent")
     return name
 
@@ -75,11 +76,20 @@ class Wish(BaseModel):
     def _is_bounded(self) -> Wish:
         if self.body is not None and self.content is not None:
             raise ValueError("give body or content, not both")
-        if len((self.body or "").encode()) > MOST_BODY or len(orjson.dumps(self.content)) > MOST_BODY:
+        if len(self.sent()) > MOST_BODY:
             raise ValueError(f"what is sent may have {MOST_BODY} bytes")
+        if len({name.lower() for name in self.headers}) < len(self.headers):
+            raise ValueError("a header is given twice: its name has no case")
         if sum(len(name) + len(value) for name, value in self.headers.items()) > _MOST_HEADER_BYTES:
             raise ValueError(f"the headers may have {_MOST_HEADER_BYTES} bytes in all")
         return self
+
+    def sent(self) -> bytes:
+        """Return the body of the request. Raise `ValueError` for content that JSON cannot say."""
+        if self.content is None:
+            return (self.body or "").encode()
+        # Numbers of any size as they are: another writer of JSON would refuse integers beyond 64 bits.
+        return json.dumps(self.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 async def run(wish: Wish, context: Context) -> Json:
@@ -89,11 +99,9 @@ async def run(wish: Wish, context: Context) -> Json:
     """
     headers = {name.lower(): value for name, value in wish.headers.items()}
     headers.setdefault("idempotency-key", f'"{uuid5(context.batch_id, str(context.position))}"')
-    body = (wish.body or "").encode()
     if wish.content is not None:
-        body = orjson.dumps(wish.content)
         headers.setdefault("content-type", "application/json")
-    request = HttpRequest(wish.method, wish.url, headers, body)
+    request = HttpRequest(wish.method, wish.url, headers, wish.sent())
     answer = await context.fetch(request, timeout_s=wish.timeout_s)
     if not (wish.any_status or 200 <= answer.status < 300):
         raise _failure(answer)

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context as Arithmetic
 from decimal import Decimal, Inexact
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from batch_processor import prices
+from batch_processor.errors import InvalidItem
 from batch_processor.operation import Context, Operation
 from chassis.errors import RemoteFailure, ServiceError
 from contracts.message import Failure, Json
@@ -25,6 +26,7 @@ from contracts.stocks import Day, Symbol
 MOST_POSITIONS = 200
 # Closes that are asked for side by side.
 _SIDE_BY_SIDE = 8
+_FIRST_ZONE = timedelta(hours=14)
 _TOO_MANY = 10**12
 _NUMBER = r"^-?[0-9]{1,12}(\.[0-9]{1,8})?$"
 # Symbols without a price whose reasons the error tells.
@@ -86,8 +88,12 @@ class _Price:
 async def run(portfolio: Portfolio, context: Context) -> Json:
     """Return the value of each position and the totals by currency, all of them exact, as texts.
 
-    Raise an error that names the symbols without a price: a total without them would be wrong.
+    Raise an error that names the symbols without a price: a total without them would be wrong. Raise
+    `InvalidItem` for a day that has not come.
     """
+    # Somewhere on earth the day has begun, or it lies in the future everywhere.
+    if portfolio.date is not None and portfolio.date > (datetime.now(UTC) + _FIRST_ZONE).date():
+        raise InvalidItem(f"date: {portfolio.date} lies in the future, and has no closes yet")
     symbols = list(dict.fromkeys(position.symbol for position in portfolio.positions))
     if portfolio.date is None:
         found = await _newest(symbols, context)

@@ -23,6 +23,8 @@ log = logging.get(__name__)
 
 MOST_ANSWER_BYTES = 128 * 1024
 _CONNECT_S = 5.0
+_IPV4 = 4
+_ANY_PORT = 9
 # Of a name with more addresses only these are tried, but all of them are checked.
 _MOST_TRIED = 4
 _MOST_CHARACTERS = 200
@@ -70,13 +72,28 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
     return [ip_address(str(info[4][0])) for info in found]
 
 
+def is_own(address: Address) -> bool:
+    """Return whether `address` is one of this machine's, which sends there from the address itself.
+
+    Nothing is sent to find out.
+    """
+    family = socket.AF_INET if address.version == _IPV4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), _ANY_PORT))
+            return ip_address(probe.getsockname()[0]) == address
+    except OSError:
+        return False
+
+
 class GuardedClient:
     """Sends requests to public servers, and to the internal targets that are allowed.
 
     A name is resolved once; all of its addresses must be allowed, and only they are connected to, so that
-    another answer of the DNS a moment later changes nothing. `Host` and the name in TLS are those of the URL.
-    Redirects are answers like others: nothing is followed. Proxies of the environment are not used, as they
-    would resolve the name again. No connection is kept.
+    another answer of the DNS a moment later changes nothing. Addresses of this machine are not public,
+    whatever their range. `Host` and the name in TLS are those of the URL. Redirects are answers like others:
+    nothing is followed. Proxies of the environment are not used, as they would resolve the name again. No
+    connection is kept.
     """
 
     def __init__(
@@ -85,10 +102,12 @@ class GuardedClient:
         *,
         resolve: Resolve = resolve,
         tls: Callable[[], ssl.SSLContext] | None = None,
+        is_own: Callable[[Address], bool] = is_own,
     ) -> None:
         self._internal = internal
         self._resolve = resolve
         self._make_tls = tls or _tls
+        self._is_own = is_own
         self._tls: ssl.SSLContext | None = None
 
     async def fetch(
@@ -120,7 +139,8 @@ class GuardedClient:
         if not addresses:
             raise DestinationUnreachable(f"{destination.host} has no address.")
         try:
-            self._internal.require(addresses, destination)
+            own = [address for address in addresses if self._is_own(address)]
+            self._internal.require(addresses, destination, own=own)
         except ServiceError:
             shown = [str(address) for address in addresses[:_MOST_TRIED]]
             log.warning("destination refused", host=destination.host, port=destination.port, addresses=shown)

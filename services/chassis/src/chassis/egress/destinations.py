@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_network
 from typing import Self
@@ -87,10 +88,15 @@ class InternalTargets:
         """
         return cls(tuple(_target(part.strip()) for part in text.split(",") if part.strip()))
 
-    def require(self, addresses: tuple[Address, ...], destination: Destination) -> None:
-        """Raise `DestinationRefused` unless every one of `addresses` may be reached."""
+    def require(
+        self, addresses: tuple[Address, ...], destination: Destination, *, own: Collection[Address] = ()
+    ) -> None:
+        """Raise `DestinationRefused` unless every one of `addresses` may be reached.
+
+        Those that are the machine's `own` are not public here: what listens on all of them was not meant so.
+        """
         for address in addresses:
-            is_allowed = is_public(address) or any(
+            is_allowed = (is_public(address) and address not in own) or any(
                 port in (None, destination.port) and address.version == network.version and address in network
                 for network, port in self.targets
             )

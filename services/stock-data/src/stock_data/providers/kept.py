@@ -82,7 +82,7 @@ class KeptHistory:
     ) -> Backfilled:
         # The bar of a day that is not over would change.
         end = min(end, sessions.day_of(self._clock()) - _ONE_DAY)
-        kept, written = await self._kept.range_of(self.name, symbol), 0
+        kept, written, currency = await self._kept.range_of(self.name, symbol), 0, "USD"
         for first, last in kept_bars.missing(kept, start, end) if start <= end else ():
             await self._kept.require_room(owner_id)
             bars, repeated, currency = await self._bring(symbol, first, last, deadline)
@@ -100,7 +100,7 @@ class KeptHistory:
         return Backfilled(
             symbol=symbol,
             source=self.name,
-            currency=kept.currency if kept is not None else "USD",
+            currency=kept.currency if kept is not None else currency,
             first=kept.first if kept is not None else None,
             last=kept.last if kept is not None else None,
             bars=await self._kept.count(self.name, symbol, start, end),
