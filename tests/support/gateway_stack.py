@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import aiormq
@@ -194,8 +196,15 @@ class House:
         self._stack.push_async_callback(gate.shut)
         return gate
 
-    async def open(self, *, dsn: str | None = None, wait: bool = True, **changes: Any) -> Listener:
-        """A gateway of its own database, or of `dsn`; `changes` are settings."""
+    async def open(
+        self,
+        *,
+        dsn: str | None = None,
+        wait: bool = True,
+        limits: Mapping[str, Any] = MappingProxyType({}),
+        **changes: Any,
+    ) -> Listener:
+        """A gateway of its own database, or of `dsn`; `changes` are settings, `limits` its listener's."""
         dsn = dsn or await self.database()
         admin_key = changes.pop("bootstrap_key", None) or str(keys.new_key())
         settings = GatewaySettings.model_validate(
@@ -210,7 +219,7 @@ class House:
                 **changes,
             }
         )
-        return await self._stack.enter_async_context(running(settings, admin_key, wait=wait))
+        return await self._stack.enter_async_context(running(settings, admin_key, wait=wait, limits=limits))
 
     async def double(self, service: str, answers: Mapping[type[Request], Answer]) -> Messaging:
         """Something that answers the requests to `service`, until the end of the test."""
@@ -277,11 +286,21 @@ class House:
 
 
 @asynccontextmanager
-async def running(settings: GatewaySettings, admin_key: str, *, wait: bool) -> AsyncIterator[Listener]:
+async def running(
+    settings: GatewaySettings,
+    admin_key: str,
+    *,
+    wait: bool,
+    limits: Mapping[str, Any] = MappingProxyType({}),
+) -> AsyncIterator[Listener]:
     """Run a gateway on a free port until the end of the block."""
     gateway = Gateway(resources := Resources(settings), create_app(settings, resources))
     door = asgi.Listener(
-        gateway.app.asgi, "127.0.0.1", 0, websockets=WebSocketWire, limits=settings.connection_limits
+        gateway.app.asgi,
+        "127.0.0.1",
+        0,
+        websockets=WebSocketWire,
+        limits=dataclasses.replace(settings.connection_limits, **limits),
     )
     server = asgi.create_server(door, lifespan=True, grace_s=2)
     serving = asyncio.create_task(server.serve())

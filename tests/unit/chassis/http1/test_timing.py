@@ -40,3 +40,19 @@ def test_time_in_which_the_application_does_not_read_does_not_count() -> None:
     assert not rate.is_too_slow(9, 0, is_awaited=False)
     assert not rate.is_too_slow(15, 0, is_awaited=True)
     assert rate.is_too_slow(25, 0, is_awaited=True)
+
+
+def test_crumbs_that_keep_the_application_busy_at_every_other_look_do_not_begin_a_window_anew() -> None:
+    rate = BodyRate(window_s=10, least_rate=1024)
+    looks = [rate.is_too_slow(now, now, is_awaited=now % 2 == 0) for now in range(30)]
+    assert looks.index(True) == 20
+
+
+def test_the_time_of_one_body_does_not_count_for_the_next() -> None:
+    rate = BodyRate(window_s=10, least_rate=1024)
+    assert not rate.is_too_slow(0, 0, is_awaited=True)
+    assert not rate.is_too_slow(9, 100, is_awaited=True)
+    rate.begin(300)
+    assert not rate.is_too_slow(11, 300, is_awaited=True)
+    assert not rate.is_too_slow(20, 300, is_awaited=True)
+    assert rate.is_too_slow(21, 300, is_awaited=True)

@@ -246,6 +246,8 @@ class HttpConnection(asyncio.Protocol):
             self._place = self._admission.take(host)
             ends = Ends(ends.server, (host, 0), self._admission.scheme_of(head.fields, ends.scheme))
         self._deadline = math.inf
+        if self._reader.is_in_body:
+            self._body_rate.begin(self._received)
         if head.is_websocket and self._config.ws_protocol_class is not None:
             self._upgrade(head)
             return

@@ -24,24 +24,32 @@ class WriteStall:
 
 
 class BodyRate:
-    """Notices a body that comes too slowly while the application waits for it."""
+    """Notices a body that comes too slowly while the application waits for it.
+
+    A window is `window_s` seconds in which the application had nothing else to do than to wait. It is added
+    up: a client that keeps the application busy with its crumbs does not begin it anew.
+    """
 
     def __init__(self, *, window_s: float, least_rate: int) -> None:
         self._window_s = window_s
         self._least_bytes = window_s * least_rate
-        self._ends = math.inf
+        self._looked_at: float | None = None
+        self._waited_s = 0.0
         self._received = 0
 
-    def is_too_slow(self, now: float, received: int, *, is_awaited: bool) -> bool:
-        """Return whether a window has ended with too few bytes; `received` counts all from the beginning.
+    def begin(self, received: int) -> None:
+        """Begin a body, with its first window, behind the `received` bytes of its connection."""
+        self._looked_at = None
+        self._waited_s = 0.0
+        self._received = received
 
-        A window counts only while the application has nothing else to do than to wait.
-        """
-        if not is_awaited:
-            self._ends = math.inf
+    def is_too_slow(self, now: float, received: int, *, is_awaited: bool) -> bool:
+        """Return whether a window has ended with too few bytes; `received` counts all of the connection."""
+        if is_awaited and self._looked_at is not None:
+            self._waited_s += now - self._looked_at
+        self._looked_at = now
+        if self._waited_s < self._window_s:
             return False
-        if now < self._ends != math.inf:
-            return False
-        is_slow = self._ends != math.inf and received - self._received < self._least_bytes
-        self._ends, self._received = now + self._window_s, received
+        is_slow = received - self._received < self._least_bytes
+        self._waited_s, self._received = 0.0, received
         return is_slow

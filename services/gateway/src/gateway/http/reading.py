@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, get_args
@@ -16,7 +18,7 @@ from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
-from gateway.errors import IdempotencyNotSupported, PreconditionRequired
+from gateway.errors import IdempotencyNotSupported, PreconditionRequired, UploadStalled
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, Body
 from gateway.http.calls import IdempotencyKey, Upload
@@ -30,6 +32,10 @@ Receive = Callable[[], Awaitable[Message]]
 
 _LEAST_S, _MOST_S = 0.05, 30.0
 _LARGE_BYTES = 64 * 1024
+# How long an upload may keep its place: what the largest takes at this rate, and some. Only the time counts
+# in which nothing was there to be read.
+UPLOAD_BASE_S = 300.0
+UPLOAD_BYTES_A_SECOND = 300 * 1024
 _LONGEST_KEY = 255
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
@@ -303,10 +309,23 @@ async def read_all(request: Incoming) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def arriving(request: Incoming) -> AsyncIterator[bytes]:
-    """Yield the parts of the body as they come. Raise `MalformedInput` when the client goes away first."""
+async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIterator[bytes]:
+    """Yield the parts of the body as they come.
+
+    Raise `MalformedInput` when the client goes away first, `UploadStalled` when it was waited for longer than
+    `within_s` seconds in all.
+    """
+    waited_s = 0.0
     while not request.is_complete.is_set():
-        message = await request.receive()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(None if within_s == math.inf else within_s - waited_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise UploadStalled(
+                f"The upload did not come within {within_s:.0f} s; send it over a faster connection."
+            ) from None
+        waited_s += time.monotonic() - began
         if message["type"] != "http.request":
             raise MalformedInput("The connection was closed before the body had ended.")
         if message.get("body"):
@@ -321,7 +340,7 @@ def upload(request: Incoming, limit: int) -> Upload:
     limits.open_stream(limit)
     limits.require_within(request.header(b"content-length"))
     return Upload(
-        arriving(request),
+        arriving(request, within_s=UPLOAD_BASE_S + limit / UPLOAD_BYTES_A_SECOND),
         limits.has_read,
         lambda: limits.require_within(None),
         request_digest(request),

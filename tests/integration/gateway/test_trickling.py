@@ -1,0 +1,134 @@
+"""Uploads that trickle: their clients get 408 and are cut off, and what they held is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from gateway.http import reading
+from support import upload_site
+from support.gateway_stack import House, Listener
+from support.upload_site import UploadSite, uploaded
+from support.waiting import until
+
+LINE = b'{"payload":1}\n'
+FILE, LINES = "application/octet-stream", "application/x-ndjson"
+
+
+@pytest.fixture(scope="module")
+async def site(module_house: House) -> AsyncIterator[UploadSite]:
+    async with upload_site.running(module_house) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def door(module_house: House, site: UploadSite) -> Listener:
+    """A gateway whose clients bring a kilobyte within a second."""
+    return await module_house.open(email_url=site.url, limits={"body_window_s": 1.0})
+
+
+async def trickle(
+    door: Listener, method: str, path: str, media_type: str, *, key: str = "", part: bytes = b"a"
+) -> bytes:
+    """The whole answer to a body without an end, of which `part` comes every 20 ms; read until the cut."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rsplit(":", 1)[1]))
+    fields = [
+        f"{method} {path} HTTP/1.1",
+        "Host: gateway",
+        f"Authorization: Bearer {door.admin_key}",
+        f"Content-Type: {media_type}",
+        "Transfer-Encoding: chunked",
+        *([f"Idempotency-Key: {key}"] if key else []),
+    ]
+    writer.write("\r\n".join([*fields, "", ""]).encode())
+
+    async def drip() -> None:
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    await dripping
+    return answer
+
+
+async def opened(door: Listener) -> str:
+    made = await door.api.post("/v1/batches?open=true", json={"operation": "echo"})
+    assert made.status_code == 202, made.text
+    return f"/v1/batches/{made.json()['id']}"
+
+
+async def is_free(door: Listener, key: str) -> bool:
+    claimed = "SELECT count(*) FROM idempotency WHERE key = $1"
+    return bool(await door.database.fetchval(claimed, key) == 0)
+
+
+async def test_a_file_that_trickles_is_408_and_leaves_nothing(door: Listener, site: UploadSite) -> None:
+    key = str(uuid4())
+    answer = await trickle(door, "POST", "/v1/uploads", FILE, key=key)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"/problems/request-timeout" in answer
+    await until(lambda: is_free(door, key))
+    await until(site.is_idle)
+    assert not door.gateway.resources.uploads._at_work
+    assert (await uploaded(door.api, b"whole", **{"idempotency-key": key})).status_code == 201
+
+
+async def test_lines_that_trickle_are_408_and_their_key_is_free(door: Listener) -> None:
+    key = str(uuid4())
+    answer = await trickle(door, "POST", "/v1/batches?operation=echo", LINES, key=key, part=b" ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    await until(lambda: is_free(door, key))
+    headers = {"content-type": LINES, "idempotency-key": key}
+    again = await door.api.post("/v1/batches?operation=echo", content=LINE, headers=headers)
+    assert again.status_code == 202
+
+
+async def test_an_open_upload_whose_writer_trickles_goes_on_with_another_writer(door: Listener) -> None:
+    path = await opened(door)
+    answer = await trickle(door, "PUT", f"{path}/items?offset=0", LINES, part=b" ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+    async def goes_on() -> bool:
+        at = (await door.api.get(f"{path}/upload")).json()["offset"]
+        appended = await door.api.put(
+            f"{path}/items?offset={at}", content=b"\n" + LINE, headers={"content-type": LINES}
+        )
+        return appended.status_code == 200
+
+    await until(goes_on)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media_type"),
+    [
+        ("POST", "/v1/uploads", FILE),
+        ("POST", "/v1/batches?operation=echo", LINES),
+        ("PUT", "open", LINES),
+    ],
+)
+async def test_an_upload_that_keeps_its_rate_has_a_time_in_all(
+    door: Listener,
+    site: UploadSite,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    media_type: str,
+) -> None:
+    monkeypatch.setattr(reading, "UPLOAD_BASE_S", 2.0)
+    monkeypatch.setattr(reading, "UPLOAD_BYTES_A_SECOND", 1 << 40)
+    where = f"{await opened(door)}/items?offset=0" if path == "open" else path
+    answer = await trickle(door, method, where, media_type, part=b" " * 1023 + b"\n")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"/problems/upload-stalled" in answer
+    await until(site.is_idle)
+    assert not door.gateway.resources.uploads._at_work
