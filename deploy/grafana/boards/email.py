@@ -82,9 +82,10 @@ BOARD = Board(
         ),
         panel(
             "Uploads stored",
-            "Bytes that uploads take; at EMAIL_UPLOADS_TOTAL_BYTES no more are taken.",
+            "Bytes that uploads take; at EMAIL_UPLOADS_TOTAL_BYTES (most) no more are taken.",
             "bytes",
             highest("tickwire_email_uploads_bytes", "service"),
+            Query("max(tickwire_email_uploads_most_bytes)", "most"),
         ),
         stack(
             "Sender domains",

@@ -25,6 +25,7 @@ from emailer.sending import choosing
 from emailer.uploads import repository
 from emailer.uploads.service import UploadLimits, UploadService
 from support.doubles.post_office import OWNER, PostOffice, mail, senders
+from support.waiting import until
 
 SOON = Deadline(float("inf"))
 CONTENT = bytes(range(256)) * 2000
@@ -192,3 +193,15 @@ async def test_a_small_upload_counts_enough_to_bound_their_number(
     await upload(service, b"")
     async with post_office.postgres.connection() as connection:
         assert await repository.measure(connection, OWNER) == (repository.LEAST_COUNTED_BYTES,) * 2
+
+
+async def test_the_bytes_that_uploads_take_and_may_take_are_measured(service: UploadService) -> None:
+    await upload(service)
+    measuring = asyncio.create_task(service.keep_removing())
+
+    async def is_measured() -> bool:
+        return REGISTRY.get_sample_value("tickwire_email_uploads_bytes") == len(CONTENT)
+
+    await until(is_measured)
+    measuring.cancel()
+    assert REGISTRY.get_sample_value("tickwire_email_uploads_most_bytes") == UploadLimits().total_bytes

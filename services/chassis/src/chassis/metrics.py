@@ -218,6 +218,9 @@ EMAIL_TEMPLATES = Counter(
 EMAIL_UPLOADS = Counter(
     "tickwire_email_uploads", "Uploads for mails, by what became of them: stored or broken-off.", ("outcome",)
 )
+EMAIL_UPLOADS_MOST_BYTES = Gauge(
+    "tickwire_email_uploads_most_bytes", "Bytes that the uploads of all owners may take."
+)
 EMAIL_UPLOADS_BYTES = Gauge("tickwire_email_uploads_bytes", "Bytes that the uploads of all owners take.")
 EMAIL_UPLOADS_REMOVED = Counter(
     "tickwire_email_uploads_removed",

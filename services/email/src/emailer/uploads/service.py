@@ -88,6 +88,7 @@ class UploadService:
 
     async def keep_removing(self) -> None:
         """Remove uploads whose time is over, and measure what they take, for ever."""
+        metrics.EMAIL_UPLOADS_MOST_BYTES.set(self._limits.total_bytes)
         while True:
             try:
                 await self.remove()
