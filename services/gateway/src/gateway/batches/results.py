@@ -112,8 +112,8 @@ class ResultReader:
             if cursor is None:
                 yield part
                 return
-            # Small results come many at a time; of large ones no more are looked at than fit into a page. Rows
-            # of a table are read here, one by one: not more of them at a time.
+            # Small results come many at a time; of large ones no more are looked at than fit into a page.
+            # Rows of a table are read here, one by one: not more of them at a time.
             most = _PAGE if call.media_type == CSV else _MOST_ROWS
             limit = min(most, max(_PAGE, 2 * lines.count(b"\n")))
             following = query.model_copy(update={"cursor": cursor, "limit": limit})
