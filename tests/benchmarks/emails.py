@@ -79,15 +79,16 @@ async def mails_per_second(
             _database(root / "postgres") as dsn,
             sink() as smtp_port,
             _publishing(broker.url) as messaging,
+            _services(
+                _variables(broker.url, dsn, smtp_port) | (environment or {}), processes, root
+            ) as running,
         ):
-            variables = _variables(broker.url, dsn, smtp_port) | (environment or {})
-            async with _services(variables, processes, root) as running:
-                if is_signed:
-                    await _add_domain(dsn)
-                await _send(messaging, dsn, warm_up)
-                cpu_before = _cpu_s(running)
-                seconds = await _send(messaging, dsn, count)
-                return Result(count, seconds, processes, _cpu_s(running) - cpu_before)
+            if is_signed:
+                await _add_domain(dsn)
+            await _send(messaging, dsn, warm_up)
+            cpu_before = _cpu_s(running)
+            seconds = await _send(messaging, dsn, count)
+            return Result(count, seconds, processes, _cpu_s(running) - cpu_before)
 
 
 async def _send(messaging: Messaging, dsn: str, count: int) -> float:

@@ -15,9 +15,6 @@ QUERY = BarsQuery("AAPL", "raw", 100, date(2024, 1, 1), date(2024, 1, 31))
 SNAPSHOTS = "/v2/stocks/snapshots"
 TRADED_AT = "2024-01-03T19:59:59.123456789Z"
 EMPTY_WITH_MORE = answer_json({"bars": None, "symbol": "AAPL", "next_page_token": "MjAyNC0wMS0wNQ=="})
-NOT_A_NUMBER = Answer(
-    b'{"bars":[{"t":"2024-01-02T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}],"symbol":"AAPL"}'
-)
 
 
 def bars_of(*bars: dict[str, Any]) -> Answer:

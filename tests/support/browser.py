@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import json
 import os
@@ -88,11 +87,6 @@ class Page:
         await self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
-
-    async def picture(self) -> bytes:
-        """What is seen, the whole page, as PNG."""
-        found = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(found["data"])
 
     def _note(self, message: dict[str, Any]) -> None:
         about = message.get("params", {})

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -30,9 +29,6 @@ BRIEF = ConnectionLimits(
     write_stall_s=1,
     linger_s=0.5,
 )
-
-
-Serve = Callable[[ConnectionLimits], AbstractAsyncContextManager[Site]]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -16,7 +16,6 @@ Overlap = Literal["skip", "queue", "allow"]
 Missed = Literal["skip", "once", "all"]
 Trigger = Literal["due", "catch-up", "manual"]
 RunStatus = Literal["waiting", "fired", "accepted", "ended", "refused", "skipped", "missed"]
-TRIGGERS: tuple[Trigger, ...] = get_args(Trigger)
 
 # What an access token granted when it made something. Nobody can look it up when the token has ended; the
 # scopes of an API key are looked up when they count, and are None here.

@@ -24,9 +24,6 @@ from support.served import serving
 DECLARED: dict[str, Any] = {"summary": "Do", "tag": "T", "scope": Scope.QUOTES_READ}
 
 
-OPEN = {**DECLARED, "scope": None}
-
-
 class Thing(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1)

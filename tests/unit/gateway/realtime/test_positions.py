@@ -91,7 +91,6 @@ class AnyOverlap(RuleBasedStateMachine):
         super().__init__()
         self.line = [Position("e0", 0)]
         self.handover: Handover[News] | None = None
-        self.listening_since = 0
         self.state: int | None = None
         self.begun = False
         self.sent: list[Position] = []
@@ -126,7 +125,6 @@ class AnyOverlap(RuleBasedStateMachine):
     @rule(is_ordered=st.booleans())
     def listen(self, is_ordered: bool) -> None:
         self.handover = Handover(is_ordered=is_ordered)
-        self.listening_since = len(self.line) - 1
 
     @precondition(lambda self: self.handover is not None and self.state is None)
     @rule()

@@ -71,10 +71,17 @@ class ChunkRun(RunningChunk):
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
         run_texts = self._operation.run_texts
         if run_texts is None:
+
+            async def run_lane() -> None:
+                for index, item in self._waiting:
+                    await self._run(index, item)
+                    if self._is_closing:
+                        return
+
             lanes = 1 if self._is_one_by_one else min(self._operation.lanes, len(self._items))
             async with asyncio.TaskGroup() as group:
                 for _ in range(lanes):
-                    group.create_task(self._lane())
+                    group.create_task(run_lane())
         elif not self._is_one_by_one:
             self._run_texts(run_texts, list(self._waiting))
         else:
@@ -124,12 +131,6 @@ class ChunkRun(RunningChunk):
             return item_values.require_json_text(result)
         except ServiceError as error:
             return cause_of(error)
-
-    async def _lane(self) -> None:
-        for index, item in self._waiting:
-            await self._run(index, item)
-            if self._is_closing:
-                return
 
     async def _run(self, index: int, item: Item) -> None:
         """Run `item` in a task of its own, which it may cancel, leave hanging or make deaf to cancelling."""

@@ -76,10 +76,19 @@ class Settler:
         if await self._is_published(copy):
             await self.acknowledge(incoming, outcome)
             return
+
+        def moved(task: asyncio.Task[None]) -> None:
+            self._moving.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                log.error("message not settled", queue=self._queue, exc_info=error)
+                if self._link is not None:
+                    self._link.interrupt()
+
         # Beside the worker: its other messages need not wait.
         task = asyncio.create_task(self._move_later(incoming, copy, outcome))
         self._moving.add(task)
-        task.add_done_callback(self._moved)
+        task.add_done_callback(moved)
 
     async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
         """Put the message back into its queue; one that `has_failed` the broker parks after some times."""
@@ -118,14 +127,6 @@ class Settler:
             log.warning("copy not confirmed, message is kept", queue=self._queue, reason=error.detail)
             return False
         return True
-
-    def _moved(self, task: asyncio.Task[None]) -> None:
-        self._moving.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("message not settled", queue=self._queue, exc_info=error)
-            if self._link is not None:
-                self._link.interrupt()
 
     def _count(self, incoming: Incoming, outcome: str) -> None:
         known = incoming.message_type if incoming.message_type in self._types else "unknown"

@@ -249,7 +249,18 @@ class HttpConnection(asyncio.Protocol):
         if self._reader.is_in_body:
             self._body_rate.begin(self._received)
         if head.is_websocket and self._config.ws_protocol_class is not None:
-            self._upgrade(head)
+            if self._reader.buffer:
+                raise RequestRefused(
+                    "upgrade", "A client of WebSockets must wait for the answer to its upgrade."
+                )
+            make: Any = self._config.ws_protocol_class
+            state = {**self._app_state, PLACE: self._place}
+            protocol = make(config=self._config, server_state=self._server_state, app_state=state)
+            self._server_state.connections.discard(self)
+            # It stays behind this one, which learns so when the place is free again.
+            self._websocket = protocol
+            protocol.connection_made(self._transport)
+            protocol.data_received(websocket_head(head))
             return
         scope = http_scope(head, ends, self._app_state, self._place)
         exchange = self._exchange = Exchange(self, head, scope, has_body=self._reader.is_in_body)
@@ -257,18 +268,6 @@ class HttpConnection(asyncio.Protocol):
         task = self._loop.create_task(running, context=self._context.copy())
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
-
-    def _upgrade(self, head: RequestHead) -> None:
-        if self._reader.buffer:
-            raise RequestRefused("upgrade", "A client of WebSockets must wait for the answer to its upgrade.")
-        make: Any = self._config.ws_protocol_class
-        state = {**self._app_state, PLACE: self._place}
-        protocol = make(config=self._config, server_state=self._server_state, app_state=state)
-        self._server_state.connections.discard(self)
-        # It stays behind this one, which learns so when the place is free again.
-        self._websocket = protocol
-        protocol.connection_made(self._transport)
-        protocol.data_received(websocket_head(head))
 
     # What the exchange calls.
 

@@ -81,7 +81,13 @@ class UploadService:
             stored = await self._take(upload_id, content)
         except BaseException:
             metrics.EMAIL_UPLOADS.labels("broken-off").inc()
-            await self._drop(upload_id)
+            try:
+                async with self._postgres.connection() as connection:
+                    await repository.drop(connection, upload_id)
+            except DATABASE_FAILURES as error:
+                # It is removed when its time is over.
+                reason = redaction.safe_message(error)
+                log.warning("upload not removed", upload_id=str(upload_id), reason=reason)
             raise
         metrics.EMAIL_UPLOADS.labels("stored").inc()
         return stored
@@ -132,14 +138,6 @@ class UploadService:
         if expires_at is None:
             raise _too_slow(upload_id)
         return StoredUpload(size_bytes=size_bytes, sha256=digest.hexdigest(), expires_at=expires_at)
-
-    async def _drop(self, upload_id: UUID) -> None:
-        try:
-            async with self._postgres.connection() as connection:
-                await repository.drop(connection, upload_id)
-        except DATABASE_FAILURES as error:
-            # It is removed when its time is over.
-            log.warning("upload not removed", upload_id=str(upload_id), reason=redaction.safe_message(error))
 
 
 async def _cut(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -64,7 +64,12 @@ def sign(message: bytes, signers: Sequence[Signer], *, at: datetime) -> bytes:
     for signer in signers:
         unsigned = _unsigned(signer, names, body_hash, at)
         data = signed_data + _relaxed(b"dkim-signature", unsigned.encode())
-        signature = base64.b64encode(_signature(signer, data)).decode()
+        key = _read(signer.private)
+        if isinstance(key, Ed25519PrivateKey):
+            octets = key.sign(hashlib.sha256(data).digest())
+        else:
+            octets = key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        signature = base64.b64encode(octets).decode()
         lines = [signature[start : start + _LINE - 2] for start in range(0, len(signature), _LINE - 2)]
         written.append(f"DKIM-Signature: {unsigned}" + "".join(f"\r\n  {line}" for line in lines) + "\r\n")
     return b"".join((*(header.encode() for header in written), message))
@@ -98,13 +103,6 @@ def _relaxed_body(body: bytes) -> bytes:
     ended = body if body.endswith(b"\r\n") else body + b"\r\n"
     kept = _SPACES.sub(b" ", ended).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
     return kept + b"\r\n" if kept else b""
-
-
-def _signature(signer: Signer, data: bytes) -> bytes:
-    key = _read(signer.private)
-    if isinstance(key, Ed25519PrivateKey):
-        return key.sign(hashlib.sha256(data).digest())
-    return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
 @lru_cache(maxsize=_MOST_KEYS_READ)

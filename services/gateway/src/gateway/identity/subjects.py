@@ -69,8 +69,14 @@ class Subjects:
                     "No user here has the verified e-mail address of the access token.",
                     kind=RefusedAtSight,
                 )
+            try:
+                address = _ADDRESS.validate_python(claims.email)
+            except ValidationError:
+                # Nobody can be reached under it (RFC 2606); an administrator can set another one.
+                digest = hashlib.sha256(f"{claims.issuer}\n{claims.subject}".encode()).hexdigest()
+                address = f"{digest[:32]}@signed-in.invalid"
             name = claims.name or claims.subject[:200]
-            user = await self._users.insert(connection, name=name, email=_address(claims), role="member")
+            user = await self._users.insert(connection, name=name, email=address, role="member")
         await self._users.add_subject(connection, user["id"], claims.issuer, claims.subject)
         about = {"issuer": claims.issuer, "subject": claims.subject}
         after = {"name": user["name"], "email": user["email"], "role": user["role"]} if is_new else {}
@@ -78,16 +84,6 @@ class Subjects:
         action = Action.USER_CREATED if is_new else Action.USER_LINKED
         await self._audit.record(connection, actor, action, f"user:{user['id']}", after={**after, **about})
         return user
-
-
-def _address(claims: Claims) -> str:
-    """Return the address of a new user: the verified one, or one under which nobody can be reached."""
-    try:
-        return _ADDRESS.validate_python(claims.email)
-    except ValidationError:
-        # RFC 2606; an administrator can set another one.
-        digest = hashlib.sha256(f"{claims.issuer}\n{claims.subject}".encode()).hexdigest()
-        return f"{digest[:32]}@signed-in.invalid"
 
 
 def _principal(user: Row, token_id: str, granted: frozenset[Scope], ends_at: float) -> Principal | None:

@@ -6,8 +6,6 @@ from enum import IntEnum
 
 from chassis.errors import Overloaded, ServiceError
 
-COMES_BACK_BELOW = 3500
-
 
 class ErrorCode(IntEnum):
     """The reason of a failed command; clients decide by it and by `temporary` whether to send it again."""

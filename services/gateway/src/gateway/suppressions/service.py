@@ -43,7 +43,6 @@ from gateway.suppressions.inputs import (
 )
 
 # Beside a method of the name `list`.
-Found = list[Suppression]
 
 _PAGE = 1000
 _PAGE_S = 15
