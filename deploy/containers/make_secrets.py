@@ -169,7 +169,7 @@ def _kept_key(folder: Path, key_file: Path, given: str | None) -> str:
 
 
 def hand_over(folder: Path, key_file: Path) -> None:
-    """Give what root has made to the owner of this repository, who reads it: the job runs as root."""
+    """Hand the files that root has made over to the owner of this repository: the job runs as root."""
     if os.geteuid() != 0:
         return
     owner = Path(__file__).stat()

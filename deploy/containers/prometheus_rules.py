@@ -29,12 +29,11 @@ spec:
 def render() -> str:
     """Return the file's text."""
     files = sorted(RULES.glob("*.yml"))
-    rules = [_HEAD.format(name=file.stem) + _indented(file) for file in files]
+    rules = [
+        _HEAD.format(name=file.stem) + textwrap.indent(file.read_text(encoding="utf-8"), "  ")
+        for file in files
+    ]
     return _NOTE + "---\n".join(rules)
-
-
-def _indented(file: Path) -> str:
-    return textwrap.indent(file.read_text(encoding="utf-8"), "  ")
 
 
 if __name__ == "__main__":

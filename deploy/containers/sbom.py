@@ -10,7 +10,11 @@ from typing import Any
 
 def bill(service: str, version: str) -> dict[str, Any]:
     """Return the bill of this Python environment, as the software of one service."""
-    found = {component["purl"]: component for component in map(_component, metadata.distributions())}
+    found: dict[str, dict[str, str]] = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"].lower().replace("_", "-")
+        purl = f"pkg:pypi/{name}@{distribution.version}"
+        found[purl] = {"type": "library", "name": name, "version": distribution.version, "purl": purl}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -18,12 +22,6 @@ def bill(service: str, version: str) -> dict[str, Any]:
         "metadata": {"component": {"type": "application", "name": service, "version": version}},
         "components": [found[purl] for purl in sorted(found)],
     }
-
-
-def _component(distribution: metadata.Distribution) -> dict[str, str]:
-    name = distribution.metadata["Name"].lower().replace("_", "-")
-    version = distribution.version
-    return {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
 
 
 if __name__ == "__main__":

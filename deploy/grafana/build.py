@@ -23,7 +23,7 @@ def files() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write what has changed, and remove dashboards that are no more."""
+    """Write the changed dashboards, and remove those that no longer exist."""
     wanted = files()
     for old in set(FOLDER.glob("*.json")) - wanted.keys():
         old.unlink()

@@ -66,7 +66,18 @@ def traced() -> set[str]:
 
 def text() -> str:
     """Return the whole page."""
-    return _HEAD + "".join(_row(metric) for metric in declared())
+    rows = []
+    for metric in declared():
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+        boards = [
+            board.uid
+            for board in BOARDS
+            if any(metric.pattern.search(query.expr) for panel in board.panels for query in panel.queries)
+        ]
+        rules = [file.name for file in sorted(RULES.glob("*.yml")) if metric.pattern.search(file.read_text())]
+        where = ", ".join([*boards, *rules]) or "nowhere yet: for a closer look"
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {where} |\n")
+    return _HEAD + "".join(rows)
 
 
 def _declared(attribute: str, metric: MetricWrapperBase) -> Declared:
@@ -75,18 +86,3 @@ def _declared(attribute: str, metric: MetricWrapperBase) -> Declared:
     name = f"{described.name}_total" if kind == "counter" else described.name
     traced = metric in metrics.TRACED
     return Declared(attribute, name, kind, metric._labelnames, described.documentation, traced)
-
-
-def _row(metric: Declared) -> str:
-    labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
-    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {_where(metric)} |\n"
-
-
-def _where(metric: Declared) -> str:
-    boards = [
-        board.uid
-        for board in BOARDS
-        if any(metric.pattern.search(query.expr) for panel in board.panels for query in panel.queries)
-    ]
-    rules = [file.name for file in sorted(RULES.glob("*.yml")) if metric.pattern.search(file.read_text())]
-    return ", ".join([*boards, *rules]) or "nowhere yet: for a closer look"

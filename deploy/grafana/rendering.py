@@ -31,7 +31,20 @@ def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
         "templating": {"list": _variables(board)},
-        "links": [_link(other) for other in others if other is not board],
+        "links": [
+            {
+                "type": "link",
+                "title": other.title,
+                "tooltip": other.description,
+                "url": f"/d/tickwire-{other.uid}",
+                "icon": "dashboard",
+                "keepTime": True,
+                "includeVars": False,
+                "targetBlank": False,
+            }
+            for other in others
+            if other is not board
+        ],
         "annotations": {"list": [_alerts()]},
         "panels": [_panel(panel, number) for number, panel in enumerate(board.panels)],
     }
@@ -61,19 +74,6 @@ def _variables(board: Board) -> list[dict[str, Any]]:
         "hide": 0,
     }
     return [source, service] if board.per_service else [source]
-
-
-def _link(other: Board) -> dict[str, Any]:
-    return {
-        "type": "link",
-        "title": other.title,
-        "tooltip": other.description,
-        "url": f"/d/tickwire-{other.uid}",
-        "icon": "dashboard",
-        "keepTime": True,
-        "includeVars": False,
-        "targetBlank": False,
-    }
 
 
 def _alerts() -> dict[str, Any]:

@@ -29,7 +29,7 @@ _STOP_PATIENCE_S = 90.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command of the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))

@@ -34,7 +34,7 @@ async def text(stack: Stack) -> str:
 
 
 def arguments(stack: Stack) -> list[str]:
-    """Return what the card has to know of the stack."""
+    """Return the facts of the stack that the card shows."""
     run = stack.blueprint.run
     gateway_log = shlex.quote(str(run.logs / "gateway.log"))
     pages = {

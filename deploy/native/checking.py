@@ -60,7 +60,7 @@ async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -
 
 
 def problems(environments: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return what is wrong in the settings of the services, each thing once."""
+    """Return the errors in the settings of the services, each once."""
     from chassis.settings import InvalidSettings, load
 
     found: dict[str, None] = {}

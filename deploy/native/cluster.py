@@ -42,7 +42,10 @@ class Cluster:
     def home(self) -> Path:
         """The folder of the cluster: below the run directory, or elsewhere when its user cannot get there."""
         wanted = self.run.data / "postgres"
-        return wanted if self._may_enter(wanted.parent) else self._elsewhere
+        may_enter = ("test", "-x", str(wanted.parent))
+        if self.user is None or subprocess.run(self._as_user(*may_enter)).returncode == 0:
+            return wanted
+        return self._elsewhere
 
     @property
     def data(self) -> Path:
@@ -111,9 +114,6 @@ class Cluster:
     def _elsewhere(self) -> Path:
         name = f"tickwire-{sha256(str(self.run.root).encode()).hexdigest()[:10]}"
         return Path(tempfile.gettempdir() if self.temporary else "/var/lib") / name
-
-    def _may_enter(self, folder: Path) -> bool:
-        return self.user is None or subprocess.run(self._as_user("test", "-x", str(folder))).returncode == 0
 
     def _own(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ class RunDirectory:
 
 
 def kept(path: Path, value: str) -> str:
-    """Return what the file at `path` holds; write `value` there first (mode 0600) when it is missing."""
+    """Return the content of the file at `path`; write `value` there first (mode 0600) when it is missing."""
     if not path.exists() or not path.read_text().strip():
         write_private(path, value)
     return path.read_text().strip()

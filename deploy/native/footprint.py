@@ -23,7 +23,7 @@ class Cost:
 
 
 def measure(root: Path, runner: int, *, seconds: float) -> list[Cost]:
-    """Return what each program of the stack costs, the dearest in memory first; takes `seconds`."""
+    """Return the cost of each program of the stack, the largest in memory first; takes `seconds`."""
     tops = {process.pid: process for process in leftovers.find(root)} | {runner: psutil.Process(runner)}
     before = {pid: _spent(process) for pid, process in _all(tops).items()}
     time.sleep(seconds)

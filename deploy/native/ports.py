@@ -70,7 +70,13 @@ class Ports:
         moved = {name: number + offset for name, number in cls().numbered().items()}
         chosen = {name: _number(environment, name) for name, key in VARIABLES.items() if environment.get(key)}
         ports = cls(**(moved | chosen))
-        _refuse_duplicates(ports)
+        numbered = ports.numbered()
+        for number, uses in Counter(numbered.values()).items():
+            if uses > 1:
+                variables = ", ".join(VARIABLES[name] for name in numbered if numbered[name] == number)
+                raise SettingError(
+                    f"Port {number} is given to more than one process: change one of {variables}"
+                )
         return ports
 
     @classmethod
@@ -182,11 +188,3 @@ def _offset(environment: Mapping[str, str]) -> int:
     raise SettingError(
         f"PORT_OFFSET is {text!r}: expected a number from 0 to {most}, for example PORT_OFFSET=10000"
     )
-
-
-def _refuse_duplicates(ports: Ports) -> None:
-    numbered = ports.numbered()
-    for number, uses in Counter(numbered.values()).items():
-        if uses > 1:
-            variables = ", ".join(VARIABLES[name] for name in numbered if numbered[name] == number)
-            raise SettingError(f"Port {number} is given to more than one process: change one of {variables}")

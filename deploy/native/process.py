@@ -95,19 +95,15 @@ class Process:
             return
         family = _family(self._child.pid) if self._child.returncode is None else []
         if self._child.returncode is None:
-            await self._ask_to_end()
+            with suppress(TimeoutError, NativeError):
+                await asyncio.wait_for(self.program.before_stop(), _BEFORE_STOP_S)
+            with suppress(TimeoutError, ProcessLookupError):
+                self._child.send_signal(self.program.stop_signal)
+                await asyncio.wait_for(self.wait(), self.program.stop_timeout_s)
         with suppress(ProcessLookupError):
             self._child.kill()
         await self._child.wait()
         await kill(family)
-
-    async def _ask_to_end(self) -> None:
-        assert self._child
-        with suppress(TimeoutError, NativeError):
-            await asyncio.wait_for(self.program.before_stop(), _BEFORE_STOP_S)
-        with suppress(TimeoutError, ProcessLookupError):
-            self._child.send_signal(self.program.stop_signal)
-            await asyncio.wait_for(self.wait(), self.program.stop_timeout_s)
 
     def last_lines(self, count: int = 20) -> list[str]:
         """Return the last log lines since this start."""
@@ -172,10 +168,8 @@ def _guarded(program: Program) -> tuple[str, ...]:
         raise MissingProgramError("setpriv is missing: install the package util-linux")
     # The kernel asks the process to stop when the runner dies without a word (kill -9).
     death = program.stop_signal.name.removeprefix("SIG")
-    return (setpriv, "--pdeathsig", death, *_identity(program.user), "--", *program.command)
-
-
-def _identity(user: str | None) -> tuple[str, ...]:
-    if user is None or os.geteuid() != 0:
-        return ()
-    return ("--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--init-groups")
+    identity: tuple[str, ...] = ()
+    if program.user is not None and os.geteuid() == 0:
+        group = str(pwd.getpwnam(program.user).pw_gid)
+        identity = ("--reuid", program.user, "--regid", group, "--init-groups")
+    return (setpriv, "--pdeathsig", death, *identity, "--", *program.command)

@@ -28,7 +28,10 @@ class Progress:
         line = _line(event)
         if line:
             self.say(line)
-        self._refresh()
+        if self._status and self._waiting:
+            names = ", ".join(sorted(self._waiting))
+            first = next(iter(self._waiting.values()))
+            self._status.update(f"waiting for {names}" + (f" ({first})" if len(self._waiting) == 1 else ""))
 
     def say(self, line: str) -> None:
         """Print one line as it is."""
@@ -46,12 +49,6 @@ class Progress:
                 yield
             finally:
                 self._status = None
-
-    def _refresh(self) -> None:
-        if self._status and self._waiting:
-            names = ", ".join(sorted(self._waiting))
-            first = next(iter(self._waiting.values()))
-            self._status.update(f"waiting for {names}" + (f" ({first})" if len(self._waiting) == 1 else ""))
 
 
 def _line(event: Event) -> str:

@@ -71,7 +71,7 @@ def owner(run: RunDirectory) -> int | None:
 
 
 def state(run: RunDirectory) -> dict[str, dict[str, str]]:
-    """Return what the runner last wrote about each process: `state`, `detail` and `pid`."""
+    """Return the last state of each process that the runner wrote: `state`, `detail` and `pid`."""
     with suppress(FileNotFoundError):
         return dict(json.loads((run.root / "state.json").read_text()))
     return {}

@@ -48,14 +48,11 @@ def _assignment(line: str, place: str) -> tuple[str, str]:
         # The line is not repeated: it may hold a secret.
         raise SettingError(f"{place} is not NAME=value, for example GATEWAY_PORT=8080")
     name, value = match.groups()
-    if value[:1] in ("'", '"'):
-        return name, _unquoted(value, place)
-    return name, re.split(r"\s+#", value, maxsplit=1)[0].strip()
-
-
-def _unquoted(value: str, place: str) -> str:
-    quote, end = value[0], value.rfind(value[0])
+    quote = value[:1]
+    if quote not in ("'", '"'):
+        return name, re.split(r"\s+#", value, maxsplit=1)[0].strip()
+    end = value.rfind(quote)
     rest = value[end + 1 :].strip()
     if end == 0 or (rest and not rest.startswith("#")):
         raise SettingError(f"{place}: the quote {quote} is opened and not closed")
-    return value[1:end]
+    return name, value[1:end]

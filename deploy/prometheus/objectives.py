@@ -150,14 +150,12 @@ OBJECTIVES = (
 
 def rules() -> str:
     """Return the text of the rules file."""
-    head = f"# {_BUILT}\ngroups:\n"
-    return head + "".join(group for objective in OBJECTIVES for group in _groups(objective))
-
-
-def _groups(objective: Objective) -> Iterator[str]:
-    yield _group(f"sloth-slo-sli-recordings-{objective.id}", _indicators(objective))
-    yield _group(f"sloth-slo-meta-recordings-{objective.id}", _meta(objective))
-    yield _group(f"sloth-slo-alerts-{objective.id}", _alerts(objective))
+    text = f"# {_BUILT}\ngroups:\n"
+    for objective in OBJECTIVES:
+        text += _group(f"sloth-slo-sli-recordings-{objective.id}", _indicators(objective))
+        text += _group(f"sloth-slo-meta-recordings-{objective.id}", _meta(objective))
+        text += _group(f"sloth-slo-alerts-{objective.id}", _alerts(objective))
+    return text
 
 
 def _group(name: str, entries: Iterator[str]) -> str:

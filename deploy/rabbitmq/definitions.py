@@ -42,7 +42,17 @@ def build() -> dict[str, Any]:
         "vhosts": [{"name": VHOST}],
         "permissions": [_permissions(topology) for topology in topologies],
         "topic_permissions": [_topic_permissions(topology) for topology in topologies],
-        "exchanges": [_exchange(exchange.name, exchange.kind) for exchange in exchanges],
+        "exchanges": [
+            {
+                "name": exchange.name,
+                "vhost": VHOST,
+                "type": exchange.kind,
+                "durable": True,
+                "auto_delete": False,
+                "arguments": {},
+            }
+            for exchange in exchanges
+        ],
         "queues": queues + rungs,
         "bindings": _bindings(topologies),
         "policies": [_rung_policy(t, rung) for t in topologies for rung in t.rungs] + _queue_policies(),
@@ -79,17 +89,6 @@ def _topic_permissions(topology: Topology) -> dict[str, str]:
         "exchange": EVENTS,
         "write": rf"^({words})\..+$",
         "read": ".*",
-    }
-
-
-def _exchange(name: str, kind: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "vhost": VHOST,
-        "type": kind,
-        "durable": True,
-        "auto_delete": False,
-        "arguments": {},
     }
 
 

@@ -20,7 +20,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command of the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(_installation(options), options))

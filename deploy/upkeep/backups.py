@@ -50,14 +50,18 @@ def back_up(installation: Installation, folder: Path, *, passphrase: str | None,
             }
             with _quiet(installation, sessions):
                 snapshots = {database: _snapshot(one) for database, one in sessions.items()}
-                (work / "messages.ndjson").write_text(_messages(installation))
+                (work / "messages.ndjson").write_text(_ask_broker(installation, messages=None))
             say("databases and messages are looked at; work goes on")
             for database, snapshot in snapshots.items():
                 options = ("--format=custom", f"--snapshot={snapshot}", "--no-owner", "--no-privileges")
                 installation.postgres("pg_dump", *options, database=database).write(work / f"{database}.dump")
                 say(f"{database}: {(work / f'{database}.dump').stat().st_size:,} bytes")
         (work / "secrets.json").write_text(json.dumps({name: installation.secret(name) for name in _KEPT}))
-        made = archive.pack(work, folder, began=began, schema=_schema(installation))
+        statement = "SELECT package || '/' || name FROM migrations ORDER BY 1;"
+        schema = {
+            database: query(installation, database, statement).split() for database in DATABASES.values()
+        }
+        made = archive.pack(work, folder, began=began, schema=schema)
     if passphrase:
         sealed = made.with_name(made.name + sealing.SUFFIX)
         sealing.seal(made, sealed, passphrase)
@@ -165,18 +169,9 @@ def _snapshot(one: Session) -> str:
     return one.ask("SELECT pg_export_snapshot()")
 
 
-def _messages(installation: Installation) -> str:
-    return _ask_broker(installation, messages=None)
-
-
 def _ask_broker(installation: Installation, *, messages: list[Any] | None) -> str:
     queues = [rung.queue for topology in TOPOLOGIES.values() for rung in topology.rungs]
     if messages is not None:
         queues += [queue.name for topology in TOPOLOGIES.values() for queue in topology.durable_queues]
     asked = {"url": installation.broker_url, "queues": queues, "messages": messages}
     return installation.python(_MESSAGES.read_text()).run(json.dumps(asked) + "\n", timeout_s=300)
-
-
-def _schema(installation: Installation) -> dict[str, list[str]]:
-    statement = "SELECT package || '/' || name FROM migrations ORDER BY 1;"
-    return {database: query(installation, database, statement).split() for database in DATABASES.values()}

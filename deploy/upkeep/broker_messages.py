@@ -15,7 +15,7 @@ import aiormq
 
 
 async def main() -> None:
-    """Do what the line on the standard input says."""
+    """Run the command in the line on the standard input."""
     asked = json.loads(sys.stdin.readline())
     connection = await aiormq.connect(asked["url"])
     channel = await connection.channel(publisher_confirms=True)

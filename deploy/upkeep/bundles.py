@@ -26,6 +26,7 @@ _LINES = 400
 _BAD = re.compile(
     r'"level": ?"(warning|error|critical)"|\b(WARNING|ERROR|FATAL|PANIC|CRITICAL)\b', re.IGNORECASE
 )
+_QUEUES = ("--vhost", "tickwire", "name", "messages", "messages_unacknowledged", "consumers")
 _SERVERS = ("postgres", "rabbitmq", "prometheus")
 _SECRET = re.compile(r"PASSWORD|SECRET|PEPPER|KEY|TOKEN|DSN|RABBITMQ_URL", re.IGNORECASE)
 
@@ -37,9 +38,14 @@ def bundle(installation: Installation, folder: Path, *, dotenv: Mapping[str, str
         "versions.json": json.dumps(_versions(installation, repository), indent=1),
         "settings.json": json.dumps(_settings(installation, dotenv), indent=1),
         "readiness.txt": "\n".join(f"{name}: {installation.readiness(name)}" for name in SERVICES),
-        "queues.txt": _tried(lambda: _queues(installation)),
+        "queues.txt": _tried(lambda: installation.rabbitmqctl("--quiet", "list_queues", *_QUEUES).run()),
         "database.txt": _tried(lambda: _tables(installation)),
-        "alerts.json": _tried(lambda: json.dumps(_status(installation), indent=1)),
+        "alerts.json": _tried(
+            lambda: json.dumps(
+                request(f"{installation.gateway_url}/v1/admin/status", key=installation.secret("api-key"))[1],
+                indent=1,
+            )
+        ),
         **{f"errors/{name}.log": _errors(installation, name) for name in (*SERVICES, *_SERVERS)},
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,21 +111,12 @@ def _setting(
     return {"value": value, "from": ".env" if name in dotenv else "the environment, or the way of running"}
 
 
-def _queues(installation: Installation) -> str:
-    columns = ("name", "messages", "messages_unacknowledged", "consumers")
-    return installation.rabbitmqctl("--quiet", "list_queues", "--vhost", "tickwire", *columns).run()
-
-
 def _tables(installation: Installation) -> str:
     statement = (
         "SELECT relname, n_live_tup, n_dead_tup, pg_size_pretty(pg_total_relation_size(relid)) "
         "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC;"
     )
     return "\n\n".join(f"{name}\n{query(installation, name, statement)}" for name in DATABASES.values())
-
-
-def _status(installation: Installation) -> Any:
-    return request(f"{installation.gateway_url}/v1/admin/status", key=installation.secret("api-key"))[1]
 
 
 def _errors(installation: Installation, name: str) -> str:

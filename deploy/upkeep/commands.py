@@ -27,7 +27,7 @@ class Command:
     environment: Mapping[str, str]
 
     def run(self, text: str = "", *, timeout_s: float = 120) -> str:
-        """Return what the program prints when it reads `text`. Raise `UpkeepError` when it fails."""
+        """Return the output of the program for the input `text`. Raise `UpkeepError` when it fails."""
         done = self.attempt(text, timeout_s=timeout_s)
         if done.returncode:
             said = (done.stderr or done.stdout).strip()[-_SHOWN:]
@@ -47,7 +47,7 @@ class Command:
         )
 
     def write(self, file: Path) -> None:
-        """Write what the program prints to `file`."""
+        """Write the output of the program to `file`."""
         with file.open("wb") as target:
             done = subprocess.run(
                 self.words, env=dict(self.environment), stdout=target, stderr=subprocess.PIPE, check=False

@@ -136,7 +136,7 @@ class ComposeStack:
         )
 
     def readiness(self, service: str) -> str:
-        """Return what the health check of a service says."""
+        """Return the last answer of the health check of a service."""
         probe = ("/opt/tickwire/bin/python", "/opt/tickwire/probe.py")
         found = self.compose("exec", "-T", service, *probe).attempt()
         return f"{'ready' if found.returncode == 0 else 'not ready'} {found.stdout.strip()}"

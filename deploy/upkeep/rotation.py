@@ -27,7 +27,7 @@ _REFUSED = "The gateway refuses the bootstrap key under the new pepper."
 
 
 def names(installation: Installation) -> list[str]:
-    """Return what can be rotated; a group stands for all of its secrets."""
+    """Return the names of the secrets that can be rotated; a group stands for all of its secrets."""
     roles = [f"postgres-{role}" for role in installation.roles]
     users = [f"rabbitmq-{user}" for user in BROKER_USERS]
     return ["api-key", "pepper", _SECRETS_KEY, "smtp-password", *_GROUPS, *roles, *users]
@@ -58,7 +58,11 @@ def rotate(
         else:
             _rotate_secrets_key(installation, say)
     elif name == "smtp-password":
-        _rotate_smtp_password(installation, new, say)
+        if not new:
+            raise UpkeepError("The relay gives the password: NEW_SECRET=… make rotate SECRET=smtp-password")
+        installation.put("smtp-password", new)
+        installation.restart("email")
+        say("smtp-password: the service email logs in at the relay with it from now on.")
     elif name in names(installation):
         for one in names(installation):
             if one not in _GROUPS and (one == name or (name in _GROUPS and one.startswith(f"{name}-"))):
@@ -189,14 +193,6 @@ def _sealed_otherwise(installation: Installation) -> int:
     rows = query(installation, "emailer", "SELECT encode(sealed_key, 'hex') FROM domain_keys;").split()
     tokens = [base64.urlsafe_b64decode(bytes.fromhex(row)) for row in rows]
     return sum(token[-32:] != hmac.digest(signing_key, token[:-32], "sha256") for token in tokens)
-
-
-def _rotate_smtp_password(installation: Installation, new: str | None, say: Say) -> None:
-    if not new:
-        raise UpkeepError("The relay gives the password: NEW_SECRET=… make rotate SECRET=smtp-password")
-    installation.put("smtp-password", new)
-    installation.restart("email")
-    say("smtp-password: the service email logs in at the relay with it from now on.")
 
 
 def _rotate_login(installation: Installation, name: str, say: Say) -> None:

@@ -38,7 +38,7 @@ def seal(source: Path, target: Path, passphrase: str) -> None:
 
 
 def open_sealed(source: Path, target: Path, passphrase: str) -> None:
-    """Write what `source` holds to `target`. Raise `UpkeepError` for a wrong passphrase or a changed file."""
+    """Decrypt `source` into `target`. Raise `UpkeepError` for a wrong passphrase or a changed file."""
     with source.open("rb") as sealed, target.open("wb") as clear:
         if sealed.read(len(_MARK)) != _MARK:
             raise UpkeepError(f"{source} is not a sealed backup.")

@@ -13,7 +13,7 @@ _BACKUP_S = 24 * 3600
 
 
 def check(installation: Installation, repository: Path) -> tuple[list[str], list[str]]:
-    """Return what there is to know before an upgrade, and what speaks against it now."""
+    """Return notes to read before an upgrade, and the problems that prevent it now."""
     if not installation.is_running:
         raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
     notes, problems = [], []

@@ -114,12 +114,15 @@ class Api:
     async def delete(self, request: Request) -> Response:
         """Forget the messages named in the body, or all without a body."""
         body = await request.body()
-        identifiers = _identifiers(body)
+        try:
+            identifiers = [str(identifier) for identifier in json.loads(body or b"{}").get("IDs") or []]
+        except (ValueError, AttributeError) as error:
+            raise HTTPException(400, 'expected {"IDs": […]}') from error
         self._store.remove(identifiers) if identifiers else self._store.clear()
         return PlainTextResponse("ok")
 
     def delete_found(self, request: Request) -> Response:
-        """Forget what matches `query`."""
+        """Forget the messages that match `query`."""
         self._store.remove([message.id for message in self._store.search(_query(request))])
         return PlainTextResponse("ok")
 
@@ -188,10 +191,3 @@ def _query(request: Request) -> str:
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, "")
     return int(text) if text.isdecimal() else default
-
-
-def _identifiers(body: bytes) -> list[str]:
-    try:
-        return [str(identifier) for identifier in json.loads(body or b"{}").get("IDs") or []]
-    except (ValueError, AttributeError) as error:
-        raise HTTPException(400, 'expected {"IDs": […]}') from error

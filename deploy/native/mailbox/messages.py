@@ -134,16 +134,12 @@ class Store:
         self.remove(list(self._messages))
 
     def search(self, query: str) -> list[Received]:
-        """Return what matches every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or any text."""
-        words = _words(query)
+        """Return messages with every word: `to:`, `from:`, `cc:`, `subject:`, `message-id:` or any text."""
+        try:
+            words = [word.lower() for word in shlex.split(query)]
+        except ValueError:  # an open quote: take the words as they are
+            words = query.lower().replace('"', " ").split()
         return [message for message in self if all(_matches(message, word) for word in words)]
-
-
-def _words(query: str) -> list[str]:
-    try:
-        return [word.lower() for word in shlex.split(query)]
-    except ValueError:  # an open quote: take the words as they are
-        return query.lower().replace('"', " ").split()
 
 
 def _matches(message: Received, word: str) -> bool:

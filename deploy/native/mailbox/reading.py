@@ -95,7 +95,15 @@ class ReadMail:
         """Yield the attachments and inline parts, with their original bytes."""
         for number, part in enumerate(self._parts):
             if part is not self._text and part is not self._html:
-                yield _file(number, part)
+                headers = {name.lower(): value for name, value in _raw_headers(part)}
+                yield File(
+                    number=number,
+                    filename=_filename(part),
+                    content_type=_content_type(part),
+                    content_id=headers.get("content-id", "").strip("<> "),
+                    is_inline=_disposition(part) == "inline",
+                    content=_content(part),
+                )
 
     def _raw_headers(self, name: str) -> list[str]:
         return [value for found, value in self._headers if found.lower() == name.lower()]
@@ -109,7 +117,7 @@ class ReadMail:
 
 
 def attempted(function: Callable[[], T], fallback: T) -> T:
-    """Return what `function` returns, or `fallback` when it raises."""
+    """Return the result of `function`, or `fallback` when it raises."""
     try:
         return function()
     # Parsers of the standard library raise almost anything for broken mails, RecursionError included.
@@ -214,15 +222,3 @@ def _content(part: Message) -> bytes:
         )
     octets = attempted(lambda: part.get_payload(decode=True), None)
     return octets if isinstance(octets, bytes) else str(payload).encode("utf-8", "surrogateescape")
-
-
-def _file(number: int, part: Message) -> File:
-    headers = {name.lower(): value for name, value in _raw_headers(part)}
-    return File(
-        number=number,
-        filename=_filename(part),
-        content_type=_content_type(part),
-        content_id=headers.get("content-id", "").strip("<> "),
-        is_inline=_disposition(part) == "inline",
-        content=_content(part),
-    )

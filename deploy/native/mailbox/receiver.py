@@ -52,7 +52,7 @@ class Receiver:
                            data_size_limit=_LARGEST_MESSAGE)  # fmt: skip
 
     def script(self, address: str) -> tuple[str, int]:
-        """Return what the address asks for, as (action, number); ("", 0) for ordinary mail."""
+        """Return the behaviour that the address asks for, as (action, number); ("", 0) for ordinary mail."""
         match = _SCRIPT.match(address.partition("@")[0].partition("+")[0].lower())
         if not self._scripted or match is None:
             return "", 0

@@ -38,7 +38,7 @@ class Computes(Protocol):
     """Runs a function in another process, so that the event loop stays free."""
 
     async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what `function` returns; it and its arguments must be picklable."""
+        """Return the result of `function`; it and its arguments must be picklable."""
 
 
 class Fetches(Protocol):

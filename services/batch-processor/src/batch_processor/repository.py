@@ -240,7 +240,7 @@ def _choice(wanted: BatchFilter) -> tuple[object, ...]:
 
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
-    """Return what belongs to these batches beside their rows; asks only for what can be there."""
+    """Return the data of these batches beside their rows; asks only for data that can exist."""
     active = [b.id for b in batches if b.status in ("running", "cancelling")]
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]

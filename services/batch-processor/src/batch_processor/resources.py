@@ -199,7 +199,7 @@ class Resources:
 
 
 def _options(settings: BatchProcessorSettings) -> Options:
-    """Return what the processes of items are started with."""
+    """Return the options of the processes that run items."""
     return Options(
         service=BATCH_PROCESSOR,
         log_level=settings.log_level,

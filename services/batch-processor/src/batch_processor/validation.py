@@ -27,7 +27,7 @@ Begin: TypeAlias = Callable[[Connection, UUID, Problem | None], Awaitable[None]]
 
 
 def describe(duplicates: Sequence[Duplicate] | None) -> Problem | None:
-    """Return what is wrong with a batch that has `duplicates`, or whose ids could not be compared in time."""
+    """Return the problem of a batch that has `duplicates`, or whose ids could not be compared in time."""
     if duplicates is None:
         detail = f"Its custom ids could not be compared within {COMPARED_WITHIN_S} s; send it again later."
         return "validation-timeout", detail

@@ -58,7 +58,7 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
 
 
 def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
-    """Return what happens next to the batch; what is past its time shows in `tickwire_batches_overdue`."""
+    """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`."""
     if batch.status == "open":
         return Next(what="the rest of its items", by=None)
     if batch.status == "validating":

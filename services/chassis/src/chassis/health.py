@@ -60,11 +60,11 @@ class Health:
         return failures
 
     def failures(self) -> dict[str, str]:
-        """Return what a restart would mend, by check; no dependency can cause it."""
+        """Return the faults that a restart would mend, by check; no dependency can cause them."""
         return _reasons(self._vital)
 
     def reasons(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by check."""
+        """Return the reasons why the service is not ready, by check."""
         reasons = _reasons(self._checks)
         if self.draining:
             reasons["shutdown"] = "shutting down"

@@ -21,7 +21,7 @@ async def claim(connection: Connection, consumer: str, message_ids: Sequence[UUI
 
 
 async def clean(postgres: Postgres, *, keep_days: int = KEEP_DAYS) -> int:
-    """Remove what is older than any retry or outage can be, a thousand rows a step; return how many went."""
+    """Remove rows older than any retry or outage can be, a thousand a step; return their number."""
     removed = 0
     while True:
         async with postgres.connection() as connection:

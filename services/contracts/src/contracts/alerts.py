@@ -220,7 +220,7 @@ class AlertFired(Event):
 
 
 def status_of(*, once: bool, fired_count: int, expires_at: datetime | None, now: datetime) -> AlertStatus:
-    """Return what an alert is at `now`."""
+    """Return the status of an alert at `now`."""
     if once and fired_count:
         return "fired"
     return "expired" if expires_at is not None and expires_at <= now else "armed"

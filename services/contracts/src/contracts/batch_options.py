@@ -43,13 +43,13 @@ class BatchOptions(BaseModel):
     tolerated_failure: ToleratedFailure | None = Field(default=None, examples=[{"percent": 5}])
 
     def to_message(self) -> dict[str, Json]:
-        """Return what a message tells of the options: those that were given."""
+        """Return the options as a message carries them: those that were given."""
         told: dict[str, Json] = self.model_dump(mode="json", exclude_defaults=True)
         return told
 
 
 def read(told: Mapping[str, Json]) -> BatchOptions:
-    """Return the options that a message tells.
+    """Return the options that a message carries.
 
     An option that is unknown here, or cannot be read, is left out: its sender was of another release, and
     what was accepted runs.

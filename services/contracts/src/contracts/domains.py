@@ -52,7 +52,7 @@ class AllowedSenders:
 
     @classmethod
     def read(cls, text: str) -> AllowedSenders:
-        """Return what `ALLOWED_SENDER_DOMAINS` says: nothing (all), `none`, or a list. Raise `ValueError`."""
+        """Read `ALLOWED_SENDER_DOMAINS`: nothing (all), `none`, or a list. Raise `ValueError`."""
         entries = [entry.strip() for entry in text.split(",") if entry.strip()]
         if not entries:
             return cls()

@@ -97,7 +97,7 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
 
 
 async def count_held(connection: Connection) -> int:
-    """Return how many recipients wait for somebody to decide about them."""
+    """Return the number of recipients that wait for a decision."""
     count: int = await connection.fetchval(SQL["count_held"])
     return count
 

@@ -61,7 +61,7 @@ async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
 
 
 async def keep_removing(postgres: Postgres, retention: Retention) -> None:
-    """Remove what is due, and measure how far behind that is, for ever."""
+    """Remove rows past their retention, and measure the delay, for ever."""
     while True:
         try:
             await remove(postgres, retention)

@@ -15,7 +15,7 @@ MOST_EVENTS = 500
 def of(
     accepted_at: datetime, recipients: Sequence[Recipient], happened: Iterable[Row]
 ) -> list[TimelineEvent]:
-    """Return what happened, oldest first: the acceptance and the newest 499 of the others."""
+    """Return the events of a mail, oldest first: the acceptance and the newest 499 of the others."""
     events = [
         TimelineEvent(
             at=attempt.at,

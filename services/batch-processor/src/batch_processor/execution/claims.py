@@ -48,12 +48,12 @@ class Claim:
 
     @property
     def key(self) -> ChunkKey:
-        """Return what names the chunk."""
+        """Return the key of the chunk."""
         return self.batch_id, self.number
 
     @property
     def origin(self) -> Origin:
-        """Return what the chunk's items are told of their batch."""
+        """Return the facts of the batch that the chunk's items see."""
         return Origin(self.batch_id, self.owner_id, self.accepted_at, self.attempt)
 
 

@@ -47,7 +47,7 @@ class ContextFactory:
         self._fetch = fetch
 
     def of_chunk(self, origin: Origin) -> Callable[[int, Post], Context]:
-        """Return what makes the contexts of a chunk's items."""
+        """Return the factory of the contexts of a chunk's items."""
         shared = SharedValues()
 
         def make(position: int, post: Post) -> Context:

@@ -49,7 +49,7 @@ def write_binary(data: bytes) -> str:
 
 
 def read_binary(text: str) -> bytes:
-    """Return what `write_binary` was given."""
+    """Return the data that `write_binary` was called with."""
     return base64.b64decode(text)
 
 

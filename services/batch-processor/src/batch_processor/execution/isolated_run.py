@@ -190,7 +190,7 @@ class IsolatedRun(RunningChunk):
         return ProcessDied(f"The process {how}.")
 
     async def _listen(self, process: ItemProcess) -> bool:
-        """Keep what the process tells until the chunk is done; return whether it can run another."""
+        """Keep the outcomes from the process until the chunk is done; return whether it can run another."""
         while True:
             match parts := await process.receive():
                 case ["outcomes", *_]:

@@ -110,7 +110,7 @@ class _Chunks:
         self._task: asyncio.Task[None] | None = None
 
     def take(self, parts: list[Any]) -> None:
-        """Do what the service says."""
+        """Handle a frame from the service."""
         match parts:
             case ["run", *order]:
                 self._task = asyncio.create_task(self._execute(*order))
@@ -215,7 +215,7 @@ class _Watch(Watch):
         self._next_look = asyncio.get_running_loop().call_later(_SIGN_S, self.look)
 
     def report(self) -> None:
-        """Tell what has ended since the last report."""
+        """Report the items that have ended since the last report."""
         if self._next_report is not None:
             self._next_report.cancel()
             self._next_report = None
@@ -254,7 +254,7 @@ class _Calls:
         return reply.model_validate_json(text)
 
     async def compute(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what `function` returns in a process for computing."""
+        """Return the result of `function` from a process for computing."""
         call = frames.write_binary(processes.write_call(function, *arguments))
         with ExitStack() as waiting:
             # Waiting behind the functions of others is not the item's own time.

@@ -209,7 +209,7 @@ class ProcessPool:
             self.give_back(await asyncio.wait_for(self.take(), timeout_s))
 
     async def watch_forever(self) -> None:
-        """Kill what is late, end what is idle, and measure, for ever."""
+        """Kill late processes, end idle ones, and measure, for ever."""
         while True:
             now = time.monotonic()
             for process in self._busy:

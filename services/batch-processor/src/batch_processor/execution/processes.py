@@ -34,7 +34,7 @@ def write_call(function: Callable[..., Any], *arguments: Any) -> bytes:
 
 
 def read_answer(answer: bytes) -> Any:
-    """Return what the function returned, or raise what it raised."""
+    """Return the result of the function, or raise its error."""
     has_succeeded, outcome = pickle.loads(answer)  # noqa: S301 - from a process of our own
     if not has_succeeded:
         raise outcome
@@ -53,7 +53,7 @@ class Processes:
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="compute")
 
     async def compute(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what `function` returns; it, `arguments` and the result must be picklable.
+        """Return the result of `function`; it, `arguments` and the result must be picklable.
 
         A cancelled call kills its process, so that a function that never ends does not keep it. Raises
         `ProcessDied` when the process ended during the call; nobody else's call was in it.

@@ -57,7 +57,7 @@ class Outcomes:
         return len(self.positions) + len(self.failures)
 
     def extend(self, others: Outcomes) -> None:
-        """Add what has ended since."""
+        """Add the later outcomes."""
         self.positions += others.positions
         self.results += others.results
         self.failures += others.failures
@@ -99,7 +99,7 @@ class RunningChunk(ABC):
         return [item.position for item in self._items if item.position not in self._ended]
 
     def take(self) -> Outcomes:
-        """Return what has ended since the last call."""
+        """Return the outcomes since the last call."""
         taken, self._outcomes = self._outcomes, Outcomes()
         return taken
 

@@ -1,4 +1,4 @@
-"""`echo`: gives its payload back. For tests, demonstrations and measurements."""
+"""`echo`: returns its payload. For tests, demonstrations and measurements."""
 
 from __future__ import annotations
 

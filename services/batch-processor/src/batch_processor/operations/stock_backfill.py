@@ -31,7 +31,7 @@ class Wish(BaseModel):
 
 
 async def run(wish: Wish, context: Context) -> Json:
-    """Return what is kept of the symbol now, and how many bars were written. Raise stock-data's error."""
+    """Return the kept range of the symbol and the number of bars written. Raise stock-data's error."""
     question = BackfillBars(owner_id=context.owner_id, symbol=wish.symbol, start=wish.start, end=wish.end)
     kept = await context.ask(question, Backfilled, timeout_s=_ASK_S)
     return kept.model_dump(mode="json")

@@ -191,7 +191,7 @@ class Admission:
         return peer
 
     def scheme_of(self, fields: Fields, scheme: str) -> str:
-        """Return how the client speaks to the proxy, by the proxy's word; else `scheme`."""
+        """Return the scheme of the client as the proxy reports it; else `scheme`."""
         protocols = [value.lower() for name, value in fields if name == b"x-forwarded-proto"]
         return protocols[0].decode() if protocols in ([b"http"], [b"https"]) else scheme
 
@@ -221,7 +221,7 @@ def _make_way(strangers: dict[Place, Guarded | None]) -> bool:
 
 
 def address_of(host: str) -> str:
-    """Return what limits count as one address: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return the unit that limits count as one address: an IPv4 address, or an IPv6 network of 64 bits."""
     try:
         address = _unmapped(ipaddress.ip_address(host))
     except ValueError:

@@ -167,7 +167,7 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def enforce_deadlines(self, now: float) -> None:
-        """End what has taken too long at the loop's time `now`."""
+        """End the connection if it has taken too long at the loop's time `now`."""
         if self._websocket is not None:
             return
         unwritten = self._transport.get_write_buffer_size()

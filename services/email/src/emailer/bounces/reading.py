@@ -50,7 +50,7 @@ OTHER = Bounce("other")
 
 
 def read(content: bytes) -> Bounce:
-    """Return what a message to a return path says; never raises."""
+    """Return the bounce that a message to a return path reports; never raises."""
     content = content[:MOST_BYTES]
     # Parsing costs parts times lines; no report has that many.
     if len(_PART.findall(content)) > _MOST_PARTS:
@@ -100,7 +100,7 @@ def _judged(block: Message) -> Bounce:
 
 
 def _read_old(content: bytes) -> Bounce:
-    """Return what a bounce in one of the many formats older than RFC 3464 says."""
+    """Return the bounce that a message in one of the many formats older than RFC 3464 reports."""
     lines = content[:_MOST_HEURISTIC_BYTES].splitlines()
     cut = b"\n".join(line[:_LONGEST_LINE] for line in lines)
     try:

@@ -138,7 +138,7 @@ RULES = (
 
 
 def judge(answer: SmtpAnswer) -> Verdict:
-    """Return what `answer` means, and so whose trouble it is."""
+    """Return the verdict on `answer`: whose trouble it is."""
     return rule_of(answer).verdict
 
 

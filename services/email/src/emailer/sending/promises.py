@@ -20,7 +20,7 @@ _ORDINALS = (
 def of_recipient(
     status: RecipientStatus, *, due_at: datetime | None, tries: int, expires_at: datetime
 ) -> Next | None:
-    """Return what happens next to a recipient; None when nothing more does.
+    """Return the next step of a recipient; None when there is none.
 
     `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease.
     """

@@ -33,7 +33,7 @@ def status_in(text: str) -> str | None:
 
 
 def judge(code: int | None, text: str, *, status: str | None = None, at_recipient: bool) -> Fault:
-    """Return what a refusal says about the address.
+    """Return the fault of the address that a refusal shows.
 
     `status` is the enhanced status code, looked for in `text` by default. `at_recipient` tells whether the
     answer was about the recipient's address, and not about the content.

@@ -54,7 +54,7 @@ class Token:
 
 
 def from_html(document: str) -> str:
-    """Return what a reader sees of `document`: paragraphs, items with a dash, links with their address."""
+    """Return the visible text of `document`: paragraphs, items with a dash, links with their address."""
     reader = _Reader(document)
     for token in islice(tokens(document), MOST_TOKENS):
         reader.read(token)

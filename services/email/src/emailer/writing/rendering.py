@@ -207,7 +207,7 @@ def _part(file: File, disposition: str, place: str) -> EmailMessage:
 
 
 def _mark(letter: Letter, identity: str) -> str:
-    """Return what no part can contain, the hash of all; so each writing of a mail is the same."""
+    """Return a boundary that no part can contain, the hash of all; so each writing of a mail is the same."""
     digest = hashlib.blake2b(identity.encode(), digest_size=16)
     for text in (letter.text, letter.html):
         digest.update((text or "").encode())

@@ -69,7 +69,7 @@ def document(found: Findings) -> dict[str, Any]:
 
 
 def _process(found: Findings, instance: str) -> dict[str, Any]:
-    """Return what is known of the process behind a target: version, start, restarts within a day."""
+    """Return the facts of the process behind a target: version, start, restarts within a day."""
     version = _of_instance(found.versions, instance)
     started, restarts = (_of_instance(part, instance) for part in (found.started, found.restarts))
     return {

@@ -74,7 +74,7 @@ def of_task(
 def description(
     acceptance: Acceptance, batch: BatchInput, principal: Principal, document: bytes
 ) -> dict[str, Any]:
-    """Return what a `CreateBatch` and a `SealBatch` say of the batch that came as `document`."""
+    """Return the fields of a `CreateBatch` and a `SealBatch` for the batch that came as `document`."""
     return {
         "batch_id": acceptance.id,
         "owner_id": acceptance.owner_id,

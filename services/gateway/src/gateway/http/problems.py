@@ -37,6 +37,6 @@ def build(model: type[M], **values: Any) -> M:
 
 
 def misfit(detail: str, error: ValidationError) -> InvalidInput:
-    """Return what pydantic found, with a JSON pointer for each field."""
+    """Return the errors that pydantic found, with a JSON pointer for each field."""
     found: list[Any] = error.errors(include_url=False, include_context=False, include_input=False)
     return InvalidInput(detail, errors=field_errors(found))

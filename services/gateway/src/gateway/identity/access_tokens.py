@@ -83,7 +83,7 @@ class AccessTokens:
         self._rules = rules
 
     async def verify(self, text: str) -> Claims:
-        """Return what the token `text` says.
+        """Return the claims of the token `text`.
 
         Raise `Unauthenticated` when it is not good, `Unavailable` when the issuer's keys cannot be had.
         """

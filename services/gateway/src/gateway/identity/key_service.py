@@ -67,7 +67,7 @@ class KeyService:
         self._peppers = {keys.fingerprint(one): one for one in (pepper, previous_pepper) if one is not None}
 
     async def me(self, call: Call) -> Me:
-        """Return who asks, and what the key that asks may do now."""
+        """Return the caller, and the rights of the caller's key now."""
         caller = call.principal
         return Me(
             user=Myself.model_validate({"id": caller.user_id, "name": caller.user_name, "role": caller.role}),

@@ -88,7 +88,7 @@ class KeyRing:
         self._ask_at = 0.0
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
-        """Return who has the key `text`, which came from `address`.
+        """Return the owner of the key `text`, which came from `address`.
 
         Raise `Unauthenticated` when it is missing, malformed or not good, `TooManyFailures` when it is not
         known here and too many keys from the address were not good.
@@ -153,7 +153,7 @@ class KeyRing:
             await self._repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
-        """Return what the database says of a credential now, or said lately where it is away."""
+        """Return the credential's state in the database, or the last known one while the database is away."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             return await self._read_unknown(text, fingerprint, address)
         now = time.monotonic()
@@ -217,7 +217,7 @@ class KeyRing:
             )
 
     async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> _Known:
-        """Return what the database says of a credential. Raise `Unauthenticated` when it is not good."""
+        """Return the credential's state in the database. Raise `Unauthenticated` when it is not good."""
         asked_at = time.monotonic()
         known: _Known | None
         if isinstance(credential, Claims):

@@ -81,7 +81,7 @@ def is_id(text: str) -> bool:
 
 
 def digest(pepper: str, key: ApiKey) -> bytes:
-    """Return what is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
+    """Return the digest that is stored of a key: HMAC-SHA-256 of its secret with the pepper."""
     return hmac.new(pepper.encode(), f"{key.id}:{key.secret}".encode(), hashlib.sha256).digest()
 
 

@@ -26,7 +26,7 @@ class Connection(Protocol):
     access: Access | None
 
     def tick(self, now: float) -> None:
-        """Do what is due at `now` (monotonic)."""
+        """Do the work that is due at `now` (monotonic)."""
 
     def change_access(self, access: Access | None) -> None:
         """Go on with the rights of now; None closes."""

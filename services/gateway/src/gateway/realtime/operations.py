@@ -33,7 +33,7 @@ class ReadingOperations:
                 self.offered[endpoint.name] = endpoint
 
     async def call(self, principal: Principal, name: str, params: Any) -> Any:
-        """Return what the operation answers. Raises `CommandError` or `ServiceError`."""
+        """Return the answer of the operation. Raises `CommandError` or `ServiceError`."""
         endpoint = self.offered.get(name)
         if endpoint is None:
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no operation {name!r} that only reads.")

@@ -122,7 +122,7 @@ class Presence:
             await self.tell_moves()
 
     async def of(self, channel: str) -> Present:
-        """Return who listens to `channel` now, on all gateways."""
+        """Return the users who listen to `channel` now, on all gateways."""
         asking = self._asking.get(channel)
         if asking is None:
             asking = asyncio.ensure_future(self._ask(channel))
@@ -141,7 +141,7 @@ class Presence:
         return await self._send({"alive": True})
 
     async def heard(self, body: bytes) -> None:
-        """Take what another gateway says: that it is alive, a question, or an answer."""
+        """Handle a message of another gateway: a sign of life, a question, or an answer."""
         news = orjson.loads(body)
         gateway = news["gateway"]
         if gateway == self.gateway:

@@ -120,7 +120,7 @@ class SendQueue:
         self._schedule()
 
     def pause(self) -> None:
-        """Keep what comes: the peer does not read as fast as is written."""
+        """Keep further messages: the peer does not read as fast as is written."""
         self._is_paused = True
 
     def resume(self) -> None:

@@ -137,7 +137,7 @@ class ClientSession:
             self.close(closing.code, closing.reason)
 
     def tick(self, now: float) -> None:
-        """Do what is due at `now` (monotonic): ping, or close for a missing connect, pong or token."""
+        """Do the work due at `now` (monotonic): ping, or close for a missing connect, pong or token."""
         if self.access is None:
             if now - self._opened_at > CONNECT_WITHIN_S:
                 self.close(CloseCode.STALE)
@@ -301,7 +301,7 @@ class ClientSession:
         return Outcome({**counts, **_partial(present)})
 
     async def history(self, arguments: commands.HistoryArguments) -> Outcome:
-        """Read what was published before."""
+        """Read earlier publications."""
         since = arguments.since
         found = await self._realtime.channels.history(
             self.caller,

@@ -46,7 +46,7 @@ def sign(key: bytes, grant: Grant) -> str:
 
 
 def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
-    """Return what `token` grants. Raises `Unauthenticated` when it is forged, damaged or over."""
+    """Return the rights that `token` grants. Raises `Unauthenticated` when it is forged, damaged or over."""
     document = signed_texts.read(keys, token.removeprefix(PREFIX))
     if document is None:
         raise _refused("The token is not valid.")
@@ -103,7 +103,7 @@ class TokenService:
         return sign(self._signing_keys[0], grant), expires_at
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Access:
-        """Return who comes with the key or token `text` from `address`. Raises `Unauthenticated`."""
+        """Return the owner of the key or token `text`, sent from `address`. Raises `Unauthenticated`."""
         if text is None or not text.startswith(PREFIX):
             caller = await self._authenticate(text, address)
             return Access(caller, expires_at=caller.ends_at)
@@ -114,7 +114,7 @@ class TokenService:
         return Access(principal, grant.scopes, grant.channels, float(grant.expires_at))
 
     async def authenticate_stream(self, text: str | None, address: str | None = None) -> Principal:
-        """Return who opens a stream of events, with the rights that the key or token carries there."""
+        """Return the owner of a stream of events, with the rights of the key or token."""
         access = await self.authenticate(text, address)
         principal = access.principal
         if access.expires_at is None:

@@ -15,7 +15,7 @@ _LIVE = "News for screens; transient, and lost when nobody listens."
 
 
 def operations() -> Iterator[Operation]:
-    """Yield what each service announces, and what it takes from the others."""
+    """Yield the events that each service announces, and those that it takes from the others."""
     for kind in broker.messages():
         if issubclass(kind, Event):
             yield from _of_event(kind)

@@ -67,7 +67,7 @@ class ReferenceService:
         return Reply(document(ProblemList(data=views)))
 
     async def problem(self, call: Call, code: str) -> Reply:
-        """Return what a problem type means. Raise `NotFound`."""
+        """Return the description of a problem type. Raise `NotFound`."""
         problem = problems.CATALOGUE.get(code)
         if problem is None:
             raise NotFound("There is no such problem type; /problems lists all.")

@@ -77,7 +77,7 @@ class Command(Protocol):
 
 
 def operations(commands: Iterable[Command]) -> Iterator[Operation]:
-    """Yield what the gateway receives and sends on its WebSockets."""
+    """Yield the operations of the gateway's WebSockets."""
     declared = list(commands)
     asked = {
         command.name: _numbered(command, "command", command.summary, command.arguments, "validation")
@@ -154,7 +154,7 @@ def event_streams(endpoints: Iterable[Endpoint]) -> Iterator[Operation]:
 
 
 def lobby() -> Iterator[Operation]:
-    """Yield what the gateway receives and sends on the short route to the lobby."""
+    """Yield the operations of the short route to the lobby."""
     line = Message(name="lobby.line", summary="A line of chat.", kind=str, content_type="text/plain")
     shown = Message(
         name="lobby.shown", summary="A line that somebody wrote.", kind=str, content_type="text/plain"

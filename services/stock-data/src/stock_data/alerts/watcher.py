@@ -119,7 +119,7 @@ class AlertWatcher:
             heapq.heappush(self._resting, (ready_at, next(self._numbers), alert))
 
     async def _follow(self, horizon: Horizon) -> None:
-        """Take what was made and what has ended since the last look, for ever."""
+        """Take the alerts that were made and those that have ended since the last look, for ever."""
         is_away = False
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
