@@ -130,14 +130,13 @@ class OutboxRelay:
                     # What could not even be tried, as there is no broker or it takes nothing, has not failed.
                     if error is not None and type(error) not in (ConnectionBroken, BrokerUnavailable)
                 ]
-                for statement, ids, *arguments in (
-                    ("delete_sent", _ids(rows, outcomes, type(None))),
-                    ("suspect", _ids(rows, outcomes, ConnectionBroken)),
-                    ("postpone", failed, 1),
-                ):
-                    # Nearly always all was sent: two questions less for each step.
-                    if ids:
-                        await connection.execute(_SQL[statement], ids, *arguments)
+                # Nearly always all was sent: two questions less for each step.
+                if sent := _ids(rows, outcomes, type(None)):
+                    await connection.execute(_SQL["delete_sent"], sent)
+                if suspect := _ids(rows, outcomes, ConnectionBroken):
+                    await connection.execute(_SQL["suspect"], suspect)
+                if failed:
+                    await connection.execute(_SQL["postpone"], failed, 1)
             # A step that only failed must not be followed by another at once.
             is_more = len(rows) == self._step and None in outcomes
             # Under a load that never lets up this is the only place that sees how much waits.

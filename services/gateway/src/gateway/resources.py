@@ -164,10 +164,8 @@ class Resources:
             chat=self.chat,
             alerts=self.alert_feed,
             find={
-                "batch": lambda principal, id_, deadline: self.batches.find(
-                    principal, id_, "batch", deadline
-                ),
-                "task": lambda principal, id_, deadline: self.batches.find(principal, id_, "task", deadline),
+                "batch": lambda caller, id_, deadline: self.batches.find(caller, id_, "batch", deadline),
+                "task": lambda caller, id_, deadline: self.batches.find(caller, id_, "task", deadline),
                 "email": self.emails.find,
             },
             find_quote=self.stocks.ask,
