@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis import migrations, outbox
+from chassis import migrations, outbox, queries
 from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, Outgoing, command
 from chassis.deadlines import Deadline
@@ -136,6 +138,69 @@ async def test_a_message_that_no_queue_takes_is_parked_in_the_end_and_can_be_rep
         )
     assert row is not None
     assert tuple(row) == ("commands", "nobody.takes.it")
+
+
+async def test_a_look_reads_no_more_while_a_held_snapshot_keeps_what_was_sent(
+    bench: Bench, fresh_database: FreshDatabase
+) -> None:
+    worker = await bench.run(await bench.build(BATCH_PROCESSOR))
+    dsn = await fresh_database()
+    postgres, holder = Postgres(dsn), await asyncpg.connect(dsn)
+    await postgres.open()
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "support.sample_service")
+    relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable)
+    await worker.messaging.publisher.wait_connected(5)
+    async with holder.transaction(isolation="repeatable_read"), postgres.connection() as connection:
+        await holder.fetchval("SELECT count(*) FROM outbox")
+        # So long ago that everything has been committed since.
+        add = queries.load("chassis")["add_to_outbox"].replace("body)", "body, due_at)")
+        add = add.replace("SELECT *", "SELECT *, now() - interval '1 minute'")
+        await connection.execute(add, *outbox.columns([cancel() for _ in range(10_000)]))
+        await relay.flush()
+        assert await _depth(postgres) == 0
+        await relay.measure()
+        await outbox.add(connection, [cancel() for _ in range(10)])
+        whole = await _buffers(connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC))
+        taken = await _buffers(connection, "take_fresh", 500, relay.due_from)
+        measured = await _buffers(connection, "measure_outbox", 100, relay.due_from, 10)
+    await relay.flush()
+    assert await _depth(postgres) == 0
+    await holder.close()
+    await postgres.close()
+    print(f"buffers behind 10,000 that were sent: {taken} to take 10 ({whole} from the first on)")
+    print(f"and {measured} to measure")
+    assert taken < 100
+    assert measured < 100
+
+
+async def test_a_message_that_is_committed_late_is_found_by_the_whole_look(
+    bench: Bench, fresh_database: FreshDatabase
+) -> None:
+    worker = await bench.run(await bench.build(BATCH_PROCESSOR))
+    postgres = Postgres(await fresh_database())
+    await postgres.open()
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "support.sample_service")
+        relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable)
+        await worker.messaging.publisher.wait_connected(5)
+        await relay.measure()
+        await outbox.add(connection, [cancel()])
+        await connection.execute("UPDATE outbox SET due_at = due_at - interval '1 minute'")
+        await relay.flush()
+        assert await _depth(postgres) == 1
+        relay.look_whole()
+        await relay.measure()
+        await relay.flush()
+    assert await _depth(postgres) == 0
+    await postgres.close()
+
+
+async def _buffers(connection: Connection, name: str, *arguments: object) -> int:
+    statement = queries.load("chassis")[name]
+    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
+    plan = json.loads(explained)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 async def _parked(worker: ServiceRuntime) -> list[ParkedMessage]:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
@@ -28,6 +29,12 @@ _PUBLISH_TIMEOUT_S = 10
 _MOST_REFUSALS = 5
 # Tries of a message that no queue takes, half a minute apart: about an hour.
 _MOST_RETURNS = 120
+
+# While an old snapshot is held the rows of all that was sent stay: no look passes them that begins where the
+# rows that are left begin. What takes longer to be committed than this is found by the whole look.
+_COMMITTED_WITHIN_S = 10
+_WHOLE_LOOK_EVERY_S = 30
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 Park = Callable[[Connection, int, str], Awaitable[None]]
 
@@ -85,6 +92,9 @@ class OutboxRelay:
         self._wake = asyncio.Event()
         self._depth = 0
         self._measured_at = 0.0
+        # Nothing that is left is due before.
+        self.due_from = _EPOCH
+        self._look_whole_at = 0.0
 
     def wake(self) -> None:
         """Publish now what was just committed."""
@@ -117,7 +127,7 @@ class OutboxRelay:
         is_more = True
         while is_more:
             async with self._postgres.transaction() as connection:
-                rows = await _take(connection, "take_fresh", self._step)
+                rows = await _take(connection, "take_fresh", self._step, self.due_from)
                 if not rows:
                     break
                 started_ns = time.time_ns()
@@ -191,19 +201,31 @@ class OutboxRelay:
         with row.message.message_context():
             log.error("message parked", type=row.message.message_type, reason=reason)
 
+    def look_whole(self) -> None:
+        """Begin the next measurement with the oldest message, wherever those before have begun."""
+        self._look_whole_at = 0.0
+
     async def _measure(self) -> None:
-        if time.monotonic() - self._measured_at < 1:
-            return
+        if time.monotonic() - self._measured_at >= 1:
+            await self.measure()
+
+    async def measure(self) -> None:
+        """Measure what waits, and where it begins."""
         self._measured_at = time.monotonic()
+        if self._measured_at >= self._look_whole_at:
+            self._look_whole_at = self._measured_at + _WHOLE_LOOK_EVERY_S
+            self.due_from = _EPOCH
+        arguments = self._bound, self.due_from, _COMMITTED_WITHIN_S
         async with self._postgres.connection() as connection:
-            row = await connection.fetchrow(_SQL["measure_outbox"], self._bound)
+            row = await connection.fetchrow(_SQL["measure_outbox"], *arguments)
         assert row is not None
+        self.due_from = row["due_from"]
         self._depth = row["depth"]
         metrics.OUTBOX_DEPTH.set(row["depth"])
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
 
 
-async def _take(connection: Connection, statement: str, most: int) -> list[_Row]:
+async def _take(connection: Connection, statement: str, *arguments: object) -> list[_Row]:
     return [
         _Row(
             record["id"],
@@ -217,7 +239,7 @@ async def _take(connection: Connection, statement: str, most: int) -> list[_Row]
                 body=record["body"],
             ),
         )
-        for record in await connection.fetch(_SQL[statement], most)
+        for record in await connection.fetch(_SQL[statement], *arguments)
     ]
 
 

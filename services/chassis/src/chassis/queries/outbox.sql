@@ -3,9 +3,9 @@ INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, bo
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])
 
 -- name: take_fresh
--- What is due and has not failed yet, locked. Nothing while a backup holds the lock 84251.
+-- What is due, from $2 on, and has not failed yet, locked. Nothing while a backup holds the lock 84251.
 SELECT id, message_id, exchange, routing_key, message_type, headers, body, attempts
-FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at <= now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+FROM outbox WHERE (SELECT pg_try_advisory_xact_lock_shared(84251)) AND due_at BETWEEN $2 AND now() AND attempts = 0 ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: take_failed
 -- What is due and has failed before, locked. Nothing while a backup holds the lock 84251.
@@ -25,8 +25,11 @@ UPDATE outbox SET attempts = attempts + $2,
 WHERE id = ANY($1::bigint[])
 
 -- name: measure_outbox
-SELECT count(*) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s
-FROM (SELECT created_at FROM outbox ORDER BY id LIMIT $1) AS head
+-- Of what is due from $2 on up to $1, and the time from which on a look finds all that is committed within $3 seconds.
+SELECT
+    count(*) AS depth, greatest(0, extract(epoch FROM now() - min(created_at)))::float8 AS oldest_s,
+    least(min(due_at), now() - make_interval(secs => $3)) AS due_from
+FROM (SELECT created_at, due_at FROM outbox WHERE due_at >= $2 ORDER BY due_at, id LIMIT $1) AS head
 
 -- name: probe_write
 -- Rolled back. Its body is too big for the room that a page has left, so that a full disk shows.
