@@ -12,6 +12,7 @@ from batch_processor.batches import Batch
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.execution import claims
 from batch_processor.execution.claims import ChunkKey, Loaded
+from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.settlement import Report, Settlement
 from batch_processor.intake import Intake
 from batch_processor.operations.echo import OPERATION as ECHO
@@ -51,6 +52,7 @@ class Engine:
         quiet: Any = Quiet()
         self.postgres = Postgres(dsn, size=2)
         self.intake = Intake({"echo": replace(ECHO, chunk_size=chunk_size)}, chunk_size=chunk_size)
+        self.lanes = Lanes()
         self.settlement = Settlement(self.postgres, quiet, quiet, lease_s=_LEASE_S)
         self.coordinator = Coordinator(
             self.postgres, quiet, self.intake, progress=quiet, windows=Windows(), ready=quiet.wake
@@ -100,10 +102,17 @@ class Engine:
     async def claim(self, *, most: int, for_any: int) -> list[Loaded]:
         """Claim chunks as a worker does."""
         async with self.postgres.connection() as connection:
-            owners = await claims.next_owners(connection, "", most=64)
-            if not owners:
+            lanes = await self.lanes.look(connection, most=64)
+            if not lanes:
                 return []
-            claimed = await claims.claim(connection, owners, most=most, for_any=for_any, lease_s=_LEASE_S)
+            claimed = await claims.claim(
+                connection,
+                lanes,
+                most=most,
+                for_any=for_any,
+                lease_s=_LEASE_S,
+                in_flight_from=self.lanes.in_flight_from,
+            )
             return await claims.load(connection, claimed)
 
     async def store(self, reports: Sequence[Report]) -> dict[ChunkKey, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
+from batch_processor import coordination
+from batch_processor.coordination import Backlog
 from batch_processor.execution import claims
+from batch_processor.execution.lanes import Lanes
 from chassis import queries
 from support.batch_stack import House
 
@@ -45,27 +49,31 @@ async def plant(database: asyncpg.Connection, first: int, end: int) -> None:
         await database.execute(statement, first, end)
 
 
-async def buffers(database: asyncpg.Connection) -> int:
-    """Return the buffers that a look for owners and a claim of 16 chunks read; the claim is taken back."""
-    owners = await claims.next_owners(database, "", most=_OWNERS)
-    looks = (("next_owners", ("", _OWNERS)), ("claim_chunks", (owners, 16, 12, 15.0)))
-    read = 0
+async def buffers(database: asyncpg.Connection, lanes: Lanes) -> int:
+    """Return the buffers that a look for lanes and a claim of 16 chunks read; the claim is taken back."""
+    found = await lanes.look(database, most=_OWNERS)
+    columns = [list(column) for column in zip(*map(dataclasses.astuple, found), strict=True)]
+    looks = (
+        ("follow_lanes", (*columns, *lanes.seen)),
+        ("claim_chunks", (*columns, 16, 12, 15.0, lanes.in_flight_from)),
+    )
+    return sum([await read_by(database, name, *arguments) for name, arguments in looks])
+
+
+async def read_by(database: asyncpg.Connection, name: str, *arguments: object) -> int:
+    """Return the buffers that a statement reads; what it does is taken back."""
     transaction = database.transaction()
     await transaction.start()
-    for name, arguments in looks:
-        explained = await database.fetchval(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_SQL[name]}", *arguments
-        )
-        plan = json.loads(explained)[0]["Plan"]
-        read += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    explained = await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_SQL[name]}", *arguments)
     await transaction.rollback()
-    return read
+    plan = json.loads(explained)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
-async def claim_many(database: asyncpg.Connection, times: int) -> None:
+async def claim_many(database: asyncpg.Connection, lanes: Lanes, times: int) -> None:
     for _ in range(times):
-        owners = await claims.next_owners(database, "", most=_OWNERS)
-        taken = await claims.claim(database, owners, most=500, for_any=500, lease_s=15)
+        found = await lanes.look(database, most=_OWNERS)
+        taken = await claims.claim(database, found, most=500, for_any=500, lease_s=15)
         await claims.finish(database, taken)
 
 
@@ -73,26 +81,35 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
     database: asyncpg.Connection,
 ) -> None:
     await plant(database, 0, 200)
-    few = await buffers(database)
+    lanes = Lanes()
+    few = await buffers(database, lanes)
     await plant(database, 200, 10_000)
-    stale = await buffers(database)
+    stale = await buffers(database, lanes)
     await database.execute("ANALYZE batches, chunks")
-    many = await buffers(database)
+    many = await buffers(database, lanes)
     print(f"buffers of a claim: {few} of 2,000 chunks, {stale} of 100,000, {many} with fresh statistics")
     # An index of 100,000 rows is a level or two higher.
     assert max(stale, many) < 3 * few
 
 
-async def test_a_claim_reads_three_buffers_at_most_for_each_chunk_that_a_held_snapshot_keeps(
+async def test_nothing_reads_more_while_a_held_snapshot_keeps_ten_thousand_chunks_that_are_done(
     database: asyncpg.Connection, dsn: str
 ) -> None:
     await plant(database, 0, 2_000)
-    before = await buffers(database)
+    lanes, coordinator = Lanes(), Backlog()
+    before = await buffers(database, lanes)
     holder = await asyncpg.connect(dsn)
     async with holder.transaction(isolation="repeatable_read"):
         await holder.fetchval("SELECT count(*) FROM chunks")
-        await claim_many(database, 20)
-        during = await buffers(database)
+        await claim_many(database, lanes, 20)
+        # Each second it reads where the chunks at work begin.
+        lanes.in_flight_from = await database.fetchval(_SQL["first_in_flight"], 0)
+        during = await buffers(database, lanes)
+        marks = await coordination.measure(database, coordinator)
+        measured = await read_by(database, "measure_chunks", marks.ready_from, marks.in_flight_from, 100)
+        swept = await read_by(database, "sweep_chunks", marks.in_flight_from)
     await holder.close()
     print(f"buffers of a claim: {before} at first, {during} after 10,000 chunks under a held snapshot")
-    assert during < before + 3 * 10_000
+    print(f"buffers of the measurement: {measured}, of the sweep: {swept}")
+    assert during < 2 * before
+    assert measured + swept < 500

@@ -99,7 +99,7 @@ class LifeCycle(BatchCallers):
         """Return the chunks that the rule of the shares picks: by turn, in each owner by priority and age."""
         found = await self.engine.fetch(
             """
-            SELECT c.owner_id, c.batch_id, c.number, c.state, c.priority, c.due_at, b.status
+            SELECT c.owner_id, c.batch_id, c.number, c.state, c.priority, c.run, c.stamp, c.due_at, b.status
             FROM chunks AS c JOIN batches AS b ON b.id = c.batch_id
             """
         )
@@ -108,7 +108,10 @@ class LifeCycle(BatchCallers):
             own = [row for row in found if row["owner_id"] == owner]
             at_work = sum(row["state"] == "running" for row in own)
             ready = [row for row in own if row["state"] == "ready"]
-            ready.sort(key=lambda row: (-row["priority"], row["due_at"], row["batch_id"].int, row["number"]))
+            # What was at work before goes on before anything else of its priority begins.
+            ready.sort(
+                key=lambda r: (-r["priority"], r["run"] == 0, r["stamp"], r["batch_id"].int, r["number"])
+            )
             places += [(at_work + nth, row) for nth, row in enumerate(ready[:most], start=1)]
         places.sort(
             key=lambda place: (place[0], place[1]["due_at"], place[1]["batch_id"].int, place[1]["number"])

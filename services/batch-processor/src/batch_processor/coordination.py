@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -13,26 +14,34 @@ from chassis.postgres import Connection
 
 _SQL = queries.load("batch_processor")
 
+# Counting more each second would cost more than it tells.
+_MOST_COUNTED = 10_000
+
 Range: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Chunks that wait (and for how many seconds the first of them), and chunks at the workers."""
+    """Chunks that wait, up to 10,000 (and for how many seconds the first of them), and chunks at the workers.
 
-    ready: int
-    oldest_ready_s: float
-    in_flight: int
+    No chunk that waits has a stamp before `ready_from`, and none at the workers one before `in_flight_from`.
+    """
+
+    ready: int = 0
+    oldest_ready_s: float = 0
+    in_flight: int = 0
+    ready_from: int = 0
+    in_flight_from: int = 0
 
 
-async def promote(connection: Connection) -> int:
-    """Make chunks ready whose time has come; return how many."""
-    return _affected(await connection.execute(_SQL["promote_chunks"]))
+async def promote(connection: Connection, *, due_from: datetime) -> int:
+    """Make chunks ready whose time came between `due_from` and now; return how many."""
+    return _affected(await connection.execute(_SQL["promote_chunks"], due_from))
 
 
-async def next_due_in_s(connection: Connection) -> float:
-    """Return in how many seconds the next delayed chunk is due; infinity where there is none."""
-    due_in_s = await connection.fetchval(_SQL["next_due_in_s"])
+async def next_due_in_s(connection: Connection, *, due_from: datetime) -> float:
+    """Return in how many seconds the next delayed chunk behind `due_from` is due; infinity without any."""
+    due_in_s = await connection.fetchval(_SQL["next_due_in_s"], due_from)
     return math.inf if due_in_s is None else float(due_in_s)
 
 
@@ -51,16 +60,17 @@ async def adopt(connection: Connection) -> None:
     await connection.execute(_SQL["adopt_chunks"])
 
 
-async def sweep(connection: Connection) -> int:
+async def sweep(connection: Connection, *, in_flight_from: int) -> int:
     """Make chunks ready again whose worker gave no sign of life; return how many."""
-    return _affected(await connection.execute(_SQL["sweep_chunks"]))
+    return _affected(await connection.execute(_SQL["sweep_chunks"], in_flight_from))
 
 
-async def measure(connection: Connection) -> Backlog:
-    """Return what waits and what is at the workers now."""
-    row = await connection.fetchrow(_SQL["measure_chunks"])
+async def measure(connection: Connection, before: Backlog) -> Backlog:
+    """Return what waits and what is at the workers now; `before` says where to begin."""
+    arguments = before.ready_from, before.in_flight_from, _MOST_COUNTED
+    row = await connection.fetchrow(_SQL["measure_chunks"], *arguments)
     assert row is not None
-    return Backlog(row["ready"], row["oldest_ready_s"], row["in_flight"])
+    return Backlog(**row)
 
 
 async def measure_validation(connection: Connection) -> tuple[int, float]:

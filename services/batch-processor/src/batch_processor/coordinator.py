@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from batch_processor import batches, coordination, repository, steering
 from batch_processor.batches import Tally
+from batch_processor.coordination import Backlog
 from batch_processor.execution import claims, rounds
 from batch_processor.execution.claims import Rest
 from batch_processor.intake import Intake, announce_finished
@@ -27,6 +28,10 @@ _PROMOTE_EVERY_S = 0.5
 # Between two such looks, also at chunks that another coordinator has locked.
 _LEAST_PAUSE_S = 0.05
 _SWEEP_EVERY_S = 1.0
+# Chunks that were due longer ago than this are looked for now and then only: their rows are mostly dead ones
+# that an old snapshot keeps. A chunk comes later than that only when its transaction takes that long.
+_DUE_MARGIN = timedelta(seconds=60)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _CANCEL_STEP = 20
 # Chunks, and failed items, that one transaction moves.
 _STEER_STEP = 1000
@@ -69,6 +74,8 @@ class Coordinator:
         self._stored = asyncio.Event()
         self._next_due_in_s = 0.0
         self._sweep_from = 0.0
+        self._look_whole_at = _EPOCH
+        self._backlog = Backlog()
 
     def wake(self) -> None:
         """Look soon for batches to cancel, and for when the next delayed chunk is due."""
@@ -91,6 +98,8 @@ class Coordinator:
                 if not await rounds.attempt("sweep", self.sweep):
                     # While the database was away no worker could say that it lives.
                     self._sweep_from = time.monotonic() + self._windows.lease_s
+                    # Another server may have taken over: its stamps are not those of the one before.
+                    self._backlog = Backlog()
                 await rounds.attempt("expire", self.expire)
             await rounds.attempt("orders", self.carry_out_orders)
             await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
@@ -112,24 +121,32 @@ class Coordinator:
 
     async def promote(self) -> None:
         """Make chunks ready whose time has come, and note when the next one is due."""
+        now = datetime.now(UTC)
+        is_whole = now >= self._look_whole_at
+        due_from = _EPOCH if is_whole else now - _DUE_MARGIN
         async with self._postgres.connection() as connection:
-            due_in_s = await coordination.next_due_in_s(connection)
-            while due_in_s <= 0 and await coordination.promote(connection):
+            due_in_s = await coordination.next_due_in_s(connection, due_from=due_from)
+            while due_in_s <= 0 and await coordination.promote(connection, due_from=due_from):
                 self._ready()
-                due_in_s = await coordination.next_due_in_s(connection)
+                due_in_s = await coordination.next_due_in_s(connection, due_from=due_from)
         self._next_due_in_s = due_in_s
+        if is_whole:
+            self._look_whole_at = now + _DUE_MARGIN / 2
 
     async def sweep(self) -> None:
         """Make chunks of lost workers ready again, and measure what waits and what is late."""
         async with self._postgres.connection() as connection:
             await coordination.adopt(connection)
             is_due = time.monotonic() >= self._sweep_from
-            lost = await coordination.sweep(connection) if is_due else 0
-            backlog = await coordination.measure(connection)
+            backlog = await coordination.measure(connection, self._backlog)
+            lost = (
+                await coordination.sweep(connection, in_flight_from=backlog.in_flight_from) if is_due else 0
+            )
             uploads, oldest_upload_s = await coordination.measure_validation(connection)
             overdue = await coordination.count_overdue(
                 connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
             )
+        self._backlog = backlog
         metrics.BATCHES_OVERDUE.set(overdue)
         metrics.BATCHES_VALIDATING.set(uploads)
         metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)

@@ -274,7 +274,9 @@ BATCHES_VALIDATING = Gauge(
 BATCH_OLDEST_VALIDATING = Gauge(
     "tickwire_batch_oldest_validating_seconds", "For how long the oldest validating upload has been complete."
 )
-BATCH_READY_CHUNKS = Gauge("tickwire_batch_ready_chunks", "Chunks waiting for a worker.")
+BATCH_READY_CHUNKS = Gauge(
+    "tickwire_batch_ready_chunks", "Chunks waiting for a worker, counted up to 10,000."
+)
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
 )

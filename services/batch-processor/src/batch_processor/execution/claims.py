@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import Self, TypeAlias
 from uuid import UUID
 
+from batch_processor.execution.lanes import Lane
 from batch_processor.execution.running_chunk import Item, Origin
 from chassis import queries
 from chassis.postgres import Connection
@@ -100,16 +101,21 @@ class Loaded:
 _CLAIM_FIELDS = tuple(field.name for field in fields(Claim))
 
 
-async def next_owners(connection: Connection, after: str, *, most: int) -> list[str]:
-    """Return owners with a chunk that is ready, in turn behind the owner `after`."""
-    return [row["owner_id"] for row in await connection.fetch(_SQL["next_owners"], after, most)]
-
-
 async def claim(
-    connection: Connection, owners: Sequence[str], *, most: int, for_any: int, lease_s: float
+    connection: Connection,
+    lanes: Sequence[Lane],
+    *,
+    most: int,
+    for_any: int,
+    lease_s: float,
+    in_flight_from: int = 0,
 ) -> list[Claim]:
-    """Claim up to `most` chunks of `owners` in fair turns; `for_any` of them for owners already at work."""
-    rows = await connection.fetch(_SQL["claim_chunks"], owners, most, for_any, lease_s)
+    """Claim up to `most` chunks of `lanes` in fair turns; `for_any` of them for owners already at work.
+
+    No chunk at work has a stamp before `in_flight_from`.
+    """
+    columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
+    rows = await connection.fetch(_SQL["claim_chunks"], *columns, most, for_any, lease_s, in_flight_from)
     return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]
 
 

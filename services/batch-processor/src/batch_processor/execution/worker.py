@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from batch_processor.execution import claims, reports, rounds
 from batch_processor.execution.claims import ChunkKey, Claim, Loaded, Rest
+from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.running_chunk import Item, RunningChunk
 from batch_processor.execution.settlement import Report, Settlement
 from batch_processor.operation import Operation
@@ -89,7 +90,7 @@ class Worker:
         self._slots = slots
         self._reserved = slots // 4
         self._timing = timing or ChunkTiming()
-        self._after = ""
+        self._lanes = Lanes()
         # None for a chunk that is reported without being run.
         self._works: dict[ChunkKey, _Work | None] = {}
         self._reports: asyncio.Queue[Report] = asyncio.Queue()
@@ -146,26 +147,28 @@ class Worker:
             free = self._slots - len(self._works)
             if self._is_stopping or not free:
                 return
-            async with self._postgres.connection() as connection:
-                owners = await claims.next_owners(connection, self._after, most=_OWNERS)
-                self._after = owners[-1] if len(owners) == _OWNERS else ""
-                if not owners:
-                    return
-                claimed = await claims.claim(
-                    connection,
-                    owners,
-                    most=free,
-                    for_any=max(0, free - self._reserved),
-                    lease_s=self._timing.lease_s,
-                )
-                try:
+            claimed: list[Claim] = []
+            try:
+                async with self._postgres.connection() as connection:
+                    lanes = await self._lanes.look(connection, most=_OWNERS)
+                    if not lanes:
+                        return
+                    claimed = await claims.claim(
+                        connection,
+                        lanes,
+                        most=free,
+                        for_any=max(0, free - self._reserved),
+                        lease_s=self._timing.lease_s,
+                        in_flight_from=self._lanes.in_flight_from,
+                    )
                     loaded = await claims.load(connection, claimed)
-                except BaseException:
-                    self._not_run += claimed
-                    raise
+            except BaseException:
+                self._lanes.forget()
+                self._not_run += claimed
+                raise
             for chunk in loaded:
                 self._begin(chunk)
-        if len(owners) == _OWNERS:
+        if len(self._lanes) > _OWNERS:
             self._wake.set()
 
     def _begin(self, chunk: Loaded) -> None:

@@ -1,44 +1,38 @@
--- name: next_owners
--- The owners with a chunk that is ready, in turn behind $1; one probe of the index for each.
-WITH RECURSIVE owners (owner_id, nth) AS (
-    (SELECT owner_id, 1 FROM chunks WHERE state = 'ready' AND owner_id > $1 ORDER BY owner_id LIMIT 1)
-    UNION ALL
-    SELECT following.owner_id, owners.nth + 1
-    FROM owners CROSS JOIN LATERAL (
-        SELECT owner_id FROM chunks WHERE state = 'ready' AND owner_id > owners.owner_id
-        ORDER BY owner_id LIMIT 1
-    ) AS following
-    WHERE owners.nth < $2
-)
-SELECT owner_id FROM owners ORDER BY nth
-
 -- name: claim_chunks
--- $1 owners, $2 chunks to claim, $3 of them for any owner: the others are for owners with none at work.
--- An owner's turn is what it has at work; priority and age decide among its own chunks. The commit need not
--- wait for the disk: a claim that a crash takes back only lets the chunk run again.
-WITH at_work AS (
+-- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
+-- for owners with none at work; no chunk at work has a stamp before $9. An owner's turn is what it has at work;
+-- priority and age decide among its own chunks. The commit need not wait for the disk: a claim that a crash takes
+-- back only lets the chunk run again.
+WITH busy AS (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
-    WHERE state = 'running' AND owner_id = ANY($1::text[]) GROUP BY owner_id
-), candidates AS (
-    SELECT c.batch_id, c.number, c.due_at, coalesce(w.chunks, 0) + c.nth AS turn
-    FROM unnest($1::text[]) AS o (owner_id)
-    LEFT JOIN at_work AS w ON w.owner_id = o.owner_id
+    WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
+), waiting AS (
+    SELECT
+        o.owner_id, c.batch_id, c.number, c.due_at,
+        row_number() OVER (PARTITION BY o.owner_id ORDER BY o.lane, c.stamp, c.batch_id, c.number) AS nth
+    FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
+        AS o (owner_id, lane, stamp, batch_id, number)
     CROSS JOIN LATERAL (
-        SELECT batch_id, number, due_at, row_number() OVER () AS nth FROM (
-            SELECT batch_id, number, due_at FROM chunks WHERE state = 'ready' AND owner_id = o.owner_id
-            ORDER BY priority DESC, due_at, batch_id, number LIMIT $2
-        ) AS waiting
+        SELECT ready.batch_id, ready.number, ready.due_at, ready.stamp FROM chunks AS ready
+        WHERE ready.state = 'ready' AND ready.owner_id = o.owner_id AND lane_of(ready.priority, ready.run) = o.lane
+            AND (ready.stamp, ready.batch_id, ready.number) >= (o.stamp, o.batch_id, o.number)
+        ORDER BY ready.stamp, ready.batch_id, ready.number LIMIT $6
     ) AS c
 ), chosen AS (
     SELECT batch_id, number, turn FROM (
-        SELECT *, row_number() OVER (ORDER BY turn, due_at, batch_id, number) AS place FROM candidates
+        SELECT *, row_number() OVER (ORDER BY turn, due_at, batch_id, number) AS place FROM (
+            SELECT batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
+            FROM waiting LEFT JOIN busy USING (owner_id)
+        ) AS candidates
     ) AS ranked
-    WHERE place <= $3 OR (turn = 1 AND place <= $2)
+    WHERE place <= $7 OR (turn = 1 AND place <= $6)
 ), locked AS (
     SELECT c.batch_id, c.number, chosen.turn FROM chosen JOIN chunks AS c USING (batch_id, number)
     WHERE c.state = 'ready' FOR UPDATE OF c SKIP LOCKED
 )
-UPDATE chunks AS c SET state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $4)
+UPDATE chunks AS c SET
+    state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $8),
+    stamp = pg_current_xact_id()::text::bigint
 FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
 WHERE c.batch_id = locked.batch_id AND c.number = locked.number
 RETURNING
@@ -81,6 +75,7 @@ RETURNING c.batch_id, c.number
 -- `delayed` is a chunk that this worker cannot run: another one has some seconds to take it.
 UPDATE chunks AS c SET
     state = new.state, remaining = c.remaining - new.done, leased_until = now() + make_interval(secs => $6),
+    stamp = pg_current_xact_id()::text::bigint,
     due_at = CASE new.state WHEN 'delayed' THEN now() + interval '5 s' ELSE c.due_at END
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::int[]) AS new (batch_id, number, run, state, done)
 JOIN batches AS b ON b.id = new.batch_id

@@ -1,13 +1,13 @@
 -- name: promote_chunks
 UPDATE chunks AS c SET state = 'ready'
 FROM (
-    SELECT batch_id, number FROM chunks WHERE state = 'delayed' AND due_at <= now()
+    SELECT batch_id, number FROM chunks WHERE state = 'delayed' AND due_at <= now() AND due_at >= $1
     ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE c.batch_id = due.batch_id AND c.number = due.number
 
 -- name: next_due_in_s
-SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state = 'delayed'
+SELECT extract(epoch FROM min(due_at) - now())::float8 FROM chunks WHERE state = 'delayed' AND due_at >= $1
 
 -- name: has_orders
 -- Whether a batch waits for its chunks to be held, released, made anew or cancelled.
@@ -29,18 +29,30 @@ FROM batches AS b WHERE c.owner_id IS NULL AND b.id = c.batch_id
 -- `dispatched` is a state of the release before this one.
 UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + (c.state = 'running')::int)
 FROM (
-    SELECT batch_id, number FROM chunks WHERE state IN ('dispatched', 'running') AND leased_until < now()
+    SELECT batch_id, number FROM chunks
+    WHERE state IN ('dispatched', 'running') AND leased_until < now() AND stamp >= $1 ORDER BY stamp
     LIMIT 1000 FOR UPDATE SKIP LOCKED
 ) AS stale
 WHERE c.batch_id = stale.batch_id AND c.number = stale.number
 
 -- name: measure_chunks
+-- Up to $3 of the chunks that are ready, with stamps from $1 on, and those at work, from $2 on; and the stamps before
+-- which there are none of either, now or later.
 SELECT
-    count(*) FILTER (WHERE state = 'ready') AS ready,
-    coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'ready')), 0)::float8
-        AS oldest_ready_s,
-    count(*) FILTER (WHERE state = 'running') AS in_flight
-FROM chunks WHERE state IN ('ready', 'running')
+    ready.chunks AS ready, coalesce(extract(epoch FROM now() - ready.due_at), 0)::float8 AS oldest_ready_s,
+    running.chunks AS in_flight, least(ready.stamp, xmin) AS ready_from, least(running.stamp, xmin) AS in_flight_from
+FROM
+    (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin) AS snapshot,
+    (
+        SELECT count(*) AS chunks, min(due_at) AS due_at, min(stamp) AS stamp
+        FROM (
+            SELECT due_at, stamp FROM chunks WHERE state = 'ready' AND stamp >= $1 ORDER BY stamp LIMIT $3
+        ) AS head
+    ) AS ready,
+    (
+        SELECT count(*) FILTER (WHERE state = 'running') AS chunks, min(stamp) AS stamp
+        FROM chunks WHERE state IN ('dispatched', 'running') AND stamp >= $2
+    ) AS running
 
 -- name: measure_validation
 SELECT
