@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import pytest
 
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound
+from chassis.errors import NotFound, Overloaded
 from contracts.emails import BounceRecorded, Email, RecordBounce, SendEmail
 from contracts.suppressions import ListSuppressions, Suppression
-from emailer.bounces.answers import BounceAnswers
+from emailer.bounces.answers import MOST_UNDER_WAY, BounceAnswers
 from emailer.bounces.repository import MOST_BOUNCES
 from emailer.bounces.return_path import ReturnPath
 from emailer.sending.smtp import SmtpRelay
@@ -157,6 +158,33 @@ async def test_a_recipient_has_a_bounded_number_of_bounces(post_office: PostOffi
     for number in range(MOST_BOUNCES + 2):
         await bounce(post_office, command, f"450 4.4.{number} later", action="delayed")
     assert len(told(await post_office.read(command))) == MOST_BOUNCES
+
+
+async def test_no_bounce_is_read_that_could_have_no_effect(post_office: PostOffice) -> None:
+    command = await delivered(post_office)
+    await bounce(post_office, command, "550 5.1.1 no such user")
+    answers = BounceAnswers(post_office.postgres, PATHS, terms=SuppressionTerms(), changed=lambda: None)
+    recipient = PATHS.address(command.email_id, 0, sender="")
+    said = REPORT.format(action="failed", status="5.1.1", said="550 5.1.1 no such user").encode()
+
+    async def again(content: bytes) -> BounceRecorded:
+        request = RecordBounce(recipient=recipient, content=base64.b64encode(content).decode())
+        return await answers.record(request, Deadline.after(30))
+
+    # Nothing is read while somebody holds the turn.
+    async with answers._reading:
+        assert await asyncio.wait_for(again(said), 5) == BounceRecorded(kind="hard", is_new=False)
+        waiting = [asyncio.create_task(again(b"%d" % number)) for number in range(MOST_UNDER_WAY)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await again(b"one too many")
+    found = await asyncio.gather(*waiting)
+    assert {(one.kind, one.is_new) for one in found} == {("other", True)}
+    for number in range(MOST_BOUNCES):
+        await again(b"more %d" % number)
+    async with answers._reading:
+        full = await asyncio.wait_for(again(said + b"x"), 5)
+    assert (full.kind, full.is_new) == ("other", False)
 
 
 @pytest.fixture

@@ -161,3 +161,8 @@ def test_only_the_beginning_is_read_and_many_parts_are_not() -> None:
     failed = report("Action: failed", "Status: 5.1.1")
     assert reading.read(b"X: " + b"y" * reading.MOST_BYTES + b"\r\n" + failed) == OTHER
     assert reading.read(failed + b"\r\nboundary" * 50) == OTHER
+
+
+def test_a_report_that_is_none_is_not_told_of_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert reading.read(b"From: <>\r\nSubject: hello\r\n\r\nI am away.\r\n").kind == "other"
+    assert caplog.records == []

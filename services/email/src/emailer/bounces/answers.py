@@ -6,10 +6,11 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
+from uuid import UUID
 
 from chassis import logging, metrics
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound
+from chassis.errors import NotFound, Overloaded
 from chassis.postgres import Postgres
 from contracts.emails import BounceRecorded, RecordBounce
 from emailer import announcing, repository
@@ -23,6 +24,9 @@ from emailer.suppression import learning
 from emailer.suppression.rules import Failure, SuppressionTerms
 
 log = logging.get(__name__)
+
+# Bounces in memory at a time: a flood of them leaves room for the other requests.
+MOST_UNDER_WAY = 16
 
 
 class BounceAnswers:
@@ -42,22 +46,41 @@ class BounceAnswers:
         self._changed = changed
         # One at a time: a flood of bounces takes one thread.
         self._reading = asyncio.Lock()
+        self._under_way = 0
 
     async def record(self, request: RecordBounce, _: Deadline) -> BounceRecorded:
-        """Record a bounce; the same one again has no effect. Raise `NotFound` for what was not signed."""
+        """Record a bounce; the same one again has no effect.
+
+        Raise `NotFound` for what was not signed, `Overloaded` when others wait: the mail server keeps it.
+        """
         key = self._return_path.read(request.recipient)
         if key is None:
             metrics.EMAIL_BOUNCES.labels("unsigned").inc()
             raise NotFound("The recipient is no return path that was signed here, or its key was taken away.")
-        content = base64.b64decode(request.content)
+        if self._under_way >= MOST_UNDER_WAY:
+            raise Overloaded("Other bounces are being read; hand it in again in a moment.", retry_after_s=5)
+        self._under_way += 1
+        try:
+            return await self._record(key, base64.b64decode(request.content))
+        finally:
+            self._under_way -= 1
+
+    async def _record(self, key: tuple[UUID, int], content: bytes) -> BounceRecorded:
+        digest = hashlib.sha256(content).digest()
+        async with self._postgres.connection() as connection:
+            seen = await bounces.look(connection, *key, digest=digest)
+        if seen is None:
+            metrics.EMAIL_BOUNCES.labels("late").inc()
+            raise NotFound("The mail that came back is not known any more: its record was removed.")
+        if seen.known is not None or seen.are_enough:
+            # Anybody who got a mail can write to its return path: reading takes a processor for a while.
+            return BounceRecorded(kind=seen.known or "other", is_new=False)
         async with self._reading:
             bounce = await asyncio.to_thread(reading.read, content)
-        digest = hashlib.sha256(content).digest()
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:
-                metrics.EMAIL_BOUNCES.labels("late").inc()
-                raise NotFound("The mail that came back is not known any more: its record was removed.")
+                raise NotFound("The record of the mail that came back was removed at this moment.")
             is_new = await bounces.note(connection, recipient, bounce, digest=digest)
             if is_new:
                 if await bounces.settle(connection, recipient, bounce.kind):

@@ -7,6 +7,7 @@ so that no message takes long, and every message has a result.
 from __future__ import annotations
 
 import email
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from flufl.bounce import all_failures
 from contracts.emails import BounceKind
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
+
+# It reports at length which of its formats a message is not.
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 
 # A failure is `hard` (no such address, or it refused the mail for good), `soft` (given up: away, or the
 # mailbox is full) or `refused` (policy or content). `delayed` is not the end, `delivered` is no failure.

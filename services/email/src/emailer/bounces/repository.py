@@ -40,6 +40,25 @@ class BouncedRecipient:
         return self.address.rpartition("@")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The bounces of a recipient so far, and the kind of the present one if it was handed in before."""
+
+    count: int
+    known: BounceKind | None
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether another one would have no effect."""
+        return self.count >= MOST_BOUNCES
+
+
+async def look(connection: Connection, email_id: UUID, position: int, *, digest: bytes) -> Seen | None:
+    """Return what is known of a recipient's bounces; None for an unknown recipient."""
+    row = await connection.fetchrow(SQL["look_at_bounces"], email_id, position, digest)
+    return None if row is None else Seen(**dict(row))
+
+
 async def find(connection: Connection, email_id: UUID, position: int) -> BouncedRecipient | None:
     """Return a recipient, with its mail locked until the transaction ends."""
     row = await connection.fetchrow(SQL["find_bounced"], email_id, position)

@@ -4,6 +4,13 @@ FROM recipients JOIN emails ON emails.id = recipients.email_id
 WHERE recipients.email_id = $1 AND position = $2
 FOR NO KEY UPDATE OF emails
 
+-- name: look_at_bounces
+-- How many there are of a recipient, and the kind of the one with this digest; no row for an unknown recipient.
+SELECT count(bounces.digest) AS count, max(bounces.kind) FILTER (WHERE digest = $3) AS known
+FROM recipients LEFT JOIN bounces USING (email_id, position)
+WHERE recipients.email_id = $1 AND recipients.position = $2
+GROUP BY recipients.email_id
+
 -- name: note_bounce
 INSERT INTO bounces (email_id, position, digest, kind, detail)
 SELECT $1, $2, $3, $4, $5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import NotFound, Unavailable
+from chassis.errors import NotFound, Overloaded, Unavailable
 from contracts.scopes import Scope
 from gateway.bounces.inputs import RecordedBounce
 from gateway.bounces.service import BounceService
@@ -23,5 +23,5 @@ def endpoints(service: BounceService) -> Iterator[Endpoint]:
         scope=Scope.BOUNCES_WRITE,
         takes=(MAIL,),
         answers={200: json(RecordedBounce)},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Overloaded, Unavailable),
     )
