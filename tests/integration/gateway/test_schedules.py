@@ -262,8 +262,12 @@ async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[
     deliveries = [Delivery(run, run.run_id, 1, run.owner_id, {}) for run in runs]
     try:
         async with postgres.transaction() as connection:
+            # News of changed users may still be there.
+            before = await connection.fetchval("SELECT coalesce(max(id), 0) FROM outbox")
             await scheduled.accept(connection, deliveries)
-            rows = await connection.fetch("SELECT message_id, message_type, body FROM outbox ORDER BY id")
+            rows = await connection.fetch(
+                "SELECT message_id, message_type, body FROM outbox WHERE id > $1 ORDER BY id", before
+            )
             acceptances = await connection.fetch("SELECT id, kind FROM acceptances")
             kinds = {row["id"]: row["kind"] for row in acceptances}
             yield [

@@ -10,6 +10,8 @@ import httpx
 import memcachio
 import pytest
 
+from contracts.batches import INTAKE
+from contracts.scopes import FOR_MEMBERS, Scope
 from gateway.identity import keys
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
@@ -195,3 +197,22 @@ async def test_pages_follow_each_other_to_the_end(door: Listener) -> None:
 async def test_a_page_that_cannot_be_is_422(door: Listener, query: str) -> None:
     answer: httpx.Response = await door.api.get(f"/v1/users?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.split('=')[0]}")
+
+
+async def test_what_was_accepted_of_a_user_is_limited_to_the_rights_of_now(house: House) -> None:
+    door = await house.open()
+    await house.purge(INTAKE)
+    user = await door.new_user()
+    for change in (
+        {"role": "admin"},
+        {"name": "no change of rights"},
+        {"role": "member"},
+        {"status": "disabled"},
+    ):
+        await door.change_user(user, **change)
+    messages = await house.take(INTAKE, 3)
+    assert {message["_"]["type"] for message in messages} == {"batch.limit-owner.v1"}
+    assert {message["owner_id"] for message in messages} == {str(user)}
+    by_number = sorted((message["scopes"] for message in messages), key=len)
+    assert by_number == [[], sorted(map(str, FOR_MEMBERS)), sorted(map(str, Scope))]
+    assert await house.depth(INTAKE) == 0

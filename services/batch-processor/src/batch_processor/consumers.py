@@ -18,6 +18,7 @@ from contracts.batches import (
     CountBatches,
     CreateBatch,
     GetBatch,
+    LimitOwner,
     ListBatches,
     ListResults,
     MoveBatch,
@@ -54,6 +55,7 @@ def intake(
         ResumeBatch: InTransaction(intake.resume, group=20, committed=committed),
         RetryBatch: InTransaction(intake.retry, group=20, committed=committed),
         MoveBatch: InTransaction(intake.move, group=20, committed=committed),
+        LimitOwner: InTransaction(intake.limit, committed=committed),
         RefuseRun: InTransaction(firing.refuse, group=50),
     }
 

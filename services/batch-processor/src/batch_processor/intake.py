@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from batch_processor.repository import Start, Trace
 from batch_processor.validation import Problem
 from batch_processor.views import Surroundings, show
 from chassis import logging, metrics, outbox, tracing
-from chassis.broker.envelope import Delivery, Outgoing, event
+from chassis.broker.envelope import Delivery, Outgoing, command, event
 from chassis.postgres import Connection
 from contracts.batches import (
     AbandonBatch,
@@ -30,6 +31,7 @@ from contracts.batches import (
     CancelBatch,
     CreateBatch,
     FollowUp,
+    LimitOwner,
     MoveBatch,
     PauseBatch,
     ResumeBatch,
@@ -43,6 +45,8 @@ log = logging.get(__name__)
 # The custom ids of so few items are compared in some milliseconds; those of more are not compared here, where
 # the batches of others arrive.
 _CHECKED_AT_ONCE = 2_000
+# Of an owner with more batches the next ones are limited by a message of their own.
+_LIMITED_AT_ONCE = 500
 
 
 class Intake:
@@ -113,6 +117,17 @@ class Intake:
             for m in (d.message for d in deliveries)
         ]
         await self._apply(connection, changes)
+
+    async def limit(self, connection: Connection, deliveries: Sequence[Delivery[LimitOwner]]) -> None:
+        """Stop what owners may not do any more, and take the rights that they have lost from the rest."""
+        for message in (delivery.message for delivery in deliveries):
+            beyond = await repository.list_beyond(
+                connection, message.owner_id, message.scopes, most=_LIMITED_AT_ONCE
+            )
+            step = partial(self._limited, scopes=message.scopes)
+            await self._apply(connection, [Change(id_, message.owner_id, step) for id_ in beyond])
+            if len(beyond) == _LIMITED_AT_ONCE:
+                await outbox.add(connection, [command(message, tenant=message.owner_id)])
 
     async def expire(self, connection: Connection, owners: Mapping[UUID, str], step: Transition) -> None:
         """End what was not finished in time, by `step`."""
@@ -236,6 +251,17 @@ class Intake:
             detail = f"The operation {batch.operation!r} needs {', '.join(missing)}, which its owner lacks."
             return "insufficient-scope", detail
         return None
+
+    def _limited(self, batch: Batch, *, now: datetime, scopes: Sequence[str]) -> Batch:
+        """Return the batch within `scopes`, stopped when its operation needs more."""
+        left = scopes if batch.scopes is None else [scope for scope in batch.scopes if scope in scopes]
+        limited = replace(batch, scopes=tuple(left))
+        operation = self._operations.get(batch.operation or "")
+        if operation is None or not (missing := batches.missing_scopes(limited, operation.required_scopes)):
+            return limited
+        detail = f"Its owner may not do what needs {', '.join(missing)} any more: the role has changed."
+        stopped = batches.cancel(limited, now=now)
+        return replace(stopped, error_code="insufficient-scope", error_detail=detail)
 
     async def _find_problem(self, connection: Connection, batch: Batch) -> Problem | None:
         refusal = self._find_refusal(batch)

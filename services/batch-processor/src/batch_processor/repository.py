@@ -104,6 +104,14 @@ async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[
         return Counter({row["batch_id"]: row["items"] for row in found})
 
 
+async def list_beyond(
+    connection: Connection, owner_id: str, scopes: Sequence[str], *, most: int
+) -> list[UUID]:
+    """Return batches of the owner that have not ended and have rights beyond `scopes`."""
+    rows = await connection.fetch(_SQL["list_beyond"], owner_id, list(scopes), most)
+    return [row["id"] for row in rows]
+
+
 async def last_position(connection: Connection, batch_id: UUID) -> int:
     """Return the greatest position of a batch's items, -1 without items."""
     found: int | None = await connection.fetchval(_SQL["last_position"], batch_id)

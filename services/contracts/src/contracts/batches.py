@@ -173,6 +173,19 @@ class MoveBatch(Command):
     not_before: Moment
 
 
+class LimitOwner(Command):
+    """Whoever owns these batches may do no more than `scopes` from now on: what needs more ends.
+
+    What follows the others has these rights at most.
+    """
+
+    message_type: ClassVar[str] = "batch.limit-owner.v1"
+    queue: ClassVar[str] = INTAKE
+    senders: ClassVar[tuple[str, ...]] = ("gateway", "batch-processor")
+    owner_id: str
+    scopes: list[str]
+
+
 class Counts(Contract):
     """Items by state; they sum up to `total`."""
 

@@ -74,3 +74,11 @@ SELECT position FROM taken ORDER BY position
 -- name: find_lapsed
 SELECT id, owner_id FROM batches
 WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' ORDER BY expires_at LIMIT 100
+
+-- name: list_beyond
+-- Batches and tasks that have not ended and may do more than $2. Those known by name only have no rights yet.
+SELECT id FROM batches
+WHERE owner_id = $1 AND kind IN ('batch', 'task') AND finished_at IS NULL AND operation IS NOT NULL
+    AND status IN ('open', 'validating', 'queued', 'running', 'paused', 'cancelling')
+    AND (scopes IS NULL OR NOT scopes <@ $2::text[])
+ORDER BY id LIMIT $3

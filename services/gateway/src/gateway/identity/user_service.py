@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+from chassis import outbox
+from chassis.broker import envelope
+from chassis.broker.envelope import Outgoing
 from chassis.errors import NotFound
 from chassis.postgres import Postgres
-from contracts.scopes import Scope
+from contracts.batches import LimitOwner
+from contracts.scopes import Scope, allowed
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http import replies
@@ -92,6 +96,8 @@ class UserService:
             is_about_rights = not changes.keys().isdisjoint({"role", "status"})
             async with self._administrators.kept(connection) if is_about_rights else nullcontext():
                 changed = await self._users.update(connection, user_id, changes)
+            if is_about_rights:
+                await outbox.add(connection, [_limit(changed)])
             await self._audit.record(
                 connection,
                 call.principal,
@@ -102,6 +108,13 @@ class UserService:
             )
         await self._keyring.forget()
         return _reply(changed)
+
+
+def _limit(user: Row) -> Outgoing:
+    """Return the command that stops what was accepted of a user and is beyond what it may do now."""
+    allowed_now = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
+    scopes = sorted(map(str, allowed_now)) if user["status"] == "active" else []
+    return envelope.command(LimitOwner(owner_id=str(user["id"]), scopes=scopes), tenant=str(user["id"]))
 
 
 def _not_found(user_id: int) -> NotFound:
