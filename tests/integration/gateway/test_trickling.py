@@ -32,7 +32,14 @@ async def door(module_house: House, site: UploadSite) -> Listener:
 
 
 async def trickle(
-    door: Listener, method: str, path: str, media_type: str, *, key: str = "", part: bytes = b"a"
+    door: Listener,
+    method: str,
+    path: str,
+    media_type: str,
+    *,
+    key: str = "",
+    part: bytes = b"a",
+    request_timeout: str = "",
 ) -> bytes:
     """The whole answer to a body without an end, of which `part` comes every 20 ms; read until the cut."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rsplit(":", 1)[1]))
@@ -43,6 +50,7 @@ async def trickle(
         f"Content-Type: {media_type}",
         "Transfer-Encoding: chunked",
         *([f"Idempotency-Key: {key}"] if key else []),
+        *([f"Request-Timeout: {request_timeout}"] if request_timeout else []),
     ]
     writer.write("\r\n".join([*fields, "", ""]).encode())
 
@@ -132,3 +140,33 @@ async def test_an_upload_that_keeps_its_rate_has_a_time_in_all(
     assert b"/problems/upload-stalled" in answer
     await until(site.is_idle)
     assert not door.gateway.resources.uploads._at_work
+
+
+async def test_a_document_that_does_not_come_in_time_is_408(door: Listener) -> None:
+    answer = await trickle(
+        door, "POST", "/v1/tasks", "application/json", part=b" " * 1024, request_timeout="2"
+    )
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"/problems/request-timeout" in answer
+
+
+async def test_large_documents_that_trickle_leave_room_for_those_of_others(door: Listener) -> None:
+    key = await door.new_key("batches:write", user_id=await door.new_user())
+    task = {"operation": "echo", "payload": "x" * 100_000}
+    slow = [
+        asyncio.create_task(trickle(door, "POST", "/v1/tasks", "application/json", part=b" " * 1024))
+        for _ in range(30)
+    ]
+
+    async def is_full() -> bool:
+        answer = await door.api.post("/v1/tasks", json=task, headers={"request-timeout": "0.3"})
+        return answer.status_code == 503
+
+    await until(is_full)
+    async with door.client(key) as other:
+        assert (await other.post("/v1/tasks", json=task)).status_code == 202
+    # Small ones of the same owner need no room.
+    assert (await door.api.post("/v1/tasks", json={"operation": "echo", "payload": 1})).status_code == 202
+    answers = await asyncio.gather(*slow)
+    assert {answer[:13] for answer in answers} <= {b"HTTP/1.1 408 ", b"HTTP/1.1 503 "}
+    assert (await door.api.post("/v1/tasks", json=task)).status_code == 202

@@ -29,6 +29,12 @@ class UniqueKeyMoved(ServiceError):
     code = "unique-key-in-use"
 
 
+class BodyTooSlow(ServiceError):
+    """The body did not come within the time that the request allows."""
+
+    code = "request-timeout"
+
+
 class UploadStalled(ServiceError):
     """The next part of an upload did not come."""
 

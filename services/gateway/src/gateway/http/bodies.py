@@ -3,15 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from chassis.errors import PayloadTooLarge
+from chassis.errors import Overloaded, PayloadTooLarge
 
 Message = MutableMapping[str, Any]
 
 BODY = "tickwire.body"
+# Bodies above `LARGE_BYTES` that are held whole, in all and of one owner. Smaller ones are bounded by the
+# number of connections.
+MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES_OF_OWNER = 8 * 1024 * 1024
+LARGE_BYTES = 64 * 1024
 _BUFFERED_BYTES = 1 << 20
+
+
+class BodyRoom:
+    """Room for large bodies that are held whole until their requests are answered, in all and of each owner.
+
+    A body has its room before it is read: two that are half there would wait for each other's.
+    """
+
+    def __init__(self, *, most: int = MOST_BYTES, of_owner: int = MOST_BYTES_OF_OWNER) -> None:
+        self._most = most
+        self._of_owner = of_owner
+        self._taken: Counter[str] = Counter()
+        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
+        """Hold `size` bytes during the block. Raise `Overloaded` when there is no room within the time."""
+        if not self._take(owner_id, size):
+            waiter = (owner_id, size, asyncio.get_running_loop().create_future())
+            self._waiting.append(waiter)
+            try:
+                async with asyncio.timeout(within_s):
+                    await waiter[2]
+            except BaseException as error:
+                if waiter[2].done() and not waiter[2].cancelled():
+                    self._give_back(owner_id, size)
+                else:
+                    self._waiting.remove(waiter)
+                if not isinstance(error, TimeoutError):
+                    raise
+                raise Overloaded(
+                    f"The large bodies of your requests may have {self._of_owner} bytes at a time, and those "
+                    f"of all {self._most}; wait for some answers.",
+                    retry_after_s=1,
+                ) from None
+        try:
+            yield
+        finally:
+            self._give_back(owner_id, size)
+
+    def _take(self, owner_id: str, size: int) -> bool:
+        own, total = self._taken[owner_id], self._taken.total()
+        # One that is larger than its share has it alone.
+        if (own and own + size > self._of_owner) or (total and total + size > self._most):
+            return False
+        self._taken[owner_id] += size
+        return True
+
+    def _give_back(self, owner_id: str, size: int) -> None:
+        self._taken[owner_id] -= size
+        if not self._taken[owner_id]:
+            del self._taken[owner_id]
+        # In order of arrival; one whose owner has used its share up is in nobody's way.
+        for waiter in list(self._waiting):
+            if not waiter[2].done() and self._take(waiter[0], waiter[1]):
+                self._waiting.remove(waiter)
+                waiter[2].set_result(None)
 
 
 class Body:

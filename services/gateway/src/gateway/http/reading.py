@@ -18,20 +18,20 @@ from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
-from gateway.errors import IdempotencyNotSupported, PreconditionRequired, UploadStalled
+from gateway.errors import BodyTooSlow, IdempotencyNotSupported, PreconditionRequired, UploadStalled
 from gateway.http import strict_json
-from gateway.http.bodies import BODY, Body
+from gateway.http.bodies import BODY, LARGE_BYTES, Body
 from gateway.http.calls import IdempotencyKey, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.http.problems import invalid, misfit
 from gateway.http.replies import CSV, JSON, NDJSON
+from gateway.http.stepping import Finished, begin
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 _LEAST_S, _MOST_S = 0.05, 30.0
-_LARGE_BYTES = 64 * 1024
 # How long an upload may keep its place: what the largest takes at this rate, and some. Only the time counts
 # in which nothing was there to be read.
 UPLOAD_BASE_S = 300.0
@@ -246,12 +246,12 @@ def knows(request: Incoming, etag: str) -> bool:
     return header == etag.encode() or parse_etags(header.decode("latin-1")).contains_weak(etag[1:-1])
 
 
-async def json_body(adapter: TypeAdapter[Any], request: Incoming) -> tuple[Any, bytes]:
+async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
     """Return the body as the declared type, and its bytes. Raise the error that says what is wrong."""
     require_media_type(request, JSON)
-    data = await read_all(request)
+    data = await read_all(request, until)
     # Large documents are parsed in a thread: the loop has other requests to serve.
-    if len(data) < _LARGE_BYTES:
+    if len(data) < LARGE_BYTES:
         return parse(adapter, data), data
     return await asyncio.to_thread(parse, adapter, data), data
 
@@ -291,20 +291,52 @@ async def require_no_body(request: Incoming) -> None:
     """Raise `InvalidInput` for a body that the route would not look at."""
     if request.is_complete.is_set():
         return
-    announced = request.header(b"content-length")
-    if announced not in (None, "0") or await read_all(request):
-        raise InvalidInput("This route takes no body: what it says would be ignored.")
+    refusal = InvalidInput("This route takes no body: what it says would be ignored.")
+    if request.header(b"content-length") not in (None, "0"):
+        raise refusal
+    async for _ in arriving(request):
+        raise refusal
 
 
 def _coding(request: Incoming) -> str:
     return (request.header(b"content-encoding") or "identity").strip().lower()
 
 
-async def read_all(request: Incoming) -> bytes:
-    """Return the whole body. Raise `PayloadTooLarge` without reading on when it is over the limit."""
+def size_in_hand(request: Incoming) -> int:
+    """Return the bytes that the whole body may take when it is large, 0 for others. Raise as `read_all`."""
+    if request.is_complete.is_set():
+        return 0
+    limits: Body = request.scope[BODY]
+    announced = request.header(b"content-length")
+    limits.require_within(announced)
+    size = int(announced) if announced is not None and announced.isdecimal() else limits.limit
+    return size if size > LARGE_BYTES else 0
+
+
+async def read_all(request: Incoming, until: Deadline) -> bytes:
+    """Return the whole body.
+
+    Raise `PayloadTooLarge` without reading on when it is over the limit, `BodyTooSlow` when it has not come
+    by `until`.
+    """
     limits: Body = request.scope[BODY]
     limits.require_within(request.header(b"content-length"))
-    parts = [part async for part in arriving(request)]
+
+    async def collect() -> list[bytes]:
+        return [part async for part in arriving(request)]
+
+    try:
+        rest = begin(collect())
+    except Finished as finished:
+        parts: list[bytes] = finished.value
+    else:
+        try:
+            async with asyncio.timeout(min(until.remaining_s(), _MOST_S)) as waiting:
+                parts = await rest
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            raise BodyTooSlow("The body did not come within the time that the request allows.") from None
     limits.require_within(None)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -17,6 +17,7 @@ from collections.abc import (
     Iterable,
     MutableMapping,
 )
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -33,6 +34,7 @@ from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
 from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
+from gateway.http.bodies import BodyRoom
 from gateway.http.calls import Call, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.http.principal import Principal
@@ -53,6 +55,8 @@ _SHARE_FOR_THE_ANSWER = 0.1
 # What is never encoded (RFC 3986, section 2.3), and the slash, which would divide the path.
 _DISGUISED = re.compile(rb"%(?:2[DEF]|3\d|[46][1-9A-F]|5[\dAF]|7[\dAE])", re.IGNORECASE)
 _MOST_FOR_THE_ANSWER_S = 0.25
+# What a large body waits for others to be answered.
+_MOST_FOR_ROOM_S = 5.0
 # An upload has limits of its own: it may take as long as its parts keep coming.
 _UNLIMITED = Deadline(float("inf"))
 _CONTENT_TYPES = {
@@ -121,6 +125,7 @@ class Server:
         self._routes = routes
         self._timeout_s = timeout_s
         self._upload_limit = upload_limit
+        self._room = BodyRoom()
         self._bound: dict[str, Bound] = {}
         self.endpoints: list[Endpoint] = []
 
@@ -183,42 +188,53 @@ class Server:
             is_head=request.scope["method"] == "HEAD",
             prefers_wait=reading.prefers_wait(request),
         )
-        if endpoint.takes_body:
-            await self._read_body(bound, request, call, key, arguments)
-        else:
-            await reading.require_no_body(request)
-            call.idempotency_key = reading.key_of(request, key, b"")
-        reply = await self._run(endpoint, call, arguments, until if call.deadline is not _UNLIMITED else None)
+        reply = await self._reply_to(bound, request, call, key, arguments, until)
         return self._finished(endpoint, request, reply)
 
-    async def _read_body(
-        self, bound: Bound, request: Incoming, call: Call, key: str | None, arguments: dict[str, Any]
-    ) -> None:
-        given = reading.require_media_type(request, *bound.allowed_types, stream=bound.endpoint.upload)
-        if given == bound.endpoint.upload:
+    async def _reply_to(
+        self,
+        bound: Bound,
+        request: Incoming,
+        call: Call,
+        key: str | None,
+        arguments: dict[str, Any],
+        until: Deadline,
+    ) -> Reply:
+        """Read the body as the route takes it, and run the handler."""
+        endpoint = bound.endpoint
+        if not endpoint.takes_body:
+            await reading.require_no_body(request)
+            call.idempotency_key = reading.key_of(request, key, b"")
+            return await self._run(endpoint, call, arguments, until)
+        given = reading.require_media_type(request, *bound.allowed_types, stream=endpoint.upload)
+        if given == endpoint.upload:
             call.idempotency_key = reading.key_of(request, key, b"")
             call.deadline = _UNLIMITED
-            arguments["body"] = reading.upload(request, bound.endpoint.upload_limit or self._upload_limit)
-            return
-        if given in bound.endpoint.takes:
-            content = await reading.read_all(request)
+            arguments["body"] = reading.upload(request, endpoint.upload_limit or self._upload_limit)
+            return await self._run(endpoint, call, arguments, _UNLIMITED)
+        size = reading.size_in_hand(request)
+        within_s = min(until.remaining_s(), _MOST_FOR_ROOM_S)
+        # Until the answer: the handler has the document in its hands while it waits for others.
+        async with (
+            self._room.hold(call.principal.owner_id, size, within_s=within_s) if size else nullcontext()
+        ):
+            if given in endpoint.takes:
+                content = await reading.read_all(request, until)
+                arguments["body"] = RawBody(content, given)
+            else:
+                assert bound.body is not None
+                arguments["body"], content = await reading.json_body(bound.body, request, until)
+                call.document = content
             call.idempotency_key = reading.key_of(request, key, content)
-            arguments["body"] = RawBody(content, given)
-            return
-        assert bound.body is not None
-        arguments["body"], data = await reading.json_body(bound.body, request)
-        call.document = data
-        call.idempotency_key = reading.key_of(request, key, data)
+            return await self._run(endpoint, call, arguments, until)
 
-    async def _run(
-        self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline | None
-    ) -> Reply:
+    async def _run(self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline) -> Reply:
         async def handle() -> Reply:
             return replies.of(await endpoint.handler(call, **arguments))
 
         happens_once = endpoint.idempotency in (Idempotency.CLAIM, Idempotency.TRANSACTION)
         effect = partial(self._once, call, endpoint, handle) if happens_once else handle
-        if until is None:
+        if until is _UNLIMITED:
             return await effect()
         try:
             rest = begin(effect())

@@ -1,0 +1,87 @@
+"""Room for large bodies: shared by owners, given back, and waited for in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.errors import Overloaded
+from gateway.http.bodies import BodyRoom
+
+
+class Holder:
+    """A body of an owner, held until `end`."""
+
+    def __init__(self, room: BodyRoom, owner_id: str, size: int, within_s: float = 20) -> None:
+        self.has_room = asyncio.Event()
+        self._is_over = asyncio.Event()
+        self.task = asyncio.create_task(self._hold(room, owner_id, size, within_s))
+
+    async def _hold(self, room: BodyRoom, owner_id: str, size: int, within_s: float) -> None:
+        async with room.hold(owner_id, size, within_s=within_s):
+            self.has_room.set()
+            await self._is_over.wait()
+
+    async def end(self) -> None:
+        self._is_over.set()
+        await self.task
+
+
+async def settled(*holders: Holder) -> list[bool]:
+    """Which of them have room, once everybody has had a turn."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return [holder.has_room.is_set() for holder in holders]
+
+
+async def test_an_owner_has_its_share_and_the_rest_is_there_for_others() -> None:
+    room = BodyRoom(most=100, of_owner=30)
+    mine = [Holder(room, "1", 10) for _ in range(5)]
+    theirs = Holder(room, "2", 30)
+    assert await settled(*mine, theirs) == [True, True, True, False, False, True]
+    await mine[0].end()
+    assert await settled(*mine[1:]) == [True, True, True, False]
+    for holder in (*mine[1:], theirs):
+        await holder.end()
+
+
+async def test_all_owners_together_have_no_more_than_there_is() -> None:
+    room = BodyRoom(most=50, of_owner=30)
+    first, second, third = (Holder(room, owner, 25) for owner in "123")
+    assert await settled(first, second, third) == [True, True, False]
+    await second.end()
+    assert await settled(third) == [True]
+    await first.end()
+    await third.end()
+
+
+async def test_who_finds_no_room_in_time_is_refused_and_who_goes_away_leaves_none_taken() -> None:
+    room = BodyRoom(most=100, of_owner=30)
+    holder = Holder(room, "1", 30)
+    await settled(holder)
+    with pytest.raises(Overloaded):
+        async with room.hold("1", 10, within_s=0.01):
+            raise AssertionError("there is no room")
+    gone = Holder(room, "1", 10)
+    await settled(gone)
+    gone.task.cancel()
+    # It goes away at the moment at which it gets its room.
+    late = Holder(room, "1", 10)
+    await settled(late)
+    ending = asyncio.create_task(holder.end())
+    await asyncio.sleep(0)
+    late.task.cancel()
+    await ending
+    async with room.hold("1", 30, within_s=0.01):
+        assert room._taken == {"1": 30}
+    assert (dict(room._taken), room._waiting) == ({}, [])
+
+
+async def test_a_body_that_is_larger_than_the_share_has_it_alone() -> None:
+    room = BodyRoom(most=100, of_owner=30)
+    large, next_one = Holder(room, "1", 200), Holder(room, "1", 1)
+    assert await settled(large, next_one) == [True, False]
+    await large.end()
+    assert await settled(next_one) == [True]
+    await next_one.end()
