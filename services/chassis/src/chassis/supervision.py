@@ -30,9 +30,20 @@ class Tasks:
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` until it ends or `close` is called; an error ends it, and with it the process."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if self._closing:
+                return
+            # A task that was cancelled by a library is dead too, and would be so without a sign.
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                return
+            self._died[task.get_name()] = redaction.safe_message(error)
+            log.error("background task died", task=task.get_name(), exc_info=error)
+
         task = asyncio.create_task(coroutine, name=name)
         self._tasks[name] = task
-        task.add_done_callback(self._ended)
+        task.add_done_callback(ended)
 
     def supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run `loop`, which has no end of its own, until `close` is called."""
@@ -48,16 +59,6 @@ class Tasks:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if self._closing:
-            return
-        # A task that was cancelled by a library is dead too, and would be so without a sign.
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            return
-        self._died[task.get_name()] = redaction.safe_message(error)
-        log.error("background task died", task=task.get_name(), exc_info=error)
 
 
 async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:

@@ -44,21 +44,21 @@ class BatchOptions(BaseModel):
 
     def to_message(self) -> dict[str, Json]:
         """Return the options as a message carries them: those that were given."""
-        told: dict[str, Json] = self.model_dump(mode="json", exclude_defaults=True)
-        return told
+        given: dict[str, Json] = self.model_dump(mode="json", exclude_defaults=True)
+        return given
 
 
-def read(told: Mapping[str, Json]) -> BatchOptions:
+def read(sent: Mapping[str, Json]) -> BatchOptions:
     """Return the options that a message carries.
 
     An option that is unknown here, or cannot be read, is left out: its sender was of another release, and
     what was accepted runs.
     """
     known: dict[str, Json] = {}
-    for name in BatchOptions.model_fields.keys() & told.keys():
+    for name in BatchOptions.model_fields.keys() & sent.keys():
         try:
-            BatchOptions.model_validate({name: told[name]})
+            BatchOptions.model_validate({name: sent[name]})
         except ValidationError:
             continue
-        known[name] = told[name]
+        known[name] = sent[name]
     return BatchOptions.model_validate(known)

@@ -56,7 +56,11 @@ class MinuteBars:
         elif quote.as_of < minute.t or minute.is_closed:
             return
         minute.high, minute.low = max(minute.high, quote.price), min(minute.low, quote.price)
-        traded = _traded(minute.last, quote)
+        before, traded = minute.last.volume, None
+        if before is not None and quote.volume is not None:
+            # Volumes count from the start of their days.
+            is_same_day = quote.volume >= before and _day(quote) == _day(minute.last)
+            traded = quote.volume - before if is_same_day else quote.volume
         minute.volume = None if minute.volume is None or traded is None else minute.volume + traded
         minute.last = quote
         minute.ticks += 1
@@ -100,14 +104,6 @@ class MinuteBars:
             stream=StreamPosition(epoch=self._epoch, offset=offset),
             replayed=last.replayed,
         )
-
-
-def _traded(before: Quote, quote: Quote) -> Decimal | None:
-    """Return the shares traded between two ticks, whose volumes count from the start of their days."""
-    if before.volume is None or quote.volume is None:
-        return None
-    same_day = quote.volume >= before.volume and _day(quote) == _day(before)
-    return quote.volume - before.volume if same_day else quote.volume
 
 
 def _day(quote: Quote) -> object:

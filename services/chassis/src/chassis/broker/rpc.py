@@ -86,7 +86,15 @@ class RpcClient:
         # Not through the default exchange, which leads to every queue: nobody but `admin` may write to it.
         await channel.queue_bind(declared.queue or "", REPLIES, routing_key=declared.queue or "")
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
-        await channel.basic_consume(declared.queue or "", self._replied, no_ack=True)
+
+        async def take(message: DeliveredMessage) -> None:
+            properties = message.header.properties
+            future = self._pending.get(properties.correlation_id or "")
+            if future is not None and not future.done():
+                status = (properties.headers or {}).get(names.REPLY_STATUS, names.REPLY_OK)
+                future.set_result((str(status), message.body))
+
+        await channel.basic_consume(declared.queue or "", take, no_ack=True)
         self._reply_queue = declared.queue
 
     def lost(self) -> None:
@@ -184,13 +192,6 @@ class RpcClient:
         task = asyncio.create_task(publish())
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
-
-    async def _replied(self, message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        future = self._pending.get(properties.correlation_id or "")
-        if future is not None and not future.done():
-            status = (properties.headers or {}).get(names.REPLY_STATUS, names.REPLY_OK)
-            future.set_result((str(status), message.body))
 
 
 def _fail(future: asyncio.Future[tuple[str, bytes]], error: ServiceError) -> None:

@@ -17,8 +17,6 @@ from emailer import announcing, repository
 from emailer.bounces import reading
 from emailer.bounces import repository as bounces
 from emailer.bounces.domains import LABELS
-from emailer.bounces.reading import Bounce
-from emailer.bounces.repository import BouncedRecipient
 from emailer.bounces.return_path import ReturnPath
 from emailer.suppression import learning
 from emailer.suppression.rules import Failure, SuppressionTerms
@@ -97,18 +95,14 @@ class BounceAnswers:
                     await learning.learn_failures(connection, [failure], terms=self._terms)
         if is_new:
             self._changed()
-            _report(recipient, bounce)
+            metrics.EMAIL_BOUNCES.labels(bounce.kind).inc()
+            if bounce.fault is not None:
+                metrics.EMAIL_DOMAIN_BOUNCES.labels(LABELS.label(recipient.domain)).inc()
+            log.info(
+                "mail bounced",
+                email_id=str(recipient.email_id),
+                recipient=recipient.position,
+                kind=bounce.kind,
+                detail=bounce.detail,
+            )
         return BounceRecorded(kind=bounce.kind, is_new=is_new)
-
-
-def _report(recipient: BouncedRecipient, bounce: Bounce) -> None:
-    metrics.EMAIL_BOUNCES.labels(bounce.kind).inc()
-    if bounce.fault is not None:
-        metrics.EMAIL_DOMAIN_BOUNCES.labels(LABELS.label(recipient.domain)).inc()
-    log.info(
-        "mail bounced",
-        email_id=str(recipient.email_id),
-        recipient=recipient.position,
-        kind=bounce.kind,
-        detail=bounce.detail,
-    )

@@ -35,7 +35,16 @@ class VerifiedSenders:
         """
         domains = {sender: addresses.parse(sender).domain.lower() for sender in senders if sender}
         doubtful = {domain for domain in domains.values() if not self._allowed.allows(domain)}
-        refused = doubtful - await self._verified(owner_id, doubtful)
+        now = time.monotonic()
+        known = {name for name in doubtful if self._known.get((owner_id, name), 0.0) > now}
+        if unknown := doubtful - known:
+            async with self._postgres.connection() as connection:
+                verified = await self._repository.verified(connection, owner_id, unknown)
+            if len(self._known) + len(verified) > _MOST_KNOWN:
+                self._known.clear()
+            self._known |= {(owner_id, name): now + _FRESH_S for name in verified}
+            known |= verified
+        refused = doubtful - known
         found = {
             sender: f"{domain} is not one of your verified domains: add and verify it at /v1/domains"
             for sender, domain in domains.items()
@@ -60,15 +69,3 @@ class VerifiedSenders:
     def forget(self, owner_id: str, name: str) -> None:
         """Forget that a domain is verified: the next mail from it is judged by the database."""
         self._known.pop((owner_id, name), None)
-
-    async def _verified(self, owner_id: str, names: set[str]) -> set[str]:
-        now = time.monotonic()
-        known = {name for name in names if self._known.get((owner_id, name), 0.0) > now}
-        if unknown := names - known:
-            async with self._postgres.connection() as connection:
-                found = await self._repository.verified(connection, owner_id, unknown)
-            if len(self._known) + len(found) > _MOST_KNOWN:
-                self._known.clear()
-            self._known |= {(owner_id, name): now + _FRESH_S for name in found}
-            known |= found
-        return known

@@ -66,7 +66,6 @@ class Call:
     idempotency_key: IdempotencyKey | None = None
     if_match: ETags | None = None
     last_event_id: str | None = None
-    is_head: bool = False
     prefers_wait: bool = False
     document: bytes = b"null"
     transaction: Connection | None = None

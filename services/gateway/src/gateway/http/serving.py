@@ -185,7 +185,6 @@ class Server:
             reading.media_type(endpoint, request, query),
             if_match=reading.if_match(endpoint, request),
             last_event_id=request.header(b"last-event-id"),
-            is_head=request.scope["method"] == "HEAD",
             prefers_wait=reading.prefers_wait(request),
         )
         reply = await self._reply_to(bound, request, call, key, arguments, until)
