@@ -41,7 +41,7 @@ async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engin
     assert len(await engine.claim(most=64, for_any=64)) == 50
 
 
-async def test_tasks_that_are_cancelled_refused_or_known_are_told_from_new_ones_beside_them(
+async def test_tasks_that_are_cancelled_refused_or_known_are_separated_from_new_ones(
     engine: Engine,
 ) -> None:
     known, cancelled, refused, new = delivery(), delivery(), delivery("no.such"), delivery()

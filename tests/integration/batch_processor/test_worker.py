@@ -19,7 +19,7 @@ from support.batch_stack import Caller, House, Stage
 from support.waiting import until
 
 
-async def test_failed_items_are_told_apart_and_counted_by_code(house: House, caller: Caller) -> None:
+async def test_failed_items_are_listed_and_counted_by_code(house: House, caller: Caller) -> None:
     await house.start()
     batch_id = await caller.submit("grumpy", list(range(30)))
     batch = await caller.reach(batch_id)

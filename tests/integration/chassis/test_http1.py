@@ -132,7 +132,7 @@ async def test_an_answer_that_fails_in_its_middle_does_not_look_whole(site: Site
         assert b"0\r\n\r\n" not in answer
 
 
-async def test_a_client_that_goes_away_is_told_to_the_application(site: Site) -> None:
+async def test_the_application_learns_that_a_client_has_gone_away(site: Site) -> None:
     _, writer = await site.connect()
     before = len(site.recorded.scopes)
     writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")

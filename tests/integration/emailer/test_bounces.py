@@ -85,7 +85,7 @@ async def test_a_mail_leaves_with_a_return_path_that_names_its_recipient(post_of
     }
 
 
-async def test_a_bounce_fails_its_recipient_and_is_told_announced_and_counted_once(
+async def test_a_bounce_fails_its_recipient_and_is_logged_announced_and_counted_once(
     post_office: PostOffice,
 ) -> None:
     command = await delivered(post_office)

@@ -227,7 +227,7 @@ async def test_silent_servers_of_one_owner_keep_nobody_else_waiting(registrar: R
     assert (await patient.verified()).status == "verified"
 
 
-async def test_a_removed_domain_is_told_of_and_signs_nothing(registrar: Registrar) -> None:
+async def test_a_removed_domain_is_announced_and_signs_nothing(registrar: Registrar) -> None:
     domain = await registrar.verified()
     with pytest.raises(DomainChangedMeanwhile):
         await registrar.answers.delete(DeleteDomain(domain_id=domain.id, owner_id=OWNER, version=1), LATER)

@@ -40,7 +40,7 @@ async def raw(post_office: PostOffice, command: SendEmail, owner_id: str = OWNER
             return content
 
 
-async def test_attempts_and_decisions_are_told_in_their_order(post_office: PostOffice) -> None:
+async def test_attempts_and_decisions_are_shown_in_their_order(post_office: PostOffice) -> None:
     reader = "reader@example.com"
     post_office.server.script(reader, Step("rcpt", "550 5.7.1 not from you"))
     later = datetime.now(UTC) + timedelta(hours=1)

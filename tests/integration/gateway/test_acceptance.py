@@ -63,7 +63,7 @@ async def test_a_mail_is_accepted_and_becomes_a_command(door: Listener, house: H
     assert about["headers"][names.ATTEMPT] == 1
 
 
-async def test_the_message_id_of_a_mail_is_told_and_may_be_chosen(door: Listener, house: House) -> None:
+async def test_the_message_id_of_a_mail_is_returned_and_may_be_chosen(door: Listener, house: House) -> None:
     first = (await door.api.post("/v1/emails", json=MAIL)).json()
     assert first["message_id"] == f"<{first['id']}@tickwire.example>"
     chosen = (await door.api.post("/v1/emails", json={**MAIL, "message_id": "order.17@example.com"})).json()

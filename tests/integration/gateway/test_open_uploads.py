@@ -71,7 +71,7 @@ async def test_an_upload_in_parts_cut_anywhere_becomes_one_batch(door: Listener,
     assert_problem(await door.api.post(f"{path}/seal"), 409, "conflict")
 
 
-async def test_the_place_to_go_on_from_is_told_and_no_other_is_taken(door: Listener) -> None:
+async def test_the_offset_to_continue_from_is_returned_and_no_other_is_taken(door: Listener) -> None:
     path, body = await opened(door), lines(3)
     assert (await append(door, path, 0, body)).status_code == 200
     for offset in (0, len(body) + 1):

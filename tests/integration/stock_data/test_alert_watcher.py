@@ -182,7 +182,7 @@ async def test_an_alert_that_has_expired_does_not_fire_and_says_so(world: World)
         await world.create(above=10, expires_at=expires_at)
 
 
-async def test_a_change_of_a_day_is_told_once_also_to_a_successor(world: World) -> None:
+async def test_a_change_of_a_day_is_reported_once_also_to_a_successor(world: World) -> None:
     def change(percent: int, **more: Any) -> Quote:
         return tick(10, change_percent=Decimal(percent), **more)
 

@@ -122,7 +122,7 @@ async def test_a_term_follows_what_was_heard_also_after_the_loss_of_the_database
     assert fresh.terms[0].number > datetime.now(UTC).timestamp() * 1000 - 60_000
 
 
-async def test_the_next_leader_is_told_where_the_last_one_was(
+async def test_the_next_leader_learns_the_position_of_the_last_one(
     dsn: str, admin: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     first = Replica(dsn)

@@ -173,7 +173,7 @@ def test_a_second_description_does_not_change_the_first() -> None:
         (None, []),
     ],
 )
-def test_scopes_are_missing_when_the_sender_told_them_and_they_do_not_cover_the_operation(
+def test_scopes_are_missing_when_those_that_were_sent_do_not_cover_the_operation(
     scopes: tuple[str, ...] | None, missing: list[str]
 ) -> None:
     batch = batches.describe(NEW, replace(DESCRIPTION, scopes=scopes), now=NOW)

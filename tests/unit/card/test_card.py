@@ -78,7 +78,7 @@ def test_the_card_shows_what_it_has_tried(
     assert "the tour" not in said
 
 
-def test_a_key_that_is_refused_is_told_with_the_way_out(
+def test_a_refused_key_is_reported_with_the_way_out(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = card(capsys, tmp_path / "key", KEY[:-1], "--gateway", url)

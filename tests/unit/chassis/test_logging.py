@@ -67,7 +67,7 @@ def test_secrets_are_taken_out_wherever_they_are_in_a_line(lines: Lines) -> None
     assert lines.last["nested"] == {"relay": {"password": "[redacted]"}, "said": ["token=[redacted]"]}
 
 
-def test_an_exception_is_told_with_its_frames_and_without_secrets(lines: Lines) -> None:
+def test_an_exception_is_logged_with_its_frames_and_without_secrets(lines: Lines) -> None:
     try:
         raise ValueError("cannot parse postgresql://gateway:hunter2@db/gateway")
     except ValueError:
@@ -77,7 +77,7 @@ def test_an_exception_is_told_with_its_frames_and_without_secrets(lines: Lines) 
     assert "test_logging.py" in lines.last["exception"]
 
 
-def test_an_exception_of_a_library_is_told_without_secrets(lines: Lines) -> None:
+def test_an_exception_of_a_library_is_logged_without_secrets(lines: Lines) -> None:
     try:
         raise ValueError("password=hunter2")
     except ValueError:

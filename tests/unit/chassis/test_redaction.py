@@ -92,7 +92,7 @@ def test_plain_values_stay_what_they_are() -> None:
     assert redaction.value(plain) == plain
 
 
-def test_an_object_is_told_in_words_without_secrets() -> None:
+def test_an_object_is_written_as_text_without_secrets() -> None:
     class Login:
         def __str__(self) -> str:
             return "login with password=hunter2"

@@ -63,7 +63,7 @@ def test_an_empty_secret_file_is_a_setting_that_is_not_set(tmp_path: Path) -> No
         load(Settings, {"RABBITMQ_URL": "amqp://h", "POSTGRES_DSN_FILE": str(file)})
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     wrong = {"RABBITMQ_URL": "http://h", "POSTGRES_DSN_FILE": str(tmp_path / "none"), "LOG_LEVEL": "LOUD"}
     with pytest.raises(InvalidSettings) as refused:
         load(Settings, wrong)

@@ -11,7 +11,7 @@ from contracts import batch_options
 from contracts.batch_options import BatchOptions, ToleratedFailure
 
 
-def test_options_are_told_as_they_were_given_and_read_again() -> None:
+def test_options_are_sent_as_they_were_given_and_read_again() -> None:
     options = BatchOptions.model_validate({"priority": "high", "tolerated_failure": {"percent": 2.5}})
     assert options.to_message() == {"priority": "high", "tolerated_failure": {"percent": 2.5}}
     assert batch_options.read(options.to_message()) == options

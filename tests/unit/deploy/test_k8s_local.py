@@ -88,7 +88,7 @@ def test_images_are_built_and_loaded_before_anything_is_applied(tmp_path: Path, 
     assert f"for another one: make login ARGS=--url=http://127.0.0.1:{port})" in said
 
 
-def test_a_cluster_that_does_not_answer_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_before_anything_is_built(tmp_path: Path) -> None:
     code, said, calls = call(tmp_path, "minikube", DOWN="1")
     assert (code, "The cluster minikube does not answer" in said) == (1, True)
     assert not [line for line in calls if line.startswith("docker")]

@@ -14,7 +14,7 @@ def arguments(folder: Path, *without: str) -> str:
     return "\n".join(card.arguments(Stack(blueprint, Supervisor(blueprint.stages()))))
 
 
-def test_the_card_of_the_native_run_is_told_its_addresses_and_commands(tmp_path: Path) -> None:
+def test_the_card_of_the_native_run_gets_its_addresses_and_commands(tmp_path: Path) -> None:
     said = arguments(tmp_path / "with space")
     for expected in (
         "--gateway\nhttp://127.0.0.1:8080",

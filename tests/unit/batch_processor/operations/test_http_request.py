@@ -94,7 +94,7 @@ async def test_a_status_that_is_no_success_fails_the_item(
     assert (await run(world, HttpAnswer(status, {}, b""), any_status=True))["status"] == status
 
 
-async def test_a_redirect_is_told_and_not_followed(world: World) -> None:
+async def test_a_redirect_is_reported_and_not_followed(world: World) -> None:
     with pytest.raises(ServiceError, match="Redirects are not followed; this one leads to http://127"):
         await run(world, HttpAnswer(302, {"location": "http://127.0.0.1/"}, b""))
     assert len(world.fetched) == 1

@@ -120,7 +120,7 @@ async def test_an_item_is_tried_again_only_when_that_can_help_all_its_symbols(
     assert all(symbol in found.value.detail for symbol in symbols)
 
 
-async def test_the_reasons_of_many_symbols_are_told_in_part(world: World) -> None:
+async def test_only_some_reasons_of_many_symbols_are_shown(world: World) -> None:
     symbols = [f"S{n}" for n in range(50)]
     world.replies = [Quotes(quotes=[], errors=[failed(symbol, "provider-down") for symbol in symbols])]
     with pytest.raises(ServiceError, match="50 of 50 symbols have no price") as found:

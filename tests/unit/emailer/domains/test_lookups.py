@@ -46,7 +46,7 @@ async def test_a_name_leads_to_another(server: DnsServer) -> None:
     )
 
 
-async def test_a_missing_record_is_told_from_a_failed_lookup(server: DnsServer) -> None:
+async def test_a_missing_record_is_distinguished_from_a_failed_lookup(server: DnsServer) -> None:
     server.put("acme.example", "CNAME", "other.example")
     server.broken.add("broken.example")
     asked = lookups(server)

@@ -72,7 +72,7 @@ def one(payload: Any) -> Payloads:
         ({"n": 1, "list": ["abc", "abcd"]}, "/list/1", "the value is longer than 3 characters"),
     ],
 )
-def test_the_first_misfit_is_told_with_its_place_and_without_the_value(
+def test_the_first_misfit_is_reported_with_its_place_and_without_the_value(
     payload: Any, pointer: str, detail: str
 ) -> None:
     found = PayloadCheck(SCHEMA).find(payload)

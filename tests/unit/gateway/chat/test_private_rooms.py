@@ -64,7 +64,7 @@ async def test_the_right_to_post_is_that_of_the_member(gateway: Gateway) -> None
     assert (await gateway.chat.post("board", MANAGER, {"text": "x"})).offset == 1
 
 
-async def test_a_removed_member_is_told_and_hears_nothing_more_on_any_gateway(
+async def test_a_removed_member_is_notified_and_hears_nothing_more_on_any_gateway(
     gateway: Gateway, other_gateway: Gateway, rooms: Rooms
 ) -> None:
     stays, goes = await client_of(gateway, WRITER), await client_of(other_gateway, READER)

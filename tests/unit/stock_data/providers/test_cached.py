@@ -54,7 +54,7 @@ async def test_an_unknown_symbol_is_left_out(cached: CachedQuotes) -> None:
     assert set((await cached.quotes(["A", "NOPE"], Deadline.after(5))).quotes) == {"A"}
 
 
-async def test_a_failure_is_told_for_each_symbol_and_not_kept(
+async def test_a_failure_is_reported_for_each_symbol_and_not_kept(
     cached: CachedQuotes, provider: Counting
 ) -> None:
     await cached.quotes(["B"], Deadline.after(5))

@@ -74,7 +74,7 @@ async def test_who_stops_waiting_takes_nobodys_turn_along() -> None:
     await crowd.end("e")
 
 
-async def test_an_owner_of_whom_very_many_wait_is_told_so() -> None:
+async def test_an_owner_with_very_many_waiting_is_refused() -> None:
     crowd = Crowd(OwnerTurns(most=1, of_owner=1))
     await crowd.come(*["a"] * 102)
     with pytest.raises(Overloaded):
