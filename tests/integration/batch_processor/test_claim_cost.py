@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -14,6 +13,7 @@ from batch_processor.coordination import Backlog
 from batch_processor.execution import claims
 from batch_processor.execution.lanes import Lanes
 from chassis import queries
+from support import explained
 from support.batch_stack import House
 
 _SQL = queries.load("batch_processor")
@@ -49,7 +49,7 @@ async def plant(database: asyncpg.Connection, first: int, end: int) -> None:
         await database.execute(statement, first, end)
 
 
-async def buffers(database: asyncpg.Connection, lanes: Lanes) -> int:
+async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
     """Return the buffers that a look for lanes and a claim of 16 chunks read; the claim is taken back."""
     found = await lanes.look(database, most=_OWNERS)
     columns = [list(column) for column in zip(*map(dataclasses.astuple, found), strict=True)]
@@ -57,17 +57,7 @@ async def buffers(database: asyncpg.Connection, lanes: Lanes) -> int:
         ("follow_lanes", (*columns, *lanes.seen)),
         ("claim_chunks", (*columns, 16, 12, 15.0, lanes.in_flight_from)),
     )
-    return sum([await read_by(database, name, *arguments) for name, arguments in looks])
-
-
-async def read_by(database: asyncpg.Connection, name: str, *arguments: object) -> int:
-    """Return the buffers that a statement reads; what it does is taken back."""
-    transaction = database.transaction()
-    await transaction.start()
-    explained = await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_SQL[name]}", *arguments)
-    await transaction.rollback()
-    plan = json.loads(explained)[0]["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return sum([await explained.buffers(database, name, *arguments) for name, arguments in looks])
 
 
 async def claim_many(database: asyncpg.Connection, lanes: Lanes, times: int) -> None:
@@ -82,11 +72,11 @@ async def test_a_claim_reads_no_more_with_ten_thousand_batches_than_with_a_hundr
 ) -> None:
     await plant(database, 0, 200)
     lanes = Lanes()
-    few = await buffers(database, lanes)
+    few = await buffers_of_claim(database, lanes)
     await plant(database, 200, 10_000)
-    stale = await buffers(database, lanes)
+    stale = await buffers_of_claim(database, lanes)
     await database.execute("ANALYZE batches, chunks")
-    many = await buffers(database, lanes)
+    many = await buffers_of_claim(database, lanes)
     print(f"buffers of a claim: {few} of 2,000 chunks, {stale} of 100,000, {many} with fresh statistics")
     # An index of 100,000 rows is a level or two higher.
     assert max(stale, many) < 3 * few
@@ -97,17 +87,19 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_ten_thousand_chunk
 ) -> None:
     await plant(database, 0, 2_000)
     lanes, coordinator = Lanes(), Backlog()
-    before = await buffers(database, lanes)
+    before = await buffers_of_claim(database, lanes)
     holder = await asyncpg.connect(dsn)
     async with holder.transaction(isolation="repeatable_read"):
         await holder.fetchval("SELECT count(*) FROM chunks")
         await claim_many(database, lanes, 20)
         # Each second it reads where the chunks at work begin.
         lanes.in_flight_from = await database.fetchval(_SQL["first_in_flight"], 0)
-        during = await buffers(database, lanes)
+        during = await buffers_of_claim(database, lanes)
         marks = await coordination.measure(database, coordinator)
-        measured = await read_by(database, "measure_chunks", marks.ready_from, marks.in_flight_from, 100)
-        swept = await read_by(database, "sweep_chunks", marks.in_flight_from)
+        measured = await explained.buffers(
+            database, "measure_chunks", marks.ready_from, marks.in_flight_from, 100
+        )
+        swept = await explained.buffers(database, "sweep_chunks", marks.in_flight_from)
     await holder.close()
     print(f"buffers of a claim: {before} at first, {during} after 10,000 chunks under a held snapshot")
     print(f"buffers of the measurement: {measured}, of the sweep: {swept}")

@@ -6,15 +6,17 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from batch_processor.execution import claims
 from batch_processor.execution.lanes import Lanes
-from chassis import migrations, queries
+from chassis import migrations
+from support.batch_engine import Engine
+from support.explained import buffers
 
-_SQL = queries.load("batch_processor")
 _STEPS = 60
 
 _ADD = """
@@ -122,3 +124,35 @@ async def test_no_chunk_is_missed_in_whatever_order_transactions_are_committed(w
         assert await world.worker.fetchval(_LEFT) == 0, seed
         await claims.finish(world.worker, world.at_work)
         world.at_work.clear()
+
+
+async def test_a_chunk_that_was_restored_from_another_server_does_not_wait_for_what_is_new(
+    engine: Engine, world: World
+) -> None:
+    await world.worker.execute(_ADD, "a", 1, "ready", 5)
+    await world.worker.execute("UPDATE chunks SET stamp = 1000000000")
+    [restored] = await world.worker.fetch("SELECT batch_id FROM chunks")
+    await engine.coordinator.sweep()
+    await world.worker.execute(_ADD, "a", 1, "ready", 5)
+    assert await world.claim(1) == 1
+    assert [claim.batch_id for claim in world.at_work] == [restored["batch_id"]]
+
+
+async def test_a_delayed_chunk_is_found_without_passing_those_that_were_due_before(
+    engine: Engine, world: World
+) -> None:
+    await engine.coordinator.promote()
+    holder = world.writers[0]
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.fetchval("SELECT count(*) FROM chunks")
+        await world.worker.execute(_ADD, "a", 10_000, "delayed", 5)
+        await world.promote()
+        due_from = datetime.now(UTC) - timedelta(minutes=1)
+        read = await buffers(world.worker, "next_due_in_s", due_from)
+        whole = await buffers(world.worker, "next_due_in_s", datetime.fromtimestamp(0, UTC))
+        await world.worker.execute(_ADD, "a", 1, "delayed", 5)
+        await world.worker.execute("UPDATE chunks SET due_at = now() WHERE state = 'delayed'")
+        await engine.coordinator.promote()
+    assert await world.worker.fetchval("SELECT count(*) FROM chunks WHERE state = 'delayed'") == 0
+    print(f"buffers to find what is due next behind 10,000 that were due: {read}, {whole} from the first on")
+    assert read < 20 < whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -26,6 +25,7 @@ from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ReplayPark
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench
 from support.databases import FreshDatabase
+from support.explained import buffers
 from support.waiting import until
 
 _MANY = 2000
@@ -161,9 +161,11 @@ async def test_a_look_reads_no_more_while_a_held_snapshot_keeps_what_was_sent(
         assert await _depth(postgres) == 0
         await relay.measure()
         await outbox.add(connection, [cancel() for _ in range(10)])
-        whole = await _buffers(connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC))
-        taken = await _buffers(connection, "take_fresh", 500, relay.due_from)
-        measured = await _buffers(connection, "measure_outbox", 100, relay.due_from, 10)
+        whole = await buffers(
+            connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC), package="chassis"
+        )
+        taken = await buffers(connection, "take_fresh", 500, relay.due_from, package="chassis")
+        measured = await buffers(connection, "measure_outbox", 100, relay.due_from, 10, package="chassis")
     await relay.flush()
     assert await _depth(postgres) == 0
     await holder.close()
@@ -194,13 +196,6 @@ async def test_a_message_that_is_committed_late_is_found_by_the_whole_look(
         await relay.flush()
     assert await _depth(postgres) == 0
     await postgres.close()
-
-
-async def _buffers(connection: Connection, name: str, *arguments: object) -> int:
-    statement = queries.load("chassis")[name]
-    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
-    plan = json.loads(explained)[0]["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 async def _parked(worker: ServiceRuntime) -> list[ParkedMessage]:

@@ -33,6 +33,11 @@ class Backlog:
     ready_from: int = 0
     in_flight_from: int = 0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Return whether nothing was measured yet on the server that is asked now."""
+        return not self.ready_from
+
 
 async def promote(connection: Connection, *, due_from: datetime) -> int:
     """Make chunks ready whose time came between `due_from` and now; return how many."""
@@ -58,6 +63,11 @@ async def has_expired(connection: Connection, *, after_s: float) -> bool:
 async def adopt(connection: Connection) -> None:
     """Give chunks that the release before this one has made their owner."""
     await connection.execute(_SQL["adopt_chunks"])
+
+
+async def restamp(connection: Connection) -> None:
+    """Give the stamp of now to chunks that are ready and have one which this server has not given yet."""
+    await connection.execute(_SQL["restamp_chunks"])
 
 
 async def sweep(connection: Connection, *, in_flight_from: int) -> int:

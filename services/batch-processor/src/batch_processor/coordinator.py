@@ -137,6 +137,8 @@ class Coordinator:
         """Make chunks of lost workers ready again, and measure what waits and what is late."""
         async with self._postgres.connection() as connection:
             await coordination.adopt(connection)
+            if self._backlog.is_unknown:
+                await coordination.restamp(connection)
             is_due = time.monotonic() >= self._sweep_from
             backlog = await coordination.measure(connection, self._backlog)
             lost = (

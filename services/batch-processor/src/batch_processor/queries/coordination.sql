@@ -25,6 +25,12 @@ SELECT EXISTS (SELECT FROM batches WHERE status = 'open' AND created_at < now() 
 UPDATE chunks AS c SET owner_id = b.owner_id, priority = b.priority
 FROM batches AS b WHERE c.owner_id IS NULL AND b.id = c.batch_id
 
+-- name: restamp_chunks
+-- Chunks that were restored from a backup of another server, whose transactions had higher numbers: they would
+-- come behind everything new.
+UPDATE chunks SET stamp = pg_current_xact_id()::text::bigint
+WHERE state = 'ready' AND stamp > pg_current_xact_id()::text::bigint
+
 -- name: sweep_chunks
 -- `dispatched` is a state of the release before this one.
 UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + (c.state = 'running')::int)
