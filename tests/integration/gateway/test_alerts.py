@@ -78,6 +78,11 @@ async def test_an_alert_is_made_read_listed_and_ended_by_its_owner_only(alerts: 
     assert (await alerts.api.delete(path)).status_code == 204
     assert_problem(await alerts.api.get(path), 404, "not-found")
     assert_problem(await alerts.api.delete(path), 404, "not-found")
+    trail = await alerts.api.get("/v1/admin/audit", params={"target": f"alert:{made['id']}"})
+    deleted, first = trail.json()["data"]
+    assert (first["action"], deleted["action"]) == ("alert.created", "alert.deleted")
+    assert first["after"] == deleted["before"]
+    assert (first["after"]["symbol"], first["after"]["notify"]) == ("AAPL", [MAIL])
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_o
         assert (await client.ask(subscribe={"channel": f"chat:{room}"}))["code"] == 102
     again = await people.manager.api.delete(f"{path}/members/{people.reader.id}")
     assert_problem(again, 404, "not-found")
+    entries = (await two[0].api.get("/v1/admin/audit", params={"target": f"room:{room}"})).json()["data"]
+    assert (entries[0]["action"], entries[0]["before"]) == (
+        *("room.member-removed", {"user_id": people.reader.id}),
+    )
+    assert [entry["after"]["role"] for entry in entries[1:]] == ["reader", "writer"]
+    assert {entry["actor"]["user_id"] for entry in entries} == {people.manager.id}
 
 
 async def test_everybody_may_leave_and_the_last_manager_only_after_another_took_over(

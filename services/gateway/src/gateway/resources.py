@@ -112,7 +112,7 @@ class Resources:
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)
         self.rooms = RoomRepository(statements)
-        self.alerts = AlertService(self.rpc)
+        self.alerts = AlertService(self.rpc, self.audit)
         self.schedules = ScheduleService(self.rpc, catalogue, self.audit)
         self._wire_realtime()
         events = consumers.events(

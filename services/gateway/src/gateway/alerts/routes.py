@@ -72,6 +72,6 @@ def _one(service: AlertService) -> Iterator[Endpoint]:
         tag="Alerts",
         scope=Scope.ALERTS_WRITE,
         answers={204: nothing()},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, DatabaseUnavailable, Unavailable),
         examples={"alert_id": EXAMPLE_ID},
     )

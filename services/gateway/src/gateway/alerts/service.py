@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from chassis.broker import envelope
@@ -9,15 +10,18 @@ from chassis.broker.rpc import RpcClient
 from contracts.alerts import Alert, Alerts, CreateAlert, DeleteAlert, GetAlert, ListAlerts
 from contracts.scopes import Scope
 from gateway.alerts.inputs import AlertInput, AlertList, AlertsQuery
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
 
 
 class AlertService:
-    """Passes the caller's requests on, with what the caller may do."""
+    """Passes the caller's requests on, with what the caller may do, and audits every change."""
 
-    def __init__(self, rpc: RpcClient) -> None:
+    def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
+        self._audit = audit
 
     async def create(self, call: Call, body: AlertInput) -> Reply:
         """Store an alert. The right to send mail is asked for here, and again when it fires."""
@@ -31,6 +35,7 @@ class AlertService:
             **dict(body),
         )
         alert = await self._rpc.call(request, Alert, call.deadline)
+        self._audit.record_with(call, Action.ALERT_CREATED, f"alert:{alert.id}", after=_told(alert))
         return Reply(document(alert), location=f"/v1/alerts/{alert.id}")
 
     async def get(self, call: Call, alert_id: UUID) -> Alert:
@@ -55,4 +60,11 @@ class AlertService:
     async def delete(self, call: Call, alert_id: UUID) -> None:
         """End an alert of the caller: once this is answered it does not fire any more."""
         request = DeleteAlert(alert_id=alert_id, owner_id=call.principal.owner_id)
-        await self._rpc.call(request, Alert, call.deadline)
+        ended = await self._rpc.call(request, Alert, call.deadline)
+        await self._audit.record_now(call, Action.ALERT_DELETED, f"alert:{alert_id}", before=_told(ended))
+
+
+def _told(alert: Alert) -> dict[str, Any]:
+    """Return what the audit trail says of an alert."""
+    names = {"symbol", "condition", "notify", "once", "expires_at"}
+    return alert.model_dump(mode="json", include=names, exclude_none=True)

@@ -7,6 +7,8 @@ from typing import Any
 from chassis.errors import Conflict, Forbidden, NotFound
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
+from gateway.audit.inputs import Action
+from gateway.audit.trail import AuditTrail
 from gateway.chat.inputs import (
     MemberInput,
     MembersQuery,
@@ -28,10 +30,13 @@ _MOST_MEMBERS = 1000
 class RoomService:
     """Serves chat rooms to those who may read or write in them."""
 
-    def __init__(self, postgres: Postgres, rooms: RoomRepository, chat: ChatService) -> None:
+    def __init__(
+        self, postgres: Postgres, rooms: RoomRepository, chat: ChatService, audit: AuditTrail
+    ) -> None:
         self._postgres = postgres
         self._rooms = rooms
         self._chat = chat
+        self._audit = audit
 
     async def list(self, call: Call, query: RoomsQuery) -> dict[str, Any]:
         """Return a page of the rooms that are public or have the caller as a member, by name."""
@@ -95,6 +100,10 @@ class RoomService:
             raise Forbidden(f"Only a manager of the room {room} may let users in.")
         member = await self._rooms.put_member(call.connection, room, body.user_id, body.role)
         await self._require_good_order(call.connection, room)
+        after = {"user_id": member.user_id, "role": member.role}
+        await self._audit.record(
+            call.connection, call.principal, Action.ROOM_MEMBER_CHANGED, f"room:{room}", after=after
+        )
         return Reply(document({"user_id": member.user_id, "role": member.role, "added_at": member.added_at}))
 
     async def remove_member(self, call: Call, room: str, user_id: int) -> None:
@@ -111,6 +120,10 @@ class RoomService:
             if user_id > MOST_ID or not await self._rooms.remove_member(connection, room, user_id):
                 raise NotFound(f"The room {room} has no member {user_id}.")
             await self._require_good_order(connection, room)
+            before = {"user_id": user_id}
+            await self._audit.record(
+                connection, call.principal, Action.ROOM_MEMBER_REMOVED, f"room:{room}", before=before
+            )
         await self._chat.announce_members(room)
 
     async def _locked(self, connection: Connection, call: Call, name: str) -> Room:
