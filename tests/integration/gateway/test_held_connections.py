@@ -152,7 +152,15 @@ async def test_a_caller_whose_sixty_calls_wait_for_slow_services_takes_nothing_f
     asked.answer = slow
     slow_calls = [
         asyncio.create_task(
-            door.api.post(path, json=body, headers={"idempotency-key": str(uuid4())} if with_keys else {})
+            door.api.post(
+                path,
+                json=body,
+                headers={
+                    "request-timeout": "30",
+                    **({"idempotency-key": str(uuid4())} if with_keys else {}),
+                },
+                timeout=60,
+            )
         )
         for path, body in (("/v1/schedules", SCHEDULE), ("/v1/templates", TEMPLATE))
         for _ in range(30)
