@@ -212,7 +212,8 @@ EMAIL_REMOVAL_LATE = Gauge(
 )
 EMAIL_TEMPLATES = Counter(
     "tickwire_email_templates",
-    "Templates that were checked or rendered, by what became of them: rendered, or the code of the failure.",
+    "Templates that were checked or rendered, by what became of them: rendered, the code of the failure, or "
+    "interrupted, because their process was ended from outside or got no CPU time.",
     ("outcome",),
 )
 EMAIL_UPLOADS = Counter(

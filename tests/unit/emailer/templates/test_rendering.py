@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from chassis.errors import Overloaded
 from contracts.templates import TemplateSource
 from emailer.errors import TemplateFailed
-from emailer.templates.rendering import MOST_TOO_SLOW, TemplateRenderer
+from emailer.templates.rendering import TemplateRenderer
+from support.waiting import until
 
 GOOD = TemplateSource(subject="For {{ name }}", text="Hello")
 LOOPS = TemplateSource(
     subject="x", text="{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 )
+SLOW = TemplateSource(subject="x", text="{% for i in range(99999) %}{% endfor %}done")
+SLOW_WITH_DATA = TemplateSource(
+    subject="x",
+    text="{% for i in range(times) %}{% for j in range(99999) %}{% endfor %}{% endfor %}done",
+)
+ENDLESS_CALL = TemplateSource(subject="x", text="{{ 7 ** 9999999999 > base }}")
 EXPLODES = TemplateSource(subject="x", text="{{ 'x' * 1000000000 }}")
 
 
@@ -26,10 +37,24 @@ async def renderer() -> AsyncIterator[TemplateRenderer]:
     await made.close()
 
 
-async def code(renderer: TemplateRenderer, source: TemplateSource, *, owner_id: str = "bad") -> str:
+async def code(
+    renderer: TemplateRenderer, source: TemplateSource, data: dict[str, object] | None = None
+) -> str:
     with pytest.raises(TemplateFailed) as failed:
-        await renderer.render(source, {}, owner_id=owner_id)
+        await renderer.render(source, data or {}, owner_id="bad")
     return failed.value.code
+
+
+async def started(renderer: TemplateRenderer) -> None:
+    """Wait until there is a process."""
+    await until(lambda: bool(renderer.processes))
+
+
+def kill(renderer: TemplateRenderer) -> None:
+    """Kill all processes, as the kernel does when the memory of the machine is used up."""
+    for process in renderer.processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 async def test_an_endless_template_is_ended_while_another_owner_is_served(renderer: TemplateRenderer) -> None:
@@ -51,29 +76,73 @@ async def test_a_template_that_needs_too_much_memory_fails_alone(renderer: Templ
     assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"
 
 
-async def test_a_killed_process_fails_its_template_only(renderer: TemplateRenderer) -> None:
-    await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
-    looping = asyncio.create_task(code(renderer, LOOPS))
-    await asyncio.sleep(0.2)
-    for process in renderer.processes:
-        process.kill()
-    assert await looping == "template-too-large"
-    assert (await renderer.render(GOOD, {"name": "Bob"}, owner_id="a")).subject == "For Bob"
-    for process in renderer.processes:
-        process.kill()
-        await process.wait()
+async def test_a_call_that_uses_the_time_up_is_ended_by_the_kernel(renderer: TemplateRenderer) -> None:
+    assert await code(renderer, ENDLESS_CALL) == "template-too-slow"
+    assert (await renderer.render(GOOD, {"name": "Ann"}, owner_id="bad")).subject == "For Ann"
+
+
+async def test_a_template_whose_process_is_killed_is_rendered_by_another_one(
+    renderer: TemplateRenderer,
+) -> None:
+    rendering = asyncio.create_task(renderer.render(SLOW, {}, owner_id="a"))
+    await started(renderer)
+    kill(renderer)
+    assert (await rendering).text == "done"
+    kill(renderer)
     assert (await renderer.render(GOOD, {"name": "Eve"}, owner_id="a")).subject == "For Eve"
 
 
-async def test_a_template_that_was_too_slow_often_is_not_tried_for_a_while(
+async def test_a_template_that_is_killed_each_time_is_put_off_longer_and_longer_and_has_not_failed(
+    renderer: TemplateRenderer,
+) -> None:
+    async def kill_all() -> None:
+        while True:
+            await started(renderer)
+            kill(renderer)
+            await asyncio.sleep(0.01)
+
+    killing = asyncio.create_task(kill_all())
+    waits = []
+    for _ in range(3):
+        with pytest.raises(Overloaded, match="ended from outside") as failed:
+            await renderer.render(SLOW, {}, owner_id="a")
+        waits.append(failed.value.retry_after_s)
+    killing.cancel()
+    assert waits == [2, 4, 8]
+    assert (await renderer.render(SLOW, {}, owner_id="a")).text == "done"
+
+
+async def test_a_process_that_gets_no_time_of_a_busy_machine_is_no_fault_of_the_template(
     renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emailer.templates.rendering._ANSWER_WITHIN_S", 0.3)
-    for _ in range(MOST_TOO_SLOW):
-        assert await code(renderer, LOOPS) == "template-too-slow"
+    await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
+    monkeypatch.setattr("emailer.templates.rendering._ANSWER_WITHIN_S", 0.2)
+    for process in renderer.processes:
+        process.send_signal(signal.SIGSTOP)
+    with pytest.raises(Overloaded, match="CPU time"):
+        await renderer.render(GOOD, {"name": "Ann"}, owner_id="a")
+    assert renderer.processes == ()
+
+
+async def test_a_template_that_was_too_slow_often_is_not_tried_for_a_while_with_the_same_data(
+    renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.templates.rendering.MOST_TOO_SLOW", 1)
+    assert await code(renderer, SLOW_WITH_DATA, {"times": 99999}) == "template-too-slow"
     began = time.monotonic()
-    assert await code(renderer, LOOPS) == "template-too-slow"
-    assert time.monotonic() - began < 0.1
+    assert await code(renderer, SLOW_WITH_DATA, {"times": 99999}) == "template-too-slow"
+    assert time.monotonic() - began < 0.5
+    assert (await renderer.render(SLOW_WITH_DATA, {"times": 1}, owner_id="bad")).text == "done"
+
+
+async def test_previews_have_no_effect_on_mails(
+    renderer: TemplateRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.templates.rendering.MOST_TOO_SLOW", 1)
+    with pytest.raises(TemplateFailed):
+        await renderer.preview(LOOPS, {}, owner_id="bad")
+    with pytest.raises(TemplateFailed, match="more than 2 s"):
+        await renderer.render(LOOPS, {}, owner_id="bad")
 
 
 async def test_an_error_has_its_part_and_line(renderer: TemplateRenderer) -> None:

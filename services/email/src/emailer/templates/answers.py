@@ -127,7 +127,7 @@ class TemplateAnswers:
             wanted = GetTemplate(owner_id=request.owner_id, name=request.name or "", version=request.version)
             source, place = (await self.get(wanted, deadline)).source, ""
         try:
-            found = await self._renderer.render(source, request.data, owner_id=request.owner_id)
+            found = await self._renderer.preview(source, request.data, owner_id=request.owner_id)
         except TemplateFailed as error:
             raise _invalid(error, place) from None
         if len(found.model_dump_json()) > _MOST_SHOWN:

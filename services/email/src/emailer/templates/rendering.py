@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import signal
 import sys
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,17 +16,27 @@ from chassis import logging, metrics
 from chassis.errors import Overloaded
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
-from emailer.templates.worker import LENGTH, MOST_FRAME
+from emailer.templates.recent import RecentCounts
+from emailer.templates.worker import CPU_S, LENGTH, MOST_FRAME
 
 log = logging.get(__name__)
 
-# A process has two seconds of CPU time for a template; a busy machine may take longer to give them.
+# A process ends a template itself once it has had its CPU time: without an answer by now it was not given it.
 _ANSWER_WITHIN_S = 10.0
 _TURN_WITHIN_S = 20.0
-# A template that was too slow so often is not tried for a while.
+# A template that was too slow so often with the same data is not tried with them for a while.
 MOST_TOO_SLOW = 3
 _NOT_TRIED_S = 600.0
 _MOST_NOTED = 1000
+# What was interrupted again and again is tried at longer and longer intervals.
+_LONGEST_WAIT_S = 300.0
+# How a template itself can bring its process down, beside its CPU time: by memory that it does not get, or by
+# a crash. Any other end comes from outside, such as from the kernel when the machine's memory is used up.
+_CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
+
+
+class _InterruptedError(Exception):
+    """The machine did not let a process finish; the text says how."""
 
 
 class TemplateRenderer:
@@ -37,7 +47,8 @@ class TemplateRenderer:
         self._idle: list[asyncio.subprocess.Process] = []
         self._all: set[asyncio.subprocess.Process] = set()
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._too_slow: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._too_slow = RecentCounts(most=_MOST_NOTED, age_s=_NOT_TRIED_S)
+        self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
         self._is_closed = False
 
     @property
@@ -49,11 +60,32 @@ class TemplateRenderer:
         """Raise `TemplateFailed` unless each part of `source` is a template."""
         await self._ask(source, None, owner_id=owner_id)
 
+    async def preview(
+        self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
+    ) -> RenderedTemplate:
+        """Return what `render` would return, and remember nothing that has an effect on mails."""
+        return RenderedTemplate.model_validate((await self._ask(source, data, owner_id=owner_id))["rendered"])
+
     async def render(
         self, source: TemplateSource, data: Mapping[str, Any], *, owner_id: str
     ) -> RenderedTemplate:
-        """Return `source` filled with `data`. Raise `TemplateFailed` when that cannot be done."""
-        return RenderedTemplate.model_validate((await self._ask(source, data, owner_id=owner_id))["rendered"])
+        """Return `source` filled with `data`.
+
+        Raise `TemplateFailed` when that cannot be done, and `Overloaded` when it could not be done now.
+        """
+        key = await asyncio.to_thread(_digest, source, data, owner_id)
+        count = self._too_slow.count(key)
+        if count >= MOST_TOO_SLOW:
+            detail = f"it was too slow {count} times and is not tried for a while"
+            raise TemplateFailed("template-too-slow", detail)
+        try:
+            answer = await self._ask(source, data, owner_id=owner_id, key=key)
+        except TemplateFailed as error:
+            if error.code == "template-too-slow":
+                self._too_slow.note(key)
+            raise
+        self._too_slow.forget(key)
+        return RenderedTemplate.model_validate(answer["rendered"])
 
     async def close(self) -> None:
         """End all processes."""
@@ -62,10 +94,13 @@ class TemplateRenderer:
             await self._end(process)
 
     async def _ask(
-        self, source: TemplateSource, data: Mapping[str, Any] | None, *, owner_id: str
+        self,
+        source: TemplateSource,
+        data: Mapping[str, Any] | None,
+        *,
+        owner_id: str,
+        key: bytes | None = None,
     ) -> dict[str, Any]:
-        key = f"{owner_id} {hash(source)}"
-        self._require_quick(key)
         own = self._owners.get(owner_id)
         if own is None:
             own = self._owners[owner_id] = asyncio.Lock()
@@ -75,19 +110,35 @@ class TemplateRenderer:
                 answer = await self._answer({"source": source.model_dump(), "data": data})
         except TimeoutError:
             raise Overloaded("Templates are being rendered; try again.", retry_after_s=2) from None
+        except _InterruptedError as error:
+            metrics.EMAIL_TEMPLATES.labels("interrupted").inc()
+            wait_s = min(_LONGEST_WAIT_S, 2.0 ** (1 if key is None else self._interrupted.note(key)))
+            log.warning("template not rendered", owner_id=owner_id, reason=str(error), retry_after_s=wait_s)
+            raise Overloaded(
+                f"The template was not rendered, because {error}; try again.", retry_after_s=wait_s
+            ) from None
+        if key is not None:
+            self._interrupted.forget(key)
         code = answer.get("code")
         metrics.EMAIL_TEMPLATES.labels(code or "rendered").inc()
-        if code == "template-too-slow":
-            self._note_too_slow(key)
         if code:
             raise TemplateFailed(code, answer["detail"], part=answer["part"], line=answer["line"])
         return answer
 
     async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        process = await self._take()
+        frame = await asyncio.to_thread(lambda: json.dumps(asked).encode())
+        found = await self._answer_of(await self._take(), frame)
+        if found is None:
+            # One that was idle may have been ended long ago: that of a new one counts.
+            found = await self._answer_of(await self._start(), frame)
+        if found is None:
+            raise _InterruptedError("its process was ended from outside")
+        return found
+
+    async def _answer_of(self, process: asyncio.subprocess.Process, frame: bytes) -> dict[str, Any] | None:
+        """Return the answer of `process`, or what its end says; None where it was ended from outside."""
         assert process.stdin is not None
         assert process.stdout is not None
-        frame = await asyncio.to_thread(lambda: json.dumps(asked).encode())
         is_whole = False
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
@@ -100,10 +151,10 @@ class TemplateRenderer:
                 is_whole = True
                 return answer
         except TimeoutError:
-            return _failure("template-too-slow", f"it takes more than {_ANSWER_WITHIN_S:g} s")
+            raise _InterruptedError(f"its process did not get {CPU_S:g} s of CPU time in time") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            # The template has ended its process, most likely by using too much memory.
-            return _failure("template-too-large", "it needs too much memory")
+            # Its output is closed: it has ended, or is about to.
+            return _verdict(await process.wait())
         finally:
             if is_whole and not self._is_closed:
                 self._idle.append(process)
@@ -119,14 +170,17 @@ class TemplateRenderer:
         return await self._start()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "emailer.templates.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            # The environment of the service holds secrets, which no template may reach.
-            env={},
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "emailer.templates.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                # The environment of the service holds secrets, which no template may reach.
+                env={},
+            )
+        except OSError as error:
+            raise _InterruptedError(f"no process could be started: {error}") from None
         self._all.add(process)
         return process
 
@@ -136,18 +190,18 @@ class TemplateRenderer:
             process.kill()
         await process.wait()
 
-    def _require_quick(self, key: str) -> None:
-        count, until = self._too_slow.get(key, (0, 0.0))
-        if count >= MOST_TOO_SLOW and time.monotonic() < until:
-            raise TemplateFailed(
-                "template-too-slow", f"it was too slow {count} times and is not tried for a while"
-            )
 
-    def _note_too_slow(self, key: str) -> None:
-        count, _ = self._too_slow.pop(key, (0, 0.0))
-        self._too_slow[key] = (count + 1, time.monotonic() + _NOT_TRIED_S)
-        if len(self._too_slow) > _MOST_NOTED:
-            self._too_slow.popitem(last=False)
+def _digest(source: TemplateSource, data: Mapping[str, Any], owner_id: str) -> bytes:
+    return hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
+
+
+def _verdict(return_code: int) -> dict[str, Any] | None:
+    """Return the failure of a template that has ended its process; None where this was done from outside."""
+    if -return_code == signal.SIGXCPU:
+        return _failure("template-too-slow", f"it takes more than {CPU_S:g} s")
+    if -return_code in _CRASHES:
+        return _failure("template-too-large", "it needs too much memory")
+    return None
 
 
 def _failure(code: str, detail: str) -> dict[str, Any]:

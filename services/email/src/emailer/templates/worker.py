@@ -6,6 +6,7 @@ Its memory and its time are limited, and it keeps nothing: its parent ends it wh
 from __future__ import annotations
 
 import json
+import math
 import resource
 import signal
 import struct
@@ -19,6 +20,8 @@ LENGTH = struct.Struct(">I")
 MOST_FRAME = 8 << 20
 CPU_S = 2.0
 MEMORY_BYTES = 256 << 20
+# Python hears of the end of the time only between two calls; a call that never returns has so much more.
+_IN_ONE_CALL_S = 1.0
 # Ends a process whose parent has died while it was at work.
 _ALONE_S = 30
 
@@ -35,15 +38,41 @@ def main() -> None:
     # Ctrl-C in a terminal is meant for the service, whose end ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    while (asked := _read(incoming)) is not None:
-        answer = json.dumps(_answer(asked)).encode()
+    while (frame := _read(incoming)) is not None:
+        answer = _answer(frame)
         outgoing.write(LENGTH.pack(len(answer)) + answer)
         outgoing.flush()
 
 
-def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+def _answer(frame: bytes) -> bytes:
     signal.alarm(_ALONE_S)
-    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    _limit_cpu(CPU_S + _IN_ONE_CALL_S)
+    try:
+        # What is raised while the timer is stopped ends the template, too, and not the process.
+        signal.setitimer(signal.ITIMER_PROF, CPU_S)
+        try:
+            answer = json.dumps(_rendered(json.loads(frame)))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    except _TooSlowError:
+        answer = json.dumps(_failure("template-too-slow", f"it takes more than {CPU_S:g} s"))
+    except MemoryError:
+        answer = json.dumps(_failure("template-too-large", "it needs too much memory"))
+    _limit_cpu(None)
+    signal.alarm(0)
+    return answer.encode()
+
+
+def _limit_cpu(seconds: float | None) -> None:
+    """Have the kernel end this process by `SIGXCPU` when it uses more CPU time than `seconds` from now on."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    end = resource.RLIM_INFINITY
+    if seconds is not None:
+        end = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+
+
+def _rendered(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if asked["data"] is None:
             engine.check(asked["source"])
@@ -51,15 +80,13 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
         return {"rendered": engine.render(asked["source"], asked["data"])}
     except TemplateError as error:
         return _failure(error.code, error.detail, part=error.part, line=error.line)
-    except MemoryError:
-        return _failure("template-too-large", "it needs too much memory")
     except RecursionError:
         return _failure("template-failed", "it is nested too deeply")
-    except _TooSlowError:
-        return _failure("template-too-slow", f"it takes more than {CPU_S:g} s")
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.alarm(0)
+    except (MemoryError, _TooSlowError):
+        raise
+    except BaseException as error:
+        # A library in Rust that gives up raises what is no `Exception`; it would do so again.
+        return _failure("template-failed", f"{type(error).__name__}: {error}"[:500])
 
 
 def _failure(code: str, detail: str, *, part: str = "", line: int | None = None) -> dict[str, Any]:
@@ -70,12 +97,9 @@ def _stop(*_: object) -> None:
     raise _TooSlowError
 
 
-def _read(incoming: BinaryIO) -> dict[str, Any] | None:
+def _read(incoming: BinaryIO) -> bytes | None:
     head = incoming.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    found: dict[str, Any] = json.loads(incoming.read(LENGTH.unpack(head)[0]))
-    return found
+    return None if len(head) < LENGTH.size else incoming.read(LENGTH.unpack(head)[0])
 
 
 if __name__ == "__main__":
