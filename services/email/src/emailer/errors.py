@@ -54,10 +54,6 @@ class TemplateFailed(Exception):
         return f"{self.part}: {self.reason}" if self.part else self.reason
 
 
-class NoRoomForUploads(Exception):
-    """As many mails with uploads are in memory as may be; a while later there is room again."""
-
-
 class SmtpError(Exception):
     """The conversation with the relay failed; the text is fit for the record."""
 

@@ -5,56 +5,144 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound
+from chassis.errors import Conflict, NotFound, Overloaded
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
 from emailer.domains.senders import Senders
+from emailer.errors import TemplateFailed
 from emailer.writing.preparing import MailPreparation
 from emailer.writing.rendered import render
 
 _PART_BYTES = 256 * 1024
 _KEPT_S = 30.0
+# The newest is kept however large it is.
+_MOST_KEPT_BYTES = 32 * 1024 * 1024
+# Requests of one owner: one is being answered, the others wait.
+MOST_OF_OWNER = 4
+_TURN_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    mail_id: UUID
+    until: float
+    content: bytes
 
 
 class RawMails:
-    """Answers with parts of a mail; the last one is kept for half a minute, for the parts that follow."""
+    """Answers with parts of a mail; an owner's last one is kept for half a minute, for those that follow.
+
+    An owner's requests are answered one after the other. Templates are rendered before a mail waits for its
+    turn to be written: what an owner has to wait for is never a template of another.
+    """
 
     def __init__(self, postgres: Postgres, senders: Senders, preparation: MailPreparation) -> None:
         self._postgres = postgres
         self._preparation = preparation
         self._senders = senders
-        self._kept: tuple[UUID, float, bytes] | None = None
+        # By owner; the one that was asked for the longest ago comes first.
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._requests: Counter[str] = Counter()
+        self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing = asyncio.Lock()
 
     async def part(self, request: GetRawEmail, _: Deadline | None = None) -> RawEmail:
-        """Return the wanted part. Raise `NotFound` for another owner's mail, or one without content."""
-        # One after the other: there may be 27 MB to each.
-        async with self._writing:
-            content = await self._content(request)
-        self._kept = (request.email_id, time.monotonic() + _KEPT_S, content)
-        asyncio.get_running_loop().call_later(_KEPT_S + 1, self._forget_old)
+        """Return the wanted part.
+
+        Raise `NotFound` for another owner's mail, or one without content, `Conflict` for one that its
+        template cannot make, and `Overloaded` when the turn of the owner does not come soon.
+        """
+        async with self._turn_of(request.owner_id):
+            await self._require_content(request)
+            kept = self._kept.get(request.owner_id)
+            if kept is not None and kept.mail_id == request.email_id:
+                content = kept.content
+            else:
+                await self._fill(request)
+                content = await self._written(request)
+            self._keep(request, content)
         part = content[request.offset : request.offset + _PART_BYTES]
         return RawEmail(content=base64.b64encode(part).decode(), size=len(content))
 
-    async def _content(self, request: GetRawEmail) -> bytes:
+    @asynccontextmanager
+    async def _turn_of(self, owner_id: str) -> AsyncIterator[None]:
+        if self._requests[owner_id] >= MOST_OF_OWNER:
+            raise _busy()
+        own = self._owners.get(owner_id)
+        if own is None:
+            own = self._owners[owner_id] = asyncio.Lock()
+        self._requests[owner_id] += 1
+        try:
+            async with _within_turn(own):
+                yield
+        finally:
+            self._requests[owner_id] -= 1
+            self._requests += Counter()
+
+    async def _require_content(self, request: GetRawEmail) -> None:
         async with self._postgres.connection() as connection, repository.snapshot(connection):
             found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
-            if found is None:
-                raise NotFound(f"There is no e-mail {request.email_id}.")
-            if not found.content_available:
-                raise NotFound(f"The content of e-mail {request.email_id} was removed, or could not be sent.")
-            if self._kept is not None and self._kept[0] == request.email_id:
-                return self._kept[2]
-            mails = await repository.read_mails(connection, [request.email_id])
-            mail = (await self._senders.identify(connection, mails))[request.email_id]
-        if mail.letter is None:
-            raise NotFound(f"The content of e-mail {request.email_id} was stored by a newer release.")
-        return await render(await self._preparation.prepare(mail))
+        if found is None:
+            raise NotFound(f"There is no e-mail {request.email_id}.")
+        if not found.content_available:
+            raise NotFound(f"The content of e-mail {request.email_id} was removed, or could not be sent.")
+
+    async def _fill(self, request: GetRawEmail) -> None:
+        """Have what the template of the mail says stored with it."""
+        async with self._postgres.connection() as connection:
+            mails = await repository.read_mails(connection, [request.email_id], with_files=False)
+        try:
+            await self._preparation.fill(mails[request.email_id])
+        except TemplateFailed as error:
+            raise Conflict(
+                f"E-mail {request.email_id} cannot be shown, because its template cannot be rendered:"
+                f" {error.described}"
+            ) from None
+
+    async def _written(self, request: GetRawEmail) -> bytes:
+        # One after the other: there may be 27 MB to each.
+        async with _within_turn(self._writing):
+            async with self._postgres.connection() as connection:
+                mails = await repository.read_mails(connection, [request.email_id])
+                mail = (await self._senders.identify(connection, mails))[request.email_id]
+            if mail.letter is None:
+                raise NotFound(f"The content of e-mail {mail.id} was stored by a newer release.")
+            return await render(await self._preparation.attach(mail))
+
+    def _keep(self, request: GetRawEmail, content: bytes) -> None:
+        self._kept[request.owner_id] = _Kept(request.email_id, time.monotonic() + _KEPT_S, content)
+        self._kept.move_to_end(request.owner_id)
+        while len(self._kept) > 1 and sum(len(one.content) for one in self._kept.values()) > _MOST_KEPT_BYTES:
+            self._kept.popitem(last=False)
+        asyncio.get_running_loop().call_later(_KEPT_S + 1, self._forget_old)
 
     def _forget_old(self) -> None:
-        if self._kept is not None and self._kept[1] < time.monotonic():
-            self._kept = None
+        now = time.monotonic()
+        self._kept = OrderedDict((owner, kept) for owner, kept in self._kept.items() if kept.until >= now)
+
+
+@asynccontextmanager
+async def _within_turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold `lock`. Raise `Overloaded` where that takes too long."""
+    try:
+        async with asyncio.timeout(_TURN_WITHIN_S):
+            await lock.acquire()
+    except TimeoutError:
+        raise _busy() from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _busy() -> Overloaded:
+    return Overloaded("Too many mails are being written for display; try again.", retry_after_s=2)

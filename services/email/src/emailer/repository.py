@@ -64,13 +64,15 @@ async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, le
     await connection.execute(SQL["renew_leases"], holder, *_columns(keys, 2), lease_s)
 
 
-async def read_mails(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StoredMail]:
+async def read_mails(
+    connection: Connection, ids: Sequence[UUID], *, with_files: bool = True
+) -> dict[UUID, StoredMail]:
     """Return the mails `ids` with bodies and attachments, by id; uploads are named, not read."""
     rows = await connection.fetch(SQL["read_mails"], ids) if ids else []
-    with_files = [row["id"] for row in rows if row["attachment_count"]]
+    wanted = [row["id"] for row in rows if row["attachment_count"] and with_files]
     files: dict[UUID, list[File]] = {}
-    if with_files:
-        for row in await connection.fetch(SQL["read_attachments"], with_files):
+    if wanted:
+        for row in await connection.fetch(SQL["read_attachments"], wanted):
             file = File(
                 row["filename"], row["content_type"], row["content"], row["content_id"], row["upload_id"]
             )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from contracts.addresses import ParsedAddress
 from contracts.mail import Stream
 from emailer.sending.attempts import Job, StoredMail
 from emailer.sending.turns import Turns
+from emailer.writing.letters import File, FilledTemplate, Letter
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -16,6 +19,39 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def job(domain: str = "example.com", *, owner: str = "o", stream: Stream = "transactional") -> Job:
     mail = StoredMail(uuid4(), owner, None, NOW, None, NOW, 1, None, None)
     return Job(mail, 0, f"reader@{domain}", 0, "queued", stream=stream)
+
+
+def of_template(owner: str = "o", domain: str = "example.com") -> Job:
+    letter = Letter(ParsedAddress("", "a@example.com"), "", template=FilledTemplate("welcome", 1, "{}"))
+    found = job(domain, owner=owner)
+    return replace(found, mail=replace(found.mail, letter=letter))
+
+
+def with_upload(owner: str = "o", domain: str = "example.com") -> Job:
+    files = (File("a.pdf", "application/pdf", b"", upload_id=uuid4()),)
+    found = job(domain, owner=owner)
+    letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Look", files=files)
+    return replace(found, mail=replace(found.mail, letter=letter))
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.01) -> None:
+    """Have an attempt at each of `domains` take so long."""
+    for domain in domains:
+        turns.put(job(domain, owner=domain))
+        one = await turns.take()
+        turns.ready(one)
+        clock.now += took_s
+        turns.done(one)
 
 
 async def taken(turns: Turns) -> list[Job]:
@@ -31,9 +67,11 @@ async def taken(turns: Turns) -> list[Job]:
 
 
 async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
-    turns = Turns(8)
-    for number in range(20):
-        turns.put(job(f"{number}.example", stream="bulk"))
+    turns = Turns(8, clock=(clock := Clock()))
+    domains = [f"{number}.example" for number in range(20)]
+    await answered(turns, clock, "example.com", "other.example", *domains)
+    for domain in domains:
+        turns.put(job(domain, stream="bulk"))
     assert len(await taken(turns)) == 6
     turns.put(job())
     turns.put(job("other.example"))
@@ -41,21 +79,24 @@ async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
 
 
 async def test_no_domain_gets_all_connections_and_a_new_one_half_until_it_has_answered() -> None:
-    turns = Turns(8)
+    turns = Turns(8, clock=(clock := Clock()))
     for _ in range(20):
         turns.put(job())
     begun = await taken(turns)
     assert len(begun) == 4
-    turns.done(begun[0], took_s=0.1)
+    for one in begun:
+        turns.ready(one)
+    clock.now = 0.1
+    turns.done(begun[0])
     assert len(await taken(turns)) == 3
     turns.put(job("other.example"))
     assert [one.domain for one in await taken(turns)] == ["other.example"]
 
 
 async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_wait() -> None:
-    turns = Turns(8)
-    turns.put(job("slow.example"))
-    turns.done(await turns.take(), took_s=5)
+    turns = Turns(8, clock=(clock := Clock()))
+    await answered(turns, clock, "slow.example", took_s=5)
+    await answered(turns, clock, *(f"{number}.example" for number in range(7)))
     assert turns.is_slow("slow.example")
     for _ in range(20):
         turns.put(job("slow.example"))
@@ -65,33 +106,35 @@ async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_
         turns.done(one)
     for number in range(7):
         for _ in range(5):
-            turns.put(job(f"{number}.example"))
+            turns.put(job(f"{number}.example", owner=f"{number}"))
     begun = [(await turns.take()).domain for _ in range(8)]
     assert begun.count("slow.example") == 1
 
 
 async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> None:
-    now = 0.0
-    turns = Turns(8, clock=lambda: now)
+    turns = Turns(8, clock=(clock := Clock()))
     for _ in range(8):
         turns.put(job("tarpit.example"))
     begun = await taken(turns)
     assert len(begun) == 4
+    clock.now = 1.0
+    for one in begun:
+        turns.ready(one)
+    clock.now = 1.5
     assert not turns.is_slow("tarpit.example")
-    now = 2.0
+    clock.now = 3.0
     assert turns.is_slow("tarpit.example")
-    turns.put(job("other.example"))
+    turns.put(job("other.example", owner="p"))
     assert [one.domain for one in await taken(turns)] == ["other.example"]
     for one in begun:
         turns.done(one)
-    assert not turns.is_slow("tarpit.example")
+    assert turns.is_slow("tarpit.example")
 
 
 async def test_a_domain_that_recovers_is_slow_no_more() -> None:
-    turns = Turns(8)
+    turns = Turns(8, clock=(clock := Clock()))
     for took_s in (5, 0.01, 0.01, 0.01, 0.01, 0.01):
-        turns.put(job())
-        turns.done(await turns.take(), took_s=took_s)
+        await answered(turns, clock, "example.com", took_s=took_s)
     assert not turns.is_slow("example.com")
     assert turns.is_quick("example.com")
     assert not turns.is_quick("unknown.example")
@@ -130,3 +173,109 @@ async def test_a_free_connection_wakes_who_waits() -> None:
     assert not second.done()
     turns.done(first)
     await second
+
+
+async def test_an_owner_gets_more_than_half_of_the_connections_only_while_nobody_else_can_use_them() -> None:
+    turns = Turns(8, clock=(clock := Clock()))
+    domains = [f"{number}.example" for number in range(8)]
+    await answered(turns, clock, *domains)
+    for domain in domains:
+        turns.put(job(domain, owner="big"))
+    begun = await taken(turns)
+    assert len(begun) == 8
+    for domain in domains:
+        turns.put(job(domain, owner="big"))
+        turns.put(job(domain, owner="small"))
+    for one in begun[:6]:
+        turns.done(one)
+    assert [(await turns.take()).mail.owner_id for _ in range(6)].count("small") == 4
+
+
+async def test_domains_that_do_not_answer_cost_their_owner_half_and_all_owners_not_every_connection() -> None:
+    turns = Turns(8, clock=(clock := Clock()))
+    await answered(turns, clock, "example.com")
+    for owner in ("one", "two"):
+        for number in range(8):
+            turns.put(job(f"{owner}-{number}.example", owner=owner))
+    begun = [one.mail.owner_id for one in await taken(turns)]
+    assert (len(begun), max(map(begun.count, begun))) == (6, 4)
+    turns.put(job(owner="third"))
+    assert [one.mail.owner_id for one in await taken(turns)] == ["third"]
+
+
+async def test_one_owner_waits_for_domains_that_do_not_answer_at_half_of_the_connections() -> None:
+    turns = Turns(8)
+    for number in range(8):
+        turns.put(job(f"{number}.example"))
+    assert len(await taken(turns)) == 4
+
+
+async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() -> None:
+    turns = Turns(4, clock=(clock := Clock()))
+    await answered(turns, clock, "example.com")
+    for _ in range(3):
+        turns.put(of_template("a"))
+    assert len(await taken(turns)) == 1
+    turns.put(of_template("b"))
+    assert [one.mail.owner_id for one in await taken(turns)] == ["b"]
+
+
+async def test_templates_that_are_rendered_take_two_connections_of_an_owner_and_half_of_all() -> None:
+    turns = Turns(8, clock=(clock := Clock()))
+    await answered(turns, clock, "example.com", *"abc")
+    for owner in "abc":
+        for _ in range(4):
+            turns.put(of_template(owner, domain=owner))
+    turns.put(job(owner="a"))
+    begun = await taken(turns)
+    plain = [one for one in begun if not one.needs_rendering]
+    rendering = [one for one in begun if one.needs_rendering]
+    assert [one.mail.owner_id for one in plain] == ["a"]
+    assert {one.mail.owner_id for one in rendering} == set("abc")
+    assert len(rendering) == 3
+    for one in rendering[1:]:
+        turns.ready(one)
+    turns.take_all()
+    for _ in range(4):
+        turns.put(of_template(rendering[0].mail.owner_id, domain="a"))
+    assert len(await taken(turns)) == 1
+
+
+async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> None:
+    turns = Turns(8, clock=(clock := Clock()))
+    turns.put(of_template())
+    one = await turns.take()
+    clock.now = 5.0
+    assert not turns.is_slow("example.com")
+    turns.ready(one)
+    clock.now = 5.1
+    turns.done(one)
+    assert turns.is_quick("example.com")
+    turns.put(of_template())
+    failed = await turns.take()
+    clock.now = 20.0
+    turns.done(failed)
+    assert turns.is_quick("example.com")
+
+
+async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_stand_behind_it() -> None:
+    left: list[UUID] = []
+    turns = Turns(8, clock=(clock := Clock()), room_left=left.append)
+    await answered(turns, clock, "example.com")
+    first, second, plain = with_upload(), with_upload(), job()
+    for one in (first, second, plain):
+        turns.put(one)
+    assert await taken(turns) == [first, plain]
+    turns.done(first)
+    assert await taken(turns) == [second]
+    assert left == [first.mail.id]
+
+
+async def test_bulk_mail_leaves_some_of_what_doubtful_domains_may_have_to_transactional_mail() -> None:
+    turns = Turns(8)
+    for number in range(8):
+        turns.put(job(f"{number}.example", owner=f"{number}", stream="bulk"))
+    assert len(await taken(turns)) == 4
+    for number in range(8):
+        turns.put(job(f"{number}.test", owner=f"{number}"))
+    assert [one.stream for one in await taken(turns)] == ["transactional"] * 2

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.errors import DatabaseUnavailable
 from contracts.addresses import ParsedAddress
-from emailer.errors import NoRoomForUploads
+from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.writing import rendering
 from emailer.writing.letters import File, Letter
@@ -54,7 +54,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_twenty_recipients_share_one_rendering(threads: list[int]) -> None:
-    rendered, large = RenderedMails(as_it_is), mail(text="x" * 100_000)
+    rendered, large = RenderedMails(as_it_is, as_it_is), mail(text="x" * 100_000)
     for _ in range(20):
         rendered.hold(large)
     found = await asyncio.gather(*(rendered.content(large) for _ in range(20)))
@@ -64,7 +64,7 @@ async def test_twenty_recipients_share_one_rendering(threads: list[int]) -> None
 
 
 async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list[int]) -> None:
-    rendered, html = RenderedMails(as_it_is), mail(html="<!--" * 1000)
+    rendered, html = RenderedMails(as_it_is, as_it_is), mail(html="<!--" * 1000)
     rendered.hold(html)
     await rendered.content(html)
     assert threads
@@ -72,7 +72,7 @@ async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list
 
 
 async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
-    rendered, one, other = RenderedMails(as_it_is), mail(text="x" * 1000), mail(text="y" * 3000)
+    rendered, one, other = RenderedMails(as_it_is, as_it_is), mail(text="x" * 1000), mail(text="y" * 3000)
     for each in (one, one, other):
         rendered.hold(each)
     first = await rendered.content(one)
@@ -87,7 +87,7 @@ async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -> None:
-    rendered, large = RenderedMails(as_it_is), mail(text="x" * 100_000)
+    rendered, large = RenderedMails(as_it_is, as_it_is), mail(text="x" * 100_000)
     rendered.hold(large)
     first = asyncio.create_task(rendered.content(large))
     second = asyncio.create_task(rendered.content(large))
@@ -96,26 +96,38 @@ async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -
     assert b"Subject: Hello" in await second
 
 
-async def test_an_owner_has_one_mail_with_uploads_in_memory_and_all_have_two() -> None:
-    rendered = RenderedMails(as_it_is)
-    first, second = with_upload(), with_upload()
-    others = [with_upload("p"), with_upload("q")]
-    for each in (first, first, second, *others):
+async def test_bytes_that_are_forgotten_are_brought_again() -> None:
+    rendered, one = RenderedMails(as_it_is, as_it_is), with_upload()
+    rendered.hold(one)
+    first = await rendered.content(one)
+    rendered.forget(one.id)
+    again = await rendered.content(one)
+    assert (again, again is first) == (first, False)
+    assert rendered.release(one.id)
+
+
+async def test_a_template_that_takes_long_delays_no_large_mail_of_others() -> None:
+    rendering = asyncio.Event()
+
+    async def fill(mail: StoredMail) -> StoredMail:
+        if mail.owner_id == "slow":
+            await rendering.wait()
+            raise TemplateFailed("template-too-slow", "it takes more than 2 s")
+        return mail
+
+    rendered = RenderedMails(fill, as_it_is)
+    slow, quick = with_upload("slow"), with_upload("quick")
+    for each in (slow, quick):
         rendered.hold(each)
-    await rendered.content(first)
-    with pytest.raises(NoRoomForUploads):
-        await rendered.content(second)
-    assert b"Hello" in await rendered.content(others[0])
-    with pytest.raises(NoRoomForUploads):
-        await rendered.content(others[1])
-    rendered.release(first.id)
-    # Its other recipient still needs the bytes.
-    assert b"Hello" in await rendered.content(first)
-    rendered.release(first.id)
-    assert b"Hello" in await rendered.content(second)
+    waiting = asyncio.create_task(rendered.content(slow))
+    await asyncio.sleep(0)
+    assert b"Hello" in await rendered.content(quick)
+    rendering.set()
+    with pytest.raises(TemplateFailed):
+        await waiting
 
 
-async def test_a_mail_that_could_not_be_prepared_is_tried_anew_and_holds_no_room() -> None:
+async def test_a_mail_that_could_not_be_prepared_is_tried_anew() -> None:
     fails = [True]
 
     async def prepare(mail: StoredMail) -> StoredMail:
@@ -123,7 +135,7 @@ async def test_a_mail_that_could_not_be_prepared_is_tried_anew_and_holds_no_room
             raise DatabaseUnavailable
         return mail
 
-    rendered, one = RenderedMails(prepare), with_upload()
+    rendered, one = RenderedMails(as_it_is, prepare), with_upload()
     rendered.hold(one)
     with pytest.raises(DatabaseUnavailable):
         await rendered.content(one)

@@ -63,7 +63,9 @@ JOIN template_versions AS v
 SELECT source FROM template_versions WHERE owner_id = $1 AND name = $2 AND version = $3
 
 -- name: keep_rendered
-UPDATE emails SET subject = $2, text_body = $3, html_body = $4, template_data = NULL WHERE id = $1
+-- Unless the content was removed meanwhile, or another process was first.
+UPDATE emails SET subject = $2, text_body = $3, html_body = $4, template_data = NULL
+WHERE id = $1 AND template_data IS NOT NULL
 
 -- name: remove_template_versions
 -- Of templates that were deleted a day ago, when no mail is still to be made of them. A day: a mail that named one

@@ -88,6 +88,16 @@ class Job:
         return self.address.rpartition("@")[2]
 
     @property
+    def needs_rendering(self) -> bool:
+        """Whether the mail is still to be made of its template."""
+        return self.mail.letter is not None and self.mail.letter.template is not None
+
+    @property
+    def has_uploads(self) -> bool:
+        """Whether the bytes of uploads are still to be read."""
+        return self.mail.letter is not None and bool(self.mail.letter.upload_ids)
+
+    @property
     def key(self) -> tuple[UUID, int]:
         """The identity of the recipient."""
         return self.mail.id, self.position

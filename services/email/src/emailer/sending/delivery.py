@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
@@ -11,7 +12,6 @@ from emailer.bounces.return_path import ReturnPath
 from emailer.errors import (
     AuthenticationRefused,
     ConnectionLost,
-    NoRoomForUploads,
     RelayUnreachable,
     TemplateFailed,
     TooLate,
@@ -26,8 +26,8 @@ from emailer.writing.rendered import RenderedMails
 
 log = logging.get(__name__)
 
-# What cannot be written now is tried again so much later.
-_A_WHILE = timedelta(seconds=1)
+# What cannot be written now is tried again so much later, unless the error says when.
+_A_WHILE_S = 1.0
 
 
 class Delivery:
@@ -47,19 +47,24 @@ class Delivery:
         self._rendered = rendered
         self._patience = patience
 
-    async def attempt(self, job: Job) -> Outcome:
-        """Try to hand the mail over for one recipient, and return what follows."""
+    async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
+        """Try to hand the mail over for one recipient, and return what follows.
+
+        `ready` is called when there is the content of the mail; where it returns an outcome, that is it.
+        """
         started_ns = time.time_ns()
         try:
-            outcome = await self._deliver(job)
+            content = await self._rendered.content(job.mail)
+            outcome = await ready() or await self._deliver(job, content)
         except (RelayUnreachable, AuthenticationRefused):
             return attempts.given_back(job, at=datetime.now(UTC))
         except TooLate:
             return attempts.expired(job)
         except TemplateFailed as error:
             return attempts.unrendered(job, error.described, draft=self.draft())
-        except (NoRoomForUploads, Unavailable):
-            return attempts.put_off(job, until=datetime.now(UTC) + _A_WHILE)
+        except Unavailable as error:
+            wait_s = _A_WHILE_S if error.retry_after_s is None else error.retry_after_s
+            return attempts.put_off(job, until=datetime.now(UTC) + timedelta(seconds=wait_s))
         except Exception as error:
             log.exception("delivery failed", email_id=str(job.mail.id))
             reason = f"internal error: {type(error).__name__}"
@@ -72,7 +77,7 @@ class Delivery:
         """Return an attempt that is made now, whose outcome is still open."""
         return Attempt(datetime.now(UTC), self._route.host, "deferred", None, "", tls)
 
-    async def _deliver(self, job: Job) -> Outcome:
+    async def _deliver(self, job: Job, content: bytes) -> Outcome:
         letter = job.mail.letter
         assert letter is not None  # without one it was put aside when it was claimed
         sender = self._return_path.address(
@@ -81,7 +86,7 @@ class Delivery:
         envelope = Envelope(
             sender=sender,
             recipient=job.address,
-            content=await self._rendered.content(job.mail),
+            content=content,
             needs_utf8=letter.needs_utf8 or not job.address.isascii(),
         )
         try:

@@ -84,10 +84,10 @@ class Dispatcher:
             *(postgres, outbox_relay), holder=self._holder, suppression=suppression, recorded=self._recorded
         )
         self._hand: dict[tuple[UUID, int], Job] = {}
-        self._rendered = RenderedMails(preparation.prepare)
+        self._rendered = RenderedMails(preparation.fill, preparation.attach)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
-        self._turns = Turns(connections)
+        self._turns = Turns(connections, room_left=self._rendered.forget)
         self._rounds = [Round(stream) for stream in STREAMS]
         # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
         self._of_domain: Counter[str] = Counter()
@@ -256,25 +256,24 @@ class Dispatcher:
     async def _work(self) -> None:
         while True:
             job = await self._turns.take()
-            started, was_tried = time.monotonic(), False
             try:
                 if self._stopping or self._route.is_paused:
                     self._give_back(job)
-                elif started >= self._leased_until:
+                elif time.monotonic() >= self._leased_until:
                     # Somebody else may have it by now; it comes back as fallen.
                     self._let_go(job)
                 else:
-                    was_tried = True
                     self.recorder.add(await self._attempt(job))
             finally:
-                self._turns.done(job, took_s=time.monotonic() - started if was_tried else None)
+                self._turns.done(job)
 
     async def _attempt(self, job: Job) -> Outcome:
-        found = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
-        if found is not None:
-            return found
+        async def ready() -> Outcome | None:
+            self._turns.ready(job)
+            return await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
+
         with tracing.during(job.mail.traceparent, job.mail.request_id):
-            return await self._delivery.attempt(job)
+            return await self._delivery.attempt(job, ready=ready)
 
     def _give_back(self, job: Job) -> None:
         self.recorder.add(attempts.given_back(job, at=datetime.now(UTC)))
@@ -295,7 +294,8 @@ class Dispatcher:
             if not counts[key]:
                 del counts[key]
         self._bulk -= job.stream == "bulk"
-        self._rendered.release(job.mail.id)
+        if self._rendered.release(job.mail.id):
+            self._turns.let_go(job.mail.id)
 
     async def _maintain(self) -> None:
         """Renew the leases, close idle sessions, count what is due; each in its time."""

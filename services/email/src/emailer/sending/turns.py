@@ -5,76 +5,126 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 from uuid import UUID
 
 from contracts.mail import Stream
 from emailer.sending.attempts import Job
 from emailer.sending.lanes import STREAMS, Lane
+from emailer.sending.rooms import UploadRooms
 
 # A domain whose attempts take longer than this, on average, gets fewer connections.
 _SLOW_S = 1.0
 _MOST_REMEMBERED = 1000
+# Mails of an owner whose templates are being rendered, or wait for that.
+_MOST_RENDERING = 2
+
+Key = TypeVar("Key", bound=Hashable)
+# Recipients of plain mails do not stand behind those that wait for a template or for room.
+_Line = tuple[Lane, bool, bool]
 
 
 class Turns:
     """Hands out the recipients in hand to a number of connections.
 
-    A quarter of the connections is never given to bulk mail, nor to a single domain; a domain that has not
-    answered yet, or is slow, gets half of them at most, and a slow one of several as many as there are for
-    each while others wait. A domain is slow, too, while an attempt that is under way takes long.
+    A quarter of the connections is never given to bulk mail, nor to a single domain, nor to the doubtful
+    domains in all: those that have not answered yet, or are slow. One of these gets half of the connections
+    at most, and so do those of one owner, and those of bulk mail; a slow one of several gets as many as there
+    are for each while others wait. A domain is slow, too, while an attempt that is under way takes long.
+
+    An owner that has half of the connections gets another one only when nobody else can use it. Templates are
+    rendered at half of the connections, two of an owner as long as there is a place for another owner; mails
+    with uploads begin when there is room.
     """
 
-    def __init__(self, connections: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        connections: int,
+        *,
+        room_left: Callable[[UUID], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connections = connections
         self._clock = clock
         self._reserved = connections // 4 or int(connections > 1)
-        self._waiting: dict[Stream, OrderedDict[Lane, deque[Job]]] = {
+        self._half = max(1, connections // 2)
+        self._rendering_places = max(1, min(connections - 1, max(2, connections // 2)))
+        self._rooms = UploadRooms(is_quick=self.is_quick, left=room_left)
+        self._waiting: dict[Stream, OrderedDict[_Line, deque[Job]]] = {
             stream: OrderedDict() for stream in STREAMS
         }
         self._waiting_domains: Counter[str] = Counter()
-        # When the attempts that are under way began, by domain, the oldest first.
-        self._busy: dict[str, dict[tuple[UUID, int], float]] = {}
+        # The connections that are in use, by owner and domain, by each of them, and by bulk mail.
+        self._busy: Counter[tuple[str, str]] = Counter()
+        self._busy_owners: Counter[str] = Counter()
+        self._busy_domains: Counter[str] = Counter()
         self._busy_bulk = 0
+        # The owners of those whose template is not rendered yet, by the identity of the job: a recipient that
+        # was lost to another process, and came back, can be there twice.
+        self._rendering: dict[int, str] = {}
+        # When the others began, by domain, the oldest first.
+        self._under_way: dict[str, dict[int, float]] = {}
         self._seconds: OrderedDict[str, float] = OrderedDict()
         self._streams = deque(STREAMS)
         self._changed = asyncio.Event()
 
     def put(self, job: Job) -> None:
         """Let `job` wait for its turn."""
-        self._waiting[job.stream].setdefault(job.lane, deque()).append(job)
+        line = job.lane, job.needs_rendering, job.has_uploads
+        self._waiting[job.stream].setdefault(line, deque()).append(job)
         self._waiting_domains[job.domain] += 1
         self._changed.set()
 
     async def take(self) -> Job:
-        """Return the next job whose turn it is; `done` must be called when it is over."""
+        """Return the next job whose turn it is.
+
+        `ready` must be called when there is the content of its mail, and `done` when it is over.
+        """
         while (job := self._pick()) is None:
             self._changed.clear()
             await self._changed.wait()
-        self._busy.setdefault(job.domain, {})[job.key] = self._clock()
-        self._busy_bulk += job.stream == "bulk"
+        self._count(job, 1)
+        if job.needs_rendering:
+            self._rendering[id(job)] = job.mail.owner_id
+        if job.has_uploads:
+            self._rooms.enter(job.mail.id, owner_id=job.mail.owner_id, domain=job.domain)
         return job
 
-    def done(self, job: Job, *, took_s: float | None = None) -> None:
-        """Note that the connection is free again; `took_s` is how long an attempt took."""
-        # A recipient that was lost to another process, and came back, can be there twice.
-        busy = self._busy.get(job.domain, {})
-        busy.pop(job.key, None)
-        if not busy:
-            self._busy.pop(job.domain, None)
-        self._busy_bulk -= job.stream == "bulk"
-        if took_s is not None:
+    def ready(self, job: Job) -> None:
+        """Note that the content of the mail is there: from now on it is the domain that takes time."""
+        self._rendering.pop(id(job), None)
+        self._under_way.setdefault(job.domain, {})[id(job)] = self._clock()
+        self._changed.set()
+
+    def done(self, job: Job) -> None:
+        """Note that the connection is free again."""
+        self._count(job, -1)
+        self._rendering.pop(id(job), None)
+        if job.has_uploads:
+            self._rooms.rest(job.mail.id, domain=job.domain)
+        under_way = self._under_way.get(job.domain, {})
+        began = under_way.pop(id(job), None)
+        if not under_way:
+            self._under_way.pop(job.domain, None)
+        if began is not None:
+            took_s = self._clock() - began
             known = self._seconds.pop(job.domain, took_s)
             self._seconds[job.domain] = 0.7 * known + 0.3 * took_s
             if len(self._seconds) > _MOST_REMEMBERED:
                 self._seconds.popitem(last=False)
         self._changed.set()
 
+    def let_go(self, mail_id: UUID) -> None:
+        """Note that no recipient of the mail is in hand any more."""
+        self._rooms.leave(mail_id)
+        self._changed.set()
+
     def take_all(self) -> list[Job]:
         """Return everything that waits, which is not waiting any more."""
-        jobs = [job for lanes in self._waiting.values() for jobs in lanes.values() for job in jobs]
-        for lanes in self._waiting.values():
-            lanes.clear()
+        jobs = [job for lines in self._waiting.values() for jobs in lines.values() for job in jobs]
+        for lines in self._waiting.values():
+            lines.clear()
         self._waiting_domains.clear()
         return jobs
 
@@ -82,7 +132,7 @@ class Turns:
         """Return whether attempts to reach `domain` take long."""
         if self._seconds.get(domain, 0) > _SLOW_S:
             return True
-        oldest = next(iter(self._busy.get(domain, {}).values()), None)
+        oldest = next(iter(self._under_way.get(domain, {}).values()), None)
         return oldest is not None and self._clock() - oldest > _SLOW_S
 
     def is_quick(self, domain: str) -> bool:
@@ -90,27 +140,63 @@ class Turns:
         return domain in self._seconds and not self.is_slow(domain)
 
     def _pick(self) -> Job | None:
-        for stream in tuple(self._streams):
-            self._streams.rotate(-1)
-            if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
-                continue
-            lanes = self._waiting[stream]
-            for lane in tuple(lanes):
-                lanes.move_to_end(lane)
-                if len(self._busy.get(lane.domain, ())) >= self._limit(lane.domain):
+        """Return the next job that may begin; one of an owner that has its share already comes last."""
+        for most in (self._half, self._connections):
+            for stream in tuple(self._streams):
+                self._streams.rotate(-1)
+                if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
                     continue
-                job = lanes[lane].popleft()
-                if not lanes[lane]:
-                    del lanes[lane]
-                self._waiting_domains[job.domain] -= 1
-                if not self._waiting_domains[job.domain]:
-                    del self._waiting_domains[job.domain]
-                return job
+                lines = self._waiting[stream]
+                for line in tuple(lines):
+                    lines.move_to_end(line)
+                    job = lines[line][0]
+                    if self._busy_owners[job.mail.owner_id] < most and self._may_begin(job):
+                        return self._taken_from(lines, line)
         return None
+
+    def _taken_from(self, lines: OrderedDict[_Line, deque[Job]], line: _Line) -> Job:
+        job = lines[line].popleft()
+        if not lines[line]:
+            del lines[line]
+        _add(self._waiting_domains, job.domain, -1)
+        return job
+
+    def _may_begin(self, job: Job) -> bool:
+        owner_id, domain = job.mail.owner_id, job.domain
+        if self._busy_domains[domain] >= self._limit(domain):
+            return False
+        if not self.is_quick(domain):
+            doubtful = [(owner, count) for (owner, of), count in self._busy.items() if not self.is_quick(of)]
+            if sum(count for owner, count in doubtful if owner == owner_id) >= self._half:
+                return False
+            # Bulk mail leaves a part of these to transactional mail, as it does of all connections.
+            reserved = self._reserved * (2 if job.stream == "bulk" else 1)
+            if sum(count for _, count in doubtful) >= max(1, self._connections - reserved):
+                return False
+        if job.needs_rendering and not self._may_render(owner_id):
+            return False
+        return not job.has_uploads or self._rooms.has_room(job.mail.id, owner_id=owner_id, domain=domain)
+
+    def _may_render(self, owner_id: str) -> bool:
+        own = list(self._rendering.values()).count(owner_id)
+        # The last place is for an owner that has none.
+        return own < _MOST_RENDERING and len(self._rendering) < self._rendering_places - (own > 0)
 
     def _limit(self, domain: str) -> int:
         if self.is_slow(domain):
             return max(1, self._connections // max(2, len(self._waiting_domains)))
         if domain not in self._seconds:
-            return max(1, self._connections // 2)
+            return self._half
         return self._connections - self._reserved
+
+    def _count(self, job: Job, change: int) -> None:
+        _add(self._busy, (job.mail.owner_id, job.domain), change)
+        _add(self._busy_owners, job.mail.owner_id, change)
+        _add(self._busy_domains, job.domain, change)
+        self._busy_bulk += change * (job.stream == "bulk")
+
+
+def _add(counts: Counter[Key], key: Key, change: int) -> None:
+    counts[key] += change
+    if not counts[key]:
+        del counts[key]

@@ -12,7 +12,6 @@ from emailer.sending.attempts import StoredMail
 from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
-from emailer.writing.letters import FilledTemplate, Letter
 
 
 class MailPreparation:
@@ -22,23 +21,14 @@ class MailPreparation:
         self._postgres = postgres
         self._renderer = renderer
 
-    async def prepare(self, mail: StoredMail) -> StoredMail:
-        """Return `mail` as it can be written. Raise `Unavailable` or `TemplateFailed`."""
-        letter = mail.letter
-        if letter is not None and letter.template is not None:
-            letter = await self._rendered(mail, letter, letter.template)
-        if letter is None or not letter.upload_ids:
-            return replace(mail, letter=letter)
-        async with self._postgres.connection() as connection:
-            contents = await uploads.read(connection, letter.upload_ids)
-        files = tuple(
-            replace(file, content=contents.get(file.upload_id, b"")) if file.upload_id else file
-            for file in letter.files
-        )
-        return replace(mail, letter=replace(letter, files=files))
+    async def fill(self, mail: StoredMail) -> StoredMail:
+        """Return `mail` with what its template says, which is kept: a mail is rendered once.
 
-    async def _rendered(self, mail: StoredMail, letter: Letter, template: FilledTemplate) -> Letter:
-        """Return `letter` with what its template says, which is kept: a mail is rendered once."""
+        Raise `Unavailable` or `TemplateFailed`.
+        """
+        if mail.letter is None or mail.letter.template is None:
+            return mail
+        template = mail.letter.template
         async with self._postgres.connection() as connection:
             source = await templates.read_source(connection, mail.owner_id, template.name, template.version)
         if source is None:
@@ -47,6 +37,20 @@ class MailPreparation:
         rendered = await self._renderer.render(source, from_json(template.data), owner_id=mail.owner_id)
         async with self._postgres.connection() as connection:
             await templates.keep_rendered(connection, mail.id, rendered)
-        return replace(
-            letter, subject=rendered.subject, text=rendered.text, html=rendered.html, template=None
+        letter = replace(
+            mail.letter, subject=rendered.subject, text=rendered.text, html=rendered.html, template=None
         )
+        return replace(mail, letter=letter)
+
+    async def attach(self, mail: StoredMail) -> StoredMail:
+        """Return `mail` with the bytes of its uploads. Raise `Unavailable`."""
+        letter = mail.letter
+        if letter is None or not letter.upload_ids:
+            return mail
+        async with self._postgres.connection() as connection:
+            contents = await uploads.read(connection, letter.upload_ids)
+        files = tuple(
+            replace(file, content=contents.get(file.upload_id, b"")) if file.upload_id else file
+            for file in letter.files
+        )
+        return replace(mail, letter=replace(letter, files=files))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chassis import metrics
-from emailer.errors import NoRoomForUploads, TemplateFailed
+from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.writing import dkim, rendering
 
@@ -16,8 +16,6 @@ from emailer.writing import dkim, rendering
 _SMALL_BYTES = 8 * 1024
 # While a mail is written there are several copies of it: the large ones are written one after the other.
 _LARGE_BYTES = 1024 * 1024
-# Mails with uploads whose bytes are in memory at a time; an owner has one of them.
-MOST_WITH_UPLOADS = 2
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
 
@@ -25,16 +23,15 @@ Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
 class RenderedMails:
     """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take.
 
-    `prepare` brings what a mail was not stored with.
+    `fill` renders the template of a mail, and `attach` brings the bytes of its uploads.
     """
 
-    def __init__(self, prepare: Prepare) -> None:
-        self._prepare = prepare
+    def __init__(self, fill: Prepare, attach: Prepare) -> None:
+        self._fill = fill
+        self._attach = attach
         self._recipients: Counter[UUID] = Counter()
         self._sizes: dict[UUID, int] = {}
         self._rendered: dict[UUID, asyncio.Task[bytes]] = {}
-        # The owners of the mails whose uploads are in memory.
-        self._with_uploads: dict[UUID, str] = {}
         self._large = asyncio.Lock()
 
     @property
@@ -51,22 +48,23 @@ class RenderedMails:
         # As stored and as sent; attachments are sent as base64.
         self._sizes[mail.id] = 2 * mail.letter.size_bytes if mail.letter else 0
 
-    def release(self, mail_id: UUID) -> None:
-        """Note that a recipient of the mail is done with; the last one drops its bytes."""
+    def release(self, mail_id: UUID) -> bool:
+        """Note that a recipient of the mail is done with; return whether it was the last one in hand."""
         self._recipients[mail_id] -= 1
-        if self._recipients[mail_id] <= 0:
-            del self._recipients[mail_id], self._sizes[mail_id]
-            self._drop(mail_id)
+        if self._recipients[mail_id] > 0:
+            return False
+        del self._recipients[mail_id], self._sizes[mail_id]
+        self.forget(mail_id)
+        return True
+
+    def forget(self, mail_id: UUID) -> None:
+        """Drop the bytes of the mail; whoever asks for them next has them rendered anew."""
+        self._rendered.pop(mail_id, None)
 
     async def content(self, mail: StoredMail) -> bytes:
-        """Return `mail` as it goes over the wire. Whoever asks first has it rendered.
-
-        Raise `NoRoomForUploads` while others have the room for the bytes of its uploads.
-        """
+        """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
         task = self._rendered.get(mail.id)
         if task is None:
-            if mail.letter and mail.letter.upload_ids:
-                self._take_room(mail)
             task = self._rendered[mail.id] = asyncio.create_task(self._render(mail))
         try:
             # A caller that is cancelled must not take the rendering from the others.
@@ -77,29 +75,20 @@ class RenderedMails:
         except Exception:
             # Another try begins anew.
             if self._rendered.get(mail.id) is task:
-                self._drop(mail.id)
+                self.forget(mail.id)
             raise
-
-    def _take_room(self, mail: StoredMail) -> None:
-        owners = self._with_uploads.values()
-        if len(owners) >= MOST_WITH_UPLOADS or mail.owner_id in owners:
-            raise NoRoomForUploads("other mails with uploads are being sent")
-        self._with_uploads[mail.id] = mail.owner_id
-
-    def _drop(self, mail_id: UUID) -> None:
-        self._rendered.pop(mail_id, None)
-        self._with_uploads.pop(mail_id, None)
 
     async def _render(self, mail: StoredMail) -> bytes:
         metrics.EMAIL_SIGNED.labels("signed" if mail.signers else "unsigned").inc()
-        if mail.letter is None or (mail.letter.size_bytes < _LARGE_BYTES and not mail.letter.upload_ids):
-            prepared = await self._prepare(mail)
-            if prepared.letter and mail.id in self._sizes:
-                # What a template has made of it counts from now on.
-                self._sizes[mail.id] = 2 * prepared.letter.size_bytes
-            return await render(prepared)
+        filled = await self._fill(mail)
+        assert filled.letter is not None  # without one it was put aside when it was claimed
+        if mail.id in self._sizes:
+            # What a template has made of it counts from now on.
+            self._sizes[mail.id] = 2 * filled.letter.size_bytes
+        if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
+            return await render(filled)
         async with self._large:
-            return await render(await self._prepare(mail))
+            return await render(await self._attach(filled))
 
 
 async def render(mail: StoredMail) -> bytes:

@@ -119,7 +119,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_READ,
         answers={200: Answer(media_types=(MAIL,), description="headers and body, in MIME")},
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Conflict, Unavailable),
         examples={"email_id": EXAMPLE_ID},
     )
     yield patch(

@@ -1,0 +1,100 @@
+"""What one owner's mails take, templates that compute and uploads, is never what another one waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import UUID
+
+import pytest
+
+from chassis.broker.envelope import new_id
+from chassis.deadlines import Deadline
+from contracts.emails import SendEmail
+from contracts.templates import SaveTemplate, TemplateSource
+from emailer.templates.answers import TemplateAnswers
+from integration.emailer.test_urgency import note_arrivals
+from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.smtp import SAY_NOTHING, Step
+from support.waiting import until
+
+# It takes about a second of CPU time, or more: less than what is allowed.
+COMPUTES = "{% for i in range(25) %}{% for j in range(99999) %}{% endfor %}{% endfor %}Hello"
+
+
+async def keep_template(post_office: PostOffice, owner_id: str, text: str) -> None:
+    answers = TemplateAnswers(post_office.postgres, post_office.renderer, most_of_owner=3)
+    source = TemplateSource(subject="Hello", text=text)
+    await answers.save(SaveTemplate(owner_id=owner_id, name="welcome", source=source), Deadline(float("inf")))
+
+
+def of_template(owner_id: str, recipient: str) -> SendEmail:
+    used = {"name": "welcome", "data": {}}
+    return mail(owner_id=owner_id, to=[recipient], subject="", text=None, template=used)
+
+
+async def test_mail_leaves_within_a_second_beside_templates_that_take_seconds(
+    post_office: PostOffice,
+) -> None:
+    await keep_template(post_office, "slow", COMPUTES)
+    await keep_template(post_office, "shop", "Your code is 123456")
+    same_domain = [of_template("slow", f"r{number}@example.com") for number in range(10)]
+    others = [of_template("slow", f"r@{number}.example") for number in range(10)]
+    await post_office.accept(*same_domain, *others)
+    arrived: dict[str, float] = {}
+    accepted: dict[str, float] = {}
+    noting = asyncio.create_task(note_arrivals(post_office, arrived))
+    try:
+        async with post_office.delivering(Terms(connections=4, window=100)):
+            await until(lambda: bool(post_office.renderer.processes))
+            for number in range(10):
+                plain = mail(owner_id="shop", to=[f"plain-{number}@example.com"])
+                made = of_template("shop", f"made-{number}@example.com")
+                for command in (plain, made):
+                    await post_office.accept(command)
+                    accepted[command.to[0]] = time.monotonic()
+                await asyncio.sleep(0.1)
+            await until(lambda: accepted.keys() <= arrived.keys())
+            assert sum(recipient.startswith("r") for recipient in arrived) < 20
+    finally:
+        noting.cancel()
+    assert max(arrived[recipient] - at for recipient, at in accepted.items()) < 1
+
+
+async def store_upload(post_office: PostOffice, owner_id: str) -> UUID:
+    upload_id = new_id()
+    async with post_office.postgres.connection() as connection:
+        await connection.execute(
+            "INSERT INTO uploads (id, owner_id, size_bytes, completed_at, expires_at)"
+            " VALUES ($1, $2, 4, now(), now() + interval '1 day')",
+            *(upload_id, owner_id),
+        )
+        await connection.execute("INSERT INTO upload_parts VALUES ($1, 0, 'file')", upload_id)
+    return upload_id
+
+
+async def with_upload(post_office: PostOffice, owner_id: str, recipient: str) -> SendEmail:
+    file = {"filename": "a.bin", "upload_id": await store_upload(post_office, owner_id)}
+    return mail(owner_id=owner_id, to=[recipient], attachments=[file])
+
+
+async def test_files_leave_beside_domains_that_never_answer_and_wait_without_a_look_at_the_database(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = [
+        await with_upload(post_office, owner_id, f"r@{domain}.example")
+        for owner_id, domain in (("a", "tarpit"), ("b", "tarpit"), ("c", "swamp"), ("d", "bog"))
+    ]
+    for command in stuck:
+        post_office.server.script(command.to[0], Step("rcpt", SAY_NOTHING))
+    known, quick = mail(owner_id="e"), await with_upload(post_office, "e", "other@example.com")
+    await post_office.accept(known, *stuck)
+    async with post_office.delivering(Terms(connections=8, timeout_s=60)):
+        await post_office.reaches(known, "delivered")
+        await until(lambda: sum(line.startswith("RCPT TO:<r@") for line in post_office.server.commands) == 2)
+        await post_office.accept(quick)
+        await post_office.reaches(quick, "delivered")
+        async with post_office.postgres.connection() as connection:
+            states = await connection.fetch("SELECT status FROM recipients WHERE address LIKE 'r@%'")
+        # All are in hand: none goes back and forth while it waits for room.
+        assert {row["status"] for row in states} == {"sending"}
