@@ -24,7 +24,7 @@ from contracts.emails import (
 from emailer import repository
 from emailer.sending import choosing
 from emailer.sending.attempts import Patience
-from support.doubles.post_office import OWNER, PostOffice, Terms, mail
+from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import HANG_UP, Step
 
 LIFE_S = 3600.0
@@ -216,6 +216,26 @@ async def test_a_mail_is_sent_again_as_a_new_one(post_office: PostOffice) -> Non
     assert [part.get_content() for part in second.iter_attachments()] == ["hello"]
     email = await read(post_office, again)
     assert [recipient.status for recipient in email.recipients] == ["delivered", "failed"]
+
+
+@pytest.mark.parametrize("again", ["retry", "resend"])
+async def test_a_mail_whose_sender_was_not_allowed_can_be_tried_again(
+    post_office: PostOffice, again: str
+) -> None:
+    command = mail(sender="a@acme.example")
+    await post_office.accept(command)
+    async with post_office.delivering(Terms(senders=lambda: senders("other.example"))):
+        await post_office.reaches(command, "failed")
+        # Not verified yet: it fails for the same reason.
+        copy, _ = await resend(post_office, command)
+        await post_office.reaches(command.model_copy(update={"email_id": copy}), "failed")
+    if again == "retry":
+        assert (await retry(post_office, ids=[command.email_id])).changed == 1
+    else:
+        copy, _ = await resend(post_office, command)
+        command = command.model_copy(update={"email_id": copy})
+    async with post_office.delivering():
+        await post_office.reaches(command, "delivered")
 
 
 async def test_the_mail_of_somebody_else_is_not_sent_again(post_office: PostOffice) -> None:

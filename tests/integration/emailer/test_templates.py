@@ -120,6 +120,25 @@ async def test_a_mail_without_its_template_or_with_missing_data_fails_with_a_cod
     assert not post_office.server.received
 
 
+async def test_a_mail_that_its_template_cannot_make_is_not_sent_again_and_this_is_announced(
+    post_office: PostOffice, answers: TemplateAnswers
+) -> None:
+    await answers.save(saving(TemplateSource(subject="{{ missing }}", text="x")), SOON)
+    sent = naming()
+    await post_office.accept(sent)
+    async with post_office.delivering():
+        await post_office.reaches(sent, "failed")
+    again = ResendEmail(
+        email_id=new_id(), source_id=sent.email_id, owner_id=OWNER, accepted_at=sent.accepted_at
+    )
+    async with post_office.postgres.transaction() as connection:
+        assert await choosing.copy(connection, again, life_s=3600, trace=(None, None))
+        stored = await connection.fetchval("SELECT status FROM emails WHERE id = $1", again.email_id)
+    assert stored == "failed"
+    told = await post_office.events()
+    assert [event["status"] for event in told if event["email_id"] == str(again.email_id)] == ["failed"]
+
+
 async def test_versions_never_change_and_a_writer_must_have_seen_the_newest(answers: TemplateAnswers) -> None:
     first = await answers.save(saving(request_key="k"), SOON)
     assert await answers.save(saving(request_key="k"), SOON) == first

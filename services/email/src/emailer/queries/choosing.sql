@@ -34,7 +34,7 @@ WHERE owner_id = $1 AND status = ANY($2::text[])
 -- name: find_changeable
 -- Mails in a status of $2, and with a recipient in one of $8 that, with $9, is not due already. Those in hand
 -- are not among them: the relay may be reading them. What was refused here, before any relay was asked, would
--- be refused again.
+-- be refused again, unless it was for a domain that may be verified by now.
 SELECT id FROM emails
 WHERE owner_id = $1 AND status = ANY($2::text[])
     AND ($3::timestamptz IS NULL OR accepted_at > $3)
@@ -53,6 +53,7 @@ WHERE owner_id = $1 AND status = ANY($2::text[])
                 SELECT FROM attempts
                 WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
                     AND attempts.host = '' AND attempts.outcome = 'failed'
+                    AND NOT starts_with(attempts.smtp_reply, 'not sent: sender-not-allowed:')
             )
     )
 ORDER BY id
@@ -79,6 +80,7 @@ WITH open AS (
             SELECT FROM attempts
             WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
                 AND attempts.host = '' AND attempts.outcome = 'failed'
+                AND NOT starts_with(attempts.smtp_reply, 'not sent: sender-not-allowed:')
         )
     ORDER BY email_id, position
     FOR UPDATE
@@ -129,7 +131,7 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 
 -- name: copy_recipients
--- An address that was refused here stays refused.
+-- An address that was refused here stays refused, unless it was for the sender.
 INSERT INTO recipients (
     email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id, domain, ready
 )
@@ -145,6 +147,7 @@ CROSS JOIN LATERAL (
         SELECT FROM attempts
         WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
             AND attempts.host = '' AND attempts.outcome = 'failed'
+            AND NOT starts_with(attempts.smtp_reply, 'not sent: sender-not-allowed:')
     ) AS refused
 ) AS earlier
 WHERE email_id = $2
@@ -154,6 +157,7 @@ INSERT INTO attempts (email_id, position, at, host, outcome, smtp_code, smtp_rep
 SELECT $1, position, $3, host, outcome, smtp_code, smtp_reply, tls
 FROM attempts
 WHERE email_id = $2 AND host = '' AND outcome = 'failed'
+    AND NOT starts_with(smtp_reply, 'not sent: sender-not-allowed:')
 
 -- name: copy_attachments
 INSERT INTO attachments (email_id, position, filename, content_type, content_id, content, upload_id)

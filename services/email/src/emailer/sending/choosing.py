@@ -142,7 +142,10 @@ async def copy(
     life_s: float,
     trace: tuple[str | None, str | None],
 ) -> bool:
-    """Store a copy of a mail under a new id, due at once; return whether there was something to copy."""
+    """Store a copy of a mail under a new id, due at once; return whether there was something to copy.
+
+    Where all its recipients are refused it has ended, which is announced.
+    """
     at: datetime = command.accepted_at
     source = command.source_id
     made = await connection.fetchval(
@@ -153,6 +156,7 @@ async def copy(
     await connection.execute(SQL["copy_recipients"], command.email_id, source, at, life_s)
     await connection.execute(SQL["copy_refusals"], command.email_id, source, at)
     await connection.execute(SQL["copy_attachments"], command.email_id, source)
+    await announcing.announce(connection, await repository.sum_up(connection, [command.email_id]))
     return True
 
 
