@@ -40,9 +40,13 @@ class _InterruptedError(Exception):
 
 
 class TemplateRenderer:
-    """Renders templates in at most `size` processes, which start when they are first needed."""
+    """Renders templates in at most `size` processes, which start when they are first needed.
 
-    def __init__(self, *, size: int = 2) -> None:
+    Each template has `cpu_s` seconds of CPU time.
+    """
+
+    def __init__(self, *, size: int = 2, cpu_s: float = CPU_S) -> None:
+        self._cpu_s = cpu_s
         self._turns = asyncio.Semaphore(size)
         self._idle: list[asyncio.subprocess.Process] = []
         self._all: set[asyncio.subprocess.Process] = set()
@@ -107,7 +111,9 @@ class TemplateRenderer:
         try:
             async with asyncio.timeout(_TURN_WITHIN_S) as waiting, own, self._turns:
                 waiting.reschedule(None)
-                answer = await self._answer({"source": source.model_dump(), "data": data})
+                answer = await self._answer(
+                    {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}
+                )
         except TimeoutError:
             raise Overloaded("Templates are being rendered; try again.", retry_after_s=2) from None
         except _InterruptedError as error:
@@ -151,10 +157,11 @@ class TemplateRenderer:
                 is_whole = True
                 return answer
         except TimeoutError:
-            raise _InterruptedError(f"its process did not get {CPU_S:g} s of CPU time in time") from None
+            reason = f"its process did not get {self._cpu_s:g} s of CPU time in time"
+            raise _InterruptedError(reason) from None
         except (asyncio.IncompleteReadError, ConnectionError):
             # Its output is closed: it has ended, or is about to.
-            return _verdict(await process.wait())
+            return _verdict(await process.wait(), cpu_s=self._cpu_s)
         finally:
             if is_whole and not self._is_closed:
                 self._idle.append(process)
@@ -195,10 +202,10 @@ def _digest(source: TemplateSource, data: Mapping[str, Any], owner_id: str) -> b
     return hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
 
 
-def _verdict(return_code: int) -> dict[str, Any] | None:
+def _verdict(return_code: int, *, cpu_s: float) -> dict[str, Any] | None:
     """Return the failure of a template that has ended its process; None where this was done from outside."""
     if -return_code == signal.SIGXCPU:
-        return _failure("template-too-slow", f"it takes more than {CPU_S:g} s")
+        return _failure("template-too-slow", f"it takes more than {cpu_s:g} s")
     if -return_code in _CRASHES:
         return _failure("template-too-large", "it needs too much memory")
     return None
