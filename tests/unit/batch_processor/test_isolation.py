@@ -27,6 +27,7 @@ from batch_processor.execution.item_process import Options
 from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import Failure, Item
+from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.operation import Operation
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.broker.rpc import RpcClient
@@ -147,6 +148,31 @@ async def test_texts_that_kill_their_process_are_found_one_by_one(bench: Bench) 
     ]
     assert bench.failures[POISON].detail.startswith("3 of its processes died")
     assert bench.results == {n: str(n) for n in range(200) if n != POISON}
+
+
+async def test_of_tasks_that_share_a_process_only_the_one_that_kills_it_fails(bench: Bench) -> None:
+    texts = [str(n) for n in range(20)]
+    texts[POISON] = '"exit"'
+    shared = SharedRuns(lambda own, operation, items: bench.run(operation, Loaded(own, items)))
+    waiting = [Rest.of([n], attempt=1) for n in range(20)]
+    results: dict[int, str] = {}
+    failed: list[Failure] = []
+    while waiting:
+        chunks = [Loaded(claim(rest), [Item(n := rest.first_position, None, texts[n])]) for rest in waiting]
+        told = [report for chunk in chunks if (report := reports.of_lost(chunk)) is not None]
+        runs = [
+            (chunk.claim, shared.join(chunk.claim, OF_TEXTS, chunk.items) or bench.run(OF_TEXTS, chunk))
+            for chunk in chunks
+            if reports.of_lost(chunk) is None
+        ]
+        await asyncio.gather(*(run.execute() for _, run in runs))
+        told += [reports.of_ended(own, run, None) for own, run in runs]
+        for report in told:
+            results |= zip(report.outcomes.positions, report.outcomes.results, strict=True)
+            failed += report.outcomes.failures
+        waiting = [rest for report in told for rest in report.rests]
+    assert results == {n: str(n) for n in range(20) if n != POISON}
+    assert [(failure.position, failure.code) for failure in failed] == [(POISON, "worker-died")]
 
 
 async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancelled(

@@ -111,8 +111,8 @@ class Operation:
     The owner of a batch needs all of `required_scopes`. An item that is not done after `timeout_s` fails
     and is tried again. Up to `concurrency` items of a chunk are at work at a time; those of the resource
     class `cpu` run one at a time, and may hold the loop of their process until their deadline. `run_texts`
-    is for functions that cost next to nothing: it takes the payloads of a whole chunk as JSON texts, unread,
-    and returns the results as JSON texts in the same order.
+    is for functions that cost next to nothing: it takes the payloads of a whole chunk, or of several tasks of
+    one owner, as JSON texts, unread, and returns the results as JSON texts in the same order.
     """
 
     name: str

@@ -18,6 +18,7 @@ from batch_processor.execution.process_pool import ProcessPool
 from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import Item, RunningChunk
 from batch_processor.execution.settlement import Settlement
+from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.execution.worker import ChunkTiming, Worker
 from batch_processor.intake import Intake
 from batch_processor.operation import Operation
@@ -63,6 +64,7 @@ class Resources:
             settings.worker_concurrency,
             _options(settings),
         )
+        self._shared_runs = SharedRuns(self._run_alone)
         relay, lease_s, postgres = self.runtime.relay, settings.lease_s, self.runtime.postgres
         self.progress = ProgressPublisher(postgres, self.runtime.messaging.publisher)
         self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
@@ -150,6 +152,10 @@ class Resources:
             tasks.supervise(f"validation, {order} first", partial(self.validation.check_forever, order))
 
     def _run_isolated(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
+        shared = self._shared_runs.join(claim, operation, items)
+        return shared or self._run_alone(claim, operation, items)
+
+    def _run_alone(self, claim: Claim, operation: Operation, items: Sequence[Item]) -> RunningChunk:
         return IsolatedRun(
             operation,
             items,

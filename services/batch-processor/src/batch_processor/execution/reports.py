@@ -57,7 +57,7 @@ def of_ended(claim: Claim, run: RunningChunk, beyond: Rest | None, *, is_cancell
 def _after_death(claim: Claim, run: RunningChunk, death: Death, outcomes: Outcomes) -> list[Rest]:
     """Return how the items that were at work go on: one at a time. One that is to blame may fail."""
     lost, suspects = claim.lost + 1, death.suspects
-    if len(suspects) > 1:
+    if len(suspects) > 1 or death.is_shared:
         parts = [suspects[first::_SPREAD] for first in range(min(_SPREAD, len(suspects)))]
         return [Rest.of(part, claim.attempt, lost=lost, suspect=True) for part in parts]
     [position] = suspects

@@ -69,12 +69,14 @@ class Outcomes:
 class Death:
     """The end of the process in which a chunk was at work; one of the items at `suspects` caused it.
 
-    `is_late` tells that the process was killed because it did not end an item at its deadline.
+    `is_late` tells that the process was killed because it did not end an item at its deadline, `is_shared`
+    that items of other chunks were at work beside these.
     """
 
     detail: str
     suspects: Sequence[int]
     is_late: bool = False
+    is_shared: bool = False
 
 
 class RunningChunk(ABC):
