@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from native.directories import MARKER
 from native.errors import NativeError
 from native.ports import check_free
 from native.settings import Settings
@@ -15,11 +16,15 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Look at the settings and the ports; return the exit code."""
+    """Look at the settings and the ports; return the exit code.
+
+    Ports of the stack itself are no obstacle, nor are those of what outlived a runner that was killed: the
+    next runner ends that before it looks at the ports.
+    """
     root = Path(os.environ.get("NATIVE_RUN_DIR") or _REPOSITORY / ".run")
     try:
         settings = Settings.load(os.environ, _REPOSITORY / ".env")
-        if not _runs(root / "lock"):
+        if not _runs(root / "lock") and not _has_leftovers(root):
             check_free(settings.ports)
     except NativeError as error:
         sys.stderr.write(f"\n{error}\n")
@@ -36,6 +41,18 @@ def _runs(lock: Path) -> bool:
         return True
     except OSError:
         return False
+    return False
+
+
+def _has_leftovers(root: Path) -> bool:
+    """Return whether a process of a former runner of this run directory lives or is still ending."""
+    mark = f"{MARKER}={root.resolve()}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in environment.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue
     return False
 
 

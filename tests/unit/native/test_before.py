@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from native.directories import MARKER
 from native.ports import HOST, VARIABLES, Ports
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -38,3 +39,15 @@ def test_a_busy_port_is_named_without_a_package_being_there(tmp_path: Path) -> N
 def test_a_wrong_port_is_named(tmp_path: Path) -> None:
     code, said = before(tmp_path, Ports.free(), GATEWAY_PORT="eighty")
     assert (code, "GATEWAY_PORT is 'eighty'" in said) == (2, True)
+
+
+def test_ports_of_what_outlived_a_killed_runner_are_no_obstacle(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with socket.create_server((HOST, ports.prometheus)):
+        leftover = subprocess.Popen(["sleep", "60"], env={**os.environ, MARKER: str(tmp_path)})
+        try:
+            assert before(tmp_path, ports) == (0, "")
+        finally:
+            leftover.kill()
+            leftover.wait()
+        assert before(tmp_path, ports)[0] == 2
