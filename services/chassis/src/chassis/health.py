@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from chassis import plain, redaction
+from chassis import beats, plain, redaction
 from chassis.deadlines import Deadline
 
 Check = Callable[[], str | None]
@@ -54,7 +54,7 @@ class Health:
         """Wait until the process fails its own liveness; return why, by check."""
         failed_looks, failures = 0, self.failures()
         while failed_looks < _FAILED_LOOKS:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beats.following(_LOOK_EVERY_S)
             failures = self.failures()
             failed_looks = failed_looks + 1 if failures else 0
         return failures

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from chassis import logging, metrics, queries, redaction, spans
+from chassis import beats, logging, metrics, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
@@ -24,6 +24,8 @@ log = logging.get(__name__)
 _SQL = queries.load("chassis")
 # What has failed is published each alone: one that hangs holds up few others.
 _FAILED_STEP = 10
+# Less than the second between two looks, which may come a little early.
+_MEASURED_FOR_S = 0.9
 _PUBLISH_TIMEOUT_S = 10
 # Tries, the first among others, of a message that the broker refuses or that cannot be encoded.
 _MOST_REFUSALS = 5
@@ -114,13 +116,13 @@ class OutboxRelay:
             self._wake.clear()
             await self._run_once(self.flush, has_work=was_woken)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+                await asyncio.wait_for(self._wake.wait(), beats.due_in_s(self._poll_s))
 
     async def run_failed(self) -> None:
         """Publish for ever, each alone, what has failed before."""
         while True:
             await self._run_once(self._drain_failed)
-            await asyncio.sleep(self._poll_s)
+            await beats.following(self._poll_s)
 
     async def flush(self) -> None:
         """Publish all that is due and has not failed yet; the last act before a shutdown."""
@@ -206,7 +208,7 @@ class OutboxRelay:
         self._look_whole_at = 0.0
 
     async def _measure(self) -> None:
-        if time.monotonic() - self._measured_at >= 1:
+        if time.monotonic() - self._measured_at >= _MEASURED_FOR_S:
             await self.measure()
 
     async def measure(self) -> None:

@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from chassis import logging, metrics, queries, redaction
+from chassis import beats, logging, metrics, queries, redaction
 from chassis.errors import DatabaseUnavailable
 
 log = logging.get(__name__)
@@ -243,7 +243,7 @@ class Postgres:
                 metrics.POOL_SIZE.labels("most").set(self._size)
                 metrics.POOL_SIZE.labels("open").set(self._pool.get_size())
                 metrics.POOL_SIZE.labels("idle").set(self._pool.get_idle_size())
-            await asyncio.sleep(1)
+            await beats.following(1)
 
     async def _write(self, probe: asyncpg.Connection[asyncpg.Record]) -> None:
         if not self._must_write:

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 
-from chassis import logging, metrics
+from chassis import beats, logging, metrics
 
 log = logging.get(__name__)
 
@@ -32,10 +32,11 @@ class Watchdog:
         threading.Thread(target=self._watch, args=(stopped,), name="loop watchdog", daemon=True).start()
         try:
             while True:
-                await asyncio.sleep(_BEAT_S)
-                now = time.monotonic()
-                metrics.LOOP_LAG.observe(max(0.0, now - self._last_beat - _BEAT_S))
-                self._last_beat = now
+                wait_s = beats.due_in_s(_BEAT_S)
+                due_at = time.monotonic() + wait_s
+                await asyncio.sleep(wait_s)
+                self._last_beat = time.monotonic()
+                metrics.LOOP_LAG.observe(max(0.0, self._last_beat - due_at))
         finally:
             stopped.set()
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 from batch_processor.execution import forks, frames, item_process, marks
 from batch_processor.execution.item_process import Options
 from batch_processor.execution.marks import Marks
-from chassis import logging, metrics, redaction
+from chassis import beats, logging, metrics, redaction
 
 log = logging.get(__name__)
 
@@ -223,7 +223,7 @@ class ProcessPool:
                     self._begin(self.discard(process))
             metrics.BATCH_PROCESSES.set(len(self._all))
             metrics.BATCH_NOT_BEGUN.set(now - min((wait.since for wait in self._waiting), default=now))
-            await asyncio.sleep(_LOOK_S if self._busy or self._waiting else _IDLE_LOOK_S)
+            await beats.following(_LOOK_S if self._busy or self._waiting else _IDLE_LOOK_S)
 
     async def close(self) -> None:
         """Kill all processes; what they do now is lost."""

@@ -16,7 +16,7 @@ from batch_processor.schedules.due_times import InvalidCron, UnknownTimeZone
 from batch_processor.schedules.planning import Load, Plan, Schedule
 from batch_processor.schedules.repository import NewRun
 from batch_processor.schedules.turns import Turns
-from chassis import logging, metrics, outbox
+from chassis import beats, logging, metrics, outbox
 from chassis.broker.envelope import Delivery, event
 from chassis.postgres import Connection, Postgres
 from contracts.schedules import RefuseRun, ScheduleFired
@@ -48,14 +48,14 @@ class Firing:
             await rounds.attempt("look at schedules", self.look)
             if self.is_busy:
                 await rounds.attempt("schedules", self.fire)
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beats.following(_LOOK_EVERY_S)
 
     async def follow_forever(self) -> None:
         """Let waiting runs follow, and measure what is late, for ever; also while much is due."""
         while True:
             if self.is_busy:
                 await rounds.attempt("runs of schedules", self.follow)
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beats.following(_LOOK_EVERY_S)
 
     async def clean_forever(self) -> None:
         """Remove runs that are past their retention, for ever."""

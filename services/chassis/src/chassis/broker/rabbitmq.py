@@ -12,7 +12,7 @@ import aiormq
 from aiormq.channel import Channel
 from yarl import URL
 
-from chassis import logging, metrics, redaction
+from chassis import beats, logging, metrics, redaction
 
 log = logging.get(__name__)
 
@@ -95,6 +95,9 @@ class Link:
         self._broken = asyncio.Event()
         self._connected = asyncio.Event()
         self._reason: str | None = "not connected yet"
+        # From the start: a link that is never lost or blocked would have no series.
+        metrics.BROKER_CONNECTED.labels(name).set(0)
+        metrics.BROKER_BLOCKED.labels(name).set(0)
 
     @property
     def is_connected(self) -> bool:
@@ -163,7 +166,7 @@ class Link:
         broken = asyncio.ensure_future(self._broken.wait())
         try:
             while not broken.done():
-                await asyncio.wait({broken}, timeout=_LOOK_EVERY_S)
+                await asyncio.wait({broken}, timeout=beats.due_in_s(_LOOK_EVERY_S))
                 is_blocked = self.is_blocked
                 if is_blocked == self._was_blocked:
                     continue

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from itertools import islice
 from typing import Any, Protocol
 
-from chassis import metrics
+from chassis import beats, metrics
 from chassis.http1.head import Fields
 from chassis.http1.limits import LOOK_EVERY_S, UNFINISHED_HEADS_BYTES, USUAL_HEAD_BYTES, ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
@@ -196,7 +196,7 @@ class Admission:
         return protocols[0].decode() if protocols in ([b"http"], [b"https"]) else scheme
 
     def _begin_second(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(LOOK_EVERY_S, self._end_second, loop)
+        self._timer = loop.call_later(beats.due_in_s(LOOK_EVERY_S), self._end_second, loop)
         self.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode()
 
     def _end_second(self, loop: asyncio.AbstractEventLoop) -> None:

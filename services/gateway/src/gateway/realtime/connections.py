@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Protocol
 
-from chassis import logging
+from chassis import beats, logging
 from chassis.errors import DatabaseUnavailable
 from gateway.http.principal import Principal
 from gateway.realtime.access import Access, RenewPrincipal
@@ -53,7 +53,7 @@ class Connections:
     async def keep_time(self) -> None:
         """Let each connection do what is due, every second, for ever."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await beats.following(_TICK_S)
             now = time.monotonic()
             for connection in tuple(self._open):
                 connection.tick(now)

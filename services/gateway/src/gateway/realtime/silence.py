@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
+from chassis import beats
 from gateway.realtime.hub import Hub
 from gateway.realtime.publications import Publication
 
@@ -41,7 +41,7 @@ class Silence:
     async def watch(self) -> None:
         """Tell subscribers once when the feed has fallen silent, for ever."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beats.following(_LOOK_EVERY_S)
             self.look()
 
     def look(self) -> None:

@@ -52,7 +52,9 @@ class AlertRepository:
         """Return every alert that can fire, and the horizon from which changes are still to be looked for."""
         found: list[WatchedAlert] = []
         async with self._postgres.connection() as connection:
-            horizon = await _horizon(connection)
+            asked = await connection.fetchrow(SQL["alert_horizon"])
+            assert asked is not None, "it is always one row"
+            horizon = Horizon(asked["xid"], asked["at"])
             last, is_more = _NOBODY, True
             while is_more:
                 rows = await connection.fetch(SQL["select_watched_alerts"], last, _PAGE)
@@ -63,9 +65,9 @@ class AlertRepository:
     async def changed(self, horizon: Horizon) -> tuple[Horizon, list[WatchedAlert], list[UUID]]:
         """Return the next horizon, and the alerts made and the ids of those ended since the last one."""
         async with self._postgres.connection() as connection:
-            following = await _horizon(connection)
             rows = await connection.fetch(SQL["select_changed_alerts"], horizon.xid, horizon.at)
-        return (following, *_apart(rows))
+        following = Horizon(rows[0]["xid"], rows[0]["at"])
+        return (following, *_apart([row for row in rows if row["id"] is not None]))
 
     async def read(self, ids: Sequence[UUID]) -> list[WatchedAlert]:
         """Return those of `ids` that can still fire, as they are now."""
@@ -260,12 +262,6 @@ def _firing_of(crossing: Crossing, offset: int) -> Firing:
         source=quote.source,
         simulated=quote.simulated,
     )
-
-
-async def _horizon(connection: Connection) -> Horizon:
-    row = await connection.fetchrow(SQL["alert_horizon"])
-    assert row is not None, "it is always one row"
-    return Horizon(row["xid"], row["at"])
 
 
 def _apart(rows: Sequence[asyncpg.Record]) -> tuple[list[WatchedAlert], list[UUID]]:

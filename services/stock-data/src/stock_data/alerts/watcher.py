@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 
-from chassis import logging, metrics, redaction
+from chassis import beats, logging, metrics, redaction
 from chassis.postgres import DATABASE_FAILURES
 from contracts.stocks import Quote
 from stock_data.alerts.crossings import Crossing
@@ -122,7 +122,7 @@ class AlertWatcher:
         """Take the alerts that were made and those that have ended since the last look, for ever."""
         is_away = False
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beats.following(_LOOK_EVERY_S)
             try:
                 horizon, made, ended = await self._repository.changed(horizon)
             except DATABASE_FAILURES as error:

@@ -59,14 +59,18 @@ WHERE id > $1 AND deleted_at IS NULL AND NOT (once AND fired_count > 0)
 ORDER BY id LIMIT $2
 
 -- name: select_changed_alerts
--- The alerts that were made or deleted by a transaction which had not committed at the horizon, and those that
--- have expired since; `is_over` says that one cannot fire any more. Rows of a restored database may have numbers
--- of transactions that are still to come.
-SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
-    deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
-FROM alerts
-WHERE (changed_xid >= $1 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
-    OR (expires_at > $2 AND expires_at <= now())
+-- The next horizon, with the alerts that were made or deleted by a transaction which had not committed at the last
+-- one, and those that have expired since; without any, the horizon alone. `is_over` says that one cannot fire any
+-- more. Rows of a restored database may have numbers of transactions that are still to come.
+SELECT horizon.xid, horizon.at, changed.*
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xid, now() AS at) AS horizon
+LEFT JOIN (
+    SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,
+        deleted_at IS NOT NULL OR (once AND fired_count > 0) OR coalesce(expires_at <= now(), false) AS is_over
+    FROM alerts
+    WHERE (changed_xid >= $1 AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+        OR (expires_at > $2 AND expires_at <= now())
+) AS changed ON true
 
 -- name: select_alerts
 SELECT id, symbol, kind, threshold, once, side, day, version, expires_at, fired_at,

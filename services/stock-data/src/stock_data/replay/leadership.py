@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from chassis import logging, queries, redaction
+from chassis import beats, logging, queries, redaction
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 from contracts.stocks import epoch_number
@@ -95,7 +95,7 @@ class Leadership:
         """Run `work`, and save the position meanwhile; the end of `work` or a later term ends both."""
         task = asyncio.create_task(work(term))
         try:
-            while not (await asyncio.wait([task], timeout=self._save_s))[0]:
+            while not (await asyncio.wait([task], timeout=beats.due_in_s(self._save_s)))[0]:
                 if not await self._save(term):
                     log.warning("another replica has taken the feed over", term=term.number)
                     return

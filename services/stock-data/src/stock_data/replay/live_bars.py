@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from chassis import metrics
+from chassis import beats, metrics
 from contracts.stocks import BarsTicked, Quote
 from stock_data.minute_bars import MinuteBars
 from stock_data.replay.leadership import Term
@@ -37,7 +36,7 @@ class LiveBars:
     async def run(self) -> None:
         """Publish the bars that have changed or closed, for as long as the term lasts."""
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await beats.following(_EVERY_S)
             assert self._bars is not None, "a term has begun"
             bars = self._bars.take(datetime.now(UTC))
             for start in range(0, len(bars), _MESSAGE_BARS):
