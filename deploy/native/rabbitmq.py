@@ -167,6 +167,8 @@ class RabbitMQ:
             "RABBITMQ_CONF_ENV_FILE": f"{home}/rabbitmq-env.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
             "RABBITMQ_PID_FILE": f"{home}/node.pid",
+            # A table of a million processes, its default, takes 12 MiB; a stack has some hundreds.
+            "RABBITMQ_MAX_NUMBER_OF_PROCESSES": "65536",
             # Without this a shell stays between us and the node: signals and exit code would be the shell's.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
