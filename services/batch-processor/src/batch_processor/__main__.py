@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from batch_processor.app import create_app
-from batch_processor.settings import BatchProcessorSettings
-from chassis import asgi, logging
-from chassis.settings import load_or_exit
-from contracts.topology import BATCH_PROCESSOR
+from chassis import lean
+
+# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+with lean.without("pygments", "rich"):
+    from batch_processor.app import create_app
+    from batch_processor.settings import BatchProcessorSettings
+    from chassis import asgi, logging
+    from chassis.settings import load_or_exit
+    from contracts.topology import BATCH_PROCESSOR
 
 
 def main() -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
-from opentelemetry.util.types import Attributes as OtelAttributes
 
 from chassis import redaction, tracing
 from chassis.tracing import Sampling, Trace, current_trace
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
 Attributes = Mapping[str, str | int | float | bool]
@@ -33,8 +28,8 @@ _KINDS = {
     "consumer": SpanKind.CONSUMER,
     "internal": SpanKind.INTERNAL,
 }
-_EXPORT_TIMEOUT_S = 5
-_QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
+EXPORT_TIMEOUT_S = 5
+QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
 
 
 class SpanRecorder:
@@ -44,70 +39,16 @@ class SpanRecorder:
     provider: TracerProvider | None = None
 
 
-class _OurIds(IdGenerator):
-    """Gives a root span the trace id that its request has already, in logs and answers."""
-
-    def __init__(self) -> None:
-        self._random = RandomIdGenerator()
-
-    def generate_span_id(self) -> int:
-        return self._random.generate_span_id()
-
-    def generate_trace_id(self) -> int:
-        trace = tracing.current()
-        return int(trace.trace_id, 16) if trace else self._random.generate_trace_id()
-
-
-class _OursOnly(Sampler):
-    """Decides about roots: what belongs to no request (a poll, a ping) is not recorded."""
-
-    def should_sample(self, *_: object, attributes: OtelAttributes = None, **__: object) -> SamplingResult:
-        trace = tracing.current()
-        is_ours = trace is not None and trace.is_sampled
-        return SamplingResult(Decision.RECORD_AND_SAMPLE if is_ours else Decision.DROP, attributes)
-
-    def get_description(self) -> str:
-        return "roots of requests only"
-
-
-class _Quiet(otel.Tracer):
-    """A tracer whose spans do not record what exceptions say: those of a driver quote rows and arguments."""
-
-    def __init__(self, tracer: otel.Tracer) -> None:
-        # Its signatures are long, and only passed through.
-        self._tracer: Any = tracer
-
-    def start_span(self, *arguments: Any, **options: Any) -> Span:
-        started: Span = self._tracer.start_span(*arguments, **options, **_QUIET)
-        return started
-
-    def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
-        return self._tracer.start_as_current_span(*arguments, **options, **_QUIET)
-
-
-class _QuietProvider(otel.TracerProvider):
-    def __init__(self, provider: TracerProvider) -> None:
-        self._provider = provider
-
-    def get_tracer(self, *arguments: Any, **options: Any) -> otel.Tracer:
-        return _Quiet(self._provider.get_tracer(*arguments, **options))
-
-
 def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
     """Send spans to `endpoint` (a collector's base address), of `ratio` (0 to 1) of the traces begun here."""
     if not endpoint:
         return
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": service, "service.namespace": "tickwire"}),
-        id_generator=_OurIds(),
-        sampler=ParentBased(_OursOnly()),
-    )
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    SpanRecorder.provider = provider
-    SpanRecorder.tracer = provider.get_tracer("tickwire")
+    # Loaded only where spans are sent: it takes 5 MiB.
+    from chassis import span_export
+
+    SpanRecorder.provider = span_export.start(service=service, endpoint=endpoint)
+    SpanRecorder.tracer = SpanRecorder.provider.get_tracer("tickwire")
     Sampling.ratio = ratio
-    AsyncPGInstrumentor().instrument(tracer_provider=_QuietProvider(provider))  # type: ignore[no-untyped-call]  # theirs
 
 
 def close() -> None:
@@ -115,7 +56,7 @@ def close() -> None:
     provider, SpanRecorder.provider, SpanRecorder.tracer = SpanRecorder.provider, None, None
     Sampling.ratio = 0.0
     if provider is not None:
-        provider.force_flush(_EXPORT_TIMEOUT_S * 1000)
+        provider.force_flush(EXPORT_TIMEOUT_S * 1000)
         provider.shutdown()
 
 
@@ -130,7 +71,7 @@ def span(name: str, kind: Kind, attributes: Attributes | None = None) -> Iterato
     inner = replace(trace, span_id=format(recorded.get_span_context().span_id, "016x"), is_span=True)
     outer = current_trace.set(inner)
     try:
-        with otel.use_span(recorded, end_on_exit=True, **_QUIET):
+        with otel.use_span(recorded, end_on_exit=True, **QUIET):
             try:
                 yield recorded
             except Exception as error:

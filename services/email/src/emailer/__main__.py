@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from chassis import asgi, logging
-from chassis.settings import load_or_exit
-from contracts.topology import EMAIL
-from emailer.app import create_app
-from emailer.settings import EmailSettings
+from chassis import lean
+
+# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+with lean.without("pygments", "rich"):
+    from chassis import asgi, logging
+    from chassis.settings import load_or_exit
+    from contracts.topology import EMAIL
+    from emailer.app import create_app
+    from emailer.settings import EmailSettings
 
 
 def main() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from chassis import asgi, logging
-from chassis.http import ops_routes
-from chassis.settings import load_or_exit
-from contracts.topology import GATEWAY
-from gateway.app import create_app
-from gateway.realtime.wire import WebSocketWire
-from gateway.settings import GatewaySettings
+from chassis import lean
+
+# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+with lean.without("pygments", "rich"):
+    from chassis import asgi, logging
+    from chassis.http import ops_routes
+    from chassis.settings import load_or_exit
+    from contracts.topology import GATEWAY
+    from gateway.app import create_app
+    from gateway.realtime.wire import WebSocketWire
+    from gateway.settings import GatewaySettings
 
 
 def main() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from chassis import asgi, logging
-from chassis.settings import load_or_exit
-from contracts.topology import STOCK_DATA
-from stock_data.app import create_app
-from stock_data.settings import StockDataSettings
+from chassis import lean
+
+# structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
+with lean.without("pygments", "rich"):
+    from chassis import asgi, logging
+    from chassis.settings import load_or_exit
+    from contracts.topology import STOCK_DATA
+    from stock_data.app import create_app
+    from stock_data.settings import StockDataSettings
 
 
 def main() -> None:

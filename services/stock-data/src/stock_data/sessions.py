@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
-
-from holidays import financial_holidays
 
 from contracts.stocks import Session
 
@@ -19,8 +18,18 @@ _PRE, _OPEN, _EARLY_CLOSE, _CLOSE, _POST = time(4), time(9, 30), time(13), time(
 _SATURDAY = 5
 _ONE_DAY = timedelta(days=1)
 
-_HOLIDAYS = financial_holidays("NYSE")
-_EARLY_CLOSES = financial_holidays("NYSE", categories="half_day")
+# The closed and the short weekdays from 1950 to 2100, written from the library `holidays`, which would load
+# the calendars of all countries (18 MiB); a test compares the two.
+CALENDAR = Path(__file__).with_name("data") / "calendar.txt"
+
+
+def _days(kind: str) -> frozenset[date]:
+    lines = (line.split() for line in CALENDAR.read_text().splitlines())
+    return frozenset(date.fromisoformat(day) for day, found in lines if found == kind)
+
+
+_HOLIDAYS = _days("closed")
+_EARLY_CLOSES = _days("early")
 
 
 def is_session(day: date) -> bool:

@@ -1,0 +1,18 @@
+"""What a service does without is not loaded: it would take memory in each of four processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# The export of spans is off by default, rich draws nothing, and the calendar of sessions is a file.
+HEAVY = ("google.protobuf", "holidays", "opentelemetry.sdk", "psutil", "pygments", "rich", "wrapt")
+
+
+@pytest.mark.parametrize("package", ["gateway", "stock_data", "emailer", "batch_processor"])
+def test_a_service_starts_without_what_it_does_not_use(package: str) -> None:
+    program = f"import sys, {package}.__main__; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
