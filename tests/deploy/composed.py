@@ -83,6 +83,15 @@ class Composed:
             sys.stderr.write(self.compose("logs", "--tail", "30"))
             raise
 
+    @contextmanager
+    def telling(self, *services: str) -> Iterator[None]:
+        """Show the last lines of `services` when the block fails: afterwards their containers are gone."""
+        try:
+            yield
+        except BaseException:
+            sys.stderr.write(self.compose("logs", "--timestamps", "--tail", "60", *services))
+            raise
+
     def make(self, target: str) -> str:
         """What `make <target>` prints."""
         command = ["make", "--no-print-directory", target]

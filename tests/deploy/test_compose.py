@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from containers import make_secrets
 from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from support import monitored, pasted
-from upkeep import backups, rotation
+from upkeep import backups, bundles, rotation, upgrades
 from upkeep.compose_stack import ComposeStack
 
 # Cold, the first of them waits for images that are made from nothing.
@@ -210,26 +211,53 @@ def test_the_status_page_finds_prometheus(stack: Composed) -> None:
 
 def test_the_lines_of_the_readme_run_as_they_are_pasted(stack: Composed, tmp_path: Path) -> None:
     addresses = {"127.0.0.1:8080": f"127.0.0.1:{stack.port}"}
-    for block in pasted.blocks("README.md", below="A first minute"):
-        pasted.run(block, tmp_path, key=stack.key, addresses=addresses)
-    # The card names what can be opened.
-    card = stack.make("up")
-    for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
-        assert httpx.get(address, follow_redirects=True, trust_env=False).status_code in (200, 401), address
-    assert stack.key in card
-    assert "refuses it" not in card
-    assert "does not answer" not in card
-    # The address of the card opens the console once; `make login` makes another one.
-    for said in (card, stack.make("login")):
-        token = re.search(r"/console/login#(tw_login_\S+)", said)[1]  # type: ignore[index]
-        used = [
-            httpx.post(
-                f"http://127.0.0.1:{stack.port}/v1/console/sessions", json={"token": token}, trust_env=False
-            )
-            for _ in range(2)
-        ]
-        assert [answer.status_code for answer in used] == [200, 401]
-        assert "make login" in used[1].json()["detail"]
+    with stack.telling(*SERVICES, "rabbitmq", "postgres"):
+        for block in pasted.blocks("README.md", below="A first minute"):
+            pasted.run(block, tmp_path, key=stack.key, addresses=addresses)
+
+
+def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> None:
+    with stack.telling(*SERVICES), httpx.Client(timeout=20, trust_env=False) as browser:
+        card = stack.make("up")
+        for address in re.findall(r"http://127\.0\.0\.1:\d+[^\s,']*", card):
+            assert browser.get(address, follow_redirects=True).status_code in (200, 401), address
+        assert stack.key in card
+        assert "refuses it" not in card, card
+        assert "does not answer" not in card, card
+        # The address of the card opens the console once; `make login` makes another one.
+        for said in (card, stack.make("login")):
+            found = re.search(r"/console/login#(tw_login_\S+)", said)
+            assert found, said
+            sessions = f"http://127.0.0.1:{stack.port}/v1/console/sessions"
+            used = [browser.post(sessions, json={"token": found[1]}) for _ in range(2)]
+            assert [answer.status_code for answer in used] == [200, 401], [one.text for one in used]
+            assert "make login" in used[1].json()["detail"]
+
+
+def test_a_support_bundle_of_containers_has_what_helps_and_no_secret(
+    upkeep: ComposeStack, tmp_path: Path
+) -> None:
+    file = bundles.bundle(upkeep, tmp_path, dotenv={}, repository=REPOSITORY)
+    with tarfile.open(file) as found:
+        parts = {one.name.partition("/")[2]: found.extractfile(one) for one in found.getmembers()}
+        texts = {name: part.read().decode() for name, part in parts.items() if part}
+    assert json.loads(texts["versions.json"])["runs as"] == "containers"
+    assert json.loads(texts["versions.json"])["rabbitmq"][0].isdigit()
+    assert "GATEWAY_KEY_PEPPER" in texts["settings.json"]
+    assert [line.split()[1] for line in texts["readiness.txt"].splitlines()] == ["ready"] * 4
+    assert "email.send\t" in texts["queues.txt"]
+    assert "emailer" in texts["database.txt"]
+    assert "services" in json.loads(texts["alerts.json"])
+    whole = "".join(texts.values())
+    secrets = [upkeep.secret(name) for name in ("api-key", "pepper", "postgres-emailer", "rabbitmq-gateway")]
+    assert all(secrets)
+    assert not any(secret in whole for secret in secrets)
+
+
+def test_before_an_upgrade_of_containers_is_said_what_would_be_applied(upkeep: ComposeStack) -> None:
+    notes, problems = upgrades.check(upkeep, REPOSITORY)
+    assert len([note for note in notes if note.endswith(" 0 pending")]) == 4, notes
+    assert [one for one in problems if "not ready" in one] == []
 
 
 def test_the_proxy_speaks_tls_and_http2_with_a_certificate_of_its_own(stack: Composed) -> None:

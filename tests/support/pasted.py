@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+_PATIENCE_S = 100
 # A shell goes on after a line that fails, and so does who pastes: each such line is told. An answer of 4xx or
 # 5xx is a failure, which curl would not say by itself.
 _PRELUDE = """\
@@ -16,8 +20,11 @@ set -o pipefail
 curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }
 trap 'failed+=("$BASH_COMMAND")' ERR
 failed=()
+# What fails, or takes too long, can be seen by the seconds before each command.
+PS4='+ $SECONDS s: '
+set -x
 """
-_END = '\nprintf "FAILED: %s\\n" "${failed[@]}" >&2; [ ${#failed[@]} = 0 ]\n'
+_END = '\nset +x\nprintf "FAILED: %s\\n" "${failed[@]}" >&2; [ ${#failed[@]} = 0 ]\n'
 
 
 def blocks(page: str, *, below: str) -> list[str]:
@@ -30,7 +37,7 @@ def blocks(page: str, *, below: str) -> list[str]:
 def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> str:
     """What a block prints where `.run/api-key` holds `key`; addresses of the page are where the stack is.
 
-    Fails with the lines that failed.
+    Fails with the lines that failed, or with what was done until the time was over.
     """
     (folder / ".run").mkdir(exist_ok=True)
     (folder / ".run/api-key").write_text(key)
@@ -39,14 +46,21 @@ def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> 
         venv.symlink_to(REPOSITORY / ".venv")
     for there, here in addresses.items():
         block = block.replace(there, here)
-    done = subprocess.run(
+    shell = subprocess.Popen(
         ["bash", "-c", _PRELUDE + block + _END],
         cwd=folder,
         env={**os.environ, "no_proxy": "127.0.0.1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=100,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    try:
+        said, told = shell.communicate(timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        # With its children: they hold the pipes.
+        os.killpg(shell.pid, signal.SIGKILL)
+        said, told = shell.communicate()
+        pytest.fail(f"not over after {_PATIENCE_S} s:\n{said}\n{told}")
+    assert shell.returncode == 0, f"{said}\n{told}"
+    return said
