@@ -9,16 +9,13 @@ import json
 import math
 import resource
 import signal
-import struct
 import sys
 from typing import Any, BinaryIO
 
 from emailer.templates import engine
 from emailer.templates.engine import TemplateError
+from emailer.templates.frames import LENGTH
 
-LENGTH = struct.Struct(">I")
-MOST_FRAME = 8 << 20
-CPU_S = 2.0
 MEMORY_BYTES = 256 << 20
 # Python hears of the end of the time only between two calls; a call that never returns has so much more.
 _IN_ONE_CALL_S = 1.0
