@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 from chassis import logging, redaction
@@ -31,7 +32,9 @@ async def wait(wake: asyncio.Event, *, most_s: float, least_s: float = _TOGETHER
 
     The wait is no shorter than `least_s`: what wakes a loop again and again under load is looked at together.
     """
-    await asyncio.sleep(least_s)
+    began = time.monotonic()
+    # In this order a loop that nothing wakes wakes once.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(wake.wait(), max(0.0, most_s - least_s))
+        await asyncio.wait_for(wake.wait(), most_s)
+    await asyncio.sleep(max(0.0, began + least_s - time.monotonic()))
     wake.clear()
