@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
+from chassis.postgres import Connection
 from contracts.emails import EmailFilter, RetryEmails
 from contracts.suppressions import (
     AddSuppressions,
@@ -25,8 +27,9 @@ from emailer import retention
 from emailer.errors import TooManySuppressions
 from emailer.retention import Retention
 from emailer.sending import choosing, suppressing
+from emailer.suppression import learning
 from emailer.suppression.answers import SuppressionAnswers
-from emailer.suppression.rules import SuppressionTerms
+from emailer.suppression.rules import Failure, SuppressionTerms, Target
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail
 from support.doubles.smtp import Step
 from support.waiting import until
@@ -234,3 +237,22 @@ async def test_an_expired_suppression_stops_no_mail_and_is_removed(post_office: 
     assert len(await listed(post_office)) == 1
     removed = await retention.remove(post_office.postgres, Retention())
     assert removed["suppression"] == 1
+
+
+async def test_suppressions_that_are_added_and_learned_at_once_do_not_wait_for_each_other_crosswise(
+    post_office: PostOffice,
+) -> None:
+    async def learn(connection: Connection, address: str) -> None:
+        failure = Failure(Target(OWNER, "transactional", address), new_id(), "gone", "reply", "550 gone")
+        await learning.learn(connection, [failure], taken=(), origins=("reply",), terms=SuppressionTerms())
+
+    entries = [
+        SuppressionEntry(address=f"{name}@example.com", stream="transactional", reason="asked")
+        for name in "ba"
+    ]
+    async with post_office.postgres.transaction() as connection:
+        await learn(connection, "a@example.com")
+        adding = asyncio.create_task(add(post_office, *entries))
+        await until(post_office.has_waiting_lock)
+        await learn(connection, "b@example.com")
+    assert len((await adding).data) == 2

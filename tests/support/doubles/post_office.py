@@ -147,6 +147,15 @@ class PostOffice:
             rows = await connection.fetch("SELECT body FROM outbox ORDER BY id")
         return [orjson.loads(row["body"]) for row in rows]
 
+    async def has_waiting_lock(self) -> bool:
+        """Whether a transaction waits for a lock of another."""
+        async with self.postgres.connection() as connection:
+            found = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        return bool(found)
+
     async def cut_database_connections(self) -> None:
         """Break every connection to the database but the one that asks for it."""
         connection = await asyncpg.connect(self.dsn)

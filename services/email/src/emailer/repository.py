@@ -61,7 +61,7 @@ async def store(
 
 async def renew(connection: Connection, keys: Sequence[Key], *, holder: UUID, lease_s: float) -> None:
     """Keep the recipients `keys` in hand for another `lease_s` seconds."""
-    await connection.execute(SQL["renew_leases"], holder, *_columns(keys, 2), lease_s)
+    await connection.execute(SQL["renew_leases"], holder, *_columns(sorted(keys), 2), lease_s)
 
 
 async def read_mails(
@@ -106,7 +106,10 @@ async def count_held(connection: Connection) -> int:
 
 async def record(connection: Connection, outcomes: Sequence[Outcome], *, holder: UUID) -> list[StatusChange]:
     """Write outcomes and attempts; return the changes of the mails' summed-up statuses."""
-    rows = [(*o.job.key, o.status, o.due_at, o.tries, o.doubts) for o in outcomes]
+    # In one order, like the renewal of leases.
+    rows = sorted(
+        ((*o.job.key, o.status, o.due_at, o.tries, o.doubts) for o in outcomes), key=lambda row: row[:2]
+    )
     written = {
         (row["email_id"], row["position"])
         for row in await connection.fetch(SQL["record_outcomes"], holder, *_columns(rows, 6))

@@ -84,15 +84,15 @@ class BounceAnswers:
                 if await bounces.settle(connection, recipient, bounce.kind):
                     changes = await repository.sum_up(connection, {recipient.email_id})
                     await announcing.announce(connection, changes)
-                if bounce.kind == "delivered":
-                    await learning.learn_successes(
-                        connection, {recipient.target}, origins=("reply", "bounce")
-                    )
-                if bounce.fault is not None:
-                    failure = Failure(
-                        recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail
-                    )
-                    await learning.learn_failures(connection, [failure], terms=self._terms)
+                await learning.learn(
+                    connection,
+                    [Failure(recipient.target, recipient.email_id, bounce.fault, "bounce", bounce.detail)]
+                    if bounce.fault is not None
+                    else [],
+                    taken=[recipient.target] if bounce.kind == "delivered" else [],
+                    origins=("reply", "bounce"),
+                    terms=self._terms,
+                )
         if is_new:
             self._changed()
             metrics.EMAIL_BOUNCES.labels(bounce.kind).inc()

@@ -2,7 +2,7 @@
 SELECT recipients.email_id, position, emails.owner_id, recipients.stream, address
 FROM recipients JOIN emails ON emails.id = recipients.email_id
 WHERE recipients.email_id = $1 AND position = $2
-FOR NO KEY UPDATE OF emails
+FOR NO KEY UPDATE OF recipients
 
 -- name: look_at_bounces
 -- How many there are of a recipient, and the kind of the one with this digest; no row for an unknown recipient.

@@ -95,6 +95,10 @@ RETURNING recipients.email_id, recipients.position
 -- name: prolong_emails
 UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 second') WHERE id = ANY($1::uuid[])
 
+-- name: lock_recipients
+-- Before the mail, as everywhere: whoever has the mail first would wait crosswise with the recording of outcomes.
+SELECT FROM recipients WHERE email_id = $1 ORDER BY position FOR NO KEY UPDATE
+
 -- name: lock_untried
 -- A mail none of whose recipients was tried or is in hand.
 SELECT coalesce(send_at, accepted_at) AS planned, expires_at FROM emails

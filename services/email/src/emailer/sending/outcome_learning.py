@@ -13,7 +13,6 @@ from emailer.suppression.rules import Failure, SuppressionTerms
 async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: SuppressionTerms) -> None:
     """Suppress addresses that were refused, and lift suppressions that rest on the relay's own replies."""
     taken = {outcome.job.target for outcome in outcomes if outcome.status == "delivered"}
-    await learning.learn_successes(connection, taken, origins=("reply",))
     failures = [
         Failure(
             outcome.job.target,
@@ -25,4 +24,4 @@ async def learn(connection: Connection, outcomes: Sequence[Outcome], *, terms: S
         for outcome in outcomes
         if outcome.fault is not None and outcome.attempt is not None
     ]
-    await learning.learn_failures(connection, failures, terms=terms)
+    await learning.learn(connection, failures, taken=taken, origins=("reply",), terms=terms)

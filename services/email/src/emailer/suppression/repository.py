@@ -37,6 +37,16 @@ async def reasons(connection: Connection, targets: Collection[Target]) -> dict[T
     }
 
 
+async def lock(connection: Connection, owner_ids: Iterable[str]) -> None:
+    """Keep others from changing suppressions and failures of these owners until the transaction ends.
+
+    Whatever changes them does this once, before anything else of theirs is locked: so nobody has a row that
+    another one waits for, in whichever order they come to them.
+    """
+    for owner_id in sorted(set(owner_ids)):
+        await connection.execute(SQL["lock_suppressions"], owner_id)
+
+
 async def add(
     connection: Connection,
     owner_id: str,
@@ -49,7 +59,7 @@ async def add(
 
     Return None when the owner would have more than `most`; then nothing is added.
     """
-    await connection.execute(SQL["lock_suppressions"], owner_id)
+    await lock(connection, [owner_id])
     # The same address twice: the last one counts, in its place.
     wanted = {(entry.address, entry.stream): entry for entry in entries}
     keys = _columns(list(wanted), 2)
@@ -88,6 +98,7 @@ async def get(connection: Connection, owner_id: str, suppression_id: UUID) -> Su
 
 async def lift(connection: Connection, owner_id: str, ids: Sequence[UUID]) -> int:
     """End suppressions of an owner, and forget the failures of their addresses; return how many ended."""
+    await lock(connection, [owner_id])
     count: int = await connection.fetchval(SQL["lift_suppressions"], ids, owner_id)
     return count
 
@@ -150,16 +161,23 @@ async def suppress(
     return [row["origin"] for row in await connection.fetch(SQL["suppress"], *_columns(rows, 8))]
 
 
+async def forgivable(
+    connection: Connection, targets: Collection[Target], *, origins: Sequence[FailureOrigin]
+) -> set[Target]:
+    """Return those of `targets` of which something rests on failures of these origins."""
+    if not targets:
+        return set()
+    asked = sorted({target.columns for target in targets})
+    found = await connection.fetch(SQL["find_forgivable"], *_columns(asked, 3), origins)
+    return {Target(row["owner_id"], row["stream"], row["address"]) for row in found}
+
+
 async def forgive(
     connection: Connection, targets: Collection[Target], *, origins: Sequence[FailureOrigin]
 ) -> int:
     """Lift suppressions by failures of these origins, and forget these; return how many were lifted."""
-    asked = sorted({target.columns for target in targets})
-    found = await connection.fetch(SQL["find_forgivable"], *_columns(asked, 3), origins)
-    if not found:
-        return 0
-    keys = [(row["owner_id"], row["stream"], row["address"]) for row in found]
-    count: int = await connection.fetchval(SQL["forgive"], *_columns(sorted(keys), 3), origins)
+    keys = sorted({target.columns for target in targets})
+    count: int = await connection.fetchval(SQL["forgive"], *_columns(keys, 3), origins)
     return count
 
 
