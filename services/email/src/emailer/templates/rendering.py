@@ -22,7 +22,7 @@ from emailer.templates.recent import RecentCounts
 log = logging.get(__name__)
 
 # Of processor time, for one template.
-_CPU_S = 2.0
+CPU_S = 2.0
 
 # A process ends a template itself once it has had its CPU time: without an answer by now it was not given it.
 _ANSWER_WITHIN_S = 10.0
@@ -48,7 +48,7 @@ class TemplateRenderer:
     Each template has `cpu_s` seconds of CPU time.
     """
 
-    def __init__(self, *, size: int = 2, cpu_s: float = _CPU_S) -> None:
+    def __init__(self, *, size: int = 2, cpu_s: float = CPU_S) -> None:
         self._cpu_s = cpu_s
         self._turns = asyncio.Semaphore(size)
         self._idle: list[asyncio.subprocess.Process] = []
