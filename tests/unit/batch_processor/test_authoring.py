@@ -39,6 +39,11 @@ async def test_a_function_with_types_and_a_docstring_becomes_an_operation(world:
     assert await double.run(Number(n=4), world.context(1)) == 9
 
 
+def test_a_text_in_place_of_a_set_of_scopes_is_refused() -> None:
+    with pytest.raises(TypeError, match="a set of scopes, not the text 'admin'"):
+        operation("any", required_scopes="admin")  # type: ignore[arg-type]  # as an author may write it
+
+
 async def test_a_plain_function_computes_one_item_at_a_time(world: World) -> None:
     @operation("square", resource="cpu", concurrency=7)
     def square(payload: Json, _: Context) -> Json:

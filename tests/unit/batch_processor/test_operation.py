@@ -26,11 +26,30 @@ def test_the_built_in_operations_are_found_with_their_schemas() -> None:
     assert "from" in found["email.send"].item_schema["properties"]
 
 
-def test_an_entry_point_that_leads_elsewhere_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = EntryPoint("not-echo", "batch_processor.operations.echo:OPERATION", operations.GROUP)
+@pytest.mark.parametrize(
+    ("leads_to", "complaint"),
+    [
+        (
+            "batch_processor.operations.echo:OPERATION",
+            "an operation named 'echo': the two names",
+        ),
+        ("batch_processor.operations:discover", "which is not made by @operation"),
+        ("text_words.words:words", "No module named 'text_words'.*pip uninstall"),
+        ("batch_processor.operations.echo:missing", "cannot be imported from"),
+    ],
+)
+def test_an_entry_point_that_leads_elsewhere_ends_the_start(
+    leads_to: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = EntryPoint("not-echo", leads_to, operations.GROUP)
     monkeypatch.setattr(operations, "installed", lambda: {"not-echo": wrong})
-    with pytest.raises(operations.InvalidOperation, match="not-echo"):
+    with pytest.raises(operations.InvalidOperation, match=f"'not-echo'.*{complaint}"):
         operations.discover()
+
+
+def test_an_operation_that_is_not_installed_is_refused_with_those_that_are() -> None:
+    with pytest.raises(operations.InvalidOperation, match=r"'absent' is installed; there are .*echo"):
+        operations.load("absent")
 
 
 def test_an_operation_needs_the_scope_of_the_route_that_has_the_same_effect() -> None:
@@ -44,3 +63,8 @@ def test_an_operation_needs_the_scope_of_the_route_that_has_the_same_effect() ->
 def test_an_operation_that_no_caller_could_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="named"):
         replace(ECHO, name=name)
+
+
+def test_a_scope_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match=r"'jobs:write'; the scopes are admin, .*quotes:read"):
+        replace(ECHO, required_scopes=frozenset({"jobs:write"}))  # type: ignore[arg-type]

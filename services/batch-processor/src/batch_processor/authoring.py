@@ -34,6 +34,8 @@ def operation(
     value fits. The first line of the docstring becomes the description. A function that waits is `async`; a
     plain one computes and has the resource class `cpu`. Raise `TypeError` for any other function.
     """
+    if isinstance(required_scopes, str):
+        raise TypeError(f"required_scopes must be a set of scopes, not the text {required_scopes!r}.")
 
     def make(function: Callable[[P, Context], Awaitable[Json] | Json]) -> Operation:
         description, _, _ = (inspect.getdoc(function) or "").partition("\n")

@@ -131,6 +131,11 @@ class Operation:
         """Raise `ValueError` for a name that no caller could send, or limits with which no item could run."""
         if not re.fullmatch(OPERATION_NAME, self.name):
             raise ValueError(f"an operation cannot be named {self.name!r}: it must match {OPERATION_NAME}")
+        if unknown := sorted(set(self.required_scopes) - set(Scope)):
+            raise ValueError(
+                f"required_scopes of the operation {self.name!r} has {', '.join(map(repr, unknown))}; "
+                f"the scopes are {', '.join(sorted(Scope))}"
+            )
         if self.resource not in get_args(Resource):
             raise ValueError(
                 f"resource of the operation {self.name!r} is {self.resource!r}; it must be io or cpu"

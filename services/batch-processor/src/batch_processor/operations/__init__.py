@@ -22,14 +22,32 @@ def installed() -> Mapping[str, EntryPoint]:
 
 
 def load(name: str) -> Operation:
-    """Return the installed operation `name`. Raise `InvalidOperation` when there is none."""
+    """Return the installed operation `name`. Raise `InvalidOperation` when there is none that works."""
     if name not in installed():
         installed.cache_clear()
     entry = installed().get(name)
-    operation = entry.load() if entry is not None else None
-    if not isinstance(operation, Operation) or operation.name != name:
-        led_to = entry.value if entry is not None else "nothing installed"
-        raise InvalidOperation(f"{led_to} is not an operation named {name!r}")
+    if entry is None:
+        raise InvalidOperation(
+            f"No operation {name!r} is installed; there are {', '.join(installed())}. "
+            "After a change of the entry point in pyproject.toml, install the package again."
+        )
+    package = entry.dist.name if entry.dist is not None else "an unknown package"
+    try:
+        operation = entry.load()
+    except Exception as error:
+        raise InvalidOperation(
+            f"The operation {name!r} of the package {package} cannot be imported from {entry.value}: "
+            f"{error!r}. Mend the package, or uninstall it: pip uninstall {package}"
+        ) from error
+    if not isinstance(operation, Operation):
+        raise InvalidOperation(
+            f"The entry point {name!r} of {package} leads to {entry.value}, which is not made by @operation."
+        )
+    if operation.name != name:
+        raise InvalidOperation(
+            f"The entry point {name!r} of {package} leads to {entry.value}, an operation named "
+            f"{operation.name!r}: the two names must be equal."
+        )
     return operation
 
 
