@@ -148,14 +148,15 @@ async def _empty(dsn: str) -> None:
 async def test_a_command_becomes_a_mail_and_the_answer_has_the_relays_words(
     stack: Stack, server: SmtpServer
 ) -> None:
-    message = mail(tags=["welcome"], metadata={"order": 2**53, "ratio": 0.5})
+    written = '{"order" : 9007199254740992, "ratio":0.50}'
+    message = mail(tags=["welcome"], metadata={"order": 2**53, "ratio": 0.5}, metadata_text=written)
     async with stack.running():
         await stack.send(message)
         email = await stack.reaches(message, "delivered")
         assert await stack.counts() == {"delivered": 1}
     assert email.recipients[0].attempts[0].smtp_reply == "2.0.0 taken as 1"
     assert (email.tags, email.sender) == (["welcome"], "Tickwire <no-reply@tickwire.example>")
-    assert email.metadata == {"order": 2**53, "ratio": 0.5}
+    assert (email.metadata, email.metadata_text) == ({"order": 2**53, "ratio": 0.5}, written)
     assert server.received[0].message["message-id"] == f"<{message.email_id}@tickwire.example>"
 
 

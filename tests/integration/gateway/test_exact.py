@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
 from contracts.batches import GetBatch, ListResults
+from contracts.emails import Email, GetEmail
 from contracts.json_texts import elements, members
 from support.gateway_stack import House, Listener
 
@@ -78,3 +80,35 @@ async def test_results_come_as_lines_as_they_are_written(house: House, door: Lis
     assert (await door.api.get(path)).text == page + "\n"
     lines = (await door.api.get(f"{path}?format=ndjson")).text.splitlines()
     assert lines == [line, '{"result":2}']
+
+
+async def test_metadata_of_mails_are_promised_as_they_are_written(house: House, door: Listener) -> None:
+    mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata" : {EXACT} }}'
+    plain, refused = '{"to":["bob@example.com"],"text":"Hi"}', '[{"metadata":1}]'
+    assert (await door.api.post("/v1/emails", content=mail, headers=JSON)).status_code == 202
+    several = f'{{"mode":"permissive","emails":[{plain}, {refused},\n{mail}]}}'
+    answer = await door.api.post("/v1/emails/batch", content=several, headers=JSON)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+    messages = await house.take("email.send", 3)
+    assert [message.get("metadata_text") for message in messages] == [EXACT, None, EXACT]
+
+
+async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, door: Listener) -> None:
+    async def email(request: GetEmail, _: Any) -> Email:
+        return Email(
+            id=request.email_id,
+            status="queued",
+            sender="shop@example.com",
+            subject="",
+            metadata=json.loads(EXACT),
+            metadata_text=EXACT,
+            accepted_at=datetime.now(UTC),
+            recipients=[],
+        )
+
+    await house.double("email", {GetEmail: email})
+    mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata":{EXACT}}}'
+    location = (await door.api.post("/v1/emails", content=mail, headers=JSON)).headers["location"]
+    found = (await door.api.get(location)).text
+    assert members(found)["metadata"] == EXACT
+    assert "metadata_text" not in members(found)

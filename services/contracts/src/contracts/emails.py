@@ -82,15 +82,31 @@ class SendEmail(Command):
     attachments: list[Attachment] = Field(default_factory=list)
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
+    # As the caller has written them; None from senders that have read them only.
+    metadata_text: str | None = None
     stream: Stream = "transactional"
     accepted_at: Moment
     send_at: Moment | None = None
     expires_at: Moment | None = None
 
     @classmethod
-    def of(cls, mail: Mail, *, email_id: UUID, owner_id: str, accepted_at: datetime) -> Self:
-        """Return the command to send `mail`."""
-        return cls(email_id=email_id, owner_id=owner_id, accepted_at=accepted_at, **mail.model_dump())
+    def of(
+        cls,
+        mail: Mail,
+        *,
+        email_id: UUID,
+        owner_id: str,
+        accepted_at: datetime,
+        metadata_text: str | None = None,
+    ) -> Self:
+        """Return the command to send `mail`, whose metadata are written as `metadata_text`."""
+        return cls(
+            email_id=email_id,
+            owner_id=owner_id,
+            accepted_at=accepted_at,
+            metadata_text=metadata_text,
+            **mail.model_dump(),
+        )
 
 
 class Attempt(Contract):
@@ -134,6 +150,7 @@ class Email(Reply):
     message_id: str | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Json] = Field(default_factory=dict)
+    metadata_text: str | None = None
     stream: Stream = "transactional"
     template: MadeOf | None = None
     accepted_at: Moment

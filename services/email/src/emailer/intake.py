@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from pydantic_core import from_json, to_json
+
 from contracts import json_values
 from contracts.emails import EmailStatus, RecipientStatus, SendEmail
 from contracts.mail import FURTHEST
 from contracts.mail_headers import replace_unsafe
-from contracts.message import Json
 from emailer import states
 from emailer.errors import UnsendableMail
 from emailer.templates.wanted import Versions, Wanted
@@ -51,13 +52,19 @@ class PreparedMail:
         return states.summed_up([self.status_of(addressee) for addressee in self.addressees])
 
     @property
-    def metadata(self) -> dict[str, Json]:
-        """The caller's metadata; none when it could not be returned as it is (then the mail is refused)."""
+    def metadata_text(self) -> str:
+        """The caller's metadata as they were written, as JSON.
+
+        None are kept when they could not be returned as they are (then the mail is refused).
+        """
+        metadata, text = self.command.metadata, self.command.metadata_text
         try:
-            json_values.exact(self.command.metadata)
+            json_values.exact(metadata)
+            if text is not None and from_json(text) == metadata:
+                return text
         except ValueError:
-            return {}
-        return self.command.metadata
+            return "{}"
+        return to_json(metadata).decode()
 
     @property
     def message_id(self) -> str | None:

@@ -180,7 +180,13 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
         table_rows.recipient(recipient, attempts.get(recipient["position"], []), expires_at=row["expires_at"])
         for recipient in rows
     ]
-    fields = {**row, "tags": from_json(row["tags"]), "metadata": from_json(row["metadata"])}
+    metadata = row["metadata"]
+    fields = {
+        **row,
+        "tags": from_json(row["tags"]),
+        "metadata": from_json(metadata),
+        "metadata_text": metadata,
+    }
     if row["template_name"] is not None:
         fields["template"] = MadeOf(name=row["template_name"], version=row["template_version"])
     fields["status"] = states.summed_up([recipient.status for recipient in recipients])

@@ -44,7 +44,7 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
         len(letter.files) if letter else 0,
         len(one.addressees),
         _json(command.tags),
-        _json(one.metadata),
+        one.metadata_text,
         command.accepted_at,
         command.send_at,
         one.expires_at,

@@ -33,6 +33,7 @@ from contracts.emails import (
     RetryEmails,
     SendEmail,
 )
+from contracts.json_texts import elements, member, members
 from contracts.mail import Mail
 from contracts.message import Command, FieldError
 from contracts.scopes import Scope
@@ -87,7 +88,10 @@ class EmailService:
                 error = FieldError(pointer="/from", detail=refusal)
                 raise InvalidInput(f"from: {refusal}", errors=[error])
         await self._uploads.require(call, body)
-        acceptance, command = self._command(call, body)
+        text = None
+        if body.metadata:
+            text = member(call.document, "metadata", orjson.dumps(body.metadata)).decode()
+        acceptance, command = self._command(call, body, text)
         return await self._promise(call, acceptance, command, command.message_id)
 
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
@@ -100,13 +104,14 @@ class EmailService:
         errors = [error for found in read if isinstance(found, EmailResult) for error in found.errors]
         if errors and body.mode == "strict":
             raise InvalidInput("Some of the mails do not fit their description; see errors.", errors=errors)
+        texts = await asyncio.to_thread(_metadata_texts, call.document, read)
         results: list[EmailResult] = []
         works: list[Work] = []
-        for index, found in enumerate(read):
+        for index, (found, text) in enumerate(zip(read, texts, strict=True)):
             if isinstance(found, EmailResult):
                 results.append(found)
                 continue
-            acceptance, command = self._command(call, found)
+            acceptance, command = self._command(call, found, text)
             message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
             works.append(Work(acceptance, [message], b"", f"/v1/emails/{acceptance.id}"))
             results.append(
@@ -230,7 +235,7 @@ class EmailService:
         body = start if len(start) == first.size else parts()
         return Reply(body, media_type=MAIL)
 
-    def _command(self, call: Call, mail: Mail) -> tuple[Acceptance, SendEmail]:
+    def _command(self, call: Call, mail: Mail, metadata_text: str | None) -> tuple[Acceptance, SendEmail]:
         acceptance = new_acceptance(envelope.new_id(), call.principal, "email")
         domain = addresses.parse(mail.sender).domain if mail.sender else self._message_id_domain
         message_id = mail.message_id or f"<{acceptance.id}@{domain}>"
@@ -239,6 +244,7 @@ class EmailService:
             email_id=acceptance.id,
             owner_id=acceptance.owner_id,
             accepted_at=acceptance.accepted_at,
+            metadata_text=metadata_text,
         )
         return acceptance, command
 
@@ -284,7 +290,20 @@ class EmailService:
             raise
         document = found.model_dump(mode="json")
         document["from"] = document.pop("sender")
+        if (text := document.pop("metadata_text")) is not None:
+            document["metadata"] = orjson.Fragment(text)
         return document
+
+
+def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list[str | None]:
+    """Return the metadata of each of several mails as they are written in `document`."""
+    if not any(isinstance(mail, Mail) and mail.metadata for mail in read):
+        return [None] * len(read)
+    written = elements(members(document.decode())["emails"])
+    return [
+        members(text).get("metadata") if isinstance(mail, Mail) else None
+        for text, mail in zip(written, read, strict=True)
+    ]
 
 
 def _read(index: int, given: Any) -> Mail | EmailResult:
