@@ -12,6 +12,7 @@ import pytest
 from contracts.batches import GetBatch, ListResults
 from contracts.emails import Email, GetEmail
 from contracts.json_texts import elements, members
+from support.event_streams import events_of
 from support.gateway_stack import House, Listener
 
 # Numbers that are the same to every parser, spaces, and letters written in more than one way.
@@ -94,21 +95,27 @@ async def test_metadata_of_mails_are_promised_as_they_are_written(house: House, 
 
 
 async def test_metadata_of_a_mail_come_back_as_email_keeps_them(house: House, door: Listener) -> None:
+    broken = EXACT.replace(" ", "\n")
+
     async def email(request: GetEmail, _: Any) -> Email:
         return Email(
             id=request.email_id,
             status="queued",
             sender="shop@example.com",
             subject="",
-            metadata=json.loads(EXACT),
-            metadata_text=EXACT,
+            metadata=json.loads(broken),
+            metadata_text=broken,
             accepted_at=datetime.now(UTC),
             recipients=[],
         )
 
     await house.double("email", {GetEmail: email})
-    mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata":{EXACT}}}'
+    mail = f'{{"to":["ann@example.com"],"text":"Hi","metadata":{broken}}}'
     location = (await door.api.post("/v1/emails", content=mail, headers=JSON)).headers["location"]
     found = (await door.api.get(location)).text
-    assert members(found)["metadata"] == EXACT
+    assert members(found)["metadata"] == broken
     assert "metadata_text" not in members(found)
+    # Line breaks of the caller would end an event in its middle.
+    async with door.api.stream("GET", f"{location}/events") as events:
+        [(_, data)] = await events_of(events, 1)
+    assert data["metadata"] == json.loads(broken)

@@ -143,10 +143,16 @@ class EmailService:
 
     async def get(self, call: Call, email_id: UUID) -> dict[str, Any]:
         """Return the caller's mail with its recipients."""
-        return await self.find(call.principal, email_id, call.deadline)
+        return await self._read(call.principal, email_id, call.deadline)
 
     async def find(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal`; `queued` until email has seen it.
+        """Return a mail of `principal` for a push, in which there are no line breaks of a caller."""
+        found = await self._read(principal, email_id, deadline)
+        document: dict[str, Any] = orjson.loads(orjson.dumps(found, option=orjson.OPT_UTC_Z))
+        return document
+
+    async def _read(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
+        """Return a mail of `principal`, its metadata as they are written; `queued` until email has seen it.
 
         A mail whose command email could not take is `parked`, with the reason, until somebody has decided.
         """
