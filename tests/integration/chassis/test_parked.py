@@ -17,6 +17,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
 from chassis.runtime import ServiceRuntime
 from contracts.batches import CancelBatch
+from contracts.headers import UNKNOWN_WAITS
 from contracts.parked import (
     CountParked,
     DiscardParked,
@@ -372,7 +373,9 @@ async def test_news_that_nobody_can_take_and_ids_that_are_none_are_no_news(
     worker: ServiceRuntime, hear: Hear
 ) -> None:
     for message_id, message_type in ((str(new_id()), ParkedChanged.message_type), ("none", "x.v1")):
-        poison = Outgoing("commands", QUEUE, b"{}", message_type, message_id, stamp())
+        # No newer replica has known the type, so it does not wait for one any more.
+        headers = {**stamp(), UNKNOWN_WAITS: 2}
+        poison = Outgoing("commands", QUEUE, b"{}", message_type, message_id, headers)
         await worker.messaging.publisher.publish(poison)
     await until(lambda: parked_ids(worker, 2))
     (last,) = [row for row in await park(worker, "ann", already=2) if row.message_type == "batch.cancel.v1"]
