@@ -9,7 +9,7 @@ import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,14 @@ class RabbitMQ:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output = (await child.communicate())[0].decode(errors="replace")
+        try:
+            output = (await child.communicate())[0].decode(errors="replace")
+        except asyncio.CancelledError:
+            # Its deadline has passed: nothing of it stays behind, nor what it is still reading from.
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.communicate()
+            raise
         if child.returncode:
             raise NativeError(f"rabbitmqctl {' '.join(arguments)} failed ({child.returncode}):\n{output}")
         return output

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiormq
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from native import leftovers, mailbox, memcached, postgres, prometheus, rabbitmq, supervisor
@@ -104,6 +105,9 @@ async def test_rabbitmq_has_the_service_users_and_nobody_else(tmp_path: Path) ->
         await connection.close()
         with pytest.raises(NativeError, match="rabbitmqctl no_such_command failed"):
             await server.control("no_such_command")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.control("eval", "timer:sleep(60000)."), 3)
+        assert not [child for child in psutil.Process().children(recursive=True) if "eval" in child.cmdline()]
         async with httpx.AsyncClient() as client:
             assert "rabbitmq_identity_info" in (await client.get(server.metrics_url)).text
     assert leftovers.find(directory) == []
