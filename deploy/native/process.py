@@ -114,6 +114,13 @@ class Process:
             return log.read().decode(errors="replace").splitlines()[-count:]
 
 
+async def end_tree(pid: int) -> None:
+    """End a process at once, with all that it has started."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        await kill([process, *process.children(recursive=True)])
+
+
 async def kill(processes: Iterable[psutil.Process], *, patience_s: float = 0.0) -> None:
     """End these processes: SIGTERM and `patience_s` of waiting first when asked for, then SIGKILL."""
     alive = [process for process in processes if _is_alive(process)]

@@ -18,7 +18,7 @@ from native import probes, supervisor
 from native.directories import RunDirectory, kept
 from native.errors import MissingProgramError, NativeError
 from native.ports import HOST, Ports
-from native.process import Program
+from native.process import Program, end_tree
 
 VHOST = "tickwire"
 ADMIN = "admin"
@@ -27,6 +27,8 @@ DEFINITIONS = Path(__file__).resolve().parents[1] / "rabbitmq" / "definitions.js
 
 _INSTALLED = ("/usr/lib/rabbitmq/lib", "/usr/local/lib/rabbitmq/lib", "/opt/rabbitmq/lib")
 _ALL = ".*"
+
+_PIPE_ENDS_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class RabbitMQ:
         try:
             output = (await child.communicate())[0].decode(errors="replace")
         except asyncio.CancelledError:
-            # Its deadline has passed: nothing of it stays behind, nor what it is still reading from.
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.communicate()
+            # Its deadline has passed: nothing of the script and its programs stays behind, nor their pipe.
+            await end_tree(child.pid)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(child.communicate(), _PIPE_ENDS_S)
             raise
         if child.returncode:
             raise NativeError(f"rabbitmqctl {' '.join(arguments)} failed ({child.returncode}):\n{output}")
