@@ -114,6 +114,8 @@ async def claim(
 
     No chunk at work has a stamp before `in_flight_from`.
     """
+    if not lanes:
+        return []
     columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
     rows = await connection.fetch(_SQL["claim_chunks"], *columns, most, for_any, lease_s, in_flight_from)
     return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]

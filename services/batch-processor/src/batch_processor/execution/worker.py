@@ -151,8 +151,6 @@ class Worker:
             try:
                 async with self._postgres.connection() as connection:
                     lanes = await self._lanes.look(connection, most=_OWNERS)
-                    if not lanes:
-                        return
                     claimed = await claims.claim(
                         connection,
                         lanes,
@@ -168,7 +166,7 @@ class Worker:
                 raise
             for chunk in loaded:
                 self._begin(chunk)
-        if len(self._lanes) > _OWNERS:
+        if lanes and len(self._lanes) > _OWNERS:
             self._wake.set()
 
     def _begin(self, chunk: Loaded) -> None:

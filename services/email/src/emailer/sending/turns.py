@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
+from itertools import product
 from typing import TypeVar
 from uuid import UUID
 
@@ -141,17 +142,16 @@ class Turns:
 
     def _pick(self) -> Job | None:
         """Return the next job that may begin; one of an owner that has its share already comes last."""
-        for most in (self._half, self._connections):
-            for stream in tuple(self._streams):
-                self._streams.rotate(-1)
-                if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
-                    continue
-                lines = self._waiting[stream]
-                for line in tuple(lines):
-                    lines.move_to_end(line)
-                    job = lines[line][0]
-                    if self._busy_owners[job.mail.owner_id] < most and self._may_begin(job):
-                        return self._taken_from(lines, line)
+        for most, stream in product((self._half, self._connections), tuple(self._streams)):
+            self._streams.rotate(-1)
+            if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
+                continue
+            lines = self._waiting[stream]
+            for line in tuple(lines):
+                lines.move_to_end(line)
+                job = lines[line][0]
+                if self._busy_owners[job.mail.owner_id] < most and self._may_begin(job):
+                    return self._taken_from(lines, line)
         return None
 
     def _taken_from(self, lines: OrderedDict[_Line, deque[Job]], line: _Line) -> Job:
