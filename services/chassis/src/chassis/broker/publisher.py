@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
-import aio_pika
 import aiormq
 from aiormq.channel import Channel
 from pamqp.commands import Basic
@@ -18,9 +17,9 @@ from chassis.broker.envelope import Outgoing
 from chassis.broker.rabbitmq import (
     AWAY,
     BLOCKED,
-    CONNECT_TIMEOUT_S,
     Link,
     close_quietly,
+    connect,
     rejections_as_errors,
 )
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
@@ -176,7 +175,7 @@ class Publisher:
         async with AsyncExitStack() as stack:
             try:
                 with rejections_as_errors():
-                    connection = await aio_pika.connect(self.link.url, timeout=CONNECT_TIMEOUT_S)
+                    connection = await connect(self.link.url)
                     stack.push_async_callback(close_quietly, connection)
                     opened = await connection.channel(publisher_confirms=True, on_return_raises=True)
                     channel = await opened.get_underlay_channel()

@@ -193,10 +193,7 @@ class Link:
     async def _connect(self) -> None:
         self._broken.clear()
         with rejections_as_errors():
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = await aio_pika.connect(self.url, timeout=CONNECT_TIMEOUT_S)
-            assert isinstance(connection, aio_pika.Connection)
-            self._connection = connection
+            self._connection = await connect(self.url)
             self._connection.close_callbacks.add(lambda *_: self._broken.set())
             async with asyncio.timeout(_SET_UP_TIMEOUT_S):
                 await self._on_open(self)
@@ -219,6 +216,22 @@ class Link:
         # Left alone after a moment: it writes a farewell, which a network that is cut takes very late.
         closing = asyncio.ensure_future(close_quietly(connection))
         await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+
+
+async def connect(url: URL) -> aio_pika.Connection:
+    """Open a connection, within `CONNECT_TIMEOUT_S`.
+
+    One that does not come about is closed all the same: aio-pika would do so when it is collected, in
+    whatever loop runs by then, or in none.
+    """
+    connection = aio_pika.Connection(url)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.connect(timeout=CONNECT_TIMEOUT_S)
+    except BaseException:
+        await close_quietly(connection)
+        raise
+    return connection
 
 
 async def close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
