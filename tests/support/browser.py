@@ -34,6 +34,14 @@ _FLAGS = (
 )
 
 
+# What the browser answers to a question about a page that goes to another address meanwhile.
+_LEFT = ("navigated or closed", "context was destroyed", "Cannot find context")
+
+
+class PageLeft(Exception):
+    """The page went to another address before it could answer."""
+
+
 class Page:
     """One tab: go somewhere, run JavaScript in it, wait for what it shows."""
 
@@ -55,10 +63,14 @@ class Page:
             while True:
                 message = json.loads(await self._socket.recv())
                 self._note(message)
-                if message.get("id") == number:
-                    assert "error" not in message, message
-                    result: dict[str, Any] = message["result"]
-                    return result
+                if message.get("id") != number:
+                    continue
+                refusal = message.get("error", {}).get("message", "")
+                if any(words in refusal for words in _LEFT):
+                    raise PageLeft(refusal)
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
+                return result
 
     async def go(self, url: str) -> None:
         """Open an address and wait until its scripts have run."""
@@ -74,8 +86,15 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, script: str, *, timeout_s: float = 30) -> Any:
-        """Wait until an expression in the page is true, and give it."""
-        return await until(lambda: self.run(script), timeout_s=timeout_s, what=lambda: script)
+        """Wait until an expression in the page, or in one that it leads to, is true, and give it."""
+
+        async def found() -> Any:
+            try:
+                return await self.run(script)
+            except PageLeft:
+                return None
+
+        return await until(found, timeout_s=timeout_s, what=lambda: script)
 
     async def text(self, selector: str = "body") -> str:
         """The text that is visible in an element."""
