@@ -20,5 +20,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 @pytest.fixture(scope="module")
 async def watcher(stack: Stack) -> AsyncIterator[Watcher]:
-    async with httpx.AsyncClient(base_url=stack.prometheus.url, timeout=20) as client:
+    # Hundreds of questions are asked at once: what waits for its turn here is not late.
+    timeout = httpx.Timeout(20, pool=None)
+    async with httpx.AsyncClient(base_url=stack.prometheus.url, timeout=timeout) as client:
         yield Watcher(client)

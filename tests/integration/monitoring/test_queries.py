@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from grafana import reference
 from native import demo
 from native.services import NAMES
 from native.stack import Stack
+from prometheus import objectives
 from support import monitored, promtool, traffic
 from support.waiting import until
 from support.watching import Watcher
 
 EXPLAINED: dict[str, str] = monitored.load(Path(__file__).with_name("unfilled.yml"))["places"]
+_OF_SLOWNESS = {"TickwireEventLoopStalled"} | {
+    objective.alert for objective in objectives.OBJECTIVES if "_bucket{" in objective.bad
+}
 _ROUNDS = 4
 # Long enough for the groups of rules that are evaluated every 30 seconds.
 _PATIENCE_S = 60
@@ -105,9 +110,12 @@ async def test_a_healthy_stack_is_silent_but_for_what_happened_to_it(busy: Watch
         return ("TickwireDeadMan", "") in await busy.firing()
 
     await until(settled)
-    # The traffic has a message in it that nobody can decode. A busy machine may hold a loop up.
+    # The traffic has a message in it that nobody can decode.
     expected = {("TickwireDeadMan", ""), ("TickwireMessagesParked", "email")}
-    assert {name for name in await busy.firing() if name[0] != "TickwireEventLoopStalled"} <= expected
+    # A machine that has more to do than it has cores is slow, and rightly told of.
+    is_overloaded = os.getloadavg()[1] > (os.cpu_count() or 1)
+    true_anyway = _OF_SLOWNESS if is_overloaded else set()
+    assert {alert for alert in await busy.firing() if alert[0] not in true_anyway} <= expected
 
 
 @pytest.mark.parametrize("series", sorted(reference.traced()))
