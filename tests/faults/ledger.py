@@ -13,7 +13,7 @@ Kind = Literal["mail", "task", "batch"]
 DONE = frozenset({"delivered", "completed"})
 # An end that was announced: the work was given up, and its owner is told so. What is parked goes on when
 # somebody replays it; by itself it stays there.
-GIVEN_UP = frozenset({"failed", "cancelled", "expired", "partially_delivered", "parked"})
+GIVEN_UP = frozenset({"failed", "suppressed", "cancelled", "expired", "partially_delivered", "parked"})
 ENDS = DONE | GIVEN_UP
 
 

@@ -61,7 +61,9 @@ async def mails(api: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": f'"{uuid4()}"'}
     accepted = (await api.post("/v1/emails", json=body, headers=headers)).json()
     await api.post("/v1/emails", json=body, headers=headers)
-    await _ended(api, f"/v1/emails/{accepted['id']}", ("partially_delivered", "delivered", "failed"))
+    await _ended(
+        api, f"/v1/emails/{accepted['id']}", ("partially_delivered", "delivered", "failed", "suppressed")
+    )
 
 
 async def batches(api: httpx.AsyncClient) -> None:

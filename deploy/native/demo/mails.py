@@ -91,11 +91,11 @@ async def suppression(tour: Tour) -> None:
     accepted = await tour.post("/v1/emails", wish)
 
     async def refused() -> Json | None:
-        recipients = (await tour.get(f"/v1/emails/{accepted['id']}"))["recipients"]
-        return recipients[0] if recipients and recipients[0]["status"] == "suppressed" else None
+        found = await tour.get(f"/v1/emails/{accepted['id']}")
+        return found if found["status"] == "suppressed" else None
 
-    recipient = await until(refused)
-    tour.say(f"{recipient['status']}: {recipient['attempts'][0]['smtp_reply']}")
+    told = await until(refused)
+    tour.say(f"{told['status']}: {told['recipients'][0]['attempts'][0]['smtp_reply']}")
     await tour.api.delete(f"/v1/suppressions/{made['id']}")
     began = time.monotonic()
     await tour.post("/v1/emails", wish)
@@ -163,6 +163,6 @@ async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "
 
 async def _not_failed(tour: Tour, identifier: str) -> None:
     message = await tour.get(f"/v1/emails/{identifier}")
-    if message["status"] == "failed":
+    if message["status"] in ("failed", "suppressed"):
         attempts = [attempt for recipient in message["recipients"] for attempt in recipient["attempts"]]
         raise DemoError(f"the mail failed: {attempts[-1]['smtp_reply'] if attempts else 'no attempt'}")

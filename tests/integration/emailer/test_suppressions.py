@@ -135,7 +135,7 @@ async def test_a_suppression_that_comes_while_a_mail_waits_counts(post_office: P
     await post_office.accept(command)
     await add(post_office, SuppressionEntry(address=READER, reason="asked on the phone"))
     async with post_office.delivering():
-        email = await post_office.reaches(command, "failed")
+        email = await post_office.reaches(command, "suppressed")
     assert email.recipients[0].status == "suppressed"
     assert "asked on the phone" in email.recipients[0].attempts[0].smtp_reply
     assert post_office.server.received == []
@@ -152,7 +152,7 @@ async def test_a_suppression_that_comes_while_a_mail_waits_for_a_connection_coun
         await until(lambda: post_office.server.commands)
         await add(post_office, SuppressionEntry(address=READER))
         await post_office.reaches(slow, "delivered")
-        await post_office.reaches(waiting, "failed")
+        await post_office.reaches(waiting, "suppressed")
     assert [received.recipient for received in post_office.server.received] == ["slow@example.com"]
 
 
@@ -162,7 +162,7 @@ async def test_a_lifted_suppression_lets_the_mail_be_retried(post_office: PostOf
     await post_office.accept(command)
     assert (await post_office.read(command)).recipients[0].status == "suppressed"
     await post_office.suppressions.lift(LiftSuppression(suppression_id=made.id, owner_id=OWNER), SOON)
-    request = RetryEmails(owner_id=OWNER, wanted=EmailFilter(status=["failed"]))
+    request = RetryEmails(owner_id=OWNER, wanted=EmailFilter(status=["suppressed"]))
     async with post_office.postgres.transaction() as connection:
         await choosing.decide(connection, request, choosing.RETRY, life_s=3600)
     async with post_office.delivering():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.emails import EmailStatus, RecipientStatus
+from contracts.emails import STORED_STATUSES, EmailStatus, RecipientStatus
 from emailer import states
 
 
@@ -27,7 +30,15 @@ from emailer import states
         (["delivered", "failed"], "partially_delivered"),
         (["delivered", "cancelled"], "partially_delivered"),
         (["failed", "expired"], "failed"),
-        (["suppressed"], "failed"),
+        (["suppressed", "suppressed"], "suppressed"),
+        (["suppressed", "delivered"], "partially_delivered"),
+        (["suppressed", "queued"], "queued"),
+        (["suppressed", "deferred"], "deferred"),
+        (["suppressed", "held"], "held"),
+        (["suppressed", "failed"], "failed"),
+        (["suppressed", "expired"], "expired"),
+        (["suppressed", "cancelled"], "cancelled"),
+        (["cancelled", "expired"], "expired"),
         (["expired", "expired"], "expired"),
         (["cancelled"], "cancelled"),
     ],
@@ -40,6 +51,17 @@ def test_recipients_are_summed_up(recipients: list[RecipientStatus], status: Ema
 def test_a_mail_is_over_exactly_when_all_its_recipients_are(recipients: list[RecipientStatus]) -> None:
     over = states.summed_up(recipients) not in ("queued", "sending", "deferred", "held")
     assert over == (set(recipients) <= states.FINAL)
+
+
+@given(st.lists(st.sampled_from(states.ALL), min_size=1))
+def test_a_mail_has_failed_only_where_a_recipient_has(recipients: list[RecipientStatus]) -> None:
+    assert states.summed_up(recipients) != "failed" or "failed" in recipients
+
+
+def test_what_can_be_stored_of_a_mail_is_what_its_recipients_can_sum_up_to() -> None:
+    sums = {states.summed_up(found) for size in (1, 2) for found in combinations(states.ALL, size)}
+    assert sums == set(get_args(EmailStatus))
+    assert sums - {"sending"} == set(STORED_STATUSES)
 
 
 @given(st.permutations(["delivered", "failed", "deferred", "queued"]))

@@ -19,15 +19,16 @@ RecipientStatus = Literal[
     "ambiguous",
 ]  # fmt: skip
 EmailStatus = Literal[
-    "queued", "sending", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled",
-    "expired",
+    "queued", "sending", "delivered", "partially_delivered", "deferred", "held", "failed", "suppressed",
+    "cancelled", "expired",
 ]  # fmt: skip
 EventKind = Literal["accepted", "attempt", "expired", "cancelled", "retried", "rescheduled", "bounced"]
 RecipientKind = Literal["to", "cc", "bcc"]
 # `sending` passes by itself and is not stored: such a mail is listed with the status that it had before.
 StoredStatus = Literal[
-    "queued", "delivered", "partially_delivered", "deferred", "held", "failed", "cancelled", "expired"
-]
+    "queued", "delivered", "partially_delivered", "deferred", "held", "failed", "suppressed", "cancelled",
+    "expired",
+]  # fmt: skip
 STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 

@@ -67,17 +67,15 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             for delivery in deliveries
         ]
         stored = await repository.store(connection, accepted, traces=traces)
-        failed = [
+        ended = [
             StatusChange(one.command.email_id, one.command.owner_id, one.status, *trace)
             for one, trace in zip(accepted, traces, strict=True)
-            if one.status == "failed" and one.command.email_id in stored
+            if one.status != "queued" and one.command.email_id in stored
         ]
         fresh = [one for one in accepted if one.command.email_id in stored]
-        metrics.EMAIL_ATTEMPTS.labels("refused").inc(
-            sum(one.status == "failed" and not one.suppressed for one in fresh)
-        )
+        metrics.EMAIL_ATTEMPTS.labels("refused").inc(sum(one.status == "failed" for one in fresh))
         metrics.EMAIL_ATTEMPTS.labels("suppressed").inc(sum(len(one.suppressed) for one in fresh))
-        await announcing.announce(connection, failed)
+        await announcing.announce(connection, ended)
 
     async def resend(connection: Connection, deliveries: Sequence[Delivery[ResendEmail]]) -> None:
         for delivery in deliveries:

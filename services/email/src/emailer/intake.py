@@ -48,7 +48,7 @@ class PreparedMail:
 
     @property
     def status(self) -> EmailStatus:
-        """The mail's status at the start: queued, or failed when nobody can get it."""
+        """The mail's status at the start: queued, or failed or suppressed when nobody can get it."""
         return states.summed_up([self.status_of(addressee) for addressee in self.addressees])
 
     @property

@@ -35,6 +35,7 @@ class Retention:
     def steps(self) -> tuple[tuple[str, str, tuple[float, ...]], ...]:
         """What is removed, the statement that removes it, and its parameters beside the number."""
         return (
+            ("", "sum_up_anew", ()),
             ("", "note_ends", ()),
             ("attachments", "remove_attachments", ()),
             ("content", "remove_content", (self.content_days * _DAY_S,)),

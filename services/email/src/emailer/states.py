@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import get_args
+from typing import Literal, get_args
 
 from contracts.emails import EmailStatus, RecipientStatus
 
@@ -13,6 +13,11 @@ ALL: tuple[RecipientStatus, ...] = get_args(RecipientStatus)
 
 # A recipient may have failed before anything was sent: its address was none.
 _NOT_BEGUN: frozenset[RecipientStatus] = frozenset(("queued", "failed", "suppressed"))
+# Why nobody got a mail: the worst comes first.
+_UNDELIVERED: tuple[Literal["failed", "expired", "cancelled", "suppressed"], ...] = (
+    *("failed", "expired"),
+    *("cancelled", "suppressed"),
+)
 _WAITING: frozenset[RecipientStatus] = frozenset(("deferred", "ambiguous"))
 
 
@@ -20,7 +25,8 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
     """Return the status of a mail with these recipients; a mail without any has failed.
 
     While one is still to be tried the mail is `queued` (nothing has happened yet), `sending` or `deferred`
-    (all that is open waits for another attempt); `held` when all that is open waits for a decision.
+    (all that is open waits for another attempt); `held` when all that is open waits for a decision. When
+    nobody got it, the worst that happened to a recipient counts, and `suppressed` says that nothing was sent.
     """
     found = set(recipients)
     if not found:
@@ -37,8 +43,4 @@ def summed_up(recipients: Collection[RecipientStatus]) -> EmailStatus:
         return "delivered"
     if "delivered" in found:
         return "partially_delivered"
-    if found == {"cancelled"}:
-        return "cancelled"
-    if found == {"expired"}:
-        return "expired"
-    return "failed"
+    return next(status for status in _UNDELIVERED if status in found)

@@ -74,7 +74,7 @@ SELECT email_id, array_agg(status) AS statuses FROM recipients WHERE email_id = 
 UPDATE emails
 SET status = changed.status,
     ended_at = CASE
-        WHEN changed.status = ANY('{delivered,partially_delivered,failed,cancelled,expired}') THEN now()
+        WHEN changed.status = ANY('{delivered,partially_delivered,failed,suppressed,cancelled,expired}') THEN now()
     END
 FROM unnest($1::uuid[], $2::text[]) AS changed (id, status)
 WHERE emails.id = changed.id AND emails.status <> changed.status

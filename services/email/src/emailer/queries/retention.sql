@@ -21,11 +21,29 @@ FROM (
 GROUP BY status
 HAVING sum(count) > 0
 
+-- name: sum_up_anew
+-- Mails that the release before has summed up as failed though no recipient has failed, as `states.summed_up` does it.
+WITH due AS (
+    DELETE FROM emails_to_sum_up
+    WHERE email_id = ANY(ARRAY(SELECT email_id FROM emails_to_sum_up LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING email_id
+), sums AS (
+    SELECT email_id, array_agg(recipients.status) AS statuses FROM recipients JOIN due USING (email_id) GROUP BY email_id
+)
+UPDATE emails
+SET status = CASE
+    WHEN 'expired' = ANY(statuses) THEN 'expired'
+    WHEN 'cancelled' = ANY(statuses) THEN 'cancelled'
+    ELSE 'suppressed'
+END
+FROM sums
+WHERE emails.id = sums.email_id AND emails.status = 'failed' AND statuses <@ '{expired,cancelled,suppressed}'::text[]
+
 -- name: note_ends
 -- Of mails that the release before has brought to their end: their time begins now.
 WITH ended AS (
     SELECT id FROM emails
-    WHERE ended_at IS NULL AND status = ANY('{delivered,partially_delivered,failed,cancelled,expired}')
+    WHERE ended_at IS NULL AND status = ANY('{delivered,partially_delivered,failed,suppressed,cancelled,expired}')
     ORDER BY id LIMIT $1
     FOR UPDATE SKIP LOCKED
 )

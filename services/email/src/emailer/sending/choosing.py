@@ -58,7 +58,7 @@ CANCEL = Decision(
 RETRY = Decision(
     query="retry_recipients",
     kind="retried",
-    statuses=frozenset(("deferred", "held", "failed", "expired", "partially_delivered")),
+    statuses=frozenset(("deferred", "held", "failed", "expired", "suppressed", "partially_delivered")),
     recipients=("deferred", "ambiguous", "held", "failed", "expired", "suppressed"),
     skips_due=True,
 )

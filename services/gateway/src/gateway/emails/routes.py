@@ -90,7 +90,7 @@ def _bulk(service: EmailService) -> Iterator[Endpoint]:
         "/v1/emails/retry",
         service.retry,
         name="retryEmails",
-        summary="Try the deferred, held, failed and expired mails that fit a filter again at once",
+        summary="Try mails that fit a filter again at once: deferred, held, failed, suppressed, expired",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
         answers={200: json(BulkResult)},
