@@ -160,6 +160,29 @@ async def test_a_recipient_has_a_bounded_number_of_bounces(post_office: PostOffi
     assert len(told(await post_office.read(command))) == MOST_BOUNCES
 
 
+async def test_a_hard_bounce_counts_however_many_others_came_before_it(post_office: PostOffice) -> None:
+    command = await delivered(post_office)
+    for number in range(MOST_BOUNCES + 2):
+        await bounce(post_office, command, f"450 4.4.{number} later", action="delayed")
+    found = [await bounce(post_office, command, f"550 5.1.1 no such user {number}") for number in range(3)]
+    assert [one.is_new for one in found] == [True, False, False]
+    email = await post_office.read(command)
+    assert (email.status, len(told(email))) == ("failed", MOST_BOUNCES + 1)
+    assert [one.address for one in await suppressed(post_office)] == [READER]
+
+
+async def test_a_mail_that_was_given_up_and_then_refused_for_good_counts_as_the_latter(
+    post_office: PostOffice,
+) -> None:
+    command = await delivered(post_office)
+    await bounce(post_office, command, "452 4.2.2 full")
+    assert await suppressed(post_office) == []
+    await bounce(post_office, command, "550 5.1.1 no such user")
+    assert [(one.origin, one.email_id) for one in await suppressed(post_office)] == [
+        ("bounce", command.email_id)
+    ]
+
+
 async def test_no_bounce_is_read_that_could_have_no_effect(post_office: PostOffice) -> None:
     command = await delivered(post_office)
     await bounce(post_office, command, "550 5.1.1 no such user")

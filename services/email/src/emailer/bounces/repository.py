@@ -15,7 +15,8 @@ from emailer.suppression.rules import Target
 
 SQL = queries.load("emailer")
 
-# Bounces of one recipient. More say nothing new, and anybody can write to a return path.
+# Bounces of one recipient, and beyond them the first of each kind: anybody can write to a return path, and
+# notices of absence must not hide that the address is gone.
 MOST_BOUNCES = 20
 
 
@@ -45,12 +46,13 @@ class Seen:
     """The bounces of a recipient so far, and the kind of the present one if it was handed in before."""
 
     count: int
+    has_hard: bool
     known: BounceKind | None
 
     @property
     def are_enough(self) -> bool:
         """Whether another one would have no effect."""
-        return self.count >= MOST_BOUNCES
+        return self.has_hard and self.count >= MOST_BOUNCES
 
 
 async def look(connection: Connection, email_id: UUID, position: int, *, digest: bytes) -> Seen | None:
@@ -66,7 +68,7 @@ async def find(connection: Connection, email_id: UUID, position: int) -> Bounced
 
 
 async def note(connection: Connection, recipient: BouncedRecipient, bounce: Bounce, *, digest: bytes) -> bool:
-    """Write a bounce down for the timeline; return whether it is new, and not one too many."""
+    """Write a bounce down for the timeline; return whether it is new, and not one too many of its kind."""
     noted = await connection.fetchval(
         SQL["note_bounce"],
         *(recipient.email_id, recipient.position, digest, bounce.kind, bounce.detail, MOST_BOUNCES),

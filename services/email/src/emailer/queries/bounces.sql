@@ -5,16 +5,22 @@ WHERE recipients.email_id = $1 AND position = $2
 FOR NO KEY UPDATE OF recipients
 
 -- name: look_at_bounces
--- How many there are of a recipient, and the kind of the one with this digest; no row for an unknown recipient.
-SELECT count(bounces.digest) AS count, max(bounces.kind) FILTER (WHERE digest = $3) AS known
+-- How many there are of a recipient, whether one is for good, and the kind of the one with this digest; no row for an
+-- unknown recipient.
+SELECT
+    count(bounces.digest) AS count,
+    coalesce(bool_or(bounces.kind = 'hard'), false) AS has_hard,
+    max(bounces.kind) FILTER (WHERE digest = $3) AS known
 FROM recipients LEFT JOIN bounces USING (email_id, position)
 WHERE recipients.email_id = $1 AND recipients.position = $2
 GROUP BY recipients.email_id
 
 -- name: note_bounce
+-- Beyond $6 the first of each kind.
 INSERT INTO bounces (email_id, position, digest, kind, detail)
 SELECT $1, $2, $3, $4, $5
 WHERE (SELECT count(*) FROM bounces WHERE email_id = $1 AND position = $2) < $6
+    OR NOT EXISTS (SELECT FROM bounces WHERE email_id = $1 AND position = $2 AND kind = $4)
 ON CONFLICT (email_id, position, digest) DO NOTHING
 RETURNING position
 
