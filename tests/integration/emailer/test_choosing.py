@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -27,7 +26,6 @@ from emailer.sending import choosing
 from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.smtp import HANG_UP, Step
-from support.waiting import until
 
 LIFE_S = 3600.0
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -262,27 +260,3 @@ async def test_a_mail_says_what_happens_next(post_office: PostOffice) -> None:
     assert recipient.next.by is not None
     assert recipient.next.by > recipient.next_attempt_at
     assert email.next == recipient.next
-
-
-@pytest.mark.parametrize("decision", ["retry", "reschedule"])
-async def test_a_decision_that_waits_for_a_recipient_has_not_locked_its_mail(
-    post_office: PostOffice, decision: str
-) -> None:
-    command = mail(send_at=LATER)
-    await post_office.accept(command)
-    async with post_office.postgres.transaction() as connection:
-        status = "deferred" if decision == "retry" else "queued"
-        await connection.execute("UPDATE recipients SET status = $1", status)
-        await connection.execute("UPDATE emails SET status = $1", status)
-    async with post_office.postgres.transaction() as connection:
-        await connection.execute("UPDATE recipients SET tries = tries")
-        deciding = asyncio.create_task(
-            retry(post_office, ids=[command.email_id])
-            if decision == "retry"
-            else reschedule(post_office, command, send_at=LATER + timedelta(hours=1))
-        )
-        await until(post_office.has_waiting_lock)
-        # As the recording of an outcome does it.
-        await repository.sum_up(connection, [command.email_id])
-        await connection.execute("UPDATE emails SET expires_at = expires_at")
-    await deciding

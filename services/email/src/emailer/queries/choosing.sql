@@ -72,10 +72,12 @@ WHERE recipients.email_id = open.email_id AND recipients.position = open.positio
 RETURNING recipients.email_id, recipients.position
 
 -- name: retry_recipients
--- As if it had just been accepted: the schedule begins anew, and so does the count of doubts.
+-- As if it had just been accepted: the schedule begins anew, and so does the count of doubts. The caller has locked
+-- the mails, so that their content stays. What has no owner yet, of an older release, gets into line when it is due.
 WITH open AS (
     SELECT email_id, position FROM recipients
     WHERE email_id = ANY($1::uuid[]) AND status = ANY('{deferred,ambiguous,held,failed,expired,suppressed}')
+        AND EXISTS (SELECT FROM emails WHERE emails.id = email_id AND letter::text <> '{}' AND stripped = 0)
         AND NOT EXISTS (
             SELECT FROM attempts
             WHERE attempts.email_id = recipients.email_id AND attempts.position = recipients.position
@@ -86,7 +88,7 @@ WITH open AS (
     FOR UPDATE
 )
 UPDATE recipients
-SET status = 'deferred', due_at = now(), ready = true, tries = 0, doubts = 0,
+SET status = 'deferred', due_at = now(), ready = owner_id <> '', tries = 0, doubts = 0,
     expires_at = greatest(recipients.expires_at, now() + $2 * interval '1 second')
 FROM open
 WHERE recipients.email_id = open.email_id AND recipients.position = open.position
@@ -97,7 +99,7 @@ UPDATE emails SET expires_at = greatest(expires_at, now() + $2 * interval '1 sec
 
 -- name: lock_recipients
 -- Before the mail, as everywhere: whoever has the mail first would wait crosswise with the recording of outcomes.
-SELECT FROM recipients WHERE email_id = $1 ORDER BY position FOR NO KEY UPDATE
+SELECT FROM recipients WHERE email_id = ANY($1::uuid[]) ORDER BY email_id, position FOR NO KEY UPDATE
 
 -- name: lock_untried
 -- A mail none of whose recipients was tried or is in hand.
@@ -111,7 +113,7 @@ WHERE id = $1 AND owner_id = $2
 FOR NO KEY UPDATE
 
 -- name: reschedule_recipients
-UPDATE recipients SET due_at = $2, ready = $2 <= now(), expires_at = $3
+UPDATE recipients SET due_at = $2, ready = owner_id <> '' AND $2 <= now(), expires_at = $3
 WHERE email_id = $1 AND status = 'queued'
 RETURNING position
 
@@ -119,7 +121,8 @@ RETURNING position
 UPDATE emails SET send_at = $2, expires_at = $3 WHERE id = $1
 
 -- name: copy_email
--- The copy has the trace of the request that asked for it, and a Message-ID of its own.
+-- The copy has the trace of the request that asked for it, and a Message-ID of its own. The source is locked, so that
+-- its files are there until they are copied.
 INSERT INTO emails (
     id, owner_id, status, sender, subject, letter, text_body, html_body, attachment_count, recipient_count,
     tags, metadata, accepted_at, send_at, expires_at, traceparent, request_id, stream, message_id,
@@ -131,6 +134,7 @@ SELECT
     template_name, template_version, template_data
 FROM emails
 WHERE id = $2 AND owner_id = $3 AND letter::text <> '{}' AND stripped = 0
+FOR SHARE
 ON CONFLICT (id) DO NOTHING
 RETURNING id
 

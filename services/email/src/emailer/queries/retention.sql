@@ -76,14 +76,19 @@ FROM done
 WHERE emails.id = done.id
 
 -- name: remove_emails
--- Mails that ended more than $2 seconds ago, with their recipients and attempts.
-DELETE FROM emails
-WHERE id = ANY(ARRAY(
+-- Mails that ended more than $2 seconds ago, with their recipients and attempts. Recipients are locked before their
+-- mails, as everywhere: a bounce or an outcome has its recipient first.
+WITH old AS (
     SELECT id FROM emails
     WHERE stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
     ORDER BY ended_at LIMIT $1
-    FOR UPDATE SKIP LOCKED
-))
+), locked AS (
+    SELECT email_id FROM recipients WHERE email_id IN (SELECT id FROM old) ORDER BY email_id, position FOR UPDATE
+)
+DELETE FROM emails
+WHERE id = ANY(ARRAY(SELECT DISTINCT old.id FROM old LEFT JOIN locked ON locked.email_id = old.id))
+    -- Unless something has happened to it while its recipients were waited for.
+    AND stripped = 2 AND ended_at <= now() - $2 * interval '1 second'
 
 -- name: oldest_content
 -- How many seconds ago the mail ended whose content is to be removed next.

@@ -99,12 +99,13 @@ async def decide(
         parameters: list[Any] = [ids]
         if decision is RETRY:
             parameters.append(life_s)
+            # Recipients before their mails, and these in one order, as everywhere.
+            await connection.execute(SQL["lock_recipients"], ids)
+            await connection.execute(SQL["lock_emails"], ids)
         changed = await connection.fetch(SQL[decision.query], *parameters)
-        # Meanwhile some of them may have been taken in hand.
+        # Meanwhile some of them may have been taken in hand, or have lost their content.
         ids = list({row["email_id"] for row in changed})
         if decision is RETRY:
-            # Recipients before their mails, and these in one order, as everywhere.
-            await connection.execute(SQL["lock_emails"], ids)
             await connection.execute(SQL["prolong_emails"], ids, life_s)
         keys = [(row["email_id"], row["position"]) for row in changed]
         await repository.note(connection, decision.kind, keys)
@@ -120,7 +121,7 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
     if found is None:
         raise NotFound(f"There is no e-mail {request.email_id}.")
-    await connection.execute(SQL["lock_recipients"], request.email_id)
+    await connection.execute(SQL["lock_recipients"], [request.email_id])
     row = await connection.fetchrow(SQL["lock_untried"], request.email_id, request.owner_id)
     if row is None:
         raise Conflict(
