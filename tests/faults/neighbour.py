@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import ssl
 import sys
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ PATIENCE_S = 30.0
 _READ_EVERY_S = 0.025
 _SAY_EVERY_S = 0.1
 _ARRIVE_EVERY_S = 0.5
+# Each client would read the certificates anew, which takes 30 ms of this loop; nothing here is encrypted.
+_TRUSTED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _ENDED = ("completed", "failed", "cancelled", "expired")
 
 
@@ -45,6 +48,8 @@ class Diary:
     """
 
     latencies_s: list[float] = field(default_factory=list)
+    # What was asked, for each of the latencies.
+    asked: list[str] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
@@ -58,6 +63,12 @@ class Diary:
         """The latency that 99 of 100 requests stay below."""
         ordered = sorted(self.latencies_s)
         return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
+
+    @property
+    def waited_for(self) -> Counter[str]:
+        """What was asked by the slowest of 100 requests, and how often."""
+        slowest = sorted(zip(self.latencies_s, self.asked, strict=False), reverse=True)
+        return Counter(asked for _, asked in slowest[: -(-len(slowest) // 100)])
 
     @property
     def lost(self) -> list[str]:
@@ -97,7 +108,7 @@ class Neighbour:
 
     async def live(self, until: asyncio.Event) -> Diary:
         """Do everything again and again until `until` is set, and then finish what was begun."""
-        async with self._client() as client:
+        async with self.new_client() as client:
             answer = await client.post("/v1/rooms", json={"name": self._room})
             assert answer.status_code == 201, answer.text
             listening = asyncio.create_task(self._listen())
@@ -115,11 +126,13 @@ class Neighbour:
             await asyncio.gather(listening, return_exceptions=True)
         return self.diary
 
-    def _client(self) -> httpx.AsyncClient:
+    def new_client(self) -> httpx.AsyncClient:
+        """Return a client of the gateway with the neighbour's key and no connection yet."""
         return httpx.AsyncClient(
             base_url=self._home.url,
             headers={"Authorization": f"Bearer {self._home.key}"},
             timeout=PATIENCE_S,
+            verify=_TRUSTED,
         )
 
     # What is measured: reads and chat lines over kept connections, and requests that open a connection.
@@ -140,7 +153,7 @@ class Neighbour:
     async def _arrive(self, _: httpx.AsyncClient) -> None:
         started = time.monotonic()
         try:
-            async with self._client() as fresh:
+            async with self.new_client() as fresh:
                 answer = await fresh.get("/v1/me")
         except httpx.TransportError as error:
             self.diary.refused[f"a new connection: {type(error).__name__}"] += 1
@@ -162,6 +175,7 @@ class Neighbour:
             self.diary.troubles[f"{method} {path}: {type(error).__name__}"] += 1
             return None
         self.diary.latencies_s.append(time.monotonic() - started)
+        self.diary.asked.append(f"{method} /{path.split('/')[2]}")
         if answer.status_code == wanted:
             return answer
         where = self.diary.refused if answer.status_code < 500 else self.diary.troubles
@@ -209,10 +223,11 @@ class Neighbour:
         await asyncio.to_thread(put_into_mailbox, self._home.mailbox_smtp, _mail(subject))
 
         async def is_listed() -> bool:
-            async with httpx.AsyncClient(base_url=self._home.mailbox_url, timeout=PATIENCE_S) as mailbox:
-                answer = await mailbox.get("/api/v1/messages", params={"limit": 1000})
+            url = f"{self._home.mailbox_url}/api/v1/messages"
+            async with httpx.AsyncClient(timeout=PATIENCE_S, verify=_TRUSTED) as mailbox:
+                answer = await mailbox.get(url, params={"limit": 1000})
             return answer.status_code == 200 and any(
-                one["Subject"] == subject for one in answer.json()["messages"]
+                one["Subject"] == subject for one in orjson.loads(answer.content)["messages"]
             )
 
         await self._within_patience("stored mail", is_listed)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from faults import neighbour
 from faults import street as streets
+from faults.elsewhere import elsewhere
 from faults.guests import Guest
 from faults.neighbour import PATIENCE_S, Diary
 from faults.street import Street, memory_limits
-from faults.vitals import Vitals, Watch
+from faults.vitals import Vitals, watching
 
 P99_S = 0.25
 ERRAND_S = 10.0
@@ -56,23 +57,18 @@ class Row:
 async def visit(street: Street, guest: Guest) -> Row:
     """Let the guest in while the neighbour lives, and return what came of it."""
     streets.calm(street)
-    until = asyncio.Event()
-    watch = Watch(street.stack, memory_limits())
-    watching = asyncio.create_task(watch.run(until))
     try:
-        async with neighbour.living(street) as diary:
+        async with (
+            elsewhere(watching(street.stack, memory_limits())) as vitals,
+            neighbour.living(street) as diary,
+        ):
             await asyncio.sleep(_BEFORE_S)
             await guest.prepare(street)
             sent = await _flood(street, guest)
             await asyncio.sleep(_SETTLE_S)
-        until.set()
-        await watching
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await watching
         streets.calm(street)
-    return Row(guest, sent, diary.result(), watch.vitals)
+    return Row(guest, sent, diary.result(), vitals)
 
 
 async def _flood(street: Street, guest: Guest) -> str:
@@ -139,10 +135,12 @@ def report(row: Row) -> str:
     processes = ", ".join(
         f"{name} {seen.peak_bytes // _MIB} MiB {seen.stall_s:.2f} s" for name, seen in row.vitals.items()
     )
+    slowest = ", ".join(f"{number} {asked}" for asked, number in diary.waited_for.most_common())
     lines = [
         f"{'BROKEN' if row.complaints else 'kept'}: {row.sent}",
         f"{len(diary.latencies_s)} requests, p99 {diary.p99_s * 1000:.0f} ms, {len(diary.arrivals_s)} "
         f"arrivals; {len(diary.said)} lines, {len(diary.lost)} lost; {errands}",
+        f"the slowest of 100 requests: {slowest}",
         processes,
         *(f"! {'' if one.is_certain else '(maybe noise) '}{one.text}" for one in row.complaints[:10]),
     ]

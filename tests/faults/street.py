@@ -15,6 +15,7 @@ import httpx
 import yaml
 
 from contracts.scopes import FOR_MEMBERS
+from faults.elsewhere import elsewhere
 from faults.faulty_operation import FAULTY
 from faults.rig import VARIABLES, Rig
 from native import mailbox, supervisor
@@ -85,7 +86,7 @@ async def running(directory: Path, *, variables: Mapping[str, str] | None = None
     A `PYTHONPATH` among them comes before that of the street.
     """
     ports = Ports.free()
-    async with alpaca.running() as provider, smtp.running() as relay:
+    async with elsewhere(alpaca.running()) as provider, elsewhere(smtp.running()) as relay:
         own = {
             **VARIABLES,
             "STOCK_DATA_PROVIDERS": "alpaca,embedded",

@@ -6,7 +6,8 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -34,6 +35,20 @@ class Vitals:
     def stall_s(self) -> float:
         """How long the loop stood still at most, by both who waited for it and what it says itself."""
         return min(self.slowest_s, self.lag_s + _BEAT_S)
+
+
+@asynccontextmanager
+async def watching(stack: Stack, limits: Mapping[str, int]) -> AsyncIterator[dict[str, Vitals]]:
+    """Look at all services of `stack` for the length of the block; what was seen is complete after it."""
+    watch, until = Watch(stack, limits), asyncio.Event()
+    task = asyncio.create_task(watch.run(until))
+    try:
+        yield watch.vitals
+        until.set()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Watch:
