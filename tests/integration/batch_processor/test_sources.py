@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from batch_processor import sources
+from batch_processor.batches import Batch
 from chassis.broker.envelope import new_id
 from contracts.batches import Item, Source
 from support.batch_stack import Caller, House
@@ -54,3 +56,44 @@ async def test_a_source_that_cannot_be_used_fails_the_batch(service: Any, caller
     for source in (new_id(), foreign, running):
         batch = await caller.reach(await caller.submit_from("echo", Source(batch_id=source)))
         assert (batch.status, batch.error["code"]) == ("failed", "source-not-usable")
+
+
+async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None:
+    large = await caller.submit("echo", list(range(200)))
+    small = await caller.submit("echo", [1])
+    await caller.reach(large)
+    await caller.reach(small)
+    # Stored together: the large one is the first, and has twenty steps to go.
+    first = await caller.submit_from("echo", Source(batch_id=large))
+    second = await caller.submit_from("echo", Source(batch_id=small))
+    await caller.reach(second)
+    await caller.reach(first)
+    begun = await caller.database.fetch(
+        "SELECT id FROM batches WHERE id = ANY($1) ORDER BY started_at", [first, second]
+    )
+    assert [row["id"] for row in begun] == [second, first]
+
+
+async def test_a_batch_that_cannot_be_filled_holds_no_other_and_fails_after_some_tries(
+    service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_ASIDE_S", 0.3)
+    fill, tries = sources._fill, 0
+
+    async def fill_most(connection: Any, batch: Batch) -> Batch:
+        nonlocal tries
+        if '"failed"' in (batch.source or ""):
+            tries += 1
+            raise ValueError("bad \ud800 items")
+        return await fill(connection, batch)
+
+    monkeypatch.setattr(sources, "_fill", fill_most)
+    known = await caller.submit("echo", [1])
+    await caller.reach(known)
+    broken = await caller.submit_from("echo", Source(batch_id=known, status="failed"))
+    await caller.reach(broken, "open")
+    assert (
+        await caller.reach(await caller.submit_from("echo", Source(batch_id=known)))
+    ).status == "completed"
+    batch = await caller.reach(broken)
+    assert (batch.status, batch.error["code"], tries) == ("failed", "source-not-usable", 3)

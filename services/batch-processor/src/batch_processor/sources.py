@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from batch_processor import batches, repository
+from batch_processor.batches import Batch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
-from chassis import queries
-from chassis.postgres import Postgres
+from chassis import logging, queries
+from chassis.errors import DatabaseUnavailable
+from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
+
+log = logging.get(__name__)
 
 _SQL = queries.load("batch_processor")
 _STEP = 5_000
 # For what another process has left: this one is woken by its own.
 _IDLE_S = 3.0
+# A batch that cannot be filled is tried again after so long, and so often.
+_ASIDE_S = 5.0
+_MOST_TRIES = 3
 
 
 class Sources:
@@ -31,6 +40,9 @@ class Sources:
         self._postgres = postgres
         self._intake = intake
         self._begun = begun
+        self._last = UUID(int=0)
+        self._tries: Counter[UUID] = Counter()
+        self._aside: dict[UUID, float] = {}
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -49,33 +61,59 @@ class Sources:
             await rounds.wait(self._wake, most_s=_IDLE_S)
 
     async def copy(self) -> bool:
-        """Take the next items of the first batch that waits for some; return whether there was one."""
-        async with self._postgres.transaction() as connection:
-            batch_id: UUID | None = await connection.fetchval(_SQL["next_copying"])
-            if batch_id is None:
-                return False
-            batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
-            now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
-            other = await repository.get_batch(connection, source.batch_id)
-            if other is None or other.owner_id != batch.owner_id or not other.is_finished:
-                detail = (
-                    f"The batch {source.batch_id} does not exist, or has not ended: "
-                    "its items cannot be taken."
-                )
-                after = batches.fail(batch, code="source-not-usable", detail=detail, now=now)
-            else:
-                row = await connection.fetchrow(
-                    _SQL["copy_items"],
-                    batch.id,
-                    source.batch_id,
-                    source.status,
-                    batch.source_after,
-                    _STEP,
-                    batch.received,
-                )
-                assert row is not None
-                after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
-                if row["items"] < _STEP:
-                    after = batches.seal(after, after.received, now=now)
-            await self._intake.advance(connection, batch, after)
+        """Take the next items of one of the batches that wait for some; return whether there was one.
+
+        They have turns. One that cannot be filled is left aside for a while, and fails after some tries.
+        """
+        now = time.monotonic()
+        self._aside = {id_: until for id_, until in self._aside.items() if until > now}
+        batch_id: UUID | None = None
+        try:
+            async with self._postgres.transaction() as connection:
+                batch_id = await connection.fetchval(_SQL["next_copying"], self._last, list(self._aside))
+                if batch_id is None:
+                    return False
+                self._last = batch_id
+                batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
+                if self._tries[batch_id] < _MOST_TRIES:
+                    after = await _fill(connection, batch)
+                else:
+                    detail = (
+                        "Its items could not be taken from the other batch: ask the operators for the log."
+                    )
+                    after = batches.fail(
+                        batch, code="source-not-usable", detail=detail, now=datetime.now(UTC)
+                    )
+                await self._intake.advance(connection, batch, after)
+        except Exception as error:
+            if batch_id is None or (
+                isinstance(error, DatabaseUnavailable) and not await self._postgres.ping()
+            ):
+                raise
+            self._tries[batch_id] += 1
+            self._aside[batch_id] = now + _ASIDE_S
+            log.exception("a batch cannot be filled, and is tried again later", batch_id=str(batch_id))
+        else:
+            del self._tries[batch_id]
         return True
+
+
+async def _fill(connection: Connection, batch: Batch) -> Batch:
+    """Give a batch that is locked the next items of its source; return what has become of it."""
+    now, source = datetime.now(UTC), Source.model_validate_json(batch.source or "")
+    other = await repository.get_batch(connection, source.batch_id)
+    if other is None or other.owner_id != batch.owner_id or not other.is_finished:
+        detail = f"The batch {source.batch_id} does not exist, or has not ended: its items cannot be taken."
+        return batches.fail(batch, code="source-not-usable", detail=detail, now=now)
+    row = await connection.fetchrow(
+        _SQL["copy_items"],
+        batch.id,
+        source.batch_id,
+        source.status,
+        batch.source_after,
+        _STEP,
+        batch.received,
+    )
+    assert row is not None
+    after = batches.receive(replace(batch, source_after=row["last"]), row["items"], now=now)
+    return after if row["items"] == _STEP else batches.seal(after, after.received, now=now)

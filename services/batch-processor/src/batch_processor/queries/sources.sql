@@ -1,6 +1,8 @@
 -- name: next_copying
+-- The first batch behind $1 that waits for items, in a circle, but none of $2.
 SELECT id FROM batches
-WHERE status = 'open' AND source IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+WHERE status = 'open' AND source IS NOT NULL AND id <> ALL ($2::uuid[])
+ORDER BY id <= $1, id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: copy_items
 -- Takes items of the batch $2 that ended with $3, those behind the position $4, $5 at a time, to the positions of
