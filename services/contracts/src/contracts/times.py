@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
@@ -27,11 +27,18 @@ def timestamp(value: object) -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return `moment` in UTC. Raise `ValueError` when the calendar does not have it there."""
+    """Return `moment` in UTC. Raise `ValueError` when the calendar does not have it there.
+
+    The last day is refused as well: the driver of the database stores its last microsecond as infinity, and
+    reads that without a time zone.
+    """
     try:
-        return moment.astimezone(UTC)
+        found = moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("must be a time that UTC has") from None
+    if found.date() == date.max:
+        raise ValueError(f"must be before {date.max}")
+    return found
 
 
 def require_future(moment: datetime) -> datetime:
