@@ -25,6 +25,7 @@ from gateway.http import edge
 from gateway.http.edge import Edge
 from gateway.http.endpoints import Endpoint
 from gateway.http.origins import with_cors
+from gateway.http.path_numbers import PathNumber
 from gateway.http.serving import EndpointConnection, Server
 from gateway.identity import routes as identity_routes
 from gateway.overview import routes as overview_routes
@@ -71,6 +72,7 @@ def create_quart(settings: GatewaySettings, resources: Resources) -> GatewayApp:
     """Return the application with all its routes; nothing is opened before its lifespan begins."""
     app = GatewayApp("gateway", static_folder=None)
     app.url_map.merge_slashes = False
+    app.url_map.converters["int"] = PathNumber
     app.server = Server(
         resources.keyring.authenticate,
         resources.once,
