@@ -105,6 +105,7 @@ async def refuse_upgrade(door: Listener, path: bytes) -> None:
     [
         *(b"//v1/me", b"///v1/me", b"/v1//me", b"/v1/./me", b"/v1/x/../me", b"/v1/me;x", b"/v1/me/"),
         *(b"/v1/%6de", b"/v1/m%65", b"/%76%31/me", b"/v%31/me", b"/v1/%2e/me", b"/v1%2Fme"),
+        *(b"/v1/users/01", b"/v1/users/%D9%A1", b"/v1/users/+1", b"/v1/users/" + b"9" * 400),
     ],
 )
 async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None:
@@ -113,6 +114,25 @@ async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None
         door, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + key + b"\r\n\r\n"
     )
     assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("GET", "Accept"), ("GET", "If-None-Match"), ("PATCH", "If-Match"), ("PATCH", "Content-Type")],
+)
+async def test_a_header_that_is_taken_apart_may_not_be_long(door: Listener, method: str, name: str) -> None:
+    body = b"{}" if method == "PATCH" else b""
+    answers = [
+        await door.api.request(
+            method,
+            "/v1/users/1",
+            headers={"If-Match": '"1"', name: ",".join(['"a/b"'] * parts)},
+            content=body,
+        )
+        for parts in (4, 1000)
+    ]
+    assert [answer.status_code == 431 for answer in answers] == [False, True]
+    assert answers[1].json()["type"] == "/problems/request-header-fields-too-large"
 
 
 async def test_a_refused_body_is_not_asked_for_and_ends_the_connection(door: Listener) -> None:

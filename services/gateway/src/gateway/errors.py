@@ -99,3 +99,9 @@ class TooManyFailures(ServiceError):
     """Too many keys from one address were not good; another one is not looked up for a while."""
 
     code = "too-many-failures"
+
+
+class HeaderTooLong(ServiceError):
+    """A header field that is taken apart is longer than that may cost."""
+
+    code = "request-header-fields-too-large"

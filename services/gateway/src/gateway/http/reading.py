@@ -18,7 +18,13 @@ from werkzeug.http import parse_accept_header, parse_etags, parse_options_header
 
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
-from gateway.errors import BodyTooSlow, IdempotencyNotSupported, PreconditionRequired, UploadStalled
+from gateway.errors import (
+    BodyTooSlow,
+    HeaderTooLong,
+    IdempotencyNotSupported,
+    PreconditionRequired,
+    UploadStalled,
+)
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, LARGE_BYTES, Body
 from gateway.http.calls import IdempotencyKey, Upload
@@ -37,6 +43,8 @@ _LEAST_S, _MOST_S = 0.05, 30.0
 UPLOAD_BASE_S = 300.0
 UPLOAD_BYTES_A_SECOND = 300 * 1024
 _LONGEST_KEY = 255
+# Of a list of media types or versions, or a media type: 64 KiB took 50 ms of the loop.
+_TAKEN_APART_BYTES = 4 * 1024
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
 # Of an API key, which lives too long for a place where it is recorded.
@@ -70,6 +78,16 @@ class Incoming:
         """Return a header by its lower-case name; repeated ones are joined with commas."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def short_header(self, name: bytes) -> str | None:
+        """Return a header that is taken apart: some microseconds for each of its parts.
+
+        Raise `HeaderTooLong` when it has more than `_TAKEN_APART_BYTES`.
+        """
+        value = self.headers.get(name)
+        if value is not None and len(value) > _TAKEN_APART_BYTES:
+            raise HeaderTooLong(f"{name.decode().title()} may have {_TAKEN_APART_BYTES} bytes.")
+        return self.header(name)
 
 
 async def _nothing() -> Message:
@@ -185,7 +203,7 @@ def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
     offered = endpoint.media_types
     if len(offered) > 1 and (wanted := getattr(query, "format", None)) is not None:
         return _FORMATS[wanted]
-    accept = request.header(b"accept")
+    accept = request.short_header(b"accept")
     if not offered:
         return JSON
     if not accept or accept == "*/*":
@@ -230,7 +248,7 @@ def request_digest(request: Incoming) -> hashlib._Hash:
 
 def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
     """Return the versions that the caller has seen. Raise `PreconditionRequired` when they must be named."""
-    header = request.header(b"if-match")
+    header = request.short_header(b"if-match")
     if header is None and endpoint.precondition is Precondition.REQUIRED:
         raise PreconditionRequired(
             "Several people may edit this: send the ETag that you read as If-Match; * overwrites."
@@ -240,10 +258,8 @@ def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
 
 def knows(request: Incoming, etag: str) -> bool:
     """Return whether the caller has the version `etag` (quoted) already."""
-    header = request.headers.get(b"if-none-match")
-    if header is None:
-        return False
-    return header == etag.encode() or parse_etags(header.decode("latin-1")).contains_weak(etag[1:-1])
+    header = request.short_header(b"if-none-match")
+    return header is not None and (header == etag or parse_etags(header).contains_weak(etag[1:-1]))
 
 
 async def json_body(adapter: TypeAdapter[Any], request: Incoming, until: Deadline) -> tuple[Any, bytes]:
@@ -270,7 +286,7 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
 
     A body of the media type `stream` may be packed with gzip.
     """
-    given, options = parse_options_header(request.header(b"content-type"))
+    given, options = parse_options_header(request.short_header(b"content-type"))
     given = given.strip().lower()
     codings = ("identity", "gzip") if given == stream else ("identity",)
     coding = _coding(request)
