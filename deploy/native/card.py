@@ -25,7 +25,8 @@ async def text(stack: Stack) -> str:
         *(sys.executable, "-m", "card", *arguments(stack)), env=environment, stdout=PIPE, stderr=STDOUT
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+        async with asyncio.timeout(_PATIENCE_S):
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()

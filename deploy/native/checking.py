@@ -45,7 +45,8 @@ async def check(backing: Backing, ports: Ports, *, say: Callable[[str], None]) -
         stderr=PIPE,
     )
     try:
-        said, complaint = await asyncio.wait_for(process.communicate(json.dumps(asked).encode()), _PATIENCE_S)
+        async with asyncio.timeout(_PATIENCE_S):
+            said, complaint = await process.communicate(json.dumps(asked).encode())
     finally:
         if process.returncode is None:
             process.kill()

@@ -26,7 +26,8 @@ class Probe:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while asyncio.get_running_loop().time() < deadline:
             try:
-                return await asyncio.wait_for(self.check(), _ONE_CHECK_S)
+                async with asyncio.timeout(_ONE_CHECK_S):
+                    return await self.check()
             except TimeoutError:
                 reason = f"no answer in {_ONE_CHECK_S:.0f} s"
             except (NotReadyError, OSError) as error:

@@ -96,10 +96,12 @@ class Process:
         family = _family(self._child.pid) if self._child.returncode is None else []
         if self._child.returncode is None:
             with suppress(TimeoutError, NativeError):
-                await asyncio.wait_for(self.program.before_stop(), _BEFORE_STOP_S)
+                async with asyncio.timeout(_BEFORE_STOP_S):
+                    await self.program.before_stop()
             with suppress(TimeoutError, ProcessLookupError):
                 self._child.send_signal(self.program.stop_signal)
-                await asyncio.wait_for(self.wait(), self.program.stop_timeout_s)
+                async with asyncio.timeout(self.program.stop_timeout_s):
+                    await self.wait()
         with suppress(ProcessLookupError):
             self._child.kill()
         await self._child.wait()

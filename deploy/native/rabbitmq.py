@@ -80,7 +80,8 @@ class RabbitMQ:
             # Its deadline has passed: nothing of the script and its programs stays behind, nor their pipe.
             await end_tree(child.pid)
             with suppress(TimeoutError):
-                await asyncio.wait_for(child.communicate(), _PIPE_ENDS_S)
+                async with asyncio.timeout(_PIPE_ENDS_S):
+                    await child.communicate()
             raise
         if child.returncode:
             raise NativeError(f"rabbitmqctl {' '.join(arguments)} failed ({child.returncode}):\n{output}")

@@ -59,7 +59,8 @@ class Keeper:
 
     async def ready(self, *, timeout_s: float = 60.0) -> None:
         """Return when the program is ready (again)."""
-        await asyncio.wait_for(self._ready.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await self._ready.wait()
 
     async def stop(self) -> None:
         """Stop the program and keep it stopped."""

@@ -55,7 +55,8 @@ async def walk(*, url: str, mailbox_url: str, key: str, console: Console) -> int
 async def _step(tour: Tour, number: int, title: str, act: Callable[[Tour], Awaitable[None]]) -> bool:
     tour.console.print(f"\n[bold] {number}. {title}[/bold] — {(act.__doc__ or '').strip()}")
     try:
-        await asyncio.wait_for(act(tour), 2 * PATIENCE_S)
+        async with asyncio.timeout(2 * PATIENCE_S):
+            await act(tour)
     except (DemoError, httpx.HTTPError, OSError, websockets.WebSocketException, TimeoutError) as error:
         tour.console.print(
             f"   [red]did not work:[/red] {str(error) or type(error).__name__}", highlight=False

@@ -108,7 +108,8 @@ def sparkline(values: list[float], *, width: int) -> str:
 
 async def _pushes(connection: websockets.ClientConnection, timeout_s: float) -> int:
     try:
-        frame = json.loads(await asyncio.wait_for(connection.recv(), timeout_s))
+        async with asyncio.timeout(timeout_s):
+            frame = json.loads(await connection.recv())
     except TimeoutError:
         return 0
     return 1 if "push" in frame else 0

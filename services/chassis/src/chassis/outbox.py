@@ -116,7 +116,8 @@ class OutboxRelay:
             self._wake.clear()
             await self._run_once(self.flush, has_work=was_woken)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), beats.due_in_s(self._poll_s))
+                async with asyncio.timeout(beats.due_in_s(self._poll_s)):
+                    await self._wake.wait()
 
     async def run_failed(self) -> None:
         """Publish for ever, each alone, what has failed before."""

@@ -138,7 +138,8 @@ class Postgres:
         if self._pool is None:
             return
         try:
-            await asyncio.wait_for(self._pool.close(), timeout=timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 

@@ -206,7 +206,8 @@ class ProcessPool:
     async def wait_for_first(self, timeout_s: float) -> None:
         """Wait until there is a process, but no longer than `timeout_s` seconds."""
         with contextlib.suppress(TimeoutError):
-            self.give_back(await asyncio.wait_for(self.take(), timeout_s))
+            async with asyncio.timeout(timeout_s):
+                self.give_back(await self.take())
 
     async def watch_forever(self) -> None:
         """Kill late processes, end idle ones, and measure, for ever."""

@@ -35,6 +35,7 @@ async def wait(wake: asyncio.Event, *, most_s: float, least_s: float = _TOGETHER
     began = time.monotonic()
     # In this order a loop that nothing wakes wakes once.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(wake.wait(), most_s)
+        async with asyncio.timeout(most_s):
+            await wake.wait()
     await asyncio.sleep(max(0.0, began + least_s - time.monotonic()))
     wake.clear()

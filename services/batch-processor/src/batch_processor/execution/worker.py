@@ -108,7 +108,8 @@ class Worker:
         """Begin nothing more, stop what runs and give back what is not done, within `timeout_s` seconds."""
         self._is_stopping = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop_all(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._stop_all()
 
     async def _stop_all(self) -> None:
         # What is being claimed is in hand before it can be stopped.

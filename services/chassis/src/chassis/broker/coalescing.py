@@ -49,7 +49,8 @@ class Coalescer(Generic[V]):
                 self._timer = loop.call_later(self._window_s, self._flush)
         try:
             # Shielded: one caller that gives up must not take the answer from the others.
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineExceeded(f"No answer for {key} in time.") from None
 

@@ -342,7 +342,8 @@ class Consumer:
             # Waiting for the database is not being stuck.
             self._activity.made()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _PING_EVERY_S)
+                async with asyncio.timeout(_PING_EVERY_S):
+                    await self._stopping.wait()
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 

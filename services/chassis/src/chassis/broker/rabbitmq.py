@@ -124,7 +124,8 @@ class Link:
         if self.is_connected:
             return True
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
         except TimeoutError:
             return False
         return True
@@ -227,7 +228,7 @@ async def connect(url: URL) -> aio_pika.Connection:
     connection = aio_pika.Connection(url)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await connection.connect(timeout=CONNECT_TIMEOUT_S)
+            await connection.connect()
     except BaseException:
         await close_quietly(connection)
         raise

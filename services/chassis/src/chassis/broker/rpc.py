@@ -168,7 +168,8 @@ class RpcClient:
                 expiration_ms=max(1, int(remaining_s * 1000)),
             )
             self._publish(message, future, remaining_s)
-            status, answer = await asyncio.wait_for(future, remaining_s)
+            async with asyncio.timeout(remaining_s):
+                status, answer = await future
         except TimeoutError:
             raise DeadlineExceeded(f"{target.service} did not answer in {remaining_s:.1f} s.") from None
         finally:

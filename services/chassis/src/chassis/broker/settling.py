@@ -107,7 +107,8 @@ class Settler:
         pause_s = _FIRST_PAUSE_S
         while incoming.channel is self._channel:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
             if self._stopping.is_set() or incoming.channel is not self._channel:
                 break
             if await self._is_published(copy):

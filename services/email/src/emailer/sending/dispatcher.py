@@ -145,8 +145,8 @@ class Dispatcher:
                 # However much is stored and recorded, the database is not asked more often than this.
                 await asyncio.sleep(pause_s := self._poll_s / 4)
                 with contextlib.suppress(TimeoutError):
-                    wait_s = min(2 * self._poll_s, max(0, due_in_s)) - pause_s
-                    await asyncio.wait_for(self._changed.wait(), wait_s)
+                    async with asyncio.timeout(min(2 * self._poll_s, max(0, due_in_s)) - pause_s):
+                        await self._changed.wait()
 
     async def _line_up(self) -> tuple[float, int]:
         """Return in how many seconds a mail is due, and how many were due and are in their lanes now."""
@@ -173,7 +173,8 @@ class Dispatcher:
                     continue
             self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s if self._hand else _IDLE_S)
+                async with asyncio.timeout(self._poll_s if self._hand else _IDLE_S):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:

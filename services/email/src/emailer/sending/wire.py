@@ -94,7 +94,8 @@ class Wire(asyncio.Protocol):
             self._moved.clear()
             unsent = self.transport.get_write_buffer_size()
             try:
-                await asyncio.wait_for(self._moved.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._moved.wait()
             except TimeoutError:
                 if self.transport.get_write_buffer_size() >= unsent:
                     self._break(f"the relay took nothing for {timeout_s:g} s")

@@ -75,7 +75,8 @@ class StatusService:
             return kept
         try:
             # Shielded: one reader that goes away must not take the report from the others.
-            return await asyncio.wait_for(asyncio.shield(making.task), deadline.remaining_s())
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await asyncio.shield(making.task)
         except TimeoutError:
             raise DeadlineExceeded("The report was not ready in time.") from None
 

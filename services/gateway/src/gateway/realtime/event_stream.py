@@ -96,7 +96,8 @@ class EventStream:
                     return
                 self._last_event_id = None
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._is_filled.wait(), silence_s)
+                    async with asyncio.timeout(silence_s):
+                        await self._is_filled.wait()
                 self._is_filled.clear()
                 pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:

@@ -171,7 +171,8 @@ class Presence:
         self._questions[number] = question
         try:
             await self._send({"question": number, "channel": channel})
-            await asyncio.wait_for(question.complete.wait(), _ANSWER_WITHIN_S)
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                await question.complete.wait()
         except TimeoutError:
             log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
         finally:
