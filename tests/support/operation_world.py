@@ -33,7 +33,12 @@ class World:
     fetched: list[HttpRequest] = field(default_factory=list)
     sent: list[tuple[Any, UUID]] = field(default_factory=list)
 
-    def context(self, position: int = 0, post: Callable[[Outgoing], None] | None = None) -> Context:
+    def context(
+        self,
+        position: int = 0,
+        post: Callable[[Outgoing], None] | None = None,
+        payload_text: str = "{}",
+    ) -> Context:
         def send(message: Command, key: UUID) -> None:
             self.sent.append((message, key))
             if post is not None:
@@ -45,6 +50,7 @@ class World:
             owner_id="ann",
             attempt=1,
             accepted_at=datetime(2026, 1, 2, tzinfo=UTC),
+            payload_text=payload_text,
             ask=self._ask,
             compute=self._compute,
             fetch=self._fetch,

@@ -62,6 +62,7 @@ class Shares(Protocol):
 class Context:
     """The item that an operation runs on, and the means that it may use.
 
+    `payload_text` is the item's payload as it was written, for what must arrive byte for byte.
     `send` takes a command and an id, which must be the same whenever the item runs: it goes into the outbox
     in the transaction that stores the item's result.
     """
@@ -71,6 +72,7 @@ class Context:
     owner_id: str
     attempt: int
     accepted_at: datetime
+    payload_text: str
     ask: Asks
     compute: Computes
     fetch: Fetches

@@ -48,3 +48,18 @@ async def test_two_items_of_a_batch_send_two_mails(world: World) -> None:
     assert await OPERATION.run(mail, world.context(position=1)) != await OPERATION.run(
         mail, world.context(position=2)
     )
+
+
+async def test_the_metadata_of_a_mail_are_sent_as_they_are_written(world: World) -> None:
+    text = '{"to": ["ann@example.org"], "text": "hi", "metadata" : { "price": 1.10,  "note": "\\u00e9" } }'
+    mail = Mail.model_validate_json(text)
+    await OPERATION.run(mail, world.context(payload_text=text))
+    (command, _) = world.sent[0]
+    assert command.metadata_text == '{ "price": 1.10,  "note": "\\u00e9" }'
+    assert command.metadata == {"price": 1.1, "note": "é"}
+
+
+async def test_a_mail_without_metadata_is_not_read_again(world: World) -> None:
+    mail = Mail.model_validate({"to": ["ann@example.org"], "text": "hi"})
+    await OPERATION.run(mail, world.context(payload_text="never read"))
+    assert world.sent[0][0].metadata_text is None

@@ -40,7 +40,8 @@ class Watch:
 class ChunkRun(RunningChunk):
     """Runs the items of a chunk in this process.
 
-    `context` makes an item's context from its position and the place where its commands are collected.
+    `context` makes an item's context from its position, the place where its commands are collected, and its
+    payload as a JSON text.
     Whatever an item raises, returns or cancels is that item's failure; `execute` itself does not raise.
     With `one_by_one` an item begins when the one before has ended.
     """
@@ -51,7 +52,7 @@ class ChunkRun(RunningChunk):
         items: Sequence[Item],
         *,
         attempt: int,
-        context: Callable[[int, Post], Context],
+        context: Callable[[int, Post, str], Context],
         watch: Watch | None = None,
         one_by_one: bool = False,
     ) -> None:
@@ -157,7 +158,8 @@ class ChunkRun(RunningChunk):
         deadlines.CURRENT.set(deadline)
         try:
             payload = item_values.read_payload(self._operation.payload, item.payload)
-            result = await self._operation.run(payload, self._context(item.position, commands.append))
+            context = self._context(item.position, commands.append, item.payload)
+            result = await self._operation.run(payload, context)
             return item_values.write_result(result)
         except BaseException as error:
             # Also SystemExit, which would end the process, and a CancelledError of the item's own.

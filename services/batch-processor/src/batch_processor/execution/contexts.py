@@ -46,11 +46,11 @@ class ContextFactory:
         self._compute = compute
         self._fetch = fetch
 
-    def of_chunk(self, origin: Origin) -> Callable[[int, Post], Context]:
+    def of_chunk(self, origin: Origin) -> Callable[[int, Post, str], Context]:
         """Return the factory of the contexts of a chunk's items."""
         shared = SharedValues()
 
-        def make(position: int, post: Post) -> Context:
+        def make(position: int, post: Post, payload_text: str) -> Context:
             def send(message: Command, message_id: UUID) -> None:
                 # Written here, so that a command that cannot be is the failure of its item alone.
                 post(command(message, message_id=message_id, tenant=origin.owner_id))
@@ -61,6 +61,7 @@ class ContextFactory:
                 owner_id=origin.owner_id,
                 attempt=origin.attempt,
                 accepted_at=origin.accepted_at,
+                payload_text=payload_text,
                 ask=self._ask,
                 compute=self._compute,
                 fetch=self._fetch,

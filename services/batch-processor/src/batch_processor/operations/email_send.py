@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid5
 
 from batch_processor.operation import Context, Operation
+from contracts import json_texts
 from contracts.emails import SendEmail
 from contracts.mail import Mail
 from contracts.message import Json
@@ -21,6 +22,7 @@ async def run(mail: Mail, context: Context) -> Json:
         owner_id=context.owner_id,
         # Taken from the batch, so that the command is the same on each run.
         accepted_at=context.accepted_at,
+        metadata_text=json_texts.members(context.payload_text)["metadata"] if mail.metadata else None,
     )
     context.send(command, email_id)
     return {"email_id": str(email_id)}
