@@ -11,7 +11,7 @@ from pathlib import Path
 
 from native import supervisor
 from native.directories import RunDirectory
-from native.mailbox import MailboxServer
+from native.mailbox.server import MailboxServer
 from native.memcached import Memcached
 from native.ports import HOST, Ports
 from native.postgres import Postgres

@@ -18,10 +18,10 @@ from contracts.scopes import FOR_MEMBERS
 from faults.elsewhere import elsewhere
 from faults.faulty_operation import FAULTY
 from faults.rig import VARIABLES, Rig
-from native import mailbox, supervisor
 from native import stack as native_stack
+from native import supervisor
 from native.directories import RunDirectory
-from native.mailbox import MailboxServer
+from native.mailbox.server import MailboxServer
 from native.ports import Ports
 from native.services import NAMES
 from native.stack import Stack
@@ -125,7 +125,7 @@ def calm(street: Street) -> None:
 
 @asynccontextmanager
 async def _mailbox(directory: Path, variables: Mapping[str, str]) -> AsyncIterator[MailboxServer]:
-    server = mailbox.MailboxServer(RunDirectory.at(directory))
+    server = MailboxServer(RunDirectory.at(directory))
     wanted = {name: text for name, text in variables.items() if name.startswith(("PYTHONPATH", "FAULTS_"))}
     stages = [
         [replace(one, environment={**one.environment, **wanted}) for one in stage] for stage in server.stages

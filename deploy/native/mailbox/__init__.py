@@ -2,7 +2,3 @@
 
 It answers the part of Mailpit's REST API that tests and the demo use, so both run against either.
 """
-
-from native.mailbox.server import MailboxServer, start
-
-__all__ = ["MailboxServer", "start"]

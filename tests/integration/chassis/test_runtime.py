@@ -9,6 +9,7 @@ import pytest
 from chassis.runtime import ServiceRuntime
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench, running
+from support.waiting import until
 
 
 async def _break() -> None:
@@ -41,6 +42,26 @@ async def test_a_block_that_fails_is_closed_like_one_that_ends_well(bench: Bench
             raise ValueError("the block")
     assert runtime.health.reasons()["shutdown"] == "shutting down"
     assert not _tasks_of(runtime)
+
+
+async def test_the_connection_that_prepared_the_database_does_not_stay(bench: Bench) -> None:
+    runtime, prepared_by = await bench.build(BATCH_PROCESSOR), 0
+
+    async def note() -> None:
+        nonlocal prepared_by
+        async with runtime.postgres.connection() as connection:
+            prepared_by = await connection.fetchval("SELECT pg_backend_pid()")
+
+    async def is_gone() -> bool:
+        async with runtime.postgres.connection() as connection:
+            return not await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", prepared_by
+            )
+
+    runtime.on_database(note)
+    async with running(runtime):
+        assert prepared_by
+        await until(is_gone)
 
 
 def _tasks_of(runtime: ServiceRuntime) -> list[asyncio.Task[None]]:

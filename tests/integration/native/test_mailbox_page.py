@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from native import mailbox
+from native.mailbox import server as mailbox
 from support import browser
 
 _FILL = """

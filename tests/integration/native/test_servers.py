@@ -15,9 +15,10 @@ import httpx
 import psutil
 import pytest
 
-from native import leftovers, mailbox, memcached, postgres, prometheus, rabbitmq, supervisor
+from native import leftovers, memcached, postgres, prometheus, rabbitmq, supervisor
 from native.directories import RunDirectory
 from native.errors import NativeError
+from native.mailbox import server as mailbox
 from native.ports import Ports
 from native.postgres import Postgres
 

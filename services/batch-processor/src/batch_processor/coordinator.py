@@ -28,6 +28,7 @@ _PROMOTE_EVERY_S = 0.5
 # Between two such looks, also at chunks that another coordinator has locked.
 _LEAST_PAUSE_S = 0.05
 _SWEEP_EVERY_S = 1.0
+_SURVEY_EVERY_S = 5.0
 # Chunks that were due longer ago than this are looked for now and then only: their rows are mostly dead ones
 # that an old snapshot keeps. A chunk comes later than that only when its transaction takes that long.
 _DUE_MARGIN = timedelta(seconds=60)
@@ -91,7 +92,7 @@ class Coordinator:
 
     async def maintain_forever(self) -> None:
         """Sweep and expire every second, and carry out what was ordered soon, for ever."""
-        next_sweep_at = 0.0
+        next_sweep_at = next_survey_at = 0.0
         while True:
             if time.monotonic() >= next_sweep_at:
                 next_sweep_at = time.monotonic() + _SWEEP_EVERY_S
@@ -101,6 +102,9 @@ class Coordinator:
                     # Another server may have taken over: its stamps are not those of the one before.
                     self._backlog = Backlog()
                 await rounds.attempt("expire", self.expire)
+            if time.monotonic() >= next_survey_at:
+                next_survey_at = time.monotonic() + _SURVEY_EVERY_S
+                await rounds.attempt("survey", self.survey)
             await rounds.attempt("orders", self.carry_out_orders)
             await rounds.wait(self._wake, most_s=max(0.0, next_sweep_at - time.monotonic()))
 
@@ -134,9 +138,8 @@ class Coordinator:
             self._look_whole_at = now + _DUE_MARGIN / 2
 
     async def sweep(self) -> None:
-        """Make chunks of lost workers ready again, and measure what waits and what is late."""
+        """Make chunks of lost workers ready again, and measure what waits."""
         async with self._postgres.connection() as connection:
-            await coordination.adopt(connection)
             if self._backlog.is_unknown:
                 await coordination.restamp(connection)
             is_due = time.monotonic() >= self._sweep_from
@@ -144,20 +147,25 @@ class Coordinator:
             lost = (
                 await coordination.sweep(connection, in_flight_from=backlog.in_flight_from) if is_due else 0
             )
-            uploads, oldest_upload_s = await coordination.measure_validation(connection)
-            overdue = await coordination.count_overdue(
-                connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
-            )
         self._backlog = backlog
-        metrics.BATCHES_OVERDUE.set(overdue)
-        metrics.BATCHES_VALIDATING.set(uploads)
-        metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
         metrics.BATCH_READY_CHUNKS.set(backlog.ready)
         metrics.BATCH_OLDEST_READY.set(backlog.oldest_ready_s)
         metrics.BATCH_IN_FLIGHT.set(backlog.in_flight)
         if lost:
             log.warning("chunks of lost workers are ready again", chunks=lost)
             self._ready()
+
+    async def survey(self) -> None:
+        """Measure what is late, and give an owner to chunks of the release before this one."""
+        async with self._postgres.connection() as connection:
+            await coordination.adopt(connection)
+            uploads, oldest_upload_s = await coordination.measure_validation(connection)
+            overdue = await coordination.count_overdue(
+                connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
+            )
+        metrics.BATCHES_OVERDUE.set(overdue)
+        metrics.BATCHES_VALIDATING.set(uploads)
+        metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
 
     async def cancel(self) -> None:
         """Cancel what no worker has begun of the batches to cancel, some chunks a transaction."""

@@ -132,6 +132,11 @@ class Postgres:
                 self._reason = None
                 return
 
+    async def renew(self) -> None:
+        """Let each connection that is open now be replaced before its next use."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
     async def close(self, timeout_s: float = 5) -> None:
         """Give back all connections; those still busy after `timeout_s` seconds are cut."""
         self._forget_probe()

@@ -152,6 +152,8 @@ class ServiceRuntime:
                 self._starting = f"preparing the database: {redaction.safe_message(error)}"
                 log.warning("waiting for the database", reason=redaction.safe_message(error))
                 await asyncio.sleep(1)
+        # The server remembers for each connection what it has ever used, and migrations use much once.
+        await self.postgres.renew()
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
         self.tasks.supervise("outbox retries", self.relay.run_failed)
