@@ -31,6 +31,7 @@ async def test_pages_that_never_end_are_bad_data(provider: AlpacaProvider, upstr
         {"latestTrade": {"t": "yesterday", "p": 11}},
         {"latestTrade": {"t": "2024-01-03T19:59:59", "p": 11}},
         {"latestTrade": []},
+        *({"latestTrade": {"t": TRADED_AT, "p": price}} for price in ("1e999999", "1e-999999", "9" * 41)),
         {"dailyBar": {"c": 11}},
         "AAPL",
     ],
@@ -86,3 +87,13 @@ async def test_a_bar_that_equals_the_one_before_is_marked(
     ]
     page = await provider.bars(QUERY, soon())
     assert page.repeated == [datetime(2024, 1, 4, tzinfo=UTC)]
+
+
+async def test_an_answer_is_not_longer_than_its_question_needs(
+    provider: AlpacaProvider, upstream: AlpacaDouble
+) -> None:
+    upstream.always = answer_json({f"S{number}": double.snapshot(11) for number in range(100)})
+    with pytest.raises(BadData, match="longer than 16384 bytes"):
+        await provider.quotes(["S1"], soon())
+    found = await provider.quotes([f"S{number}" for number in range(100)], soon())
+    assert len(found.quotes) == 100

@@ -21,6 +21,8 @@ from stock_data.providers.transport import RequestRejected, Transport
 
 _MOST_BARS = 10_000
 _MOST_PAGES = 100
+# Of an answer, for each symbol that was asked for; Alpaca's own takes 0.6 KiB.
+_SNAPSHOT_BYTES = 8 * 1024
 # Alpaca has nothing before; a start is required or it means today.
 _FIRST_DAY = date(2016, 1, 1)
 # No symbol of Alpaca has these: they stand for indices, currencies and classes of shares elsewhere.
@@ -71,14 +73,8 @@ class AlpacaProvider:
             if _INVALID_SYMBOL in error.detail:
                 raise UnknownSymbol(query.symbol) from error
             raise
-        data: list[Bar] = []
-        repeated: list[datetime] = []
-        for before, bar in zip((None, *found), found, strict=False):
-            # Alpaca dates a day from midnight in New York; here a day starts at midnight UTC everywhere.
-            at = sessions.midnight(sessions.day_of(bar.t))
-            data.append(Bar(t=at, o=bar.o, h=bar.h, l=bar.l, c=bar.c, v=bar.v))
-            if before and (bar.o, bar.h, bar.l, bar.c) == (before.o, before.h, before.l, before.c):
-                repeated.append(at)
+        # In a thread: thousands of bars take longer than others should wait for the loop.
+        data, repeated = await asyncio.to_thread(_days, found)
         return BarsPage(data=data, has_more=has_more, as_of=datetime.now(UTC), repeated=repeated)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:  # noqa: ARG002
@@ -112,8 +108,9 @@ class AlpacaProvider:
 
     async def _snapshots(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         query = {"symbols": ",".join(symbols), "feed": self._feed}
-        body = await self._transport.get("/v2/stocks/snapshots", query, deadline)
-        snapshots = payloads.parse(alpaca_payloads.SNAPSHOTS, body)
+        most_bytes = _SNAPSHOT_BYTES * (len(symbols) + 1)
+        body = await self._transport.get("/v2/stocks/snapshots", query, deadline, most_bytes=most_bytes)
+        snapshots = await payloads.read(alpaca_payloads.SNAPSHOTS, body)
         strangers = snapshots.keys() - set(symbols)
         trades: dict[str, LastTrade] = {}
         errors: dict[str, BadData] = {}
@@ -146,16 +143,29 @@ class AlpacaProvider:
         for _ in range(_MOST_PAGES):
             parameters["limit"] = str(min(query.limit - len(found), _MOST_BARS))
             body = await self._transport.get(f"/v2/stocks/{query.symbol}/bars", parameters, deadline)
-            page = payloads.parse(alpaca_payloads.BARS, body)
+            page = await payloads.read(alpaca_payloads.BARS, body)
             if page.symbol != query.symbol:
                 raise BadData(f"Alpaca answers with bars of {page.symbol[:20]!r} instead of {query.symbol}.")
             if page.next_page_token is not None and page.next_page_token == parameters.get("page_token"):
                 break
             found += page.bars or []
             if page.next_page_token is None or len(found) >= query.limit:
-                days = [sessions.day_of(bar.t) for bar in found]
-                if any(later <= earlier for earlier, later in itertools.pairwise(days)):
-                    raise BadData("Alpaca's bars are not in the order of their days.")
                 return found[: query.limit], page.next_page_token is not None
             parameters["page_token"] = page.next_page_token
         raise BadData("Alpaca's pages of bars do not come to an end.")
+
+
+def _days(found: Sequence[AlpacaBar]) -> tuple[list[Bar], list[datetime]]:
+    """Return bars as they are told here, and the days that are said to be just like the one before."""
+    days = [sessions.day_of(bar.t) for bar in found]
+    if any(later <= earlier for earlier, later in itertools.pairwise(days)):
+        raise BadData("Alpaca's bars are not in the order of their days.")
+    data: list[Bar] = []
+    repeated: list[datetime] = []
+    for before, bar, day in zip((None, *found), found, days, strict=False):
+        # Alpaca dates a day from midnight in New York; here a day starts at midnight UTC everywhere.
+        at = sessions.midnight(day)
+        data.append(Bar(t=at, o=bar.o, h=bar.h, l=bar.l, c=bar.c, v=bar.v))
+        if before and (bar.o, bar.h, bar.l, bar.c) == (before.o, before.h, before.l, before.c):
+            repeated.append(at)
+    return data, repeated

@@ -24,6 +24,8 @@ _KEPT_S = 3600.0
 _PAUSE_AFTER_FAILURE_S = 30.0
 _MOST_SYMBOLS = 20_000
 _MOST_PAGES = 10
+# Of a page of up to 1,000 splits, which take 0.2 KiB each.
+_PAGE_BYTES = 1 << 20
 _SHARE_OF_DEADLINE = 0.5
 
 
@@ -80,8 +82,8 @@ class AlpacaSplits:
         }
         found: dict[str, list[Split]] = {symbol: [] for symbol in days}
         for _ in range(_MOST_PAGES):
-            body = await self._transport.get("/v1/corporate-actions", query, deadline)
-            page = payloads.parse(alpaca_payloads.ACTIONS, body)
+            body = await self._transport.get("/v1/corporate-actions", query, deadline, most_bytes=_PAGE_BYTES)
+            page = await payloads.read(alpaca_payloads.ACTIONS, body)
             actions = page.corporate_actions
             for each in (*actions.forward_splits, *actions.reverse_splits):
                 if each.symbol is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,8 +15,17 @@ from stock_data.errors import BadData
 
 P = TypeVar("P")
 
-Positive = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+# About 2 ms of processor time.
+_READ_AT_ONCE_BYTES = 32 * 1024
+
+# More than a price or a volume has: `"1e999999"` would overflow, or fill a megabyte when it is written.
+_MOST_DIGITS, _MOST_PLACES = 40, 20
+Positive = Annotated[
+    Decimal, Field(gt=0, allow_inf_nan=False, max_digits=_MOST_DIGITS, decimal_places=_MOST_PLACES)
+]
+NotNegative = Annotated[
+    Decimal, Field(ge=0, allow_inf_nan=False, max_digits=_MOST_DIGITS, decimal_places=_MOST_PLACES)
+]
 # Far from the ends of what a date can be, so that days before and after can be computed.
 Time = Annotated[
     AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
@@ -50,6 +60,16 @@ def judged(*, by: str = "symbol") -> WrapValidator:
             return Malformed(_describe(error), named if isinstance(named, str) else None)
 
     return WrapValidator(judge)
+
+
+async def read(adapter: TypeAdapter[P], body: bytes) -> P:
+    """Return the answer in `body`, as `parse` does; a long one is read in a thread.
+
+    10,000 bars take 80 ms, a megabyte of elements that are all broken half a second.
+    """
+    if len(body) <= _READ_AT_ONCE_BYTES:
+        return parse(adapter, body)
+    return await asyncio.to_thread(parse, adapter, body)
 
 
 def parse(adapter: TypeAdapter[P], body: bytes) -> P:

@@ -23,7 +23,7 @@ from stock_data.errors import (
     UpstreamDown,
 )
 
-_MOST_BYTES = 8 << 20
+MOST_BYTES = 8 << 20
 _MOST_ERROR_BYTES = 16 << 10
 _ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.05
@@ -105,8 +105,10 @@ class Transport:
         """Close all connections."""
         await self._client.aclose()
 
-    async def get(self, path: str, query: Mapping[str, str], deadline: Deadline) -> bytes:
-        """Return the body of a successful answer.
+    async def get(
+        self, path: str, query: Mapping[str, str], deadline: Deadline, *, most_bytes: int = MOST_BYTES
+    ) -> bytes:
+        """Return the body of a successful answer of up to `most_bytes`.
 
         Raise a `ProviderFailure`; one of the kind `upstream_down` comes after up to three attempts.
         """
@@ -120,16 +122,18 @@ class Transport:
         )
         async for attempt in attempts:
             with attempt:
-                response = await self._attempt(path, query, deadline)
+                response = await self._attempt(path, query, deadline, most_bytes)
                 response.require_success(self._name)
                 return response.body
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, path: str, query: Mapping[str, str], deadline: Deadline) -> _Response:
+    async def _attempt(
+        self, path: str, query: Mapping[str, str], deadline: Deadline, most_bytes: int
+    ) -> _Response:
         try:
             with spans.span(f"GET {self._name}", "client", {"url.path": path}):
                 async with asyncio.timeout(min(self._timeout_s, deadline.remaining_s())):
-                    return await self._fetch(path, query)
+                    return await self._fetch(path, query, most_bytes)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise UpstreamDown(f"{self._name} did not answer in time.") from error
         except httpx.HTTPError as error:
@@ -137,15 +141,15 @@ class Transport:
                 f"{self._name} cannot be reached: {type(error).__name__} {error}"[:_TEXT_LENGTH]
             ) from error
 
-    async def _fetch(self, path: str, query: Mapping[str, str]) -> _Response:
+    async def _fetch(self, path: str, query: Mapping[str, str], most_bytes: int) -> _Response:
         async with self._client.stream("GET", path, params=dict(query)) as response:
             body = bytearray()
             async for part in response.aiter_bytes():
                 body += part
-                if len(body) > _MOST_BYTES:
+                if len(body) > most_bytes:
                     # The error remembers this frame, for as long as the collector takes to find it.
                     body.clear()
-                    raise BadData(f"The answer of {self._name} is longer than {_MOST_BYTES} bytes.")
+                    raise BadData(f"The answer of {self._name} is longer than {most_bytes} bytes.")
         remaining = response.headers.get("x-ratelimit-remaining", "")
         if remaining.isascii() and remaining.isdigit():
             metrics.PROVIDER_QUOTA.labels(self._name).set(int(remaining))
