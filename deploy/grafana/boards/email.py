@@ -147,6 +147,12 @@ BOARD = Board(
             highest("tickwire_email_route_paused", "instance", "reason"),
         ),
         panel(
+            "Relays passed over",
+            "Relays that turned us away and are passed over for the next one; none where there is only one.",
+            "short",
+            highest("tickwire_email_relays_away", "instance"),
+        ),
+        panel(
             "SMTP connections",
             "Open connections to the relay.",
             "short",

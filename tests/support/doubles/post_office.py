@@ -64,6 +64,7 @@ class Terms:
     suppression: SuppressionTerms = field(default_factory=SuppressionTerms)
     return_path: ReturnPath = field(default_factory=ReturnPath)
     relay: Callable[[SmtpRelay], SmtpRelay] = lambda relay: relay
+    other_relays: tuple[SmtpRelay, ...] = ()
 
 
 def senders(allowed: str = "", safe: KeySafe | None = None) -> Senders:
@@ -173,7 +174,7 @@ class PostOffice:
             "127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s, dot_timeout_s=terms.timeout_s
         )
         route = Route(
-            terms.relay(relay),
+            [terms.relay(relay), *terms.other_relays],
             deliveries=terms.deliveries,
             idle_s=30,
             pause_s=terms.pause_s,

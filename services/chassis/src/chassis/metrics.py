@@ -251,6 +251,10 @@ EMAIL_SIGNED = Counter(
 EMAIL_ROUTE_PAUSED = Gauge(
     "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
 )
+EMAIL_RELAYS_AWAY = Gauge(
+    "tickwire_email_relays_away",
+    "Relays that are passed over for the next one, as they turned us away; none where there is only one.",
+)
 SMTP_CONNECTIONS = Gauge("tickwire_smtp_connections", "Open connections to the relay.")
 
 BATCH_ITEMS = Counter("tickwire_batch_items", "Items finished, by outcome.", ("operation", "outcome"))

@@ -78,13 +78,14 @@ class ConnectionLost(SmtpError):
     """The connection broke, or an answer did not come in time.
 
     `after_dot` tells whether the whole mail had been sent: then the relay may have it, or not. `tls` tells
-    whether the connection was encrypted.
+    whether the connection was encrypted, `host` names the relay.
     """
 
     def __init__(self, reason: str, *, after_dot: bool) -> None:
         super().__init__(reason)
         self.after_dot = after_dot
         self.tls = False
+        self.host = ""
 
 
 class UnreadableKey(Exception):

@@ -22,10 +22,10 @@ from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
+from emailer.sending import relays
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.route import Route
-from emailer.sending.smtp import SmtpRelay
 from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms
 from emailer.templates.answers import TemplateAnswers
@@ -167,7 +167,7 @@ class Resources:
 
 def _route(settings: EmailSettings) -> Route:
     return Route(
-        SmtpRelay.of(settings),
+        relays.of(settings),
         deliveries=settings.smtp_deliveries_per_connection,
         idle_s=settings.smtp_idle_s,
         pause_s=settings.route_pause_s,

@@ -13,6 +13,7 @@ from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
 from emailer.guard import RecipientGuard
+from emailer.sending import hosts
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
 OnAmbiguous = Literal["retry", "hold"]
@@ -34,8 +35,10 @@ class EmailSettings(Settings):
         description="sender of mails that name none",
         examples=["Tickwire <no-reply@example.com>"],
     )
-    smtp_host: str = Field(
-        default="127.0.0.1", description="host of the SMTP relay", examples=["smtp.example.com"]
+    smtp_host: Annotated[str, readable_by(hosts.read)] = Field(
+        default="127.0.0.1",
+        description="host of the SMTP relay; or several, each with a port if it has its own: tried in order",
+        examples=["smtp.example.com", "smtp-1.example.com, smtp-2.example.com:2525"],
     )
     smtp_port: int = Field(
         default=1025, ge=1, le=65535, description="port of the SMTP relay", examples=["587"]

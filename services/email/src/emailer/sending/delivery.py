@@ -20,7 +20,7 @@ from emailer.sending import attempts, outcomes
 from emailer.sending.attempts import Attempt, Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
-from emailer.sending.route import Route
+from emailer.sending.route import Reason, Route
 from emailer.sending.smtp import Envelope, SmtpSession
 from emailer.writing.rendered import RenderedMails
 
@@ -73,9 +73,9 @@ class Delivery:
             _report(outcome, outcome.attempt, started_ns)
         return outcome
 
-    def draft(self, *, tls: bool = False) -> Attempt:
+    def draft(self, *, host: str | None = None, tls: bool = False) -> Attempt:
         """Return an attempt that is made now, whose outcome is still open."""
-        return Attempt(datetime.now(UTC), self._route.host, "deferred", None, "", tls)
+        return Attempt(datetime.now(UTC), host or self._route.host, "deferred", None, "", tls)
 
     async def _deliver(self, job: Job, content: bytes) -> Outcome:
         letter = job.mail.letter
@@ -92,17 +92,18 @@ class Delivery:
         try:
             session, answer = await self._hand_over(envelope, until=job.mail.expires_at)
         except ConnectionLost as error:
-            draft = self.draft(tls=error.tls)
+            draft = self.draft(host=error.host, tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
         rule = outcomes.rule_of(answer)
         if rule.verdict in ("login-refused", "limited"):
-            self._route.pause("limited" if rule.verdict == "limited" else "authentication", str(answer.reply))
+            reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
+            self._route.set_aside(session.relay, reason, str(answer.reply))
             return attempts.given_back(job, at=datetime.now(UTC))
         if rule.verdict == "delivered":
             self._breaker.note_taken()
         elif rule.verdict == "failed" and rule.whose == "mail" and self._breaker.note_refused(job.domain):
             self._route.pause("refusing", str(answer.reply))
-        draft = self.draft(tls=session.tls)
+        draft = self.draft(host=session.relay.name, tls=session.tls)
         is_final = not self._breaker.is_tripped
         return attempts.answered(job, answer, draft=draft, patience=self._patience, is_final=is_final)
 
@@ -135,7 +136,7 @@ class Delivery:
             # Cancelled or broken, its next reply would belong to this mail.
             self._route.drop(session)
             if isinstance(error, ConnectionLost):
-                error.tls = session.tls
+                error.tls, error.host = session.tls, session.relay.name
             raise
         self._route.give_back(session)
         return answer

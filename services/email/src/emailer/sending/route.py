@@ -1,13 +1,15 @@
-"""The way to the relay: sessions that are kept, and the pause when it cannot be used."""
+"""The way to the relays: sessions that are kept, and the pause when none of them can be used."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from chassis import logging, metrics
 from emailer.errors import AuthenticationRefused, RelayUnreachable
 from emailer.sending import smtp
+from emailer.sending.relays import Relays
 from emailer.sending.smtp import SmtpRelay, SmtpSession
 
 log = logging.get(__name__)
@@ -18,22 +20,23 @@ _LONGEST_PAUSE = 30
 
 
 class Route:
-    """Sessions to one relay, the last used first, so that a trickle of mails keeps one connection busy.
+    """Sessions to relays, the last used first, so that a trickle of mails keeps one connection busy.
 
-    How many are open at a time is up to the callers. Trouble with the relay itself pauses the whole route:
-    it says nothing about any mail. A pause ends with a connection made, without a mail at stake.
+    How many are open at a time is up to the callers. A relay that turns us away is passed over for the next
+    one. Trouble with all of them pauses the whole route: it says nothing about any mail. A pause ends with a
+    connection made, without a mail at stake.
     """
 
     def __init__(
         self,
-        relay: SmtpRelay,
+        relays: Sequence[SmtpRelay],
         *,
         deliveries: int,
         idle_s: float,
         pause_s: float,
         authentication_pause_s: float,
     ) -> None:
-        self.relay = relay
+        self._relays = Relays(relays, pause_s=pause_s)
         self._deliveries = deliveries
         self._idle_s = idle_s
         self._pause_s = pause_s
@@ -45,8 +48,8 @@ class Route:
 
     @property
     def host(self) -> str:
-        """The relay's name for the record: `host:port`."""
-        return f"{self.relay.host}:{self.relay.port}"
+        """The name of the first relay for the record: `host:port`."""
+        return self._relays.all[0].name
 
     @property
     def is_paused(self) -> bool:
@@ -63,18 +66,36 @@ class Route:
         return await self.connect()
 
     async def connect(self) -> SmtpSession:
-        """Return a new session. Raises what `smtp.connect` raises, after pausing the route."""
-        try:
-            session = await smtp.connect(self.relay)
-        except RelayUnreachable as error:
-            self.pause("unreachable", str(error))
-            raise
-        except AuthenticationRefused as error:
-            self.pause("authentication", str(error))
-            raise
-        metrics.SMTP_CONNECTIONS.inc()
-        self._failures = 0
-        return session
+        """Return a new session with the first relay that lets us in.
+
+        When none does, pause the route and raise what `smtp.connect` raises.
+        """
+        failed: RelayUnreachable | AuthenticationRefused | None = None
+        for relay in self._relays.in_order():
+            try:
+                session = await smtp.connect(relay)
+            except (RelayUnreachable, AuthenticationRefused) as error:
+                self._relays.set_aside(relay, str(error))
+                failed = error
+            else:
+                self._relays.note_open(relay)
+                metrics.SMTP_CONNECTIONS.inc()
+                self._failures = 0
+                return session
+        assert failed is not None
+        self.pause(
+            "authentication" if isinstance(failed, AuthenticationRefused) else "unreachable", str(failed)
+        )
+        raise failed
+
+    def set_aside(self, relay: SmtpRelay, reason: Reason, detail: str) -> None:
+        """Send nothing to `relay` for a while, and nothing at all where no other one is left."""
+        self._relays.set_aside(relay, detail, least_s=self._authentication_pause_s)
+        for session in [session for session in self._idle if session.relay == relay]:
+            self._idle.remove(session)
+            self._close(session)
+        if self._relays.are_all_away:
+            self.pause(reason, detail)
 
     def give_back(self, session: SmtpSession) -> None:
         """Keep a session for the next delivery, unless it is worn out."""
@@ -100,7 +121,13 @@ class Route:
             self._failures += 1
         self._paused_until = asyncio.get_running_loop().time() + seconds
         metrics.EMAIL_ROUTE_PAUSED.labels(reason).set(1)
-        log.warning("route paused", relay=self.host, reason=reason, detail=detail, seconds=seconds)
+        log.warning(
+            "route paused",
+            relays=[relay.name for relay in self._relays.all],
+            reason=reason,
+            detail=detail,
+            seconds=seconds,
+        )
 
     async def wait_open(self) -> None:
         """Wait until a paused route is usable again, which a connection proves."""
@@ -112,7 +139,7 @@ class Route:
             except (RelayUnreachable, AuthenticationRefused):
                 continue
             self._show_open()
-            log.info("route open again", relay=self.host)
+            log.info("route open again")
 
     def close_idle(self) -> None:
         """Close the sessions that were not used for a while."""

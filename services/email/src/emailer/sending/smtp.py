@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 from chassis.redaction import REDACTED
 from emailer.errors import AuthenticationRefused, ConnectionLost, RelayUnreachable, TlsFailed
 from emailer.sending import outcomes
 from emailer.sending.outcomes import Reply, SmtpAnswer, Stage
 from emailer.sending.wire import Wire
-from emailer.settings import EmailSettings, TlsPolicy
+from emailer.settings import TlsPolicy
 
 # The answers of a server to a command that it does not know.
 _NO_EXTENSIONS = (500, 501, 502, 504)
@@ -47,20 +45,10 @@ class SmtpRelay:
     timeout_s: float = 30
     dot_timeout_s: float = 600
 
-    @classmethod
-    def of(cls, settings: EmailSettings) -> Self:
-        """Return the relay that `settings` describe."""
-        password = settings.smtp_password
-        return cls(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            tls=settings.smtp_tls,
-            ca_file=settings.smtp_ca_file,
-            username=settings.smtp_username,
-            password=password.get_secret_value() if password else "",
-            hello=settings.smtp_hello or socket.gethostname(),
-            timeout_s=settings.smtp_timeout_s,
-        )
+    @property
+    def name(self) -> str:
+        """Its name for the record: `host:port`."""
+        return f"{self.host}:{self.port}"
 
     @cached_property
     def tls_context(self) -> ssl.SSLContext:
@@ -87,7 +75,7 @@ class SmtpSession:
 
     def __init__(self, wire: Wire, relay: SmtpRelay) -> None:
         self._wire = wire
-        self._relay = relay
+        self.relay = relay
         self._extensions: dict[str, str] = {}
         self._unfinished = False
         self._logged_in = False
@@ -102,15 +90,15 @@ class SmtpSession:
 
     async def introduce(self, *, encrypt: bool) -> None:
         """Greeting, EHLO, STARTTLS, login. Raises `RelayUnreachable` or `AuthenticationRefused`."""
-        greeting = (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+        greeting = (await self._wire.replies(1, timeout_s=self.relay.timeout_s))[0]
         _require(greeting, 220, "greeting")
         await self._hello()
         if encrypt and not self.tls:
             await self._start_tls()
-        if self._relay.username is not None:
-            if not self.tls and self._relay.tls != "off":
+        if self.relay.username is not None:
+            if not self.tls and self.relay.tls != "off":
                 raise RelayUnreachable("no TLS, and a password is not sent in the clear unless TLS is off")
-            _require(await self._authenticate(self._relay.username, self._relay.password), 235, "login")
+            _require(await self._authenticate(self.relay.username, self.relay.password), 235, "login")
             self._logged_in = True
 
     async def deliver(self, envelope: Envelope) -> SmtpAnswer:
@@ -132,9 +120,9 @@ class SmtpSession:
             for part in _with_dots_doubled(envelope.content):
                 # One part after the other: what a transport cannot send at once it copies.
                 self._wire.write(part)
-                await self._wire.drained(timeout_s=self._relay.timeout_s)
+                await self._wire.drained(timeout_s=self.relay.timeout_s)
             stage = "content"
-            reply = (await self._wire.replies(1, timeout_s=self._relay.dot_timeout_s, after_dot=True))[0]
+            reply = (await self._wire.replies(1, timeout_s=self.relay.dot_timeout_s, after_dot=True))[0]
             self.used_at = asyncio.get_running_loop().time()
         if reply.code == 421:
             self.abort()
@@ -171,7 +159,7 @@ class SmtpSession:
         while len(replies) < len(commands) and (not replies or 200 <= replies[-1].code < 400):
             lines = [line for _, line in commands[len(replies) : len(replies) + at_once]]
             self._wire.write(b"".join(lines))
-            replies += await self._wire.replies(len(lines), timeout_s=self._relay.timeout_s)
+            replies += await self._wire.replies(len(lines), timeout_s=self.relay.timeout_s)
             if len(replies) % at_once:
                 # The connection ended in the middle of the answers.
                 break
@@ -188,13 +176,13 @@ class SmtpSession:
 
     async def _say(self, line: str) -> Reply:
         self._wire.write(line.encode() + b"\r\n")
-        return (await self._wire.replies(1, timeout_s=self._relay.timeout_s))[0]
+        return (await self._wire.replies(1, timeout_s=self.relay.timeout_s))[0]
 
     async def _hello(self) -> None:
-        reply = await self._say(f"EHLO {self._relay.hello}")
+        reply = await self._say(f"EHLO {self.relay.hello}")
         if reply.code in _NO_EXTENSIONS:
             # A relay that knows no extensions is greeted as before there were any.
-            reply = await self._say(f"HELO {self._relay.hello}")
+            reply = await self._say(f"HELO {self.relay.hello}")
             reply = Reply(reply.code, reply.text.partition("\n")[0])
         _require(reply, 250, "hello")
         # Some old servers write AUTH=LOGIN, beside AUTH LOGIN or in its place.
@@ -206,11 +194,11 @@ class SmtpSession:
 
     async def _start_tls(self) -> None:
         if "STARTTLS" not in self._extensions:
-            if self._relay.tls == "required":
+            if self.relay.tls == "required":
                 raise RelayUnreachable("TLS is required, and the relay does not offer it")
             return
         reply = await self._say("STARTTLS")
-        if reply.code != 220 and self._relay.tls == "opportunistic":
+        if reply.code != 220 and self.relay.tls == "opportunistic":
             return
         _require(reply, 220, "starttls")
         if not self._wire.is_quiet:
@@ -219,12 +207,12 @@ class SmtpSession:
             transport = await asyncio.get_running_loop().start_tls(
                 self._wire.transport,
                 self._wire,
-                self._relay.tls_context,
-                server_hostname=self._relay.host,
-                ssl_handshake_timeout=self._relay.timeout_s,
+                self.relay.tls_context,
+                server_hostname=self.relay.host,
+                ssl_handshake_timeout=self.relay.timeout_s,
             )
         except OSError as error:
-            raise TlsFailed(f"TLS with {self._relay.host} failed: {_told(error)}") from error
+            raise TlsFailed(f"TLS with {self.relay.host} failed: {_told(error)}") from error
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True

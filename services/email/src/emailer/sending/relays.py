@@ -1,0 +1,102 @@
+"""The relays of a route in the order in which they are wanted, and those that are passed over for a while."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from chassis import logging, metrics
+from emailer.sending import hosts
+from emailer.sending.smtp import SmtpRelay
+from emailer.settings import EmailSettings
+
+log = logging.get(__name__)
+
+_LONGEST_PAUSE = 30
+
+
+def of(settings: EmailSettings) -> list[SmtpRelay]:
+    """Return the relays that `settings` describe; they differ in host and port."""
+    password = settings.smtp_password
+    return [
+        SmtpRelay(
+            host=host,
+            port=port or settings.smtp_port,
+            tls=settings.smtp_tls,
+            ca_file=settings.smtp_ca_file,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            hello=settings.smtp_hello or socket.gethostname(),
+            timeout_s=settings.smtp_timeout_s,
+        )
+        for host, port in hosts.read(settings.smtp_host)
+    ]
+
+
+class Relays:
+    """The relays that mails can be handed to; they know which of them turned us away, and until when.
+
+    One that is passed over comes last, not never. When its time is over, one connection tries it, while the
+    others go on without it.
+    """
+
+    def __init__(
+        self, relays: Sequence[SmtpRelay], *, pause_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not relays:
+            raise ValueError("a route has at least one relay")
+        self.all = tuple(relays)
+        self._pause_s = pause_s
+        self._clock = clock
+        self._failures: dict[SmtpRelay, int] = {}
+        self._until: dict[SmtpRelay, float] = {}
+        self._tried: set[SmtpRelay] = set()
+        self._show()
+
+    @property
+    def are_all_away(self) -> bool:
+        """Whether each relay has turned us away, and none has let us in since."""
+        return len(self._failures) == len(self.all)
+
+    def in_order(self) -> list[SmtpRelay]:
+        """Return all relays, those that are passed over at the end."""
+        now = self._clock()
+        away = {relay for relay, until in self._until.items() if until > now}
+        for relay in self._until.keys() - away:
+            # Whoever asked tries it; the next one need not wait for the same silence.
+            self._until[relay] = now + self._wait_s(relay)
+            self._tried.add(relay)
+        return sorted(self.all, key=lambda relay: relay in away)
+
+    def set_aside(self, relay: SmtpRelay, reason: str, *, least_s: float = 0) -> None:
+        """Pass `relay` over for a while, longer each time, at least for `least_s` seconds.
+
+        Many failures at the same time count once.
+        """
+        now = self._clock()
+        if self._until.get(relay, 0) > now and relay not in self._tried:
+            return
+        self._tried.discard(relay)
+        wait_s = max(least_s, self._wait_s(relay))
+        self._until[relay] = now + wait_s
+        self._failures[relay] = self._failures.get(relay, 0) + 1
+        self._show()
+        if len(self.all) > 1:
+            log.warning("relay passed over", relay=relay.name, reason=reason, seconds=wait_s)
+
+    def note_open(self, relay: SmtpRelay) -> None:
+        """Note that `relay` has let us in."""
+        if self._failures.pop(relay, 0):
+            del self._until[relay]
+            self._tried.discard(relay)
+            self._show()
+            if len(self.all) > 1:
+                log.info("relay in use again", relay=relay.name)
+
+    def _wait_s(self, relay: SmtpRelay) -> float:
+        return self._pause_s * min(2.0 ** self._failures.get(relay, 0), _LONGEST_PAUSE)
+
+    def _show(self) -> None:
+        # Of a route with one relay only, the pause says the same.
+        metrics.EMAIL_RELAYS_AWAY.set(len(self._failures) if len(self.all) > 1 else 0)

@@ -1,0 +1,106 @@
+"""Several relays: what one of them refuses or misses goes to the next, and costs no attempt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from emailer.sending.smtp import SmtpRelay
+from support.doubles import smtp as double
+from support.doubles.post_office import PostOffice, Terms, mail
+from support.doubles.smtp import SmtpServer, Step
+from support.waiting import until
+
+LOGIN = ("user", "password")
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[SmtpServer]:
+    async with double.running() as running:
+        yield running
+
+
+def to_both(second: SmtpServer) -> Terms:
+    return Terms(connections=1, other_relays=(SmtpRelay("127.0.0.1", second.port, tls="off", timeout_s=5),))
+
+
+@pytest.mark.parametrize(
+    "turned_away",
+    [
+        {"greeting": "554 5.7.1 go away"},
+        {"greeting": "421 too many connections"},
+        {"hello_refusal": "550 not you"},
+        {"login": LOGIN},
+        {},
+    ],
+)
+async def test_a_relay_that_turns_us_away_is_passed_over_for_the_next(
+    post_office: PostOffice, second: SmtpServer, turned_away: dict[str, str]
+) -> None:
+    for name, value in turned_away.items():
+        setattr(post_office.server, name, value)
+    if not turned_away:
+        await post_office.server.stop()
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(5)]
+    await post_office.accept(*commands)
+    async with post_office.delivering(to_both(second)) as dispatcher:
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+        assert not dispatcher.is_route_paused
+    (attempts,) = {tuple(attempt.host for attempt in email.recipients[0].attempts) for email in emails}
+    assert attempts == (f"127.0.0.1:{second.port}",)
+    assert len(second.received) == 5
+    if not turned_away:
+        await post_office.server.start()
+
+
+async def test_a_relay_that_limits_what_it_takes_is_passed_over_for_the_next(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(5)]
+    for command in commands:
+        post_office.server.script(command.to[0], Step("mail", "550 5.4.5 Daily user sending quota exceeded"))
+    await post_office.accept(*commands)
+    async with post_office.delivering(to_both(second)) as dispatcher:
+        emails = [await post_office.reaches(command, "delivered") for command in commands]
+        assert not dispatcher.is_route_paused
+    assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
+    assert second.received
+
+
+async def test_the_first_relay_is_used_again_when_it_lets_us_in(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    usual, post_office.server.greeting = post_office.server.greeting, "421 not now"
+    # Each mail has a connection of its own.
+    terms = Terms(connections=1, deliveries=1, other_relays=to_both(second).other_relays)
+    async with post_office.delivering(terms):
+        early = mail()
+        await post_office.accept(early)
+        await post_office.reaches(early, "delivered")
+        post_office.server.greeting = usual
+
+        async def has_come_back() -> bool:
+            command = mail()
+            await post_office.accept(command)
+            await post_office.reaches(command, "delivered")
+            return bool(post_office.server.received)
+
+        await until(has_come_back)
+    assert second.received
+
+
+async def test_the_route_is_paused_only_when_no_relay_lets_us_in(
+    post_office: PostOffice, second: SmtpServer
+) -> None:
+    await post_office.server.stop()
+    await second.stop()
+    command = mail()
+    await post_office.accept(command)
+    async with post_office.delivering(to_both(second)) as dispatcher:
+        await until(lambda: dispatcher.is_route_paused)
+        assert (await post_office.read(command)).recipients[0].attempts == []
+        await second.start()
+        email = await post_office.reaches(command, "delivered")
+    assert [attempt.host for attempt in email.recipients[0].attempts] == [f"127.0.0.1:{second.port}"]
+    await post_office.server.start()
