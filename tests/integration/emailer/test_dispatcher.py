@@ -33,6 +33,19 @@ async def test_a_taken_mail_is_delivered_and_keeps_the_raw_reply(post_office: Po
     assert [mail.message["subject"] for mail in post_office.server.received] == ["Hello"]
 
 
+@pytest.mark.parametrize("answers", [None, "a@example.com", ["a@example.com", "B <b@example.com>"]])
+async def test_replies_go_where_the_mail_says(
+    post_office: PostOffice, answers: str | list[str] | None
+) -> None:
+    command = mail(reply_to=answers)
+    await post_office.accept(command)
+    async with post_office.delivering():
+        await post_office.reaches(command, "delivered")
+    (received,) = post_office.server.received
+    expected = ", ".join(answers) if isinstance(answers, list) else answers
+    assert received.message["reply-to"] == expected
+
+
 async def test_a_changed_status_is_announced_in_the_outbox(post_office: PostOffice) -> None:
     post_office.server.script(READER, Step("rcpt", "451 later"))
     command = mail()

@@ -124,7 +124,7 @@ def is_taken(model: type[BaseModel], values: dict[str, Any]) -> bool:
 def test_every_door_has_the_same_verdict(text: str) -> None:
     expected = text in WRITTEN
     assert email_send.OPERATION.payload is Mail
-    for field in ("to", "cc", "bcc"):
+    for field in ("to", "cc", "bcc", "reply_to"):
         assert is_taken(Mail, {"to": ["a@b.example"], "text": "", field: [text]}) == expected
     for field in ("from", "reply_to"):
         assert is_taken(Mail, {"to": ["a@b.example"], "text": "", field: text}) == expected

@@ -44,10 +44,33 @@ def test_no_header_can_be_broken_into_two(separator: str, place: str) -> None:
     assert refused_at(attachments=[{**FILE, "filename": evil}]) == ["attachments/0/filename"]
     assert "attachments/0/content_id" in refused_at(attachments=[{**FILE, "content_id": evil}])
     assert "attachments/0/content_type" in refused_at(attachments=[{**FILE, "content_type": f"text/{evil}"}])
-    for field in ("to", "cc", "bcc"):
+    for field in ("to", "cc", "bcc", "reply_to"):
         assert refused_at(**{field: [f"A{separator} <a@example.com>"]}) == [f"{field}/0"]
     assert refused_at(**{"from": f"a@example.com{separator}"}) == ["from"]
-    assert refused_at(reply_to=f"{separator}a@example.com") == ["reply_to"]
+    assert refused_at(reply_to=f"{separator}a@example.com") == ["reply_to/0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (None, None),
+        ([], None),
+        ("A <a@example.com>", "A <a@example.com>"),
+        (["a@example.com"], "a@example.com"),
+        (["a@example.com", "B <b@example.com>"], ["a@example.com", "B <b@example.com>"]),
+    ],
+)
+def test_replies_go_to_one_address_or_several(given: Any, command: Any) -> None:
+    found = SendEmail.of(
+        mail(reply_to=given), email_id=UUID(int=1), owner_id="ann", accepted_at=datetime.now(UTC)
+    )
+    assert found.reply_to == command
+
+
+def test_replies_go_to_ten_addresses_at_most() -> None:
+    many = [f"r{number}@example.com" for number in range(11)]
+    assert len(mail(reply_to=many[:10]).reply_to) == 10
+    assert refused_at(reply_to=many) == ["reply_to"]
 
 
 @given(st.text(max_size=30))

@@ -73,7 +73,8 @@ class SendEmail(Command):
     to: list[str] = Field(default_factory=list)
     cc: list[str] = Field(default_factory=list)
     bcc: list[str] = Field(default_factory=list)
-    reply_to: str | None = None
+    # Several only where there are several: the release before reads one address.
+    reply_to: str | list[str] | None = None
     subject: str = ""
     message_id: str | None = None
     text: str | None = None
@@ -101,12 +102,15 @@ class SendEmail(Command):
         metadata_text: str | None = None,
     ) -> Self:
         """Return the command to send `mail`, whose metadata are written as `metadata_text`."""
+        fields = mail.model_dump()
+        if len(mail.reply_to) < 2:
+            fields["reply_to"] = mail.reply_to[0] if mail.reply_to else None
         return cls(
             email_id=email_id,
             owner_id=owner_id,
             accepted_at=accepted_at,
             metadata_text=metadata_text,
-            **mail.model_dump(),
+            **fields,
         )
 
 

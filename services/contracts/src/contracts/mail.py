@@ -30,6 +30,7 @@ from contracts.templates import TemplateUse
 from contracts.times import Instant
 
 MOST_RECIPIENTS = 50
+MOST_REPLY_TO = 10
 MOST_ATTACHMENTS = 20
 # Of one upload, and of all uploads that a mail attaches.
 MOST_UPLOAD_BYTES = 20 << 20
@@ -106,6 +107,14 @@ Recipients = Annotated[
         json_schema_input_type=Address | _Addresses,
     ),
 ]
+_Few = Annotated[list[Address], Field(max_length=MOST_REPLY_TO)]
+ReplyTo = Annotated[
+    _Few,
+    BeforeValidator(
+        lambda value: [] if value is None else [value] if isinstance(value, str) else value,
+        json_schema_input_type=Address | _Few | None,
+    ),
+]
 Subject = OneLine
 Body = Annotated[str, AfterValidator(_without_nul)]
 Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
@@ -161,7 +170,7 @@ class MailContent(BaseModel):
     to: Recipients = Field(default_factory=list)
     cc: Recipients = Field(default_factory=list)
     bcc: Recipients = Field(default_factory=list)
-    reply_to: Address | None = None
+    reply_to: ReplyTo = Field(default_factory=list)
     subject: Subject = ""
     message_id: MessageId | None = None
     text: Body | None = None

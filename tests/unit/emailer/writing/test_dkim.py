@@ -56,7 +56,7 @@ def written(letter: Letter, signers: Sequence[Signer] = SIGNERS) -> bytes:
             SENDER,
             "Files",
             (READER,),
-            reply_to=READER,
+            reply_to=(READER,),
             text="Hi",
             files=(File("a.bin", "application/octet-stream", bytes(range(256)) * 40),),
         ),

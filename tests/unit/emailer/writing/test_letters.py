@@ -74,7 +74,7 @@ def test_a_wrong_address_is_kept_for_the_record_and_left_out_of_the_letter() -> 
         ({"subject": "a\nb"}, "subject: must be one line"),
         ({"subject": "a" * 901}, "subject: String should have at most 900 characters"),
         ({"sender": "nobody"}, "sender: must be an e-mail address"),
-        ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to: must be one line"),
+        ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to.0: must be one line"),
         ({"headers": {"Bcc": "b@example.com"}}, "headers: the header Bcc is reserved"),
         ({"attachments": [attachment(content="?")]}, "attachments.0.content: must be base64"),
         ({"metadata": {"n": 10**20}}, "metadata: must not contain integers beyond"),

@@ -55,7 +55,7 @@ def test_a_message_id_is_the_same_for_all_copies_at_every_attempt() -> None:
 
 def test_the_usual_headers_are_there() -> None:
     letter = Letter(
-        SENDER, "Hello", (READER,), cc=(ParsedAddress("B", "b@example.com"),), reply_to=READER, text="Hi"
+        SENDER, "Hello", (READER,), cc=(ParsedAddress("B", "b@example.com"),), reply_to=(READER,), text="Hi"
     )
     message = read(letter)
     assert message["from"] == "Tickwire <no-reply@example.com>"
@@ -66,6 +66,13 @@ def test_the_usual_headers_are_there() -> None:
     assert message["message-id"] == "<1@example.com>"
     assert message["mime-version"] == "1.0"
     assert content(message) == "Hi\n"
+
+
+def test_replies_may_go_to_several() -> None:
+    letter = Letter(
+        SENDER, "Hello", (READER,), reply_to=(READER, ParsedAddress("B", "b@example.com")), text="Hi"
+    )
+    assert read(letter)["reply-to"] == "reader@example.com, B <b@example.com>"
 
 
 def test_a_mail_to_hidden_readers_says_so() -> None:

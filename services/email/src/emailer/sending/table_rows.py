@@ -28,6 +28,9 @@ def email_row(one: PreparedMail, traceparent: str | None, request_id: str | None
     command, letter = one.command, one.letter
     names = ("sender", "to", "cc", "reply_to", "headers")
     parts: dict[str, Any] = {name: getattr(letter, name) for name in names} if letter else {}
+    if letter and len(letter.reply_to) < 2:
+        # As the release before writes and reads it.
+        parts["reply_to"] = letter.reply_to[0] if letter.reply_to else None
     template = letter.template if letter else None
     if letter and (letter.upload_ids or template):
         # The release before must leave it alone: it would send empty files, or nothing at all.
@@ -146,12 +149,15 @@ def stored_mail(row: Row, files: Sequence[File]) -> StoredMail:
 def _letter(row: Row, files: Sequence[File]) -> Letter:
     parts = from_json(row["letter"])
     parts = parts.get(_NEWER, parts)
+    answers = parts["reply_to"] or []
+    if isinstance(answers, dict):
+        answers = [answers]
     return Letter(
         sender=ParsedAddress(**parts["sender"]),
         subject=row["subject"],
         to=tuple(ParsedAddress(**mailbox) for mailbox in parts["to"]),
         cc=tuple(ParsedAddress(**mailbox) for mailbox in parts["cc"]),
-        reply_to=ParsedAddress(**parts["reply_to"]) if parts["reply_to"] else None,
+        reply_to=tuple(ParsedAddress(**mailbox) for mailbox in answers),
         headers=tuple((name, value) for name, value in parts["headers"]),
         text=row["text_body"],
         html=row["html_body"],

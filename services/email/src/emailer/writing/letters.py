@@ -61,7 +61,7 @@ class Letter:
     subject: str
     to: tuple[ParsedAddress, ...] = ()
     cc: tuple[ParsedAddress, ...] = ()
-    reply_to: ParsedAddress | None = None
+    reply_to: tuple[ParsedAddress, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     text: str | None = None
     html: str | None = None
@@ -71,7 +71,7 @@ class Letter:
     @property
     def needs_utf8(self) -> bool:
         """Whether one of the addresses in the headers can only be written as UTF-8 (SMTPUTF8)."""
-        written = (self.sender, *self.to, *self.cc, *((self.reply_to,) if self.reply_to else ()))
+        written = (self.sender, *self.to, *self.cc, *self.reply_to)
         return any(address.needs_utf8 for address in written)
 
     @property
@@ -157,7 +157,7 @@ def write(
         subject=content.subject,
         to=_visible(recipients, "to"),
         cc=_visible(recipients, "cc"),
-        reply_to=addresses.parse(content.reply_to) if content.reply_to else None,
+        reply_to=tuple(addresses.parse(address) for address in content.reply_to),
         headers=tuple(content.headers.items()),
         text=text,
         html=content.html,

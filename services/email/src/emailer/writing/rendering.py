@@ -91,7 +91,7 @@ def render(letter: Letter, *, identity: str, at: datetime) -> bytes:
 def _headers(letter: Letter, *, identity: str, at: datetime) -> list[tuple[str, str]]:
     headers = [("From", _address_list([letter.sender], used=6))]
     if letter.reply_to:
-        headers.append(("Reply-To", _address_list([letter.reply_to], used=10)))
+        headers.append(("Reply-To", _address_list(letter.reply_to, used=10)))
     if letter.to:
         headers.append(("To", _address_list(letter.to, used=4)))
     if letter.cc:
