@@ -89,7 +89,7 @@ def _html_scanner() -> None:
 def _relay_rules() -> None:
     outcomes = import_module("emailer.sending.outcomes")
     every = ("mail", "recipient", "data", "content")
-    route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "login-refused")
+    route = outcomes.Rule("whoever is told 530", every, re.compile("53[0458]"), "route", "login-refused")
     _put("emailer.sending.outcomes", RULES=(route, *outcomes.RULES))
 
 

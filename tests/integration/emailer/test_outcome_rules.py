@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from emailer.errors import AuthenticationRefused, RelayUnreachable
-from emailer.sending import outcomes, smtp
+from emailer.sending import outcomes, own_rules, smtp
+from emailer.sending.attempts import Patience
 from emailer.sending.outcomes import SmtpAnswer, Verdict
 from emailer.sending.smtp import Envelope, SmtpRelay
 from support.doubles.post_office import PostOffice, Terms, mail
@@ -190,6 +191,25 @@ async def test_a_relay_that_refuses_everything_is_left_alone_before_every_mail_h
     deferred = [email for email in emails if email.status == "deferred"]
     assert 1 <= len(deferred) <= 2
     assert {email.recipients[0].attempts[0].smtp_code for email in deferred} == {554}
+
+
+@pytest.mark.parametrize(
+    ("then", "statuses"),
+    [("defer", ["deferred", "delivered"]), ("pause", ["delivered"]), ("fail", ["failed"])],
+)
+async def test_a_rule_of_the_operator_comes_before_the_shipped_ones(
+    post_office: PostOffice, then: str, statuses: list[str]
+) -> None:
+    text = f'[{{"name": "our relay", "codes": ["45x", "550"], "says": "not\\\\s+so", "then": "{then}"}}]'
+    patience = Patience(scale=0.0005, rules=outcomes.with_own(own_rules.read(text)))
+    command, other = mail(), mail(to=["other@example.com"])
+    post_office.server.script(READER.replace("b@", "reader@"), Step("rcpt", "550 5.1.1 Not so fast"))
+    post_office.server.script("other@example.com", Step("rcpt", "550 5.1.1 no such user"))
+    await post_office.accept(command, other)
+    async with post_office.delivering(Terms(patience=patience)):
+        email = await post_office.reaches(command, statuses[-1])
+        await post_office.reaches(other, "failed")
+    assert [attempt.outcome for attempt in email.recipients[0].attempts] == statuses
 
 
 async def test_a_relay_that_takes_mails_again_is_trusted_again(post_office: PostOffice) -> None:

@@ -22,7 +22,7 @@ from emailer.domains.records import RecordSettings
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
 from emailer.retention import Retention, keep_counting, keep_removing
-from emailer.sending import relays
+from emailer.sending import outcomes, own_rules, relays
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
 from emailer.sending.route import Route
@@ -99,7 +99,11 @@ class Resources:
             self.runtime.postgres,
             self.route,
             self.runtime.relay,
-            patience=Patience(settings.retry_scale, settings.on_ambiguous),
+            patience=Patience(
+                settings.retry_scale,
+                settings.on_ambiguous,
+                outcomes.with_own(own_rules.read(settings.reply_rules)),
+            ),
             connections=settings.smtp_connections,
             window=settings.window,
             window_bytes=settings.window_bytes,

@@ -13,7 +13,7 @@ from emailer.domains.keys import KeySafe
 from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
 from emailer.guard import RecipientGuard
-from emailer.sending import hosts
+from emailer.sending import hosts, own_rules
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
 OnAmbiguous = Literal["retry", "hold"]
@@ -118,6 +118,11 @@ class EmailSettings(Settings):
         default="retry",
         description="when the relay may have a mail or not: retry twice with the same Message-ID, or hold",
         examples=["hold"],
+    )
+    reply_rules: Annotated[str, readable_by(own_rules.read)] = Field(
+        default="",
+        description="rules of your own about the relay's replies, as JSON; they come before the shipped ones",
+        examples=['[{"name": "greylisted", "codes": ["550"], "says": "greylist", "then": "defer"}]'],
     )
     content_days: float = Field(
         default=7,

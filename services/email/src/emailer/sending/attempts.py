@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -13,7 +14,7 @@ from contracts.mail import Stream
 from contracts.mail_headers import replace_unsafe
 from emailer.sending import outcomes
 from emailer.sending.lanes import Lane
-from emailer.sending.outcomes import SmtpAnswer
+from emailer.sending.outcomes import Rule, SmtpAnswer
 from emailer.suppression import faults
 from emailer.suppression.faults import Fault
 from emailer.suppression.rules import Target
@@ -133,10 +134,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The patience of the service: a factor on all waits, and the choice when the relay may have the mail."""
+    """The patience of the service: a factor on all waits, and the choice when the relay may have the mail.
+
+    `rules` say what the relay's replies mean.
+    """
 
     scale: float = 1
     on_ambiguous: Literal["retry", "hold"] = "retry"
+    rules: Sequence[Rule] = field(default_factory=lambda: outcomes.with_own(()))
 
 
 def answered(
@@ -146,7 +151,7 @@ def answered(
 
     Unless `is_final`, a refusal is taken as "not now": the relay seems to refuse everything.
     """
-    reply, verdict = answer.reply, outcomes.judge(answer)
+    reply, verdict = answer.reply, outcomes.rule_of(answer, patience.rules).verdict
     if verdict == "delivered" or (verdict == "failed" and is_final):
         noted = replace(draft, outcome=verdict, code=reply.code, text=reply.text)
         fault = _fault(answer) if verdict == "failed" else None

@@ -94,7 +94,7 @@ class Delivery:
         except ConnectionLost as error:
             draft = self.draft(host=error.host, tls=error.tls)
             return self._interrupted(job, str(error), after_dot=error.after_dot, draft=draft)
-        rule = outcomes.rule_of(answer)
+        rule = outcomes.rule_of(answer, self._patience.rules)
         if rule.verdict in ("login-refused", "limited"):
             reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
             self._route.set_aside(session.relay, reason, str(answer.reply))
@@ -120,7 +120,7 @@ class Delivery:
             if error.after_dot or not is_kept:
                 raise
         else:
-            if outcomes.judge(answer) != "new-session":
+            if outcomes.rule_of(answer, self._patience.rules).verdict != "new-session":
                 return session, answer
         session = await self._route.connect()
         return session, await self._converse(session, envelope, until)

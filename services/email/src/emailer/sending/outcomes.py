@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,14 +138,19 @@ RULES = (
 )
 
 
+def with_own(own: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Return all rules with those of the operator before the others; what is taken stays delivered."""
+    return (RULES[0], *own, *RULES[1:])
+
+
 def judge(answer: SmtpAnswer) -> Verdict:
-    """Return the verdict on `answer`: whose trouble it is."""
+    """Return the verdict of the shipped rules on `answer`: whose trouble it is."""
     return rule_of(answer).verdict
 
 
-def rule_of(answer: SmtpAnswer) -> Rule:
-    """Return the rule that decides about `answer`; there is one for every answer."""
-    return next(rule for rule in RULES if rule.matches(answer))
+def rule_of(answer: SmtpAnswer, rules: Sequence[Rule] | None = None) -> Rule:
+    """Return which of `rules`, by default the shipped ones, decides; there is one for every answer."""
+    return next(rule for rule in rules or RULES if rule.matches(answer))
 
 
 def wait_s(tries: int, *, reply: Reply | None = None, scale: float = 1) -> float:
