@@ -4,250 +4,132 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
-import platform
-import subprocess
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
 
+import psutil
+import structlog
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import acceptances, batches, emails, fan_out, quotes, results
-from benchmarks.load import Load
-from native import stack
-from native.ports import HOST, free_port
+from benchmarks import page
+from benchmarks.measures import HEADINGS, Measure, failed, has_failed
+from benchmarks.parts import PARTS, Report
+from native.process import kill
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-PREFACE = """# Performance
-
-Written by `make bench ARGS="--write --scale {scale:g}"` on {day}: {cores} cores, Python {python},
-a load average of {load:.1f} at the end.
-
-Every figure stands beside a peer that was measured in the same run, in turns, so that the noise of the
-machine falls on both: look at the ratios. Load comes from `wrk` with 32 connections on the same machine; CPU
-is the time of the server's own process for each answer. Mails and tasks are accepted while the services
-behind work them off on the same cores.
-
-"""
+# So long a part may take: what it measures at scale 1, and the start of its servers.
+_PART_S = 300
+_START_S = 240
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One line of the table: what was measured, its rate a second, its peer, and what is expected.
+class Progress:
+    """Shows on standard error what is being measured: a line that changes, or one for each step."""
 
-    `at_least` is a multiple of the peer's rate; `floor` a rate that is asked of a quiet machine.
-    """
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._status = console.status("")
 
-    name: str
-    rate: float
-    peer: str
-    peer_rate: float
-    at_least: float | None
-    floor: float | None = None
-    cpu_us: float | None = None
-    peer_cpu_us: float | None = None
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
 
-    @property
-    def ratio(self) -> float:
-        """Our rate as a multiple of the peer's."""
-        return self.rate / self.peer_rate
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
 
-    @property
-    def verdicts(self) -> str:
-        """Each expectation, and whether this run has met it."""
-        asked = [
-            (f"≥ {self.at_least or 0:g} x", self.ratio, self.at_least),
-            (f"≥ {self.floor or 0:,.0f}/s", self.rate, self.floor),
-        ]
-        told = [
-            f"{words} {'met' if found >= least else 'MISSED'}"
-            for words, found, least in asked
-            if least is not None
-        ]
-        return ", ".join(told) or "none"
+    def show(self, text: str) -> None:
+        """Show what begins now."""
+        line = f"{time.monotonic() - self._began:4.0f} s  {text}"
+        if self._console.is_terminal:
+            self._status.update(line)
+        else:
+            self._console.print(line, markup=False, highlight=False)
 
 
-def _against(
-    name: str, ours: Load, peer: str, theirs: Load, at_least: float | None, *, floor: float | None = None
-) -> Measure:
-    return Measure(
-        name,
-        ours.per_second,
-        peer,
-        theirs.per_second,
-        at_least,
-        floor,
-        cpu_us=ours.cpu_us,
-        peer_cpu_us=theirs.cpu_us,
-    )
+async def run(parts: Sequence[str], scale: float) -> list[Measure]:
+    """Measure `parts` one after the other; one that fails has a line that says so, after what it found."""
+    found: list[Measure] = []
+    with Progress(Console(stderr=True)) as progress:
+        for number, part in enumerate(parts, start=1):
+            where = f"{number}/{len(parts)} {part}"
+            progress.show(where)
 
+            def say(text: str, where: str = where) -> None:
+                progress.show(f"{where}: {text}")
 
-async def measure_quotes(scale: float) -> list[Measure]:
-    with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
-        async with stack.start(
-            Path(folder), services=("gateway", "stock-data"), without=("mailbox", "prometheus")
-        ) as running:
-            rates = await quotes.compare(running, rounds=max(1, round(3 * scale)))
-    return [
-        _against("quotes, authenticated and metered", rates.gateway, "bare Quart route", rates.bare, 1),
-        _against(
-            "quotes, authenticated and metered", rates.gateway, "Quart + aio_pika RPC", rates.pattern, 5
-        ),
-    ]
-
-
-async def measure_acceptances(scale: float) -> list[Measure]:
-    with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder, sink() as port:
-        async with stack.start(
-            Path(folder),
-            services=("gateway", "email", "batch-processor"),
-            without=("mailbox", "prometheus"),
-            variables={"EMAIL_SMTP_PORT": str(port)},
-        ) as running:
-            found = await acceptances.compare(running, rounds=max(1, round(3 * scale)))
-    return [
-        _against(
-            f"POST {path}, accepted and worked off",
-            rates.shared,
-            "a commit each",
-            rates.single,
-            1.6,
-            floor=1_200,
-        )
-        for path, rates in found.items()
-    ]
-
-
-@contextmanager
-def sink() -> Iterator[int]:
-    """Run a relay that takes every mail; yield its port."""
-    port = free_port()
-    process = subprocess.Popen(["smtp-sink", "-c", f"{HOST}:{port}", "1000"], stdout=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def measure_batches(scale: float) -> list[Measure]:
-    ours = await batches.echo_items_per_second(count=round(200_000 * scale))
-    theirs = await batches.dramatiq_items_per_second(count=round(20_000 * scale))
-    return [Measure("batch items with durable results", ours.per_second, "Dramatiq, no result", theirs, 10)]
-
-
-async def measure_emails(scale: float) -> list[Measure]:
-    result = await emails.mails_per_second(count=round(10_000 * scale))
-    return [Measure("mails to smtp-sink, durable outcome", result.per_second, "500 mails/s", 500, 1)]
-
-
-async def measure_sockets(scale: float) -> list[Measure]:
-    rounds = max(1, round(3 * scale))
-    found = await asyncio.to_thread(fan_out.compare, publications=round(400 * min(1, scale)), rounds=rounds)
-    name, peer = "deliveries to 500 sockets", "websockets.broadcast"
-    return [_against(name, found.gateway, peer, found.broadcast, None, floor=40_000)]
-
-
-async def measure_results(scale: float) -> list[Measure]:
-    rows = round(1_000_000 * scale)
-    with tempfile.TemporaryDirectory(prefix="tickwire-bench-") as folder:
-        async with stack.start(
-            Path(folder), services=("gateway", "batch-processor"), without=("mailbox", "prometheus")
-        ) as running:
-            found = await results.compare(running, rows=rows)
-    name = f"results of {rows:,} rows as NDJSON"
-    return [
-        Measure(name, found.large, f"of {rows // 5:,} rows", found.small, 0.7, 100_000),
-        Measure(name, found.large, "COPY of the same rows", found.copied, None),
-    ]
-
-
-PARTS: dict[str, Callable[[float], Awaitable[list[Measure]]]] = {
-    "quotes": measure_quotes,
-    "acceptances": measure_acceptances,
-    "batches": measure_batches,
-    "emails": measure_emails,
-    "sockets": measure_sockets,
-    "results": measure_results,
-}
-
-
-async def run(parts: list[str], scale: float) -> list[Measure]:
-    console = Console(stderr=True)
-    found = []
-    for part in parts:
-        with console.status(f"measuring {part}"):
-            found += await PARTS[part](scale)
+            try:
+                async with asyncio.timeout(_START_S + _PART_S * scale):
+                    await PARTS[part](scale, Report(found.append, say))
+            except Exception as error:
+                traceback.print_exception(error)
+                found.append(Measure(part, failed(error), "", failed(error)))
     return found
 
 
-HEADINGS = ("what", "per second", "CPU µs", "against", "its rate", "its CPU µs", "ratio", "expected")
+async def run_until_stopped(parts: Sequence[str], scale: float) -> list[Measure]:
+    """Measure, and end in good order when this process is asked to stop; nothing that was started stays."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await run(parts, scale)
+    finally:
+        await kill(psutil.Process().children(recursive=True))
 
 
-def rows(measures: list[Measure]) -> list[tuple[str, ...]]:
-    """Return the measures as cells of `HEADINGS`."""
-    return [
-        (
-            m.name,
-            f"{m.rate:,.0f}",
-            "" if m.cpu_us is None else f"{m.cpu_us:,.0f}",
-            m.peer,
-            f"{m.peer_rate:,.0f}",
-            "" if m.peer_cpu_us is None else f"{m.peer_cpu_us:,.0f}",
-            f"{m.ratio:.2f}",
-            m.verdicts,
-        )
-        for m in measures
-    ]
-
-
-def show(measures: list[Measure]) -> None:
+def show(measures: Iterable[Measure]) -> None:
+    """Print the table."""
     table = Table(title="Measured in one run on this machine")
     for column in HEADINGS:
         table.add_column(column, justify="left" if column in ("what", "against") else "right")
-    for row in rows(measures):
-        table.add_row(*row)
-    Console().print(table)
+    for one in measures:
+        table.add_row(*one.cells)
+    # A file takes lines of any length.
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 
-def write(measures: list[Measure], scale: float) -> None:
-    """Write what was found to `docs/performance.md`, with how it was measured."""
-    lines = ["| " + " | ".join(row) + " |" for row in (HEADINGS, ("---",) * len(HEADINGS), *rows(measures))]
-    load = os.getloadavg()[0]
-    # What is not measured here stays.
-    _, heading, rest = PAGE.read_text(encoding="utf-8").partition("\n## ")
-    PAGE.write_text(
-        PREFACE.format(
-            day=datetime.now(UTC).date(),
-            cores=os.cpu_count(),
-            python=platform.python_version(),
-            load=load,
-            scale=scale,
-        )
-        + "\n".join(lines)
-        + "\n"
-        + heading
-        + rest,
-        encoding="utf-8",
-    )
-
-
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options; `parts` are those to measure, in their order."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which to measure (all)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[*PARTS],
+        metavar="PART",
+        help=f"measure this one: {', '.join(PARTS)}",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="how long to measure, 1 is the full length")
     parser.add_argument("--write", action="store_true", help="write the table to docs/performance.md")
-    arguments = parser.parse_args()
-    found = asyncio.run(run(arguments.parts or list(PARTS), arguments.scale))
+    options = parser.parse_args(arguments)
+    if options.write and options.only:
+        parser.error("--write needs all parts: the page is what one run has found")
+    options.parts = [part for part in PARTS if part in (options.only or PARTS)]
+    return options
+
+
+def main() -> int:
+    """Measure, print, and write the page if asked; return 1 when something could not be measured."""
+    options = parse()
+    # What our own parts log in this process would tear the progress line.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    load_before = os.getloadavg()[0]
+    try:
+        found = asyncio.run(run_until_stopped(options.parts, options.scale))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("Stopped; nothing is written and nothing runs any more.\n")
+        return 130
     show(found)
-    if arguments.write:
-        write(found, arguments.scale)
+    if options.write:
+        page.write(found, scale=options.scale, load_before=load_before)
+    return int(has_failed(found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,48 +1,138 @@
-"""Acceptance: mails and tasks accepted a second while they are worked off, against a commit for each."""
+"""Acceptance: mails and tasks accepted a second while they are worked off, and how fast all of it is done.
+
+Beside it runs the same gateway with a commit for each request. Tasks are measured beside Celery, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
+import asyncpg
 import orjson
 
 from benchmarks.load import Load, measure, median
+from benchmarks.programs import answering, cpu_s, python
 from native.ports import HOST, Ports
 from native.services import GATEWAY
 from native.stack import Stack
 from support.waiting import until
 
-BODIES = {
-    "/v1/emails": {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
-    "/v1/tasks": {"operation": "echo", "payload": {"n": 1}},
-}
+_DRAINED_S = 120
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is accepted at `path`, and how many of it the `service` has done: `done` asks `database`."""
+
+    path: str
+    body: dict[str, object]
+    service: str
+    database: str
+    done: str
+
+
+MAILS = Kind(
+    "/v1/emails",
+    {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."},
+    "email",
+    "emailer",
+    "SELECT count(*) FROM attempts WHERE outcome = 'delivered'",
+)
+TASKS = Kind(
+    "/v1/tasks",
+    {"operation": "echo", "payload": {"n": 1}},
+    "batch-processor",
+    "batch_processor",
+    "SELECT count(*) FROM batches WHERE kind = 'task' AND status = 'completed'",
+)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Medians of the rounds of one run: with commits that are shared, and with a commit for each request."""
+    """Medians of the rounds of one run.
+
+    `shared` and `single` are what a gateway accepts whose commits are shared, and one with a commit for each
+    request. `meanwhile` is what was done of `shared` in the same seconds, and `done` the rate of all of it,
+    from the first request to the last outcome, with the CPU of the gateway and the service.
+    """
 
     shared: Load
     single: Load
+    meanwhile: Load
+    done: Load
 
 
-async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> dict[str, Rates]:
-    """Measure both gateways in turns, so that noise of the machine falls on both."""
+async def compare(
+    stack: Stack, kind: Kind, *, say: Callable[[str], None], rounds: int = 3, seconds: int = 4
+) -> Rates:
+    """Measure both gateways in turns, each when the work of the other is done."""
+    found: dict[str, list[Load]] = {name: [] for name in ("shared", "single", "meanwhile", "done")}
+    async with single_commits(stack) as single, _Counts.of(stack, kind) as counts:
+        for number in range(rounds):
+            say(f"{kind.path}, round {number + 1} of {rounds}")
+            for name, url in (("shared", stack.url), ("single", single)):
+                accepted, meanwhile, done = await _turn(stack, kind, counts, url=url, seconds=seconds)
+                found[name].append(accepted)
+                if name == "shared":
+                    found["meanwhile"].append(meanwhile)
+                    found["done"].append(done)
+    return Rates(**{name: median(loads) for name, loads in found.items()})
+
+
+async def _turn(
+    stack: Stack, kind: Kind, counts: _Counts, *, url: str, seconds: int
+) -> tuple[Load, Load, Load]:
+    """Return what was accepted a second, what was done a second meanwhile, and the rate of all of it."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/json"}
-    found: dict[str, Rates] = {}
-    async with single_commits(stack) as single:
-        for path, body in BODIES.items():
-            rates: dict[str, list[Load]] = {stack.url: [], single: []}
-            for url in [*rates] * rounds:
-                load = await measure(url + path, seconds=seconds, headers=headers, body=orjson.dumps(body))
-                rates[url].append(load)
-            found[path] = Rates(*(median(values) for values in rates.values()))
-    return found
+    pids = [stack.pids[name] for name in ("gateway", kind.service)]
+    before, cpu_before, started = await counts.done(), cpu_s(pids), time.perf_counter()
+    accepted = await measure(url + kind.path, seconds=seconds, headers=headers, body=orjson.dumps(kind.body))
+    meanwhile = await counts.done() - before
+    loaded_s = time.perf_counter() - started
+    await until(counts.is_drained, timeout_s=_DRAINED_S, what=lambda: f"everything at {kind.path} is done")
+    drained_s = time.perf_counter() - started
+    count = await counts.done() - before
+    done = Load(count / drained_s, 1e6 * (cpu_s(pids) - cpu_before) / count)
+    return accepted, Load(meanwhile / loaded_s), done
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How much was accepted, and how much of it was done, as the databases know it."""
+
+    kind: Kind
+    gateway: asyncpg.Connection[asyncpg.Record]
+    service: asyncpg.Connection[asyncpg.Record]
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, stack: Stack, kind: Kind) -> AsyncIterator[_Counts]:
+        gateway = await asyncpg.connect(stack.postgres.dsn("gateway"))
+        try:
+            service = await asyncpg.connect(stack.postgres.dsn(kind.database))
+            try:
+                yield cls(kind, gateway, service)
+            finally:
+                await service.close()
+        finally:
+            await gateway.close()
+
+    async def done(self) -> int:
+        return int(await self.service.fetchval(self.kind.done))
+
+    async def is_drained(self) -> bool:
+        accepted = "SELECT count(*) FROM acceptances WHERE kind = $1"
+        name = "task" if self.kind is TASKS else "email"
+        if await self.done() >= int(await self.gateway.fetchval(accepted, name)):
+            return True
+        # To count takes time that the services could use.
+        await asyncio.sleep(_LOOK_S)
+        return False
 
 
 @asynccontextmanager
@@ -50,25 +140,7 @@ async def single_commits(stack: Stack) -> AsyncIterator[str]:
     """Run a second gateway on the servers of `stack`; yield its address."""
     ports = Ports.free()
     environment = stack.blueprint.backing.environment(GATEWAY, ports)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.peers.single_commits", env={**_paths(), **environment}
-    )
-    url = f"http://{HOST}:{ports.gateway}"
-    try:
-        async with httpx.AsyncClient() as client:
-
-            async def is_ready() -> bool:
-                try:
-                    return (await client.get(f"{url}/healthz")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await until(is_ready, timeout_s=60, what=lambda: "the second gateway is ready")
+    async with python("-m", "benchmarks.peers.single_commits", **environment):
+        url = f"http://{HOST}:{ports.gateway}"
+        await answering(f"{url}/healthz")
         yield url
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def _paths() -> dict[str, str]:
-    return {"PYTHONPATH": ":".join(path for path in sys.path if path)}

@@ -130,7 +130,8 @@ def _serve(run: Callable[[Connection], Any], control: Connection) -> None:
 def serving(run: Callable[[Connection], Any]) -> Iterator[tuple[Connection, int]]:
     """Run a server in a process of its own; the way to it and its port."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(run, theirs))
+    # A daemon ends with this process.
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(run, theirs), daemon=True)
     process.start()
     try:
         yield ours, ours.recv()
@@ -218,7 +219,7 @@ def main() -> None:
     options = parser.parse_args()
     fans = compare(sockets=options.sockets, publications=options.publications, rounds=1)
     for name, load in (("gateway", fans.gateway), ("websockets.broadcast", fans.broadcast)):
-        print(f"{name}: {load.per_second:,.0f} deliveries/s, {load.cpu_us:.1f} µs of CPU each")
+        print(f"{name}: {load.per_second:,.0f} deliveries/s, {load.cpu_us or 0:.1f} µs of CPU each")
     for name, run in (("gateway", run_gateway), ("websockets.broadcast", run_broadcast)):
         with serving(run) as (control, port):
             control.send(0)

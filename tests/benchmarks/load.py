@@ -6,10 +6,8 @@ import asyncio
 import re
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from sys import executable
 
 import httpx
 import psutil
@@ -17,16 +15,17 @@ import psutil
 
 @dataclass(frozen=True)
 class Load:
-    """What a server gave under load: answers a second, and the CPU time of its process for each, in µs."""
+    """What something gave under load: units a second, and the CPU time of its processes for each, in µs."""
 
     per_second: float
-    cpu_us: float
+    cpu_us: float | None = None
 
 
 def median(loads: Sequence[Load]) -> Load:
     """Return the medians of several rounds."""
-    rates, costs = [load.per_second for load in loads], [load.cpu_us for load in loads]
-    return Load(statistics.median(rates), statistics.median(costs))
+    rates = [load.per_second for load in loads]
+    costs = [load.cpu_us for load in loads if load.cpu_us is not None]
+    return Load(statistics.median(rates), statistics.median(costs) if costs else None)
 
 
 async def measure(
@@ -79,19 +78,13 @@ async def _run(url: str, seconds: int, connections: int, arguments: Sequence[str
     process = await asyncio.create_subprocess_exec(
         "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *arguments, url, stdout=asyncio.subprocess.PIPE
     )
-    output = (await process.communicate())[0].decode()
+    try:
+        output = (await process.communicate())[0].decode()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
     found = re.search(r"Requests/sec:\s+([\d.]+)", output)
     if found is None or "Non-2xx" in output:
         raise RuntimeError(f"the load on {url} went wrong:\n{output}")
     return float(found[1])
-
-
-@asynccontextmanager
-async def peer(name: str, *arguments: str) -> AsyncIterator[None]:
-    """Run one of the peers for the length of the block."""
-    process = await asyncio.create_subprocess_exec(executable, "-m", f"benchmarks.peers.{name}", *arguments)
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
-
-from benchmarks.load import Load, measure, median, peer
+from benchmarks.load import Load, measure, median
+from benchmarks.programs import answering, python
 from native.ports import free_port
 from native.stack import Stack
-from support.waiting import until
 
 
 @dataclass(frozen=True)
@@ -33,25 +31,13 @@ async def compare(stack: Stack, *, rounds: int = 3, seconds: int = 4) -> Rates:
     }
     found: dict[str, list[Load]] = {name: [] for name in urls}
     async with (
-        peer("bare_quart", str(bare_port)),
-        peer("rpc_pattern", "work", broker),
-        peer("rpc_pattern", "serve", str(pattern_port), broker),
+        python("-m", "benchmarks.peers.bare_quart", str(bare_port)),
+        python("-m", "benchmarks.peers.rpc_pattern", "work", broker),
+        python("-m", "benchmarks.peers.rpc_pattern", "serve", str(pattern_port), broker),
     ):
         for url in urls.values():
-            await _answers(url, headers)
+            await answering(url, headers=headers)
         for _ in range(rounds):
             for name, url in urls.items():
                 found[name].append(await measure(url, seconds=seconds, headers=headers))
     return Rates(**{name: median(values) for name, values in found.items()})
-
-
-async def _answers(url: str, headers: dict[str, str]) -> None:
-    async with httpx.AsyncClient(headers=headers) as client:
-
-        async def is_there() -> bool:
-            try:
-                return (await client.get(url)).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await until(is_there, what=lambda: f"{url} answers")

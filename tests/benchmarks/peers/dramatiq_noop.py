@@ -1,32 +1,28 @@
 """The peer of batches: a Dramatiq actor that does nothing and keeps no result, on the same broker.
 
-`dramatiq_noop.py COUNT` enqueues; the worker is started with `python -m dramatiq dramatiq_noop`. The last
-item makes the file that `NOOP_DONE` names.
+`dramatiq_noop.py COUNT` enqueues; the worker is started with `dramatiq benchmarks.peers.dramatiq_noop`.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from pathlib import Path
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
+from benchmarks.peers import ledger
+
 dramatiq.set_broker(RabbitmqBroker(url=os.environ["RABBITMQ_URL"]))
 
-_handled = itertools.count(1)
-_last = int(os.environ["NOOP_COUNT"])
 
-
-@dramatiq.actor(queue_name="noop")
+@dramatiq.actor(queue_name=os.environ["QUEUE"])
 def noop(_: int) -> None:
-    if next(_handled) == _last:
-        Path(os.environ["NOOP_DONE"]).touch()
+    ledger.mark_done()
 
 
 if __name__ == "__main__":
+    ledger.begin()
     for number in range(int(sys.argv[1])):
         noop.send(number)
     # Without this the last messages may still be on their way when the process, and its socket, are gone.

@@ -12,7 +12,7 @@ import asyncpg
 import psutil
 import pytest
 
-from benchmarks.emails import sink
+from benchmarks.programs import sink
 from native.ports import free_ports
 from support.doubles.post_office import PostOffice, mail
 from support.waiting import until

@@ -1,0 +1,99 @@
+"""What a measurement found: a rate, or why there is none, beside that of a named peer."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+
+from benchmarks.load import Load
+
+HEADINGS = ("what", "per second", "CPU µs", "against", "its rate", "its CPU µs", "ratio", "expected")
+_LONGEST_REASON = 80
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A measurement that came to no end, and why."""
+
+    reason: str
+
+
+async def attempt(measuring: Awaitable[Load], *, timeout_s: float) -> Load | Failed:
+    """Return what `measuring` finds, or why it found nothing within `timeout_s`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await measuring
+    except Exception as error:
+        traceback.print_exception(error)
+        return failed(error)
+
+
+def failed(error: BaseException) -> Failed:
+    """Return `error` in few words, without paths of this machine."""
+    text = " ".join(str(error).replace("|", " ").split())
+    if not text or "/" in text or len(text) > _LONGEST_REASON:
+        return Failed(type(error).__name__)
+    return Failed(f"{type(error).__name__}: {text}")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table: what was measured, what it is measured against, and what is expected.
+
+    `at_least` is a multiple of the peer's rate; `floor` a rate that is asked of a quiet machine.
+    """
+
+    name: str
+    ours: Load | Failed
+    peer: str
+    theirs: Load | Failed
+    at_least: float | None = None
+    floor: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Our rate as a multiple of the peer's, if both were measured."""
+        if isinstance(self.ours, Failed) or isinstance(self.theirs, Failed):
+            return None
+        return self.ours.per_second / self.theirs.per_second
+
+    @property
+    def verdicts(self) -> str:
+        """Each expectation, and whether this run has met it; why something was not measured."""
+        rate = None if isinstance(self.ours, Failed) else self.ours.per_second
+        asked = [
+            (f"≥ {self.at_least or 0:g} x", self.ratio, self.at_least),
+            (f"≥ {self.floor or 0:,.0f}/s", rate, self.floor),
+        ]
+        told = []
+        for words, found, least in asked:
+            if least is not None:
+                verdict = "NOT MEASURED" if found is None else "met" if found >= least else "MISSED"
+                told.append(f"{words} {verdict}")
+        reasons = {side.reason for side in (self.ours, self.theirs) if isinstance(side, Failed)}
+        return ", ".join([*told, *sorted(reasons)]) or "none"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as cells of `HEADINGS`."""
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        return (self.name, *_cells(self.ours), self.peer, *_cells(self.theirs), ratio, self.verdicts)
+
+
+def table(measures: Iterable[Measure]) -> str:
+    """Return the measures as a table of Markdown."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(one.cells for one in measures)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def has_failed(measures: Iterable[Measure]) -> bool:
+    """Return whether something was not measured."""
+    return any(isinstance(side, Failed) for one in measures for side in (one.ours, one.theirs))
+
+
+def _cells(side: Load | Failed) -> tuple[str, str]:
+    if isinstance(side, Failed):
+        return "failed", ""
+    return f"{side.per_second:,.0f}", "" if side.cpu_us is None else f"{side.cpu_us:,.0f}"

@@ -1,0 +1,36 @@
+"""The page `docs/performance.md`: what was found, and how it was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.measures import Measure, table
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+_PREFACE = """# Performance
+
+Written by `make bench ARGS="--write --scale {scale:g}"` on {day}: {cores} cores, Python {python},
+a load average of {before:.1f} before and {after:.1f} at the end.
+
+Every figure stands beside a peer that was measured in the same run, so that the noise of the machine falls on
+both: look at the ratios. Medians of three rounds where there are turns. What could not be measured says why.
+
+"""
+
+
+def write(measures: Sequence[Measure], *, scale: float, load_before: float, page: Path = PAGE) -> None:
+    """Write what was found to the page; its further chapters stay as they are."""
+    _, heading, rest = page.read_text(encoding="utf-8").partition("\n## ")
+    preface = _PREFACE.format(
+        scale=scale,
+        day=datetime.now(UTC).date(),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        before=load_before,
+        after=os.getloadavg()[0],
+    )
+    page.write_text(preface + table(measures) + heading + rest, encoding="utf-8")

@@ -1,0 +1,78 @@
+"""The table of the benchmark: what a line says of a rate, and of one that there is none of."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.load import Load, median
+from benchmarks.measures import HEADINGS, Failed, Measure, attempt, failed, has_failed, table
+
+
+async def measured(load: Load) -> Load:
+    return load
+
+
+async def hanging() -> Load:
+    await asyncio.Event().wait()
+    raise AssertionError("never comes here")
+
+
+async def broken() -> Load:
+    raise ConnectionError("no consumer\non the | queue")
+
+
+def test_a_line_gives_both_rates_their_cost_and_the_ratio() -> None:
+    one = Measure("mails", Load(1_500.4, 812.3), "Celery", Load(500), 2, 1_800)
+    assert one.cells == (
+        "mails",
+        *("1,500", "812"),
+        "Celery",
+        *("500", ""),
+        "3.00",
+        "≥ 2 x met, ≥ 1,800/s MISSED",
+    )
+
+
+def test_a_line_without_an_expectation_says_so() -> None:
+    assert Measure("rows", Load(1), "COPY", Load(2)).verdicts == "none"
+
+
+async def test_a_peer_that_breaks_has_a_line_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = await attempt(broken(), timeout_s=5)
+    one = Measure("mails", Load(10), "Celery", theirs, 2, 5)
+    assert one.cells[4:6] == ("failed", "")
+    assert one.ratio is None
+    assert one.verdicts == "≥ 2 x NOT MEASURED, ≥ 5/s met, ConnectionError: no consumer on the queue"
+    assert "no consumer" in capsys.readouterr().err
+
+
+async def test_a_peer_that_hangs_is_given_up() -> None:
+    assert await attempt(hanging(), timeout_s=0.01) == Failed("TimeoutError")
+
+
+async def test_what_was_measured_is_returned_as_it_is() -> None:
+    assert await attempt(measured(Load(3, 4)), timeout_s=5) == Load(3, 4)
+
+
+@pytest.mark.parametrize("text", ["/root/folder is missing", "x" * 200, ""])
+def test_a_reason_shows_no_path_and_stays_short(text: str) -> None:
+    assert failed(OSError(text)) == Failed("OSError")
+
+
+def test_the_table_has_a_cell_under_each_heading() -> None:
+    lines = table([Measure("a", Load(1), "b", Failed("OSError"))]).splitlines()
+    assert len(lines) == 3
+    assert {line.count("|") for line in lines} == {len(HEADINGS) + 1}
+
+
+def test_a_run_with_a_line_that_failed_has_failed() -> None:
+    fine = Measure("a", Load(1), "b", Load(2))
+    assert not has_failed([fine])
+    assert has_failed([fine, Measure("a", Load(1), "b", Failed("OSError"))])
+
+
+def test_the_median_of_rounds_without_cost_has_none() -> None:
+    assert median([Load(1), Load(5), Load(2)]) == Load(2)
+    assert median([Load(1, 10), Load(5, 30), Load(2, 20)]) == Load(2, 20)

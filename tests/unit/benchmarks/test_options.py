@@ -1,0 +1,72 @@
+"""The options of `make bench`, its progress and its page."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import __main__ as bench
+from benchmarks import page
+from benchmarks.load import Load
+from benchmarks.measures import Failed, Measure
+from benchmarks.parts import PARTS, Report
+
+
+def test_all_parts_are_measured_unless_some_are_named() -> None:
+    assert bench.parse([]).parts == [*PARTS]
+    assert bench.parse(["--only", "emails", "--only", "batches"]).parts == ["batches", "emails"]
+
+
+def test_the_page_is_not_written_from_a_part_of_the_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.parse(["--write", "--only", "emails"])
+    assert "--write needs all parts" in capsys.readouterr().err
+
+
+def test_the_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.parse(["--help"])
+    written = capsys.readouterr().out
+    assert [part for part in PARTS if part not in written] == []
+
+
+async def test_a_part_that_fails_has_a_line_and_the_next_one_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def breaks(scale: float, report: Report) -> None:
+        report.add(Measure("before", Load(9), "peer", Load(1)))
+        raise OSError("no such server")
+
+    async def works(scale: float, report: Report) -> None:
+        report.say("a step")
+        report.add(Measure("works", Load(scale), "peer", Load(1)))
+
+    monkeypatch.setitem(PARTS, "quotes", breaks)
+    monkeypatch.setitem(PARTS, "results", works)
+    before, broken, after = await bench.run(["quotes", "results"], 0.5)
+    assert before.ours == Load(9)
+    assert (broken.name, broken.ours) == ("quotes", Failed("OSError: no such server"))
+    assert after.ours == Load(0.5)
+    assert "2/2 results: a step" in capsys.readouterr().err
+
+
+def test_progress_in_a_file_is_a_line_for_each_step() -> None:
+    written = io.StringIO()
+    with bench.Progress(Console(file=written)) as progress:
+        progress.show("1/7 quotes")
+        progress.show("2/7 [tasks]: Celery")
+    assert written.getvalue() == "   0 s  1/7 quotes\n   0 s  2/7 [tasks]: Celery\n"
+
+
+def test_writing_the_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "performance.md"
+    path.write_text("# Performance\n\nold\n\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n", "utf-8")
+    page.write([Measure("mails", Load(7), "Celery", Failed("OSError"))], scale=1, load_before=0.5, page=path)
+    written = path.read_text("utf-8")
+    assert "| mails | 7 |  | Celery | failed |" in written
+    assert "a load average of 0.5 before" in written
+    assert "old" not in written
+    assert written.endswith("\n## How it is measured\n- so\n\n## Footprint\n1 MiB\n")
