@@ -29,6 +29,9 @@ from contracts.scopes import Scope
 from contracts.topology import GATEWAY
 from support.waiting import until
 
+# Counts the items of all batches.
+ALL = UUID(int=0)
+
 
 @dataclass
 class Stage:
@@ -39,12 +42,15 @@ class Stage:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     free: int = 0
     held: set[int] = field(default_factory=set)
+    at_work: Counter[UUID] = field(default_factory=Counter)
+    most_at_work: Counter[UUID] = field(default_factory=Counter)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
         """By name: `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
         fails as often as its payload says, `poisonous` does its worst for four items, `grumpy` refuses every
-        third item, `guarded` needs a scope.
+        third item, `guarded` needs a scope, `measured` takes a while and counts the items at work of each
+        batch, `capped` is the same with three at work over all batches, `keyed` with a key.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         return {
@@ -58,6 +64,9 @@ class Stage:
             "held": self._operation("held", self._hold, concurrency=40, chunk_size=10),
             "flaky": self._operation("flaky", self._fail_at_first, retry=retry, chunk_size=10),
             "poisonous": self._operation("poisonous", self._poison),
+            "measured": self._operation("measured", self._measure),
+            "capped": self._operation("capped", self._measure, max_concurrency=3),
+            "keyed": self._operation("keyed", self._measure, limit_key="provider:test"),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
         }
 
@@ -85,6 +94,16 @@ class Stage:
         if context.attempt <= failures:
             raise Unavailable(f"attempt {context.attempt}")
         return context.attempt
+
+    async def _measure(self, payload: Any, context: Context) -> Any:
+        for id_ in (context.batch_id, ALL):
+            self.at_work[id_] += 1
+            self.most_at_work[id_] = max(self.most_at_work[id_], self.at_work[id_])
+        await asyncio.sleep(0.02)
+        for id_ in (context.batch_id, ALL):
+            self.at_work[id_] -= 1
+        self.runs[context.batch_id, context.position] += 1
+        return payload
 
     async def _poison(self, payload: int, _: Context) -> Any:
         poisons = (ValueError("bad \ud800 name"), asyncio.CancelledError(), SystemExit(1))

@@ -65,6 +65,12 @@ BOARD = Board(
             highest("tickwire_batch_ready_chunks", "service"),
         ),
         panel(
+            "Chunks behind limits",
+            "Chunks that wait until their limits let them begin; they delay nobody else.",
+            "short",
+            highest("tickwire_batch_limited_chunks", "service"),
+        ),
+        panel(
             "Oldest ready chunk",
             "For how long the first of the ready chunks has waited; large batches may take hours.",
             "s",

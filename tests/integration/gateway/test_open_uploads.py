@@ -176,6 +176,12 @@ async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Lis
         ("priority=high", {"operation": "echo", "items": [1]}, "/priority"),
         ("open=true", {"operation": "echo", "options": {"urgent": True}}, "/options/urgent"),
         ("open=false", {"operation": "echo", "items": [1], "options": [1]}, "/options"),
+        ("open=true", {"operation": "echo", "options": {"max_concurrency": 0}}, "/options/max_concurrency"),
+        (
+            "open=false",
+            {"operation": "echo", "items": [1], "options": {"rate_limit": {"items": 5, "per_s": 0}}},
+            "/options/rate_limit/per_s",
+        ),
     ],
 )
 async def test_parameters_that_contradict_each_other_are_refused(

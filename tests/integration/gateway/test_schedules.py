@@ -15,6 +15,7 @@ import pytest
 
 from batch_processor import consumers as batch_consumers
 from batch_processor.answers import Answers
+from batch_processor.limits.rules import LimitBook
 from chassis import queries
 from chassis.broker.envelope import Delivery, new_id
 from contracts.schedules import ScheduleFired
@@ -54,7 +55,7 @@ class Site:
 @pytest.fixture(scope="module")
 async def site(module_house: House) -> AsyncIterator[Site]:
     async with schedule_world.opened(await module_house.database()) as world:
-        answers = batch_consumers.answers(Answers(world.postgres), world.answers)
+        answers = batch_consumers.answers(Answers(world.postgres, LimitBook({}, {})), world.answers)
         await module_house.double("batch-processor", answers)
         door = await module_house.open()
         await door.database.execute(

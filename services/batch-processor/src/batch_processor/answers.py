@@ -7,11 +7,13 @@ from uuid import UUID
 
 from batch_processor import batches, items, repository, results
 from batch_processor.errors import BatchNotFound, InvalidCursor
-from batch_processor.views import show
+from batch_processor.limits.rules import LimitBook
+from batch_processor.views import Surroundings, show
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection, Postgres
 from contracts.batch_items import ErrorSummaries, ListErrors, ListItems
 from contracts.batches import (
+    Batch,
     BatchCounts,
     Batches,
     CountBatches,
@@ -26,8 +28,9 @@ _FOREIGN_CURSOR = "The cursor is not from a page of this list; leave it out to s
 class Answers:
     """The answering side. Another owner's batch is not found, like one that does not exist."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, limits: LimitBook) -> None:
         self._postgres = postgres
+        self._limits = limits
 
     async def get(self, request: GetBatch, _: Deadline) -> bytes:
         """Return a batch or task as the JSON of `Batch`; the result of a task as it was stored."""
@@ -36,7 +39,7 @@ class Answers:
             if batch.kind != request.kind:
                 raise BatchNotFound(f"There is no {request.kind} {request.batch_id}.")
             around = await repository.surroundings(connection, [batch])
-        view = show(batch, around[batch.id]).model_dump_json(exclude={"result"})
+        view = self._show(batch, around[batch.id]).model_dump_json(exclude={"result"})
         return f'{view[:-1]},"result":{around[batch.id].result_text or "null"}}}'.encode()
 
     async def list(self, request: ListBatches, _: Deadline) -> Batches:
@@ -57,7 +60,7 @@ class Answers:
             page = found[: request.limit]
             around = await repository.surroundings(connection, page)
         cursor = str(page[-1].id) if len(found) > request.limit else None
-        return Batches(data=[show(batch, around[batch.id]) for batch in page], next_cursor=cursor)
+        return Batches(data=[self._show(batch, around[batch.id]) for batch in page], next_cursor=cursor)
 
     async def results(self, request: ListResults, _: Deadline) -> bytes:
         """Return a page of results in input order, as the JSON of `Results`."""
@@ -97,6 +100,11 @@ class Answers:
                 connection, request.owner_id, kind=request.kind, wanted=request.wanted
             )
         return BatchCounts(counts=counts)
+
+    def _show(self, batch: batches.Batch, around: Surroundings) -> Batch:
+        limits = self._limits.of_batch(batch.id, batch.operation or "", batch.options)
+        shown = [limit.to_contract() for limit in limits]
+        return show(batch, around).model_copy(update={"limits": shown})
 
 
 def _position(cursor: str | None) -> int:

@@ -10,10 +10,21 @@ from pydantic import BaseModel
 
 from batch_processor.operation import Context, Operation, Resource, RetryPolicy
 from chassis.egress.client import HttpAnswer, HttpRequest
+from contracts.batch_options import RateLimit
 from contracts.message import Json
 from contracts.scopes import Scope
 
-__all__ = ["Context", "HttpAnswer", "HttpRequest", "Json", "Operation", "RetryPolicy", "Scope", "operation"]
+__all__ = [
+    "Context",
+    "HttpAnswer",
+    "HttpRequest",
+    "Json",
+    "Operation",
+    "RateLimit",
+    "RetryPolicy",
+    "Scope",
+    "operation",
+]
 
 P = TypeVar("P")
 
@@ -27,6 +38,9 @@ def operation(
     resource: Resource = "io",
     concurrency: int = 20,
     chunk_size: int = 100,
+    max_concurrency: int | None = None,
+    rate_limit: RateLimit | None = None,
+    limit_key: str | None = None,
 ) -> Callable[[Callable[[P, Context], Awaitable[Json] | Json]], Operation]:
     """Return a decorator that turns a function of a payload and a `Context` into the operation `name`.
 
@@ -60,6 +74,9 @@ def operation(
             resource=resource,
             concurrency=concurrency,
             chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+            rate_limit=rate_limit,
+            limit_key=limit_key,
         )
 
     return make

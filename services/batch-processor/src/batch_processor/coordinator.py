@@ -233,8 +233,9 @@ class Coordinator:
                 )
                 size = self._intake.size_of_chunks(batch)
                 rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
+                gate = self._intake.limits.gate_of(batch)
                 for number, rest in enumerate(rests, start=batch.chunk_count):
-                    await claims.create_chunk(connection, batch_id, number, rest)
+                    await claims.create_chunk(connection, batch_id, number, rest, gate=gate)
                 redriven = steering.redrive(
                     batch,
                     positions,

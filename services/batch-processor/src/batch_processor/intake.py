@@ -17,6 +17,7 @@ from batch_processor.batches import Batch
 from batch_processor.changes import Change, Transition, opening, rows_of
 from batch_processor.errors import BatchNotFound
 from batch_processor.following import follow_up
+from batch_processor.limits.rules import LimitBook
 from batch_processor.operation import Operation
 from batch_processor.repository import Start, Trace
 from batch_processor.validation import Problem
@@ -52,9 +53,12 @@ _LIMITED_AT_ONCE = 500
 class Intake:
     """Handlers of the intake queue: each group of messages is one transaction."""
 
-    def __init__(self, operations: Mapping[str, Operation], *, chunk_size: int) -> None:
+    def __init__(
+        self, operations: Mapping[str, Operation], *, chunk_size: int, limits: LimitBook | None = None
+    ) -> None:
         self._operations = operations
         self._chunk_size = chunk_size
+        self.limits = limits or LimitBook(operations, {})
         self._changed: list[Batch] = []
 
     def take_changed(self) -> list[Batch]:
@@ -181,7 +185,9 @@ class Intake:
         if added:
             rows = [row for id_ in added for row in rows_of(found[id_][1])]
             await repository.add_items(connection, rows)
-            starts = [Start(id_, 1, 1, tasks[id_].not_before) for id_ in added]
+            starts = [
+                Start(id_, 1, 1, tasks[id_].not_before, self.limits.gate_of(tasks[id_])) for id_ in added
+            ]
             await repository.create_chunks(connection, starts)
             self._changed += [tasks[id_] for id_ in added]
         stored = {found[id_][0].message_id for id_ in added}
@@ -212,7 +218,7 @@ class Intake:
         changed = [batch for batch in after if batch != found[batch.id]]
         await repository.save_batches(connection, changed)
         starts = [
-            Start(b.id, b.total or 0, self.size_of_chunks(b), b.not_before)
+            Start(b.id, b.total or 0, self.size_of_chunks(b), b.not_before, self.limits.gate_of(b))
             for b in changed
             if b.status == "queued" and found[b.id].status in ("open", "validating")
         ]

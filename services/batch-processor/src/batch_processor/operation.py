@@ -12,10 +12,13 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from chassis.egress.client import HttpAnswer, HttpRequest
+from contracts.batch_options import RateLimit
 from contracts.items import OPERATION_NAME
 from contracts.message import Command, Json, Request
 from contracts.scopes import Scope
 
+# The name of what several operations have in common, for instance a provider: a kind and a name.
+LIMIT_KEY = r"[a-z][a-z0-9-]{0,39}:[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _MOST_ATTEMPTS = 1000
 _LONGEST_WAIT_S = 30 * 86_400
 _LARGEST_POWER = 40
@@ -115,6 +118,9 @@ class Operation:
     class `cpu` run one at a time, and may hold the loop of their process until their deadline. `run_texts`
     is for functions that cost next to nothing: it takes the payloads of a whole chunk, or of several tasks of
     one owner, as JSON texts, unread, and returns the results as JSON texts in the same order.
+
+    Over all owners and workers no more than `max_concurrency` items are at work at a time, and no more begin
+    than `rate_limit` allows. The operation also counts under `limit_key`, whose limits the operator sets.
     """
 
     name: str
@@ -128,6 +134,9 @@ class Operation:
     concurrency: int = 20
     timeout_s: float = 30
     resource: Resource = "io"
+    max_concurrency: int | None = None
+    rate_limit: RateLimit | None = None
+    limit_key: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a name that no caller could send, or limits with which no item could run."""
@@ -142,8 +151,13 @@ class Operation:
             raise ValueError(
                 f"resource of the operation {self.name!r} is {self.resource!r}; it must be io or cpu"
             )
-        for name in ("chunk_size", "concurrency", "timeout_s"):
-            if not getattr(self, name) > 0:
+        if self.limit_key is not None and not re.fullmatch(LIMIT_KEY, self.limit_key):
+            raise ValueError(
+                f"limit_key of the operation {self.name!r} is {self.limit_key!r}; "
+                "it must be a kind and a name, like provider:alpaca"
+            )
+        for name in ("chunk_size", "concurrency", "timeout_s", "max_concurrency"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(
                     f"{name} of the operation {self.name!r} is {getattr(self, name)}; it must be over 0"
                 )
@@ -152,6 +166,11 @@ class Operation:
     def lanes(self) -> int:
         """Return how many items of a chunk are at work at a time."""
         return 1 if self.resource == "cpu" else self.concurrency
+
+    @property
+    def piece(self) -> int:
+        """Return how many items limits let through together: as many as a chunk has at work at a time."""
+        return self.chunk_size if self.run_texts is not None else self.lanes
 
     @property
     def item_schema(self) -> dict[str, Json]:

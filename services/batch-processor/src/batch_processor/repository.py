@@ -57,12 +57,13 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A batch whose chunks are made; with `due_at` they wait until then."""
+    """A batch whose chunks are made; with `due_at` they wait until then, with a `gate` for its limits."""
 
     batch_id: UUID
     total: int
     chunk_size: int
     due_at: datetime | None
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ async def create_chunks(connection: Connection, starts: Sequence[Start]) -> None
         [start.total for start in starts],
         [start.chunk_size for start in starts],
         [start.due_at for start in starts],
+        [start.gate for start in starts],
     )
 
 
@@ -249,10 +251,10 @@ def _choice(wanted: BatchFilter) -> tuple[object, ...]:
 
 async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict[UUID, Surroundings]:
     """Return the data of these batches beside their rows; asks only for data that can exist."""
-    active = [b.id for b in batches if b.status in ("running", "cancelling")]
+    active = [b.id for b in batches if b.status in ("queued", "running", "cancelling")]
     failed = [b.id for b in batches if b.failed]
     tasks = [b.id for b in batches if b.kind == "task" and b.succeeded + b.failed]
-    running = await _by_batch(connection, "running_items", active)
+    at_work = await _by_batch(connection, "work_of", active)
     failures = await _by_batch(connection, "failures_of", failed)
     results = await _by_batch(connection, "only_results", tasks)
     around = {}
@@ -262,7 +264,8 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
         if only is not None and only["error_code"] is not None:
             error = ItemError(code=only["error_code"], detail=only["error_detail"] or "")
         around[batch.id] = Surroundings(
-            running=running[batch.id][0]["items"] if batch.id in running else 0,
+            running=at_work[batch.id][0]["running"] if batch.id in at_work else 0,
+            is_limited=batch.id in at_work and at_work[batch.id][0]["is_limited"],
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
             result=from_json(only["result"]) if only and only["result"] is not None else None,
             result_text=only["result"] if only else None,

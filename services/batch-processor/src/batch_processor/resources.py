@@ -21,6 +21,9 @@ from batch_processor.execution.settlement import Settlement
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.execution.worker import ChunkTiming, Worker
 from batch_processor.intake import Intake
+from batch_processor.limits import rules
+from batch_processor.limits.admission import Admission
+from batch_processor.limits.rules import LimitBook
 from batch_processor.operation import Operation
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.schedules.answers import ScheduleAnswers
@@ -67,7 +70,9 @@ class Resources:
         self._shared_runs = SharedRuns(self._run_alone)
         relay, lease_s, postgres = self.runtime.relay, settings.lease_s, self.runtime.postgres
         self.progress = ProgressPublisher(postgres, self.runtime.messaging.publisher)
-        self.intake = Intake(self.operations, chunk_size=settings.chunk_size)
+        self.limits = LimitBook(operations, rules.parse(settings.limits))
+        self.intake = Intake(self.operations, chunk_size=settings.chunk_size, limits=self.limits)
+        self.admission = Admission(postgres, operations, self.limits, ready=self._wake_worker)
         settlement = Settlement(postgres, relay, self.progress, lease_s=lease_s)
         self.worker = Worker(
             self.runtime.postgres,
@@ -76,6 +81,7 @@ class Resources:
             runs=self._run_isolated if isolated else self._run_here,
             slots=settings.worker_concurrency,
             timing=ChunkTiming(lease_s=lease_s),
+            has_room=self.admission.wake,
         )
         self.coordinator = Coordinator(
             self.runtime.postgres,
@@ -87,7 +93,7 @@ class Resources:
                 upload_expires_s=settings.upload_expires_s,
                 retention_days=settings.retention_days,
             ),
-            ready=self.worker.wake,
+            ready=self._promoted,
         )
         self.runtime.on_database(self._announce)
         if "coordinator" in settings.roles:
@@ -136,13 +142,14 @@ class Resources:
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
         )
-        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres), schedules))
+        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres, self.limits), schedules))
         self.runtime.on_database(self._start_coordinator)
 
     async def _start_coordinator(self) -> None:
         tasks = self.runtime.tasks
         tasks.supervise("promotion", self.coordinator.promote_forever)
         tasks.supervise("maintenance", self.coordinator.maintain_forever)
+        tasks.supervise("admission", self.admission.admit_forever)
         tasks.supervise("removal", self.coordinator.remove_forever)
         tasks.supervise("sources", self.sources.copy_forever)
         tasks.supervise("schedules", self.firing.fire_forever)
@@ -194,10 +201,19 @@ class Resources:
         async with self.runtime.postgres.transaction() as connection:
             await outbox.add(connection, [event(batches.OperationsAnnounced(operations=offered))])
 
+    def _wake_worker(self) -> None:
+        self.worker.wake()
+
+    def _promoted(self) -> None:
+        self.worker.wake()
+        self.admission.wake()
+
     def _stored(self) -> None:
         self.runtime.relay.wake()
         for batch in self.intake.take_changed():
             self.progress.note(batch)
+            if self.limits.gate_of(batch):
+                self.admission.wake()
         self.worker.wake()
         self.coordinator.wake()
         self.validation.wake()

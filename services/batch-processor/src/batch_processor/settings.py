@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from batch_processor.limits import rules
 from chassis.egress.destinations import InternalTargets
 from chassis.settings import Settings, readable_by
 
@@ -56,6 +57,13 @@ class BatchProcessorSettings(Settings):
         description="addresses that are not public and that items of http.request may reach all the same, "
         "separated by commas: an address, an address:port or a network; none: only public ones",
         examples=["10.1.2.3:8080,10.2.0.0/16"],
+    )
+    limits: Annotated[str, readable_by(rules.parse)] = Field(
+        default="",
+        description="limits over all owners and workers, separated by commas: a key with how many items may "
+        "be at work, or with how many may begin in how many seconds; a key is operation:NAME, or one that "
+        "operations count under, like provider:alpaca",
+        examples=["provider:alpaca=200/60,operation:http.request=5"],
     )
     process_pool_size: int = Field(
         default=1,

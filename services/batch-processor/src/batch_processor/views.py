@@ -21,6 +21,7 @@ class Surroundings:
     result: Json = None
     result_text: str | None = None
     error: ItemError | None = None
+    is_limited: bool = False
 
 
 def show(batch: batches.Batch, around: Surroundings) -> Batch:
@@ -49,7 +50,7 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
         finished_at=batch.finished_at,
         rate_per_s=rate,
         eta_s=eta_s,
-        next=_next(batch, None if eta_s is None else now + timedelta(seconds=eta_s)),
+        next=_next(batch, around, None if eta_s is None else now + timedelta(seconds=eta_s)),
         errors=around.failures,
         metadata=orjson.loads(batch.metadata),
         result=around.result,
@@ -57,7 +58,7 @@ def show(batch: batches.Batch, around: Surroundings) -> Batch:
     )
 
 
-def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
+def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) -> Next | None:
     """Return the next step of the batch; steps past their time show in `tickwire_batches_overdue`."""
     if batch.status == "open":
         return Next(what="the rest of its items", by=None)
@@ -69,6 +70,8 @@ def _next(batch: batches.Batch, ends_at: datetime | None) -> Next | None:
         return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":
         return Next(what="the end of the items at work", by=None)
+    if around.is_limited and not around.running:
+        return Next(what="its limits let more items begin", by=None)
     if batch.status == "queued" and batch.accepted_at is not None:
         due_at = max(batch.accepted_at, batch.not_before or batch.accepted_at)
         return Next(what="its first item", by=due_at + timedelta(seconds=BEGUN_WITHIN_S))

@@ -285,6 +285,9 @@ BATCH_READY_CHUNKS = Gauge(
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
 )
+BATCH_LIMITED_CHUNKS = Gauge(
+    "tickwire_batch_limited_chunks", "Chunks waiting until their limits let them begin, counted up to 10,000."
+)
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
 BATCH_NOT_BEGUN = Gauge(
     "tickwire_batch_not_begun_seconds",

@@ -31,16 +31,28 @@ class ToleratedFailure(BaseModel):
         return by_count and (self.percent is None or failed * 100 <= self.percent * total)
 
 
+class RateLimit(BaseModel):
+    """How many items may begin within any `per_s` seconds. Each attempt at an item counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    items: int = Field(ge=1, le=1_000_000, strict=True)
+    per_s: int = Field(default=1, ge=1, le=86_400, strict=True)
+
+
 class BatchOptions(BaseModel):
     """How a batch is to be run.
 
     Of the chunks of one owner those of a batch of higher `priority` run first; between owners it means
     nothing. A batch in which more than `tolerated_failure` has failed begins no more items and is `failed`.
+    Over all workers no more than `max_concurrency` of its items are at work at a time, and no more begin than
+    `rate_limit` allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     priority: Priority = "normal"
     tolerated_failure: ToleratedFailure | None = Field(default=None, examples=[{"percent": 5}])
+    max_concurrency: int | None = Field(default=None, ge=1, le=100_000, strict=True, examples=[4])
+    rate_limit: RateLimit | None = Field(default=None, examples=[{"items": 200, "per_s": 60}])
 
     def to_message(self) -> dict[str, Json]:
         """Return the options as a message carries them: those that were given."""

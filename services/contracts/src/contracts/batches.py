@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from contracts.batch_options import RateLimit
 from contracts.items import Item as Item
 from contracts.message import Command, Contract, Event, Json, Message, Moment, Next, Reply, Request
 from contracts.topology import BATCH_PROCESSOR
@@ -198,6 +199,18 @@ class Counts(Contract):
     skipped: int = 0
 
 
+class Limit(Contract):
+    """A limit on the items of a batch; `key` is `batch` for its own, else one that counts over all owners.
+
+    No more than `max_concurrency` of the items that count are at work at a time, and no more begin than
+    `rate_limit` allows.
+    """
+
+    key: str
+    max_concurrency: int | None = None
+    rate_limit: RateLimit | None = None
+
+
 class Batch(Reply):
     """A batch's state. A task also carries its only result."""
 
@@ -216,6 +229,7 @@ class Batch(Reply):
     next: Next | None = None
     errors: dict[str, int] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=dict)
+    limits: list[Limit] = Field(default_factory=list)
     result: Json = None
     error: Json = None
 

@@ -26,6 +26,7 @@ class Claim:
 
     `lost` counts the claims before this one whose workers were not heard of again, or whose process died; the
     items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work.
+    `gate` names the limits that let it through; None when it has none.
     """
 
     batch_id: UUID
@@ -46,6 +47,7 @@ class Claim:
     request_id: str | None
     is_first: bool
     claimed_at: datetime
+    gate: str | None = None
 
     @property
     def key(self) -> ChunkKey:
@@ -175,8 +177,10 @@ async def give_back(connection: Connection, claims: Collection[Claim], *, lost: 
     await connection.execute(_SQL["return_chunks"], *_columns(claims), lost)
 
 
-async def create_chunk(connection: Connection, batch_id: UUID, number: int, rest: Rest) -> None:
-    """Make a chunk of some items of a claimed one."""
+async def create_chunk(
+    connection: Connection, batch_id: UUID, number: int, rest: Rest, *, gate: str | None = None
+) -> None:
+    """Make a chunk of some items of a claimed one; with a `gate` it waits for its limits."""
     await connection.execute(
         _SQL["create_chunk"],
         batch_id,
@@ -189,6 +193,7 @@ async def create_chunk(connection: Connection, batch_id: UUID, number: int, rest
         rest.delay_s,
         rest.lost,
         rest.suspect,
+        gate,
     )
 
 

@@ -111,7 +111,7 @@ class Settlement:
         )
 
     async def _create_rests(self, connection: Connection, batch: Batch, reports: Sequence[Report]) -> Batch:
-        rests = [rest for report in reports for rest in report.rests]
-        for number, rest in enumerate(rests, start=batch.chunk_count):
-            await claims.create_chunk(connection, batch.id, number, rest)
+        rests = [(rest, report.claim.gate) for report in reports for rest in report.rests]
+        for number, (rest, gate) in enumerate(rests, start=batch.chunk_count):
+            await claims.create_chunk(connection, batch.id, number, rest, gate=gate)
         return replace(batch, chunk_count=batch.chunk_count + len(rests))

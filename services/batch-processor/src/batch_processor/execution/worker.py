@@ -82,7 +82,9 @@ class Worker:
         runs: Runs,
         slots: int,
         timing: ChunkTiming | None = None,
+        has_room: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make a worker that calls `has_room` when items that count under a limit have ended."""
         self._postgres = postgres
         self._settlement = settlement
         self._operations = operations
@@ -90,6 +92,7 @@ class Worker:
         self._slots = slots
         self._reserved = slots // 4
         self._timing = timing or ChunkTiming()
+        self._has_room = has_room
         self._lanes = Lanes()
         # None for a chunk that is reported without being run.
         self._works: dict[ChunkKey, _Work | None] = {}
@@ -271,6 +274,8 @@ class Worker:
                 return
         for report in reports:
             self._forget(report.claim.key)
+        if any(report.claim.gate for report in reports):
+            self._has_room()
         self._wake.set()
 
     async def _give_up(self, claim: Claim, error: Exception) -> None:

@@ -181,6 +181,7 @@ OPERATION = Operation(
     payload=Portfolio,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
+    limit_key="provider:alpaca",
     chunk_size=50,
     concurrency=10,
 )

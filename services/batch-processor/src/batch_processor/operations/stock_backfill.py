@@ -43,6 +43,7 @@ OPERATION = Operation(
     payload=Wish,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
+    limit_key="provider:alpaca",
     retry=RetryPolicy(max_attempts=6, first_s=5, factor=3),
     chunk_size=10,
     concurrency=2,

@@ -107,5 +107,6 @@ OPERATION = Operation(
     payload=Wish,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
+    limit_key="provider:alpaca",
     chunk_size=100,
 )

@@ -44,4 +44,5 @@ OPERATION = Operation(
     payload=Wish,
     run=run,
     required_scopes=frozenset({Scope.QUOTES_READ}),
+    limit_key="provider:alpaca",
 )

@@ -97,9 +97,14 @@ WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
     ))
 GROUP BY status
 
--- name: running_items
-SELECT batch_id, sum(remaining)::int AS items FROM chunks
-WHERE batch_id = ANY($1::uuid[]) AND state = 'running' GROUP BY batch_id
+-- name: work_of
+-- Of each batch the items at work, and whether others wait for its limits while none is about to begin.
+SELECT
+    id AS batch_id,
+    coalesce((SELECT sum(remaining) FROM chunks WHERE batch_id = id AND state = 'running'), 0)::int AS running,
+    EXISTS (SELECT FROM chunks WHERE batch_id = id AND state = 'waiting')
+        AND NOT EXISTS (SELECT FROM chunks WHERE batch_id = id AND state = 'ready') AS is_limited
+FROM unnest($1::uuid[]) AS id
 
 -- name: failures_of
 SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND items > 0 ORDER BY items DESC

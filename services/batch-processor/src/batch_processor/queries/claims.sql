@@ -2,7 +2,7 @@
 -- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
 -- for owners with none at work; no chunk at work has a stamp before $9. An owner's turn is what it has at work;
 -- priority and age decide among its own chunks. The commit need not wait for the disk: a claim that a crash takes
--- back only lets the chunk run again.
+-- back only lets the chunk run again. What counts under a key with a rate is charged here, when it begins.
 WITH busy AS (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
     WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
@@ -29,16 +29,25 @@ WITH busy AS (
 ), locked AS (
     SELECT c.batch_id, c.number, chosen.turn FROM chosen JOIN chunks AS c USING (batch_id, number)
     WHERE c.state = 'ready' FOR UPDATE OF c SKIP LOCKED
+), claimed AS (
+    UPDATE chunks AS c SET
+        state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $8),
+        stamp = pg_current_xact_id()::text::bigint
+    FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
+    WHERE c.batch_id = locked.batch_id AND c.number = locked.number
+    RETURNING
+        c.batch_id, c.number, c.run, c.lost, c.suspect, c.attempt, c.first_position, c.last_position, c.positions,
+        c.due_at, b.owner_id, b.operation, b.status, b.accepted_at, b.traceparent, b.request_id,
+        locked.turn = 1 AS is_first, now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit,
+        c.gate, c.keys, c.slots_s, c.remaining
+), charged AS (
+    INSERT INTO charges (key, at, items)
+    SELECT charge.key, to_timestamp(floor(extract(epoch FROM now()) / charge.slot_s) * charge.slot_s), sum(remaining)
+    FROM claimed CROSS JOIN unnest(claimed.keys, claimed.slots_s) AS charge (key, slot_s)
+    WHERE claimed.gate IS NOT NULL AND charge.slot_s IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (key, at) DO UPDATE SET items = charges.items + excluded.items
 )
-UPDATE chunks AS c SET
-    state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $8),
-    stamp = pg_current_xact_id()::text::bigint
-FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
-WHERE c.batch_id = locked.batch_id AND c.number = locked.number
-RETURNING
-    c.batch_id, c.number, c.run, c.lost, c.suspect, c.attempt, c.first_position, c.last_position, c.positions, c.due_at,
-    b.owner_id, b.operation, b.status, b.accepted_at, b.traceparent, b.request_id,
-    locked.turn = 1 AS is_first, now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit
+SELECT * FROM claimed
 
 -- name: load_items
 -- Of each chunk the items without a result, in input order, as far as they fit into $4 bytes; `nth` is the
@@ -90,9 +99,9 @@ WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run AN
 -- name: create_chunk
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
-    priority, lost, suspect
+    priority, lost, suspect, gate
 )
 SELECT
-    id, $2, CASE WHEN $8::float8 > 0 THEN 'delayed' ELSE 'ready' END, $3, $4, $5, $6, $7,
-    now() + make_interval(secs => $8), owner_id, priority, $9, $10
+    id, $2, CASE WHEN $8::float8 > 0 THEN 'delayed' WHEN $11::text IS NOT NULL THEN 'waiting' ELSE 'ready' END,
+    $3, $4, $5, $6, $7, now() + make_interval(secs => $8), owner_id, priority, $9, $10, $11
 FROM batches WHERE id = $1

@@ -1,5 +1,5 @@
 -- name: promote_chunks
-UPDATE chunks AS c SET state = 'ready'
+UPDATE chunks AS c SET state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END
 FROM (
     SELECT batch_id, number FROM chunks WHERE state = 'delayed' AND due_at <= now() AND due_at >= $1
     ORDER BY due_at LIMIT 1000 FOR UPDATE SKIP LOCKED
@@ -68,11 +68,12 @@ FROM batches WHERE status = 'validating'
 
 -- name: count_overdue
 -- Batches whose first item should have begun $1 seconds after it was due, uploads whose custom ids should have
--- been compared within $2 seconds, and batches at work without a chunk.
+-- been compared within $2 seconds, and batches at work without a chunk. What limits or a pause keep waiting is not.
 SELECT
     (
         SELECT count(*) FROM batches
         WHERE status = 'queued' AND greatest(accepted_at, not_before) < now() - make_interval(secs => $1)
+            AND NOT EXISTS (SELECT FROM chunks WHERE batch_id = batches.id AND state IN ('waiting', 'held'))
     ) + (
         SELECT count(*) FROM batches
         WHERE status = 'validating' AND validating_since < now() - make_interval(secs => $2)

@@ -20,19 +20,21 @@ SELECT max(position) FROM items WHERE batch_id = $1
 
 -- name: create_chunks
 INSERT INTO chunks (
-    batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority
+    batch_id, number, state, first_position, last_position, remaining, due_at, owner_id, priority, gate
 )
 SELECT
     batch.id,
     number,
-    CASE WHEN batch.due_at > now() THEN 'delayed' ELSE 'ready' END,
+    CASE WHEN batch.due_at > now() THEN 'delayed' WHEN batch.gate IS NOT NULL THEN 'waiting' ELSE 'ready' END,
     number * batch.size,
     least((number + 1) * batch.size, batch.total) - 1,
     least((number + 1) * batch.size, batch.total) - number * batch.size,
     coalesce(batch.due_at, now()),
     known.owner_id,
-    known.priority
-FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[]) AS batch (id, total, size, due_at)
+    known.priority,
+    batch.gate
+FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[], $5::text[])
+    AS batch (id, total, size, due_at, gate)
 JOIN batches AS known USING (id)
 CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 

@@ -2,11 +2,18 @@
 -- Takes chunks of paused batches out of the queue; those at work come back to it, or wait for their time.
 UPDATE chunks AS c SET state = 'held'
 FROM (
-    SELECT waiting.batch_id, waiting.number FROM batches AS b
+    SELECT queued.batch_id, queued.number FROM batches AS b
     CROSS JOIN LATERAL (
-        SELECT batch_id, number FROM chunks WHERE state = 'ready' AND batch_id = b.id
-        LIMIT $1 FOR UPDATE SKIP LOCKED
-    ) AS waiting
+        SELECT * FROM (
+            SELECT batch_id, number FROM chunks WHERE state = 'ready' AND batch_id = b.id
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) AS ready
+        UNION ALL
+        SELECT * FROM (
+            SELECT batch_id, number FROM chunks WHERE state = 'waiting' AND batch_id = b.id
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) AS limited
+    ) AS queued
     WHERE b.status = 'paused' LIMIT $1
 ) AS found
 WHERE c.batch_id = found.batch_id AND c.number = found.number
@@ -30,17 +37,23 @@ WITH RECURSIVE paused (batch_id) AS (
     WHERE b.status IN ('queued', 'running') LIMIT $1
 )
 UPDATE chunks AS c SET
-    state = CASE WHEN c.due_at > now() THEN 'delayed' ELSE 'ready' END, due_at = greatest(c.due_at, now())
+    state = CASE WHEN c.due_at > now() THEN 'delayed' WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,
+    due_at = greatest(c.due_at, now())
 FROM found WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: move_chunks
 UPDATE chunks AS c SET
     due_at = moved.due_at,
-    state = CASE WHEN c.state = 'held' THEN 'held' WHEN moved.due_at > now() THEN 'delayed' ELSE 'ready' END
+    state = CASE
+        WHEN c.state = 'held' THEN 'held'
+        WHEN moved.due_at > now() THEN 'delayed'
+        WHEN c.gate IS NULL THEN 'ready'
+        ELSE 'waiting'
+    END
 FROM (
     SELECT batch_id, number, due.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS due (id, due_at)
     JOIN chunks ON batch_id = id
-    WHERE state IN ('delayed', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
+    WHERE state IN ('delayed', 'waiting', 'ready', 'held') FOR UPDATE OF chunks SKIP LOCKED
 ) AS moved
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
 from contracts.batch_options import BatchOptions, Priority
-from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Operation
+from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
 from contracts.times import Instant
@@ -282,6 +282,7 @@ class BatchView(BaseModel):
     next: Next | None = None
     errors: dict[str, int] | None = None
     metadata: dict[str, str] | None = None
+    limits: list[Limit] | None = None
     result: Any = None
     error: Any = None
     detail_available: bool | None = None

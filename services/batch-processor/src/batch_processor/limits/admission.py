@@ -1,0 +1,125 @@
+"""Admission: lets as many items through as their limits allow; they become ready like any other work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from batch_processor.execution import rounds
+from batch_processor.limits import repository, sharing
+from batch_processor.limits.repository import Pair
+from batch_processor.limits.rules import Limit, LimitBook, rooms
+from batch_processor.operation import Operation
+from chassis import metrics
+from chassis.postgres import Postgres
+
+# Between two looks while something waits, and while nothing does. Another process ends items without a word.
+_EVERY_S = 0.1
+_IDLE_S = 1.0
+_LEAST_S = 0.01
+# Queues that one look considers, the first chunks of them all, and the pieces that pass in one transaction.
+_QUEUES = 100
+_CHUNKS = 1600
+_PIECES = 200
+_GATED_STEP = 1000
+_MEASURE_EVERY_S = 5.0
+_CLEAN_EVERY_S = 600.0
+# A server that took over from a lost one may give a stamp once more: now and then everything is looked at.
+_LOOK_WHOLE_EVERY_S = 60.0
+_FIRST: Pair = ("", "")
+
+
+class Admission:
+    """One at a time, whichever coordinator it is in. `ready` is called when chunks became ready.
+
+    What waits is not in the lanes of the workers: a limit that is used up delays only what counts under it.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        operations: Mapping[str, Operation],
+        limits: LimitBook,
+        *,
+        ready: Callable[[], None],
+    ) -> None:
+        self._postgres = postgres
+        self._operations = operations
+        self._limits = limits
+        self._ready = ready
+        self._wake = asyncio.Event()
+        self._has_waiting = True
+        self._is_gated = False
+        self._after = _FIRST
+        self._queues = 1
+        self._order: list[str] = []
+        self._passed_from = 0
+        self._look_whole_at = self._measure_at = self._clean_at = 0.0
+
+    def wake(self) -> None:
+        """Look soon: something waits that did not, or there is more room."""
+        self._wake.set()
+
+    async def admit_forever(self) -> None:
+        """Let through what the limits allow, for ever."""
+        while True:
+            await rounds.attempt("admit", self.admit)
+            await rounds.wait(self._wake, most_s=_EVERY_S if self._has_waiting else _IDLE_S, least_s=_LEAST_S)
+
+    async def admit(self) -> None:
+        """Let through what the limits allow now, of the next queues."""
+        await self._maintain()
+        if not self._has_waiting:
+            async with self._postgres.connection() as connection:
+                if not await repository.has_waiting(connection):
+                    return
+        now, passed = time.monotonic(), 0
+        async with self._postgres.transaction() as connection:
+            if not await repository.lock(connection):
+                return
+            chunks = max(8, _CHUNKS // self._queues)
+            queues, last = await repository.find_waiting(
+                connection, self._after, self._rules_of, most=_QUEUES, chunks=chunks
+            )
+            self._has_waiting = bool(queues) or self._after != _FIRST
+            self._queues = max(1, len(queues))
+            self._after = last if last is not None and len(queues) == _QUEUES else _FIRST
+            if not queues:
+                return
+            limits = {limit.key: limit for queue in queues for limit in queue.limits}.values()
+            if now >= self._look_whole_at:
+                self._look_whole_at, self._passed_from = now + _LOOK_WHOLE_EVERY_S, 0
+            usage = await repository.measure(connection, limits, passed_from=self._passed_from)
+            passages, self._order = sharing.share(
+                queues, rooms(limits, usage.of_keys), order=self._order, most=_PIECES
+            )
+            if passages:
+                passed = await repository.let_through(connection, passages)
+        self._passed_from = usage.passed_from
+        if passed:
+            self._ready()
+        if sum(len(passage.pieces) for passage in passages) == _PIECES:
+            self._wake.set()
+
+    def _rules_of(self, batch_id: UUID, operation: str, options: str) -> tuple[tuple[Limit, ...], int]:
+        known = self._operations.get(operation)
+        return self._limits.of_batch(batch_id, operation, options), known.piece if known else 1
+
+    async def _maintain(self) -> None:
+        """Count what waits, gate what was made before there were limits, and remove old charges."""
+        now = time.monotonic()
+        if now < self._measure_at:
+            return
+        async with self._postgres.connection() as connection:
+            metrics.BATCH_LIMITED_CHUNKS.set(await repository.count_waiting(connection))
+            names = self._limits.limited_operations
+            if names and not self._is_gated:
+                while await repository.gate_chunks(connection, names, most=_GATED_STEP) == _GATED_STEP:
+                    pass
+            self._is_gated = True
+            if now >= self._clean_at:
+                await repository.remove_charges(connection)
+                self._clean_at = now + _CLEAN_EVERY_S
+        self._measure_at = now + _MEASURE_EVERY_S

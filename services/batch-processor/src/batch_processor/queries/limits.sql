@@ -1,0 +1,143 @@
+-- name: lock_admission
+SELECT pg_try_advisory_xact_lock(5840130411728)
+
+-- name: has_waiting
+SELECT EXISTS (SELECT FROM chunks WHERE state = 'waiting')
+
+-- name: find_waiting
+-- Up to $3 pairs of a gate and an owner with chunks that wait, behind the pair $1 and $2, and the first $4 chunks of
+-- each: by priority, then by age. Of chunks that were at work before only the items without a result are listed.
+WITH RECURSIVE found (gate, owner_id) AS (
+    (
+        SELECT gate, owner_id FROM chunks WHERE state = 'waiting' AND (gate, owner_id) > ($1, $2)
+        ORDER BY gate, owner_id LIMIT 1
+    )
+    UNION ALL
+    SELECT following.* FROM found CROSS JOIN LATERAL (
+        SELECT gate, owner_id FROM chunks
+        WHERE state = 'waiting' AND (gate, owner_id) > (found.gate, found.owner_id)
+        ORDER BY gate, owner_id LIMIT 1
+    ) AS following
+), pairs AS (SELECT * FROM found LIMIT $3)
+SELECT
+    head.*, b.operation, b.options::text AS options,
+    CASE WHEN head.remaining < coalesce(cardinality(head.positions), head.last_position - head.first_position + 1)
+        THEN ARRAY(
+            SELECT position
+            FROM unnest(coalesce(
+                head.positions, ARRAY(SELECT generate_series(head.first_position, head.last_position))
+            )) AS position
+            WHERE NOT EXISTS (
+                SELECT FROM results AS r WHERE r.batch_id = head.batch_id AND r.position = position
+            )
+            ORDER BY position
+        )
+        ELSE head.positions
+    END AS left_positions
+FROM pairs CROSS JOIN LATERAL (
+    SELECT
+        gate, owner_id, batch_id, number, priority, due_at, attempt, first_position, last_position, positions,
+        remaining, lost, suspect
+    FROM chunks WHERE state = 'waiting' AND gate = pairs.gate AND owner_id = pairs.owner_id
+    ORDER BY priority DESC, due_at, batch_id, number LIMIT $4
+) AS head
+JOIN batches AS b ON b.id = head.batch_id AND b.status IN ('queued', 'running')
+ORDER BY head.gate, head.owner_id, head.priority DESC, head.due_at, head.batch_id, head.number
+
+-- name: measure_keys
+-- By key the items that were let through and are not done, those of them that no worker has claimed yet, and
+-- the charges of $2 within the last $3 seconds; and the stamp before which nothing is let through, now or later.
+-- No chunk that is has a stamp before $1. One statement, so that a chunk which is claimed meanwhile counts once.
+WITH passed AS MATERIALIZED (
+    SELECT keys, state, remaining, stamp FROM chunks
+    WHERE gate IS NOT NULL AND state IN ('ready', 'running') AND stamp >= $1
+), counted AS (
+    SELECT key, sum(in_hand)::int AS in_hand, sum(unclaimed)::int AS unclaimed, sum(charged)::int AS charged
+    FROM (
+        SELECT key, remaining AS in_hand, CASE state WHEN 'ready' THEN remaining ELSE 0 END AS unclaimed, 0 AS charged
+        FROM passed CROSS JOIN unnest(passed.keys) AS key
+        UNION ALL
+        SELECT charges.key, 0, 0, charges.items
+        FROM unnest($2::text[], $3::float8[]) AS within (key, window_s)
+        JOIN charges ON charges.key = within.key AND charges.at > now() - make_interval(secs => within.window_s)
+    ) AS parts
+    GROUP BY key
+)
+SELECT counted.*, bound.passed_from FROM (
+    SELECT least((SELECT min(stamp) FROM passed), pg_snapshot_xmin(pg_current_snapshot())::text::bigint) AS passed_from
+) AS bound LEFT JOIN counted ON true
+
+-- name: lock_waiting
+SELECT batch_id, number FROM chunks
+WHERE state = 'waiting'
+    AND (batch_id, number) IN (SELECT * FROM unnest($1::uuid[], $2::int[]))
+ORDER BY batch_id, number FOR UPDATE SKIP LOCKED
+
+-- name: let_through
+-- Whole chunks become ready. What waited for its limits waits for its turn from now.
+UPDATE chunks AS c SET
+    state = 'ready', due_at = now(),
+    keys = ARRAY(SELECT jsonb_array_elements_text(new.keys)),
+    slots_s = ARRAY(SELECT value::float8 FROM jsonb_array_elements_text(new.slots_s))
+FROM jsonb_to_recordset($1::jsonb) AS new (batch_id uuid, number int, keys jsonb, slots_s jsonb)
+WHERE c.batch_id = new.batch_id AND c.number = new.number
+
+-- name: shrink_waiting
+UPDATE chunks AS c SET
+    first_position = new.first_position, last_position = new.last_position, remaining = new.items,
+    positions = CASE jsonb_typeof(new.positions)
+        WHEN 'array' THEN ARRAY(SELECT value::int FROM jsonb_array_elements_text(new.positions))
+    END
+FROM jsonb_to_recordset($1::jsonb) AS new (
+    batch_id uuid, number int, first_position int, last_position int, items int, positions jsonb
+)
+WHERE c.batch_id = new.batch_id AND c.number = new.number
+
+-- name: number_chunks
+-- Numbers for $2 more chunks of each batch; returns the first of each.
+UPDATE batches AS b SET chunk_count = b.chunk_count + more.chunks
+FROM (
+    SELECT locked.id, wanted.chunks
+    FROM unnest($1::uuid[], $2::int[]) AS wanted (id, chunks)
+    JOIN (SELECT id FROM batches WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE) AS locked USING (id)
+) AS more
+WHERE b.id = more.id
+RETURNING b.id, b.chunk_count - more.chunks AS first
+
+-- name: add_pieces
+-- Pieces of chunks that wait: like the chunk $1 names, but ready, with the items and keys that are given.
+INSERT INTO chunks (
+    batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
+    priority, lost, suspect, gate, keys, slots_s
+)
+SELECT
+    whole.batch_id, new.number, 'ready', whole.attempt, new.first_position, new.last_position,
+    CASE jsonb_typeof(new.positions)
+        WHEN 'array' THEN ARRAY(SELECT value::int FROM jsonb_array_elements_text(new.positions))
+    END,
+    new.items, now(), whole.owner_id, whole.priority, whole.lost, whole.suspect, whole.gate,
+    ARRAY(SELECT jsonb_array_elements_text(new.keys)),
+    ARRAY(SELECT value::float8 FROM jsonb_array_elements_text(new.slots_s))
+FROM jsonb_to_recordset($1::jsonb) AS new (
+    batch_id uuid, whole int, number int, first_position int, last_position int, items int, positions jsonb,
+    keys jsonb, slots_s jsonb
+)
+JOIN chunks AS whole ON whole.batch_id = new.batch_id AND whole.number = new.whole
+
+-- name: gate_chunks
+-- Chunks that were made before their operation had limits wait like those that are made now.
+UPDATE chunks AS c SET
+    gate = 'operation:' || found.operation, state = CASE c.state WHEN 'ready' THEN 'waiting' ELSE c.state END
+FROM (
+    SELECT c.batch_id, c.number, b.operation FROM chunks AS c JOIN batches AS b ON b.id = c.batch_id
+    WHERE b.operation = ANY($1::text[]) AND c.gate IS NULL AND c.owner_id IS NOT NULL
+        AND c.state IN ('delayed', 'ready', 'held')
+    LIMIT $2 FOR UPDATE OF c SKIP LOCKED
+) AS found
+WHERE c.batch_id = found.batch_id AND c.number = found.number
+
+-- name: count_waiting
+SELECT count(*) FROM (SELECT FROM chunks WHERE state = 'waiting' LIMIT $1) AS head
+
+-- name: remove_charges
+DELETE FROM charges WHERE at < now() - interval '2 days'

@@ -1,0 +1,137 @@
+"""Limits on what is at work and on what begins: over two workers, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.batches import PauseBatch, ResumeBatch
+from support.batch_stack import ALL, Caller, House, Stage
+from support.waiting import until
+
+
+@pytest.fixture
+async def workers(house: House) -> Any:
+    """Two workers, and a coordinator in the first of them."""
+    await house.start()
+    await house.start(roles=("worker",))
+
+
+async def most_within(caller: Caller, key: str, window_s: float) -> int:
+    """Return the most items that were charged to `key` within any `window_s` seconds."""
+    rows = await caller.database.fetch("SELECT at, items FROM charges WHERE key = $1 ORDER BY at", key)
+    charges: list[tuple[datetime, int]] = [(row["at"], row["items"]) for row in rows]
+    window = timedelta(seconds=window_s)
+    return max(sum(n for at, n in charges if start <= at < start + window) for start, _ in charges)
+
+
+async def test_two_workers_together_have_no_more_items_of_a_batch_at_work_than_it_allows(
+    workers: None, caller: Caller, stage: Stage
+) -> None:
+    limited = await caller.submit("measured", list(range(60)), options={"max_concurrency": 4})
+    batch = await caller.reach(limited)
+    assert (batch.status, batch.counts.succeeded) == ("completed", 60)
+    assert stage.most_at_work[limited] == 4
+    assert set(stage.runs.values()) == {1}
+    assert [limit.model_dump(exclude_none=True) for limit in batch.limits] == [
+        {"key": "batch", "max_concurrency": 4}
+    ]
+    results = await caller.results(limited)
+    assert [result.result for result in results] == list(range(60))
+
+
+async def test_two_workers_together_begin_no_more_items_in_any_second_than_the_rate_allows(
+    workers: None, caller: Caller, stage: Stage
+) -> None:
+    options = {"rate_limit": {"items": 15, "per_s": 1}}
+    batches = [await caller.submit("counted", list(range(40)), options=options) for _ in range(2)]
+    for batch_id in batches:
+        batch = await caller.reach(batch_id)
+        assert (batch.status, batch.counts.succeeded) == ("completed", 40)
+        assert batch.started_at is not None
+        assert batch.finished_at is not None
+        # 40 items are the rooms of three seconds: the first at once, the last after two.
+        assert (batch.finished_at - batch.started_at).total_seconds() > 1.5
+        key = f"batch:{batch_id}"
+        assert await most_within(caller, key, 1) <= 15
+        total = await caller.database.fetchval("SELECT sum(items) FROM charges WHERE key = $1", key)
+        assert total == 40
+
+
+async def test_an_operation_and_a_named_key_are_limited_over_all_batches_and_owners(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    limits = "provider:test=20/1,provider:test=5,operation:counted=1"
+    await house.start(limits=limits)
+    await house.start(roles=("worker",), limits=limits)
+    waiting = []
+    for owner in ("ann", "bob"):
+        caller.owner = owner
+        waiting += [(owner, await caller.submit("capped", list(range(12)))) for _ in range(2)]
+    for caller.owner, batch_id in waiting:
+        batch = await caller.reach(batch_id)
+        assert batch.counts.succeeded == 12
+        assert batch.limits[0].key == "operation:capped"
+    assert stage.most_at_work[ALL] == 3
+    keyed = []
+    for owner in ("ann", "bob"):
+        caller.owner = owner
+        keyed.append((owner, await caller.submit("keyed", list(range(30)))))
+    for caller.owner, batch_id in keyed:
+        assert (await caller.reach(batch_id)).counts.succeeded == 30
+    assert stage.most_at_work[ALL] == 5
+    assert await most_within(caller, "provider:test", 1) <= 20
+    # Fairly: both begin at once, and neither waits for the end of the other.
+    started = await caller.database.fetch(
+        "SELECT started_at, finished_at FROM batches WHERE operation = 'keyed' ORDER BY id"
+    )
+    assert started[1]["started_at"] < started[0]["finished_at"]
+
+
+async def test_a_limit_that_is_used_up_delays_nobody_else_and_says_what_it_waits_for(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    await house.start(worker_concurrency=2)
+    slow = {"rate_limit": {"items": 1, "per_s": 3600}, "priority": "high"}
+    limited = await caller.submit("counted", list(range(5_00)), options=slow)
+    await until(lambda: stage.runs.total() == 1)
+    others = [await caller.submit("echo", [1, 2, 3]) for _ in range(3)]
+    for other in others:
+        assert (await caller.reach(other)).status == "completed"
+
+    async def says_so() -> bool:
+        batch = await caller.get(limited)
+        return batch.next is not None and batch.next.what == "its limits let more items begin"
+
+    await until(says_so)
+    assert stage.runs.total() == 1
+    # A paused batch begins nothing, and a resumed one waits for its limits like before.
+    await caller.send(PauseBatch(batch_id=limited, owner_id="ann"))
+    await caller.reach(limited, "paused")
+    await caller.send(ResumeBatch(batch_id=limited, owner_id="ann"))
+    await caller.reach(limited, "running")
+    await asyncio.sleep(0.5)
+    assert stage.runs.total() == 1
+
+
+async def test_each_attempt_counts_under_the_rate(house: House, caller: Caller, stage: Stage) -> None:
+    await house.start()
+    options = {"rate_limit": {"items": 100, "per_s": 60}}
+    batch = await caller.reach(await caller.submit("flaky", [0, 1, 2], options=options))
+    assert batch.counts.succeeded == 3
+    charged = await caller.database.fetchval("SELECT sum(items) FROM charges")
+    assert charged == stage.runs.total() == 1 + 2 + 3
+
+
+async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    async with house.running(roles=("coordinator",)):
+        early = await caller.submit("keyed", list(range(30)))
+        await caller.reach(early, "queued")
+    await house.start(limits="provider:test=2")
+    assert (await caller.reach(early)).counts.succeeded == 30
+    assert stage.most_at_work[early] == 2
