@@ -69,6 +69,12 @@ BOARD = Board(
             rate("tickwire_email_templates_total", "outcome"),
         ),
         stack(
+            "Written",
+            "Mails written: light ones in the service, heavy ones in processes; interrupted ones wait.",
+            "ops",
+            rate("tickwire_email_written_total", "kind"),
+        ),
+        stack(
             "Uploads",
             "Files uploaded for mails, by what became of them.",
             "ops",

@@ -45,6 +45,7 @@ async def post_office(migrated_database: str) -> AsyncIterator[PostOffice]:
         server = await stack.enter_async_context(double.running())
         office = PostOffice(postgres, server, dsn=migrated_database)
         stack.push_async_callback(office.renderer.close)
+        stack.push_async_callback(office.writer.close)
         yield office
 
 

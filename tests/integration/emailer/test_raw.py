@@ -15,7 +15,6 @@ from contracts.templates import SaveTemplate, TemplateSource
 from emailer import raw, repository
 from emailer.raw import RawMails
 from emailer.templates.answers import TemplateAnswers
-from emailer.writing.rendered import render
 from support.doubles.post_office import OWNER, PostOffice, mail, senders
 
 LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -76,12 +75,13 @@ async def test_the_last_mail_of_each_owner_is_kept_for_the_parts_that_follow(
     post_office: PostOffice, mails: RawMails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered: list[Any] = []
+    write = post_office.writer.write
 
     async def noted(mail: Any) -> bytes:
         rendered.append(mail.id)
-        return await render(mail)
+        return await write(mail)
 
-    monkeypatch.setattr("emailer.raw.render", noted)
+    monkeypatch.setattr(post_office.writer, "write", noted)
     ones = [mail(owner_id=owner_id) for owner_id in ("a", "b")]
     await post_office.accept(*ones)
     for one in ones * 2:
@@ -96,3 +96,20 @@ async def test_a_rendering_that_comes_late_brings_no_removed_content_back(post_o
         await connection.execute("UPDATE emails SET stripped = 2, template_data = NULL, text_body = NULL")
         await post_office.preparation.fill(read)
         assert await connection.fetchval("SELECT text_body FROM emails") is None
+
+
+async def test_the_text_of_long_html_is_kept_unless_its_content_was_removed(
+    post_office: PostOffice, mails: RawMails
+) -> None:
+    one, other = (mail(text=None, html="<p>Hello, <b>Ann</b></p>" * 1000) for _ in range(2))
+    await post_office.accept(one, other)
+    async with post_office.postgres.connection() as connection:
+        texts = await connection.fetch("SELECT text_body FROM emails")
+        assert [row["text_body"] for row in texts] == [None, None]
+        await mails.part(reading(one))
+        text = await connection.fetchval("SELECT text_body FROM emails WHERE id = $1", one.email_id)
+        assert text.startswith("Hello, Ann")
+        [read] = (await repository.read_mails(connection, [other.email_id])).values()
+        await connection.execute("UPDATE emails SET stripped = 2, text_body = NULL, html_body = NULL")
+        await post_office.preparation.fill(read)
+        assert await connection.fetchval("SELECT text_body FROM emails WHERE id = $1", other.email_id) is None

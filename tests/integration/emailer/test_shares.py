@@ -14,6 +14,7 @@ from emailer.sending.attempts import StoredMail
 from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
 from emailer.writing.preparing import MailPreparation
+from emailer.writing.writer import MailWriter
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
 from support.waiting import until
@@ -22,8 +23,8 @@ from support.waiting import until
 class Waiting(MailPreparation):
     """A preparation whose templates of the owner `slow` take until `end` is set."""
 
-    def __init__(self, postgres: Postgres, renderer: TemplateRenderer) -> None:
-        super().__init__(postgres, renderer)
+    def __init__(self, postgres: Postgres, renderer: TemplateRenderer, writer: MailWriter) -> None:
+        super().__init__(postgres, renderer, writer)
         self.end = asyncio.Event()
         self.begun = 0
 
@@ -49,7 +50,9 @@ def of_template(owner_id: str, recipient: str) -> SendEmail:
 async def test_mails_leave_while_templates_of_another_owner_are_rendered(post_office: PostOffice) -> None:
     await keep_template(post_office, "slow", "Hello")
     await keep_template(post_office, "shop", "Your code is 123456")
-    post_office.preparation = waiting = Waiting(post_office.postgres, post_office.renderer)
+    post_office.preparation = waiting = Waiting(
+        post_office.postgres, post_office.renderer, post_office.writer
+    )
     slow = [of_template("slow", f"r{number}@example.com") for number in range(10)]
     slow += [of_template("slow", f"r@{number}.example") for number in range(10)]
     await post_office.accept(*slow)

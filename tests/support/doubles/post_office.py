@@ -40,6 +40,7 @@ from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
 from emailer.writing.preparing import MailPreparation
+from emailer.writing.writer import MailWriter
 from support.doubles import smtp as double
 from support.waiting import until
 
@@ -93,7 +94,8 @@ class PostOffice:
         self.postgres = postgres
         self.server = server
         self.renderer = TemplateRenderer()
-        self.preparation = MailPreparation(postgres, self.renderer)
+        self.writer = MailWriter()
+        self.preparation = MailPreparation(postgres, self.renderer, self.writer)
 
     async def accept(self, *commands: SendEmail) -> None:
         """Store the mails of `commands`."""

@@ -216,6 +216,12 @@ EMAIL_TEMPLATES = Counter(
     "interrupted, because their process was ended from outside or got no CPU time.",
     ("outcome",),
 )
+EMAIL_WRITTEN = Counter(
+    "tickwire_email_written",
+    "Mails that were written, by where: light ones in the service (light), others in a process (heavy); and "
+    "work that was put off, because its process did not finish it (interrupted).",
+    ("kind",),
+)
 EMAIL_UPLOADS = Counter(
     "tickwire_email_uploads", "Uploads for mails, by what became of them: stored or broken-off.", ("outcome",)
 )

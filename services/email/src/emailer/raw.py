@@ -20,7 +20,6 @@ from emailer import repository
 from emailer.domains.senders import Senders
 from emailer.errors import TemplateFailed
 from emailer.writing.preparing import MailPreparation
-from emailer.writing.rendered import render
 
 _PART_BYTES = 256 * 1024
 _KEPT_S = 30.0
@@ -116,7 +115,7 @@ class RawMails:
                 mail = (await self._senders.identify(connection, mails))[request.email_id]
             if mail.letter is None:
                 raise NotFound(f"The content of e-mail {mail.id} was stored by a newer release.")
-            return await render(await self._preparation.attach(mail))
+            return await self._preparation.writer.write(await self._preparation.attach(mail))
 
     def _keep(self, request: GetRawEmail, content: bytes) -> None:
         self._kept[request.owner_id] = _Kept(request.email_id, time.monotonic() + _KEPT_S, content)

@@ -98,6 +98,11 @@ def jobs(claimed: Iterable[asyncpg.Record], mails: dict[UUID, StoredMail]) -> li
     ]
 
 
+async def keep_text(connection: Connection, email_id: UUID, text: str) -> None:
+    """Keep the text of a mail that came with HTML only."""
+    await connection.execute(SQL["keep_text"], email_id, text)
+
+
 async def count_held(connection: Connection) -> int:
     """Return the number of recipients that wait for a decision."""
     count: int = await connection.fetchval(SQL["count_held"])

@@ -32,6 +32,7 @@ from emailer.templates.answers import TemplateAnswers
 from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads.service import UploadLimits, UploadService
 from emailer.writing.preparing import MailPreparation
+from emailer.writing.writer import MailWriter
 
 # Messages that are here or being stored. A mail may have more than a megabyte, and the broker counts messages
 # only: what a process holds is bounded by this.
@@ -61,7 +62,8 @@ class Resources:
             safe=self._safe,
         )
         self.renderer = TemplateRenderer(size=settings.template_processes)
-        preparation = MailPreparation(self.runtime.postgres, self.renderer)
+        self.writer = MailWriter(size=settings.writing_processes)
+        preparation = MailPreparation(self.runtime.postgres, self.renderer, self.writer)
         templates = TemplateAnswers(
             self.runtime.postgres, self.renderer, most_of_owner=settings.templates_per_owner
         )
@@ -145,6 +147,7 @@ class Resources:
         async with AsyncExitStack() as stack:
             stack.callback(self.route.close)
             stack.push_async_callback(self.renderer.close)
+            stack.push_async_callback(self.writer.close)
             await stack.enter_async_context(self.runtime)
             try:
                 yield

@@ -234,6 +234,13 @@ class EmailSettings(Settings):
         description="processes that render templates; an owner has one of them at a time",
         examples=["2"],
     )
+    writing_processes: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="processes of low priority that write large mails and read long HTML",
+        examples=["2"],
+    )
     upload_life_s: float = Field(
         default=86_400,
         ge=60,

@@ -1,9 +1,8 @@
-"""A mail in hand is rendered once, for all its recipients, and not on the event loop when it is large."""
+"""A mail in hand is rendered once, for all its recipients."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -39,40 +38,32 @@ def with_upload(owner_id: str = "o") -> StoredMail:
     return StoredMail(uuid4(), owner_id, letter, NOW, None, NOW, 20, None, None)
 
 
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The thread of each rendering."""
-    used: list[int] = []
-    render = rendering.render
-
-    def noted(letter: Letter, *, identity: str, at: datetime) -> bytes:
-        used.append(threading.get_ident())
-        return render(letter, identity=identity, at=at)
-
-    monkeypatch.setattr(rendering, "render", noted)
-    return used
+async def written(mail: StoredMail) -> bytes:
+    assert mail.letter is not None
+    return rendering.render(mail.letter, identity="<1@example.com>", at=NOW)
 
 
-async def test_twenty_recipients_share_one_rendering(threads: list[int]) -> None:
-    rendered, large = RenderedMails(as_it_is, as_it_is), mail(text="x" * 100_000)
+async def test_twenty_recipients_share_one_rendering() -> None:
+    writings: list[StoredMail] = []
+
+    async def noted(mail: StoredMail) -> bytes:
+        writings.append(mail)
+        return await written(mail)
+
+    rendered, large = RenderedMails(as_it_is, as_it_is, noted), mail(text="x" * 100_000)
     for _ in range(20):
         rendered.hold(large)
     found = await asyncio.gather(*(rendered.content(large) for _ in range(20)))
-    assert len(threads) == 1
-    assert threads[0] != threading.get_ident()
+    assert len(writings) == 1
     assert all(content is found[0] for content in found)
 
 
-async def test_html_without_a_text_is_never_read_on_the_event_loop(threads: list[int]) -> None:
-    rendered, html = RenderedMails(as_it_is, as_it_is), mail(html="<!--" * 1000)
-    rendered.hold(html)
-    await rendered.content(html)
-    assert threads
-    assert threads[0] != threading.get_ident()
-
-
 async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
-    rendered, one, other = RenderedMails(as_it_is, as_it_is), mail(text="x" * 1000), mail(text="y" * 3000)
+    rendered, one, other = (
+        RenderedMails(as_it_is, as_it_is, written),
+        mail(text="x" * 1000),
+        mail(text="y" * 3000),
+    )
     for each in (one, one, other):
         rendered.hold(each)
     first = await rendered.content(one)
@@ -87,7 +78,7 @@ async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -> None:
-    rendered, large = RenderedMails(as_it_is, as_it_is), mail(text="x" * 100_000)
+    rendered, large = RenderedMails(as_it_is, as_it_is, written), mail(text="x" * 100_000)
     rendered.hold(large)
     first = asyncio.create_task(rendered.content(large))
     second = asyncio.create_task(rendered.content(large))
@@ -97,7 +88,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_rendering_to_the_others() -
 
 
 async def test_bytes_that_are_forgotten_are_brought_again() -> None:
-    rendered, one = RenderedMails(as_it_is, as_it_is), with_upload()
+    rendered, one = RenderedMails(as_it_is, as_it_is, written), with_upload()
     rendered.hold(one)
     first = await rendered.content(one)
     rendered.forget(one.id)
@@ -115,7 +106,7 @@ async def test_a_template_that_takes_long_delays_no_large_mail_of_others() -> No
             raise TemplateFailed("template-too-slow", "it takes more than 2 s")
         return mail
 
-    rendered = RenderedMails(fill, as_it_is)
+    rendered = RenderedMails(fill, as_it_is, written)
     slow, quick = with_upload("slow"), with_upload("quick")
     for each in (slow, quick):
         rendered.hold(each)
@@ -135,7 +126,7 @@ async def test_a_mail_that_could_not_be_prepared_is_tried_anew() -> None:
             raise DatabaseUnavailable
         return mail
 
-    rendered, one = RenderedMails(as_it_is, prepare), with_upload()
+    rendered, one = RenderedMails(as_it_is, prepare, written), with_upload()
     rendered.hold(one)
     with pytest.raises(DatabaseUnavailable):
         await rendered.content(one)

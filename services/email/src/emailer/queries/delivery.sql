@@ -19,6 +19,10 @@ FROM attachments
 WHERE email_id = ANY($1::uuid[])
 ORDER BY email_id, position
 
+-- name: keep_text
+-- Unless the content was removed meanwhile, or another process was first.
+UPDATE emails SET text_body = $2 WHERE id = $1 AND text_body IS NULL AND html_body IS NOT NULL
+
 -- name: count_held
 SELECT count(*) FROM recipients WHERE status = 'held'
 

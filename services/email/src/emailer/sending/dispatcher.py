@@ -84,7 +84,7 @@ class Dispatcher:
             *(postgres, outbox_relay), holder=self._holder, suppression=suppression, recorded=self._recorded
         )
         self._hand: dict[tuple[UUID, int], Job] = {}
-        self._rendered = RenderedMails(preparation.fill, preparation.attach)
+        self._rendered = RenderedMails(preparation.fill, preparation.attach, preparation.writer.write)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
         self._turns = Turns(connections, room_left=self._rendered.forget)

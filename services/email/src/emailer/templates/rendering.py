@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import signal
-import sys
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,8 +13,8 @@ from chassis import logging, metrics
 from chassis.errors import Overloaded
 from contracts.templates import RenderedTemplate, TemplateSource
 from emailer.errors import TemplateFailed
-from emailer.templates.frames import LENGTH, MOST_FRAME
 from emailer.templates.recent import RecentCounts
+from emailer.workers.processes import FrameTooLarge, ProcessEnded, WorkerProcesses
 
 log = logging.get(__name__)
 
@@ -33,9 +30,7 @@ _NOT_TRIED_S = 600.0
 _MOST_NOTED = 1000
 # What was interrupted again and again is tried at longer and longer intervals.
 _LONGEST_WAIT_S = 300.0
-# How a template itself can bring its process down, beside its CPU time: by memory that it does not get, or by
-# a crash. Any other end comes from outside, such as from the kernel when the machine's memory is used up.
-_CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
+_MOST_FRAME = 8 << 20
 
 
 class _InterruptedError(Exception):
@@ -51,17 +46,15 @@ class TemplateRenderer:
     def __init__(self, *, size: int = 2, cpu_s: float = CPU_S) -> None:
         self._cpu_s = cpu_s
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[asyncio.subprocess.Process] = []
-        self._all: set[asyncio.subprocess.Process] = set()
+        self._processes = WorkerProcesses("emailer.templates.worker")
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._too_slow = RecentCounts(most=_MOST_NOTED, age_s=_NOT_TRIED_S)
         self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
-        self._is_closed = False
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
         """The processes that there are now."""
-        return tuple(self._all)
+        return self._processes.processes
 
     async def check(self, source: TemplateSource, *, owner_id: str) -> None:
         """Raise `TemplateFailed` unless each part of `source` is a template."""
@@ -96,9 +89,7 @@ class TemplateRenderer:
 
     async def close(self) -> None:
         """End all processes."""
-        self._is_closed = True
-        for process in list(self._all):
-            await self._end(process)
+        await self._processes.close()
 
     async def _ask(
         self,
@@ -136,82 +127,27 @@ class TemplateRenderer:
 
     async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         frame = await asyncio.to_thread(lambda: json.dumps(asked).encode())
-        found = await self._answer_of(await self._take(), frame)
-        if found is None:
-            # One that was idle may have been ended long ago: that of a new one counts.
-            found = await self._answer_of(await self._start(), frame)
-        if found is None:
-            raise _InterruptedError("its process was ended from outside")
-        return found
-
-    async def _answer_of(self, process: asyncio.subprocess.Process, frame: bytes) -> dict[str, Any] | None:
-        """Return the answer of `process`, or what its end says; None where it was ended from outside."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        is_whole = False
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                process.stdin.write(LENGTH.pack(len(frame)) + frame)
-                await process.stdin.drain()
-                [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-                if length > MOST_FRAME:
-                    return _failure("template-too-large", "there is too much of it")
-                answer: dict[str, Any] = json.loads(await process.stdout.readexactly(length))
-                is_whole = True
-                return answer
+            found = await self._processes.ask(frame, within_s=_ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
+        except FrameTooLarge:
+            return _failure("template-too-large", "there is too much of it")
         except TimeoutError:
             reason = f"its process did not get {self._cpu_s:g} s of CPU time in time"
             raise _InterruptedError(reason) from None
-        except (asyncio.IncompleteReadError, ConnectionError):
-            # Its output is closed: it has ended, or is about to.
-            return _verdict(await process.wait(), cpu_s=self._cpu_s)
-        finally:
-            if is_whole and not self._is_closed:
-                self._idle.append(process)
-            else:
-                await self._end(process)
-
-    async def _take(self) -> asyncio.subprocess.Process:
-        while self._idle:
-            process = self._idle.pop()
-            if process.returncode is None:
-                return process
-            self._all.discard(process)
-        return await self._start()
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "emailer.templates.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                # The environment of the service holds secrets, which no template may reach.
-                env={},
-            )
+        except ProcessEnded as error:
+            if error.used_its_time_up:
+                return _failure("template-too-slow", f"it takes more than {self._cpu_s:g} s")
+            if error.crashed:
+                return _failure("template-too-large", "it needs too much memory")
+            raise _InterruptedError("its process was ended from outside") from None
         except OSError as error:
             raise _InterruptedError(f"no process could be started: {error}") from None
-        self._all.add(process)
-        return process
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        self._all.discard(process)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        answer: dict[str, Any] = json.loads(found)
+        return answer
 
 
 def _digest(source: TemplateSource, data: Mapping[str, Any], owner_id: str) -> bytes:
     return hashlib.sha256(json.dumps([owner_id, source.model_dump(), data]).encode()).digest()
-
-
-def _verdict(return_code: int, *, cpu_s: float) -> dict[str, Any] | None:
-    """Return the failure of a template that has ended its process; None where this was done from outside."""
-    if -return_code == signal.SIGXCPU:
-        return _failure("template-too-slow", f"it takes more than {cpu_s:g} s")
-    if -return_code in _CRASHES:
-        return _failure("template-too-large", "it needs too much memory")
-    return None
 
 
 def _failure(code: str, detail: str) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import json
 import math
 import resource
 import signal
-import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from emailer.templates import engine
 from emailer.templates.engine import TemplateError
-from emailer.templates.frames import LENGTH
+from emailer.workers import frames
 
 MEMORY_BYTES = 256 << 20
 # Python hears of the end of the time only between two calls; a call that never returns has so much more.
@@ -29,19 +28,11 @@ class _TooSlowError(BaseException):
 
 def main() -> None:
     """Answer until the input ends."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGPROF, _stop)
-    # Ctrl-C in a terminal is meant for the service, whose end ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    while (frame := _read(incoming)) is not None:
-        answer = _answer(frame)
-        outgoing.write(LENGTH.pack(len(answer)) + answer)
-        outgoing.flush()
+    frames.serve(_answer, memory_bytes=MEMORY_BYTES)
 
 
-def _answer(frame: bytes) -> bytes:
+def _answer(frame: bytes) -> list[bytes]:
     signal.alarm(_ALONE_S)
     asked = json.loads(frame)
     cpu_s: float = asked["cpu_s"]
@@ -59,7 +50,7 @@ def _answer(frame: bytes) -> bytes:
         answer = json.dumps(_failure("template-too-large", "it needs too much memory"))
     _limit_cpu(None)
     signal.alarm(0)
-    return answer.encode()
+    return [answer.encode()]
 
 
 def _limit_cpu(seconds: float | None) -> None:
@@ -94,11 +85,6 @@ def _failure(code: str, detail: str, *, part: str = "", line: int | None = None)
 
 def _stop(*_: object) -> None:
     raise _TooSlowError
-
-
-def _read(incoming: BinaryIO) -> bytes | None:
-    head = incoming.read(LENGTH.size)
-    return None if len(head) < LENGTH.size else incoming.read(LENGTH.unpack(head)[0])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ SIGNED = (
 OVERSIGNED = ("From", "Subject")
 
 _LINE = 76
+DIGEST_BYTES = hashlib.sha256().digest_size
 _MOST_KEYS_READ = 512
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _SPACES = re.compile(rb"[ \t]++")
@@ -43,14 +44,19 @@ class Signer:
     private: bytes = field(repr=False)
 
 
-def sign(message: bytes, signers: Sequence[Signer], *, at: datetime) -> bytes:
+def body_digest(message: bytes) -> bytes:
+    """Return the SHA-256 digest of the body of `message`, which signatures cover."""
+    return hashlib.sha256(_relaxed_body(message.partition(b"\r\n\r\n")[2])).digest()
+
+
+def sign(message: bytes, signers: Sequence[Signer], *, at: datetime, body_digest: bytes) -> bytes:
     """Return `message` (its lines ended by CRLF) with a signature of each signer in front, dated `at`.
 
-    The same message, keys and time make the same bytes.
+    `body_digest` is that of its body. The same message, keys and time make the same bytes.
     """
     if not signers:
         return message
-    head, _, body = message.partition(b"\r\n\r\n")
+    head = message[: message.find(b"\r\n\r\n")]
     # Each header stands once in a mail that is written here.
     pairs = (line.partition(b":") for line in _FOLD.sub(b"", head + b"\r\n").split(b"\r\n") if line)
     headers = {name.lower(): value for name, _, value in pairs}
@@ -58,7 +64,7 @@ def sign(message: bytes, signers: Sequence[Signer], *, at: datetime) -> bytes:
     signed_data = b"".join(
         _relaxed(name.lower().encode(), headers[name.lower().encode()]) + b"\r\n" for name in signed
     )
-    body_hash = base64.b64encode(hashlib.sha256(_relaxed_body(body)).digest()).decode()
+    body_hash = base64.b64encode(body_digest).decode()
     names = [*signed, *(name for name in OVERSIGNED if name in signed)]
     written = []
     for signer in signers:

@@ -149,9 +149,9 @@ def write(
         raise UnsendableMail(f"{place}: {reason}" if place else reason) from error
     _require_uploads(content.attachments, command.owner_id, uploads)
     text = content.text
-    if text is None and content.template is None:
-        # Here, once: what a mail's rendering costs must not depend on how often it is tried.
-        text = plain_text.from_html(content.html or "")
+    if text is None and content.html is not None and len(content.html) <= plain_text.LIGHT_CHARACTERS:
+        # That of a longer document is read when the mail is first sent, where it harms nobody.
+        text = plain_text.from_html(content.html)
     return Letter(
         sender=addresses.parse(content.sender or default_sender),
         subject=content.subject,

@@ -17,6 +17,8 @@ from typing import Literal
 # The text part serves readers who cannot show HTML: beyond these it is cut off.
 MOST_CHARACTERS = 256 * 1024
 MOST_TOKENS = 100_000
+# A document up to this length is read in a few milliseconds at most, whatever it is.
+LIGHT_CHARACTERS = 8 * 1024
 
 _UNSEEN = frozenset(("head", "script", "style", "title", "template"))
 # Nothing inside is markup, up to the end tag.

@@ -1,4 +1,4 @@
-"""A stored mail made ready to be written: its template rendered, the bytes of its uploads read."""
+"""A stored mail made ready to be written: its template rendered, its HTML and its uploads read."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from dataclasses import replace
 from pydantic_core import from_json
 
 from chassis.postgres import Postgres
+from emailer import repository
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.templates import repository as templates
 from emailer.templates.rendering import TemplateRenderer
 from emailer.uploads import repository as uploads
+from emailer.writing.letters import Letter
+from emailer.writing.writer import MailWriter
 
 
 class MailPreparation:
-    """Adds what is not stored with a mail: the text of its template, and the bytes of its uploads."""
+    """Adds what is not stored with a mail: what its template says, its text, and the bytes of its uploads."""
 
-    def __init__(self, postgres: Postgres, renderer: TemplateRenderer) -> None:
+    def __init__(self, postgres: Postgres, renderer: TemplateRenderer, writer: MailWriter) -> None:
         self._postgres = postgres
         self._renderer = renderer
+        self.writer = writer
 
     async def fill(self, mail: StoredMail) -> StoredMail:
-        """Return `mail` with what its template says, which is kept: a mail is rendered once.
+        """Return `mail` with what its template says, or its HTML, which is kept: both are done once.
 
         Raise `Unavailable` or `TemplateFailed`.
         """
-        if mail.letter is None or mail.letter.template is None:
+        if mail.letter is None:
             return mail
         template = mail.letter.template
+        if template is None:
+            return await self._with_text(mail, mail.letter)
         async with self._postgres.connection() as connection:
             source = await templates.read_source(connection, mail.owner_id, template.name, template.version)
         if source is None:
@@ -54,3 +60,11 @@ class MailPreparation:
             for file in letter.files
         )
         return replace(mail, letter=replace(letter, files=files))
+
+    async def _with_text(self, mail: StoredMail, letter: Letter) -> StoredMail:
+        if letter.text is not None or letter.html is None:
+            return mail
+        text = await self.writer.text_of(letter.html)
+        async with self._postgres.connection() as connection:
+            await repository.keep_text(connection, mail.id, text)
+        return replace(mail, letter=replace(letter, text=text))

@@ -10,24 +10,23 @@ from uuid import UUID
 from chassis import metrics
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
-from emailer.writing import dkim, rendering
 
-# Below this, rendering takes less time than a thread needs to begin.
-_SMALL_BYTES = 8 * 1024
 # While a mail is written there are several copies of it: the large ones are written one after the other.
 _LARGE_BYTES = 1024 * 1024
 
 Prepare = Callable[[StoredMail], Awaitable[StoredMail]]
+Write = Callable[[StoredMail], Awaitable[bytes]]
 
 
 class RenderedMails:
     """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take.
 
-    `fill` renders the template of a mail, and `attach` brings the bytes of its uploads.
+    `fill` renders the template of a mail, `attach` brings the bytes of its uploads, and `write` writes it.
     """
 
-    def __init__(self, fill: Prepare, attach: Prepare) -> None:
+    def __init__(self, fill: Prepare, attach: Prepare, write: Write) -> None:
         self._fill = fill
+        self._write = write
         self._attach = attach
         self._recipients: Counter[UUID] = Counter()
         self._sizes: dict[UUID, int] = {}
@@ -86,23 +85,6 @@ class RenderedMails:
             # What a template has made of it counts from now on.
             self._sizes[mail.id] = 2 * filled.letter.size_bytes
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
-            return await render(filled)
+            return await self._write(filled)
         async with self._large:
-            return await render(await self._attach(filled))
-
-
-async def render(mail: StoredMail) -> bytes:
-    """Return `mail` as it goes over the wire; in a thread unless it is small and not signed."""
-    letter = mail.letter
-    assert letter is not None  # without one it was put aside when it was claimed
-    # Rows of the release before have none.
-    identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
-    if not mail.signers and letter.text is not None and letter.size_bytes <= _SMALL_BYTES:
-        return rendering.render(letter, identity=identity, at=mail.dated)
-
-    def written() -> bytes:
-        return dkim.sign(
-            rendering.render(letter, identity=identity, at=mail.dated), mail.signers, at=mail.dated
-        )
-
-    return await asyncio.to_thread(written)
+            return await self._write(await self._attach(filled))

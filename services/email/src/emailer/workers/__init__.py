@@ -1,0 +1,1 @@
+"""Processes of low priority for work whose cost a tenant decides."""

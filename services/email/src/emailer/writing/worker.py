@@ -1,0 +1,65 @@
+"""A process that writes mails and reads HTML: `python -m emailer.writing.worker`.
+
+A frame begins with a line of JSON: `{"html": …}` is answered with its text as JSON, and a letter, behind
+which the contents of its files follow, with the mail, behind the digest of its body where that is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from emailer.workers import frames
+from emailer.writing import dkim, plain_text, rendering
+from emailer.writing.letters import File, Letter
+
+# Of a mail with 20 MB of files there are a few copies.
+MEMORY_BYTES = 384 << 20
+
+_LETTER = TypeAdapter(Letter)
+
+
+def request_to_read(html: str) -> Iterator[bytes]:
+    """Return the pieces of a frame that asks for the text of `html`."""
+    yield json.dumps({"html": html}).encode() + b"\n"
+
+
+def request_to_write(
+    letter: Letter, *, identity: str, at: datetime, with_digest: bool = False
+) -> Iterator[bytes]:
+    """Return the pieces of a frame that asks for a mail, as `rendering.render` makes it."""
+    files = [file.content for file in letter.files]
+    bare = replace(letter, files=tuple(replace(file, content=b"") for file in letter.files))
+    head = {
+        "letter": _LETTER.dump_python(bare, mode="json"),
+        "sizes": [len(content) for content in files],
+        "identity": identity,
+        "at": at.isoformat(),
+        "with_digest": with_digest,
+    }
+    yield json.dumps(head).encode() + b"\n"
+    yield from files
+
+
+def answer(frame: bytes) -> Iterable[bytes]:
+    """Return the pieces of the answer to a frame."""
+    end = frame.index(b"\n") + 1
+    head: dict[str, Any] = json.loads(frame[:end])
+    if "html" in head:
+        return [json.dumps(plain_text.from_html(head["html"])).encode()]
+    letter, files = _LETTER.validate_python(head["letter"]), list[File]()
+    for file, size in zip(letter.files, head["sizes"], strict=True):
+        files.append(replace(file, content=frame[end : end + size]))
+        end += size
+    at = datetime.fromisoformat(head["at"])
+    content = rendering.render(replace(letter, files=tuple(files)), identity=head["identity"], at=at)
+    return [dkim.body_digest(content), content] if head["with_digest"] else [content]
+
+
+if __name__ == "__main__":
+    frames.serve(answer, memory_bytes=MEMORY_BYTES)

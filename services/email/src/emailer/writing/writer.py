@@ -1,0 +1,88 @@
+"""Writing mails, and reading their HTML, where it harms nobody: light ones here, others in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterable
+
+from chassis import logging, metrics
+from chassis.errors import Overloaded
+from emailer.sending.attempts import StoredMail
+from emailer.workers.processes import ProcessEnded, WorkerProcesses
+from emailer.writing import dkim, rendering, worker
+
+log = logging.get(__name__)
+
+# Below this, writing a mail takes less time (0.02 to 1 ms) than handing it to a process and back.
+LIGHT_BYTES = 16 * 1024
+# A process of low priority waits for those of the services, and large mails for one another.
+_ANSWER_WITHIN_S = 30.0
+_TURN_WITHIN_S = 60.0
+_MOST_FRAME = 64 << 20
+
+
+class MailWriter:
+    """Writes mails and reads HTML in at most `size` processes, which start when they are first needed."""
+
+    def __init__(self, *, size: int = 2) -> None:
+        self._turns = asyncio.Semaphore(size)
+        self._processes = WorkerProcesses("emailer.writing.worker")
+
+    @property
+    def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
+        """The processes that there are now."""
+        return self._processes.processes
+
+    async def text_of(self, html: str) -> str:
+        """Return what a reader sees of `html`, as text. Raise `Overloaded` when it could not be read now."""
+        return str(json.loads(await self._ask(worker.request_to_read(html))))
+
+    async def write(self, mail: StoredMail) -> bytes:
+        """Return `mail` as it goes over the wire. Raise `Overloaded` when it could not be written now.
+
+        The keys that sign never leave this process.
+        """
+        letter = mail.letter
+        assert letter is not None  # without one it was put aside when it was claimed
+        # Rows of the release before have none.
+        identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
+        if letter.text is not None and letter.size_bytes <= LIGHT_BYTES:
+            content = rendering.render(letter, identity=identity, at=mail.dated)
+            metrics.EMAIL_WRITTEN.labels("light").inc()
+            if not mail.signers:
+                return content
+            digest = dkim.body_digest(content)
+        else:
+            signs = bool(mail.signers)
+            content = await self._ask(
+                worker.request_to_write(letter, identity=identity, at=mail.dated, with_digest=signs)
+            )
+            metrics.EMAIL_WRITTEN.labels("heavy").inc()
+            if not signs:
+                return content
+            digest, content = content[: dkim.DIGEST_BYTES], content[dkim.DIGEST_BYTES :]
+        # In a thread: a signature takes a millisecond, and leaves the interpreter to others meanwhile.
+        return await asyncio.to_thread(dkim.sign, content, mail.signers, at=mail.dated, body_digest=digest)
+
+    async def close(self) -> None:
+        """End all processes."""
+        await self._processes.close()
+
+    async def _ask(self, parts: Iterable[bytes]) -> bytes:
+        reason = "other mails are being written"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TURN_WITHIN_S) as waiting, self._turns:
+                waiting.reschedule(None)
+                try:
+                    # In a thread: a letter may have a megabyte of HTML.
+                    pieces = await asyncio.to_thread(tuple, parts)
+                    return await self._processes.ask(
+                        *pieces, within_s=_ANSWER_WITHIN_S, most_bytes=_MOST_FRAME
+                    )
+                except (ProcessEnded, OSError) as error:
+                    reason = str(error) or "its process did not answer in time"
+        metrics.EMAIL_WRITTEN.labels("interrupted").inc()
+        log.warning("mail not written", reason=reason)
+        raise Overloaded(f"The mail was not written, because {reason}; try again.", retry_after_s=2)
