@@ -46,7 +46,6 @@ _CONTENT_TYPE = rf"^{_TYPE_NAME}/{_TYPE_NAME}(?:{_PARAMETER}){{0,5}}$"
 _ATTACHED_MAIL = "message/rfc822"
 _LONGEST_LINE = 998
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,120}@[A-Za-z0-9.-]{1,120}")
-_WHITE_SPACE = re.compile(r"\s+")
 
 
 def _without_nul(value: str) -> str:
@@ -74,7 +73,7 @@ def _message_id(value: str) -> str:
 
 def _base64(value: str) -> str:
     # Many programs wrap base64 into lines.
-    joined = _WHITE_SPACE.sub("", value)
+    joined = "".join(value.split())
     try:
         base64.b64decode(joined, validate=True)
     except (binascii.Error, ValueError):
