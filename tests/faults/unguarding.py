@@ -83,7 +83,8 @@ def _html_scanner() -> None:
         Reader().feed(document)
         return "".join(parts) + "\n"
 
-    _put("emailer.writing.plain_text", from_html=from_html)
+    # Longer HTML is read elsewhere.
+    _put("emailer.writing.plain_text", from_html=from_html, LIGHT_CHARACTERS=_ENDLESS)
 
 
 def _relay_rules() -> None:
