@@ -266,3 +266,22 @@ def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:
     for service in SERVICES:
         grace = int(compose["services"][service]["environment"]["SHUTDOWN_GRACE_S"])
         assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= grace + 12
+
+
+def test_every_image_of_others_has_a_full_version(compose: dict[str, Any]) -> None:
+    images = {service["image"] for service in compose["services"].values()}
+    others = {image for image in images if "localhost/tickwire" not in image}
+    assert len(others) == 12
+    # PostgreSQL and the image of Python name theirs by two and three numbers.
+    full = re.compile(r":v?\d+\.\d+\.\d+(-\w+)?$|^postgres:\d+\.\d+$")
+    assert [image for image in sorted(others) if not full.search(image)] == []
+
+
+def test_limits_of_memory_are_what_the_vendors_ask_for(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    limits = {name: services[name]["mem_limit"] for name in ("grafana", "rabbitmq", "postgres")}
+    assert limits == {"grafana": "512m", "rabbitmq": "1g", "postgres": "768m"}
+    # RabbitMQ blocks publishers at half of what it may have, PostgreSQL's buffers are a third of it.
+    configuration = (REPOSITORY / "deploy/containers/rabbitmq/rabbitmq.conf").read_text()
+    assert "vm_memory_high_watermark.absolute = 512MB" in configuration
+    assert "-cshared_buffers=256MB" in services["postgres"]["command"]
