@@ -148,7 +148,9 @@ async def test_many_missed_due_times_are_caught_up_in_several_transactions(world
     since = datetime.now(UTC) - timedelta(minutes=60)
     await world.rows("UPDATE schedules SET due_at = $1, fire_at = $1 WHERE id = ANY($2)", since, ids)
     await world.firing.fire()
-    [row] = await world.rows("SELECT count(DISTINCT schedule_id) AS n, count(*) AS runs FROM schedule_runs")
+    # The original may be due by now as well: a minute has begun.
+    counts = "SELECT count(DISTINCT schedule_id) AS n, count(*) AS runs FROM schedule_runs"
+    [row] = await world.rows(f"{counts} WHERE schedule_id = ANY($1)", ids)
     assert (row["n"], row["runs"] > 500) == (10, True)
     # The run that reaches the bound is the last of a transaction.
     assert await most_of_a_transaction(world, "schedule_runs") < 100 + 62

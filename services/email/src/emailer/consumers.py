@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from chassis import metrics
 from chassis.broker.answering import Answer
@@ -46,6 +48,8 @@ GROUP = 60
 
 def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[type[Message], Handler]:
     """Return the handlers of queue `email.send`; `committed` runs once their effects are committed."""
+    # A thread of its own: a connection is held meanwhile, and must not wait for what else needs threads.
+    reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 
     async def store(connection: Connection, deliveries: Sequence[Delivery[SendEmail]]) -> None:
         commands = [delivery.message for delivery in deliveries]
@@ -54,13 +58,14 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             await templates.resolve(connection, intake.templates_of(commands)),
         )
         # In a thread: addresses, attachments and HTML of a whole group are read.
-        accepted = await asyncio.to_thread(
+        accept = partial(
             intake.accept_all,
             commands,
             default_sender=settings.default_sender,
             expires_after_s=settings.expires_after_s,
             there=there,
         )
+        accepted = await asyncio.get_running_loop().run_in_executor(reader, accept)
         accepted = await marking.marked(connection, accepted)
         traces = [
             (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))

@@ -41,6 +41,8 @@ from contracts.schedules import (
 # Bytes of the templates on a page: a message has at most a megabyte.
 MOST_PAGE_BYTES = 256 * 1024
 _NEXT_RUNS = 5
+# At a schedule that moves on while its change is computed.
+_MOST_LOOKS = 5
 _NEXT_RUNS_IN_LIST = 1
 _CHANGEABLE = (
     "name", "cron", "time_zone", "overlap", "missed", "catch_up_window_s", "jitter_s", "kind", "operation",
@@ -116,24 +118,28 @@ class ScheduleAnswers:
         Raise `ScheduleNotFound`, `ScheduleMoved` or `InvalidInput`.
         """
         given = {name: value for name in _CHANGEABLE if (value := getattr(request, name)) is not None}
-        async with self._postgres.transaction() as connection:
-            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+
+        def change(found: Schedule) -> Schedule:
             _require_revision(found, request.revision)
             wanted = replace(found, **given, made_by=request.made_by, scopes=request.scopes)
             # A paused schedule is checked, too, but gets no next due time.
-            active = await asyncio.to_thread(_rescheduled, wanted, before=found, now=datetime.now(UTC))
-            changed = await repository.update(connection, wanted if found.is_paused else active)
-            last = await repository.last_runs(connection, [changed])
-        return await self._show(changed, last.get(changed.id))
+            active = _rescheduled(wanted, before=found, now=datetime.now(UTC))
+            return wanted if found.is_paused else active
+
+        return await self._update(request, change)
 
     async def pause(self, request: PauseSchedule, _: Deadline) -> contract.Schedule:
         """Pause a schedule, or resume it: what was due meanwhile is not caught up."""
-        async with self._postgres.transaction() as connection:
-            found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
-            if found.is_paused != request.paused:
-                found = await repository.update(connection, await self._paused_or_resumed(found, request))
-            last = await repository.last_runs(connection, [found])
-        return await self._show(found, last.get(found.id))
+
+        def pause_or_resume(found: Schedule) -> Schedule:
+            if found.is_paused == request.paused:
+                return found
+            if request.paused:
+                return replace(found, is_paused=True, due_at=None, fire_at=None)
+            resumed = replace(found, is_paused=False, paused_reason=None)
+            return _activated(resumed, now=datetime.now(UTC))
+
+        return await self._update(request, pause_or_resume)
 
     async def delete(self, request: DeleteSchedule, _: Deadline) -> contract.Schedule:
         """End a schedule with its runs that wait, and return what it was."""
@@ -167,11 +173,26 @@ class ScheduleAnswers:
         page = found[: request.limit]
         return ScheduleRuns(data=page, next_cursor=page[-1].id if len(found) > len(page) else None)
 
-    async def _paused_or_resumed(self, schedule: Schedule, request: PauseSchedule) -> Schedule:
-        if request.paused:
-            return replace(schedule, is_paused=True, due_at=None, fire_at=None)
-        resumed = replace(schedule, is_paused=False, paused_reason=None)
-        return await asyncio.to_thread(_activated, resumed, now=datetime.now(UTC))
+    async def _update(
+        self, request: ChangeSchedule | PauseSchedule, change: Callable[[Schedule], Schedule]
+    ) -> contract.Schedule:
+        """Store what `change` makes of a schedule.
+
+        It runs in a thread, and meanwhile nothing is locked and no connection is held: others keep the
+        threads busy, too. A schedule that has fired or was changed meanwhile is looked at anew.
+        """
+        for _ in range(_MOST_LOOKS):
+            async with self._postgres.connection() as connection:
+                before = await _own(connection, request.schedule_id, request.owner_id)
+            after = await asyncio.to_thread(change, before)
+            async with self._postgres.transaction() as connection:
+                found = await _own(connection, request.schedule_id, request.owner_id, lock=True)
+                if found != before:
+                    continue
+                changed = found if after is before else await repository.update(connection, after)
+                last = await repository.last_runs(connection, [changed])
+            return await self._show(changed, last.get(changed.id))
+        raise ScheduleMoved
 
     async def _run_now(
         self, connection: Connection, schedule: Schedule, request: RunSchedule, *, now: datetime

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -40,6 +41,8 @@ class Firing:
         self._retention_days = retention_days
         self._due = Turns(postgres, "due times", done=fired)
         self._waiting = Turns(postgres, "waiting runs", done=fired)
+        # A thread of its own: what is due is locked meanwhile, and must not wait for requests of owners.
+        self._planner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="planner")
         self.is_busy = True
 
     async def fire_forever(self) -> None:
@@ -89,8 +92,9 @@ class Firing:
             return 0
         loads = await repository.loads(connection, due)
         # Old due times may have to be searched, which takes processor time: it runs in a thread.
-        plans = await asyncio.to_thread(
-            lambda: [_plan(schedule, loads.get(schedule.id, Load()), now=now) for schedule in due]
+        plans = await asyncio.get_running_loop().run_in_executor(
+            self._planner,
+            lambda: [_plan(schedule, loads.get(schedule.id, Load()), now=now) for schedule in due],
         )
         runs_before = accumulate((len(one.runs) for one in plans), initial=0)
         plans = [one for one, before in zip(plans, runs_before, strict=False) if before < _MOST_RUNS]

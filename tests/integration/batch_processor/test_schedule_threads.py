@@ -1,0 +1,47 @@
+"""Due times are computed in threads: what is locked or held does not wait for those of others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.busy_threads import busy_threads
+from support.databases import FreshDatabase
+from support.schedule_world import World, opened
+from support.waiting import until
+
+
+@pytest.fixture
+async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
+    async with opened(str(await fresh_database())) as made:
+        yield made
+
+
+async def test_a_due_time_does_not_wait_for_the_threads_of_requests(world: World) -> None:
+    schedule = await world.create()
+    await world.make_due(schedule)
+    with busy_threads():
+        async with asyncio.timeout(20):
+            await world.firing.fire()
+    assert len(await world.runs(schedule)) == 1
+
+
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["change", "resume"])
+async def test_a_change_that_waits_for_a_thread_locks_nothing_and_is_made_of_what_is_there_then(
+    world: World, *, is_resumed: bool
+) -> None:
+    schedule = await world.create()
+    if is_resumed:
+        schedule = await world.pause(schedule)
+    with busy_threads() as count_waiting:
+        coming = world.pause(schedule, paused=False) if is_resumed else world.change(schedule, name="mine")
+        changing = asyncio.create_task(coming)
+        await until(lambda: count_waiting() == 1)
+        # It would wait for a lock until the change has its thread.
+        async with asyncio.timeout(20):
+            await world.rows("UPDATE schedules SET jitter_s = 7 WHERE id = $1", schedule.id)
+    changed = await changing
+    assert (changed.status, changed.revision) == ("active", schedule.revision + 1)
+    assert (changed.jitter_s, changed.name) == (7, "hourly" if is_resumed else "mine")
