@@ -13,6 +13,7 @@ import aiormq
 import pytest
 
 from contracts.batches import INTAKE
+from gateway.batches.upload_turns import MOST_OF_AN_OWNER
 from native.rabbitmq import VHOST, RabbitMQ
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
@@ -234,3 +235,23 @@ async def test_a_large_upload_flows_without_being_held(door: Listener, house: Ho
     assert answer.status_code == 202
     *appends, seal = await taken(house, "batch.seal.v1")
     assert (seal["total"], sum(len(append["items"]) for append in appends)) == (count, count)
+
+
+async def test_only_so_many_uploads_of_an_owner_come_in_at_a_time(door: Listener) -> None:
+    go_on, turns = asyncio.Event(), door.gateway.resources.upload_turns
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield lines(1)
+        await go_on.wait()
+
+    coming = [
+        asyncio.create_task(door.api.post(PATH, content=slow(), headers=NDJSON))
+        for _ in range(MOST_OF_AN_OWNER)
+    ]
+    await until(lambda: turns.at_work == MOST_OF_AN_OWNER)
+    for path in (PATH, f"{PATH}&validate=only"):
+        assert_problem(await door.api.post(path, content=lines(1), headers=NDJSON), 503, "overloaded")
+    async with door.client(await door.new_key("batches:write")) as other:
+        assert (await other.post(PATH, content=lines(1), headers=NDJSON)).status_code == 202
+    go_on.set()
+    assert {answer.status_code for answer in await asyncio.gather(*coming)} == {202}

@@ -28,6 +28,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.batches.repository import OpenUploadRepository, OperationRepository
 from gateway.batches.service import BatchService
 from gateway.batches.upload_service import UploadService
+from gateway.batches.upload_turns import UploadTurns
 from gateway.chat.repository import RoomRepository
 from gateway.chat.service import ChatService
 from gateway.domains.repository import SenderDomainRepository
@@ -93,17 +94,19 @@ class Resources:
         )
         catalogue = OperationCatalogue(postgres, operations)
         self._wire_mail(statements)
+        self.upload_turns = UploadTurns()
         self.batches = BatchService(
             self.acceptor,
             catalogue,
             self.rpc,
-            uploads=UploadService(self.acceptor, messaging.publisher),
+            uploads=UploadService(self.acceptor, messaging.publisher, self.upload_turns),
             open_uploads=OpenUploads(
                 postgres,
                 OpenUploadRepository(statements),
                 self.acceptor,
                 messaging.publisher,
                 catalogue=catalogue,
+                turns=self.upload_turns,
             ),
         )
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)

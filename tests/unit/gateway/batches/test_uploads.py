@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from asyncio import Lock
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -18,6 +17,7 @@ from chassis.errors import InvalidInput, PayloadTooLarge
 from contracts.batches import AppendItems
 from gateway.batches import uploads
 from gateway.batches.cutting import CHUNK_ITEMS, LINES_LOOKED_AT, Cutter, Run
+from gateway.batches.upload_turns import UploadTurns
 from gateway.batches.uploads import Source
 from gateway.errors import UploadStalled
 
@@ -172,7 +172,7 @@ def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
 
 @pytest.mark.parametrize("together", [1, 10])
 async def test_others_have_their_turn_within_large_parts_of_many_uploads(together: int) -> None:
-    rounds, turns = 0, Lock()
+    rounds, turns = 0, UploadTurns()
 
     async def count() -> None:
         nonlocal rounds
@@ -183,13 +183,13 @@ async def test_others_have_their_turn_within_large_parts_of_many_uploads(togethe
     async def upload() -> int:
         part = b"".join(line(number) for number in range(20_000))
         cutter = Cutter()
-        cut = [len(run.items) async for run in uploads.cut(parts(part), cutter, turns)]
+        cut = [len(run.items) async for run in uploads.cut(parts(part), cutter, turns, owner_id="7")]
         return sum(cut) + sum(len(run.items) for run in cutter.finish())
 
     counting = asyncio.create_task(count())
     assert await asyncio.gather(*(upload() for _ in range(together))) == [20_000] * together
     counting.cancel()
-    assert rounds >= 40 * together
+    assert rounds >= 80 * together
 
 
 def test_a_message_is_what_the_contract_says() -> None:
@@ -211,7 +211,7 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
     read: list[int] = []
     source = Source(parts(line(1), line(2)), read.append, hashlib.sha256())
     cutter = Cutter()
-    assert [run async for run in uploads.cut(aiter(source), cutter, Lock())] == []
+    assert [run async for run in uploads.cut(aiter(source), cutter, UploadTurns(), owner_id="7")] == []
     assert [len(run.items) for run in cutter.finish()] == [2]
     assert read == [len(line(1)), len(line(2))]
     assert source.digest.digest() == hashlib.sha256(line(1) + line(2)).digest()
@@ -220,7 +220,12 @@ async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
 async def test_bytes_that_are_not_handled_yet_do_not_count_as_read() -> None:
     read: list[int] = []
     full = b"".join(line(number) for number in range(CHUNK_ITEMS))
-    runs = uploads.cut(aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())), Cutter(), Lock())
+    runs = uploads.cut(
+        aiter(Source(parts(full, line(0)), read.append, hashlib.sha256())),
+        Cutter(),
+        UploadTurns(),
+        owner_id="7",
+    )
     await anext(runs)
     assert read == []
 
@@ -232,4 +237,4 @@ async def test_an_upload_that_stalls_is_given_up() -> None:
 
     source = Source(stalling(), lambda _: None, hashlib.sha256(), patience_s=0.01)
     with pytest.raises(UploadStalled):
-        [run async for run in uploads.cut(aiter(source), Cutter(), Lock())]
+        [run async for run in uploads.cut(aiter(source), Cutter(), UploadTurns(), owner_id="7")]

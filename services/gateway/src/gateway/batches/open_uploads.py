@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import NoReturn
 from uuid import UUID
@@ -19,7 +18,9 @@ from gateway.batches import uploads
 from gateway.batches.cutting import Cutter
 from gateway.batches.inputs import AppendQuery, UploadProgress
 from gateway.batches.operations import OperationCatalogue
+from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.repository import OpenUploadRepository, UploadState
+from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadOffsetMismatch
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
@@ -42,13 +43,14 @@ class OpenUploads:
         publisher: Publisher,
         *,
         catalogue: OperationCatalogue,
+        turns: UploadTurns,
     ) -> None:
         self._postgres = postgres
         self._repository = repository
         self._acceptor = acceptor
         self._publisher = publisher
         self._catalogue = catalogue
-        self._turns = asyncio.Lock()
+        self._turns = turns
 
     async def open(self, call: Call, acceptance: Acceptance, create: contract.CreateBatch) -> Reply:
         """Promise a batch whose items follow."""
@@ -74,8 +76,14 @@ class OpenUploads:
 
     async def append(self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload) -> UploadProgress:
         """Append the lines of `body` at the end of an upload, which must be `query.offset`."""
-        owner_id, writer = call.principal.owner_id, envelope.new_id()
         check = await self._catalogue.check_of(await self._require_open(call.principal, batch_id))
+        with self._turns.room(call.principal.owner_id):
+            return await self._append(call, batch_id, query, body, check)
+
+    async def _append(
+        self, call: Call, batch_id: UUID, query: AppendQuery, body: Upload, check: PayloadCheck | None
+    ) -> UploadProgress:
+        owner_id, writer = call.principal.owner_id, envelope.new_id()
         async with self._postgres.connection() as connection:
             state = await self._repository.claim(
                 connection, batch_id, owner_id, offset=query.offset, writer=writer
@@ -86,7 +94,8 @@ class OpenUploads:
         saved_at = time.monotonic()
         try:
             source = uploads.Source(body.parts, body.has_read, body.digest)
-            async for run in uploads.cut(uploads.unpacked(source, body), cutter, self._turns):
+            unpacked = uploads.unpacked(source, body)
+            async for run in uploads.cut(unpacked, cutter, self._turns, owner_id=owner_id):
                 body.require_within_limit()
                 if run.end > body.limit:
                     raise PayloadTooLarge(f"An upload may have at most {body.limit} bytes in all.")

@@ -72,7 +72,7 @@ class BatchService:
             await self._catalogue.permit(call.principal, query.operation)
             check = await self._catalogue.check_of(query.operation)
             if query.only_check:
-                return _checked(query.operation, await self._uploads.check(body, check), is_upload=True)
+                return _checked(query.operation, await self._uploads.check(call, body, check), is_upload=True)
             options = BatchOptions(priority=query.priority or "normal")
             return await self._uploads.accept(call, query.operation, body, options, check)
         for name in ("operation", "priority"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.payload_checks import PayloadCheck
+from gateway.batches.upload_turns import UploadTurns
 from gateway.http.calls import Call, IdempotencyKey, Upload
 from gateway.http.replies import Reply
 
@@ -55,10 +55,10 @@ class _Arriving:
 class UploadService:
     """Takes NDJSON uploads in: their items go out while they come in, and count once all are there."""
 
-    def __init__(self, acceptor: Acceptor, publisher: Publisher) -> None:
+    def __init__(self, acceptor: Acceptor, publisher: Publisher, turns: UploadTurns) -> None:
         self._acceptor = acceptor
         self._publisher = publisher
-        self._turns = asyncio.Lock()
+        self._turns = turns
 
     async def accept(
         self,
@@ -71,20 +71,22 @@ class UploadService:
         """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
-        if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
-            return await self._replay(upload, upload.key)
-        try:
-            return await self._seal(upload, await self._stream(upload, Cutter(check=check)), options)
-        except BaseException:
-            await self._abandon(upload)
-            raise
+        with self._turns.room(acceptance.owner_id):
+            if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
+                return await self._replay(upload, upload.key)
+            try:
+                return await self._seal(upload, await self._stream(upload, Cutter(check=check)), options)
+            except BaseException:
+                await self._abandon(upload)
+                raise
 
-    async def check(self, body: Upload, check: PayloadCheck | None = None) -> int:
+    async def check(self, call: Call, body: Upload, check: PayloadCheck | None = None) -> int:
         """Return the number of items in `body`; nothing is kept. Raise what `accept` would raise for it."""
-        cutter = Cutter(check=check)
+        cutter, owner_id = Cutter(check=check), call.principal.owner_id
         source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
-        async for _ in uploads.cut(source, cutter, self._turns):
-            body.require_within_limit()
+        with self._turns.room(owner_id):
+            async for _ in uploads.cut(source, cutter, self._turns, owner_id=owner_id):
+                body.require_within_limit()
         body.require_within_limit()
         cutter.finish()
         return cutter.total
@@ -142,8 +144,9 @@ class UploadService:
             log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
 
 
-async def _runs(upload: _Arriving, cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:
-    async for run in uploads.cut(uploads.unpacked(upload.source, upload.body), cutter, turns):
+async def _runs(upload: _Arriving, cutter: Cutter, turns: UploadTurns) -> AsyncIterator[Run]:
+    source, owner_id = uploads.unpacked(upload.source, upload.body), upload.acceptance.owner_id
+    async for run in uploads.cut(source, cutter, turns, owner_id=owner_id):
         yield run
     for run in cutter.finish():
         yield run

@@ -15,11 +15,13 @@ from contracts.batches import AppendItems
 from contracts.topology import COMMANDS
 from gateway.batches.cutting import Cutter, Run
 from gateway.batches.inflating import inflated
+from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadStalled
 from gateway.http.calls import Upload
 
-# What is read before others have their turn: some 500 short lines, a few milliseconds.
-_TURN_BYTES = 16 * 1024
+# What is read before others have their turn: some 200 short lines, a millisecond. It is several on a machine
+# whose processors are all busy, and a request waits for a few of such turns.
+_TURN_BYTES = 8 * 1024
 
 
 def message(
@@ -77,15 +79,17 @@ class Source:
             self.has_read(len(part))
 
 
-async def cut(source: AsyncIterable[bytes], cutter: Cutter, turns: asyncio.Lock) -> AsyncIterator[Run]:
-    """Yield the runs of an upload as they are complete; what `cutter` holds at the end is left to it.
+async def cut(
+    source: AsyncIterable[bytes], cutter: Cutter, turns: UploadTurns, *, owner_id: str
+) -> AsyncIterator[Run]:
+    """Yield the runs of an upload of the owner as they are complete.
 
-    All uploads share `turns`.
+    What `cutter` holds at the end is left to it. All uploads share `turns`.
     """
     async for part in source:
         for start in range(0, len(part), _TURN_BYTES):
             # One turn in each round of the loop: many fast clients keep others waiting no longer than one.
-            async with turns:
+            async with turns.turn(owner_id):
                 runs = cutter.feed(part[start : start + _TURN_BYTES])
                 await asyncio.sleep(0)
             for run in runs:
