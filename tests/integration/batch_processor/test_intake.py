@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,11 +11,13 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from batch_processor.intake import Intake
 from chassis import queries
-from chassis.broker.envelope import new_id
+from chassis.broker.envelope import Delivery, new_id
 from chassis.errors import RemoteFailure
 from contracts.batches import INTAKE, AbandonBatch, AppendItems, CancelBatch, CreateBatch, Item
-from support.batch_stack import Caller, House
+from support.batch_stack import Caller, House, Stage
+from support.turns_of_the_loop import turns_of_the_loop
 from support.waiting import until
 
 
@@ -293,3 +296,22 @@ async def _status(caller: Caller, batch_id: Any, status: str) -> bool:
 def _parked() -> float:
     labels = {"queue": INTAKE, "type": CancelBatch.message_type, "outcome": "park"}
     return REGISTRY.get_sample_value("tickwire_messages_consumed_total", labels) or 0
+
+
+async def test_others_have_their_turn_while_runs_of_an_upload_are_stored(
+    service: Any, caller: Caller
+) -> None:
+    intake = Intake(Stage().operations, chunk_size=100)
+
+    async def longest_turn_s(runs: int) -> float:
+        id_ = new_id()
+        messages = [caller.append(id_, 500 * run, range(500)) for run in range(runs)]
+        given = [Delivery(m, new_id(), 1, "ann", {}, m.model_dump_json().encode()) for m in messages]
+        gc.collect()
+        async with service.runtime.postgres.transaction() as connection, turns_of_the_loop() as longest_s:
+            await intake.append(connection, given)
+        return longest_s()
+
+    one, eight = [min([await longest_turn_s(runs) for _ in range(4)]) for runs in (1, 8)]
+    # Without a pause it is eight times as long.
+    assert eight < 3 * one

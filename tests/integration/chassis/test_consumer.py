@@ -63,25 +63,6 @@ async def test_a_message_has_its_effect_and_is_acknowledged(bench: Bench) -> Non
     assert sorted(map(int, await effects(worker))) == list(range(50))
 
 
-async def test_a_group_of_large_messages_is_smaller(bench: Bench) -> None:
-    groups: list[int] = []
-
-    async def note(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
-        groups.append(len(deliveries))
-        await store(connection, deliveries)
-        await asyncio.sleep(0.1)
-
-    worker = await bench.build(BATCH_PROCESSOR)
-    worker.consume(QUEUE, {CancelBatch: InTransaction(note, group=50)})
-    await bench.run(worker)
-    for number in range(12):
-        large = cancel(str(number))
-        await worker.messaging.publisher.publish(replace(large, body=large.body + b" " * 1_500_000))
-    await until(lambda: _has(worker, 12))
-    # Of 4 MiB, and the message that goes beyond.
-    assert max(groups) <= 3
-
-
 async def test_the_same_message_twice_has_one_effect(bench: Bench) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -46,6 +47,7 @@ log = logging.get(__name__)
 # The custom ids of so few items are compared in some milliseconds; those of more are not compared here, where
 # the batches of others arrive.
 _CHECKED_AT_ONCE = 2_000
+_STORED_AT_ONCE = 100
 # Of an owner with more batches the next ones are limited by a message of their own.
 _LIMITED_AT_ONCE = 500
 
@@ -147,6 +149,9 @@ class Intake:
             at = known[change.batch_id]
             if batches.takes_items(at.status, at.chunk_count):
                 rows += rows_of(change)
+                if len(change.items) > _STORED_AT_ONCE:
+                    # Others have the loop in between: eight runs of an upload take some milliseconds.
+                    await asyncio.sleep(0)
             else:
                 count = len(change.items)
                 log.info("late items dropped", batch_id=str(change.batch_id), items=count, status=at.status)
