@@ -138,6 +138,13 @@ def test_no_message_breaks_the_reading(content: bytes) -> None:
         b"\n" + (b"the following addresses had\n" + b" " * 900 + b"\n") * 280,
         b'Content-Type: multipart/report; boundary="' + b"x" * 260_000,
         report("Action: failed", "Diagnostic-Code: smtp; " + "5.1.1." * 40_000),
+        report("\n\n".join(["A:"] * 60_000)),
+        b"Content-Type: multipart/report" + b"; a" * 80_000 + b"\r\n\r\nx",
+        b"".join(
+            b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (depth, depth)
+            for depth in range(39)
+        )
+        + b"x\r\n" * 60_000,
     ],
     ids=[
         "parts",
@@ -149,12 +156,15 @@ def test_no_message_breaks_the_reading(content: bytes) -> None:
         "blanks",
         "boundary",
         "status",
+        "empty blocks",
+        "parameters",
+        "lines in parts in parts",
     ],
 )
 def test_nothing_that_comes_back_costs_much_time(content: bytes) -> None:
     began = time.process_time()
     reading.read(content)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 0.5
 
 
 def test_only_the_beginning_is_read_and_many_parts_are_not() -> None:

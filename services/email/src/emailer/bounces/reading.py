@@ -30,12 +30,20 @@ logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 # The report comes before the mail that is returned with it.
 MOST_BYTES = 256 * 1024
 _MOST_PARTS = 40
+_MOST_PARTS_OF_OLD = 10
+# The report begins within so many bytes, and the blocks about its recipients take no more than so many.
+_MOST_BEFORE_REPORT = 64 * 1024
+_MOST_REPORT_BYTES = 32 * 1024
+# The parser takes quadratic time for the parameters of a content type.
+_LONGEST_CONTENT_TYPE = 4 * 1024
 # The beginning of a message in which the older formats are looked for, line by line.
 _MOST_HEURISTIC_BYTES = 64 * 1024
 _LONGEST_LINE = 998
 _LONGEST_TEXT = 1000
 
 _PART = re.compile(rb"boundary|message/(?:rfc822|delivery-status|partial|global)", re.IGNORECASE)
+_CONTENT_TYPE = re.compile(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
+_REPORT = re.compile(rb"^content-type:\s*message/(?:global-)?delivery-status", re.IGNORECASE | re.MULTILINE)
 _CODE = re.compile(r"(?<![\d.])([245]\d\d)(?=[ -])")
 _DELIVERED = ("delivered", "relayed", "expanded")
 _KINDS: dict[Fault, BounceKind] = {"gone": "hard", "hard": "hard", "soft": "soft", "refused": "refused"}
@@ -57,19 +65,26 @@ def read(content: bytes) -> Bounce:
     """Return the bounce that a message to a return path reports; never raises."""
     content = content[:MOST_BYTES]
     # Parsing costs parts times lines; no report has that many.
-    if len(_PART.findall(content)) > _MOST_PARTS:
+    parts = len(_PART.findall(content))
+    if parts > _MOST_PARTS:
         return OTHER
-    try:
-        message = email.message_from_bytes(content, policy=compat32)
-        reports = [_judged(block) for block in _blocks(message)]
-    except Exception:
-        # The parser raises many things for messages that are none.
-        reports = []
+    if any(len(one[0]) > _LONGEST_CONTENT_TYPE for one in _CONTENT_TYPE.finditer(content)):
+        return OTHER
+    reports: list[Bounce] = []
+    begin = _REPORT.search(content, 0, _MOST_BEFORE_REPORT)
+    if begin is not None:
+        try:
+            message = email.message_from_bytes(content[: begin.end() + _MOST_REPORT_BYTES], policy=compat32)
+            reports = [_judged(block) for block in _blocks(message)]
+        except Exception:
+            # The parser raises many things for messages that are none.
+            reports = []
     if reports:
         # Of several, as from a list, the worst counts.
         order: tuple[BounceKind, ...] = ("hard", "refused", "soft", "delayed", "delivered", "other")
         return min(reports, key=lambda report: order.index(report.kind))
-    return _read_old(content)
+    # Those of older formats have few parts, and no report.
+    return OTHER if begin is not None or parts > _MOST_PARTS_OF_OLD else _read_old(content)
 
 
 def _blocks(message: Message) -> Iterator[Message]:
