@@ -16,6 +16,7 @@ from emailer import repository
 from emailer.sending import attempts
 from emailer.sending.attempts import Attempt, Job, Outcome, Patience
 from emailer.sending.recorder import OutcomeRecorder
+from support import limbo
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import Step
 from support.waiting import until
@@ -80,8 +81,9 @@ async def test_a_delivery_is_recorded_even_by_a_process_that_lost_its_lease(post
     assert outcomes(email) == ["delivered"]
 
 
+@pytest.mark.parametrize("end", ["failed", "expired", "cancelled", "suppressed", "held"])
 async def test_a_delivery_is_recorded_even_after_another_process_gave_the_mail_up(
-    post_office: PostOffice,
+    post_office: PostOffice, end: str
 ) -> None:
     post_office.server.delay_s = 0.3
     command = mail()
@@ -89,10 +91,12 @@ async def test_a_delivery_is_recorded_even_after_another_process_gave_the_mail_u
     async with post_office.delivering():
         await until(lambda: post_office.server.commands)
         async with post_office.postgres.connection() as connection:
-            await connection.execute("UPDATE recipients SET status = 'failed', due_at = NULL, holder = NULL")
-            await connection.execute("UPDATE emails SET status = 'failed'")
+            await connection.execute("UPDATE recipients SET status = $1, due_at = NULL, holder = NULL", end)
+            await connection.execute("UPDATE emails SET status = $1", end)
         await until(lambda: _stored_status(post_office, command, "delivered"))
+    assert outcomes(await post_office.read(command)) == ["delivered"]
     assert [event["status"] for event in await post_office.events()] == ["delivered"]
+    assert await limbo.strays(post_office) == []
 
 
 async def test_mails_outlive_a_database_that_loses_its_connections(post_office: PostOffice) -> None:
