@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from emailer.sending import outcomes, own_rules, smtp
 from emailer.sending.attempts import Patience
 from emailer.sending.outcomes import SmtpAnswer, Verdict
 from emailer.sending.smtp import Envelope, SmtpRelay
+from support import limbo
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SmtpServer, Stage, Step
 from support.waiting import until
@@ -172,6 +174,42 @@ async def test_a_relay_whose_limit_is_reached_pauses_the_route_and_burns_no_atte
         await until(lambda: dispatcher.is_route_paused)
         emails = [await post_office.reaches(command, "delivered") for command in commands]
     assert [len(email.recipients[0].attempts) for email in emails] == [1] * 5
+
+
+async def test_mails_of_a_sender_that_policy_refuses_wait_together_and_burn_no_attempt(
+    post_office: PostOffice,
+) -> None:
+    server = post_office.server
+    refused = [mail(to=[f"reader-{number}@example.com"], sender="a@mine.example") for number in range(30)]
+    for command in refused:
+        server.script(command.to[0], *[Step("mail", "553 5.7.1 sender not owned by user")] * 9)
+    others = [mail(), mail(owner_id="another", sender="a@mine.example")]
+    await post_office.accept(*refused, *others)
+    async with post_office.delivering(Terms(connections=2, patience=Patience(scale=1))) as dispatcher:
+        emails = [await post_office.reaches(command, "deferred") for command in refused]
+        for command in others:
+            await post_office.reaches(command, "delivered")
+        assert not dispatcher.is_route_paused
+    said = [email.recipients[0].attempts[0] for email in emails]
+    # As many as asked before the first answer was there.
+    assert 1 <= sum(attempt.smtp_code == 553 for attempt in said) <= 2
+    assert all("sender not owned by user" in attempt.smtp_reply for attempt in said)
+    async with post_office.postgres.connection() as connection:
+        rows = await connection.fetch("SELECT DISTINCT status, tries FROM recipients")
+        longest = await connection.fetchval("SELECT max(due_at) - now() FROM recipients")
+    assert {tuple(row) for row in rows} == {("deferred", 0), ("delivered", 1)}
+    assert longest < timedelta(seconds=61)
+    assert await limbo.strays(post_office) == []
+
+
+async def test_a_sender_that_policy_takes_again_has_its_mails_delivered(post_office: PostOffice) -> None:
+    commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(10)]
+    for command in commands:
+        post_office.server.script(command.to[0], Step("mail", "553 5.7.1 sender not owned by user"))
+    await post_office.accept(*commands)
+    async with post_office.delivering(Terms(connections=1)):
+        for command in commands:
+            await post_office.reaches(command, "delivered")
 
 
 async def test_a_relay_that_refuses_everything_is_left_alone_before_every_mail_has_failed(

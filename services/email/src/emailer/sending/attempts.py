@@ -84,6 +84,11 @@ class Job:
         return Lane(self.stream, self.mail.owner_id, self.domain)
 
     @property
+    def sender(self) -> tuple[str, str]:
+        """The owner, and the domain that the mail is from."""
+        return self.mail.owner_id, self.mail.letter.sender.domain if self.mail.letter else ""
+
+    @property
     def domain(self) -> str:
         """The destination domain."""
         return self.address.rpartition("@")[2]
@@ -209,6 +214,15 @@ def refused(job: Job, *, draft: Attempt) -> Outcome:
     """Return the outcome of a mail whose owner may not send as its sender."""
     noted = replace(draft, outcome="failed", host="", text=f"not sent: {job.mail.refusal}")
     return Outcome(job, "failed", None, job.tries, noted, job.doubts)
+
+
+def sender_refused(job: Job, *, noted: Attempt, wait_s: float) -> Outcome:
+    """Return the next step for a mail whose sender the relay refuses by policy: it waits.
+
+    That is its owner's trouble: no attempt is counted.
+    """
+    due_at = min(noted.at + timedelta(seconds=wait_s), job.mail.expires_at)
+    return Outcome(job, "deferred", due_at, job.tries, noted, job.doubts)
 
 
 def expired(job: Job) -> Outcome:

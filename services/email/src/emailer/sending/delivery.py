@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from chassis import logging, spans
@@ -20,6 +21,7 @@ from emailer.sending import attempts, outcomes
 from emailer.sending.attempts import Attempt, Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.outcomes import SmtpAnswer
+from emailer.sending.refused_senders import RefusedSenders
 from emailer.sending.route import Reason, Route
 from emailer.sending.smtp import Envelope, SmtpSession
 from emailer.writing.rendered import RenderedMails
@@ -46,6 +48,7 @@ class Delivery:
         self._breaker = breaker
         self._rendered = rendered
         self._patience = patience
+        self._refused = RefusedSenders(scale=patience.scale)
 
     async def attempt(self, job: Job, *, ready: Callable[[], Awaitable[Outcome | None]]) -> Outcome:
         """Try to hand the mail over for one recipient, and return what follows.
@@ -53,6 +56,10 @@ class Delivery:
         `ready` is called when there is the content of the mail; where it returns an outcome, that is it.
         """
         started_ns = time.time_ns()
+        if (waiting := self._refused.of(job.sender)) is not None:
+            wait_s, words = waiting
+            noted = replace(self.draft(), host="", text=f"not tried: the relay refused this sender: {words}")
+            return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
         try:
             content = await self._rendered.content(job.mail)
             outcome = await ready() or await self._deliver(job, content)
@@ -99,6 +106,13 @@ class Delivery:
             reason: Reason = "limited" if rule.verdict == "limited" else "authentication"
             self._route.set_aside(session.relay, reason, str(answer.reply))
             return attempts.given_back(job, at=datetime.now(UTC))
+        if rule.whose == "owner":
+            wait_s = self._refused.note_refused(job.sender, str(answer.reply))
+            draft = self.draft(host=session.relay.name, tls=session.tls)
+            noted = replace(draft, code=answer.reply.code, text=answer.reply.text)
+            return attempts.sender_refused(job, noted=noted, wait_s=wait_s)
+        if answer.stage != "mail":
+            self._refused.note_taken(job.sender)
         if rule.verdict == "delivered":
             self._breaker.note_taken()
         elif rule.verdict == "failed" and rule.whose == "mail" and self._breaker.note_refused(job.domain):
