@@ -360,10 +360,14 @@ async def test_a_mail_that_this_release_cannot_read_waits_and_delays_no_other(
 
 
 async def test_a_mail_that_nobody_could_read_expires(post_office: PostOffice) -> None:
-    command = mail(expires_at=datetime.now(UTC) + timedelta(seconds=1))
+    command = mail()
     await post_office.accept(command)
     await _change_letter(post_office, command, "'[]'")
     async with post_office.delivering():
+        await post_office.reaches(command, "deferred")
+        async with post_office.postgres.connection() as connection:
+            await connection.execute("UPDATE emails SET expires_at = now()")
+            await connection.execute("UPDATE recipients SET expires_at = now()")
         email = await post_office.reaches(command, "expired")
     assert set(outcomes(email)) == {"deferred"}
 
