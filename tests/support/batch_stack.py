@@ -27,6 +27,7 @@ from contracts import batches
 from contracts.message import Command
 from contracts.scopes import Scope
 from contracts.topology import GATEWAY
+from support.bundled import messages_in
 from support.waiting import until
 
 # Counts the items of all batches.
@@ -201,10 +202,12 @@ class Caller:
         connection = await aiormq.connect(self._broker_url)
         try:
             channel = await connection.channel()
-            while (message := await channel.basic_get(f"{GATEWAY}.events", no_ack=True)).body:
-                assert message.header is not None
-                if message.header.properties.message_type == batches.BatchFinished.message_type:
-                    found.append(batches.BatchFinished.model_validate_json(message.body))
+            while messages := messages_in(await channel.basic_get(f"{GATEWAY}.events", no_ack=True)):
+                found += [
+                    batches.BatchFinished.model_validate_json(message.body)
+                    for message in messages
+                    if message.message_type == batches.BatchFinished.message_type
+                ]
         finally:
             await connection.close()
         return found

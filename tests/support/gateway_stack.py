@@ -35,6 +35,7 @@ from gateway.settings import GatewaySettings
 from native.memcached import Memcached
 from native.postgres import Postgres
 from native.rabbitmq import RabbitMQ
+from support.bundled import messages_in
 from support.waiting import until
 
 PEPPER = "a pepper for the tests"
@@ -233,13 +234,11 @@ class House:
             channel = await connection.channel()
 
             async def get() -> bool:
-                message = await channel.basic_get(queue, no_ack=True)
-                if message.delivery_tag is not None:
-                    properties = message.header.properties
+                for message in messages_in(await channel.basic_get(queue, no_ack=True)):
                     about = {
-                        "type": properties.message_type,
-                        "id": properties.message_id,
-                        "headers": properties.headers,
+                        "type": message.message_type,
+                        "id": message.message_id,
+                        "headers": message.headers,
                         "body": message.body,
                     }
                     found.append({**orjson.loads(message.body), "_": about})

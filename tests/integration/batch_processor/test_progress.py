@@ -11,6 +11,7 @@ import pytest
 from contracts.batches import BatchProgressed, OperationsAnnounced
 from contracts.topology import LIVE
 from support.batch_stack import Caller, House
+from support.bundled import messages_in
 from support.waiting import until
 
 
@@ -20,7 +21,7 @@ async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchPro
     heard: list[BatchProgressed] = []
 
     async def take(message: Any) -> None:
-        heard.append(BatchProgressed.model_validate_json(message.body))
+        heard.extend(BatchProgressed.model_validate_json(part.body) for part in messages_in(message))
 
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()

@@ -16,6 +16,7 @@ from contracts.batches import CancelBatch
 from contracts.emails import SendEmail
 from contracts.topology import EMAIL, TOPOLOGIES
 from support.batch_stack import Caller, House, Stage
+from support.bundled import messages_in
 from support.waiting import until
 
 
@@ -269,7 +270,7 @@ async def _declare(caller: Caller, queue: str) -> None:
 async def _take_all(caller: Caller, queue: str) -> list[str]:
     connection, channel = await _channel(caller)
     found: list[str] = []
-    while (message := await channel.basic_get(queue, no_ack=True)).body:
-        found.append(str(SendEmail.model_validate_json(message.body).email_id))
+    while messages := messages_in(await channel.basic_get(queue, no_ack=True)):
+        found += [str(SendEmail.model_validate_json(message.body).email_id) for message in messages]
     await connection.close()
     return found

@@ -32,6 +32,7 @@ from contracts.parked import (
 )
 from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, own_exchange, parked_queue
 from support.bench import Bench, running
+from support.bundled import messages_in
 from support.databases import FreshDatabase
 from support.parking import (
     QUEUE,
@@ -78,9 +79,8 @@ async def hear(worker: ServiceRuntime, broker_url: str) -> AsyncIterator[Hear]:
         found: list[ParkedChanged] = []
 
         async def is_enough() -> bool:
-            message = await channel.basic_get(queue, no_ack=True)
-            if message.body:
-                found.append(ParkedChanged.model_validate_json(message.body))
+            messages = messages_in(await channel.basic_get(queue, no_ack=True))
+            found.extend(ParkedChanged.model_validate_json(message.body) for message in messages)
             return len(found) == count
 
         await until(is_enough)

@@ -29,6 +29,7 @@ from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
 from native.ports import free_ports
+from support.bundled import messages_in
 from support.doubles.post_office import OWNER, mail
 from support.doubles.smtp import SmtpServer, Step
 from support.waiting import until
@@ -95,17 +96,13 @@ class Stack:
         found: list[dict[str, Any]] = []
 
         async def come() -> bool:
-            message = await self.channel.basic_get(self.queue, no_ack=True)
-            if message.body:
-                found.append(orjson.loads(message.body) | {"traceparent": _traceparent(message)})
+            for message in messages_in(await self.channel.basic_get(self.queue, no_ack=True)):
+                traceparent = str(message.headers.get("traceparent", ""))
+                found.append(orjson.loads(message.body) | {"traceparent": traceparent})
             return len(found) == count
 
         await until(come, what=lambda: f"{count} events: {found}")
         return found
-
-
-def _traceparent(message: Any) -> str:
-    return str((message.header.properties.headers or {}).get("traceparent", ""))
 
 
 @pytest.fixture

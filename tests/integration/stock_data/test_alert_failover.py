@@ -15,6 +15,7 @@ import pytest
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from contracts.alerts import Alert, AlertFired, Alerts, CreateAlert, ListAlerts
+from support.bundled import messages_in
 from support.databases import FreshDatabase
 from support.stock_stack import DAYS_OF_A_SECOND, Client, StockStack
 from support.waiting import until
@@ -36,7 +37,7 @@ async def hearing_firings(broker_url: str) -> AsyncIterator[list[AlertFired]]:
     heard: list[AlertFired] = []
 
     async def take(message: aiormq.abc.DeliveredMessage) -> None:
-        heard.append(AlertFired.model_validate_json(message.body))
+        heard.extend(AlertFired.model_validate_json(part.body) for part in messages_in(message))
 
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()

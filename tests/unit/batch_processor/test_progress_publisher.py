@@ -13,6 +13,7 @@ from uuid import UUID
 from batch_processor.batches import Batch
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.views import Surroundings, show
+from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
 from chassis.broker.publisher import Publisher
 from chassis.postgres import Postgres
@@ -41,7 +42,10 @@ class _Heard(list[BatchProgressed]):
 
     async def send_together(self, messages: Sequence[Outgoing]) -> None:
         self.writes += 1
-        self.extend(BatchProgressed.model_validate_json(message.body) for message in messages)
+        for message in messages:
+            is_bundle = message.message_type == bundles.MESSAGE_TYPE
+            parts = bundles.unwrap(message.body) if is_bundle else [message]
+            self.extend(BatchProgressed.model_validate_json(part.body) for part in parts)
 
 
 def _publisher(heard: _Heard, *, interval_s: float) -> ProgressPublisher:

@@ -12,6 +12,7 @@ from batch_processor import repository
 from batch_processor.batches import Batch
 from batch_processor.views import show
 from chassis import logging
+from chassis.broker import bundles
 from chassis.broker.envelope import live
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
@@ -24,6 +25,9 @@ log = logging.get(__name__)
 _REMEMBERED = 10_000
 # What ends within this time, under load, is pushed with one write.
 _TOGETHER_S = 0.01
+_MOST_BUNDLED = 64
+# Every gateway hears of all batches; which of them have a listener is known there only.
+_BUNDLED_KEY = "batch.several"
 
 
 class ProgressPublisher:
@@ -92,7 +96,12 @@ class ProgressPublisher:
                 )
                 for batch, _ in due
             ]
-            await self._publisher.send_together(pushes)
+            await self._publisher.send_together(
+                [
+                    bundles.wrap(pushes[start : start + _MOST_BUNDLED], routing_key=_BUNDLED_KEY)
+                    for start in range(0, len(pushes), _MOST_BUNDLED)
+                ]
+            )
         except (*DATABASE_FAILURES, Unavailable) as error:
             # For screens only: whoever reconnects asks for the batch itself.
             log.debug("progress dropped", batches=len(due), reason=str(error))

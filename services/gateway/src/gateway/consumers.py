@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from aiormq.abc import DeliveredMessage
 
 from chassis import logging, metrics, redaction
+from chassis.broker import bundles
+from chassis.broker.bundles import BrokenBundle
 from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery
 from chassis.broker.rabbitmq import Link
@@ -54,6 +57,8 @@ _AGES = {
         CHAT_POSTED,
     )
 }
+# Of one queue that a gateway does not read: a bundle counts as one message.
+_MOST_LIVE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,11 @@ class LiveFeed:
                 "",
                 exclusive=True,
                 auto_delete=True,
-                arguments={"x-max-length": queue.most, "x-overflow": "drop-head"},
+                arguments={
+                    "x-max-length": queue.most,
+                    "x-max-length-bytes": _MOST_LIVE_BYTES,
+                    "x-overflow": "drop-head",
+                },
             )
             for exchange, key in queue.bindings:
                 await channel.queue_bind(declared.queue or "", exchange, routing_key=key)
@@ -164,35 +173,47 @@ class LiveFeed:
     async def _take(self, message: DeliveredMessage) -> None:
         properties = message.header.properties
         message_type = properties.message_type or ""
+        if message_type != bundles.MESSAGE_TYPE:
+            await self._hear(message_type, message.body, properties.headers or {})
+            return
+        try:
+            parts = bundles.unwrap(message.body)
+        except BrokenBundle as error:
+            log.warning("live messages not understood", reason=error.detail)
+            return
+        for part in parts:
+            await self._hear(part.message_type, part.body, part.headers)
+
+    async def _hear(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> None:
         try:
             if message_type == QuotesTicked.message_type:
-                self._book.push(orjson.loads(message.body)["quotes"])
+                self._book.push(orjson.loads(body)["quotes"])
                 metrics.LAST_PUSH.set_to_current_time()
             elif message_type == BarsTicked.message_type:
-                self._bars.push(orjson.loads(message.body)["bars"])
+                self._bars.push(orjson.loads(body)["bars"])
             elif message_type == BatchProgressed.message_type:
-                progress = orjson.loads(message.body)
+                progress = orjson.loads(body)
                 batch = progress["batch"]
                 # Revisions are counted with the batch itself: they go on over every restart.
                 position = Position(batch["id"], progress["offset"])
                 self._hub.publish(Publication(f"{batch['kind']}:{batch['id']}", position, batch))
             elif message_type == EmailStatusChanged.message_type:
-                change = orjson.loads(message.body)
+                change = orjson.loads(body)
                 email_id, at = change["email_id"], change["at"]
                 position = Position(email_id, int(datetime.fromisoformat(at).timestamp() * 1_000_000))
                 data = {"id": email_id, "status": change["status"], "at": at}
                 self._hub.publish(Publication(f"email:{email_id}", position, data))
             elif message_type == AlertFired.message_type:
-                await self._alerts.heard(message.body)
+                await self._alerts.heard(body)
             elif message_type == CHAT_POSTED:
-                await self._chat.heard(message.body)
+                await self._chat.heard(body)
             elif message_type == PRESENCE:
-                await self._presence.heard(message.body)
+                await self._presence.heard(body)
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning(
                 "live message not understood", type=message_type, reason=redaction.safe_message(error)
             )
             return
-        histogram, sent_at = _AGES.get(message_type), (properties.headers or {}).get(names.SENT_AT)
+        histogram, sent_at = _AGES.get(message_type), headers.get(names.SENT_AT)
         if histogram is not None and isinstance(sent_at, int):
             histogram.observe(max(0.0, time.time() - sent_at / 1000))

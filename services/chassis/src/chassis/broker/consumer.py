@@ -91,7 +91,7 @@ class Consumer:
         self._service = service
         self._rungs = ladder(service)
         self._postgres = postgres
-        self._settler = Settler(queue, publisher, types=self._handlers.keys())
+        self._settler = Settler(queue, publisher, service=service, types=self._handlers.keys())
         self._concurrency = concurrency
         self._prefetch = prefetch
         self._deadline_s = deadline_s
@@ -181,13 +181,12 @@ class Consumer:
 
     async def _take(self, message: DeliveredMessage) -> None:
         incoming = Incoming.of(message)
-        sent_at = incoming.headers.get(names.SENT_AT)
-        # A retry is as old as the ladder made it: that says nothing about the queue.
-        is_first = incoming.headers.get(names.ATTEMPT, 1) == 1 and not incoming.unknown_waits
-        if isinstance(sent_at, int) and is_first:
-            age_s = max(0.0, time.time() - sent_at / 1000)
-            metrics.MESSAGE_AGE.labels(self.queue).observe(age_s, exemplars.of_messages(incoming.traceparent))
-        self._arrived.put_nowait(incoming)
+        try:
+            for part in await self._settler.open(incoming, is_again=bool(message.redelivered)):
+                part.observe_age(self.queue)
+                self._arrived.put_nowait(part)
+        except Undecodable as error:
+            await self._park(incoming, error.code, error.detail)
 
     async def _work(self) -> None:
         while True:
@@ -250,7 +249,7 @@ class Consumer:
                 attempt=incoming.attempt - 1,
                 error=error.detail,
             )
-            await self._settler.move(incoming, copy, "retry")
+            await self._settler.move(incoming, [copy], "retry")
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
@@ -383,7 +382,7 @@ class Consumer:
             attempt=incoming.attempt,
             error=message,
         )
-        await self._settler.move(incoming, copy, "retry")
+        await self._settler.move(incoming, [copy], "retry")
 
     async def _park(self, incoming: Incoming, reason: str, error: str) -> None:
         copy = parking.copy_for(
@@ -396,4 +395,4 @@ class Consumer:
             reason=reason,
             error=error,
         )
-        await self._settler.move(incoming, copy, "park")
+        await self._settler.move(incoming, [copy], "park")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -10,11 +11,14 @@ from uuid import UUID
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from chassis import logging, redaction, tracing
-from chassis.broker.envelope import Delivery, message_context, text
+from chassis import exemplars, logging, metrics, redaction, tracing
+from chassis.broker import bundles
+from chassis.broker.bundles import BrokenBundle
+from chassis.broker.envelope import Delivery, Outgoing, message_context, text
 from chassis.errors import ServiceError
 from contracts import headers as names
 from contracts.message import Message
+from contracts.topology import own_exchange
 
 _DETAIL_LENGTH = 500
 
@@ -37,9 +41,18 @@ class UnknownType(ServiceError):
         )
 
 
+@dataclass(slots=True, eq=False)
+class Bundled:
+    """What the parts of a bundle share: how many are not settled, and whether one must come again."""
+
+    unsettled: int
+    comes_again: bool = False
+    has_failed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message as it came, and the channel on which it must be settled."""
+    """A message as it came, and the channel on which it must be settled, with others of its bundle if any."""
 
     channel: AbstractChannel
     tag: int
@@ -48,6 +61,7 @@ class Incoming:
     message_id: str
     headers: Mapping[str, Any]
     delivery: Delivery[Any] | None = None
+    bundled: Bundled | None = None
 
     @classmethod
     def of(cls, message: DeliveredMessage) -> Incoming:
@@ -61,6 +75,29 @@ class Incoming:
             message_type=properties.message_type or "",
             message_id=properties.message_id or "",
             headers=properties.headers or {},
+        )
+
+    def parts(self) -> list[Incoming]:
+        """Return the messages of this bundle, each to be settled, or this message, which is none.
+
+        Raise `Undecodable` for one that cannot be read.
+        """
+        if self.message_type != bundles.MESSAGE_TYPE:
+            return [self]
+        try:
+            parts = bundles.unwrap(self.body)
+        except BrokenBundle as error:
+            raise Undecodable(error.detail) from error
+        bundled = Bundled(len(parts))
+        return [
+            Incoming(self.channel, self.tag, p.body, p.message_type, p.message_id, p.headers, bundled=bundled)
+            for p in parts
+        ]
+
+    def alone(self, service: str, queue: str) -> Outgoing:
+        """Return this message for `queue` of `service` once more, in no bundle."""
+        return Outgoing(
+            own_exchange(service), queue, self.body, self.message_type, self.message_id, self.headers
         )
 
     @property
@@ -83,6 +120,15 @@ class Incoming:
         """How often the message has waited because its type was not known."""
         waits = self.headers.get(names.UNKNOWN_WAITS)
         return waits if isinstance(waits, int) and waits > 0 else 0
+
+    def observe_age(self, queue: str) -> None:
+        """Measure how long the message has waited in `queue`."""
+        sent_at = self.headers.get(names.SENT_AT)
+        # A retry is as old as the ladder made it: that says nothing about the queue.
+        is_first = self.headers.get(names.ATTEMPT, 1) == 1 and not self.unknown_waits
+        if isinstance(sent_at, int) and is_first:
+            age_s = max(0.0, time.time() - sent_at / 1000)
+            metrics.MESSAGE_AGE.labels(queue).observe(age_s, exemplars.of_messages(self.traceparent))
 
     def fit(self, contract: type[Message]) -> Incoming:
         """Return this message with its delivery. Raise `Undecodable`, without quoting the body."""

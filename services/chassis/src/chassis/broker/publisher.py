@@ -12,6 +12,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from chassis import metrics, redaction
+from chassis.broker import bundles
 from chassis.broker.burst import Burst, hand_over
 from chassis.broker.envelope import Outgoing
 from chassis.broker.rabbitmq import (
@@ -81,10 +82,13 @@ class Publisher:
     async def publish_together(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Publish messages with one write and wait once; return for each what `publish` would raise, or None.
 
-        The caller bounds their number: all of them wait for their confirms at a time.
+        Those to one destination travel in bundles and share their confirm. The caller bounds their number:
+        all of them wait at a time.
         """
         started = time.perf_counter()
-        burst, waiting = Burst(messages), asyncio.timeout(self._timeout_s)
+        groups = bundles.group(messages)
+        burst = Burst([bundles.wrap([messages[index] for index in group]) for group in groups])
+        waiting = asyncio.timeout(self._timeout_s)
         silence: Exception = Unconfirmed(_UNCONFIRMED, retry_after_s=2)
         metrics.UNCONFIRMED.inc(len(messages))
         try:
@@ -112,13 +116,15 @@ class Publisher:
             if type(silence) is BrokerUnavailable
             else BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
         )
-        errors = burst.errors(silence, unwritten=unwritten)
-        outcomes: list[Exception | None] = []
-        for message, failed in zip(messages, errors, strict=True):
-            outcomes.append(None if failed is None else _failure(message, failed))
+        outcomes: list[Exception | None] = [None] * len(messages)
+        for group, failed in zip(groups, burst.errors(silence, unwritten=unwritten), strict=True):
+            exchange = messages[group[0]].exchange
             if failed is None:
-                metrics.PUBLISHED.labels(message.exchange, "confirmed").inc()
-                metrics.PUBLISH_SECONDS.labels(message.exchange).observe(took_s)
+                metrics.PUBLISHED.labels(exchange, "confirmed").inc(len(group))
+                metrics.PUBLISH_SECONDS.labels(exchange).observe(took_s)
+                continue
+            for index in group:
+                outcomes[index] = _failure(messages[index], failed)
         return outcomes
 
     async def send(self, message: Outgoing) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from aiormq.channel import Channel
 
 from chassis import logging, metrics, redaction
+from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
 from chassis.broker.incoming import Incoming
 from chassis.broker.publisher import Publisher
@@ -31,10 +32,11 @@ class Settler:
     may be a metric's label.
     """
 
-    def __init__(self, queue: str, publisher: Publisher, *, types: Collection[str]) -> None:
+    def __init__(self, queue: str, publisher: Publisher, *, service: str, types: Collection[str]) -> None:
         self._queue = queue
+        self._service = service
         self._publisher = publisher
-        self._types = types
+        self._types = {*types, bundles.MESSAGE_TYPE}
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._moving: set[asyncio.Task[None]] = set()
@@ -57,11 +59,23 @@ class Settler:
         """Wait for no copy any more: what has none goes back to its queue."""
         self._stopping.set()
 
+    async def open(self, incoming: Incoming, *, is_again: bool) -> list[Incoming]:
+        """Return the messages to be handled: the parts of a bundle, or the one that came.
+
+        A bundle that came before may have ended this process with one of its parts: it is replaced by them,
+        each alone. Raise `Undecodable` for a bundle that cannot be read.
+        """
+        parts = incoming.parts()
+        if parts == [incoming] or not is_again:
+            return parts
+        copies = [part.alone(self._service, self._queue) for part in parts]
+        await self.move(incoming, copies, "separate")
+        return []
+
     async def acknowledge(self, incoming: Incoming, outcome: str = "ack") -> None:
         """Acknowledge the message, which has ended here."""
         try:
-            async with asyncio.timeout(_ACK_TIMEOUT_S):
-                await incoming.channel.basic_ack(incoming.tag, wait=False)
+            await self._settle(incoming)
         except AWAY as error:
             # The broker will deliver it again, and the inbox knows it.
             log.debug("could not acknowledge", queue=self._queue, reason=redaction.safe_message(error))
@@ -71,9 +85,9 @@ class Settler:
         if outcome in ("ack", "park"):
             metrics.MESSAGE_ATTEMPTS.labels(self._queue).observe(incoming.attempt)
 
-    async def move(self, incoming: Incoming, copy: Outgoing, outcome: str) -> None:
-        """Acknowledge when the broker has confirmed `copy`; returns while that is still waited for."""
-        if await self._is_published(copy):
+    async def move(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
+        """Acknowledge when the broker has confirmed `copies`; returns while that is still waited for."""
+        if await self._is_published(copies):
             await self.acknowledge(incoming, outcome)
             return
 
@@ -86,24 +100,20 @@ class Settler:
                     self._link.interrupt()
 
         # Beside the worker: its other messages need not wait.
-        task = asyncio.create_task(self._move_later(incoming, copy, outcome))
+        task = asyncio.create_task(self._move_later(incoming, copies, outcome))
         self._moving.add(task)
         task.add_done_callback(moved)
 
     async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
         """Put the message back into its queue; one that `has_failed` the broker parks after some times."""
         try:
-            async with asyncio.timeout(_ACK_TIMEOUT_S):
-                if has_failed:
-                    await incoming.channel.basic_reject(incoming.tag, requeue=True, wait=False)
-                else:
-                    await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+            await self._settle(incoming, comes_again=True, has_failed=has_failed)
         except AWAY as error:
             log.debug("could not give back", queue=self._queue, reason=redaction.safe_message(error))
             self._break(incoming)
         self._count(incoming, "requeue")
 
-    async def _move_later(self, incoming: Incoming, copy: Outgoing, outcome: str) -> None:
+    async def _move_later(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
         pause_s = _FIRST_PAUSE_S
         while incoming.channel is self._channel:
             with contextlib.suppress(TimeoutError):
@@ -111,7 +121,7 @@ class Settler:
                     await self._stopping.wait()
             if self._stopping.is_set() or incoming.channel is not self._channel:
                 break
-            if await self._is_published(copy):
+            if await self._is_published(copies):
                 await self.acknowledge(incoming, outcome)
                 return
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -121,9 +131,33 @@ class Settler:
             # The broker has taken it back with its channel.
             self._count(incoming, "lost-channel")
 
-    async def _is_published(self, copy: Outgoing) -> bool:
+    async def _settle(
+        self, incoming: Incoming, *, comes_again: bool = False, has_failed: bool = False
+    ) -> None:
+        """Tell the broker what has become of the message, or of its bundle with the last part of it.
+
+        When a part comes again all of them do: the inbox knows those that have ended.
+        """
+        if incoming.bundled is not None:
+            bundled = incoming.bundled
+            bundled.unsettled -= 1
+            bundled.comes_again |= comes_again
+            bundled.has_failed |= has_failed
+            if bundled.unsettled:
+                return
+            comes_again, has_failed = bundled.comes_again, bundled.has_failed
+        async with asyncio.timeout(_ACK_TIMEOUT_S):
+            if has_failed:
+                await incoming.channel.basic_reject(incoming.tag, requeue=True, wait=False)
+            elif comes_again:
+                await incoming.channel.basic_nack(incoming.tag, requeue=True, wait=False)
+            else:
+                await incoming.channel.basic_ack(incoming.tag, wait=False)
+
+    async def _is_published(self, copies: Sequence[Outgoing]) -> bool:
         try:
-            await self._publisher.publish(copy)
+            for copy in copies:
+                await self._publisher.publish(copy)
         except Unavailable as error:
             log.warning("copy not confirmed, message is kept", queue=self._queue, reason=error.detail)
             return False

@@ -14,7 +14,9 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from chassis import logging, metrics, plain, queries, redaction, tracing
+from chassis.broker import bundles
 from chassis.broker.answering import Answer
+from chassis.broker.bundles import Part
 from chassis.broker.envelope import text
 from chassis.broker.rabbitmq import AWAY, Link
 from chassis.broker.retries import without_broker_headers
@@ -96,29 +98,36 @@ class Parked:
         }
 
     async def store(self, message: DeliveredMessage) -> None:
-        """Keep a message that came out of the parked queue."""
+        """Keep a message that came out of the parked queue; of a bundle each part by itself."""
         properties = message.header.properties
-        headers = {**(properties.headers or {}), **_death(properties.headers or {})}
+        whole = Part(
+            properties.message_type or "", properties.message_id or "", properties.headers or {}, message.body
+        )
+        async with self._postgres.transaction() as connection:
+            for part in bundles.parts_of_parked(whole):
+                await self._store(connection, part)
+
+    async def _store(self, connection: Connection, message: Part) -> None:
+        headers = {**message.headers, **_death(message.headers)}
         attempts = headers.get(names.ATTEMPT)
         reason = plain.text(text(headers, names.REASON) or "", most=_LONGEST_NAME) or _DELIVERY_LIMIT
-        async with self._postgres.transaction() as connection:
-            stored = await connection.execute(
-                _SQL["store_parked"],
-                plain.text(properties.message_id or "", most=_LONGEST_NAME),
-                plain.text(properties.message_type or "", most=_LONGEST_NAME),
-                plain.text(text(headers, names.QUEUE) or "", most=_LONGEST_NAME),
-                reason,
-                attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1,
-                plain.text(text(headers, names.FIRST_ERROR) or "") or _DIED,
-                plain.text(text(headers, names.ERROR) or "") or _DIED,
-                plain.json(without_broker_headers(headers), most_characters=_LONGEST_HEADER),
-                message.body,
-                _moment(headers.get(names.SENT_AT)),
-                _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
-            )
-            # News of news that nobody can take would be parked news again.
-            if stored == "INSERT 0 1" and properties.message_type != ParkedChanged.message_type:
-                await news.tell(connection, "parked", [properties.message_id or ""], reason=reason)
+        stored = await connection.execute(
+            _SQL["store_parked"],
+            plain.text(message.message_id, most=_LONGEST_NAME),
+            plain.text(message.message_type, most=_LONGEST_NAME),
+            plain.text(text(headers, names.QUEUE) or "", most=_LONGEST_NAME),
+            reason,
+            attempts if isinstance(attempts, int) and 0 < attempts < _MOST_ATTEMPTS else 1,
+            plain.text(text(headers, names.FIRST_ERROR) or "") or _DIED,
+            plain.text(text(headers, names.ERROR) or "") or _DIED,
+            plain.json(without_broker_headers(headers), most_characters=_LONGEST_HEADER),
+            message.body,
+            _moment(headers.get(names.SENT_AT)),
+            _moment(headers.get(names.PARKED_AT)) or datetime.now(UTC),
+        )
+        # News of news that nobody can take would be parked news again.
+        if stored == "INSERT 0 1" and message.message_type != ParkedChanged.message_type:
+            await news.tell(connection, "parked", [message.message_id], reason=reason)
 
     async def page(self, request: ListParked, _: Deadline) -> ParkedPage:
         """Return a page of parked messages."""

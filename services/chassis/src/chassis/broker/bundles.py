@@ -1,0 +1,144 @@
+"""Bundles: messages to one destination that wait together travel as one message of the broker.
+
+A message costs the broker, and both sides that frame it, more than most handlers do. What waits in the
+outbox under load goes to few destinations: the publisher puts it together and the consumer takes it apart.
+Each part keeps its id, headers and body, and is handled, retried and parked by itself; the broker confirms
+and forgets the bundle as a whole.
+
+The body of a bundle is a line of JSON with type, id, headers and length of each part, and then the bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from uuid_utils.compat import uuid7
+
+from chassis.broker.envelope import Outgoing, stamp
+from chassis.errors import ServiceError
+
+MESSAGE_TYPE = "bundle.v1"
+
+# Fewer messages cost little, and are easier to look at one by one.
+_FEWEST = 4
+_MOST = 64
+# A consumer that prefetches bundles holds no more than as many large messages would take.
+_MOST_BYTES = 64 * 1024
+_LARGE_BYTES = 16 * 1024
+_MOST_HEADERS = 20
+_LONGEST_NAME = 200
+_LARGEST_NUMBER = 1 << 53
+
+
+class BrokenBundle(ServiceError):
+    """The body of a bundle is none."""
+
+    code = "undecodable"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A message out of a bundle."""
+
+    message_type: str
+    message_id: str
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+def group(messages: Sequence[Outgoing]) -> list[list[int]]:
+    """Return the indexes of the messages that may travel together; most groups have one.
+
+    The messages of a destination keep their order.
+    """
+    groups: list[list[int]] = []
+    # Of each destination the group that still has room, and its bytes.
+    rooms: dict[tuple[str, str, bool], tuple[list[int], int]] = {}
+    for index, message in enumerate(messages):
+        destination = (message.exchange, message.routing_key, message.persistent)
+        room, size = rooms.get(destination, (None, 0))
+        size += len(message.body)
+        if not _is_plain(message):
+            groups.append([index])
+            rooms.pop(destination, None)
+        elif room is None or len(room) == _MOST or size > _MOST_BYTES:
+            rooms[destination] = [index], len(message.body)
+            groups.append(rooms[destination][0])
+        else:
+            room.append(index)
+            rooms[destination] = room, size
+    return [one for found in groups for one in ([found] if len(found) >= _FEWEST else [[i] for i in found])]
+
+
+def wrap(messages: Sequence[Outgoing], *, routing_key: str | None = None) -> Outgoing:
+    """Return the bundle of messages to one destination, or the message itself when it is the only one."""
+    first = messages[0]
+    if len(messages) == 1:
+        return first
+    contents = [[m.message_type, m.message_id, dict(m.headers), len(m.body)] for m in messages]
+    return Outgoing(
+        exchange=first.exchange,
+        routing_key=routing_key or first.routing_key,
+        body=b"\n".join((orjson.dumps(contents), b"".join(m.body for m in messages))),
+        message_type=MESSAGE_TYPE,
+        message_id=str(uuid7()),
+        headers=stamp(),
+        persistent=first.persistent,
+    )
+
+
+def unwrap(body: bytes) -> list[Part]:
+    """Return the parts of a bundle. Raise `BrokenBundle`, without quoting the body, when it is none."""
+    line, _, bodies = body.partition(b"\n")
+    parts: list[Part] = []
+    start = 0
+    for entry in _contents(line):
+        match entry:
+            case [str() as message_type, str() as message_id, dict() as headers, int() as size] if size >= 0:
+                parts.append(Part(message_type, message_id, headers, bodies[start : start + size]))
+                start += size
+            case _:
+                raise BrokenBundle("A part of the bundle is not described as type, id, headers and length.")
+    if not parts or start != len(bodies):
+        raise BrokenBundle(f"The bundle has {len(bodies)} bytes of bodies; its parts take {start}.")
+    return parts
+
+
+def parts_of_parked(message: Part) -> list[Part]:
+    """Return the parts of a bundle that was parked, with its headers as well; else the message."""
+    if message.message_type != MESSAGE_TYPE:
+        return [message]
+    try:
+        parts = unwrap(message.body)
+    except BrokenBundle:
+        return [message]
+    return [replace(part, headers={**message.headers, **part.headers}) for part in parts]
+
+
+def _is_plain(message: Outgoing) -> bool:
+    """Return whether nothing about the message could trouble the others: what is unusual travels alone."""
+    return (
+        (message.correlation_id, message.reply_to, message.expiration_ms) == (None, None, None)
+        and len(message.body) <= _LARGE_BYTES
+        and len(message.message_type) <= _LONGEST_NAME
+        and len(message.message_id) <= _LONGEST_NAME
+        and len(message.headers) <= _MOST_HEADERS
+        and all(
+            (type(value) is str and len(value) <= _LONGEST_NAME and value.isascii())
+            or (type(value) is int and abs(value) < _LARGEST_NUMBER)
+            for value in message.headers.values()
+        )
+    )
+
+
+def _contents(line: bytes) -> Iterable[Any]:
+    try:
+        contents = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise BrokenBundle("The first line of the bundle is no JSON.") from error
+    if not isinstance(contents, list):
+        raise BrokenBundle("The first line of the bundle is no list.")
+    return contents
