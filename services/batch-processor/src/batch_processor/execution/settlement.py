@@ -83,7 +83,8 @@ class Settlement:
             # Of a task that has succeeded all is known; asking again would be two statements of nine.
             views = await announce_finished(
                 connection,
-                after,
+                # A chunk that is done may have been the last one before it said so.
+                [batch for batch in after if not found[batch.id].is_finished],
                 results={r.claim.batch_id: text for r in kept for text in r.outcomes.results[:1]},
                 traces={r.claim.batch_id: (r.claim.traceparent, r.claim.request_id) for r in kept},
             )
@@ -112,6 +113,8 @@ class Settlement:
 
     async def _create_rests(self, connection: Connection, batch: Batch, reports: Sequence[Report]) -> Batch:
         rests = [(rest, report.claim.gate) for report in reports for rest in report.rests]
+        if not rests:
+            return batch
         for number, (rest, gate) in enumerate(rests, start=batch.chunk_count):
             await claims.create_chunk(connection, batch.id, number, rest, gate=gate)
         return replace(batch, chunk_count=batch.chunk_count + len(rests))

@@ -1,0 +1,29 @@
+"""What workers report is stored, and told, once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from batch_processor.execution.running_chunk import Outcomes
+from batch_processor.execution.settlement import Report
+from chassis.broker.envelope import new_id
+from contracts.batches import CreateBatch
+from contracts.items import Item
+from support.batch_engine import Engine
+
+
+async def test_a_batch_that_a_checkpoint_has_ended_is_told_to_have_ended_once(engine: Engine) -> None:
+    batch_id, now = new_id(), datetime.now(UTC)
+    items = [Item(payload=number) for number in range(3)]
+    creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)
+    await engine.handle(creation)
+    [loaded] = await engine.claim(most=1, for_any=1)
+    # All items had ended when the worker said that the chunk is alive; then it says that it is done.
+    outcomes = Outcomes(positions=[0, 1, 2], results=["0", "1", "2"])
+    await engine.store([Report(loaded.claim, "running", outcomes)])
+    await engine.store([Report(loaded.claim, "done")])
+    batch = await engine.get(batch_id)
+    assert batch is not None
+    assert (batch.status, batch.succeeded) == ("completed", 3)
+    events = await engine.fetch("SELECT message_id FROM outbox WHERE message_type = 'batch.finished.v1'")
+    assert len(events) == 1
