@@ -99,8 +99,8 @@ class Engine:
         async with self.postgres.connection() as connection:
             return await repository.get_batch(connection, batch_id)
 
-    async def claim(self, *, most: int, for_any: int) -> list[Loaded]:
-        """Claim chunks as a worker does."""
+    async def claim(self, *, most: int, for_any: int, light: Sequence[str] = ()) -> list[Loaded]:
+        """Claim chunks as a worker does that knows the operations `light`."""
         async with self.postgres.connection() as connection:
             lanes = await self.lanes.look(connection, most=64)
             if not lanes:
@@ -112,6 +112,7 @@ class Engine:
                 for_any=for_any,
                 lease_s=_LEASE_S,
                 in_flight_from=self.lanes.in_flight_from,
+                light=light,
             )
             return await claims.load(connection, claimed)
 

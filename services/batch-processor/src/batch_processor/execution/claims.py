@@ -16,6 +16,8 @@ from chassis.postgres import Connection
 _SQL = queries.load("batch_processor")
 # Of one chunk in memory; the items beyond are loaded when the chunk is claimed again.
 _MOST_BYTES = 4 * 1024 * 1024
+# Tasks that ride in the slot of another one: their results share its transaction.
+MOST_RIDERS = 100
 
 ChunkKey: TypeAlias = tuple[UUID, int]
 
@@ -25,8 +27,9 @@ class Claim:
     """A chunk that this worker may run; `run` is what lets it store results.
 
     `lost` counts the claims before this one whose workers were not heard of again, or whose process died; the
-    items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work.
-    `gate` names the limits that let it through; None when it has none.
+    items of a `suspect` chunk were at work in it. `is_first` tells that its owner had no other chunk at work,
+    `rides` that it shares the slot of another one. `gate` names the limits that let it through; None when it
+    has none.
     """
 
     batch_id: UUID
@@ -48,6 +51,7 @@ class Claim:
     is_first: bool
     claimed_at: datetime
     gate: str | None = None
+    rides: bool = False
 
     @property
     def key(self) -> ChunkKey:
@@ -111,15 +115,17 @@ async def claim(
     for_any: int,
     lease_s: float,
     in_flight_from: int = 0,
+    light: Collection[str] = (),
 ) -> list[Claim]:
     """Claim up to `most` chunks of `lanes` in fair turns; `for_any` of them for owners already at work.
 
-    No chunk at work has a stamp before `in_flight_from`.
+    No chunk at work has a stamp before `in_flight_from`. Tasks of the operations `light` bring others along.
     """
     if not lanes:
         return []
     columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
-    rows = await connection.fetch(_SQL["claim_chunks"], *columns, most, for_any, lease_s, in_flight_from)
+    bounds = most, for_any, lease_s, in_flight_from
+    rows = await connection.fetch(_SQL["claim_chunks"], *columns, *bounds, list(light), MOST_RIDERS)
     return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]
 
 

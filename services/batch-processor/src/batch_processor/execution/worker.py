@@ -24,14 +24,13 @@ log = logging.get(__name__)
 
 # Owners that one look considers; the next look begins behind them.
 _OWNERS = 64
-# Chunks whose results share a transaction.
-_GROUP = 32
+# Chunks whose results share a transaction: those that ran together, and what else has ended.
+_GROUP = 128
 # Another process stores work without a word to this one.
 _POLL_S = 0.5
 _PAUSE_S = 1.0
 # Slots that become free, and chunks that end, within this time share a statement.
 _TOGETHER_S = 0.005
-
 
 # Makes the run of a chunk: its items by the operation.
 Runs: TypeAlias = Callable[[Claim, Operation, Sequence[Item]], RunningChunk]
@@ -96,6 +95,9 @@ class Worker:
         self._lanes = Lanes()
         # None for a chunk that is reported without being run.
         self._works: dict[ChunkKey, _Work | None] = {}
+        # Of these the ones that have no slot of their own.
+        self._riding: set[ChunkKey] = set()
+        self._light = [name for name, operation in operations.items() if operation.run_texts is not None]
         self._reports: asyncio.Queue[Report] = asyncio.Queue()
         self._not_run: list[Claim] = []
         self._wake = asyncio.Event()
@@ -148,7 +150,7 @@ class Worker:
     async def pull(self) -> None:
         """Claim chunks of the next owners for the free slots, and begin them."""
         async with self._claiming:
-            free = self._slots - len(self._works)
+            free = self._slots - (len(self._works) - len(self._riding))
             if self._is_stopping or not free:
                 return
             claimed: list[Claim] = []
@@ -162,6 +164,7 @@ class Worker:
                         for_any=max(0, free - self._reserved),
                         lease_s=self._timing.lease_s,
                         in_flight_from=self._lanes.in_flight_from,
+                        light=self._light,
                     )
                     loaded = await claims.load(connection, claimed)
             except BaseException:
@@ -179,6 +182,7 @@ class Worker:
             waited_s = (claim.claimed_at - claim.due_at).total_seconds()
             metrics.BATCH_OWNER_WAIT.observe(max(0.0, waited_s))
         self._works[claim.key] = None
+        self._riding.update([claim.key] if claim.rides else [])
         if self._is_stopping:
             self._reports.put_nowait(Report(claim, "ready"))
         elif operation is None:
@@ -292,4 +296,5 @@ class Worker:
 
     def _forget(self, key: ChunkKey) -> None:
         self._works.pop(key, None)
+        self._riding.discard(key)
         self._freed.set()

@@ -1,14 +1,16 @@
 -- name: claim_chunks
 -- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
 -- for owners with none at work; no chunk at work has a stamp before $9. An owner's turn is what it has at work;
--- priority and age decide among its own chunks. The commit need not wait for the disk: a claim that a crash takes
--- back only lets the chunk run again. What counts under a key with a rate is charged here, when it begins.
+-- priority and age decide among its own chunks. Tasks of an operation of $10 take up to $11 tasks along that come
+-- next in their lane: they run together, so those ride in a slot that has its turn. The commit need not wait for
+-- the disk: a claim that a crash takes back only lets the chunk run again. What counts under a key with a rate is
+-- charged here, when it begins.
 WITH busy AS (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
     WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
 ), waiting AS (
     SELECT
-        o.owner_id, c.batch_id, c.number, c.due_at,
+        o.owner_id, o.lane, c.stamp, c.batch_id, c.number, c.due_at,
         row_number() OVER (PARTITION BY o.owner_id ORDER BY o.lane, c.stamp, c.batch_id, c.number) AS nth
     FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[], $5::int[])
         AS o (owner_id, lane, stamp, batch_id, number)
@@ -19,15 +21,37 @@ WITH busy AS (
         ORDER BY ready.stamp, ready.batch_id, ready.number LIMIT $6
     ) AS c
 ), chosen AS (
-    SELECT batch_id, number, turn FROM (
+    SELECT owner_id, lane, stamp, batch_id, number, turn FROM (
         SELECT *, row_number() OVER (ORDER BY turn, due_at, batch_id, number) AS place FROM (
-            SELECT batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
+            SELECT owner_id, lane, stamp, batch_id, number, due_at, coalesce(busy.chunks, 0) + nth AS turn
             FROM waiting LEFT JOIN busy USING (owner_id)
         ) AS candidates
     ) AS ranked
     WHERE place <= $7 OR (turn = 1 AND place <= $6)
+), hosts AS (
+    -- Of each lane the last that is claimed, when it is such a task.
+    SELECT last.*, b.operation FROM (
+        SELECT DISTINCT ON (owner_id, lane) owner_id, lane, stamp, batch_id, number FROM chosen
+        WHERE cardinality($10::text[]) > 0
+        ORDER BY owner_id, lane, stamp DESC, batch_id DESC, number DESC
+    ) AS last
+    JOIN batches AS b ON b.id = last.batch_id AND b.kind = 'task' AND b.operation = ANY($10::text[])
+), riders AS (
+    SELECT c.batch_id, c.number FROM hosts CROSS JOIN LATERAL (
+        SELECT next.batch_id, next.number, next.lost, next.suspect FROM chunks AS next
+        WHERE next.state = 'ready' AND next.owner_id = hosts.owner_id
+            AND lane_of(next.priority, next.run) = hosts.lane
+            AND (next.stamp, next.batch_id, next.number) > (hosts.stamp, hosts.batch_id, hosts.number)
+        ORDER BY next.stamp, next.batch_id, next.number LIMIT $11
+    ) AS c
+    JOIN batches AS b ON b.id = c.batch_id AND b.kind = 'task' AND b.operation = hosts.operation
+    WHERE c.lost = 0 AND NOT c.suspect
+), taken AS (
+    SELECT batch_id, number, turn, false AS rides FROM chosen
+    UNION ALL
+    SELECT batch_id, number, NULL, true FROM riders
 ), locked AS (
-    SELECT c.batch_id, c.number, chosen.turn FROM chosen JOIN chunks AS c USING (batch_id, number)
+    SELECT c.batch_id, c.number, taken.turn, taken.rides FROM taken JOIN chunks AS c USING (batch_id, number)
     WHERE c.state = 'ready' FOR UPDATE OF c SKIP LOCKED
 ), claimed AS (
     UPDATE chunks AS c SET
@@ -38,8 +62,8 @@ WITH busy AS (
     RETURNING
         c.batch_id, c.number, c.run, c.lost, c.suspect, c.attempt, c.first_position, c.last_position, c.positions,
         c.due_at, b.owner_id, b.operation, b.status, b.accepted_at, b.traceparent, b.request_id,
-        locked.turn = 1 AS is_first, now() AS claimed_at, set_config('synchronous_commit', 'off', true) AS commit,
-        c.gate, c.keys, c.slots_s, c.remaining
+        coalesce(locked.turn = 1, false) AS is_first, locked.rides, now() AS claimed_at,
+        set_config('synchronous_commit', 'off', true) AS commit, c.gate, c.keys, c.slots_s, c.remaining
 ), charged AS (
     INSERT INTO charges (key, at, items)
     SELECT charge.key, to_timestamp(floor(extract(epoch FROM now()) / charge.slot_s) * charge.slot_s), sum(remaining)
