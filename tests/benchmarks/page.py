@@ -17,7 +17,7 @@ Written by `make bench ARGS="--write --scale {scale:g}"` on {day}: {cores} cores
 a load average of {before:.1f} before and {after:.1f} at the end.
 
 Every figure stands beside a peer that was measured in the same run, so that the noise of the machine falls on
-both: look at the ratios. Medians of three rounds where there are turns. What could not be measured says why.
+both: look at the ratios. Where there are turns it is the median of them. What could not be measured says why.
 
 """
 
