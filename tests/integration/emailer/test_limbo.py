@@ -202,11 +202,17 @@ async def test_a_process_that_is_killed_at_any_commit_leaves_no_mail_in_limbo(
             await connection.execute("TRUNCATE emails, suppressions, address_failures, outbox CASCADE")
         await before(post_office)
         process = processes.Process(
-            target=killed_office.run, args=(post_office.dsn, post_office.server.port, work, at)
+            target=killed_office.run,
+            args=(post_office.dsn, post_office.server.port, work, at),
+            # A run that is broken off takes it along: without its database it would wait for ever.
+            daemon=True,
         )
         process.start()
-        await asyncio.to_thread(process.join, 60)
-        assert process.exitcode in (0, -signal.SIGKILL), f"boundary {at}"
+        try:
+            await asyncio.to_thread(process.join, 60)
+            assert process.exitcode in (0, -signal.SIGKILL), f"boundary {at}"
+        finally:
+            process.kill()
         is_over = process.exitcode == 0
         assert await limbo.strays(post_office) == [], f"boundary {at}"
         await _end_all(post_office)
