@@ -15,6 +15,7 @@ from contracts import (
     domains,
     emails,
     parked,
+    pauses,
     schedules,
     stocks,
     suppressions,
@@ -41,6 +42,7 @@ def shapes() -> dict[str, type[Contract]]:
         uploads,
         domains,
         suppressions,
+        pauses,
         schedules,
         templates,
     ):

@@ -71,6 +71,18 @@ BOARD = Board(
             highest("tickwire_batch_limited_chunks", "service"),
         ),
         panel(
+            "Paused",
+            "Operations and owners of which an administrator lets nothing begin.",
+            "short",
+            highest("tickwire_batch_paused", "kind"),
+        ),
+        panel(
+            "Longest pause",
+            "For how long the first of these pauses has lasted.",
+            "s",
+            highest("tickwire_batch_longest_pause_seconds", "service"),
+        ),
+        panel(
             "Oldest ready chunk",
             "For how long the first of the ready chunks has waited; large batches may take hours.",
             "s",

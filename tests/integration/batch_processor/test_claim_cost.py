@@ -55,7 +55,10 @@ async def buffers_of_claim(database: asyncpg.Connection, lanes: Lanes) -> int:
     columns = [list(column) for column in zip(*map(dataclasses.astuple, found), strict=True)]
     looks = (
         ("follow_lanes", (*columns, *lanes.seen)),
-        ("claim_chunks", (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS)),
+        (
+            "claim_chunks",
+            (*columns, 16, 12, 15.0, lanes.in_flight_from, ["echo"], claims.MOST_RIDERS, []),
+        ),
     )
     return sum([await explained.buffers(database, name, *arguments) for name, arguments in looks])
 

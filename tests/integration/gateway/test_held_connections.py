@@ -13,7 +13,18 @@ import pytest
 from chassis.broker.answering import Answer
 from chassis.deadlines import Deadline
 from chassis.errors import Unavailable
-from contracts import alerts, batches, domains, emails, parked, schedules, stocks, suppressions, templates
+from contracts import (
+    alerts,
+    batches,
+    domains,
+    emails,
+    parked,
+    pauses,
+    schedules,
+    stocks,
+    suppressions,
+    templates,
+)
 from contracts.message import Request
 from contracts.topology import BATCH_PROCESSOR, EMAIL, STOCK_DATA
 from gateway.app import endpoints
@@ -46,6 +57,7 @@ WITH_EFFECTS: set[type[Request]] = {
     emails.RecordBounce,
     emails.RetryEmails,
     parked.ReplayParked,
+    pauses.ResumeWork,
     schedules.CreateSchedule,
     schedules.GetSchedule,
     suppressions.AddSuppressions,
@@ -62,7 +74,9 @@ class Asked:
         self.answer: Callable[[Request], Awaitable[Any]] = self._refuse
 
     def answers(self) -> dict[type[Request], Answer]:
-        modules = (alerts, batches, domains, emails, parked, schedules, stocks, suppressions, templates)
+        modules = (
+            alerts, batches, domains, emails, parked, pauses, schedules, stocks, suppressions, templates,
+        )  # fmt: skip
         kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
         return {kind: self._take for kind in kinds if issubclass(kind, Request) and kind is not Request}
 

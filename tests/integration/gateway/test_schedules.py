@@ -16,6 +16,7 @@ import pytest
 from batch_processor import consumers as batch_consumers
 from batch_processor.answers import Answers
 from batch_processor.limits.rules import LimitBook
+from batch_processor.pauses import PauseAnswers
 from chassis import queries
 from chassis.broker.envelope import Delivery, new_id
 from contracts.schedules import ScheduleFired
@@ -55,7 +56,8 @@ class Site:
 @pytest.fixture(scope="module")
 async def site(module_house: House) -> AsyncIterator[Site]:
     async with schedule_world.opened(await module_house.database()) as world:
-        answers = batch_consumers.answers(Answers(world.postgres, LimitBook({}, {})), world.answers)
+        pauses = PauseAnswers(world.postgres, changed=lambda: None)
+        answers = batch_consumers.answers(Answers(world.postgres, LimitBook({}, {})), world.answers, pauses)
         await module_house.double("batch-processor", answers)
         door = await module_house.open()
         await door.database.execute(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from batch_processor.answers import Answers
 from batch_processor.intake import Intake
+from batch_processor.pauses import PauseAnswers
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import Firing
 from chassis.broker.answering import Answer
@@ -28,6 +29,7 @@ from contracts.batches import (
     SealBatch,
 )
 from contracts.message import Message, Request
+from contracts.pauses import ListPauses, PauseWork, ResumeWork
 from contracts.schedules import (
     ChangeSchedule,
     CreateSchedule,
@@ -60,7 +62,9 @@ def intake(
     }
 
 
-def answers(answers: Answers, schedules: ScheduleAnswers) -> Mapping[type[Request], Answer]:
+def answers(
+    answers: Answers, schedules: ScheduleAnswers, pauses: PauseAnswers
+) -> Mapping[type[Request], Answer]:
     """Return the handlers of requests."""
     return {
         GetBatch: answers.get,
@@ -77,4 +81,7 @@ def answers(answers: Answers, schedules: ScheduleAnswers) -> Mapping[type[Reques
         DeleteSchedule: schedules.delete,
         RunSchedule: schedules.run,
         ListScheduleRuns: schedules.runs,
+        ListPauses: pauses.list,
+        PauseWork: pauses.pause,
+        ResumeWork: pauses.resume,
     }

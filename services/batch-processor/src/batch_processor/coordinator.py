@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from batch_processor import batches, coordination, repository, steering
+from batch_processor import batches, coordination, pauses, repository, steering
 from batch_processor.batches import Tally
 from batch_processor.coordination import Backlog
 from batch_processor.execution import claims, rounds
@@ -33,6 +33,8 @@ _SURVEY_EVERY_S = 5.0
 # that an old snapshot keeps. A chunk comes later than that only when its transaction takes that long.
 _DUE_MARGIN = timedelta(seconds=60)
 _EPOCH = datetime.fromtimestamp(0, UTC)
+# Workers begin nothing of an operation or owner that is paused; what they pass by is put aside so often.
+_HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
 # Chunks, and failed items, that one transaction moves.
 _STEER_STEP = 1000
@@ -77,11 +79,17 @@ class Coordinator:
         self._sweep_from = 0.0
         self._look_whole_at = _EPOCH
         self._backlog = Backlog()
+        self._hold_at = 0.0
 
     def wake(self) -> None:
         """Look soon for batches to cancel, and for when the next delayed chunk is due."""
         self._wake.set()
         self._stored.set()
+
+    def wake_for_pauses(self) -> None:
+        """Look soon for chunks to hold or release: what is paused has changed."""
+        self._hold_at = 0.0
+        self._wake.set()
 
     async def promote_forever(self) -> None:
         """Make chunks ready whose time has come, for ever."""
@@ -156,13 +164,17 @@ class Coordinator:
             self._ready()
 
     async def survey(self) -> None:
-        """Measure what is late, and give an owner to chunks of the release before this one."""
+        """Measure what is late or paused, and give an owner to chunks of the release before this one."""
         async with self._postgres.connection() as connection:
             await coordination.adopt(connection)
             uploads, oldest_upload_s = await coordination.measure_validation(connection)
             overdue = await coordination.count_overdue(
                 connection, begun_within_s=BEGUN_WITHIN_S, validated_within_s=VALIDATED_WITHIN_S
             )
+            paused_operations, paused_owners, longest_pause_s = await pauses.measure(connection)
+        metrics.BATCH_PAUSED.labels("operation").set(paused_operations)
+        metrics.BATCH_PAUSED.labels("owner").set(paused_owners)
+        metrics.BATCH_LONGEST_PAUSE.set(longest_pause_s)
         metrics.BATCHES_OVERDUE.set(overdue)
         metrics.BATCHES_VALIDATING.set(uploads)
         metrics.BATCH_OLDEST_VALIDATING.set(oldest_upload_s)
@@ -208,8 +220,12 @@ class Coordinator:
             self._wake.set()
 
     async def steer(self) -> None:
-        """Hold the chunks of paused batches, and release those of resumed ones, some at a time."""
-        for action in (coordination.hold, coordination.release):
+        """Hold the chunks of what is paused, and release those of what was resumed, some at a time."""
+        actions = [coordination.hold, coordination.release]
+        if time.monotonic() >= self._hold_at:
+            self._hold_at = time.monotonic() + _HOLD_EVERY_S
+            actions.insert(0, pauses.hold)
+        for action in actions:
             moved = _STEER_STEP
             while moved == _STEER_STEP:
                 async with self._postgres.connection() as connection:

@@ -278,6 +278,7 @@ async def surroundings(connection: Connection, batches: Sequence[Batch]) -> dict
         around[batch.id] = Surroundings(
             running=at_work[batch.id][0]["running"] if batch.id in at_work else 0,
             is_limited=batch.id in at_work and at_work[batch.id][0]["is_limited"],
+            paused=at_work[batch.id][0]["paused"] if batch.id in at_work else None,
             failures={row["code"]: row["items"] for row in failures.get(batch.id, ())},
             result=from_json(only["result"]) if only and only["result"] is not None else None,
             result_text=only["result"] if only else None,

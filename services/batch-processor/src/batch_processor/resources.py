@@ -25,6 +25,7 @@ from batch_processor.limits import rules
 from batch_processor.limits.admission import Admission
 from batch_processor.limits.rules import LimitBook
 from batch_processor.operation import Operation
+from batch_processor.pauses import PauseAnswers
 from batch_processor.progress_publisher import ProgressPublisher
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import Firing
@@ -136,13 +137,14 @@ class Resources:
             runs_kept=runs_kept,
             fired=wake_relay,
         )
+        pauses = PauseAnswers(self.runtime.postgres, changed=self.coordinator.wake_for_pauses)
         self.runtime.consume(
             batches.INTAKE,
             consumers.intake(self.intake, self.firing, committed=self._stored),
             concurrency=self.settings.intake_concurrency,
             prefetch=32,
         )
-        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres, self.limits), schedules))
+        self.runtime.answer(consumers.answers(Answers(self.runtime.postgres, self.limits), schedules, pauses))
         self.runtime.on_database(self._start_coordinator)
 
     async def _start_coordinator(self) -> None:

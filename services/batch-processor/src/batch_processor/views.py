@@ -10,6 +10,7 @@ import orjson
 from batch_processor import batches
 from contracts.batches import BEGUN_WITHIN_S, VALIDATED_WITHIN_S, Batch, ItemError
 from contracts.message import Json, Next
+from contracts.pauses import PauseKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Surroundings:
     result_text: str | None = None
     error: ItemError | None = None
     is_limited: bool = False
+    paused: PauseKind | None = None
 
 
 def show(batch: batches.Batch, around: Surroundings) -> Batch:
@@ -70,6 +72,9 @@ def _next(batch: batches.Batch, around: Surroundings, ends_at: datetime | None) 
         return Next(what="its owner resumes it", by=None)
     if batch.status == "cancelling":
         return Next(what="the end of the items at work", by=None)
+    if around.paused is not None and batch.status in ("queued", "running"):
+        paused = f"the operation {batch.operation}" if around.paused == "operation" else "its owner's work"
+        return Next(what=f"an administrator resumes {paused}", by=None)
     if around.is_limited and not around.running:
         return Next(what="its limits let more items begin", by=None)
     if batch.status == "queued" and batch.accepted_at is not None:

@@ -294,6 +294,12 @@ BATCH_OLDEST_READY = Gauge(
 BATCH_LIMITED_CHUNKS = Gauge(
     "tickwire_batch_limited_chunks", "Chunks waiting until their limits let them begin, counted up to 10,000."
 )
+BATCH_PAUSED = Gauge(
+    "tickwire_batch_paused", "Operations and owners of which an administrator lets nothing begin.", ("kind",)
+)
+BATCH_LONGEST_PAUSE = Gauge(
+    "tickwire_batch_longest_pause_seconds", "For how long the first of these pauses has lasted."
+)
 BATCH_IN_FLIGHT = Gauge("tickwire_batch_chunks_in_flight", "Chunks that workers have claimed.")
 BATCH_NOT_BEGUN = Gauge(
     "tickwire_batch_not_begun_seconds",

@@ -115,6 +115,8 @@ def endpoints(resources: Resources) -> Iterator[Endpoint]:
     yield from identity_routes.endpoints(resources.users, resources.keys, resources.logins)
     yield from audit_routes.endpoints(resources.audit)
     yield from overview_routes.endpoints(OverviewService(resources.stocks, resources.rpc))
-    yield from administration_routes.endpoints(resources.parked, resources.status, resources.runtime.health)
+    yield from administration_routes.endpoints(
+        resources.parked, resources.status, resources.pauses, resources.runtime.health
+    )
     yield from administration_pages.endpoints()
     yield from alias_routes.endpoints(AliasService(resources.emails, resources.batches), resources.stocks)

@@ -16,6 +16,7 @@ from gateway.acceptance.idempotency import Once
 from gateway.acceptance.repository import AcceptanceRepository
 from gateway.administration.backups import BackupWatch
 from gateway.administration.parked import ParkedService
+from gateway.administration.pauses import PauseService
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.status import StatusService
 from gateway.alerts.feed import AlertFeed
@@ -110,6 +111,7 @@ class Resources:
             ),
         )
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
+        self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
         self.status = StatusService(_prometheus(settings))
         self.backups = BackupWatch(self.runtime.postgres, statements)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)

@@ -116,16 +116,19 @@ async def claim(
     lease_s: float,
     in_flight_from: int = 0,
     light: Collection[str] = (),
+    paused: Collection[str] = (),
 ) -> list[Claim]:
     """Claim up to `most` chunks of `lanes` in fair turns; `for_any` of them for owners already at work.
 
     No chunk at work has a stamp before `in_flight_from`. Tasks of the operations `light` bring others along.
+    Of the operations `paused` nothing is claimed.
     """
     if not lanes:
         return []
     columns = [list(column) for column in zip(*map(astuple, lanes), strict=True)]
     bounds = most, for_any, lease_s, in_flight_from
-    rows = await connection.fetch(_SQL["claim_chunks"], *columns, *bounds, list(light), MOST_RIDERS)
+    arguments = *bounds, list(light), MOST_RIDERS, list(paused)
+    rows = await connection.fetch(_SQL["claim_chunks"], *columns, *arguments)
     return [Claim(**{name: row[name] for name in _CLAIM_FIELDS}) for row in rows]
 
 

@@ -16,6 +16,7 @@ from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.running_chunk import Item, RunningChunk
 from batch_processor.execution.settlement import Report, Settlement
 from batch_processor.operation import Operation
+from batch_processor.pauses import PausedWork
 from chassis import logging, metrics, redaction, spans, tracing
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Postgres
@@ -93,6 +94,7 @@ class Worker:
         self._timing = timing or ChunkTiming()
         self._has_room = has_room
         self._lanes = Lanes()
+        self._paused = PausedWork()
         # None for a chunk that is reported without being run.
         self._works: dict[ChunkKey, _Work | None] = {}
         # Of these the ones that have no slot of their own.
@@ -156,15 +158,17 @@ class Worker:
             claimed: list[Claim] = []
             try:
                 async with self._postgres.connection() as connection:
+                    paused = await self._paused.refresh(connection)
                     lanes = await self._lanes.look(connection, most=_OWNERS)
                     claimed = await claims.claim(
                         connection,
-                        lanes,
+                        [lane for lane in lanes if lane.owner_id not in paused.owners],
                         most=free,
                         for_any=max(0, free - self._reserved),
                         lease_s=self._timing.lease_s,
                         in_flight_from=self._lanes.in_flight_from,
                         light=self._light,
+                        paused=paused.operations,
                     )
                     loaded = await claims.load(connection, claimed)
             except BaseException:
@@ -230,6 +234,9 @@ class Worker:
                 await claims.give_back(connection, self._not_run)
             self._not_run.clear()
             self._wake.set()
+        if self._works:
+            async with self._postgres.connection() as connection:
+                await self._paused.refresh(connection)
         async with AsyncExitStack() as held:
             works: list[_Work] = []
             for work in [work for work in self._works.values() if work is not None]:
@@ -257,7 +264,11 @@ class Worker:
                     work.end("gone")
                 elif status == "cancelling":
                     work.end("cancelled")
-                elif status == "paused" or time.monotonic() > work.turn_ends_at:
+                elif (
+                    status == "paused"
+                    or time.monotonic() > work.turn_ends_at
+                    or self._paused.now.holds(owner_id=work.claim.owner_id, operation=work.claim.operation)
+                ):
                     work.run.stop_beginning()
 
     async def _store(self, reports: Sequence[Report]) -> None:

@@ -98,13 +98,19 @@ WHERE owner_id = $1 AND operation IS NOT NULL AND status <> 'abandoned'
 GROUP BY status
 
 -- name: work_of
--- Of each batch the items at work, and whether others wait for its limits while none is about to begin.
+-- Of each batch the items at work, whether others wait for its limits while none is about to begin, and what an
+-- administrator has paused that keeps it from going on.
 SELECT
-    id AS batch_id,
-    coalesce((SELECT sum(remaining) FROM chunks WHERE batch_id = id AND state = 'running'), 0)::int AS running,
-    EXISTS (SELECT FROM chunks WHERE batch_id = id AND state = 'waiting')
-        AND NOT EXISTS (SELECT FROM chunks WHERE batch_id = id AND state = 'ready') AS is_limited
-FROM unnest($1::uuid[]) AS id
+    b.id AS batch_id,
+    coalesce((SELECT sum(remaining) FROM chunks WHERE batch_id = b.id AND state = 'running'), 0)::int AS running,
+    EXISTS (SELECT FROM chunks WHERE batch_id = b.id AND state = 'waiting')
+        AND NOT EXISTS (SELECT FROM chunks WHERE batch_id = b.id AND state = 'ready') AS is_limited,
+    (
+        SELECT kind FROM pauses AS p
+        WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
+        ORDER BY kind LIMIT 1
+    ) AS paused
+FROM batches AS b WHERE b.id = ANY($1::uuid[])
 
 -- name: failures_of
 SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND items > 0 ORDER BY items DESC

@@ -2,9 +2,9 @@
 -- $1 owners, $2 lanes, $3, $4 and $5 where they begin, $6 chunks to claim, $7 of them for any owner: the others are
 -- for owners with none at work; no chunk at work has a stamp before $9. An owner's turn is what it has at work;
 -- priority and age decide among its own chunks. Tasks of an operation of $10 take up to $11 tasks along that come
--- next in their lane: they run together, so those ride in a slot that has its turn. The commit need not wait for
--- the disk: a claim that a crash takes back only lets the chunk run again. What counts under a key with a rate is
--- charged here, when it begins.
+-- next in their lane: they run together, so those ride in a slot that has its turn. Nothing of the operations $12 is
+-- claimed. The commit need not wait for the disk: a claim that a crash takes back only lets the chunk run again. What
+-- counts under a key with a rate is charged here, when it begins.
 WITH busy AS (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
     WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
@@ -57,7 +57,8 @@ WITH busy AS (
     UPDATE chunks AS c SET
         state = 'running', run = c.run + 1, leased_until = now() + make_interval(secs => $8),
         stamp = pg_current_xact_id()::text::bigint
-    FROM locked JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running')
+    FROM locked
+    JOIN batches AS b ON b.id = locked.batch_id AND b.status IN ('queued', 'running') AND b.operation <> ALL($12::text[])
     WHERE c.batch_id = locked.batch_id AND c.number = locked.number
     RETURNING
         c.batch_id, c.number, c.run, c.lost, c.suspect, c.attempt, c.first_position, c.last_position, c.positions,

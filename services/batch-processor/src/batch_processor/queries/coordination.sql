@@ -15,6 +15,7 @@ SELECT EXISTS (SELECT FROM batches WHERE status = 'cancelling')
     OR EXISTS (SELECT FROM batches WHERE retry_codes IS NOT NULL)
     OR EXISTS (SELECT FROM batches WHERE status = 'paused')
     OR EXISTS (SELECT FROM chunks WHERE state = 'held')
+    OR EXISTS (SELECT FROM pauses)
 
 -- name: has_expired
 -- Whether there may be an upload that was open for longer than $1 seconds, or a batch past its deadline.

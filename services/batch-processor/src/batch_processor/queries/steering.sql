@@ -19,8 +19,8 @@ FROM (
 WHERE c.batch_id = found.batch_id AND c.number = found.number
 
 -- name: release_chunks
--- Puts chunks of batches that were resumed back into the queue; one probe of the index for each batch.
--- What waited while the batch was paused waits from now.
+-- Puts chunks of what was resumed back into the queue; one probe of the index for each batch. What waited meanwhile
+-- waits from now.
 WITH RECURSIVE paused (batch_id) AS (
     (SELECT batch_id FROM chunks WHERE state = 'held' ORDER BY batch_id LIMIT 1)
     UNION ALL
@@ -34,7 +34,11 @@ WITH RECURSIVE paused (batch_id) AS (
         SELECT batch_id, number FROM chunks WHERE state = 'held' AND batch_id = b.id
         LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS held
-    WHERE b.status IN ('queued', 'running') LIMIT $1
+    WHERE b.status IN ('queued', 'running') AND NOT EXISTS (
+        SELECT FROM pauses AS p
+        WHERE (p.kind = 'owner' AND p.name = b.owner_id) OR (p.kind = 'operation' AND p.name = b.operation)
+    )
+    LIMIT $1
 )
 UPDATE chunks AS c SET
     state = CASE WHEN c.due_at > now() THEN 'delayed' WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ParkedState
+from contracts.pauses import Pause
 from gateway.administration.signals import WindowName
 from gateway.http.filters import Bulk, Filter, Id, PageById, Several, written_as
 
@@ -84,6 +85,20 @@ class ParkedDetailView(ParkedView):
 
     headers: dict[str, Any]
     body: Any
+
+
+class PauseInput(BaseModel):
+    """The body of a pause."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = Field(default="", max_length=500, examples=["the provider is down"])
+
+
+class PauseList(BaseModel):
+    """The operations and owners of which nothing begins."""
+
+    data: list[Pause]
+    next_cursor: None = None
 
 
 class Health(BaseModel):

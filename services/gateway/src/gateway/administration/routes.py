@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from chassis.errors import NotFound, Unavailable
 from chassis.health import Health
+from contracts.pauses import Pause
 from contracts.scopes import Scope
 from gateway.administration import inputs
-from gateway.administration.inputs import ParkedDetailView, ParkedList
+from gateway.administration.inputs import ParkedDetailView, ParkedList, PauseList
 from gateway.administration.parked import ParkedService
+from gateway.administration.pauses import PauseService
 from gateway.administration.status import StatusService
 from gateway.errors import MonitoringNotConfigured, MonitoringUnavailable
 from gateway.http.calls import Call
-from gateway.http.endpoints import Endpoint, get, json, post
+from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post, put
 from gateway.http.filters import BulkResult
 from gateway.http.replies import Reply, document
 
 
-def endpoints(parked: ParkedService, status: StatusService, health: Health) -> Iterator[Endpoint]:
+def endpoints(
+    parked: ParkedService, status: StatusService, pauses: PauseService, health: Health
+) -> Iterator[Endpoint]:
     """Yield the endpoints of administration."""
     yield from _parked(parked)
+    yield from _pauses(pauses)
     yield get(
         "/v1/admin/status",
         status.get,
@@ -48,6 +54,45 @@ def endpoints(parked: ParkedService, status: StatusService, health: Health) -> I
         is_public=True,
         answers={200: json(inputs.Health), 503: json(inputs.Health)},
     )
+
+
+def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
+    told: dict[str, Any] = {"tag": "Administration", "scope": Scope.ADMIN}
+    stop, go_on = pauses.pause_operation, pauses.resume_operation
+    yield get(
+        "/v1/admin/pauses",
+        pauses.list,
+        name="listPauses",
+        summary="List the operations and owners of which nothing begins",
+        answers={200: json(PauseList)},
+        errors=(Unavailable,),
+        **told,
+    )
+    operation, owner = "operations/<name>", "owners/<int:user_id>"
+    for path, example, pause, resume, what, whose in (
+        (operation, {"name": "echo"}, stop, go_on, "Operation", "an operation"),
+        (owner, {"user_id": 1}, pauses.pause_owner, pauses.resume_owner, "Owner", "a user's work"),
+    ):
+        yield put(
+            f"/v1/admin/pauses/{path}",
+            pause,
+            name=f"pause{what}",
+            summary=f"Begin nothing more of {whose}",
+            answers={200: json(Pause)},
+            errors=(NotFound, Unavailable),
+            examples={**example, "outage": {"reason": "the provider is down"}},
+            **told,
+        )
+        yield delete(
+            f"/v1/admin/pauses/{path}",
+            resume,
+            name=f"resume{what}",
+            summary=f"Let {whose} go on",
+            answers={204: nothing()},
+            errors=(Unavailable,),
+            examples=example,
+            **told,
+        )
 
 
 def _parked(parked: ParkedService) -> Iterator[Endpoint]:

@@ -42,6 +42,8 @@ class Action(StrEnum):
     SCHEDULE_RESUMED = "schedule.resumed"
     SCHEDULE_TRIGGERED = "schedule.triggered"
     SCHEDULE_DELETED = "schedule.deleted"
+    WORK_PAUSED = "work.paused"
+    WORK_RESUMED = "work.resumed"
 
 
 class Actor(BaseModel):

@@ -1,0 +1,99 @@
+"""Pauses of operations and owners: an administrator stops what begins, and lets it go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chassis import logging, queries
+from chassis.deadlines import Deadline
+from chassis.postgres import Connection, Postgres
+from contracts.pauses import ListPauses, Pause, Pauses, PauseWork, ResumeWork
+
+log = logging.get(__name__)
+
+_SQL = queries.load("batch_processor")
+# A worker begins nothing of what was paused longer ago than this.
+_KNOWN_FOR_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The operations and the owners of which nothing begins."""
+
+    operations: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
+
+    def holds(self, *, owner_id: str, operation: str) -> bool:
+        """Return whether nothing of the owner's work on the operation begins."""
+        return owner_id in self.owners or operation in self.operations
+
+
+class PausedWork:
+    """What a worker knows to be paused, read again twice a second."""
+
+    def __init__(self) -> None:
+        self.now = Paused()
+        self._read_at = 0.0
+
+    async def refresh(self, connection: Connection) -> Paused:
+        """Return what is paused, at most half a second old."""
+        if time.monotonic() >= self._read_at:
+            rows = await connection.fetch(_SQL["list_pauses"])
+            names: dict[str, set[str]] = {"operation": set(), "owner": set()}
+            for row in rows:
+                names[row["kind"]].add(row["name"])
+            self.now = Paused(frozenset(names["operation"]), frozenset(names["owner"]))
+            self._read_at = time.monotonic() + _KNOWN_FOR_S
+        return self.now
+
+
+class PauseAnswers:
+    """Stores pauses and tells of them. `changed` is called after each change."""
+
+    def __init__(self, postgres: Postgres, *, changed: Callable[[], None]) -> None:
+        self._postgres = postgres
+        self._changed = changed
+
+    async def list(self, _: ListPauses, __: Deadline) -> Pauses:
+        """Return all pauses."""
+        async with self._postgres.connection() as connection:
+            return await _all(connection)
+
+    async def pause(self, request: PauseWork, _: Deadline) -> Pauses:
+        """Let nothing of an operation or an owner begin; return all pauses. One that is there stays."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(
+                _SQL["add_pause"], request.kind, request.name, request.reason, request.paused_by
+            )
+            found = await _all(connection)
+        log.info("work is paused", kind=request.kind, name=request.name)
+        self._changed()
+        return found
+
+    async def resume(self, request: ResumeWork, _: Deadline) -> Pauses:
+        """Let the work of an operation or an owner go on; return the pauses that are left."""
+        async with self._postgres.transaction() as connection:
+            gone = await connection.fetchval(_SQL["remove_pause"], request.kind, request.name)
+            found = await _all(connection)
+        log.info("work goes on", kind=request.kind, name=request.name, was_paused=gone is not None)
+        self._changed()
+        return found
+
+
+async def _all(connection: Connection) -> Pauses:
+    rows = await connection.fetch(_SQL["list_pauses"])
+    return Pauses(data=[Pause(**row) for row in rows])
+
+
+async def measure(connection: Connection) -> tuple[int, int, float]:
+    """Return how many operations and owners are paused, and since how many seconds the first of them."""
+    row = await connection.fetchrow(_SQL["measure_pauses"])
+    assert row is not None
+    return row["operations"], row["owners"], row["longest_s"]
+
+
+async def hold(connection: Connection, *, most: int) -> int:
+    """Take up to `most` chunks whose operation or owner is paused out of the queue; return how many."""
+    return int((await connection.execute(_SQL["hold_paused"], most)).rsplit(" ", 1)[-1])
