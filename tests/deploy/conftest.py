@@ -12,6 +12,7 @@ import pytest
 
 from deploy import composed, stand_ins
 from deploy.engine import Engine, NoEngine, running
+from upkeep.compose_stack import ComposeStack
 
 
 @pytest.fixture(scope="package")
@@ -39,3 +40,8 @@ def stack(engine: Engine) -> Iterator[composed.Composed]:
         composed.start(engine, Path(folder)) as running_stack,
     ):
         yield running_stack
+
+
+@pytest.fixture
+def upkeep(stack: composed.Composed) -> ComposeStack:
+    return ComposeStack(composed.REPOSITORY, stack.secrets, stack.engine.environment)

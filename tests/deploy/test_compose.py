@@ -1,17 +1,15 @@
-"""The real containers: that they start, hold their promises of hardening, work, and lose nothing."""
+"""The real containers: they start, are hardened, serve the API, and answer through the proxy."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +21,7 @@ from containers import make_secrets
 from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from support import monitored, pasted
-from upkeep import backups, bundles, rotation, upgrades
+from upkeep import bundles, upgrades
 from upkeep.compose_stack import ComposeStack
 
 # Cold, the first of them waits for images that are made from nothing.
@@ -31,11 +29,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
 
 MIB = 1 << 20
 MB = 1_000_000
-
-
-@pytest.fixture
-def upkeep(stack: Composed) -> ComposeStack:
-    return ComposeStack(REPOSITORY, stack.secrets, stack.engine.environment)
 
 
 def test_up_returns_when_everything_is_healthy(stack: Composed) -> None:
@@ -306,120 +299,3 @@ def test_an_address_is_believed_from_the_proxy_alone(stack: Composed) -> None:
             codes.append(api.get("/v1/me", headers=headers).status_code)
     assert codes[0] == 401
     assert codes[-1] == 429
-
-
-RETRY = """
-import asyncio, pathlib, aiormq
-async def main():
-    connection = await aiormq.connect(pathlib.Path('/run/secrets/rabbitmq-url').read_text())
-    channel = await connection.channel(publisher_confirms=True)
-    queue = 'batch-processor.test-of-the-ladder'
-    await channel.queue_declare(queue, durable=True, arguments={'x-queue-type': 'quorum'})
-    came = asyncio.get_running_loop().create_future()
-    async def take(message):
-        await channel.basic_ack(message.delivery.delivery_tag)
-        came.set_result(message.header.properties.headers)
-    await channel.queue_bind(queue, 'batch-processor', routing_key=queue)
-    consumer = await channel.basic_consume(queue, take)
-    properties = aiormq.spec.Basic.Properties(delivery_mode=2, headers={'CC': [queue], 'x-attempt': 2})
-    ladder = 'retry.batch-processor'
-    await channel.basic_publish(b'{}', exchange=ladder, routing_key='2s', properties=properties)
-    headers = await asyncio.wait_for(came, 20)
-    print(headers['x-attempt'], headers['x-first-death-queue'])
-    await channel.basic_cancel(consumer.consumer_tag)
-    await channel.queue_delete(queue)
-    await connection.close()
-asyncio.run(main())
-"""
-
-
-def test_the_ladder_brings_a_message_back_on_this_broker(stack: Composed) -> None:
-    assert stack.python("batch-processor", RETRY).split() == ["2", "retry.batch-processor.2s"]
-
-
-@pytest.mark.parametrize(
-    "killed",
-    [
-        ("email", "batch-processor"),
-        ("rabbitmq",),
-        ("postgres",),
-        ("stock-data", "gateway"),
-        ("memcached",),
-    ],
-    ids="+".join,
-)
-def test_a_killed_container_loses_nothing_that_was_accepted(stack: Composed, killed: tuple[str, ...]) -> None:
-    mark = uuid4().hex
-    with stack.api as api:
-        ids = [f"/v1/emails/{post(api, '/v1/emails', letter(f'{mark} {n}'))['id']}" for n in range(20)]
-        items = [{"n": n} for n in range(2000)]
-        ids.append(f"/v1/batches/{post(api, '/v1/batches', {'operation': 'echo', 'items': items})['id']}")
-        kill(stack, *killed)
-        if {"gateway", "postgres"}.isdisjoint(killed):
-            ids.append(f"/v1/emails/{post(api, '/v1/emails', letter(f'{mark} 20'))['id']}")
-        # The engine starts them again by itself.
-        until(lambda: True if all(stack.is_healthy(service) for service in killed) else None, timeout_s=120)
-        ends = [ended(api, path) for path in ids]
-    assert {end["status"] for end in ends} == {"delivered", "completed"}
-    arrived = {subject for subject in subjects(stack) if subject.startswith(mark)}
-    assert len(arrived) == len(ids) - 1
-
-
-def test_secrets_are_rotated_in_server_file_and_container(stack: Composed, upkeep: ComposeStack) -> None:
-    old = stack.key
-    said: list[str] = []
-    for name in ("api-key", "postgres-emailer", "rabbitmq-email"):
-        rotation.rotate(upkeep, name, new=None, finish=False, say=said.append)
-    assert len(said) == 3
-    assert stack.key != old
-    with stack.api as api:
-        mail = post(api, "/v1/emails", letter("after the rotation"))
-        assert ended(api, f"/v1/emails/{mail['id']}")["status"] == "delivered"
-
-
-@pytest.mark.long
-def test_a_backup_puts_back_what_was_accepted_before_it(
-    stack: Composed, upkeep: ComposeStack, tmp_path: Path
-) -> None:
-    with stack.api as api:
-        path = f"/v1/emails/{post(api, '/v1/emails', letter('backed up'))['id']}"
-        ended(api, path)
-        file = backups.back_up(upkeep, tmp_path, passphrase=None, keep=2, say=print)
-        later = f"/v1/emails/{post(api, '/v1/emails', letter('later'))['id']}"
-        ended(api, later)
-        backups.restore(upkeep, file, passphrase=None, say=print)
-        until(lambda: True if api.get(path).status_code == 200 else None)
-        assert api.get(path).json()["status"] == "delivered"
-        assert api.get(later).status_code == 404
-
-
-def test_a_stopped_service_drains_and_ends_well(stack: Composed) -> None:
-    stack.compose("stop", *SERVICES)
-    codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
-    stack.up()
-    assert codes == dict.fromkeys(SERVICES, 0)
-
-
-def test_up_says_so_when_a_service_cannot_become_ready(stack: Composed) -> None:
-    broken = replace(stack.engine, environment={**stack.engine.environment, "EMAIL_SMTP_TLS": "perhaps"})
-    with pytest.raises(subprocess.CalledProcessError):
-        broken.docker("compose", "up", "--wait", "--wait-timeout", "60", "--no-deps", "email")
-    assert "EMAIL_SMTP_TLS" in stack.compose("logs", "--tail", "20", "email")
-    stack.up()
-
-
-def test_the_data_is_there_again_after_down_and_up(stack: Composed) -> None:
-    with stack.api as api:
-        path = f"/v1/emails/{post(api, '/v1/emails', letter('kept'))['id']}"
-        assert ended(api, path)["status"] == "delivered"
-    stack.make("down")
-    assert stack.compose("ps", "--all", "--quiet").split() == []
-    stack.up()
-    with stack.api as api:
-        assert api.get(path).json()["status"] == "delivered"
-
-
-def kill(stack: Composed, *services: str) -> None:
-    """End the first process of each container from outside, as a lack of memory would."""
-    for service in services:
-        os.kill(stack.inspect(service)["State"]["Pid"], signal.SIGKILL)

@@ -12,6 +12,8 @@ from e2e import deployed
 from e2e.deployed import Deployed
 from native import stack as native_stack
 from native.stack import Stack
+from support import browser
+from support.browser import Page
 from support.doubles import dns
 from support.doubles.dns import DnsServer
 
@@ -69,3 +71,9 @@ async def reader(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.As
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
+    async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:
+        yield page

@@ -24,20 +24,11 @@ CARD = "document.querySelector('[data-service=%s]')"
 CALLS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/v1/admin/status')).length"
 
 
-@pytest.fixture(scope="module")
-async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
-    async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:
-        yield page
-
-
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
     """The status page as somebody sees it who comes for the first time."""
     await tab.look_as(width=1440, height=1000)
-    await tab.go(f"{stack.url}/console/status")
-    await tab.run("sessionStorage.clear()")
-    await tab.go("about:blank")
-    await tab.go(f"{stack.url}/console/status")
+    await tab.visit(f"{stack.url}/console/status")
     yield tab
     # What its own policy forbids, or an error of its script.
     assert tab.complaints == []

@@ -35,20 +35,11 @@ async def document(api: httpx.AsyncClient) -> dict[str, Any]:
     return dict((await api.get("/openapi.json")).json())
 
 
-@pytest.fixture(scope="module")
-async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
-    async with browser.open_page(tmp_path_factory.mktemp("browser")) as page:
-        yield page
-
-
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
     """The reference as somebody sees it who comes for the first time."""
     await tab.look_as(width=1440, height=1000)
-    await tab.go(f"{stack.url}/docs")
-    await tab.run("sessionStorage.clear()")
-    await tab.go("about:blank")
-    await tab.go(f"{stack.url}/docs")
+    await tab.visit(f"{stack.url}/docs")
     await tab.until(DRAWN)
     yield tab
     # What its own policy forbids, or an error of its script.

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
@@ -343,21 +344,27 @@ async def _start(world: World, name: str, changes: dict[str, str], *, until_said
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    assert process.stdout is not None
-    said = ""
+    said: list[str] = []
     try:
-        async with asyncio.timeout(60):
-            while line := await process.stdout.readline():
-                said += line.decode()
-                if until_said and all(words in said for words in until_said):
-                    process.terminate()
-                    until_said = ()
-            await process.wait()
+        await asyncio.wait_for(_listen(process, said, until_said=until_said), 60)
     except TimeoutError:
         process.kill()
         await process.wait()
         raise AssertionError(f"{name} did not say {until_said} and end within a minute: {said}") from None
-    return said
+    return "".join(said)
+
+
+async def _listen(process: Process, said: list[str], *, until_said: tuple[str, ...]) -> None:
+    """Add each line of a process to `said`, and end the process when all of `until_said` is in them."""
+    assert process.stdout is not None
+    awaited = set(until_said)
+    while line := await process.stdout.readline():
+        said.append(line.decode())
+        found = {words for words in awaited if words in said[-1]}
+        if found and found == awaited:
+            process.terminate()
+        awaited -= found
+    await process.wait()
 
 
 @pytest.mark.parametrize("service", NAMES)

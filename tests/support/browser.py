@@ -51,12 +51,12 @@ class Page:
         self.complaints: list[str] = []
 
     async def prepare(self) -> None:
-        """Listen to the console, where a policy that is broken is reported too."""
+        """Listen to the console, which also reports violations of the content security policy."""
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol and give its result."""
+        """Call a method of the protocol and return its result."""
         number = next(self._ids)
         await self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         async with asyncio.timeout(20):
@@ -77,8 +77,15 @@ class Page:
         await self.call("Page.navigate", url=url)
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
+    async def visit(self, url: str) -> None:
+        """Open an address as on a first visit: nothing is stored for this tab."""
+        await self.go(url)
+        await self.run("sessionStorage.clear()")
+        await self.go("about:blank")
+        await self.go(url)
+
     async def run(self, script: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         found = await self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True
         )
@@ -86,7 +93,7 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, script: str, *, timeout_s: float = 30) -> Any:
-        """Wait until an expression in the page, or in one that it leads to, is true, and give it."""
+        """Wait until an expression in the page, or in one that it leads to, is true; return its value."""
 
         async def found() -> Any:
             try:
@@ -97,11 +104,11 @@ class Page:
         return await until(found, timeout_s=timeout_s, what=lambda: script)
 
     async def text(self, selector: str = "body") -> str:
-        """The text that is visible in an element."""
+        """Return the text that is visible in an element."""
         return str(await self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     async def look_as(self, *, width: int, height: int, dark: bool = False) -> None:
-        """Be a window of this size, for eyes that like it dark or light."""
+        """Set the size of the window and the preferred colour scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         await self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

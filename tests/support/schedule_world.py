@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -120,6 +120,10 @@ class World:
         """Let the batch or task of a run end."""
         await self.rows("UPDATE batches SET status = $2, finished_at = now() WHERE id = $1", run.id, status)
 
+    async def clear(self) -> None:
+        """Forget all schedules, their runs, the batches of those and what the outbox holds."""
+        await self.rows("TRUNCATE schedules, schedule_runs, schedule_owners, batches, outbox")
+
     async def rows(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         async with self.postgres.connection() as connection:
             return await connection.fetch(statement, *arguments)
@@ -143,3 +147,17 @@ async def opened(dsn: str) -> AsyncIterator[World]:
     await postgres.open()
     yield World(postgres)
     await postgres.close()
+
+
+@asynccontextmanager
+async def on_server(url: str) -> AsyncIterator[World]:
+    """A world in a database of its own on a server, which is dropped at the end of the block."""
+    name = f"test_{uuid4().hex}"
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    try:
+        async with opened(url.rsplit("/", 1)[0] + f"/{name}") as world:
+            yield world
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()

@@ -140,15 +140,19 @@ async def hearing_bars(broker_url: str) -> AsyncIterator[list[LiveBar]]:
 
 
 @asynccontextmanager
-async def hearing(broker_url: str, routing_key: str, take: Callable[[bytes], None]) -> AsyncIterator[None]:
+async def hearing(
+    broker_url: str, routing_key: str, take: Callable[[bytes], None], *, exchange: str = "live"
+) -> AsyncIterator[None]:
+    """Pass the body of every message with this routing key to `take`, for the length of the block."""
+
     async def pass_on(message: aiormq.abc.DeliveredMessage) -> None:
         take(message.body)
 
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
     queue = (await channel.queue_declare("", exclusive=True)).queue or ""
-    await channel.exchange_declare("live", exchange_type="topic", durable=True)
-    await channel.queue_bind(queue, "live", routing_key=routing_key)
+    await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+    await channel.queue_bind(queue, exchange, routing_key=routing_key)
     await channel.basic_consume(queue, pass_on, no_ack=True)
     yield
     await connection.close()

@@ -12,10 +12,12 @@ from chassis.broker.messaging import Messaging
 from chassis.health import Health
 from chassis.supervision import Tasks
 from contracts.topology import GATEWAY, TOPOLOGIES
+from native.postgres import Postgres
 from support.batch_engine import Engine
 from support.batch_process import Spawn, spawning
 from support.batch_stack import Caller, House, Stage
 from support.databases import FreshDatabase
+from support.schedule_world import World, on_server
 from support.waiting import until
 
 
@@ -61,3 +63,16 @@ async def engine(dsn: str) -> AsyncIterator[Engine]:
 async def spawn(broker_url: str, dsn: str) -> AsyncIterator[Spawn]:
     async with spawning(broker_url, dsn) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+async def shared_world(postgres_server: Postgres) -> AsyncIterator[World]:
+    async with on_server(postgres_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def world(shared_world: World) -> World:
+    """A world without schedules."""
+    await shared_world.clear()
+    return shared_world

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -13,28 +12,7 @@ from batch_processor.schedules import planning, turns
 from batch_processor.schedules.planning import Load, Plan, Schedule
 from chassis.errors import DatabaseUnavailable
 from contracts import schedules as contract
-from native.postgres import Postgres
-from support.schedule_world import World, opened
-
-
-@pytest.fixture(scope="module")
-async def shared_world(postgres_server: Postgres) -> AsyncIterator[World]:
-    name = f"test_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_server.url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with opened(postgres_server.url.rsplit("/", 1)[0] + f"/{name}") as made:
-            yield made
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
-
-
-@pytest.fixture
-async def world(shared_world: World) -> World:
-    """A world without schedules."""
-    await shared_world.rows("TRUNCATE schedules, schedule_runs, schedule_owners, batches, outbox")
-    return shared_world
+from support.schedule_world import World
 
 
 async def copies(world: World, original: contract.Schedule, number: int, *, owner_id: str) -> list[UUID]:

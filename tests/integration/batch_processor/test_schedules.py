@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import asyncpg
 import pytest
 
 from batch_processor.errors import ScheduleBusy, ScheduleMoved, ScheduleNotFound, TooManySchedules
@@ -22,28 +20,7 @@ from contracts.schedules import (
     Schedule,
     ScheduleRun,
 )
-from native.postgres import Postgres
-from support.schedule_world import HOUR, SOON, World, opened
-
-
-@pytest.fixture(scope="module")
-async def shared_world(postgres_server: Postgres) -> AsyncIterator[World]:
-    name = f"test_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_server.url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with opened(postgres_server.url.rsplit("/", 1)[0] + f"/{name}") as made:
-            yield made
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
-
-
-@pytest.fixture
-async def world(shared_world: World) -> World:
-    """A world without schedules."""
-    await shared_world.rows("TRUNCATE schedules, schedule_runs, schedule_owners, batches, outbox")
-    return shared_world
+from support.schedule_world import HOUR, SOON, World
 
 
 def told(runs: list[ScheduleRun]) -> list[tuple[str, str]]:

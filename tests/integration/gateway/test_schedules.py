@@ -70,7 +70,7 @@ async def site(module_house: House) -> AsyncIterator[Site]:
 
 @pytest.fixture(autouse=True)
 async def _empty(site: Site) -> None:
-    await site.world.rows("TRUNCATE schedules, schedule_runs, schedule_owners, batches, outbox")
+    await site.world.clear()
 
 
 async def test_a_schedule_comes_back_as_it_was_written(site: Site) -> None:

@@ -1,11 +1,13 @@
-"""An Alpaca provider and the double of the API that it asks; a database with alerts."""
+"""stock-data on real servers, an Alpaca provider with the double of its API, and a database with alerts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
+from contracts.stocks import Quote
 from stock_data.providers.alpaca import AlpacaProvider
 from support import alert_world
 from support.alert_world import World
@@ -13,6 +15,7 @@ from support.alpaca_answers import provider_of
 from support.databases import FreshDatabase
 from support.doubles import alpaca as double
 from support.doubles.alpaca import AlpacaDouble
+from support.stock_stack import StockStack, hearing_ticks
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +44,16 @@ async def provider(upstream: AlpacaDouble) -> AsyncIterator[AlpacaProvider]:
 async def world(fresh_database: FreshDatabase) -> AsyncIterator[World]:
     async with alert_world.opened(str(await fresh_database())) as opened:
         yield opened
+
+
+@pytest.fixture
+async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
+    dsn = await fresh_database()
+    async with AsyncExitStack() as stack:
+        yield StockStack(broker_url, dsn, stack)
+
+
+@pytest.fixture
+async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
+    async with hearing_ticks(broker_url) as heard:
+        yield heard

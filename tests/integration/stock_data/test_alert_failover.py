@@ -10,25 +10,16 @@ from uuid import UUID
 
 import aiormq
 import asyncpg
-import pytest
 
 from chassis.broker import envelope
 from chassis.deadlines import Deadline
 from contracts.alerts import Alert, AlertFired, Alerts, CreateAlert, ListAlerts
 from support.bundled import messages_in
-from support.databases import FreshDatabase
 from support.stock_stack import DAYS_OF_A_SECOND, Client, StockStack
 from support.waiting import until
 
 # Within the first days of the replay, AAPL trades between these.
 _PRICES = range(555, 571)
-
-
-@pytest.fixture
-async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
-    dsn = await fresh_database()
-    async with AsyncExitStack() as stack:
-        yield StockStack(broker_url, dsn, stack)
 
 
 @asynccontextmanager

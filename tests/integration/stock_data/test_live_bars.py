@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
 
 from contracts.stocks import LiveBar, Quote
-from support.databases import FreshDatabase
-from support.stock_stack import DAYS_OF_A_SECOND, StockStack, hearing_bars, hearing_ticks
+from support.stock_stack import DAYS_OF_A_SECOND, StockStack, hearing_bars
 from support.waiting import until
-
-
-@pytest.fixture
-async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
-    dsn = await fresh_database()
-    async with AsyncExitStack() as stack:
-        yield StockStack(broker_url, dsn, stack)
 
 
 @pytest.fixture
 async def bars(broker_url: str) -> AsyncIterator[list[LiveBar]]:
     async with hearing_bars(broker_url) as heard:
-        yield heard
-
-
-@pytest.fixture
-async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
-    async with hearing_ticks(broker_url) as heard:
         yield heard
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from contracts.stocks import Quote
 from native import postgres
-from support.stock_stack import DAYS_OF_A_SECOND, StockStack, epochs, hearing_ticks, replayed_moment
+from support.stock_stack import DAYS_OF_A_SECOND, StockStack, epochs, replayed_moment
 from support.waiting import until
 
 _STANDSTILL_S = 8
@@ -35,12 +35,6 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[post
 async def stack(broker_url: str, server: postgres.Postgres) -> AsyncIterator[StockStack]:
     async with AsyncExitStack() as exits:
         yield StockStack(broker_url, server.dsn("stock_data"), exits)
-
-
-@pytest.fixture
-async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
-    async with hearing_ticks(broker_url) as heard:
-        yield heard
 
 
 def postmaster(server: postgres.Postgres) -> psutil.Process:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,7 +22,6 @@ from native.rabbitmq import RabbitMQ
 from stock_data.app import create_app
 from stock_data.replay import leadership
 from stock_data.resources import Resources
-from support.databases import FreshDatabase
 from support.doubles import alpaca as double
 from support.doubles import upstream as upstreams
 from support.doubles.alpaca import AlpacaDouble
@@ -38,19 +35,6 @@ from support.stock_stack import (
     replayed_moment,
 )
 from support.waiting import until
-
-
-@pytest.fixture
-async def bench(broker_url: str, fresh_database: FreshDatabase) -> AsyncIterator[StockStack]:
-    dsn = await fresh_database()
-    async with AsyncExitStack() as stack:
-        yield StockStack(broker_url, dsn, stack)
-
-
-@pytest.fixture
-async def ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
-    async with hearing_ticks(broker_url) as heard:
-        yield heard
 
 
 async def test_quotes_come_from_the_newest_bars_without_a_feed(bench: StockStack) -> None:
@@ -277,8 +261,8 @@ async def test_ticks_come_again_after_the_broker_cut_every_connection(
     await until(lambda: resources.runtime.health.reasons())
     await until(lambda: not resources.runtime.health.reasons())
     assert resources.feed.is_running
-    heard = await _hear_one(broker_url)
-    assert heard.quotes
+    async with hearing_ticks(broker_url) as heard:
+        await until(lambda: heard)
 
 
 async def test_alpaca_answers_first_and_history_when_it_fails(bench: StockStack) -> None:
@@ -360,19 +344,3 @@ def _board_price(resources: Resources) -> Decimal | None:
 def _stream_epoch(resources: Resources) -> str | None:
     quote = resources.board.get("AAPL", datetime.now(UTC))
     return quote.stream.epoch if quote and quote.stream else None
-
-
-async def _hear_one(broker_url: str) -> QuotesTicked:
-    heard: list[QuotesTicked] = []
-
-    async def take(message: aiormq.abc.DeliveredMessage) -> None:
-        heard.append(QuotesTicked.model_validate_json(message.body))
-
-    connection = await aiormq.connect(broker_url)
-    channel = await connection.channel()
-    queue = (await channel.queue_declare("", exclusive=True)).queue or ""
-    await channel.queue_bind(queue, "live", routing_key="quotes")
-    await channel.basic_consume(queue, take, no_ack=True)
-    await until(lambda: heard)
-    await connection.close()
-    return heard[0]
