@@ -58,7 +58,7 @@ BOARD = Board(
         ),
         panel(
             "Removal behind",
-            "For how long the content that is removed next should be gone.",
+            "For how long the next content to be removed has been past its retention.",
             "s",
             highest("tickwire_email_removal_late_seconds", "service"),
         ),
@@ -82,7 +82,7 @@ BOARD = Board(
         ),
         stack(
             "Uploads removed",
-            "Uploads removed because their time was over; many unused ones are uploaded in vain.",
+            "Uploads removed after they expired; many unused ones: clients upload what no mail attaches.",
             "ops",
             rate("tickwire_email_uploads_removed_total", "kind"),
         ),
@@ -101,13 +101,13 @@ BOARD = Board(
         ),
         stack(
             "Looks at DNS records",
-            "Looks at the records of sender domains: all found, some missing, or no word from DNS.",
+            "Checks of the records of sender domains: all found, some missing, or no answer from DNS.",
             "ops",
             rate("tickwire_email_domain_checks_total", "outcome"),
         ),
         panel(
             "Looks behind",
-            "For how long the next look at the records of a domain has been due.",
+            "For how long the next check of the records of a domain has been due.",
             "s",
             highest("tickwire_email_domain_check_late_seconds", "service"),
         ),
@@ -125,13 +125,13 @@ BOARD = Board(
         ),
         stack(
             "Bounces",
-            "Mails that came back, by what they say.",
+            "Bounces, by what they say.",
             "ops",
             rate("tickwire_email_bounces_total", "kind"),
         ),
         panel(
             "Bounces by domain",
-            "Part of the mails that came back after the relay had taken them.",
+            "Part of the accepted mails that bounced.",
             "percentunit",
             Query(
                 "sum by (domain) (increase(tickwire_email_domain_bounces_total[$__rate_interval]))"
@@ -148,7 +148,7 @@ BOARD = Board(
         ),
         panel(
             "Route paused",
-            "1 while nothing can be handed to the relay, by reason.",
+            "1 while deliveries to the relay are paused, by reason.",
             "short",
             highest("tickwire_email_route_paused", "instance", "reason"),
         ),

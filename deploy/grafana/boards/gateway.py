@@ -110,7 +110,7 @@ BOARD = Board(
         ),
         panel(
             "Open circuits",
-            "1 while calls to a service fail fast because it does not answer.",
+            "1 while the circuit breaker is open: calls to the service fail at once.",
             "short",
             highest("tickwire_rpc_breaker_open", "target", where='service="gateway"'),
         ),

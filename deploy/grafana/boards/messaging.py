@@ -20,7 +20,7 @@ BOARD = Board(
         ),
         panel(
             "Broker blocked",
-            "1 while the broker takes no messages from a process, for an alarm of memory or disk.",
+            "1 while the broker accepts no messages from a process, because of an alarm of memory or disk.",
             "short",
             highest("tickwire_broker_blocked", "service", "link"),
         ),
@@ -87,7 +87,7 @@ BOARD = Board(
         ),
         panel(
             "Duplicates dropped",
-            "Messages that had been handled before.",
+            "Messages skipped because they had been handled before.",
             "ops",
             rate("tickwire_inbox_duplicates_total", "queue"),
         ),

@@ -62,7 +62,7 @@ BOARD = Board(
         ),
         panel(
             "Age of the last backup",
-            "Time since the last complete backup was begun; empty when there is none.",
+            "Time since the last complete backup began; empty when there is none.",
             "s",
             Query("max(time() - (tickwire_last_backup_timestamp_seconds > 0))", "age"),
         ),

@@ -24,7 +24,7 @@ BOARD = Board(
         ),
         panel(
             "Refused",
-            "WebSockets a second that were not let in, by the problem's code.",
+            "WebSockets a second that were refused, by the problem's code.",
             "ops",
             rate("tickwire_realtime_refused_total", "code"),
         ),

@@ -16,13 +16,13 @@ BOARD = Board(
     panels=(
         panel(
             "Event loop lag",
-            "How late the event loop wakes up, 99 of 100.",
+            "How late the event loop runs a timer, 99 of 100.",
             "s",
             quantile(0.99, "tickwire_event_loop_lag_seconds", "service", where=_SERVICE),
         ),
         panel(
             "Event loop stalls",
-            "Times that a loop stood still for a second or more; the log has the stack.",
+            "Times that a loop was blocked for a second or more; the log has the stack.",
             "ops",
             rate("tickwire_event_loop_stalls_total", "service", where=_SERVICE),
         ),

@@ -27,7 +27,7 @@ BOARD = Board(
         ),
         panel(
             "Last tick",
-            "How long ago each gateway got a pushed quote; nothing when it got none since its start.",
+            "Time since each gateway received a pushed quote; empty before the first since its start.",
             "s",
             Query("time() - (tickwire_quotes_last_push_timestamp_seconds > 0)", "{{instance}}"),
         ),
@@ -71,7 +71,7 @@ BOARD = Board(
         ),
         panel(
             "Mails of price alerts",
-            "Mails of firings, by outcome: accepted, or forbidden as the owner may not send any more.",
+            "Mails of firings, by outcome: accepted, or forbidden because the owner may no longer send.",
             "ops",
             rate("tickwire_alert_mails_total", "outcome"),
         ),
@@ -92,7 +92,7 @@ BOARD = Board(
         ),
         panel(
             "Quota left",
-            "Calls that each provider still allows until its reset, by its own word.",
+            "Calls that each provider still allows until its reset, as its own answers say.",
             "short",
             lowest("tickwire_provider_quota_remaining", "provider"),
         ),

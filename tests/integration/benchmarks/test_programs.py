@@ -24,18 +24,6 @@ if len(sys.argv) == 1:
     subprocess.Popen([sys.executable, __file__, "child"])
 time.sleep(60)
 """
-# One that starts what the benchmark does, as another user as well, and says what.
-_STARTER = """
-import asyncio, psutil
-from benchmarks.programs import python, sink
-
-async def main():
-    async with sink(), python("-c", "import time; time.sleep(60)"):
-        print(*(one.pid for one in psutil.Process().children()), flush=True)
-        await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
 
 
 async def test_a_program_ends_with_all_that_it_has_started(tmp_path: Path) -> None:
@@ -46,19 +34,6 @@ async def test_a_program_ends_with_all_that_it_has_started(tmp_path: Path) -> No
         await until(process.children, what=lambda: "it has a child")
         family = [process, *process.children()]
     assert not any(map(_runs, family))
-
-
-async def test_programs_end_when_what_started_them_is_killed() -> None:
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _STARTER, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    assert child.stdout is not None
-    started = [psutil.Process(int(pid)) for pid in (await child.stdout.readline()).split()]
-    assert len(started) == 2
-    child.kill()
-    await child.wait()
-    await until(lambda: not any(map(_runs, started)), what=lambda: str(started))
 
 
 async def test_what_a_program_said_is_shown_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ async def test_a_message_that_cannot_be_read_is_logged_without_what_it_says(
     )
     await waiting(bench, [poison])
     await consume(bench, InTransaction(note))
-    (refused,) = await until(lambda: with_event(lines, "message cannot be read"))
+    (refused,) = await until(lambda: with_event(lines, "message cannot be decoded"))
     assert ids_of(poison).items() <= refused.items()
     assert "batch_id: Input should be a valid UUID" in refused["error"]
     assert "diary" not in str(lines)

@@ -345,4 +345,4 @@ async def test_a_dead_vital_task_ends_the_process_and_says_so() -> None:
         out, error = await process.communicate()
     assert process.returncode == 1, (out, error)
     last = error.splitlines()[-1]
-    assert last == b"ended, to be started again: doomed died: RuntimeError: out of luck"
+    assert last == b"exiting to be restarted: doomed died: RuntimeError: out of luck"

@@ -98,7 +98,7 @@ async def test_a_type_that_nobody_knows_is_parked_after_its_waits_and_holds_nobo
     await until(has_passed)
     message = await until(lambda: parked(older.runtime))
     assert (message.reason, message.message_id, message.attempts) == ("unknown-type", unknown.message_id, 1)
-    assert "is a rolling upgrade going on?" in message.last_error
+    assert "is a rolling upgrade in progress?" in message.last_error
     assert (seen("retry") - retried, seen("park") - ended) == (2, 1)
 
 

@@ -154,7 +154,7 @@ async def test_a_held_mail_is_sent_again_when_somebody_says_so(post_office: Post
     async with post_office.delivering():
         email = await post_office.reaches(command, "held")
         assert email.next is not None
-        assert (email.next.what, email.next.by) == ("a decision: retry or cancel it", None)
+        assert (email.next.what, email.next.by) == ("your decision: retry or cancel it", None)
         assert (await retry(post_office, ids=[command.email_id])).changed == 1
         await post_office.reaches(command, "delivered")
     assert len(post_office.server.received) == 4

@@ -169,4 +169,4 @@ async def test_a_gateway_whose_start_has_died_ends_instead_of_staying_unready(ho
         _, error = await process.communicate()
     assert process.returncode == 1
     last = error.splitlines()[-1]
-    assert last.startswith(b"ended, to be started again: startup died: DuplicateTableError: ")
+    assert last.startswith(b"exiting to be restarted: startup died: DuplicateTableError: ")

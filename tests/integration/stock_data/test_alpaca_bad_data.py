@@ -18,7 +18,7 @@ from support.doubles.upstream import answer_json
 
 async def test_pages_that_never_end_are_bad_data(provider: AlpacaProvider, upstream: AlpacaDouble) -> None:
     upstream.always = EMPTY_WITH_MORE
-    with pytest.raises(BadData, match="come to an end"):
+    with pytest.raises(BadData, match="do not end"):
         await provider.bars(QUERY, soon())
     assert len(upstream.seen) == 2
 

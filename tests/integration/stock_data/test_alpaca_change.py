@@ -78,7 +78,7 @@ async def test_without_the_splits_a_quote_has_no_change_and_says_why(
     upstream.actions_answer = answer
     quote = (await provider.quotes(["AAPL"], soon())).quotes["AAPL"]
     assert [quote.price, quote.previous_close, quote.change] == [11, None, None]
-    assert quote.warnings == ["alpaca: the splits of the last days are not known, so there is no change"]
+    assert quote.warnings == ["alpaca: the splits of the last days are unknown, so the change is missing"]
     asked = len(upstream.seen)
     await provider.quotes(["AAPL"], soon())
     assert len(upstream.seen) == asked + 1

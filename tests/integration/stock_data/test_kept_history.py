@@ -189,7 +189,7 @@ async def test_two_at_a_time_leave_every_bar_once(history: KeptHistory, postgres
 async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
     full = KeptHistory(Exchange(), KeptBars(postgres, most=23), clock=lambda: NOW)
-    with pytest.raises(HistoryFull, match="23 bars are kept already"):
+    with pytest.raises(HistoryFull, match="23 bars are stored already"):
         await fill(full, "2024-01-01", "2024-02-29", owner_id="8")
     assert (await fill(full, "2024-01-01", "2024-01-31")).bars == 23
 
@@ -197,7 +197,7 @@ async def test_no_more_bars_are_kept_than_are_allowed(postgres: Postgres, histor
 async def test_one_owner_fills_half_of_the_room_at_most(postgres: Postgres, history: KeptHistory) -> None:
     await fill(history, "2024-01-01", "2024-01-31")
     half_full = KeptHistory(Exchange(), KeptBars(postgres, most=46), clock=lambda: NOW)
-    with pytest.raises(HistoryFull, match="23 were brought for you"):
+    with pytest.raises(HistoryFull, match="23 of them for you"):
         await fill(half_full, "2024-01-01", "2024-02-09")
     assert (await fill(half_full, "2024-01-01", "2024-02-09", owner_id="8")).written == 7
 
@@ -260,7 +260,7 @@ async def test_an_upstream_that_hangs_is_given_up_and_nothing_is_kept(
     history: KeptHistory, exchange: Exchange
 ) -> None:
     exchange.hangs = True
-    with pytest.raises(DeadlineExceeded, match="did not come in time"):
+    with pytest.raises(DeadlineExceeded, match="did not arrive in time"):
         await fill(history, "2024-01-01", "2024-01-31", within_s=0.1)
     exchange.hangs = False
     assert (await fill(history, "2024-01-01", "2024-01-31")).written == 23

@@ -259,7 +259,7 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
 
 
 def stop_if_too_many_failed(batch: Batch) -> Batch:
-    """Begin no more items of a batch when more of them have failed than is tolerated.
+    """Pause a batch: no more of its items begin when more of them have failed than is tolerated.
 
     A retry runs to its end: its owner knows how many items have failed.
     """

@@ -6,7 +6,7 @@ from chassis.errors import Conflict, NotFound, ServiceError, Unavailable
 
 
 class BatchNotFound(NotFound):
-    """No such batch or task, or it belongs to somebody else."""
+    """No such batch or task, or it belongs to another owner."""
 
     code = "batch-not-found"
 
@@ -42,7 +42,7 @@ class ProcessDied(Unavailable):
 
 
 class ScheduleNotFound(NotFound):
-    """No such schedule, or it belongs to somebody else."""
+    """No such schedule, or it belongs to another owner."""
 
     code = "schedule-not-found"
 

@@ -143,7 +143,7 @@ class Intake:
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
             if known[change.batch_id].owner_id != change.owner_id:
-                raise BatchNotFound(f"Batch {change.batch_id} belongs to somebody else.")
+                raise BatchNotFound(f"Batch {change.batch_id} belongs to another owner.")
         rows: list[repository.ItemRow] = []
         for change in (change for change in changes if change.items):
             at = known[change.batch_id]

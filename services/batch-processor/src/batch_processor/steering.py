@@ -14,14 +14,14 @@ _RETRIED = ("completed", "failed", "cancelled")
 
 
 def pause(batch: Batch, *, now: datetime) -> Batch:  # noqa: ARG001 - a transition
-    """Begin no more items; those at work finish."""
+    """Begin no more items; those that run finish."""
     if batch.status not in ("queued", "running"):
         return batch
     return replace(batch, status="paused", revision=batch.revision + 1)
 
 
 def resume(batch: Batch, *, now: datetime) -> Batch:
-    """Go on with a batch that is paused."""
+    """Resume a batch that is paused."""
     if batch.status != "paused":
         return batch
     if batch.started_at is not None:

@@ -83,17 +83,17 @@ class _Server(uvicorn.Server):
 
 
 def serve(listeners: Sequence[Listener], *, health: Health, delay_s: float, grace_s: float) -> None:
-    """Serve until SIGTERM or SIGINT; returns when everything is closed.
+    """Serve until SIGTERM or SIGINT; return when everything is closed.
 
-    Raises `SystemExit` when the process cannot live on: not every supervisor asks `/livez`, but every one
-    starts a process again that has ended.
+    Raise `SystemExit` when the process fails its liveness: not every supervisor asks `/livez`, but every one
+    restarts a process that has ended.
     """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failures = runner.run(_serve(listeners, health=health, delay_s=delay_s, grace_s=grace_s))
     if failures:
-        raise SystemExit("ended, to be started again: " + "; ".join(failures.values()))
+        raise SystemExit("exiting to be restarted: " + "; ".join(failures.values()))
 
 
 async def _serve(

@@ -1,7 +1,7 @@
-"""Beats that the regular work of a process shares.
+"""Common ticks for the periodic work of a process.
 
-A process that wakes costs more than the little it then does: what is due about once a second is done at the
-same moment, in one wake.
+Waking a process costs more than the little work that it then does: work that is due about once a second is
+done at the same moment, in one wake.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 
 
 async def following(every_s: float) -> None:
-    """Wait for the next beat: the loop's time is then a multiple of `every_s` seconds."""
+    """Wait for the next tick: the loop's time is then a multiple of `every_s` seconds."""
     await asyncio.sleep(due_in_s(every_s))
 
 
 def due_in_s(every_s: float) -> float:
-    """Return in how many seconds the next beat is; never 0."""
+    """Return the seconds until the next tick; never 0."""
     # In the milliseconds that the loop counts: fractions of seconds would miss each other by one.
     every_ms = round(every_s * 1000)
     now_ms = round(asyncio.get_running_loop().time() * 1000)

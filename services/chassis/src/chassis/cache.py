@@ -1,4 +1,4 @@
-"""memcached: small values that replicas share. A cache that is away is a slower answer, never an error."""
+"""memcached: small values that replicas share. While it is down, answers are slower, but never errors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SIGNATURE_BYTES = 32
 
 
 class Cache:
-    """Signed values by key under one name. After a failure the server is left alone for `pause_s` seconds.
+    """Signed values by key under one name. After a failure the server is not asked for `pause_s` seconds.
 
-    memcached knows no users: whoever reaches it can write into it. What was not signed with `secret`, or was
-    signed for another key, is not believed.
+    memcached has no users: whoever reaches it can write into it. Values that were not signed with `secret`,
+    or were signed for another key, are ignored.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Cache:
         self._pool.close()
 
     async def get(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the values of those of `keys` that have one; none while the cache is away."""
+        """Return the values of those of `keys` that have one; none while the cache is down."""
         by_full_key = {self._full(key): key for key in keys}
         if not by_full_key or self._is_away():
             return {}
@@ -91,5 +91,5 @@ class Cache:
     def _fail(self, error: BaseException) -> None:
         metrics.CACHE_READS.labels(self._name, "error").inc()
         if not self._is_away():
-            log.warning("cache is away", cache=self._name, reason=redaction.safe_message(error))
+            log.warning("cache unavailable", cache=self._name, reason=redaction.safe_message(error))
         self._away_until = time.monotonic() + self._pause_s

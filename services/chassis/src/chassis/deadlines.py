@@ -1,4 +1,4 @@
-"""Deadlines: a moment until which somebody waits, carried from the HTTP edge to the last query."""
+"""Deadlines: the time until which a caller waits, carried from the HTTP edge to the last query."""
 
 from __future__ import annotations
 

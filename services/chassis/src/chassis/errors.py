@@ -83,7 +83,7 @@ class Forbidden(ServiceError):
 
 
 class NotFound(ServiceError):
-    """No such thing, or it belongs to somebody else."""
+    """No such object, or it belongs to another owner."""
 
     code = "not-found"
 
@@ -95,13 +95,13 @@ class MethodNotAllowed(ServiceError):
 
 
 class NotAcceptable(ServiceError):
-    """None of the media types that the caller accepts can be made."""
+    """None of the media types that the caller accepts is available."""
 
     code = "not-acceptable"
 
 
 class Conflict(ServiceError):
-    """The state of the thing does not allow this now."""
+    """The present state of the object does not allow this."""
 
     code = "conflict"
 
@@ -119,7 +119,7 @@ class UnsupportedMediaType(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something that is needed is away at the moment; nothing was done."""
+    """Something that is needed is unavailable; nothing was done."""
 
     code = "service-unavailable"
 
@@ -137,7 +137,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """A bound was reached; later there is room again."""
+    """A limit was reached; a later request can succeed."""
 
     code = "overloaded"
 
@@ -151,7 +151,7 @@ class DeadlineExceeded(ServiceError):
 class RemoteFailure(ServiceError):
     """A service answered a request with an error; it keeps that error's code, status and title.
 
-    What is away for a moment always says when to try again.
+    A temporary error always has a time after which to retry.
     """
 
     def __init__(self, failure: Failure) -> None:

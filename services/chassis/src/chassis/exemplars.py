@@ -1,6 +1,6 @@
-"""The trace that a measurement belongs to, as the label of an exemplar, which Grafana opens at a dot.
+"""The trace of a measurement, as the label of an exemplar, which Grafana links from a dot of a panel.
 
-Only a sampled trace can be looked at: for the others not even the label is made.
+Only sampled traces can be opened: for others no label is made.
 """
 
 from __future__ import annotations

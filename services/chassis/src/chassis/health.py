@@ -1,4 +1,4 @@
-"""Liveness and readiness: named checks that each say nothing, or why the service is not ready."""
+"""Liveness and readiness: named checks that each return None, or why the service is not ready."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Health:
         self._checks[name] = check
 
     def add_vital(self, name: str, check: Check) -> None:
-        """Register a check of liveness and readiness: a process that fails it ends, to be started again."""
+        """Register a check of liveness and readiness: a process that fails it exits and is restarted."""
         self._vital[name] = check
         self._checks[name] = check
 
@@ -60,7 +60,7 @@ class Health:
         return failures
 
     def failures(self) -> dict[str, str]:
-        """Return the faults that a restart would mend, by check; no dependency can cause them."""
+        """Return the failures that a restart would fix, by check; no dependency can cause them."""
         return _reasons(self._vital)
 
     def reasons(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Imports without what a library loads only because it is installed."""
+"""Imports without optional packages that libraries load only because they are installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Let imports in the block find none of the packages `names`, but for those that are loaded already."""
+    """Hide the packages `names` from imports in the block, except those that are loaded already."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails

@@ -24,7 +24,7 @@ _LONGEST_TEXT = 100_000
 
 
 class _Lines(structlog.PrintLogger):
-    """Writes lines, also when the reader of the stream has gone."""
+    """Writes lines, and survives the end of the stream's reader."""
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -35,7 +35,7 @@ class _Lines(structlog.PrintLogger):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes what libraries log; a record that cannot be formatted is named by where it was logged."""
+    """Writes what libraries log; a record that cannot be formatted is replaced by its place in the code."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
         error = sys.exception()
@@ -44,7 +44,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class Verbosity:
-    """Whether lines for single messages are logged: a look at this is cheaper than a line that is not."""
+    """Whether lines for single messages are logged: checking this is cheaper than a suppressed line."""
 
     is_debug: bool = False
 

@@ -39,7 +39,11 @@ RPC_CALL_SECONDS = Histogram(
     "tickwire_rpc_client_seconds", "Time from request to reply.", ("target", "type"), buckets=_FAST
 )
 RPC_IN_FLIGHT = Gauge("tickwire_rpc_client_in_flight", "Requests waiting for a reply.", ("target",))
-RPC_BREAKER_OPEN = Gauge("tickwire_rpc_breaker_open", "1 while calls to the service fail fast.", ("target",))
+RPC_BREAKER_OPEN = Gauge(
+    "tickwire_rpc_breaker_open",
+    "1 while the circuit breaker is open and calls to the service fail at once.",
+    ("target",),
+)
 RPC_SERVED = Counter("tickwire_rpc_server_requests", "Requests answered.", ("type", "outcome"))
 RPC_SERVED_SECONDS = Histogram(
     "tickwire_rpc_server_seconds", "Time to answer a request.", ("type",), buckets=_FAST
@@ -56,7 +60,7 @@ UNCONFIRMED = Gauge("tickwire_messages_unconfirmed", "Publishes waiting for thei
 BROKER_CONNECTED = Gauge("tickwire_broker_connected", "1 while the connection is up.", ("link",))
 BROKER_BLOCKED = Gauge(
     "tickwire_broker_blocked",
-    "1 while the broker takes no messages over the connection, for an alarm of memory or disk.",
+    "1 while the broker accepts no messages over the connection, because of an alarm of memory or disk.",
     ("link",),
 )
 
@@ -70,10 +74,15 @@ MESSAGE_AGE = Histogram(
     "tickwire_message_age_seconds", "Age of a message when it is first taken.", ("queue",), buckets=_SLOW
 )
 MESSAGE_ATTEMPTS = Histogram(
-    "tickwire_message_attempts", "Attempts that a message took to its end.", ("queue",), buckets=range(1, 7)
+    "tickwire_message_attempts",
+    "Attempts that a message needed until it was settled.",
+    ("queue",),
+    buckets=range(1, 7),
 )
 CONSUMER_PAUSED = Gauge("tickwire_consumer_paused", "1 while waiting for the database.", ("queue",))
-INBOX_DUPLICATES = Counter("tickwire_inbox_duplicates", "Messages that had been handled before.", ("queue",))
+INBOX_DUPLICATES = Counter(
+    "tickwire_inbox_duplicates", "Messages skipped because they had been handled before.", ("queue",)
+)
 
 OUTBOX_OLDEST = Gauge("tickwire_outbox_oldest_seconds", "Age of the oldest message not yet published.")
 OUTBOX_DEPTH = Gauge("tickwire_outbox_messages", "Messages waiting in the outbox.")
@@ -99,26 +108,32 @@ QUEUE_CONSUMERS_EXPECTED = Gauge(
 QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a queue.", ("queue",))
 
 TASK_FAILURES = Counter(
-    "tickwire_background_task_failures", "Errors that a background task was begun again after.", ("task",)
+    "tickwire_background_task_failures", "Restarts of a background task after an error.", ("task",)
 )
-LOOP_STALLS = Counter("tickwire_event_loop_stalls", "Times the event loop stood still for a second or more.")
-LOOP_LAG = Histogram("tickwire_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_FAST)
+LOOP_STALLS = Counter(
+    "tickwire_event_loop_stalls", "Times that the event loop was blocked for a second or more."
+)
+LOOP_LAG = Histogram(
+    "tickwire_event_loop_lag_seconds", "How late the event loop runs a timer.", buckets=_FAST
+)
 
 AUTH_FAILURES = Counter("tickwire_auth_failures", "Requests refused at authentication.", ("reason",))
 BOOTSTRAP_KEY_REFUSED = Gauge(
     "tickwire_bootstrap_key_refused", "1 while the configured bootstrap key does not work."
 )
 LAST_BACKUP = Gauge(
-    "tickwire_last_backup_timestamp_seconds", "When the last complete backup was begun; 0: never."
+    "tickwire_last_backup_timestamp_seconds", "When the last complete backup began; 0: never."
 )
-ACCEPTED = Counter("tickwire_accepted", "Work accepted with 202.", ("kind",))
-IDEMPOTENT_REPLAYS = Counter("tickwire_idempotent_replays", "Requests answered from an earlier answer.")
+ACCEPTED = Counter("tickwire_accepted", "Requests accepted with 202.", ("kind",))
+IDEMPOTENT_REPLAYS = Counter(
+    "tickwire_idempotent_replays", "Requests answered with the stored answer to an earlier request."
+)
 QUOTES_ANSWERED = Counter(
     "tickwire_quotes_answered", "Quotes answered, by where they came from.", ("origin",)
 )
 SOCKETS = Gauge("tickwire_realtime_sockets", "Open WebSocket and SSE connections.", ("transport",))
 SOCKETS_REFUSED = Counter(
-    "tickwire_realtime_refused", "WebSockets that were not let in, by the problem's code.", ("code",)
+    "tickwire_realtime_refused", "WebSockets that were refused, by the problem's code.", ("code",)
 )
 PUBLICATIONS = Counter(
     "tickwire_realtime_publications", "Publications handed to connections, by kind of channel.", ("kind",)
@@ -140,26 +155,33 @@ LIVE_AGE = Histogram(
 )
 LAST_PUSH = Gauge(
     "tickwire_quotes_last_push_timestamp_seconds",
-    "When the gateway last got a pushed quote; 0 until it got one.",
+    "When the gateway last received a pushed quote; 0 before the first.",
 )
 
 PROVIDER_CALLS = Counter(
     "tickwire_provider_calls", "Calls to market data providers.", ("provider", "call", "outcome")
 )
 PROVIDER_SECONDS = Histogram(
-    "tickwire_provider_call_seconds", "Time to answer of a provider.", ("provider", "call"), buckets=_FAST
+    "tickwire_provider_call_seconds",
+    "Time that a provider takes to answer.",
+    ("provider", "call"),
+    buckets=_FAST,
 )
 PROVIDER_QUOTA = Gauge(
-    "tickwire_provider_quota_remaining", "Calls that a provider still allows, by its own word.", ("provider",)
+    "tickwire_provider_quota_remaining",
+    "Calls that a provider still allows, as its own answers say.",
+    ("provider",),
 )
-FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is set up to push quotes.")
+FEED_EXPECTED = Gauge("tickwire_feed_expected", "1 in a process that is configured to push quotes.")
 FEED_RUNNING = Gauge("tickwire_feed_running", "1 while this process plays the feed.")
 TICKS = Counter("tickwire_ticks_published", "Quotes published by the feed.")
 BARS_PUBLISHED = Counter("tickwire_live_bars_published", "Bars of the current minute published by the feed.")
 ALERTS_ARMED = Gauge("tickwire_alerts_armed", "Price alerts that this process watches.")
 ALERTS_FIRED = Counter("tickwire_alerts_fired", "Firings of price alerts that were stored.")
 ALERT_FIRE_SECONDS = Histogram(
-    "tickwire_alert_fire_seconds", "From the tick that fires an alert to its stored firing.", buckets=_SLOW
+    "tickwire_alert_fire_seconds",
+    "Time from the tick that fires an alert to its stored firing.",
+    buckets=_SLOW,
 )
 ALERTS_OLDEST_CROSSING = Gauge(
     "tickwire_alerts_oldest_crossing_seconds",
@@ -172,7 +194,7 @@ BARS_IMPORTED = Counter("tickwire_bars_imported", "Bars written to the database.
 
 EMAIL_ATTEMPTS = Counter("tickwire_email_attempts", "Attempts to deliver to a recipient.", ("outcome",))
 EMAIL_DELIVERY_SECONDS = Histogram(
-    "tickwire_email_accept_to_delivered_seconds", "From acceptance to delivery.", buckets=_SLOW
+    "tickwire_email_accept_to_delivered_seconds", "Time from acceptance to delivery.", buckets=_SLOW
 )
 EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
 EMAIL_OLDEST_DUE = Gauge(
@@ -185,20 +207,22 @@ EMAIL_HELD = Gauge(
 )
 EMAIL_REMOVED = Counter(
     "tickwire_email_removed",
-    "Removals when their time was over: parts and records of mails, suppressions, failures, versions.",
+    "Rows removed after their retention: parts and records of mails, suppressions, failures, versions.",
     ("kind",),
 )
 EMAIL_BOUNCES = Counter(
     "tickwire_email_bounces",
-    "Mails that came back, by what they say; unsigned, late: the return path names no known mail.",
+    "Bounces, by what they say; unsigned, late: the return path names no known mail.",
     ("kind",),
 )
 EMAIL_DOMAIN_DELIVERIES = Counter(
-    "tickwire_email_domain_deliveries", "Mails that the relay took, by busy destination domains.", ("domain",)
+    "tickwire_email_domain_deliveries",
+    "Mails that the relay accepted, by busy destination domain.",
+    ("domain",),
 )
 EMAIL_DOMAIN_BOUNCES = Counter(
     "tickwire_email_domain_bounces",
-    "Mails that came back after the relay had taken them, by busy destination domains.",
+    "Bounces after the relay had accepted the mail, by busy destination domain.",
     ("domain",),
 )
 EMAIL_SUPPRESSIONS = Counter(
@@ -208,7 +232,8 @@ EMAIL_SUPPRESSIONS = Counter(
     ("kind",),
 )
 EMAIL_REMOVAL_LATE = Gauge(
-    "tickwire_email_removal_late_seconds", "For how long the content that is removed next should be gone."
+    "tickwire_email_removal_late_seconds",
+    "For how long the next content to be removed has been past its retention.",
 )
 EMAIL_TEMPLATES = Counter(
     "tickwire_email_templates",
@@ -240,11 +265,11 @@ EMAIL_DOMAINS = Gauge(
     ("state",),
 )
 EMAIL_DOMAIN_CHECKS = Counter(
-    "tickwire_email_domain_checks", "Looks at the DNS records of a sender domain, by outcome.", ("outcome",)
+    "tickwire_email_domain_checks", "Checks of the DNS records of a sender domain, by outcome.", ("outcome",)
 )
 EMAIL_DOMAIN_CHECK_LATE = Gauge(
     "tickwire_email_domain_check_late_seconds",
-    "Seconds for which the next look at the records of a sender domain has been due.",
+    "For how long the next check of the records of a sender domain has been due.",
 )
 EMAIL_SENDERS_REFUSED = Counter(
     "tickwire_email_senders_refused",
@@ -255,7 +280,7 @@ EMAIL_SIGNED = Counter(
     "tickwire_email_signed", "Mails written for the relay, with or without a DKIM signature.", ("outcome",)
 )
 EMAIL_ROUTE_PAUSED = Gauge(
-    "tickwire_email_route_paused", "1 while nothing can be handed to the relay, by reason.", ("reason",)
+    "tickwire_email_route_paused", "1 while deliveries to the relay are paused, by reason.", ("reason",)
 )
 EMAIL_RELAYS_AWAY = Gauge(
     "tickwire_email_relays_away",
@@ -269,7 +294,10 @@ BATCH_CHUNK_SECONDS = Histogram(
 )
 BATCHES_FINISHED = Counter("tickwire_batches_finished", "Batches finished, by status.", ("status",))
 BATCH_SECONDS = Histogram(
-    "tickwire_batch_completion_seconds", "From acceptance to the last item.", ("kind",), buckets=_SLOW
+    "tickwire_batch_completion_seconds",
+    "Time from acceptance to the end of the last item.",
+    ("kind",),
+    buckets=_SLOW,
 )
 BATCH_OWNER_WAIT = Histogram(
     "tickwire_batch_owner_wait_seconds",
@@ -286,7 +314,7 @@ BATCH_OLDEST_VALIDATING = Gauge(
     "tickwire_batch_oldest_validating_seconds", "For how long the oldest validating upload has been complete."
 )
 BATCH_READY_CHUNKS = Gauge(
-    "tickwire_batch_ready_chunks", "Chunks waiting for a worker, counted up to 10,000."
+    "tickwire_batch_ready_chunks", "Chunks that wait for a worker, counted up to 10,000."
 )
 BATCH_OLDEST_READY = Gauge(
     "tickwire_batch_oldest_ready_chunk_seconds", "For how long the first of the ready chunks has been ready."
@@ -314,7 +342,7 @@ BATCH_PROCESS_DEATHS = Counter(
 SCHEDULE_RUNS = Counter("tickwire_schedule_runs", "Runs of schedules, by what became of them.", ("outcome",))
 SCHEDULE_LATENESS = Histogram(
     "tickwire_schedule_fire_seconds",
-    "From the due time of a schedule, with its jitter, to its run; of runs that were not missed.",
+    "Time from the due time of a schedule, with its jitter, to its run; missed runs are left out.",
     buckets=_SLOW,
 )
 SCHEDULES_LATE = Gauge(

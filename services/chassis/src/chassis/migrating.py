@@ -1,7 +1,7 @@
-"""Applies a service's schema changes and ends: `python -m chassis.migrating <package>`.
+"""Applies a service's schema changes and exits: `python -m chassis.migrating <package>`.
 
 A step of its own before a roll-out. `POSTGRES_DSN` (or `POSTGRES_DSN_FILE`) is all it needs. A database
-that is away for longer than `--wait` seconds ends it with exit code 1, wrong use with 2.
+that cannot be reached for longer than `--wait` seconds ends it with exit code 1, wrong arguments with 2.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
         type=float,
         default=0,
         metavar="SECONDS",
-        help="wait so long for a database that is away (0)",
+        help="wait at most so many seconds for a database that cannot be reached (0)",
     )
     options = parser.parse_args(arguments)
     logging.configure(service="migrating", level=environ.get("LOG_LEVEL", "INFO"), style="json")
@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     try:
         applied = asyncio.run(migrate(dsn, options.package, wait_s=options.wait))
     except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
-        log.error("not migrated", package=options.package, reason=redaction.safe_message(error))
+        log.error("migration failed", package=options.package, reason=redaction.safe_message(error))
         return 1
-    log.info("migrated", package=options.package, applied=applied)
+    log.info("database migrated", package=options.package, applied=applied)
     return 0
 
 

@@ -68,11 +68,11 @@ class _Row:
 class OutboxRelay:
     """Publishes what is in the outbox, oldest first, and deletes what the broker has confirmed.
 
-    It is woken by the process that wrote (`wake`). What another replica left behind, or what failed before,
-    is published as long as the measurement of each second finds something in the outbox. Rows are locked
-    while they are published, so replicas never overlap.
-    A row that has failed is published over a connection of its own from then on, and in the end handed to
-    `park` with its reason: whatever is wrong with it, its neighbours go on.
+    It is woken by the process that wrote (`wake`). Messages that another replica left behind, or that failed
+    before, are published as long as the measurement of each second finds something in the outbox. Rows are
+    locked while they are published, so replicas never overlap. A row that has failed is published over a
+    connection of its own from then on, and at last handed to `park` with its reason, so that it does not hold
+    up others.
     """
 
     def __init__(
@@ -99,18 +99,18 @@ class OutboxRelay:
         self._look_whole_at = 0.0
 
     def wake(self) -> None:
-        """Publish now what was just committed."""
+        """Publish what was just committed, at once."""
         self._wake.set()
 
     def require_room(self) -> None:
-        """Raise `Overloaded` while the outbox holds its bound of messages."""
+        """Raise `Overloaded` while the outbox is full."""
         if self._depth >= self._bound:
             raise Overloaded(
                 "Too much accepted work is waiting for the message broker; try again later.", retry_after_s=10
             )
 
     async def run(self) -> None:
-        """Publish for ever what has not failed yet."""
+        """Publish messages that have not failed yet, until cancelled."""
         while True:
             was_woken = self._wake.is_set()
             self._wake.clear()
@@ -120,13 +120,13 @@ class OutboxRelay:
                     await self._wake.wait()
 
     async def run_failed(self) -> None:
-        """Publish for ever, each alone, what has failed before."""
+        """Publish messages that have failed before, one at a time, until cancelled."""
         while True:
             await self._run_once(self._drain_failed)
             await beats.following(self._poll_s)
 
     async def flush(self) -> None:
-        """Publish all that is due and has not failed yet; the last act before a shutdown."""
+        """Publish all that is due and has not failed yet; the last step before a shutdown."""
         is_more = True
         while is_more:
             async with self._postgres.transaction() as connection:
@@ -162,7 +162,7 @@ class OutboxRelay:
             if is_connected and (has_work or self._depth):
                 await drain()
         except DATABASE_FAILURES as error:
-            log.warning("a pass over the outbox failed, trying again", reason=redaction.safe_message(error))
+            log.warning("outbox pass failed, retrying", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
 
     async def _publish_alone(self, message: Outgoing) -> Exception | None:
@@ -205,7 +205,7 @@ class OutboxRelay:
             log.error("message parked", type=row.message.message_type, reason=reason)
 
     def look_whole(self) -> None:
-        """Begin the next measurement with the oldest message, wherever those before have begun."""
+        """Begin the next measurement with the oldest message again."""
         self._look_whole_at = 0.0
 
     async def _measure(self) -> None:
@@ -213,7 +213,7 @@ class OutboxRelay:
             await self.measure()
 
     async def measure(self) -> None:
-        """Measure what waits, and where it begins."""
+        """Measure how many messages wait, and remember where they begin."""
         self._measured_at = time.monotonic()
         if self._measured_at >= self._look_whole_at:
             self._look_whole_at = self._measured_at + _WHOLE_LOOK_EVERY_S
@@ -251,7 +251,7 @@ def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[
 
 
 def _tell(message: Outgoing, error: Exception | None, *, started_ns: int) -> None:
-    """Log what has become of a publish, and record its span when it went well."""
+    """Log the outcome of a publish, and record its span when it succeeded."""
     if error is not None or logging.Verbosity.is_debug:
         with message.message_context():
             if error is None:

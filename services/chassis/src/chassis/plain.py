@@ -1,4 +1,4 @@
-"""Plain data: any value as text or JSON that every log, store and wire takes. Nothing here raises."""
+"""Plain data: any value as text or JSON that logs, databases and the wire accept. Nothing here raises."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ class _Session(asyncpg.Connection):
 class Postgres:
     """A pool of at most `size` connections; every acquire and every statement has a time-out in seconds.
 
-    A connection of its own, outside the pool, asks every second whether the server is there. While it is
-    not, nothing waits for it: `connection` fails at once, and statements that were waiting end.
+    A connection of its own, outside the pool, asks every second whether the server is there. While it
+    is down, nothing waits for it: `connection` fails at once, and waiting statements end.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Postgres:
         self._busy: set[PoolConnectionProxy[asyncpg.Record]] = set()
 
     async def open(self) -> None:
-        """Connect; a server that is away is waited for, as long as it takes."""
+        """Connect; wait for a server that cannot be reached, however long it takes."""
         for attempt in range(1_000_000_000):
             try:
                 self._pool = await asyncpg.create_pool(
@@ -138,7 +138,7 @@ class Postgres:
             await self._pool.expire_connections()
 
     async def close(self, timeout_s: float = 5) -> None:
-        """Give back all connections; those still busy after `timeout_s` seconds are cut."""
+        """Close all connections; those still busy after `timeout_s` seconds are aborted."""
         self._forget_probe()
         if self._pool is None:
             return
@@ -242,7 +242,7 @@ class Postgres:
             return True
 
     async def watch(self) -> None:
-        """Ping every second for ever, so that readiness tells the truth, and count the pool's connections."""
+        """Ping every second, so that readiness is current, and count the pool's connections."""
         while True:
             await self.ping()
             if self._pool is not None:
@@ -296,7 +296,7 @@ def _is_from_driver(error: BaseException) -> bool:
 
 
 async def _end_unfinished(session: Connection) -> None:
-    """Give a connection back without a question to the server, which would double the round trips.
+    """Release a connection without a query to the server, which would double the round trips.
 
     The pool has rolled back what the server said is open. Whatever else the statements of the services set or
     lock ends with their transaction. Only the transaction of a statement that was parsed and not executed is
@@ -307,7 +307,7 @@ async def _end_unfinished(session: Connection) -> None:
 
 
 async def _roll_back(transaction: Transaction, connection: Connection, because: BaseException) -> None:
-    """Roll back, or cut the connection, which comes to the same and takes no time."""
+    """Roll back, or abort the connection, which has the same effect at once."""
     try:
         async with asyncio.timeout(_CLEAN_UP_TIMEOUT_S):
             await transaction.__aexit__(type(because), because, because.__traceback__)

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): what a client reads of an error. No web framework is imported here."""
+"""Problem documents (RFC 9457): errors as clients read them. No web framework is imported here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets taken out of texts, and errors written without the values that they quote. Nothing here raises."""
+"""Redaction: texts without secrets, and errors without the values that they quote. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Known:
 
 
 def remember(secrets: Iterable[str]) -> None:
-    """Take `secrets` out of all texts from now on, in the forms in which they go over wires."""
+    """Redact `secrets` from all texts from now on, also in their encoded forms."""
     found = {secret for secret in secrets if len(secret) >= _SHORTEST}
     for secret in found:
         encoded = base64.b64encode(secret.encode()).decode()
@@ -90,7 +90,7 @@ def value(found: object, *, deepest: int = _DEEPEST) -> object:
 
 
 def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
-    """Return `found` without secrets, or nothing of it when its `name` says that it is one."""
+    """Return `found` without secrets, or redacted whole when its `name` says that it is one."""
     if found is not None and _is_secret(name if type(name) is str else plain.text(name)):
         return REDACTED
     return value(found, deepest=deepest)
@@ -99,8 +99,8 @@ def named(name: object, found: object, *, deepest: int = _DEEPEST) -> object:
 def safe_message(error: BaseException) -> str:
     """Return `error` in one text for logs, spans, answers and tables, whatever the error is.
 
-    The text of a database or validation error quotes rows and input, which may be somebody's letter: of
-    those only the kind is given, and where it happened.
+    The text of a database or validation error quotes rows and input, which may be private: of
+    those only the kind and the place are returned.
     """
     try:
         name = type(error).__name__

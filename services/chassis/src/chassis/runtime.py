@@ -61,7 +61,7 @@ class ServiceRuntime:
     def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Run `hook` once the database is there and migrated, before any message is consumed.
 
-        A hook that finds no database is run again; those that have ended well before it are not.
+        A hook that finds no database is run again; hooks that have succeeded before it are not.
         """
         self._on_database.append(hook)
 
@@ -116,7 +116,7 @@ class ServiceRuntime:
         self.tasks.supervise("loop watchdog", self._watchdog.run)
 
     async def close(self) -> None:
-        """Report not ready, stop consuming, settle the messages in hand, empty the outbox, close.
+        """Report not ready, stop consuming, settle the messages at work, empty the outbox, close.
 
         All steps share one grace period, which began when the process was asked to stop; each of the last
         ones gets a second even when it is over. A step that fails keeps none of the others from running.

@@ -34,8 +34,8 @@ class InvalidSettings(Exception):
 def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
     """Return `value` if it is an address that every library reads alike; else raise, without repeating it.
 
-    A password with a `/` or `#` of its own ends the address early: what is left of it would be taken for a
-    port, and be shown as a wrong one.
+    A password with a `/` or `#` of its own ends the address early: the rest would be read as a
+    port, and be shown as an invalid one.
     """
     try:
         parts = urlsplit(value.get_secret_value())
@@ -50,7 +50,7 @@ def require_address(value: SecretStr, *, schemes: Sequence[str]) -> SecretStr:
 
 
 def readable_by(reader: Callable[[Any], object]) -> AfterValidator:
-    """Return the check that `reader` can read a value, which stays as it is written."""
+    """Return a validator that `reader` can parse a value; the value itself stays unparsed."""
 
     def check(value: T) -> T:
         reader(value)
@@ -64,7 +64,10 @@ _POSTGRESQL = partial(require_address, schemes=("postgresql", "postgres"))
 
 
 class Settings(BaseModel):
-    """The settings of all services. A field is read from `<prefix><NAME>`, or from its alias as it stands."""
+    """The settings of all services.
+
+    A field is read from `<prefix><NAME>`, or from its alias without a prefix.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     prefix: ClassVar[str] = ""
@@ -191,9 +194,9 @@ def load(model: type[S], environ: Mapping[str, str] | None = None) -> S:
 
 
 def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the variables of `environ` that look like settings of `models` and are none.
+    """Return the variables of `environ` that look like settings of `models` but are unknown.
 
-    They begin with a model's prefix, or are almost called like a shared setting; with each comes the known
+    They begin with a model's prefix, or almost match a shared setting; with each comes the known
     variable that is spelt most like it. What a cluster sets for its services (`GATEWAY_SERVICE_HOST`,
     `GATEWAY_PORT_8080_TCP`) is passed over.
     """
@@ -213,9 +216,9 @@ def unknown(models: Iterable[type[Settings]], environ: Mapping[str, str]) -> dic
 
 
 def load_or_exit(model: type[S]) -> S:
-    """Load the settings of a process; a wrong one ends it with a message and exit code 2.
+    """Load the settings of a process; an invalid one ends the process with a message and exit code 2.
 
-    From now on the process never says its secrets.
+    From now on its secrets are redacted from logs.
     """
     try:
         settings = load(model)

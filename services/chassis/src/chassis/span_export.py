@@ -1,4 +1,4 @@
-"""The export of spans by OTLP: what of OpenTelemetry is loaded only where there is a collector."""
+"""The export of spans by OTLP: the parts of OpenTelemetry that are loaded only with a collector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chassis.spans import EXPORT_TIMEOUT_S, QUIET
 
 
 def start(*, service: str, endpoint: str) -> TracerProvider:
-    """Record the statements of the database, too; return what sends all spans to `endpoint`."""
+    """Record database statements too; return the provider that sends all spans to `endpoint`."""
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.namespace": "tickwire"}),
         id_generator=_OurIds(),
@@ -33,7 +33,7 @@ def start(*, service: str, endpoint: str) -> TracerProvider:
 
 
 class _OurIds(IdGenerator):
-    """Gives a root span the trace id that its request has already, in logs and answers."""
+    """Gives a root span the trace id that its request already has in logs and answers."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
@@ -47,7 +47,7 @@ class _OurIds(IdGenerator):
 
 
 class _OursOnly(Sampler):
-    """Decides about roots: what belongs to no request (a poll, a ping) is not recorded."""
+    """Samples roots: work that belongs to no request (a poll, a ping) is not recorded."""
 
     def should_sample(self, *_: object, attributes: Attributes = None, **__: object) -> SamplingResult:
         trace = tracing.current()
@@ -59,7 +59,7 @@ class _OursOnly(Sampler):
 
 
 class _Quiet(otel.Tracer):
-    """A tracer whose spans do not record what exceptions say: those of a driver quote rows and arguments."""
+    """A tracer whose spans do not record the texts of exceptions: drivers quote rows in them."""
 
     def __init__(self, tracer: otel.Tracer) -> None:
         # Its signatures are long, and only passed through.

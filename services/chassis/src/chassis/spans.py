@@ -106,7 +106,7 @@ def record(
     failed: str | None = None,
     is_linked: bool = False,
 ) -> None:
-    """Record something that is over, as a child of `traceparent`, with a link to it where `is_linked`.
+    """Record a finished span as a child of `traceparent`, or with a link to it where `is_linked`.
 
     Times are nanoseconds since 1970. For work that was done for several traces at once.
     """

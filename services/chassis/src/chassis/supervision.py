@@ -1,4 +1,4 @@
-"""Background tasks that belong to a service: named, kept going, watched, and ended together."""
+"""Background tasks of a service: named, restarted after errors, watched, and ended together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _STABLE_AFTER_S = 60.0
 class Tasks:
     """The long-lived tasks of one process.
 
-    What is kept outlives every error; a task that dies all the same fails the liveness of the process.
+    A supervised task is restarted after every error; any other task that dies fails the liveness of the
+    process.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Tasks:
         task.add_done_callback(ended)
 
     def supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run `loop`, which has no end of its own, until `close` is called."""
+        """Run `loop` until `close` is called, and restart it after errors."""
         self.start(name, keep_going(name, loop))
 
     def check(self) -> str | None:
@@ -62,19 +63,21 @@ class Tasks:
 
 
 async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:
-    """Run `loop`, and begin it again after an error that it does not expect, or an end that it has not.
+    """Run `loop`, and restart it after an unexpected error or a return.
 
-    Each time is logged and counted, and followed by a longer pause, up to 30 s. `loop` keeps what must
-    outlive an error outside of itself. A cancellation of the task ends it.
+    Each restart is logged and counted, and follows a longer pause, up to 30 s. State that must survive a
+    restart belongs outside of `loop`. A cancellation of the task ends it.
     """
     pause_s, failures = _FIRST_PAUSE_S, metrics.TASK_FAILURES.labels(name)
     while True:
         began = time.monotonic()
-        error = await failure_of(loop) or RuntimeError("the loop has returned; it should run for ever")
+        error = await failure_of(loop) or RuntimeError(
+            "the loop has returned; it must run until it is cancelled"
+        )
         if time.monotonic() - began > _STABLE_AFTER_S:
             pause_s = _FIRST_PAUSE_S
         failures.inc()
-        log.error("background task failed, beginning it again", task=name, pause_s=pause_s, exc_info=error)
+        log.error("background task failed, restarting it", task=name, pause_s=pause_s, exc_info=error)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -84,8 +87,8 @@ async def failure_of(
 ) -> BaseException | None:
     """Run `work` in a task of its own and return why it failed; raise only when the caller is cancelled.
 
-    A cancellation that nobody asked the caller for is a failure of the work: a library has rejected with it
-    what was waited for, or the work has raised it. So is the end of the process that the work asks for.
+    A `CancelledError` without a cancellation of the caller is a failure of the work: a library has rejected a
+    future with it, or the work has raised it. So is `SystemExit`.
     """
 
     async def caught() -> BaseException | None:

@@ -1,4 +1,4 @@
-"""The trace and request that the current work belongs to (W3C traceparent), carried by context variables."""
+"""The trace and request of the current work (W3C traceparent), carried by context variables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trace:
 
     @property
     def handed_on(self) -> str:
-        """Return the header for the next hop: of the last recorded span, as a parent must be there to see."""
+        """Return the header for the next hop: that of the last recorded span, since a parent must exist."""
         recorded = self.span_id if self.is_span or self.parent_id is None else self.parent_id
         return f"00-{self.trace_id}-{recorded}-{self.flags}"
 
@@ -80,7 +80,7 @@ def during(traceparent: str | None = None, request_id: str | None = None) -> Ite
 
 @contextmanager
 def none() -> Iterator[None]:
-    """Run the block in no trace: it works for several at once."""
+    """Run the block outside of any trace: it works for several at once."""
     before = current_trace.get()
     current_trace.set(None)
     try:

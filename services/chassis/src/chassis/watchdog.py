@@ -1,4 +1,4 @@
-"""A thread that notices when the event loop stands still, and says where."""
+"""A thread that notices when the event loop is blocked, and logs where."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEAT_S = 0.25
 
 
 class Watchdog:
-    """Expects a beat from the loop; when none comes for `stall_s` seconds, logs the loop's stack."""
+    """Expects a heartbeat of the loop; when none comes for `stall_s` seconds, logs the loop's stack."""
 
     def __init__(self, *, stall_s: float = 1.0) -> None:
         self._stall_s = stall_s
@@ -25,7 +25,7 @@ class Watchdog:
         self.stalled_for_s = 0.0
 
     async def run(self) -> None:
-        """Beat, and measure how late each beat is, until cancelled; the thread watches meanwhile."""
+        """Send heartbeats, and measure how late each is, until cancelled; the thread watches meanwhile."""
         self._loop_thread = threading.get_ident()
         self._last_beat = time.monotonic()
         stopped = threading.Event()
@@ -50,5 +50,5 @@ class Watchdog:
                 frame = sys._current_frames().get(self._loop_thread)
                 stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
                 stalled_for_s = round(self.stalled_for_s, 2)
-                log.error("the event loop stands still", stalled_for_s=stalled_for_s, stack=stack)
+                log.error("the event loop is blocked", stalled_for_s=stalled_for_s, stack=stack)
             reported = is_stalled

@@ -1,4 +1,4 @@
-"""E-mail addresses: one parser for everything that takes one, so that every interface has the same verdict.
+"""E-mail addresses: one parser for everything that takes one, so that every interface decides alike.
 
 The syntax alone decides; no name is looked up. Domains that are reserved for tests and private networks
 (`.test`, `.example`, `.local`, `.internal`) are addresses like any other, because a relay may serve them.
@@ -32,7 +32,7 @@ REFUSED_DOMAINS = ("arpa", "invalid", "localhost", "onion")
 
 
 def refuse_domains(names: Iterable[str]) -> None:
-    """Refuse addresses in these domains, and below them, from now on; once, when a process starts."""
+    """Refuse addresses in and below these domains from now on; called once, when a process starts."""
     # The library's documented way to choose.
     email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name.strip().lower() for name in names if name.strip()]
     parse.cache_clear()
@@ -62,7 +62,7 @@ class ParsedAddress:
 
     @property
     def needs_utf8(self) -> bool:
-        """Whether only a relay with SMTPUTF8 can take this address."""
+        """Whether this address needs a relay with SMTPUTF8."""
         return not self.address.isascii()
 
 
@@ -70,8 +70,8 @@ class ParsedAddress:
 def parse(text: str) -> ParsedAddress:
     """Parse `Name <address>` or a bare address. Raises `ValueError` with what is wrong.
 
-    The name may be written as people do, without the quotes that RFC 5322 wants around dots, commas and
-    umlauts; a quoted name may contain anything. IDNA 2008 turns the domain into ASCII.
+    The name may be written without the quotes that RFC 5322 requires around dots, commas and non-ASCII
+    letters; a quoted name may contain anything. IDNA 2008 turns the domain into ASCII.
     """
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"must have at most {MOST_CHARACTERS} characters")
@@ -95,12 +95,12 @@ def parse(text: str) -> ParsedAddress:
 
 
 def comparable(address: str) -> str:
-    """Return a parsed address as it is compared with others: without regard to upper and lower case."""
+    """Return the form of a parsed address for comparisons, which ignore upper and lower case."""
     return address.lower()
 
 
 def named_address(text: str) -> str:
-    """Return `text` as it is written, if it is an address with or without a name."""
+    """Return `text` unchanged, if it is an address with or without a name."""
     parse(text)
     return text
 

@@ -1,4 +1,4 @@
-"""Price alerts: what may be asked for, the requests about them, and the event that one has fired."""
+"""Price alerts: their conditions, the requests about them, and the event that one has fired."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: v
 
 
 class Condition(BaseModel):
-    """When an alert fires: exactly one of these. A crossing counts, not the price being there already.
+    """When an alert fires: exactly one of these. A crossing counts, not a price beyond the threshold.
 
     `above`: the price rises over the threshold; `below`: it falls under it; `crosses`: either of both;
     `change_percent`: the change since the previous close passes the threshold, away from zero.
@@ -64,7 +64,7 @@ class Condition(BaseModel):
         if len(given) != 1:
             raise ValueError(f"must have exactly one of {', '.join(CONDITION_KINDS)}")
         if self.change_percent == 0:
-            raise ValueError("change_percent must not be 0: a day's change begins there")
+            raise ValueError("change_percent must not be 0, which is where each day begins")
         return self
 
     @property
@@ -124,7 +124,7 @@ class Alert(Reply):
 class CreateAlert(Request):
     """Store an alert of `owner_id`, made with the credential `made_by`.
 
-    The same `request_key` of an owner gives the alert that it gave before.
+    A repeated `request_key` of an owner returns the first alert.
     """
 
     message_type: ClassVar[str] = "alerts.create.v1"
@@ -152,7 +152,7 @@ class GetAlert(Request):
 
 
 class DeleteAlert(Request):
-    """End an alert of `owner_id`; answered with what it was. Once answered, it does not fire any more."""
+    """End an alert of `owner_id`; the answer is its last state. After the answer it never fires."""
 
     message_type: ClassVar[str] = "alerts.delete.v1"
     reply: ClassVar[type[Reply]] = Alert
@@ -184,7 +184,7 @@ class ListAlerts(Request):
 
 
 class Firings(Reply):
-    """Firings of an owner, and the position of the newest there is; a new epoch counts offsets anew."""
+    """Firings of an owner, and the position of the newest one; offsets start again in a new epoch."""
 
     epoch: str
     offset: int
@@ -192,7 +192,7 @@ class Firings(Reply):
 
 
 class ListFirings(Request):
-    """Ask for firings of `owner_id` between two offsets, which are not among them; without bounds all."""
+    """Ask for firings of `owner_id` between two offsets, both excluded; without bounds for all."""
 
     message_type: ClassVar[str] = "alerts.list-firings.v1"
     reply: ClassVar[type[Reply]] = Firings

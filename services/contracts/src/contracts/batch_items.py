@@ -1,4 +1,4 @@
-"""Messages of batch-processor about the items of a batch: what was sent, every attempt, errors summed up."""
+"""Messages of batch-processor about the items of a batch: what was sent, attempts, and errors by code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a batch is to be run: the options that every interface takes, checked where they come in."""
+"""The options of a batch, which every interface takes and checks at its entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Priority = Literal["low", "normal", "high"]
 
 
 class ToleratedFailure(BaseModel):
-    """How many items may fail before the batch is stopped: a number, a part of all items, or the lesser."""
+    """How many items may fail before the batch is stopped: a number, a percentage, or the lower of both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     count: int | None = Field(default=None, ge=0, le=2**31 - 1, strict=True)
@@ -40,10 +40,10 @@ class RateLimit(BaseModel):
 
 
 class BatchOptions(BaseModel):
-    """How a batch is to be run.
+    """The options of a batch.
 
-    Of the chunks of one owner those of a batch of higher `priority` run first; between owners it means
-    nothing. A batch in which more than `tolerated_failure` has failed begins no more items and is `failed`.
+    Among the chunks of one owner, those of batches with higher `priority` run first; it has no effect between
+    owners. A batch in which more than `tolerated_failure` has failed begins no more items and is `failed`.
     Over all workers no more than `max_concurrency` of its items are at work at a time, and no more begin than
     `rate_limit` allows.
     """
@@ -63,8 +63,8 @@ class BatchOptions(BaseModel):
 def read(sent: Mapping[str, Json]) -> BatchOptions:
     """Return the options that a message carries.
 
-    An option that is unknown here, or cannot be read, is left out: its sender was of another release, and
-    what was accepted runs.
+    An unknown or unreadable option is ignored: its sender was of another release, and accepted work must
+    run.
     """
     known: dict[str, Json] = {}
     for name in BatchOptions.model_fields.keys() & sent.keys():

@@ -45,7 +45,7 @@ class FollowUp(Contract):
 
 
 class BatchDescription(Command):
-    """What a batch is: whose, which operation it runs, with which rights, and what follows its end.
+    """The description of a batch: its owner, its operation, its rights, and what follows its end.
 
     Its `options` are those of `contracts.batch_options`, checked before.
     """
@@ -71,7 +71,7 @@ class BatchDescription(Command):
 class Source(Contract):
     """The items of another batch of the same owner that ended with `status`.
 
-    Of those that succeeded the results become payloads; the payloads of others are taken as they were.
+    The results of succeeded items become payloads; other items keep their payloads.
     """
 
     batch_id: UUID
@@ -79,7 +79,7 @@ class Source(Contract):
 
 
 class CreateBatch(BatchDescription):
-    """Open a batch. With `items` it is sealed at once; without, items follow and `SealBatch` ends them.
+    """Open a batch. With `items` it is sealed at once; otherwise items follow and `SealBatch` ends them.
 
     With a `source` its items are taken from another batch that has ended.
     """
@@ -94,7 +94,7 @@ class CreateBatch(BatchDescription):
 class AppendItems(Command):
     """A run of items of an open batch; `offset` is the position of the first.
 
-    `lines` are the lines of the items in the upload, from 1, where empty lines make them differ from the
+    `lines` are the lines of the items in the upload, from 1, if empty lines make them differ from the
     positions.
     """
 
@@ -108,7 +108,10 @@ class AppendItems(Command):
 
 
 class SealBatch(BatchDescription):
-    """All `total` items were sent. It describes the batch as well: any order of arrival works."""
+    """All `total` items were sent.
+
+    It repeats the description of the batch, so that any order of arrival works.
+    """
 
     message_type: ClassVar[str] = "batch.seal.v1"
     total: int
@@ -124,7 +127,7 @@ class AbandonBatch(Command):
 
 
 class CancelBatch(Command):
-    """Stop before the next item and cancel what has not finished."""
+    """Cancel a batch or task: no more items begin, and unfinished ones are cancelled."""
 
     message_type: ClassVar[str] = "batch.cancel.v1"
     queue: ClassVar[str] = INTAKE
@@ -133,7 +136,7 @@ class CancelBatch(Command):
 
 
 class PauseBatch(Command):
-    """Begin no more items until the batch is resumed."""
+    """Pause a batch: no more items begin until it is resumed."""
 
     message_type: ClassVar[str] = "batch.pause.v1"
     queue: ClassVar[str] = INTAKE
@@ -142,7 +145,7 @@ class PauseBatch(Command):
 
 
 class ResumeBatch(Command):
-    """Go on with a batch that is paused."""
+    """Resume a batch that is paused."""
 
     message_type: ClassVar[str] = "batch.resume.v1"
     queue: ClassVar[str] = INTAKE
@@ -151,9 +154,10 @@ class ResumeBatch(Command):
 
 
 class RetryBatch(Command):
-    """Run failed items of a batch that has ended once more: all, or those with one of the error `codes`.
+    """Retry failed items of a batch that has ended: all, or those with one of the error `codes`.
 
-    What follows its end has the rights of whoever retries it, where the sender tells `scopes`.
+    The follow-up of a retried batch has the rights `scopes` of the caller who retries it, where they are
+    given.
     """
 
     message_type: ClassVar[str] = "batch.retry.v1"
@@ -165,7 +169,7 @@ class RetryBatch(Command):
 
 
 class MoveBatch(Command):
-    """Begin a batch or task that has not begun at another time."""
+    """Reschedule a batch or task that has not begun."""
 
     message_type: ClassVar[str] = "batch.move.v1"
     queue: ClassVar[str] = INTAKE
@@ -175,9 +179,9 @@ class MoveBatch(Command):
 
 
 class LimitOwner(Command):
-    """Whoever owns these batches may do no more than `scopes` from now on: what needs more ends.
+    """The owner of these batches has only `scopes` from now on: work that needs more ends.
 
-    What follows the others has these rights at most.
+    Follow-ups of the others have at most these rights.
     """
 
     message_type: ClassVar[str] = "batch.limit-owner.v1"
@@ -212,7 +216,7 @@ class Limit(Contract):
 
 
 class Batch(Reply):
-    """A batch's state. A task also carries its only result."""
+    """The state of a batch. A task also has its only result."""
 
     id: UUID
     kind: Kind
@@ -246,7 +250,7 @@ class GetBatch(Request):
 
 
 class BatchFilter(Contract):
-    """A choice of batches or tasks; an empty list and None choose all. The moments are not within.
+    """A choice of batches or tasks; an empty list and None choose all. Both times are excluded.
 
     `with_failures` chooses those of which an item has failed, `failure_codes` those with one of these errors.
     """
@@ -298,8 +302,8 @@ class Result(Contract):
 
 
 class Results(Reply):
-    """A page of results. While the batch runs, `complete` is false: results of items behind the first that
-    has not ended come later, and `next_cursor` is null where they begin."""
+    """A page of results. While the batch runs, `complete` is false: results behind the first unfinished
+    item follow later, and `next_cursor` is null where they begin."""
 
     data: list[Result]
     next_cursor: str | None = None
@@ -362,8 +366,8 @@ class BatchFinished(Event):
 class Operation(Contract):
     """A named function that batches and tasks run on each item; `item_schema` is a JSON Schema.
 
-    A caller needs all of `required_scopes` to name it. They are texts here, so that a reader takes an
-    announcement with a scope that it does not know yet: nobody has such a scope.
+    A caller needs all of `required_scopes` to name it. They are strings here, so that a reader accepts an
+    announcement with a scope that it does not know yet; nobody has such a scope.
     """
 
     name: str
@@ -373,7 +377,7 @@ class Operation(Contract):
 
 
 class OperationsAnnounced(Event):
-    """The operations this batch-processor offers, said at each of its starts (exchange `events`)."""
+    """The operations that batch-processor offers, announced at each start (exchange `events`)."""
 
     message_type: ClassVar[str] = "operations.announced.v1"
     routing_key: ClassVar[str] = "operations.announced"

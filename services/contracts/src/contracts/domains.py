@@ -1,4 +1,4 @@
-"""Messages about sender domains: who may send as whom, and the DNS records that show it."""
+"""Messages about sender domains: who may send from which domain, and the DNS records that prove it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_OTHERS = "none"
 
 
 def domain_name(text: str) -> str:
-    """Return a domain as DNS has it, in lower case and ASCII (IDNA 2008). Raise `ValueError`."""
+    """Return a domain in the form of DNS: lower case and ASCII (IDNA 2008). Raise `ValueError`."""
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"must have at most {MOST_CHARACTERS} characters")
     if set(text) & set('@<>" '):
@@ -46,7 +46,7 @@ DomainName = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(do
 
 @dataclass(frozen=True, slots=True)
 class AllowedSenders:
-    """The domains that the operator lets everybody send from; None: all."""
+    """The domains from which the operator allows everybody to send; None: all."""
 
     domains: frozenset[str] | None = None
 
@@ -68,11 +68,11 @@ class AllowedSenders:
 
 
 class DnsRecord(Contract):
-    """A record to set, and the last look at it.
+    """A record to set, and the result of its last check.
 
-    `found` are the values that stand there. Only the one with `required` decides whether the domain is
+    `found` are the values in DNS. Only the one with `required` decides whether the domain is
     verified; a mail from a domain without the others is more likely to be taken for spam. A domain without a
-    DMARC record of its own has that of a domain above it, which stands at `inherited_from`.
+    DMARC record of its own has that of a domain above it, found at `inherited_from`.
     """
 
     purpose: RecordPurpose
@@ -89,8 +89,8 @@ class DnsRecord(Contract):
 class DkimKey(Contract):
     """A key that mails are signed with, named by its selector; the private part is never shown.
 
-    `pending` until its record is found, then `active`. After a rotation it is `retiring`: it signs nothing
-    new, and its record must stay until `remove_record_after`, for the mails that are under way.
+    `pending` until its record is found, then `active`. After a rotation it is `retiring`: it signs no
+    new mails, and its record must stay until `remove_record_after` for mails in transit.
     """
 
     selector: str
@@ -102,7 +102,7 @@ class DkimKey(Contract):
 
 
 class Domain(Reply):
-    """A domain that its owner sends from, or will when it is verified.
+    """A domain from which its owner may send once it is verified.
 
     `lost`: the record that shows the ownership was gone for too long. `return_path_host` is the domain that
     bounces go to.
@@ -124,7 +124,7 @@ class Domain(Reply):
 class CreateDomain(Request):
     """Store a domain of `owner_id`.
 
-    The same `request_key` of an owner gives the domain that it gave before.
+    A repeated `request_key` of an owner returns the first domain.
     """
 
     message_type: ClassVar[str] = "domains.create.v1"
@@ -147,7 +147,7 @@ class GetDomain(Request):
 
 
 class VerifyDomain(Request):
-    """Look at the records of a domain now; answered with what was found."""
+    """Check the records of a domain now; the answer is its new state."""
 
     message_type: ClassVar[str] = "domains.verify.v1"
     reply: ClassVar[type[Reply]] = Domain
@@ -157,7 +157,7 @@ class VerifyDomain(Request):
 
 
 class RotateDkim(Request):
-    """Make new DKIM keys for a domain, beside those that sign until the new records are found.
+    """Make new DKIM keys for a domain; the old ones sign until the records of the new ones are found.
 
     With `version` only that one is changed. The same `request_key` makes keys once.
     """
@@ -172,9 +172,9 @@ class RotateDkim(Request):
 
 
 class DeleteDomain(Request):
-    """Remove a domain, of `version` if that is given; answered with what it was.
+    """Remove a domain, at `version` if given; the answer is its last state.
 
-    Its mails are not sent from then on.
+    From then on no mail is sent from it.
     """
 
     message_type: ClassVar[str] = "domains.delete.v1"

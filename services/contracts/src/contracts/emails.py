@@ -33,7 +33,7 @@ STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
 class Attachment(Contract):
-    """A file in a mail: `content` is base64, or it was uploaded before; `content_id` makes it inline."""
+    """A file in a mail: `content` in base64, or an earlier upload; `content_id` makes it inline."""
 
     filename: str
     content: str | None = None
@@ -51,7 +51,7 @@ class UsedTemplate(Contract):
 
 
 class MadeOf(Contract):
-    """The version of a template that a mail is made of, whatever became of the template later."""
+    """The version of a template that a mail is made of, even if the template was deleted later."""
 
     name: str
     version: int
@@ -60,8 +60,8 @@ class MadeOf(Contract):
 class SendEmail(Command):
     """Send one mail. Addresses are bare or `Name <address>`; `text`, `html` or both, or `template`, is given.
 
-    The fields are those of `Mail`, unchecked: a mail that was promised and cannot be sent is recorded as
-    failed with the reason, not parked as unreadable.
+    The fields are those of `Mail`, unchecked: an accepted mail that cannot be sent is recorded as
+    failed with the reason, not parked.
     """
 
     message_type: ClassVar[str] = "email.send.v1"
@@ -115,7 +115,7 @@ class SendEmail(Command):
 
 
 class Attempt(Contract):
-    """One try to hand a mail to an SMTP server, with the server's own words."""
+    """One attempt to hand a mail to an SMTP server, with the server's reply."""
 
     at: Moment
     host: str
@@ -146,7 +146,7 @@ class TimelineEvent(Contract):
 
 
 class Email(Reply):
-    """A mail, its recipients and their attempts. `status` sums the recipients up."""
+    """A mail, its recipients and their attempts. `status` summarizes the recipients."""
 
     id: UUID
     status: EmailStatus
@@ -181,7 +181,7 @@ class ResendEmail(Command):
 
 
 class EmailFilter(Contract):
-    """Which mails of an owner are meant: those that fit everything that is given."""
+    """A choice of an owner's mails: those that fit every given field."""
 
     status: list[StoredStatus] = Field(default_factory=list)
     created_after: Moment | None = None
@@ -213,7 +213,7 @@ class Emails(Reply):
 
 
 class EmailsChanged(Reply):
-    """How many mails fitted and how many were changed; without `complete` there are more to change."""
+    """How many mails fitted and how many were changed; if `complete` is false there are more to change."""
 
     matched: int
     changed: int
@@ -233,7 +233,7 @@ class ListEmails(Request):
 
 
 class CancelEmails(Request):
-    """Give up the mails of `owner_id` that fit, as far as they were not handed over."""
+    """Cancel the mails of `owner_id` that fit, except recipients already handed to the relay."""
 
     message_type: ClassVar[str] = "email.cancel.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -244,7 +244,7 @@ class CancelEmails(Request):
 
 
 class RetryEmails(Request):
-    """Try the mails of `owner_id` that fit again at once: those deferred, held, failed or expired."""
+    """Retry the mails of `owner_id` that fit at once: those deferred, held, failed or expired."""
 
     message_type: ClassVar[str] = "email.retry.v1"
     reply: ClassVar[type[Reply]] = EmailsChanged
@@ -255,7 +255,7 @@ class RetryEmails(Request):
 
 
 class RescheduleEmail(Request):
-    """Send a mail of `owner_id` at another time, as long as no attempt has begun; answered with `Email`."""
+    """Reschedule a mail of `owner_id` of which no attempt has begun; the answer is the `Email`."""
 
     message_type: ClassVar[str] = "email.reschedule.v1"
     reply: ClassVar[type[Reply]] = Email
@@ -277,14 +277,14 @@ class GetEmail(Request):
 
 
 class RawEmail(Reply):
-    """A part of a mail as it is handed over: `content` is base64, `size` the bytes of the whole."""
+    """A part of a mail as it is handed to the relay: `content` in base64, `size` in bytes of all."""
 
     content: str
     size: int
 
 
 class GetRawEmail(Request):
-    """Ask for a mail of `owner_id` as it is handed over, up to 256 KiB from byte `offset` on."""
+    """Ask for a mail of `owner_id` as it is handed to the relay: up to 256 KiB from byte `offset` on."""
 
     message_type: ClassVar[str] = "email.get-raw.v1"
     reply: ClassVar[type[Reply]] = RawEmail
@@ -313,7 +313,7 @@ BounceKind = Literal["hard", "soft", "refused", "delayed", "delivered", "other"]
 
 
 class BounceRecorded(Reply):
-    """What a bounce said; one that was handed in before has no effect again, and is not new."""
+    """The content of a bounce; a repeated one has no effect and is not new."""
 
     kind: BounceKind
     is_new: bool
@@ -330,7 +330,7 @@ class RecordBounce(Request):
 
 
 class EmailStatusChanged(Event):
-    """A mail's summed-up status changed (exchange `events`)."""
+    """The summary status of a mail changed (exchange `events`)."""
 
     message_type: ClassVar[str] = "email.status-changed.v1"
     routing_key: ClassVar[str] = "email.status-changed"

@@ -21,14 +21,14 @@ _FIELDS = frozenset({"custom_id", "payload"})
 
 
 class Item(Contract):
-    """One unit of work: what the operation gets, and the caller's own name for it."""
+    """One unit of work: the payload for the operation, and the caller's own name for it."""
 
     custom_id: str | None = None
     payload: Json = None
 
 
 def require_custom_id(value: object) -> str | None:
-    """Return `value` if it can name an item; None names none. Raise `ValueError`."""
+    """Return `value` if it is a valid custom id or None. Raise `ValueError`."""
     if value is None:
         return None
     if isinstance(value, str) and 1 <= len(value) <= MOST_CUSTOM_ID:
@@ -37,12 +37,12 @@ def require_custom_id(value: object) -> str | None:
 
 
 def is_wrapped(value: Json) -> bool:
-    """Return whether `value` is an item in full: an object of `payload` and perhaps `custom_id`."""
+    """Return whether `value` is a complete item: an object with `payload` and optionally `custom_id`."""
     return isinstance(value, dict) and "payload" in value and value.keys() <= _FIELDS
 
 
 def item_of(value: Json) -> Item:
-    """Return the item that a caller means: one in full, or the payload alone. Raise `ValueError`."""
+    """Return the item in `value`: a complete one, or one of the payload alone. Raise `ValueError`."""
     if not is_wrapped(value):
         return Item(payload=value)
     return Item(custom_id=require_custom_id(value.get("custom_id")), payload=value["payload"])

@@ -1,7 +1,7 @@
-"""JSON as somebody wrote it: the texts of values within a document, for what must come back byte for byte.
+"""JSON as it was written: the texts of values within a document, for values that are returned byte for byte.
 
 `1.10` and `1.1` are the same number to every parser, but not the same text. These functions take documents
-that were read as JSON before: they find where values begin and end, and check nothing.
+that are known to be valid JSON: they find where values begin and end, and check nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PAYLOAD = b'"payload":'
 
 
 def members(document: str) -> dict[str, str]:
-    """Return the values of an object by name, as they are written."""
+    """Return the texts of an object's values by name."""
     found = {}
     place = _skip(document, _skip(document, 0) + 1)
     while document[place] != "}":
@@ -29,7 +29,7 @@ def members(document: str) -> dict[str, str]:
 
 
 def elements(document: str) -> Iterator[str]:
-    """Yield the elements of an array, as they are written."""
+    """Yield the texts of an array's elements."""
     place = _skip(document, _skip(document, 0) + 1)
     while document[place] != "]":
         end = _DECODE(document, place)[1]
@@ -38,9 +38,9 @@ def elements(document: str) -> Iterator[str]:
 
 
 def member(document: bytes, name: str, compact: bytes) -> bytes:
-    """Return the value of `name` in an object as it is written there.
+    """Return the text of the value of `name` in an object.
 
-    `compact` is the value without spaces: found like that, which is usual, nothing is parsed.
+    `compact` is the value without spaces: if the document contains that text, as usual, nothing is parsed.
     """
     begin = document.find(b'"%s":' % name.encode()) + len(name) + 3
     end = begin + len(compact)
@@ -50,9 +50,9 @@ def member(document: bytes, name: str, compact: bytes) -> bytes:
 
 
 def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
-    """Return the payloads of the items in `command` as they are written there.
+    """Return the texts of the payloads of the items in `command`.
 
-    `compact` are the payloads without spaces: where all are found like that nothing is parsed.
+    `compact` are the payloads without spaces: if the document contains all of these texts, nothing is parsed.
     """
     place = 0
     for text in compact:

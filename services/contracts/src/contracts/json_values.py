@@ -1,4 +1,4 @@
-"""The JSON that comes back from every service and store as it was sent: its depth and its numbers."""
+"""The JSON that every service and database returns exactly: limits of its depth and its numbers."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def is_too_deep(document: bytes) -> bool:
 
 
 def is_exact_number(literal: str) -> bool:
-    """Return whether a number, written as in a JSON document, comes back as the same number.
+    """Return whether every reader keeps a number, given as in a JSON document, exactly.
 
-    Whole numbers do within ±2^53, which every reader of JSON keeps; fractions and powers when a double has
-    enough digits for them.
+    Integers within ±2^53 are kept; fractions and powers are when a double has enough digits for them.
     """
     if len(literal) > _MOST_DIGITS:
         return False
@@ -44,7 +43,7 @@ def is_exact_number(literal: str) -> bool:
 
 
 def exact(value: Json) -> Json:
-    """Return `value`, which was read from JSON, if it can be stored and read back as it is.
+    """Return `value`, which was read from JSON, if it can be stored and read back exactly.
 
     Raises `ValueError` for nesting beyond `DEEPEST`, integers beyond ±2^53, U+0000 and what is not JSON.
     """

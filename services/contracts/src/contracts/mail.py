@@ -1,7 +1,7 @@
 """The one description of a mail: every interface that takes one, and the email service, validate with it.
 
-Fields are called as in the public API; `from` is `sender` in Python. The times are apart (`Mail`), because
-they are judged by the clock of the moment in which a mail is asked for.
+Fields are named as in the public API; `from` is `sender` in Python. The times are separate (`Mail`), because
+they are checked against the clock at the time of the request.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def _base64(value: str) -> str:
 
 
 def require_mail(content: bytes) -> None:
-    """Raise `ValueError` unless `content` is a mail that may be attached as it is.
+    """Raise `ValueError` unless `content` is a mail that can be attached unencoded.
 
-    RFC 2046 forbids to encode an attached mail, so every relay must be able to take its bytes.
+    RFC 2046 forbids encoding an attached mail, so every relay must accept its bytes.
     """
     if not content.isascii() or b"\0" in content:
         raise ValueError("an attached mail must be ASCII; send others as application/octet-stream")
@@ -193,9 +193,9 @@ class MailContent(BaseModel):
 
 
 class Mail(MailContent):
-    """A mail as a caller asks for it: its content, and when it is sent and given up.
+    """A mail as a caller requests it: its content, and when it is sent and given up.
 
-    Bulk mail never keeps transactional mail waiting.
+    Bulk mail never delays transactional mail.
     """
 
     stream: Stream = "transactional"

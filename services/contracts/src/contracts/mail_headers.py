@@ -33,14 +33,14 @@ STRUCTURED = frozenset(
 
 
 def one_line(value: str) -> str:
-    """Return `value` if it cannot end a header line: no separator, no control character."""
+    """Return `value` if it is a single line: no line separator, no control character."""
     if _UNSAFE.search(value):
         raise ValueError("must be one line without control characters")
     return value
 
 
 def replace_unsafe(value: str, *, most: int = MOST_VALUE) -> str:
-    """Return `value` fit to be stored and shown: unsafe characters become U+FFFD, the rest is cut off."""
+    """Return `value` safe to store and show: unsafe characters become U+FFFD, long texts are cut."""
     return _UNSAFE.sub("\ufffd", value[:most])
 
 

@@ -28,19 +28,19 @@ Moment = Annotated[
 
 
 class Contract(BaseModel):
-    """A part of a message. Unknown fields are ignored, so a newer sender can talk to an older reader."""
+    """A part of a message. Unknown fields are ignored, so that an older reader understands a newer sender."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 
 
 class Message(Contract):
-    """Anything that travels over the broker; `message_type` names shape and version."""
+    """Anything sent over the broker; `message_type` names its shape and version."""
 
     message_type: ClassVar[str]
 
 
 class Command(Message):
-    """Work that was promised: durable, at least once, handled idempotently by the queue's one owner.
+    """Accepted work: durable, at least once, handled idempotently by the owner of the queue.
 
     `senders` are the services that send it.
     """
@@ -60,14 +60,14 @@ class Reply(Contract):
 
 
 class Request(Message):
-    """A question its caller waits for; answered by `service` with a `reply` or a `Failure`, or not at all."""
+    """A question whose caller waits; `service` answers with a `reply` or a `Failure`, or not at all."""
 
     service: ClassVar[str]
     reply: ClassVar[type[Reply]]
 
 
 class Next(Contract):
-    """What happens next, and until when at the latest; without `by` it waits for something without a time."""
+    """The next step, and the time by which it happens; without `by` it waits for something without a time."""
 
     what: str
     by: Moment | None

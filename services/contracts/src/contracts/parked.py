@@ -1,4 +1,4 @@
-"""Messages about parked messages: any service is asked about its own; an administrator decides."""
+"""Messages about parked messages: each service answers for its own; an administrator decides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ParkedState = Literal["parked", "replayed", "discarded"]
 
 
 class ParkedFilter(Contract):
-    """Which parked messages: those of `ids`, or all that fit what is given (at least one thing)."""
+    """A choice of parked messages: those of `ids`, or all that fit the given fields (at least one)."""
 
     ids: list[int] = Field(default_factory=list, max_length=10_000)
     queue: str | None = None
@@ -22,12 +22,12 @@ class ParkedFilter(Contract):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is given, which would mean everything."""
+        """Whether no field is given, which would choose everything."""
         return not (self.ids or self.queue or self.message_type or self.reason)
 
 
 class ParkedMessage(Contract):
-    """A message that could not be handled, and what was decided about it. `attempts` counts all tries."""
+    """A message that could not be handled, and the decision about it. `attempts` counts all tries."""
 
     id: int
     message_id: str
@@ -64,7 +64,7 @@ class ListParked(Request):
 
 
 class ParkedDetail(Reply):
-    """A parked message whole; `body` is its JSON, or its text where it is no JSON."""
+    """A complete parked message; `body` is its JSON, or its text where it is not JSON."""
 
     message: ParkedMessage
     headers: dict[str, Json]
@@ -80,7 +80,7 @@ class InspectParked(Request):
 
 
 class ParkedCount(Reply):
-    """The number of messages that wait for a decision; `replayable` have the id that a replay needs."""
+    """The number of messages that wait for a decision; `replayable` of them have a valid id."""
 
     matching: int
     replayable: int
@@ -95,7 +95,7 @@ class CountParked(Request):
 
 
 class ParkedDecided(Reply):
-    """The number of messages that were replayed or discarded; `skipped` cannot be, for want of a proper id.
+    """The number of messages that were replayed or discarded; `skipped` ones have no valid id.
 
     `remaining` are those that were left because there were more than `most`.
     """
@@ -106,7 +106,7 @@ class ParkedDecided(Reply):
 
 
 class DiscardParked(Request):
-    """Give messages up for good, the oldest `most` or all; what they were stays on record."""
+    """Discard messages for good, the oldest `most` or all; their record stays."""
 
     message_type: ClassVar[str] = "parked.discard.v1"
     reply: ClassVar[type[Reply]] = ParkedDecided

@@ -1,4 +1,4 @@
-"""The catalogue of problem types: what every error code means, for callers, documents and error classes."""
+"""The catalogue of problem types: the meaning of every error code, for callers and documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ProblemType(BaseModel):
-    """One kind of error: its HTTP status, what it means, and what the caller does about it."""
+    """One kind of error: its HTTP status, its meaning, and what the caller does about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

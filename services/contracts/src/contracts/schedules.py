@@ -1,4 +1,4 @@
-"""Messages about schedules: made and changed on request, fired as an event, refused by a command."""
+"""Messages about schedules: requests, the event of a run, the command that refuses it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Schedule(Reply):
 class CreateSchedule(Request):
     """Store a schedule of `owner_id`, made with the credential `made_by`.
 
-    The same `request_key` of an owner gives the schedule that it gave before.
+    A repeated `request_key` of an owner returns the first schedule.
     """
 
     message_type: ClassVar[str] = "schedules.create.v1"
@@ -109,7 +109,7 @@ class CreateSchedule(Request):
 
 
 class ChangeSchedule(Request):
-    """Change what is given of a schedule, which runs with the rights of `made_by` from then on.
+    """Change the given fields of a schedule, which then runs with the rights of `made_by`.
 
     It must still have the `revision` that is given.
     """
@@ -135,7 +135,7 @@ class ChangeSchedule(Request):
 
 
 class PauseSchedule(Request):
-    """Let a schedule of `owner_id` run no more until it is resumed, or resume it (`paused` false)."""
+    """Pause a schedule of `owner_id`, or resume it (`paused` false)."""
 
     message_type: ClassVar[str] = "schedules.pause.v1"
     reply: ClassVar[type[Reply]] = Schedule
@@ -146,7 +146,7 @@ class PauseSchedule(Request):
 
 
 class DeleteSchedule(Request):
-    """End a schedule; answered with what it was. Once answered, it does not run any more."""
+    """End a schedule; the answer is its last state. After the answer it never runs."""
 
     message_type: ClassVar[str] = "schedules.delete.v1"
     reply: ClassVar[type[Reply]] = Schedule
@@ -198,7 +198,7 @@ class RunReply(Reply):
 class RunSchedule(Request):
     """Run a schedule of `owner_id` now, whatever its cron says, as `run_id`.
 
-    The same `request_key` gives the run that it gave before.
+    A repeated `request_key` returns the first run.
     """
 
     message_type: ClassVar[str] = "schedules.run.v1"
@@ -235,10 +235,10 @@ class ListScheduleRuns(Request):
 
 
 class ScheduleFired(Event):
-    """A run of a schedule has begun (exchange `events`): the gateway makes its batch or task of `template`.
+    """A run of a schedule has begun (exchange `events`): the gateway makes its batch or task from `template`.
 
-    `made_by` is the credential whose rights count, as they are when the event is taken, within the `scopes`
-    of an access token.
+    `made_by` is the credential whose present rights count when the event is handled, within the `scopes` of
+    an access token.
     """
 
     message_type: ClassVar[str] = "schedule.fired.v1"
@@ -255,7 +255,7 @@ class ScheduleFired(Event):
 
 
 class RefuseRun(Command):
-    """A run that has fired was not accepted, as `code` and `detail` say: it makes no batch or task."""
+    """A run that has fired was not accepted, because of `code` and `detail`: it makes no batch or task."""
 
     message_type: ClassVar[str] = "schedules.refuse-run.v1"
     queue: ClassVar[str] = INTAKE

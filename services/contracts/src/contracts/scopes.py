@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """A right of an API key; what a key may really do is also limited by the role of its user."""
+    """A right of an API key; the effective rights are also limited by the role of its user."""
 
     QUOTES_READ = "quotes:read"
     ALERTS_READ = "alerts:read"

@@ -65,8 +65,8 @@ class StreamPosition(Contract):
     """The place of a quote in the feed.
 
     Within an epoch, offsets count the ticks of a symbol from 1. Each leader of the feed begins a new epoch.
-    Its name is a decimal number that PostgreSQL raises with each leader, so epochs are ordered by number:
-    see `is_later`.
+    Its name is a decimal number that increases with each leader, so epochs are ordered by number: see
+    `is_later`.
     """
 
     epoch: str
@@ -81,8 +81,8 @@ def epoch_number(epoch: str) -> int | None:
 def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> bool:
     """Return whether a position of a symbol follows a known one, so that its quote replaces the known quote.
 
-    A late tick of an old leader has a lower epoch and never does. Epochs that are no numbers come from a
-    release that did not order them: there any other epoch counts as later.
+    A late tick of an old leader has a lower epoch and never does. Epochs that are not numbers come from a
+    release that did not order them: any other epoch counts as later.
     """
     if epoch == than_epoch:
         return offset > than_offset
@@ -91,7 +91,7 @@ def is_later(epoch: str, offset: int, *, than_epoch: str, than_offset: int) -> b
 
 
 class Freshness(NamedTuple):
-    """The age and the delay of a quote in seconds, and whether it is stale, at the moment it is told."""
+    """The age and the delay of a quote in seconds, and whether it is stale, at the moment of the answer."""
 
     age_s: float
     delayed_by_s: float
@@ -99,12 +99,11 @@ class Freshness(NamedTuple):
 
 
 def freshness(as_of: datetime, *, now: datetime, stale_after_s: float, delay_s: float = 0.0) -> Freshness:
-    """Return the freshness at `now` of a feed's quote; compute it whenever the quote is told, and never
-    store it.
+    """Return the freshness at `now` of a feed's quote; compute it at each answer, and never store it.
 
-    Up to `stale_after_s` seconds the quote is as late as its source always is (`delay_s`, 0 for a live
-    feed). An older one is stale and late by its whole age. A clock that is behind the sender's makes no
-    negative age.
+    Up to `stale_after_s` seconds the quote has the usual delay of its source (`delay_s`, 0 for a live feed).
+    An older one is stale and delayed by its whole age. The age is never negative, even if this clock is
+    behind the sender's.
     """
     age_s = max(0.0, round((now - as_of).total_seconds(), 3))
     if age_s <= stale_after_s:
@@ -117,7 +116,7 @@ class Quote(Contract):
 
     `previous_close` is the close of the session before the day of the last trade, in the shares of that day,
     and `change` is counted from it. `open`, `high`, `low` and `volume` belong to the day of the last trade.
-    What is not known of exactly these days is null.
+    Fields that are not known for exactly these days are null.
     """
 
     symbol: str
@@ -147,7 +146,7 @@ class Quote(Contract):
 class SymbolError(Contract):
     """The reason why one symbol of several has no answer: `code` is the problem type's last word.
 
-    `suggestions` are known symbols that are written almost like an unknown one.
+    `suggestions` are known symbols with a spelling close to an unknown one.
     """
 
     symbol: str
@@ -196,7 +195,7 @@ class Bars(Reply):
     """A page of bars; `next_cursor` asks for the following page and is null on the last one.
 
     Each bar's `factor` is what its raw prices were multiplied with (1 for raw). `repeated` are the times of
-    bars whose four raw prices all equal those of the bar before, which is rarely true of a market.
+    bars whose four raw prices all equal those of the bar before, which is rare and may be a gap in the data.
     `coverage` tells why a range is empty or ends early; a page without bars also says so in `warnings`.
     """
 
@@ -232,8 +231,8 @@ class GetBars(Request):
 class Backfilled(Reply):
     """The raw bars of a symbol that are kept after a backfill: all days from `first` to `last`.
 
-    `bars` are those of the range that was asked for, `written` those that were not kept before. Of a history
-    that is shipped nothing is written.
+    `bars` are those of the range that was asked for, `written` those that were not kept before. Nothing is
+    written for the shipped history.
     """
 
     symbol: str
@@ -246,9 +245,9 @@ class Backfilled(Reply):
 
 
 class BackfillBars(Request):
-    """Bring the raw bars of the days `start` to `end` (both included) that are not kept yet.
+    """Fetch and store the raw bars of the days `start` to `end` (both included) that are not stored yet.
 
-    Owners take turns, and each has a share of what is kept.
+    Owners take turns, and each has a share of the stored bars.
     """
 
     message_type: ClassVar[str] = "stocks.backfill-bars.v1"
@@ -313,12 +312,12 @@ class QuotesTicked(Message):
 
 
 class LiveBar(Contract):
-    """A bar of one minute of the feed, as far as it has come; `t` is the start of the minute.
+    """A one-minute bar of the feed as of now; `t` is the start of the minute.
 
-    `v` are the shares traded within it, and null where the feed does not tell volumes. A `closed` bar changes
-    no more. A `partial` one began before the feed that built it: its open, extremes and volume are those of
-    what was seen. `as_of` is the time of its newest tick, and `replayed` the moment in history that this tick
-    shows. Offsets of `stream` count the publications of a symbol's bars from 1.
+    `v` is the volume within it, null where the feed reports none. A `closed` bar no longer changes. A
+    `partial` one began before the feed that built it: its open, extremes and volume cover only the seen part.
+    `as_of` is the time of its newest tick, and `replayed` the moment in history that this tick shows. Offsets
+    of `stream` count the publications of a symbol's bars from 1.
     """
 
     symbol: str

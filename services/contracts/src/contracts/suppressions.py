@@ -1,4 +1,4 @@
-"""Suppressions: addresses that get no mail of an owner, and the requests about them."""
+"""Suppressions: addresses to which an owner's mails are not sent, and the requests about them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Reason = Annotated[str, Field(max_length=MOST_REASON), AfterValidator(one_line)]
 
 
 class Suppression(Reply):
-    """An address that gets no mail of its owner. Addresses are compared without regard to upper case.
+    """An address to which its owner's mails are not sent. Addresses are compared case-insensitively.
 
-    `email_id` is the mail whose failure brought it about; without `expires_at` it has no end.
+    `email_id` is the mail whose failure caused it; without `expires_at` it has no end.
     """
 
     id: UUID
@@ -57,7 +57,7 @@ class SuppressionsAdded(Reply):
 
 
 class AddSuppressions(Request):
-    """Suppress addresses for `owner_id`, all or none; reason and end replace those of an earlier one."""
+    """Suppress addresses for `owner_id`, all or none; reason and end replace earlier ones."""
 
     message_type: ClassVar[str] = "suppressions.add.v1"
     reply: ClassVar[type[Reply]] = SuppressionsAdded
@@ -68,7 +68,7 @@ class AddSuppressions(Request):
 
 
 class SuppressionFilter(Contract):
-    """Which suppressions of an owner are meant: those that fit everything that is given."""
+    """A choice of an owner's suppressions: those that fit every given field."""
 
     address: str | None = None
     stream: list[SuppressedStream] = Field(default_factory=list)
@@ -107,7 +107,7 @@ class GetSuppression(Request):
 
 
 class LiftSuppression(Request):
-    """End a suppression of `owner_id`, and forget the failures of its address; answered with what it was."""
+    """End a suppression of `owner_id` and forget the failures of its address; answers with its last state."""
 
     message_type: ClassVar[str] = "suppressions.lift.v1"
     reply: ClassVar[type[Reply]] = Suppression
@@ -117,7 +117,7 @@ class LiftSuppression(Request):
 
 
 class SuppressionsLifted(Reply):
-    """How many suppressions fitted and how many ended; without `complete` there are more to lift."""
+    """How many suppressions fitted and how many ended; if `complete` is false there are more to lift."""
 
     matched: int
     changed: int

@@ -1,4 +1,4 @@
-"""Templates of mails: what may be stored, how a mail names one, and the requests about them."""
+"""Templates of mails: their content, how a mail names one, and the requests about them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TemplateSource(BaseModel):
 
 
 class Template(Reply):
-    """A version of a template, which never changes; `newest` is for mails that name no version."""
+    """A version of a template, which never changes; mails without a version use the `newest`."""
 
     name: str
     version: int
@@ -112,7 +112,7 @@ class TemplateDeleted(Reply):
 
 
 class RenderedTemplate(Reply):
-    """What a mail of a template says: with `text` made of the HTML where there is none."""
+    """The mail that a template makes; `text` is derived from the HTML where the template has none."""
 
     subject: str
     text: str
@@ -122,8 +122,8 @@ class RenderedTemplate(Reply):
 class SaveTemplate(Request):
     """Store a version of a template of `owner_id`: the first, or the next after one of `expected`, if any.
 
-    Without `expected` it must not be there yet; an empty list fits every version. The same `request_key` of
-    an owner gives the version that it gave before.
+    Without `expected` it must not exist; an empty list fits every version. A repeated
+    `request_key` of an owner returns the first version.
     """
 
     message_type: ClassVar[str] = "templates.save.v1"

@@ -1,7 +1,7 @@
-"""The broker's exchanges and queues as data: who owns which, who may write where, and the ladder of retries.
+"""The broker's exchanges and queues as data: their owners, who may publish where, and the retry ladder.
 
-Every service has an exchange of its own name, which alone leads to all of its durable queues by their names:
-retries come back through it, parked messages go out and come back through it. Nobody else writes to it.
+Every service has an exchange of its own name, which routes to all of its durable queues by their names:
+retries and replayed messages come back through it. No other service publishes to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Queue:
     """A durable queue, the exchange that feeds it and the routing keys it is bound with.
 
     `auto_delete` queues are classic and vanish with their last consumer: a request to a service that is
-    away comes back at once instead of waiting for a deadline.
+    down fails at once instead of waiting for its deadline.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Binding:
-    """A way from an exchange to a queue."""
+    """A binding of a queue to an exchange."""
 
     exchange: str
     queue: str
@@ -95,7 +95,7 @@ class Topology:
 
     @property
     def durable_queues(self) -> tuple[Queue, ...]:
-        """The queues that are there also while the service is away."""
+        """The queues that exist while the service is down."""
         return tuple(queue for queue in self.queues if not queue.auto_delete)
 
     @property
@@ -126,12 +126,12 @@ _STEPS = (("2s", 2), ("15s", 15), ("60s", 60), ("5m", 300), ("30m", 1800))
 
 
 def own_exchange(service: str) -> str:
-    """Return the exchange that leads to the queues of `service` by their names."""
+    """Return the exchange that routes to the queues of `service` by their names."""
     return service
 
 
 def retry_exchange(service: str) -> str:
-    """Return the exchange that leads to the retry ladder of `service`."""
+    """Return the exchange that routes to the retry ladder of `service`."""
     return f"retry.{service}"
 
 

@@ -1,4 +1,7 @@
-"""Uploads: files that mails attach. Their bytes go past the broker, over HTTP; asking for it is a message."""
+"""Uploads: files that mails attach.
+
+Their bytes bypass the broker, over HTTP; the permission is requested by a message.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class OpenedUpload(Reply):
 
 
 class OpenUpload(Request):
-    """Make room for an upload of `owner_id`, and permit it."""
+    """Reserve room for an upload of `owner_id`, and permit it."""
 
     message_type: ClassVar[str] = "uploads.open.v1"
     reply: ClassVar[type[Reply]] = OpenedUpload

@@ -87,7 +87,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
             trace = (text(delivery.headers, names.TRACEPARENT), text(delivery.headers, names.REQUEST_ID))
             command = delivery.message
             if not await choosing.copy(connection, command, life_s=settings.expires_after_s, trace=trace):
-                raise NotFound(f"There is no e-mail {command.source_id} that could be sent again.")
+                raise NotFound(f"There is no e-mail {command.source_id} that can be sent again.")
 
     return {
         SendEmail: InTransaction(store, group=GROUP, committed=committed),

@@ -70,7 +70,7 @@ async def keep_removing(postgres: Postgres, retention: Retention) -> None:
                 oldest_s = await connection.fetchval(SQL["oldest_content"])
             metrics.EMAIL_REMOVAL_LATE.set(max(0.0, oldest_s - retention.content_days * _DAY_S))
         except DATABASE_FAILURES as error:
-            log.warning("old mails not removed", reason=redaction.safe_message(error))
+            log.warning("old mails could not be removed", reason=redaction.safe_message(error))
         await asyncio.sleep(_REMOVE_EVERY_S)
 
 
@@ -82,6 +82,6 @@ async def keep_counting(postgres: Postgres) -> None:
             async with postgres.connection() as connection:
                 count = await connection.fetchval(SQL["fold_counts"], _STEP)
         except DATABASE_FAILURES as error:
-            log.warning("counts of mails not added up", reason=redaction.safe_message(error))
+            log.warning("mail counts could not be updated", reason=redaction.safe_message(error))
         if count < _STEP:
             await asyncio.sleep(_FOLD_EVERY_S)

@@ -71,7 +71,7 @@ class EmailSettings(Settings):
         default=8, ge=1, le=200, description="most connections to the relay of one process", examples=["8"]
     )
     smtp_deliveries_per_connection: int = Field(
-        default=500, ge=1, description="mails after which a connection is made anew", examples=["500"]
+        default=500, ge=1, description="mails after which a connection is replaced", examples=["500"]
     )
     smtp_idle_s: float = Field(
         default=30, gt=0, description="seconds after which an unused connection is closed", examples=["30"]
@@ -105,13 +105,13 @@ class EmailSettings(Settings):
     retry_scale: float = Field(
         default=1,
         gt=0,
-        description="factor on the waits between attempts (1 m, 5 m, 15 m, 1 h, 4 h, 8 h, …)",
+        description="factor of the waits between attempts (1 m, 5 m, 15 m, 1 h, 4 h, 8 h, …)",
         examples=["0.001"],
     )
     expires_after_s: float = Field(
         default=86_400,
         gt=0,
-        description="seconds after which a mail that names no end is given up",
+        description="seconds after which a mail without expires_at is given up",
         examples=["86400"],
     )
     on_ambiguous: OnAmbiguous = Field(
@@ -147,7 +147,7 @@ class EmailSettings(Settings):
     previous_secrets_key: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="that secret before a rotation: keys encrypted with it are encrypted anew at the start",
+        description="that secret before a rotation: keys encrypted with it are re-encrypted at the start",
         examples=["(32 random bytes in hex)"],
     )
     dns_servers: Annotated[str, readable_by(read_servers)] = Field(
@@ -158,13 +158,13 @@ class EmailSettings(Settings):
     spf_mechanisms: str | None = Field(
         default=None,
         pattern=r"^[a-zA-Z0-9+?~:./_%{}= -]+$",
-        description="what the SPF record of a sender domain must have for your relay; none: it is not shown",
+        description="what SPF records of sender domains must contain for your relay; none: it is not shown",
         examples=["include:spf.example.com"],
     )
     return_path_target: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9.-]+$",
-        description="host that takes bounces, which bounces.<domain> shall lead to; none: it is not shown",
+        description="host that receives bounces, to which bounces.<domain> must point; none: it is not shown",
         examples=["bounces.example.com"],
     )
     domains_per_owner: int = Field(
@@ -173,7 +173,7 @@ class EmailSettings(Settings):
     domain_check_s: float = Field(
         default=21_600.0,
         ge=1,
-        description="seconds between two looks at the records of a verified domain",
+        description="seconds between two checks of the records of a verified domain",
         examples=["21600"],
     )
     domain_grace_s: float = Field(
@@ -191,7 +191,7 @@ class EmailSettings(Settings):
         default=None,
         pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
         max_length=190,
-        description="domain that bounces come back to, by signed return paths; needs EMAIL_SECRETS_KEY",
+        description="domain that bounces are sent to, by signed return paths; needs EMAIL_SECRETS_KEY",
         examples=["bounces.example.com"],
     )
     suppression_days: float = Field(
@@ -215,12 +215,16 @@ class EmailSettings(Settings):
         examples=["60"],
     )
     window: int = Field(
-        default=400, ge=1, le=5000, description="most recipients in hand of one process", examples=["400"]
+        default=400,
+        ge=1,
+        le=5000,
+        description="most recipients that one process holds at a time",
+        examples=["400"],
     )
     window_bytes: int = Field(
         default=32 << 20,
         ge=1,
-        description="most bytes of mails that one look for due recipients brings into memory",
+        description="most bytes of mails that one query for due recipients brings into memory",
         examples=["33554432"],
     )
 

@@ -89,7 +89,7 @@ def events(
 ) -> Mapping[type[Message], Handler]:
     """Durable events: each is handled by one gateway, whose effect is in the database all of them share.
 
-    `committed` is called when something was promised that the relay has to bring to the broker.
+    `committed` is called after a commit that left messages in the outbox.
     """
 
     async def emails_changed(
@@ -129,7 +129,7 @@ def events(
 class LiveFeed:
     """Transient messages: every gateway gets all of them, on queues of its own that end with it.
 
-    Ticks, bars, chat, progress and alerts have a queue each: a flood of one never pushes another out.
+    Ticks, bars, chat, progress and alerts have a queue each: a flood in one never displaces another.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class LiveFeed:
                 await self._presence.heard(body)
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning(
-                "live message not understood", type=message_type, reason=redaction.safe_message(error)
+                "live message cannot be decoded", type=message_type, reason=redaction.safe_message(error)
             )
             return
         histogram, sent_at = _AGES.get(message_type), headers.get(names.SENT_AT)

@@ -24,25 +24,25 @@ class UniqueKeyInUse(ServiceError):
 
 
 class UniqueKeyMoved(ServiceError):
-    """Another task has taken the unique key since it was looked at."""
+    """Another task has taken the unique key since it was read."""
 
     code = "unique-key-in-use"
 
 
 class BodyTooSlow(ServiceError):
-    """The body did not come within the time that the request allows."""
+    """The body did not arrive within the time that the request allows."""
 
     code = "request-timeout"
 
 
 class UploadStalled(ServiceError):
-    """The next part of an upload did not come."""
+    """The next part of an upload did not arrive."""
 
     code = "upload-stalled"
 
 
 class UploadOffsetMismatch(ServiceError):
-    """An upload does not end where the caller wants to go on; `Upload-Offset` says where it does."""
+    """The offset of an append is not the end of the upload; `Upload-Offset` is."""
 
     code = "upload-offset-mismatch"
 
@@ -54,13 +54,13 @@ class UnknownOperation(ServiceError):
 
 
 class MonitoringNotConfigured(ServiceError):
-    """The gateway was not told where Prometheus is."""
+    """The address of Prometheus is not configured."""
 
     code = "monitoring-not-configured"
 
 
 class MonitoringUnavailable(Unavailable):
-    """Prometheus did not answer, or not in a way that can be understood."""
+    """Prometheus did not answer, or its answer is invalid."""
 
     code = "monitoring-unavailable"
 
@@ -72,13 +72,13 @@ class IdempotencyNotSupported(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """The thing has changed since the caller read it."""
+    """The object has changed since the caller read it."""
 
     code = "precondition-failed"
 
 
 class PreconditionRequired(ServiceError):
-    """The route changes what several people may edit, and wants to know which version the caller saw."""
+    """The route changes a shared object and requires `If-Match` with the version that the caller read."""
 
     code = "precondition-required"
 
@@ -96,7 +96,7 @@ class UpgradeRequired(ServiceError):
 
 
 class TooManyFailures(ServiceError):
-    """Too many keys from one address were not good; another one is not looked up for a while."""
+    """Too many keys from one address were invalid; for a while no further ones are looked up."""
 
     code = "too-many-failures"
 

@@ -55,7 +55,7 @@ class GatewaySettings(Settings):
     )
     bootstrap_key: SecretStr | None = Field(
         default=None,
-        description="API key of the first administrator, made known at start",
+        description="API key of the first administrator, stored at start",
         examples=["tw_live_0123456789abcdef_(49 characters)"],
     )
     quote_fresh_s: float = Field(
@@ -82,7 +82,7 @@ class GatewaySettings(Settings):
         examples=["example.com"],
     )
     request_timeout_s: float = Field(
-        default=5, gt=0, le=30, description="how long a request may take by default", examples=["5"]
+        default=5, gt=0, le=30, description="seconds that a request may take by default", examples=["5"]
     )
     socket_buffer_bytes: int = Field(
         default=1 << 20,
@@ -114,7 +114,7 @@ class GatewaySettings(Settings):
 
     cors_origins: Annotated[str, readable_by(read_origins)] = Field(
         default="",
-        description="origins whose pages may call the API from a browser; none: only its own",
+        description="origins whose pages may call the API from a browser; none: only the gateway's own pages",
         examples=["https://app.example.com,http://localhost:5173"],
     )
 
@@ -147,20 +147,20 @@ class GatewaySettings(Settings):
     )
     oidc_scope_rules: Annotated[str, readable_by(read_rules)] = Field(
         default="scope[*]=*",
-        description="which scopes a claim stands for: <claim>[<value>]=<scope>,<scope>; …",
+        description="which scopes a claim grants: <claim>[<value>]=<scope>,<scope>; …",
         examples=["scope[*]=*;groups[ops]=admin"],
     )
 
     retention_days: int = Field(
         default=90,
         ge=1,
-        description="days after its end that the gateway forgets accepted work and a task's unique_key",
+        description="days after its end that the gateway keeps accepted work and a task's unique_key",
         examples=["90"],
     )
     audit_retention_days: int = Field(
         default=365,
         ge=1,
-        description="days for which it is kept who changed users, keys and parked messages",
+        description="days for which audit entries are kept",
         examples=["365"],
     )
     prometheus_url: SecretStr | None = Field(
@@ -200,7 +200,7 @@ class GatewaySettings(Settings):
 
     @property
     def rotated_pepper(self) -> str | None:
-        """The pepper before a rotation, as long as what was made under it is valid."""
+        """The pepper before a rotation, which stays configured while what was made under it is valid."""
         previous = self.previous_key_pepper
         return None if previous is None else previous.get_secret_value()
 

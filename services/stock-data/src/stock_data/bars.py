@@ -1,4 +1,4 @@
-"""Daily bars as they were traded, and the nouns around them."""
+"""Daily bars as they were traded, splits, and listings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DailyBar:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """From `day` on there are `ratio` shares for each one before."""
+    """A split: from `day` on there are `ratio` shares for each one before."""
 
     day: date
     ratio: Decimal

@@ -1,4 +1,4 @@
-"""The feed's last quote of each symbol, kept in memory to answer from."""
+"""The feed's last quote of each symbol, in memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contracts.stocks import Quote, StreamPosition, freshness, is_later
 
 @dataclass(frozen=True, slots=True)
 class ReplayPosition:
-    """The position of the replay: the moment in history that was shown last, and when it was shown."""
+    """The position of the replay: the time in history that was shown last, and when it was shown."""
 
     replayed: datetime
     shown_at: datetime
 
 
 class Board:
-    """The latest quote by symbol, in the order of the feed. One older than `stale_after_s` seconds says so.
+    """The latest quote by symbol, in the order of the feed; stale when older than `stale_after_s` seconds.
 
     `epoch` is that of the latest leader whose quotes were taken, and `position` how far its replay has come.
     """
@@ -30,7 +30,7 @@ class Board:
         self.position: ReplayPosition | None = None
 
     def put(self, quotes: Iterable[Quote]) -> None:
-        """Take the quotes that follow those kept here; a late one of an old leader changes nothing."""
+        """Store quotes that follow the stored ones; late quotes of an old leader are ignored."""
         for quote in quotes:
             at = quote.stream
             if at is None or not self._follows(quote.symbol, at):

@@ -1,4 +1,4 @@
-"""Cursors: where a page of bars ended, in a form that callers hand back as it is."""
+"""Cursors: the end of a page of bars, as opaque text for callers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stock_data.errors import InvalidCursor
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last day of a page, its symbol and adjustment, and its provider: two providers are never mixed."""
+    """The last day of a page, its symbol and adjustment, and its provider, so that none are mixed."""
 
     provider: str
     symbol: str
@@ -26,7 +26,7 @@ class Cursor:
 
 
 def decode(text: str, *, symbol: str, adjustment: str) -> Cursor:
-    """Return the cursor that `text` stands for. Raise `InvalidCursor` when it is not one of this request."""
+    """Parse a cursor. Raise `InvalidCursor` when `text` is not one of this request."""
     try:
         padded = text + "=" * (-len(text) % 4)
         raw = base64.b64decode(padded.encode(), altchars=b"-_", validate=True).decode()

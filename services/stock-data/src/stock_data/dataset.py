@@ -22,7 +22,7 @@ _SHA256 = "e73fe05d106b7da1abe8f947264c514afd02cef5c9db4864b9437c84d6bd6069"
 
 
 class DamagedDataset(Exception):
-    """The shipped file is not the one that was checked when it was added."""
+    """The shipped file is not the one that was checked when it was added to the repository."""
 
 
 @dataclass(frozen=True, slots=True)

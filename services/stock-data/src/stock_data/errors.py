@@ -1,4 +1,4 @@
-"""Errors of market data: of the caller's input, and of the providers, in one vocabulary for all of them."""
+"""Errors of market data: invalid input, and failures of providers, named alike for all of them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class NoLiveFeed(ServiceError):
     code = "no-live-feed"
 
     def __init__(self) -> None:
-        super().__init__("This installation has no live feed, so that no alert could fire.")
+        super().__init__("This installation has no live feed, so no alert can fire.")
 
 
 class TooManyAlerts(ServiceError):
@@ -121,12 +121,12 @@ class TooManyAlerts(ServiceError):
 
 
 class HistoryFull(ServiceError):
-    """As many bars of upstreams are kept as may be, or as one owner may have brought."""
+    """The limit of stored bars is reached, in all or for one owner."""
 
     code = "history-full"
 
     def __init__(self, kept: int, of_owner: int) -> None:
         super().__init__(
-            f"{kept} bars are kept already, and {of_owner} were brought for you: STOCK_DATA_KEPT_BARS allows"
-            " no more, or no more than half of them for one owner."
+            f"{kept} bars are stored already, {of_owner} of them for you; STOCK_DATA_KEPT_BARS is the bound"
+            " of all, and half of it that of one owner."
         )

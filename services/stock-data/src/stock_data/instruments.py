@@ -12,7 +12,7 @@ _MOST_SUGGESTIONS = 3
 
 
 class InstrumentIndex:
-    """Listings in the order of their symbols, so that names and closes never wait for the database."""
+    """Listings in the order of their symbols, in memory, so that names and closes need no query."""
 
     def __init__(self) -> None:
         self._listings: dict[str, Listing] = {}
@@ -49,7 +49,7 @@ class InstrumentIndex:
 
 
 def describe(listing: Listing) -> Instrument:
-    """Return `listing` in the words of the contracts."""
+    """Return `listing` as the contract describes it."""
     return Instrument(
         symbol=listing.symbol,
         name=listing.name,
@@ -61,5 +61,5 @@ def describe(listing: Listing) -> Instrument:
 
 
 def _spellings(symbol: str) -> set[str]:
-    """Return `symbol`, and it without each of its letters: similar symbols have one of these in common."""
+    """Return `symbol` and all its forms without one letter: similar symbols share one of these."""
     return {symbol, *(symbol[:at] + symbol[at + 1 :] for at in range(len(symbol)))} - {""}

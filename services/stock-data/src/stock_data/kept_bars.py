@@ -1,4 +1,4 @@
-"""Raw bars of upstreams, kept in the database: a range of days without a hole for each symbol."""
+"""Raw bars of upstreams, stored in the database: a range of days without gaps for each symbol."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SHARE = 2
 
 @dataclass(frozen=True, slots=True)
 class KeptRange:
-    """The first and the last day that are kept of a symbol, with or without trading, and its currency.
+    """The first and the last stored day of a symbol, with or without trading, and its currency.
 
-    After the newest bar only days on which the exchanges are closed are kept.
+    After the newest bar only days without trading are included.
     """
 
     currency: str
@@ -40,7 +40,7 @@ class KeptRange:
 
 
 def missing(kept: KeptRange | None, start: date, end: date) -> list[tuple[date, date]]:
-    """Return the runs of days that must come, so that those from `start` to `end` are kept without a hole."""
+    """Return the ranges of days that are missing between the stored ones and `start` to `end`."""
     if kept is None:
         return [(start, end)]
     before = [(start, kept.first - _ONE_DAY)] if start < kept.first else []
@@ -82,7 +82,7 @@ class KeptBars:
         return found
 
     async def require_room(self, owner_id: str) -> None:
-        """Raise `HistoryFull` when as many bars are kept, or were brought for the owner, as may be."""
+        """Raise `HistoryFull` when the limit of stored bars is reached, in all or for the owner."""
         async with self._postgres.connection() as connection:
             kept = await connection.fetchval(_SQL["sum_kept_bars"])
             of_owner = await connection.fetchval(_SQL["count_bars_of_owner"], owner_id) or 0
@@ -100,9 +100,9 @@ class KeptBars:
         repeated: Collection[date],
         owner_id: str = "",
     ) -> int:
-        """Keep all `bars` of the first to the last of `days`; return how many there are.
+        """Store all `bars` of the first to the last of `days`; return their number.
 
-        Nothing is kept when the days do not adjoin those that are kept already.
+        Nothing is stored when the days do not adjoin the stored ones.
         """
         records = [
             (source, symbol, bar.t.date(), bar.o, bar.h, bar.l, bar.c, bar.v, bar.t.date() in repeated)

@@ -1,4 +1,4 @@
-"""Answers to the requests of other services, from the providers, in the words of the contracts."""
+"""Answers to the requests of other services, from the providers, as contracts."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ class Market:
         )
 
     async def backfill(self, request: BackfillBars, deadline: Deadline) -> Backfilled:
-        """Keep the raw bars of a range, brought by the first upstream that can.
+        """Store the raw bars of a range, fetched from the first upstream that can provide them.
 
-        Without an upstream return what the shipped history has of it. Raise an `InvalidInput`,
-        `UnknownSymbol`, `HistoryFull` or the first `ProviderFailure`.
+        Without an upstream return the part of the range that the shipped history has. Raise an
+        `InvalidInput`, `UnknownSymbol`, `HistoryFull` or the first `ProviderFailure`.
         """
         symbol, start, end = symbols.parse(request.symbol), request.start, request.end or date.max
         if end < start:
@@ -135,7 +135,7 @@ class Market:
         return Instruments(data=answered.value)
 
     async def instruments(self, request: ListInstruments, deadline: Deadline) -> InstrumentsPage:  # noqa: ARG002
-        """Return a page of all instruments that history is kept of."""
+        """Return a page of all instruments with a stored history."""
         after = ""
         if request.cursor:
             try:

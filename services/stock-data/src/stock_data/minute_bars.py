@@ -14,7 +14,7 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(slots=True)
 class _Minute:
-    """The bar of one minute so far, and the tick that it has seen last."""
+    """The bar of one minute so far, and its last tick."""
 
     t: datetime
     open: Decimal
@@ -29,7 +29,7 @@ class _Minute:
 class MinuteBars:
     """Builds the bar of the current minute of each symbol, in one epoch that begins at `since`.
 
-    Minutes are those of the clock by which ticks are made (`as_of`), also while a replay shows faster times.
+    Minutes are those of the clock by which ticks are made (`as_of`), even while a replay runs faster.
     """
 
     def __init__(self, epoch: str, *, since: datetime) -> None:
@@ -41,7 +41,7 @@ class MinuteBars:
         self._changed: dict[str, _Minute] = {}
 
     def add(self, quote: Quote) -> None:
-        """Take a tick. One that is older than the bar of its symbol changes nothing."""
+        """Add a tick. One that is older than the bar of its symbol is ignored."""
         minute = self._minutes.get(quote.symbol)
         if minute is None or quote.as_of >= minute.t + _MINUTE:
             # What was traded before the first tick of all is not known.

@@ -1,4 +1,4 @@
-"""Figures computed in one way for the quotes of every provider: previous close, change and freshness."""
+"""Figures of quotes that are computed alike for every provider: previous close, change and freshness."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_stale(as_of: datetime, now: datetime) -> bool:
 
 
 def from_newest_bar(listing: Listing, now: datetime) -> Quote:
-    """Return the close of the newest bar as a quote that tells how long ago that was."""
+    """Return the close of the newest bar as a quote, with its age."""
     bar, before = listing.newest, listing.previous
     as_of = sessions.closing(bar.day)
     closed_at = previous_close(bar.day, {before.day: before.close} if before else {}, listing.splits)
@@ -71,7 +71,7 @@ def from_newest_bar(listing: Listing, now: datetime) -> Quote:
 
 
 def retold(quote: Quote, *, fetched_at: datetime, now: datetime) -> Quote:
-    """Return a quote that was fetched at `fetched_at` as it has to be told at `now`."""
+    """Return a quote that was fetched at `fetched_at` with its freshness at `now`."""
     update = {
         "delayed_by_s": round(quote.delayed_by_s + max(0.0, (now - fetched_at).total_seconds()), 3),
         "stale": is_stale(quote.as_of, now),

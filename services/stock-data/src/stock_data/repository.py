@@ -80,7 +80,7 @@ class Repository:
         return Term(row["term"], ReplayPosition(row["replayed"], row["shown_at"]))
 
     async def import_dataset(self, data: Dataset) -> int:
-        """Bring the embedded history into the database once, and return how many bars were written."""
+        """Import the embedded history into the database once, and return how many bars were written."""
         splits = [(company.symbol, split) for company in dataset.COMPANIES for split in company.splits]
         async with self._postgres.transaction() as connection:
             await connection.execute(SQL["lock_imports"])

@@ -144,7 +144,7 @@ class Resources:
         await leadership.run_while_leader(self._lead)
 
     async def _lead(self, term: Term) -> None:
-        """Feed in `term`, and do what depends on the feed's ticks for as long as it lasts."""
+        """Run the feed in `term`, and everything that depends on its ticks, for as long as it lasts."""
         self.live_bars.begin(term)
         self.alerts.begin(term)
         async with asyncio.TaskGroup() as group:
@@ -163,7 +163,7 @@ class Resources:
             try:
                 self.index.fill(await self.repository.listings())
             except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("the instruments could not be read again", reason=redaction.safe_message(error))
+                log.warning("instruments could not be refreshed", reason=redaction.safe_message(error))
 
     async def _clean_alerts(self) -> None:
         while True:
@@ -171,7 +171,7 @@ class Resources:
             try:
                 await self.alert_repository.clean()
             except DATABASE_FAILURES as error:
-                log.warning("old alerts are not removed", reason=redaction.safe_message(error))
+                log.warning("old alerts could not be removed", reason=redaction.safe_message(error))
 
 
 def _alpaca(settings: StockDataSettings) -> AlpacaProvider:

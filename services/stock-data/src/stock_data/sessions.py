@@ -1,4 +1,4 @@
-"""The calendar of the US exchanges: trading days, holidays, early closes, and the session of a moment.
+"""The calendar of the US exchanges: trading days, holidays, early closes, and the session at a time.
 
 A day of trading lasts from 20:00 of the evening before to 20:00 (New York), so that overnight and extended
 hours belong to the regular session that they surround.

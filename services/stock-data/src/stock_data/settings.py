@@ -49,7 +49,7 @@ class StockDataSettings(Settings):
     )
     providers: Providers = Field(
         default=("embedded",),
-        description="where data comes from, the first that answers counts, separated by commas",
+        description="providers of data, separated by commas; the first that answers is used",
         examples=["alpaca,embedded"],
     )
     alpaca_url: str = Field(
@@ -96,17 +96,17 @@ class StockDataSettings(Settings):
         examples=["2000-03-01"],
     )
     alerts_per_owner: int = Field(
-        default=500, ge=1, le=100_000, description="alerts of one owner that can fire", examples=["500"]
+        default=500, ge=1, le=100_000, description="most alerts of one owner that can fire", examples=["500"]
     )
     kept_bars: int = Field(
         default=10_000_000,
         ge=0,
         le=1_000_000_000,
-        description="raw bars of upstreams that backfills keep, about 100 bytes each",
+        description="most raw bars of upstreams that backfills store, about 100 bytes each",
         examples=["10000000"],
     )
 
     @property
     def replays(self) -> bool:
-        """Whether the feed runs: made-up ticks never overlay a real upstream unless that is asked for."""
+        """Whether the feed runs: simulated ticks never cover a real upstream unless that is configured."""
         return self.providers[0] == "embedded" if self.replay_enabled is None else self.replay_enabled

@@ -26,7 +26,7 @@ RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules" / "causes.
         ("deferred", END - timedelta(minutes=1), 2, "third attempt", END),
         ("deferred", END, 3, "the end: it expires", END),
         ("sending", NOW, 0, "the relay's answer", NOW + LATEST),
-        ("held", None, 3, "a decision: retry or cancel it", None),
+        ("held", None, 3, "your decision: retry or cancel it", None),
     ],
 )
 def test_an_open_mail_says_what_happens_next(

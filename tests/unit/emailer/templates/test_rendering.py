@@ -120,7 +120,7 @@ async def test_a_template_that_is_killed_each_time_is_put_off_longer_and_longer_
     killing = asyncio.create_task(kill_all())
     waits = []
     for _ in range(3):
-        with pytest.raises(Overloaded, match="ended from outside") as failed:
+        with pytest.raises(Overloaded, match="killed from outside") as failed:
             await renderer.render(SLOW, {}, owner_id="a")
         waits.append(failed.value.retry_after_s)
     killing.cancel()

@@ -40,7 +40,7 @@ def test_origins_are_separated_by_commas() -> None:
     ],
 )
 def test_a_text_that_no_browser_sends_is_no_origin(text: str) -> None:
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not an origin"):
         read_origins(text)
 
 

@@ -70,8 +70,8 @@ BAD: dict[str, tuple[str, Forge]] = {
     "an algorithm that is not listed": ("must be signed with", lambda i: i.token(algorithm="RS384")),
     "a changed claim": ("signature", changed),
     "another key of the same name": ("signature", lambda i: i.token(key=rsa_key("two"))),
-    "a key that the issuer does not have": ("does not have", lambda i: i.token(kid="nine")),
-    "a key of another kind": ("does not have", lambda i: i.token(key=ec_key("e"), algorithm="ES256")),
+    "a key that the issuer does not have": ("does not publish", lambda i: i.token(kid="nine")),
+    "a key of another kind": ("does not publish", lambda i: i.token(key=ec_key("e"), algorithm="ES256")),
     "a type of its own": ("typ must be", lambda i: i.token(typ="JWT")),
     "no type": ("typ must be", lambda i: i.token(typ=None)),
     "an identity token": ("typ must be", lambda i: i.token(typ="id+jwt")),
@@ -87,12 +87,12 @@ BAD: dict[str, tuple[str, Forge]] = {
     "a long subject": ("sub", lambda i: i.token("x" * 256)),
     "a subject that is a number": ("claim", lambda i: i.token(sub=7)),
     "a demand that nobody understands": (
-        "no API key and no",
+        "neither an API key nor",
         lambda _: f"{encoded({'typ': 'at+jwt', 'alg': 'RS256', 'crit': ['x'], 'x': 1})}.e30.c2ln",
     ),
-    "a head that is no JSON": ("no API key and no", lambda _: "bm90.e30.c2ln"),
-    "a head that is a list": ("no API key and no", lambda _: f"{encoded([1])}.e30.c2ln"),
-    "a deep head": ("no API key and no", lambda _: f"{encoded('x')[:1]}{'Ww' * 3000}.e30.c2ln"),
+    "a head that is no JSON": ("neither an API key nor", lambda _: "bm90.e30.c2ln"),
+    "a head that is a list": ("neither an API key nor", lambda _: f"{encoded([1])}.e30.c2ln"),
+    "a deep head": ("neither an API key nor", lambda _: f"{encoded('x')[:1]}{'Ww' * 3000}.e30.c2ln"),
     **{
         f"no {name}": ("must have the claims", lambda i, name=name: i.token(without=name))  # type: ignore[misc]
         for name in ("iss", "sub", "aud", "exp", "iat")

@@ -77,5 +77,5 @@ async def test_parameters_that_do_not_fit_are_refused(
 
 
 async def test_an_operation_that_is_not_offered_is_not_found(operations: ReadingOperations) -> None:
-    with pytest.raises(CommandError, match="There is no operation 'sendEmail' that only reads"):
+    with pytest.raises(CommandError, match="There is no read-only operation 'sendEmail'"):
         await operations.call(ANN, "sendEmail", {})

@@ -28,7 +28,7 @@ def of_lost(chunk: Loaded) -> Report | None:
     if len(positions) == 1:
         failed = Outcomes(failures=[_died(positions[0], claim.lost, "")])
         return Report(claim, "done", failed, rests=rests)
-    log.warning("chunk cut up after its worker was lost", batch_id=str(claim.batch_id), items=len(positions))
+    log.warning("chunk split after its worker was lost", batch_id=str(claim.batch_id), items=len(positions))
     middle = len(positions) // 2
     rests += [Rest.of(half, claim.attempt) for half in (positions[:middle], positions[middle:])]
     return Report(claim, "done", rests=rests)

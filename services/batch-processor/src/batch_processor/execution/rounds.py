@@ -21,7 +21,7 @@ async def attempt(what: str, action: Callable[[], Awaitable[None]]) -> bool:
     try:
         await action()
     except DATABASE_FAILURES as error:
-        log.warning("round failed, trying again", what=what, reason=redaction.safe_message(error))
+        log.warning("background pass failed, retrying", what=what, reason=redaction.safe_message(error))
         await asyncio.sleep(_PAUSE_S)
         return False
     return True

@@ -181,7 +181,7 @@ def _plan(schedule: Schedule, load: Load, *, now: datetime) -> Plan:
     try:
         made = planning.plan(schedule, load, now=now)
     except (InvalidCron, UnknownTimeZone) as error:
-        log.warning("a schedule is paused", schedule=str(schedule.id), reason=str(error))
+        log.warning("schedule paused", schedule=str(schedule.id), reason=str(error))
         return Plan(replace(schedule, due_at=None, fire_at=None, paused_reason=str(error)))
     if made.schedule.fire_at is None:
         return replace(made, schedule=replace(made.schedule, paused_reason="It has no further due time."))

@@ -48,7 +48,7 @@ class NewRun:
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Make the caller's transaction the only one that makes schedules of the owner."""
+    """Lock the owner, so that only the caller's transaction makes schedules of it."""
     await connection.execute(_SQL["lock_schedule_owner"], owner_id)
 
 

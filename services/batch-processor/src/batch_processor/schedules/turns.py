@@ -58,7 +58,7 @@ class Turns:
                 return sum([await self._handle([id_], handle) for id_ in ids])
             self._aside[ids[0]] = time.monotonic() + _ASIDE_S
             log.exception(
-                "a schedule cannot be handled, and is tried again later",
+                "schedule failed, retrying later",
                 what=self._what,
                 schedule=str(ids[0]),
                 after_s=_ASIDE_S,

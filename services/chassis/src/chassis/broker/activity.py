@@ -1,4 +1,4 @@
-"""The activity of a consumer's workers: a worker that hangs is found."""
+"""The activity of a consumer's workers, by which a worker that hangs is found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Activity:
-    """Since when each worker of a consumer has been busy; one that hangs does not hide behind the others."""
+    """Records since when each worker of a consumer has been busy, so that one that hangs is seen."""
 
     def __init__(self) -> None:
         self._since: dict[asyncio.Task[object] | None, float] = {}
@@ -20,16 +20,16 @@ class Activity:
         return not self._since
 
     def longest_s(self) -> float:
-        """Return for how many seconds the slowest worker has made no step; 0 when all are idle."""
+        """Return for how many seconds the slowest worker has made no progress; 0 when all are idle."""
         return time.monotonic() - min(self._since.values()) if self._since else 0.0
 
     def made(self) -> None:
-        """Note a step of the worker that calls this."""
+        """Note progress of the calling worker."""
         self._since[asyncio.current_task()] = time.monotonic()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Count the worker that calls this as busy for the length of the block."""
+        """Count the calling worker as busy for the length of the block."""
         self.made()
         try:
             yield

@@ -31,7 +31,7 @@ _LAST_WORDS_S = 1
 
 
 class RpcServer:
-    """Answers the requests of one queue, at most `concurrency` at a time; more are refused, not hoarded."""
+    """Answers the requests of one queue, at most `concurrency` at a time; further ones are refused."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class RpcServer:
         self._reason: str | None = "not answering yet"
 
     async def attach(self, link: Link) -> None:
-        """Start answering over a fresh connection."""
+        """Start answering over a new connection."""
         if self._stopping:
             return
         channel = await link.channel(confirms=False)
@@ -69,13 +69,13 @@ class RpcServer:
         self._reason = "lost the connection"
 
     def check(self) -> str | None:
-        """Return why no request is answered, for readiness."""
+        """Return the reason why no request is answered, for readiness; None when all is well."""
         return self._reason
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more requests and answer the running ones; at the deadline with the advice to ask again.
+        """Take no more requests and finish the running ones; at the deadline answer them with `Unavailable`.
 
-        The broker has forgotten these requests: a caller without an answer would wait for its own deadline.
+        The broker no longer has these requests: a caller without an answer would wait for its own deadline.
         """
         self._stopping, self._reason = True, "stopping"
         tag, self._tag = self._tag, None
@@ -146,14 +146,16 @@ class RpcServer:
     async def _call(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> BaseModel | bytes:
         found = self._handlers.get(message_type)
         if found is None:
-            log.warning("unknown request type: is a rolling upgrade going on?", type=message_type)
+            log.warning("unknown request type; is a rolling upgrade in progress?", type=message_type)
             raise Unavailable(
-                f"This replica does not know requests of type {message_type!r:.200}; ask again: while"
-                " releases run side by side, another one may.",
+                f"This replica does not know requests of type {message_type!r:.200}; repeat the request:"
+                " during a rolling upgrade another replica may know it.",
                 retry_after_s=2,
             )
         if self._busy > self._concurrency:
-            raise Overloaded("The service answers as many requests as it can; try again.", retry_after_s=1)
+            raise Overloaded(
+                "The service is at its limit of concurrent requests; try again.", retry_after_s=1
+            )
         request_type, answer = found
         try:
             request = request_type.model_validate_json(body)
@@ -170,5 +172,5 @@ class RpcServer:
                     self._running.discard(running)
         except TimeoutError as error:
             if self._stopping and deadline.remaining_s():
-                raise Unavailable("The service is stopping; ask again.", retry_after_s=1) from error
-            raise DeadlineExceeded("The service did not finish before the caller's deadline.") from error
+                raise Unavailable("The service is stopping; repeat the request.", retry_after_s=1) from error
+            raise DeadlineExceeded("The service did not answer before the caller's deadline.") from error

@@ -1,4 +1,4 @@
-"""A circuit breaker: after several failures in a row calls fail fast, with a probe now and then."""
+"""A circuit breaker: after several failures in a row calls fail at once, with a probe now and then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Return whether calls fail fast now."""
+        """Return whether calls fail at once now."""
         return self._failures >= self._threshold
 
     def allows(self) -> bool:

@@ -1,4 +1,4 @@
-"""Many messages in one write, and one wait for the confirms of all of them."""
+"""Publishing many messages with one write, and one wait for all their confirms."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WRITE_BYTES = 128 * 1024
 
 
 class Burst:
-    """Messages that go over one channel with confirms, each with the broker's answer to it.
+    """Messages that are published over one channel with confirms, and the broker's answer to each.
 
-    `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. What
-    it notes down for a message is noted down here for each, under the same lock.
+    `Channel.basic_publish` writes one message, and waits until it is written before the next may begin. The
+    bookkeeping that it does for one message is done here for each, under the same lock.
     """
 
     def __init__(self, messages: Sequence[Outgoing]) -> None:
@@ -82,7 +82,7 @@ class Burst:
 
 
 def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
-    """Return the answer that the broker will give to the next message of the channel."""
+    """Return a future with the broker's answer to the next message of the channel."""
     channel.delivery_tag += 1
     tag = channel.delivery_tag
     word: asyncio.Future[object] = channel.create_future()
@@ -98,9 +98,9 @@ def _expect(channel: Channel, message_id: str) -> asyncio.Future[object]:
 
 
 async def hand_over(channel: Channel, messages: Sequence[Outgoing]) -> list[Outgoing]:
-    """Write transient messages, for which nothing is waited but the socket; return those that were written.
+    """Write transient messages without waiting for confirms; return those that were written.
 
-    What cannot be encoded is dropped alone.
+    A message that cannot be encoded is dropped alone.
     """
     written: list[Outgoing] = []
     octets = bytearray()

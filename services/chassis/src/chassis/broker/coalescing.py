@@ -1,4 +1,4 @@
-"""Coalescing: the same question in flight is asked once, and questions close in time share one message."""
+"""Coalescing: equal questions in flight are asked once, and questions close in time share one message."""
 
 from __future__ import annotations
 

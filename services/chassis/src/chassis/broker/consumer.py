@@ -71,7 +71,7 @@ class Consumer:
     """Takes messages of one queue and settles each: acked, retried on the ladder, or parked.
 
     `concurrency` groups are handled side by side, each within `deadline_s` seconds. While the database is
-    away messages are kept, not failed: nothing is wrong with them. At a stop they are given back.
+    down, messages are kept and not failed: nothing is wrong with them. At a stop they are returned.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Consumer:
         metrics.CONSUMER_PAUSED.labels(queue).set(0)
 
     async def attach(self, link: Link) -> None:
-        """Start consuming over a fresh connection."""
+        """Start consuming over a new connection."""
         if self._stopping.is_set():
             return
         channel = await link.channel(confirms=False)
@@ -128,32 +128,32 @@ class Consumer:
         self._reason = "consumer lost its connection"
 
     def check(self) -> str | None:
-        """Return why nothing is consumed, for readiness; the connection may be up all the same."""
+        """Return why nothing is consumed, for readiness; the connection itself may be up."""
         channel = self._channel
         if self._reason is None and channel is not None and self._tag not in channel.consumers:
-            return "the broker has no consumer of ours on this queue"
+            return "the broker has no consumer of this process on the queue"
         return self._reason
 
     def on_consumer_count(self, consumers: int) -> None:
-        """Connect again when the broker counts no consumer, twice, although this one should be there."""
+        """Reconnect when the broker has twice listed no consumer, although this one should be there."""
         if consumers or self._channel is None or self._stopping.is_set():
             self._missed_counts = 0
             return
         self._missed_counts += 1
         if self._missed_counts == _MOST_MISSED_COUNTS:
-            self._reason = "the broker counts no consumer on this queue"
-            log.error("consumer died at the broker, connecting again", queue=self.queue)
+            self._reason = "the broker lists no consumer on this queue"
+            log.error("the broker lists no consumer, reconnecting", queue=self.queue)
             self._link.interrupt()
 
     def stuck(self) -> str | None:
-        """Return which worker hangs, for liveness: one that has been busy for twice the longest handling."""
+        """Return which worker hangs, for liveness: busy for twice the deadline of a handling."""
         still_s = self._activity.longest_s()
         return (
-            f"a worker has not come further for {still_s:.0f} s" if still_s > 2 * self._deadline_s else None
+            f"a worker has made no progress for {still_s:.0f} s" if still_s > 2 * self._deadline_s else None
         )
 
     async def run(self) -> None:
-        """Handle what arrives, for ever."""
+        """Handle messages until cancelled."""
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._concurrency):
@@ -164,9 +164,9 @@ class Consumer:
             raise
 
     async def drain(self, deadline: Deadline) -> None:
-        """Stop taking messages and wait until those in hand are settled, or the deadline is over.
+        """Stop taking messages and wait until those at work are settled, or the deadline has passed.
 
-        What waits for something that is away is given back now: it may be away for longer.
+        Messages that wait for an outage to end are returned now: it may last longer.
         """
         self._stopping.set()
         self._reason = "stopping"
@@ -215,7 +215,9 @@ class Consumer:
                 fit = incoming.fit(found[0])
             except Undecodable as error:
                 with incoming.message_context():
-                    log.warning("message cannot be read", queue=self.queue, next="parked", error=error.detail)
+                    log.warning(
+                        "message cannot be decoded", queue=self.queue, next="parked", error=error.detail
+                    )
                     self._record(incoming, time.time_ns(), error)
                     await self._park(incoming, "undecodable", error.detail)
             else:
@@ -224,12 +226,12 @@ class Consumer:
             await self._handle(self._handlers[message_type][1], messages)
 
     async def _postpone_unknown(self, incoming: Incoming) -> None:
-        """Let a message of an unknown type wait for a replica that knows it, some times, and then park it."""
+        """Let a message of an unknown type wait a few times for a replica that knows it, then park it."""
         rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
         error = UnknownType(incoming.message_type)
         with incoming.message_context():
             log.warning(
-                "unknown message type: is a rolling upgrade going on?",
+                "unknown message type; is a rolling upgrade in progress?",
                 queue=self.queue,
                 type=incoming.message_type,
                 next=rung.queue if rung else "parked",
@@ -307,8 +309,8 @@ class Consumer:
     async def _try(self, handler: Handler, group: list[Incoming]) -> BaseException | None:
         """Call the handler; return why it failed.
 
-        An outage of the database is waited for, until a stop. What finds no database while the database is
-        there, several times in a row, has failed: its statement may be the trouble.
+        An outage of the database is waited for, until a stop. A handler that reports an outage several times
+        in a row while the database answers has failed: its statement may be the cause.
         """
         doubts, deliveries = 0, [m.delivery for m in group if m.delivery is not None]
         while True:
@@ -339,7 +341,7 @@ class Consumer:
         handler.committed()
 
     async def _wait_for_database(self, error: DatabaseUnavailable) -> bool:
-        """Wait until the database answers; return whether it was away."""
+        """Wait until the database answers; return whether it was down."""
         log.warning("consumer paused", queue=self.queue, reason=error.detail)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(1)
         was_away = False

@@ -28,7 +28,7 @@ def new_id() -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message ready to be published. Without `persistent` it does not outlive the broker's memory."""
+    """A message ready to be published. Without `persistent` it is lost when the broker restarts."""
 
     exchange: str
     routing_key: str
@@ -61,7 +61,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """A message that arrived and fits its contract, and the `body` that it was read from.
+    """A message that arrived and is valid by its contract, and the `body` that it was read from.
 
     `attempt` counts from 1.
     """

@@ -1,4 +1,4 @@
-"""A message as it came from a queue, and what its contract makes of it."""
+"""A message as it came from a queue, and its validation by the contract."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Incoming:
 
     @property
     def unknown_waits(self) -> int:
-        """How often the message has waited because its type was not known."""
+        """The number of times that the message has waited because its type was unknown."""
         waits = self.headers.get(names.UNKNOWN_WAITS)
         return waits if isinstance(waits, int) and waits > 0 else 0
 
@@ -131,7 +131,7 @@ class Incoming:
             metrics.MESSAGE_AGE.labels(queue).observe(age_s, exemplars.of_messages(self.traceparent))
 
     def fit(self, contract: type[Message]) -> Incoming:
-        """Return this message with its delivery. Raise `Undecodable`, without quoting the body."""
+        """Return this message validated, with its delivery. Raise `Undecodable`, without quoting the body."""
         try:
             message = contract.model_validate_json(self.body)
             message_id = UUID(self.message_id)
@@ -147,7 +147,7 @@ class Incoming:
 def context_of(group: Sequence[Incoming]) -> AbstractContextManager[object]:
     """Run the block in the trace of the group's only message, or, for several, in no trace.
 
-    What is done for several messages belongs to none of them more than to another.
+    Work for several messages belongs to none of their traces.
     """
     if len(group) == 1:
         return group[0].message_context()

@@ -1,4 +1,4 @@
-"""A service's whole tie to the broker: one link publishes, one consumes, and what hangs on them."""
+"""A service's connections to the broker: one publishes, one consumes, with all that uses them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNT_EVERY_S = 5
 
 
 class Attached(Protocol):
-    """Something that listens over the consuming link and must be attached anew after each connect."""
+    """A listener on the consuming link, which must be attached again after each connect."""
 
     async def attach(self, link: Link) -> None:
         """Start listening."""
@@ -36,7 +36,7 @@ class Attached(Protocol):
 
 
 class Messaging:
-    """Two connections: a publisher that the broker throttles must not keep acknowledgements from leaving."""
+    """Two connections, so that the broker's throttling of publishers does not delay acknowledgements."""
 
     def __init__(self, url: str, topology: Topology) -> None:
         self.topology = topology
@@ -78,7 +78,7 @@ class Messaging:
         tasks.supervise("link consume", self.link.run)
 
     async def drain(self, deadline: Deadline) -> None:
-        """Take no more messages and requests; settle and answer those in hand."""
+        """Take no more messages and requests; settle and answer those at work."""
         # A request queue leaves with its consumer: counting it would break the link that acknowledges.
         self._is_counting = False
         settling = [consumer.drain(deadline) for consumer in self._consumers]
@@ -103,7 +103,7 @@ class Messaging:
         self._statistics = channel
 
     async def _count_queues(self) -> None:
-        """Ask the broker for ever how many consumers and messages the service's own queues have."""
+        """Read periodically how many consumers and messages the service's own queues have."""
         while True:
             await asyncio.sleep(_COUNT_EVERY_S)
             await self.publisher.probe(own_exchange(self.topology.service))
@@ -119,7 +119,9 @@ class Messaging:
             with rejections_as_errors():
                 found = await channel.queue_declare(queue, passive=True, timeout=5)
         except AWAY as error:
-            log.warning("queue not counted", queue=queue, reason=redaction.safe_message(error))
+            log.warning(
+                "queue statistics could not be read", queue=queue, reason=redaction.safe_message(error)
+            )
             return
         consumers = found.consumer_count or 0
         metrics.QUEUE_CONSUMERS.labels(queue).set(consumers)
@@ -142,4 +144,4 @@ class _Hook:
         await self._attach(link)
 
     def lost(self) -> None:
-        """Forget nothing: a hook keeps nothing of a connection."""
+        """Do nothing: a hook keeps no state of a connection."""

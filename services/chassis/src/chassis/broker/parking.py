@@ -1,4 +1,4 @@
-"""Parking: what could not be handled is kept, with the reason, in the service's parked queue."""
+"""Parking: messages that could not be handled are kept, with the reason, in the service's parked queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def copy_for(
     reason: str,
     error: str,
 ) -> Outgoing:
-    """Return the message as it is parked: the same id and body, and why, when and where it failed."""
+    """Return the parked copy of a message: the same id and body, and why, when and where it failed."""
     return Outgoing(
         exchange=own_exchange(service),
         routing_key=parked_queue(service),

@@ -25,7 +25,7 @@ from chassis.broker.rabbitmq import (
 )
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 
-_NOT_REACHED = "The message broker cannot be reached now."
+_NOT_REACHED = "The message broker cannot be reached."
 _UNCONFIRMED = "The message broker did not confirm the message in time."
 
 
@@ -56,7 +56,7 @@ class Publisher:
         return await self.link.wait_connected(timeout_s) and not self.link.is_blocked
 
     async def publish(self, message: Outgoing, *, timeout_s: float | None = None) -> None:
-        """Publish and wait until the broker has it for good.
+        """Publish and wait for the broker's confirm.
 
         Raises `Unavailable` when no queue takes it, `Overloaded` when the queue is full, and
         `BrokerUnavailable` when there is no broker, it takes no messages, or it says nothing in time. In the
@@ -145,12 +145,14 @@ class Publisher:
                 async with asyncio.timeout(self._timeout_s):
                     sent = await hand_over(channel, messages)
         except AWAY as error:
-            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+            raise BrokerUnavailable(
+                "The connection to the message broker was lost.", retry_after_s=2
+            ) from error
         for message in sent:
             metrics.PUBLISHED.labels(message.exchange, "sent").inc()
 
     async def probe(self, exchange: str) -> None:
-        """Hand `exchange` a message that no queue takes: the broker tells only publishers of an alarm."""
+        """Publish a message that no queue takes: the broker reports an alarm only to publishers."""
         if self.link.is_connected and not self.link.is_blocked:
             with suppress(Unavailable):
                 await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
@@ -171,7 +173,9 @@ class Publisher:
                         wait=False,
                     )
         except AWAY as error:
-            raise BrokerUnavailable("The message broker went away.", retry_after_s=2) from error
+            raise BrokerUnavailable(
+                "The connection to the message broker was lost.", retry_after_s=2
+            ) from error
 
     async def publish_alone(self, message: Outgoing) -> None:
         """Publish over a connection made for this message: it can break no other.
@@ -218,7 +222,9 @@ class Publisher:
     def _lost(self) -> None:
         self._confirmed = self._transient = None
         self.on_unusable(
-            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+            BrokerUnavailable(
+                "The connection to the message broker was lost before the answer arrived.", retry_after_s=2
+            )
         )
 
     def _blocked(self) -> None:
@@ -240,7 +246,7 @@ def _failure(message: Outgoing, error: Exception) -> Exception:
     if isinstance(error, aiormq.exceptions.PublishError):
         metrics.PUBLISHED.labels(message.exchange, "returned").inc()
         return Unavailable(
-            f"No queue takes {message.message_type} now; its service does not run.", retry_after_s=5
+            f"No queue accepts {message.message_type}: its service is not running.", retry_after_s=5
         )
     if isinstance(error, aiormq.exceptions.DeliveryError):
         metrics.PUBLISHED.labels(message.exchange, "refused").inc()

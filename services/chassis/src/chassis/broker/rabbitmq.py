@@ -1,4 +1,4 @@
-"""Connections to the broker that come back by themselves."""
+"""Connections to the broker that reconnect by themselves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SET_UP_TIMEOUT_S = 30
 _CLOSE_TIMEOUT_S = 2
 # How late a process that only waits for confirms hears of an alarm; one that publishes hears at once.
 _LOOK_EVERY_S = 0.5
-BLOCKED = "RabbitMQ takes no messages now: its memory or disk alarm is on"
+BLOCKED = "RabbitMQ accepts no messages: its memory or disk alarm is active"
 
 AWAY = (
     OSError,
@@ -43,7 +43,7 @@ def rejections_as_errors() -> Iterator[None]:
     """Raise `ConnectionError` for what was waiting on a channel that closed.
 
     aiormq rejects it with CancelledError, or with a bare Exception: a task that nobody has cancelled would
-    end without a word, and for ever. An end of the stream in the middle of a handshake is StopAsyncIteration.
+    end silently, and for good. An end of the stream in the middle of a handshake is StopAsyncIteration.
     """
     try:
         yield
@@ -59,7 +59,7 @@ def rejections_as_errors() -> Iterator[None]:
 
 
 async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
-    """Have nothing more delivered to the consumer `tag`; what its connection takes along has ended anyway."""
+    """Cancel the consumer `tag`; when its connection is gone it has ended anyway."""
     if channel is None or tag is None:
         return
     try:
@@ -70,7 +70,7 @@ async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
 
 
 class Link:
-    """One connection to the broker that is made again, with all its channels, whenever any of it breaks.
+    """One connection to the broker that is reopened, with all its channels, whenever a part of it breaks.
 
     `on_open` sets the channels up after each connect; `on_lost` runs after each loss. A channel that the
     broker closes takes the whole link with it: one way to recover is enough, and it is always exercised.
@@ -106,7 +106,7 @@ class Link:
 
     @property
     def is_blocked(self) -> bool:
-        """Return whether the broker reads nothing from this connection, for an alarm of memory or disk."""
+        """Return whether the broker reads nothing from this connection because of a memory or disk alarm."""
         transport = self._connection.transport if self._connection is not None else None
         if transport is None or not self.is_connected:
             return False
@@ -144,7 +144,7 @@ class Link:
         return channel
 
     async def run(self) -> None:
-        """Keep the link up for ever."""
+        """Keep the link up until cancelled."""
         while True:
             try:
                 await self._hold()
@@ -157,7 +157,7 @@ class Link:
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
 
     async def _hold(self) -> None:
-        """Connect, and stay until the connection is lost."""
+        """Connect, and wait until the connection is lost."""
         try:
             await self._connect()
         except AWAY as error:
@@ -177,14 +177,14 @@ class Link:
                     log.warning("the broker has blocked publishing", link=self._name, reason=BLOCKED)
                     self._on_blocked()
                 else:
-                    log.info("the broker takes messages again", link=self._name)
+                    log.info("the broker accepts messages again", link=self._name)
         finally:
             broken.cancel()
-        self._reason = "connection lost, connecting again"
-        log.warning("lost the broker", link=self._name)
+        self._reason = "connection lost, reconnecting"
+        log.warning("connection to the broker lost", link=self._name)
 
     def interrupt(self) -> None:
-        """Break the link on purpose, so that it is made anew."""
+        """Break the link on purpose, so that it reconnects."""
         self._broken.set()
 
     async def close(self) -> None:
@@ -236,6 +236,6 @@ async def connect(url: URL) -> aio_pika.Connection:
 
 
 async def close_quietly(connection: aio_pika.abc.AbstractConnection) -> None:
-    """Close `connection`, whatever it says to that."""
+    """Close `connection` and ignore errors."""
     with suppress(Exception):
         await connection.close()

@@ -1,4 +1,4 @@
-"""The ladder: which rung a failed message waits on, and the copy that is put there."""
+"""The retry ladder: the rung on which a failed message waits, and the copy that is put there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ON_UNKNOWN = (1, 3)
 
 
 def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
-    """Return where a message of an unknown type waits that has waited `waits` times; None when it is enough.
+    """Return the next rung of a message of an unknown type after `waits` waits; None after the last.
 
     While releases run side by side, a replica of the newer one may take it the next time.
     """
@@ -23,7 +23,7 @@ def rung_of_unknown(waits: int, rungs: Sequence[Rung]) -> Rung | None:
 
 
 def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:
-    """Return where a message waits whose `attempt`-th try failed; None when it has used all rungs."""
+    """Return the rung for a message whose `attempt`-th try failed; None when it has used all rungs."""
     return rungs[attempt - 1] if attempt <= len(rungs) else None
 
 
@@ -60,6 +60,6 @@ def copy_for(
 
 
 def without_broker_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headers that are ours: the broker writes its own history again on each hop."""
+    """Return the service's own headers: the broker adds its history again on each hop."""
     theirs = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
     return {name: value for name, value in headers.items() if not name.startswith(theirs)}

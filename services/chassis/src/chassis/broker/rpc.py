@@ -1,4 +1,4 @@
-"""Requests and replies: at most once, with a deadline, and an error at once when no service answers."""
+"""Requests and replies: at most once, with a deadline, and an immediate error when no service answers."""
 
 from __future__ import annotations
 
@@ -36,27 +36,28 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass
 class _Target:
-    """The state of one service: calls in flight, and whether it answers at all."""
+    """The state of one service: calls in flight, and whether it is answering."""
 
     service: str
     in_flight: int = 0
     breaker: Breaker = field(default_factory=Breaker)
 
     def begin(self, most: int) -> None:
-        """Count one call more. Raise `Overloaded` at `most` calls, `Unavailable` while none is answered."""
+        """Count a call that begins.
+
+        Raise `Overloaded` at `most` calls, `Unavailable` while the breaker is open.
+        """
         if self.in_flight >= most:
             raise Overloaded(
-                f"Too many requests wait for {self.service}; try again in a moment.", retry_after_s=1
+                f"Too many requests are waiting for {self.service}; try again in a moment.", retry_after_s=1
             )
         if not self.breaker.allows():
-            raise Unavailable(
-                f"{self.service} does not answer at the moment; try again later.", retry_after_s=2
-            )
+            raise Unavailable(f"{self.service} is not responding; try again later.", retry_after_s=2)
         self.in_flight += 1
         metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
 
     def finish(self, outcome: str) -> None:
-        """Count one call less; only one without an answer in time speaks against the service."""
+        """Count a call that ends; only one without an answer in time is a failure of the service."""
         self.in_flight -= 1
         if outcome == DeadlineExceeded.code:
             self.breaker.failed()
@@ -67,7 +68,7 @@ class _Target:
 
 
 class RpcClient:
-    """Asks other services. At most `max_in_flight` questions wait at one service (its bulkhead)."""
+    """Sends requests to other services. At most `max_in_flight` wait for one service (its bulkhead)."""
 
     def __init__(self, publisher: Publisher, *, max_in_flight: int = 512) -> None:
         self._publisher = publisher
@@ -80,7 +81,7 @@ class RpcClient:
         publisher.on_unusable = self._fail_pending
 
     async def attach(self, link: Link) -> None:
-        """Open the reply queue over a fresh connection."""
+        """Open the reply queue over a new connection."""
         channel = await link.channel(confirms=False)
         declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
         # Not through the default exchange, which leads to every queue: nobody but `admin` may write to it.
@@ -98,10 +99,12 @@ class RpcClient:
         self._reply_queue = declared.queue
 
     def lost(self) -> None:
-        """Fail what waits: the consuming connection is gone, and the reply queue with it."""
+        """Fail the waiting calls: the consuming connection is gone, and the reply queue with it."""
         self._reply_queue = None
         self._fail_pending(
-            BrokerUnavailable("The message broker went away before the answer came.", retry_after_s=2)
+            BrokerUnavailable(
+                "The connection to the message broker was lost before the answer arrived.", retry_after_s=2
+            )
         )
 
     def _fail_pending(self, error: BrokerUnavailable) -> None:
@@ -112,20 +115,20 @@ class RpcClient:
     async def call(
         self, request: Request, reply: type[R], deadline: Deadline, *, service: str | None = None
     ) -> R:
-        """Ask and read the answer as `reply`."""
+        """Send a request and return the answer as `reply`."""
         return reply.model_validate_json(await self.ask(request, deadline, service=service))
 
     async def ask(self, request: Request, deadline: Deadline, *, service: str | None = None) -> bytes:
-        """Ask and give the answer's JSON as it came; `service` where the request names none of its own.
+        """Send a request and return the answer's JSON unparsed; `service` is for requests that name none.
 
-        Raises `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
-        away, `Overloaded` when too many questions wait already, `DeadlineExceeded` when no answer came.
+        Raise `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
+        down, `Overloaded` when too many requests wait already, `DeadlineExceeded` when no answer came.
         """
         body = request.model_dump_json(exclude_none=True).encode()
         return await self.forward(request.message_type, body, deadline, service=service or request.service)
 
     async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
-        """Do `ask` with a question that is written, for another process."""
+        """Do `ask` with a request that is serialized already, for another process."""
         target = self._targets.setdefault(service, _Target(service))
         target.begin(self._max_in_flight)
         started = time.perf_counter()
@@ -147,9 +150,9 @@ class RpcClient:
     async def _exchange(self, target: _Target, message_type: str, body: bytes, deadline: Deadline) -> bytes:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
-            raise DeadlineExceeded("The deadline was over before the request could be sent.")
+            raise DeadlineExceeded("The deadline passed before the request could be sent.")
         if self._reply_queue is None:
-            raise BrokerUnavailable("The message broker cannot be reached now.", retry_after_s=2)
+            raise BrokerUnavailable("The message broker cannot be reached.", retry_after_s=2)
         number = str(next(self._numbers))
         future: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
@@ -181,7 +184,7 @@ class RpcClient:
     def _publish(
         self, message: Outgoing, future: asyncio.Future[tuple[str, bytes]], timeout_s: float
     ) -> None:
-        """Publish beside the waiting for the reply, which may come before the confirm does."""
+        """Publish while waiting for the reply, which may arrive before the confirm."""
 
         async def publish() -> None:
             try:

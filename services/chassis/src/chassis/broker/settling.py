@@ -1,4 +1,4 @@
-"""Settling of messages: acknowledged, acknowledged once their copy is elsewhere, or given back."""
+"""Settling of messages: acknowledged, acknowledged after their copy is confirmed, or returned."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LONGEST_PAUSE_S = 10.0
 class Settler:
     """Settles the messages of one queue over its present channel.
 
-    A message whose copy the broker does not take now stays in hand, unacknowledged, until it does. Given back
-    it would come again at once, and the broker parks what it has delivered too often. `types` are those that
-    may be a metric's label.
+    A message whose copy the broker does not confirm stays unacknowledged until it does. Returned, it would be
+    redelivered at once, and the broker parks what it has delivered too often. `types` are those that may be
+    labels of metrics.
     """
 
     def __init__(self, queue: str, publisher: Publisher, *, service: str, types: Collection[str]) -> None:
@@ -43,7 +43,7 @@ class Settler:
         self._stopping = asyncio.Event()
 
     def attach(self, link: Link, channel: Channel) -> None:
-        """Settle over a fresh channel from now on."""
+        """Settle over a new channel from now on."""
         self._link, self._channel = link, channel
 
     def lost(self) -> None:
@@ -52,11 +52,11 @@ class Settler:
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no copy is waited for."""
+        """Return whether no copy is waiting for its confirm."""
         return not self._moving
 
     def stop(self) -> None:
-        """Wait for no copy any more: what has none goes back to its queue."""
+        """Stop waiting for confirms: messages without a confirmed copy go back to their queue."""
         self._stopping.set()
 
     async def open(self, incoming: Incoming, *, is_again: bool) -> list[Incoming]:
@@ -73,12 +73,14 @@ class Settler:
         return []
 
     async def acknowledge(self, incoming: Incoming, outcome: str = "ack") -> None:
-        """Acknowledge the message, which has ended here."""
+        """Acknowledge the message: its handling is complete."""
         try:
             await self._settle(incoming)
         except AWAY as error:
             # The broker will deliver it again, and the inbox knows it.
-            log.debug("could not acknowledge", queue=self._queue, reason=redaction.safe_message(error))
+            log.debug(
+                "message could not be acknowledged", queue=self._queue, reason=redaction.safe_message(error)
+            )
             outcome = "lost-channel"
             self._break(incoming)
         self._count(incoming, outcome)
@@ -95,7 +97,7 @@ class Settler:
             self._moving.discard(task)
             error = None if task.cancelled() else task.exception()
             if error is not None:
-                log.error("message not settled", queue=self._queue, exc_info=error)
+                log.error("message could not be settled", queue=self._queue, exc_info=error)
                 if self._link is not None:
                     self._link.interrupt()
 
@@ -105,11 +107,15 @@ class Settler:
         task.add_done_callback(moved)
 
     async def give_back(self, incoming: Incoming, *, has_failed: bool = False) -> None:
-        """Put the message back into its queue; one that `has_failed` the broker parks after some times."""
+        """Return the message to its queue; the broker parks one that `has_failed` after some redeliveries."""
         try:
             await self._settle(incoming, comes_again=True, has_failed=has_failed)
         except AWAY as error:
-            log.debug("could not give back", queue=self._queue, reason=redaction.safe_message(error))
+            log.debug(
+                "message could not be returned to its queue",
+                queue=self._queue,
+                reason=redaction.safe_message(error),
+            )
             self._break(incoming)
         self._count(incoming, "requeue")
 
@@ -159,7 +165,9 @@ class Settler:
             for copy in copies:
                 await self._publisher.publish(copy)
         except Unavailable as error:
-            log.warning("copy not confirmed, message is kept", queue=self._queue, reason=error.detail)
+            log.warning(
+                "copy not confirmed, message stays unacknowledged", queue=self._queue, reason=error.detail
+            )
             return False
         return True
 
@@ -168,6 +176,6 @@ class Settler:
         metrics.CONSUMED.labels(self._queue, known, outcome).inc()
 
     def _break(self, incoming: Incoming) -> None:
-        """Make the link anew when a message of its present channel cannot be settled: it would wait there."""
+        """Reconnect when a message of the present channel cannot be settled, since it would stay there."""
         if self._link is not None and incoming.channel is self._channel:
             self._link.interrupt()

@@ -1,4 +1,4 @@
-"""Declares what a service owns at the broker, as `contracts.topology` says, and checks what it shares."""
+"""Declares what a service owns at the broker by `contracts.topology`, and checks what it shares."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from contracts.topology import SHARED_EXCHANGES, Queue, Topology
 
 
 async def declare(channel: AbstractChannel, topology: Topology) -> None:
-    """Declare all that `topology` owns; doing it again changes nothing.
+    """Declare all that `topology` owns; repeating it changes nothing.
 
-    A shared exchange that is not there closes the channel with its name: the broker's definitions have not
-    been loaded.
+    A missing shared exchange closes the channel with its name: the broker's definitions have not been loaded.
     """
     for exchange in SHARED_EXCHANGES:
         await channel.exchange_declare(exchange.name, passive=True)
@@ -26,7 +25,7 @@ async def declare(channel: AbstractChannel, topology: Topology) -> None:
 
 
 async def declare_rpc_queue(channel: AbstractChannel, queue: Queue) -> None:
-    """Declare and bind a queue that goes with its last consumer, just before it is consumed."""
+    """Declare and bind an auto-delete queue, just before it is consumed."""
     await channel.queue_declare(
         queue.name, durable=True, auto_delete=queue.auto_delete, arguments=dict(queue.arguments)
     )

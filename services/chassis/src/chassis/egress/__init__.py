@@ -1,1 +1,1 @@
-"""Requests to addresses that callers choose: public ones only, checked at the moment of connecting."""
+"""Requests to addresses that callers choose: only public ones, checked at the moment of connecting."""

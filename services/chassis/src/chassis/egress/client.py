@@ -1,4 +1,4 @@
-"""One HTTP request to a destination that is checked, and pinned to the addresses that were checked."""
+"""One HTTP request to a checked destination, pinned to the addresses that were checked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AnswerTooLarge(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request as its sender means it; `Host`, lengths and the encodings that are taken are added."""
+    """A request as its sender wrote it; `Host`, lengths and `Accept-Encoding` are added."""
 
     method: str
     url: str
@@ -73,7 +73,7 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
 
 
 def is_own(address: Address) -> bool:
-    """Return whether `address` is one of this machine's, which sends there from the address itself.
+    """Return whether `address` belongs to this machine: packets to it are sent from that address itself.
 
     Nothing is sent to find out.
     """

@@ -1,4 +1,4 @@
-"""Destinations of requests: read from a URL strictly, so that every reader means the same server by it."""
+"""Destinations of requests: parsed from a URL so strictly that every parser finds the same server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DestinationRefused(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The server of a URL, and what is asked of it; `address` is known where the host is one."""
+    """The server and the target of a URL; `address` is set where the host is an IP address."""
 
     scheme: str
     host: str
@@ -76,7 +76,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class InternalTargets:
-    """Addresses that are not public and may be reached all the same, each at one port or at every port."""
+    """Non-public addresses that may be reached nevertheless, each at one port or at every port."""
 
     targets: tuple[tuple[Network, int | None], ...] = ()
 
@@ -93,7 +93,7 @@ class InternalTargets:
     ) -> None:
         """Raise `DestinationRefused` unless every one of `addresses` may be reached.
 
-        Those that are the machine's `own` are not public here: what listens on all of them was not meant so.
+        The machine's `own` addresses are not public here: servers that listen on all of them may be internal.
         """
         for address in addresses:
             is_allowed = (is_public(address) and address not in own) or any(
@@ -116,7 +116,7 @@ def _target(text: str) -> tuple[Network, int | None]:
 
 
 def _host_of(text: str) -> tuple[str, Address | None]:
-    """Return the host as it is resolved and named to the server, and the address that it is, if it is one."""
+    """Return the host in the form for DNS and `Host`, and the address that it stands for, if it is one."""
     try:
         if text.startswith("["):
             six = IPv6Address(text[1:-1])

@@ -1,4 +1,4 @@
-"""Places for connections: in all, for each address, and fewer for those that have not shown a key."""
+"""Limits on connections: in total, per address, and smaller ones for those without a valid key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_ASKED = 8
 
 
 def mark_authenticated(scope: Any) -> None:
-    """Tell the server that the connection of this ASGI scope has shown a valid key.
+    """Tell the server that the connection of this ASGI scope has sent a valid key.
 
     It then no longer takes one of the few places for unauthenticated connections, and stays open longer
     between requests. Under another server than this one, nothing happens.
@@ -36,7 +36,7 @@ def mark_authenticated(scope: Any) -> None:
 
 
 class Guarded(Protocol):
-    """A connection whose deadlines are looked at regularly."""
+    """A connection whose deadlines are checked periodically."""
 
     def enforce_deadlines(self, now: float) -> None:
         """End what has taken too long at the loop's time `now`."""
@@ -57,7 +57,7 @@ class Place:
         self.is_authenticated = False
 
     def authenticated(self) -> None:
-        """Give the place among the unauthenticated back: the client has shown a valid key."""
+        """Release the place among the unauthenticated: the client has sent a valid key."""
         if not self.is_authenticated and not self._is_released:
             self.is_authenticated = True
             self._admission.forget_stranger(self)
@@ -124,7 +124,7 @@ class Admission:
             metrics.HTTP_CONNECTIONS.dec()
 
     def hold_head(self, change: int, size: int) -> None:
-        """Count `change` bytes more of a head that has not ended, now of `size`. Raises `ListenerFull`."""
+        """Count `change` more bytes of an unfinished head, which now has `size`. Raises `ListenerFull`."""
         self._unfinished_bytes += change
         if size > USUAL_HEAD_BYTES and self._unfinished_bytes > UNFINISHED_HEADS_BYTES:
             raise ListenerFull(
@@ -132,10 +132,10 @@ class Admission:
             )
 
     def take(self, host: str, holder: Guarded | None = None) -> Place:
-        """Take a place for the client at `host`, which connects by `holder`.
+        """Take a place for the client at `host` and its connection `holder`.
 
-        Among those without a key, the oldest that nothing is being answered to gives way to a newer one,
-        first among those of the same address: nobody keeps others out by holding connections. Raises
+        Among connections without a key, the oldest idle one gives way to a newer one, first among those of
+        the same address: nobody keeps others out by holding connections. Raises
         `TooManyConnections` or `ListenerFull`.
         """
         limits, address = self.limits, address_of(host)
@@ -159,7 +159,7 @@ class Admission:
         return place
 
     def forget_stranger(self, place: Place) -> None:
-        """Count a place no longer among those without a key."""
+        """Stop counting a place among those without a key."""
         self.unauthenticated.subtract_one(place.address)
         self._strangers.pop(place, None)
         self._strangers_at[place.address].pop(place, None)
@@ -167,7 +167,7 @@ class Admission:
             del self._strangers_at[place.address]
 
     def is_trusted(self, host: str) -> bool:
-        """Return whether the peer `host` is a proxy whose word on its client counts."""
+        """Return whether the peer `host` is a proxy whose forwarding headers are trusted."""
         if not self.limits.trusted_proxies:
             return False
         try:
@@ -210,7 +210,7 @@ class Admission:
 
 
 def _make_way(strangers: dict[Place, Guarded | None]) -> bool:
-    """Close the oldest of `strangers` that nothing is being answered to; return whether there was one."""
+    """Close the oldest idle one of `strangers`; return whether there was one."""
     for place, holder in tuple(islice(strangers.items(), _MOST_ASKED)):
         if holder is not None and holder.give_way():
             place.release()

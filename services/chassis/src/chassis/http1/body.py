@@ -47,7 +47,7 @@ class ChunkedBody:
         self.is_complete = False
 
     def take(self, buffer: bytearray) -> bytes:
-        """Remove a number of chunks from the front of `buffer`, and return their data.
+        """Remove complete chunks from the front of `buffer`, and return their data.
 
         Nothing is removed when more bytes are needed to go on. Raises `RequestRefused`.
         """
@@ -71,7 +71,7 @@ class ChunkedBody:
         if self._is_in_trailer:
             self._trailer_bytes += len(line) + 2
             if self._trailer_bytes > TRAILER_BYTES:
-                raise RequestRefused("chunk", f"The trailer fields may have {TRAILER_BYTES} bytes.")
+                raise RequestRefused("chunk", f"The trailer fields may have at most {TRAILER_BYTES} bytes.")
             if line and _TRAILER.fullmatch(line) is None:
                 raise RequestRefused("chunk", "A line of the trailer is not a token, a colon and a value.")
             self.is_complete = not line

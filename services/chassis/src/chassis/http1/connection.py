@@ -1,4 +1,4 @@
-"""One TCP connection: carries its requests to the application, and ends what takes too long."""
+"""One TCP connection: passes its requests to the application, and closes when something takes too long."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class HttpConnection(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place for the connection, or answer that there is none."""
+        """Take a place for the connection, or refuse it."""
         self._transport = transport  # type: ignore[assignment]  # of a TCP connection
         client, scheme = get_remote_addr(self._transport), "https" if is_ssl(self._transport) else "http"
         self._ends = Ends(get_local_addr(self._transport), client, scheme)
@@ -113,11 +113,11 @@ class HttpConnection(asyncio.Protocol):
                 self._advance()
 
     def eof_received(self) -> bool | None:
-        """Close: a client that sends no more is taken for one that has gone."""
+        """Close: a client that has shut down its side is treated as gone."""
         return self._websocket.eof_received() if self._websocket is not None else None
 
     def pause_writing(self) -> None:
-        """Let the application wait until the client has taken more."""
+        """Make the application wait until the client has read more."""
         self.is_blocked = True
         self._writable.clear()
         if self._websocket is not None:
@@ -131,7 +131,7 @@ class HttpConnection(asyncio.Protocol):
             self._websocket.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back everything that the connection held."""
+        """Release everything that the connection held."""
         self._is_closing = True
         self._server_state.connections.discard(self)
         self._admission.close(self)
@@ -179,7 +179,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
         elif now < self._deadline:
             if self._body_rate.is_too_slow(now, self._received, is_awaited=is_awaited):
-                self._refuse(RequestTimedOut("body_timeout", "The body of the request came too slowly."))
+                self._refuse(RequestTimedOut("body_timeout", "The body of the request arrived too slowly."))
         elif self._is_closing:
             # The client has its time from when the last byte of the answer has gone.
             self._deadline = now + self._limits.linger_s
@@ -195,7 +195,7 @@ class HttpConnection(asyncio.Protocol):
     # From bytes to requests.
 
     def _schedule_turn(self) -> None:
-        """Read on after other connections have had their turn."""
+        """Continue reading after other connections have had their turn."""
         if not self._is_turn_scheduled:
             self._is_turn_scheduled = True
             self._loop.call_soon(self._advance)
@@ -277,7 +277,7 @@ class HttpConnection(asyncio.Protocol):
         return self._transport.write
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written."""
+        """Wait until the client has read enough of what was written."""
         await self._writable.wait()
 
     def has_whole_body(self) -> bool:
@@ -285,11 +285,11 @@ class HttpConnection(asyncio.Protocol):
         return not self._reader.is_in_body
 
     def date_line(self) -> bytes:
-        """Return the field that every answer has."""
+        """Return the `Date` field line that every answer has."""
         return self._admission.date_line
 
     def abort(self) -> None:
-        """Cut the connection, so that the client sees that its answer is not whole."""
+        """Abort the connection, so that the client sees that the answer is incomplete."""
         self._transport.abort()
 
     def on_body_read(self) -> None:

@@ -38,7 +38,7 @@ class Wire(Protocol):
         """The function that sends bytes to the client."""
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written."""
+        """Wait until the client has read enough of what was written."""
 
     def has_whole_body(self) -> bool:
         """Return whether the request has arrived to its end."""
@@ -50,14 +50,14 @@ class Wire(Protocol):
         """Begin the next request, or close."""
 
     def abort(self) -> None:
-        """Cut the connection, so that the client sees that its answer is not whole."""
+        """Abort the connection, so that the client sees that the answer is incomplete."""
 
     def date_line(self) -> bytes:
-        """Return the field that every answer has."""
+        """Return the `Date` field line that every answer has."""
 
 
 class Exchange:
-    """Carries one request to the application, and its answer to the wire.
+    """Passes one request to the application, and its answer to the connection.
 
     The head of an answer of known length waits for the body, so that both are written at once.
     """
@@ -84,7 +84,7 @@ class Exchange:
 
     @property
     def is_answered(self) -> bool:
-        """Whether bytes of the answer have been written, so that it cannot be another any more."""
+        """Whether bytes of the answer have been written, so that it can no longer be replaced."""
         return self.response_started and not self._held
 
     def add_body(self, data: bytes, *, is_complete: bool) -> None:
@@ -103,10 +103,10 @@ class Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self._fail(Unavailable("The server stops; send the request again.", retry_after_s=1))
+            self._fail(Unavailable("The server is stopping; send the request again.", retry_after_s=1))
             raise
         except Exception as error:
-            log.error("the application failed at a request", path=self.scope["path"], exc_info=error)
+            log.error("unhandled error in a request", path=self.scope["path"], exc_info=error)
             self._fail(ServiceError("The request failed; the log has the error."))
         else:
             if not self.response_complete and not self._is_disconnected:
@@ -164,7 +164,7 @@ class Exchange:
                 self._wake()
                 self._wire.on_response_complete()
         else:
-            raise RuntimeError(f"The ASGI message {kind} is out of its order.")
+            raise RuntimeError(f"The ASGI message {kind} is out of order.")
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._remaining = None

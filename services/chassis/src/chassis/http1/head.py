@@ -1,4 +1,4 @@
-"""The head of a request: strict by RFC 9112, so that nobody in front of this server reads it differently."""
+"""The head of a request: strict by RFC 9112, so that no proxy in front reads it differently."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RequestHead:
 def parse_request_line(line: bytes) -> tuple[str, bytes, str]:
     """Return method, target and version. Raises `RequestRefused`."""
     if len(line) > REQUEST_LINE_BYTES:
-        raise TargetTooLong("request_line", f"The request line may have {REQUEST_LINE_BYTES} bytes.")
+        raise TargetTooLong("request_line", f"The request line may have at most {REQUEST_LINE_BYTES} bytes.")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise RequestRefused("malformed", "The first line is not a request line of HTTP/1.1.")
@@ -103,7 +103,7 @@ def parse_request_line(line: bytes) -> tuple[str, bytes, str]:
         raise VersionNotSupported("version", "This server speaks HTTP/1.1 and HTTP/1.0.")
     method = _METHODS.get(name)
     if method is None:
-        raise NotImplementedHere("method", f"Methods are {', '.join(_METHODS.values())}.")
+        raise NotImplementedHere("method", f"The method must be one of  {', '.join(_METHODS.values())}.")
     return method, target, version.decode()
 
 
@@ -137,7 +137,9 @@ def _parse_fields(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]]]:
     """Return all fields, with names in lower case, and the values of those that this server understands."""
     lines = block.split(_CRLF) if block else []
     if len(lines) > FIELDS:
-        raise HeadTooLarge("header_count", f"A request may have {FIELDS} header fields; it has {len(lines)}.")
+        raise HeadTooLarge(
+            "header_count", f"A request may have at most {FIELDS} header fields; it has {len(lines)}."
+        )
     # What is left of the block without proper characters must be the ends of its lines: in one step for
     # all, this finds bare CR and LF, NUL and other control characters.
     if lines and block.translate(None, _VALUE) != _CRLF * (len(lines) - 1):
@@ -162,7 +164,7 @@ def _parse_fields(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]]]:
 def _origin_form(target: bytes, method: str, own: dict[bytes, list[bytes]], *, is_host_needed: bool) -> bytes:
     hosts = own.get(b"host", [])
     if len(hosts) > 1 or (is_host_needed and not hosts):
-        raise RequestRefused("host", f"A request has one Host; this one has {len(hosts)}.")
+        raise RequestRefused("host", f"A request must have one Host; this one has {len(hosts)}.")
     if hosts:
         _require_host(hosts[0])
     if b"#" in target:
@@ -211,7 +213,7 @@ def _length(own: dict[bytes, list[bytes]], version: str) -> int | None:
 
 def _require_websocket(method: str, version: str, length: int | None, own: dict[bytes, list[bytes]]) -> None:
     if method != "GET" or version != "1.1" or length != 0:
-        raise RequestRefused("upgrade", "A WebSocket begins with a GET of HTTP/1.1 without a body.")
+        raise RequestRefused("upgrade", "A WebSocket upgrade must be a GET of HTTP/1.1 without a body.")
     if own.get(b"sec-websocket-version") != [b"13"]:
         raise UpgradeNotPossible("upgrade", "Sec-WebSocket-Version must be 13.")
     keys = own.get(b"sec-websocket-key", [])

@@ -39,9 +39,9 @@ LOOK_EVERY_S = 1.0
 class ConnectionLimits:
     """Places and times of one listener's connections.
 
-    `unauthenticated_share` is the part of all places, and of those of each address, that is there for
-    connections that have not shown a key. `trusted_proxies` tell the address of their client in
-    `X-Forwarded-For`: the limits of an address are then that client's.
+    `unauthenticated_share` is the part of all places, and of those of each address, for connections without a
+    valid key. `trusted_proxies` report their client in `X-Forwarded-For`: the limits of an address then
+    apply to that client.
     """
 
     most: int = 1024

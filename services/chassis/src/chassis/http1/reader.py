@@ -27,7 +27,7 @@ class RequestReader:
 
     @property
     def begins_with_head_request(self) -> bool:
-        """Whether the request that could not be read wants an answer without a body."""
+        """Whether the request that could not be parsed is a HEAD, whose answer has no body."""
         return self.buffer.startswith(b"HEAD ")
 
     def read_body(self) -> bytes:
@@ -58,16 +58,18 @@ class RequestReader:
         return head
 
     def _check_beginning(self) -> None:
-        """Refuse what cannot become a request any more, without waiting for the end of its head."""
+        """Refuse a head that cannot become valid, without waiting for its end."""
         buffer = self.buffer
         line_end = buffer.find(_CRLF, 0, REQUEST_LINE_BYTES + 2)
         if line_end < 0 and len(buffer) > REQUEST_LINE_BYTES:
-            raise TargetTooLong("request_line", f"The request line may have {REQUEST_LINE_BYTES} bytes.")
+            raise TargetTooLong(
+                "request_line", f"The request line may have at most {REQUEST_LINE_BYTES} bytes."
+            )
         if line_end > 0 and line_end >= self._searched - 1:
             parse_request_line(bytes(buffer[:line_end]))
         if buffer and buffer != _CRLF[:1] and not buffer[:1].isalpha():
             raise RequestRefused("malformed", "The first line is not a request line of HTTP/1.1.")
         if len(buffer) >= HEAD_BYTES:
-            raise HeadTooLarge("header_size", f"The head of a request may have {HEAD_BYTES} bytes.")
+            raise HeadTooLarge("header_size", f"The head of a request may have at most {HEAD_BYTES} bytes.")
         if buffer.find(b"\n\n", max(0, self._searched - 1)) >= 0:
             raise RequestRefused("malformed", "The lines of a head must end with CRLF.")

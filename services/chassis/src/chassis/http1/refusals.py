@@ -12,7 +12,7 @@ from chassis.problems import SECURITY_HEADERS, problem, problem_headers
 
 
 class RequestRefused(ServiceError):
-    """A request that is refused before the application sees it; the connection is closed.
+    """A request that is refused before it reaches the application; the connection is closed.
 
     `reason` is the value of the metric's label.
     """
@@ -43,7 +43,7 @@ class ExpectationFailed(RequestRefused):
 
 
 class UpgradeNotPossible(RequestRefused):
-    """The WebSocket version is not the one that is spoken here."""
+    """The WebSocket version is not supported."""
 
     code = "upgrade-required"
 

@@ -17,7 +17,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 @dataclass(frozen=True)
 class Ends:
-    """Both ends of a connection, and how it is secured."""
+    """Both addresses of a connection, and its scheme."""
 
     server: tuple[str, int | None] | None
     client: tuple[str, int] | None
@@ -46,7 +46,7 @@ def http_scope(head: RequestHead, ends: Ends, state: Mapping[str, Any], place: o
 
 
 def keep_slashes(path: bytes) -> bytes:
-    """Return `path` in such a form that an encoded slash is still encoded after the path is decoded.
+    """Return `path` so that an encoded slash stays encoded after the path is decoded.
 
     A proxy in front sees `/v1%2Fadmin` as one segment: if it were two here, its rules for `/v1/admin`
     would not apply.

@@ -1,4 +1,4 @@
-"""Least rates in both directions, looked at from time to time."""
+"""Minimum rates in both directions, checked periodically."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class WriteStall:
-    """Notices a client that takes nothing of what is written to it."""
+    """Notices a client that does not read what is written to it."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -14,7 +14,7 @@ class WriteStall:
         self._unwritten = 0
 
     def is_over(self, now: float, unwritten: int) -> bool:
-        """Return whether `unwritten` bytes, which are more than none, have not become fewer for too long."""
+        """Return whether `unwritten` bytes, more than none, have not decreased for too long."""
         if unwritten == 0:
             self._ends = math.inf
         elif unwritten < self._unwritten or self._ends == math.inf:
@@ -24,10 +24,10 @@ class WriteStall:
 
 
 class BodyRate:
-    """Notices a body that comes too slowly while the application waits for it.
+    """Notices a body that arrives too slowly while the application waits for it.
 
-    A window is `window_s` seconds in which the application had nothing else to do than to wait. It is added
-    up: a client that keeps the application busy with its crumbs does not begin it anew.
+    A window is `window_s` seconds in which the application only waited for the body. Waiting time is added
+    up: a client that keeps the application busy with tiny parts does not restart the window.
     """
 
     def __init__(self, *, window_s: float, least_rate: int) -> None:
@@ -44,7 +44,7 @@ class BodyRate:
         self._received = received
 
     def is_too_slow(self, now: float, received: int, *, is_awaited: bool) -> bool:
-        """Return whether a window has ended with too few bytes; `received` counts all of the connection."""
+        """Return whether a window ended with too few bytes; `received` counts those of the connection."""
         if is_awaited and self._looked_at is not None:
             self._waited_s += now - self._looked_at
         self._looked_at = now

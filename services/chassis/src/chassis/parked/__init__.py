@@ -1,4 +1,4 @@
-"""Parked messages as a feature; `python -m chassis.parked --help` is for when the gateway is away."""
+"""Parked messages as a feature; `python -m chassis.parked --help` is for when the gateway is down."""
 
 from chassis.parked.messages import Parked, ParkedKeeper, park_unpublishable
 

@@ -1,4 +1,4 @@
-"""The command line for parked messages, for when the gateway is not there."""
+"""The command line for parked messages, for when the gateway is down."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from contracts.parked import DiscardParked, InspectParked, ListParked, ParkedFil
 
 _EPILOG = "POSTGRES_DSN (or POSTGRES_DSN_FILE) is the database of the service whose messages are meant."
 _TIMEOUT_S = 30
-_AWAY = "The database does not answer; is POSTGRES_DSN right, and does PostgreSQL run?"
+_AWAY = "The database does not answer; check POSTGRES_DSN, and that PostgreSQL is running."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 when it was done, 1 when it was refused, 2 when it was misspelt."""
+    """Run one command and exit: 0 when it was done, 1 when it was refused, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
     dsn = settings.read(os.environ, "POSTGRES_DSN")
     if dsn is None:

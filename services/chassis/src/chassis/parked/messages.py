@@ -1,4 +1,4 @@
-"""Parked messages in the service's database: stored, listed, looked into, replayed, discarded."""
+"""Parked messages in the service's database: stored, listed, inspected, replayed, discarded."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Parked:
         self._queues: set[str] = set()
 
     def expect(self, queue: str) -> None:
-        """Count `queue` also while nothing of it is parked."""
+        """Report `queue` in the gauge even while nothing of it is parked."""
         self._queues.add(queue)
 
     def answers(self) -> Mapping[type[Request], Answer]:
@@ -162,9 +162,9 @@ class Parked:
         return ParkedCount.model_validate(dict(row or {}))
 
     async def replay(self, request: ReplayParked, _: Deadline) -> ParkedDecided:
-        """Send messages to their queues again under their old ids, as a first try.
+        """Send messages to their queues again under their old ids, with attempts counted from 1.
 
-        Those without a proper id are skipped and stay parked: they can only be discarded.
+        Those without a valid id are skipped and stay parked: they can only be discarded.
         """
         _require_choice(request.wanted)
         now = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
@@ -186,7 +186,7 @@ class Parked:
         return decided
 
     async def discard(self, request: DiscardParked, _: Deadline) -> ParkedDecided:
-        """Give messages up; the record of them stays for 30 days."""
+        """Discard messages; their record stays for 30 days."""
         _require_choice(request.wanted)
         async with self._postgres.transaction() as connection:
             row = await connection.fetchrow(_SQL["discard_parked"], *_decision(request, "discarded"))
@@ -210,14 +210,14 @@ class Parked:
 
 
 class ParkedKeeper:
-    """Brings what lands in the service's parked queue into its database, one message at a time."""
+    """Moves messages from the service's parked queue into its database, one at a time."""
 
     def __init__(self, service: str, parked: Parked) -> None:
         self._queue = parked_queue(service)
         self._parked = parked
 
     async def attach(self, link: Link) -> None:
-        """Start over a fresh connection."""
+        """Start over a new connection."""
         channel = await link.channel(confirms=False)
         await channel.basic_qos(prefetch_count=10)
         channel.on_consumer_cancel_callbacks.add(lambda _: link.interrupt())
@@ -236,17 +236,17 @@ class ParkedKeeper:
                 await asyncio.sleep(_PAUSE_S)
             except Exception:
                 # Its neighbours are stored beside it; without this it would wait for the next connection.
-                log.exception("parked message cannot be stored, trying again")
+                log.exception("parked message cannot be stored, retrying")
                 await asyncio.sleep(_PAUSE_S)
         try:
             await message.channel.basic_ack(message.delivery_tag, wait=False)
         except AWAY as error:
-            log.debug("parked message will come again", reason=redaction.safe_message(error))
+            log.debug("parked message will be redelivered", reason=redaction.safe_message(error))
 
 
 def _require_choice(wanted: ParkedFilter) -> None:
     if wanted.is_empty:
-        raise InvalidInput("Say which messages: ids, queue, message_type or reason.")
+        raise InvalidInput("Choose the messages by ids, queue, message_type or reason.")
 
 
 def _decision(request: ReplayParked | DiscardParked, state: str) -> tuple[object, ...]:
@@ -277,8 +277,8 @@ def _moment(epoch_ms: object) -> datetime | None:
 def _death(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the headers that parking would have added to a message that the broker has parked itself.
 
-    Its moment is the same each time that the broker delivers it. The broker tells it in whole seconds: a
-    message that was sent later than that has died later.
+    The time is the same at every redelivery. The broker reports it in whole seconds: a message that was sent
+    later than that has died later.
     """
     deaths = headers.get("x-death")
     if not (isinstance(deaths, list) and deaths and isinstance(deaths[0], dict)):

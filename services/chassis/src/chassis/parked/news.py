@@ -1,4 +1,4 @@
-"""Events about parked messages: accepted work has the id of its command, and clients ask for its state."""
+"""Events about parked messages: accepted work has the id of its command, so clients can read its state."""
 
 from __future__ import annotations
 

@@ -54,9 +54,13 @@ class BounceAnswers:
         key = self._return_path.read(request.recipient)
         if key is None:
             metrics.EMAIL_BOUNCES.labels("unsigned").inc()
-            raise NotFound("The recipient is no return path that was signed here, or its key was taken away.")
+            raise NotFound(
+                "The recipient is not a return path that was signed here, or its key has been removed."
+            )
         if self._under_way >= MOST_UNDER_WAY:
-            raise Overloaded("Other bounces are being read; hand it in again in a moment.", retry_after_s=5)
+            raise Overloaded(
+                "Too many bounces are being read; hand it in again in a moment.", retry_after_s=5
+            )
         self._under_way += 1
         try:
             return await self._record(key, base64.b64decode(request.content))
@@ -69,7 +73,7 @@ class BounceAnswers:
             seen = await bounces.look(connection, *key, digest=digest)
         if seen is None:
             metrics.EMAIL_BOUNCES.labels("late").inc()
-            raise NotFound("The mail that came back is not known any more: its record was removed.")
+            raise NotFound("The bounced mail is not known any more: its record was removed.")
         if seen.known is not None or seen.are_enough:
             # Anybody who got a mail can write to its return path: reading takes a processor for a while.
             return BounceRecorded(kind=seen.known or "other", is_new=False)
@@ -78,7 +82,7 @@ class BounceAnswers:
         async with self._postgres.transaction() as connection:
             recipient = await bounces.find(connection, *key)
             if recipient is None:
-                raise NotFound("The record of the mail that came back was removed at this moment.")
+                raise NotFound("The record of the bounced mail was removed at this moment.")
             is_new = await bounces.note(connection, recipient, bounce, digest=digest)
             if is_new:
                 if await bounces.settle(connection, recipient, bounce.kind):

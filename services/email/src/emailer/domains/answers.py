@@ -229,7 +229,7 @@ class DomainAnswers:
             ],
             next=None
             if domain.check_at is None
-            else Next(what="a look at the records", by=domain.check_at + _CHECK_WITHIN),
+            else Next(what="the next check of the records", by=domain.check_at + _CHECK_WITHIN),
         )
 
 
@@ -255,14 +255,14 @@ def _is_done(domain: StoredDomain, request: RotateDkim) -> bool:
     _require(domain, request.version)
     kept = sum(key.state != "pending" for key in domain.keys)
     if kept + len(_ALGORITHMS) > MOST_KEYS:
-        raise Conflict(f"The domain has {kept} keys that sign or retire; wait until some are gone.")
+        raise Conflict(f"The domain has {kept} keys that sign or are retiring; wait until one is removed.")
     return False
 
 
 def _require(domain: StoredDomain, version: int | None) -> None:
     if version is not None and version != domain.version:
         raise DomainChangedMeanwhile(
-            f"The domain {domain.name} has changed since version {version}; read it again, and repeat it."
+            f"The domain {domain.name} has changed since version {version}; read it again and repeat."
         )
 
 

@@ -54,7 +54,7 @@ class DomainChecks:
         owner_id = domain.owner_id
         if self._under_way[owner_id] >= MOST_OF_OWNER:
             raise Overloaded(
-                f"Records of {MOST_OF_OWNER} of your domains are being looked at; try again in a moment.",
+                f"The records of {MOST_OF_OWNER} of your domains are being checked; try again in a moment.",
                 retry_after_s=2,
             )
         self._under_way[owner_id] += 1
@@ -111,7 +111,7 @@ class DomainChecks:
                     metrics.EMAIL_DOMAINS.labels(state).set(counts.get(state, 0))
                 metrics.EMAIL_DOMAIN_CHECK_LATE.set(late_s)
             except DATABASE_FAILURES as error:
-                log.warning("records of domains not looked at", reason=redaction.safe_message(error))
+                log.warning("due domains could not be read", reason=redaction.safe_message(error))
             if count < MOST_AT_A_TIME:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -124,7 +124,7 @@ class DomainChecks:
             if isinstance(result, BaseException):
                 # It comes back when its lease is over; the others are done.
                 log.warning(
-                    "records not looked at", domain=domain.name, reason=redaction.safe_message(result)
+                    "domain could not be checked", domain=domain.name, reason=redaction.safe_message(result)
                 )
         return len(due)
 

@@ -25,7 +25,7 @@ _FINDINGS = TypeAdapter(dict[str, Finding])
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Make the caller's transaction the only one that makes domains of the owner."""
+    """Lock the owner, so that only the caller's transaction makes domains of it."""
     await connection.execute(SQL["lock_domain_owner"], owner_id)
 
 

@@ -28,7 +28,7 @@ async def renew(postgres: Postgres, safe: KeySafe) -> None:
             async with postgres.transaction() as connection:
                 after = await _renew_page(connection, safe, after)
         except DATABASE_FAILURES as error:
-            log.warning("DKIM keys not sealed anew", reason=redaction.safe_message(error))
+            log.warning("DKIM keys could not be re-encrypted", reason=redaction.safe_message(error))
             await asyncio.sleep(_PAUSE_S)
 
 
@@ -40,7 +40,7 @@ async def _renew_page(connection: Connection, safe: KeySafe, after: Place) -> Pl
         try:
             renewed = safe.renewed(row["sealed_key"])
         except UnreadableKey as error:
-            log.error("DKIM key not readable", selector=row["selector"], reason=str(error))
+            log.error("DKIM key cannot be decrypted", selector=row["selector"], reason=str(error))
             continue
         if renewed is not None:
             await repository.change_sealed(connection, place, renewed)

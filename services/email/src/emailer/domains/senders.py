@@ -111,7 +111,7 @@ class Senders:
                 raise UnreadableKey("EMAIL_SECRETS_KEY is not set")
             private = self._safe.open(row["sealed_key"])
         except UnreadableKey as error:
-            log.error("DKIM key not readable", domain=domain, selector=selector, reason=str(error))
+            log.error("DKIM key cannot be decrypted", domain=domain, selector=selector, reason=str(error))
             return replace(authority, flaw=str(error))
         signer = Signer(domain, selector, cast(KeyAlgorithm, row["algorithm"]), private)
         return replace(authority, signers=(*authority.signers, signer))

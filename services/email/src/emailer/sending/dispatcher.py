@@ -244,7 +244,7 @@ class Dispatcher:
         elif suppressed is not None:
             self.recorder.add(attempts.suppressed(job, suppressed, draft=self._delivery.draft()))
         elif job.mail.letter is None:
-            log.error("mail not readable", message_id=str(job.mail.id), reason=job.mail.flaw)
+            log.error("stored mail cannot be read", message_id=str(job.mail.id), reason=job.mail.flaw)
             self.recorder.add(attempts.unreadable(job, draft=self._delivery.draft(), patience=self._patience))
         elif job.mail.refusal:
             metrics.EMAIL_SENDERS_REFUSED.labels("service").inc()
@@ -313,7 +313,7 @@ class Dispatcher:
                     measured_at = now
                     await measuring.measure(self._postgres)
             except DATABASE_FAILURES as error:
-                log.warning("leases not renewed", reason=redaction.safe_message(error))
+                log.warning("leases could not be renewed", reason=redaction.safe_message(error))
 
     async def _renew(self) -> None:
         async with self._postgres.connection() as connection:

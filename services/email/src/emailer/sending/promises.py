@@ -25,7 +25,7 @@ def of_recipient(
     `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease.
     """
     if status == "held":
-        return Next(what="a decision: retry or cancel it", by=None)
+        return Next(what="your decision: retry or cancel it", by=None)
     if due_at is None:
         return None
     if status == "sending":

@@ -105,7 +105,7 @@ class OutcomeRecorder:
                 await self._write_patiently([outcome])
         elif error is not None:
             # Its lease will end, and it counts as ambiguous then.
-            log.error("outcome not written", email_id=str(group[0].job.mail.id), exc_info=error)
+            log.error("outcome could not be written", email_id=str(group[0].job.mail.id), exc_info=error)
 
     async def _try(self, group: list[Outcome]) -> Exception | None:
         try:

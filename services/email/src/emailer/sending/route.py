@@ -139,7 +139,7 @@ class Route:
             except (RelayUnreachable, AuthenticationRefused):
                 continue
             self._show_open()
-            log.info("route open again")
+            log.info("route resumed")
 
     def close_idle(self) -> None:
         """Close the sessions that were not used for a while."""

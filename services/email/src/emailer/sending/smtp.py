@@ -202,7 +202,7 @@ class SmtpSession:
             return
         _require(reply, 220, "starttls")
         if not self._wire.is_quiet:
-            raise RelayUnreachable("the relay sent more in the clear after STARTTLS")
+            raise RelayUnreachable("the relay sent more plain text after STARTTLS")
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._wire.transport,

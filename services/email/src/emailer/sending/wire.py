@@ -98,7 +98,7 @@ class Wire(asyncio.Protocol):
                     await self._moved.wait()
             except TimeoutError:
                 if self.transport.get_write_buffer_size() >= unsent:
-                    self._break(f"the relay took nothing for {timeout_s:g} s")
+                    self._break(f"the relay accepted no data for {timeout_s:g} s")
 
     def write(self, data: bytes) -> None:
         """Send `data`; a broken connection shows when the reply is awaited."""
@@ -125,7 +125,7 @@ class Wire(asyncio.Protocol):
                 self._arrived = None
         found = [self._replies.popleft() for _ in range(min(count, len(self._replies)))]
         if not found:
-            raise ConnectionLost(self._lost or "the relay said nothing", after_dot=after_dot)
+            raise ConnectionLost(self._lost or "the relay gave no reason", after_dot=after_dot)
         return found
 
     def abort(self) -> None:

@@ -44,6 +44,8 @@ async def _suppress(connection: Connection, failures: Sequence[Failure], *, term
         if not await repository.has_room(connection, owner_id, most=terms.most_of_owner):
             decided = [failure for failure in decided if failure.target.owner_id != owner_id]
             metrics.EMAIL_SUPPRESSIONS.labels("no-room").inc(number)
-            log.warning("no room for suppressions", owner_id=owner_id, most=terms.most_of_owner)
+            log.warning(
+                "suppression limit reached, address not added", owner_id=owner_id, most=terms.most_of_owner
+            )
     for origin in await repository.suppress(connection, decided, terms=terms) if decided else ():
         metrics.EMAIL_SUPPRESSIONS.labels(origin).inc()

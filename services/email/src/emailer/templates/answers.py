@@ -67,7 +67,7 @@ class TemplateAnswers:
             is_there = locked is not None and not locked.is_deleted
             if request.expected is None:
                 if is_there:
-                    raise Conflict(f"There is a template {name}: change it with PUT.")
+                    raise Conflict(f"A template {name} exists: change it with PUT.")
             elif locked is None or not is_there:
                 raise _missing(name)
             else:
@@ -131,7 +131,7 @@ class TemplateAnswers:
         except TemplateFailed as error:
             raise _invalid(error, place) from None
         if len(found.model_dump_json()) > _MOST_SHOWN:
-            raise InvalidInput("The mail would be too long to be shown here.")
+            raise InvalidInput("The mail is too long to be shown here.")
         return found
 
     def _require_room(self, stored: Stored, *, is_new: bool, is_usable: bool) -> None:

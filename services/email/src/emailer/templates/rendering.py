@@ -76,7 +76,7 @@ class TemplateRenderer:
         key = await asyncio.to_thread(_digest, source, data, owner_id)
         count = self._too_slow.count(key)
         if count >= MOST_TOO_SLOW:
-            detail = f"it was too slow {count} times and is not tried for a while"
+            detail = f"it was too slow {count} times and is not tried again for a while"
             raise TemplateFailed("template-too-slow", detail)
         try:
             answer = await self._ask(source, data, owner_id=owner_id, key=key)
@@ -109,11 +109,13 @@ class TemplateRenderer:
                     {"source": source.model_dump(), "data": data, "cpu_s": self._cpu_s}
                 )
         except TimeoutError:
-            raise Overloaded("Templates are being rendered; try again.", retry_after_s=2) from None
+            raise Overloaded("Too many templates are being rendered; try again.", retry_after_s=2) from None
         except _InterruptedError as error:
             metrics.EMAIL_TEMPLATES.labels("interrupted").inc()
             wait_s = min(_LONGEST_WAIT_S, 2.0 ** (1 if key is None else self._interrupted.note(key)))
-            log.warning("template not rendered", owner_id=owner_id, reason=str(error), retry_after_s=wait_s)
+            log.warning(
+                "template could not be rendered", owner_id=owner_id, reason=str(error), retry_after_s=wait_s
+            )
             raise Overloaded(
                 f"The template was not rendered, because {error}; try again.", retry_after_s=wait_s
             ) from None
@@ -130,7 +132,7 @@ class TemplateRenderer:
         try:
             found = await self._processes.ask(frame, within_s=_ANSWER_WITHIN_S, most_bytes=_MOST_FRAME)
         except FrameTooLarge:
-            return _failure("template-too-large", "there is too much of it")
+            return _failure("template-too-large", "it is too large")
         except TimeoutError:
             reason = f"its process did not get {self._cpu_s:g} s of CPU time in time"
             raise _InterruptedError(reason) from None
@@ -139,7 +141,7 @@ class TemplateRenderer:
                 return _failure("template-too-slow", f"it takes more than {self._cpu_s:g} s")
             if error.crashed:
                 return _failure("template-too-large", "it needs too much memory")
-            raise _InterruptedError("its process was ended from outside") from None
+            raise _InterruptedError("its process was killed from outside") from None
         except OSError as error:
             raise _InterruptedError(f"no process could be started: {error}") from None
         answer: dict[str, Any] = json.loads(found)

@@ -58,7 +58,7 @@ class UploadService:
             if own + MOST_UPLOAD_BYTES > self._limits.owner_bytes:
                 raise TooManyUploads(
                     f"Your uploads take {own} of {self._limits.owner_bytes} bytes, and the next may need "
-                    f"{MOST_UPLOAD_BYTES}; an upload is removed some time after it has expired."
+                    f"{MOST_UPLOAD_BYTES}; an upload is removed a day after it has expired."
                 )
             if total + MOST_UPLOAD_BYTES > self._limits.total_bytes:
                 raise Overloaded("There is no room for uploads at the moment.", retry_after_s=60)
@@ -76,7 +76,7 @@ class UploadService:
         """Store the bytes of an upload as they come. Raise `NotFound` when the permission is not valid."""
         async with self._postgres.connection() as connection:
             if not await repository.begin(connection, upload_id, token_hash=_hash(token)):
-                raise NotFound(f"There is no upload {upload_id} that waits for its bytes.")
+                raise NotFound(f"There is no upload {upload_id} that waits for its content.")
         try:
             stored = await self._take(upload_id, content)
         except BaseException:
@@ -87,7 +87,7 @@ class UploadService:
             except DATABASE_FAILURES as error:
                 # It is removed when its time is over.
                 reason = redaction.safe_message(error)
-                log.warning("upload not removed", upload_id=str(upload_id), reason=reason)
+                log.warning("upload could not be removed", upload_id=str(upload_id), reason=reason)
             raise
         metrics.EMAIL_UPLOADS.labels("stored").inc()
         return stored
@@ -102,7 +102,7 @@ class UploadService:
                     _, total = await repository.measure(connection)
                 metrics.EMAIL_UPLOADS_BYTES.set(total)
             except DATABASE_FAILURES as error:
-                log.warning("old uploads not removed", reason=redaction.safe_message(error))
+                log.warning("old uploads could not be removed", reason=redaction.safe_message(error))
             await asyncio.sleep(_REMOVE_EVERY_S)
 
     async def remove(self) -> None:
@@ -158,4 +158,4 @@ def _hash(token: str) -> bytes:
 
 def _too_slow(upload_id: UUID) -> NotFound:
     most = timedelta(seconds=_COMING_S)
-    return NotFound(f"Upload {upload_id} was removed: its bytes must come within {most}.")
+    return NotFound(f"Upload {upload_id} was removed: its content must arrive within {most}.")

@@ -1,4 +1,4 @@
-"""Accepting work: one transaction in the gateway's own database, and an answer that can be given again."""
+"""Accepting work: one transaction in the gateway's own database, and a stored answer for repetitions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_REMOVED = 1000
 
 
 class Acceptor:
-    """Accepts work for later, whether or not the services that will do it are there now."""
+    """Accepts work, whether or not the services that will do it are running."""
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class Acceptor:
         unique: UniqueClaim | None = None,
         details: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply:
-        """Promise `messages`, or return the answer that the same key, or the same id, got before.
+        """Promise `messages`, or return the stored answer to the same key or the same id.
 
-        The answer has the id, the status and `details`. `claim` is what this request has claimed its key
-        with. Raise `UniqueKeyMoved` when the key of `unique` has changed hands, `Overloaded` when the outbox
-        is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict` while the
-        first request with it still runs.
+        The answer has the id, the status and `details`. `claim` is the token with which this request has
+        claimed its key. Raise `UniqueKeyMoved` when the key of `unique` has changed hands, `Overloaded` when
+        the outbox is full, `IdempotencyMismatch` for a key used with another request, `IdempotencyConflict`
+        while the first request with it still runs.
         """
         self._relay.require_room()
         key = call.idempotency_key
@@ -73,11 +73,11 @@ class Acceptor:
             return Reply(answer, location=location)
         answered = None if key is None else await self.find_answer(acceptance.owner_id, key.key)
         if unique is not None and answered is None:
-            raise UniqueKeyMoved("Another task has taken the unique key; try again.", retry_after_s=1)
+            raise UniqueKeyMoved("Another task has just taken the unique key; try again.", retry_after_s=1)
         return Reply(answer, location=location, is_replay=True) if key is None else replay(answered, key)
 
     async def record(self, group: Sequence[Work]) -> set[UUID]:
-        """Record what has come together in one transaction; return the ids of what is new."""
+        """Record a group of work in one transaction; return the ids of what is new."""
         async with self._postgres.connection() as connection:
             return await self._repository.accept(connection, group)
 
@@ -142,31 +142,31 @@ class Acceptor:
             return await self._repository.find_answer(connection, owner_id, key)
 
     async def begin(self, owner_id: str, key: str, claim: bytes) -> bool:
-        """Claim a key for a request that takes longer; False when it is taken."""
+        """Claim an idempotency key for a request that takes longer; return False when it is taken."""
         async with self._postgres.connection() as connection:
             return await self._repository.begin(connection, owner_id, key, claim)
 
     async def renew(self, owner_id: str, key: str, claim: bytes) -> None:
-        """Say that the request with this claim still runs."""
+        """Note that the request with this claim is still running."""
         async with self._postgres.connection() as connection:
             await self._repository.renew(connection, owner_id, key, claim)
 
     async def abandon(
         self, acceptance: Acceptance, key: str | None, claim: bytes, messages: Sequence[Outgoing]
     ) -> None:
-        """Take back what was begun with `claim`, however full the outbox is."""
+        """Withdraw what was begun with `claim`, however full the outbox is."""
         async with self._postgres.connection() as connection:
             await self._repository.abandon(connection, acceptance, key, claim, messages)
         self._relay.wake()
 
     async def clean(self) -> None:
-        """Remove what is too old again and again, for ever."""
+        """Remove old records periodically, until cancelled."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
             try:
                 await self.remove_old()
             except DatabaseUnavailable as error:
-                log.warning("old acceptances not removed", reason=error.detail)
+                log.warning("old acceptances could not be removed", reason=error.detail)
 
     async def remove_old(self) -> None:
         """Remove idempotency records older than 24 hours, and acceptances that ended long ago."""

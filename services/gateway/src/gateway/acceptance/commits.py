@@ -19,8 +19,8 @@ Accept = Callable[[Sequence[Work]], Awaitable[set[UUID]]]
 class GroupCommit:
     """Hands work to `accept` in groups.
 
-    The first to come commits at once; who comes while a commit is on its way waits for the next one, which
-    takes all of them. Under load a group grows with the time that a commit takes; without load nobody waits.
+    The first caller commits at once; those that arrive during a commit wait for the next one, which takes
+    all of them. Under load a group grows with the time that a commit takes; without load nobody waits.
     """
 
     def __init__(self, accept: Accept) -> None:

@@ -32,9 +32,9 @@ class Answered:
 
 
 def replay(answered: Answered | None, key: IdempotencyKey) -> Reply:
-    """Return the answer again.
+    """Return the stored answer.
 
-    Raise `IdempotencyConflict` while there is none, `IdempotencyMismatch` when it answered another request.
+    Raise `IdempotencyConflict` while there is none, `IdempotencyMismatch` when it belongs to another request.
     """
     if answered is None or answered.status is None:
         raise IdempotencyConflict(_RUNS, retry_after_s=2)
@@ -93,7 +93,7 @@ class Once:
     ) -> Reply:
         """Run `effect` without a connection. Raise `IdempotencyConflict` while the first request runs.
 
-        What another service has done of a request that failed here it knows again by the `request_key`.
+        Another service recognises the repetition of a request that failed here by its `request_key`.
         """
         owner_id, claim = call.principal.owner_id, os.urandom(16)
         claimed_for_s = max(call.deadline.remaining_s(), 0) + _MARGIN_S

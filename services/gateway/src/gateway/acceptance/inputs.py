@@ -13,7 +13,7 @@ EXAMPLE_ID = "0197b1f0-5a1c-7c3e-9f0e-2f5b1c9d7a11"
 
 
 class AcceptedWork(BaseModel):
-    """Work that is promised: its id, under which it can be asked for at once."""
+    """Accepted work: its id, under which its state can be read at once."""
 
     id: UUID
     status: Literal["queued"]
@@ -21,6 +21,6 @@ class AcceptedWork(BaseModel):
 
 ACCEPTED = json(
     AcceptedWork,
-    description="Accepted: it will be done once, whatever happens to the services behind.",
-    headers={"Location": "where to ask about it"},
+    description="Accepted: it will be done once, whatever happens to the services behind the gateway.",
+    headers={"Location": "where to read its state"},
 )

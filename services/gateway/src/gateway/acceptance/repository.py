@@ -25,7 +25,7 @@ _STATUS_OF_PARKED: Mapping[ParkedState, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Work that was promised: whose it is, what it is and the last status heard of it.
+    """Accepted work: its owner, its kind and the last status that was reported.
 
     `reason` says why its command is parked, or was given up. `payload_hash` is there for a unique key.
     """
@@ -42,7 +42,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class UniqueClaim:
-    """A key that only one piece of work may hold, and the one that has it now: None when none does."""
+    """A key that only one piece of work may hold, and its present holder; None when it has none."""
 
     key: str
     replaces: UUID | None
@@ -52,7 +52,7 @@ class UniqueClaim:
 class Work:
     """A piece of work to be accepted: its record, its messages, and the answer that its caller gets.
 
-    `claim` is what a request that took long has claimed its idempotency key with.
+    `claim` is the token with which a long request has claimed its idempotency key.
     """
 
     acceptance: Acceptance
@@ -65,7 +65,7 @@ class Work:
 
 
 class AcceptanceRepository:
-    """Runs its statements on the connection of the caller, who decides what is one transaction."""
+    """Runs its statements on the caller's connection; the caller decides what is one transaction."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
@@ -109,12 +109,12 @@ class AcceptanceRepository:
         return await find_answer(connection, self._queries, owner_id, key)
 
     async def begin(self, connection: Connection, owner_id: str, key: str, claim: bytes) -> bool:
-        """Claim a key for a request that takes longer; False when it is taken."""
+        """Claim an idempotency key for a request that takes longer; return False when it is taken."""
         query = self._queries["begin_idempotency"]
         return await connection.fetchval(query, owner_id, key, claim, _CLAIMED_FOR_S) is not None
 
     async def renew(self, connection: Connection, owner_id: str, key: str, claim: bytes) -> None:
-        """Say that the request with this claim still runs."""
+        """Note that the request with this claim is still running."""
         await connection.execute(self._queries["renew_idempotency"], owner_id, key, claim)
 
     async def abandon(
@@ -125,7 +125,7 @@ class AcceptanceRepository:
         claim: bytes,
         messages: Sequence[Outgoing],
     ) -> None:
-        """Give a claimed key back and promise `messages`, unless the work was accepted."""
+        """Release a claimed key and promise `messages`, unless the work was accepted."""
         await connection.execute(
             self._queries["abandon"],
             acceptance.id,

@@ -1,4 +1,4 @@
-"""The age of the last good backup, for Prometheus; `make backup` notes each in the database."""
+"""The age of the last complete backup, for Prometheus; `make backup` records each in the database."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LOOK_EVERY_S = 60
 
 
 class BackupWatch:
-    """Measures when the last complete backup was begun."""
+    """Measures when the last complete backup began."""
 
     def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
         self._postgres = postgres
         self._queries = queries
 
     async def watch(self) -> None:
-        """Look every minute, for ever."""
+        """Measure every minute, until cancelled."""
         while True:
             try:
                 await self.look()
             except DatabaseUnavailable as error:
-                log.debug("last backup not looked at", reason=error.detail)
+                log.debug("age of the last backup could not be read", reason=error.detail)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:

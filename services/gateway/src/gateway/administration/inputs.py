@@ -36,7 +36,7 @@ class ParkedQuery(ParkedChoice, PageById):
     @model_validator(mode="after")
     def _one_service_is_named(self) -> ParkedQuery:
         if (self.cursor or self.ids) and self.service is None:
-            raise ValueError("ids and a cursor belong to one service: give the parameter service")
+            raise ValueError("ids and a cursor belong to one service: give the parameter service too")
         return self
 
     def request(self) -> ListParked:
@@ -67,7 +67,7 @@ class StatusQuery(BaseModel):
 
 
 class ParkedView(ParkedMessage):
-    """A parked message and the service whose it is."""
+    """A parked message and the service that it belongs to."""
 
     service: Service
 
@@ -81,7 +81,7 @@ class ParkedList(BaseModel):
 
 
 class ParkedDetailView(ParkedView):
-    """A parked message whole; `body` is its JSON, or its text where it is no JSON."""
+    """A complete parked message; `body` is its JSON, or its text where it is not JSON."""
 
     headers: dict[str, Any]
     body: Any

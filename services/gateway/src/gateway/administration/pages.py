@@ -1,4 +1,4 @@
-"""The pages of the console. They hold no data: `/console/status` asks for it with a key.
+"""The pages of the console. They contain no data: `/console/status` fetches it with a key.
 
 `/console/login` gets such a key for the token of a login address.
 """

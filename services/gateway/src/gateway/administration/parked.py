@@ -37,7 +37,7 @@ _MOST = 10_000
 
 
 class ParkedService:
-    """Asks each service for its own parked messages; the gateway's are at hand."""
+    """Asks each service for its own parked messages; the gateway reads its own directly."""
 
     def __init__(self, own: Parked, rpc: RpcClient, audit: AuditTrail) -> None:
         self._own = own

@@ -89,7 +89,7 @@ class Prometheus:
         return answer.data.result
 
     async def alerts(self, deadline: Deadline) -> list[Alert]:
-        """Return the alerts that fire or are about to."""
+        """Return the alerts that are firing or pending."""
         answer = await self._get("/api/v1/alerts", {}, _AlertsAnswer, deadline)
         return answer.data.alerts
 

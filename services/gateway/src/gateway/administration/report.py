@@ -21,7 +21,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The answers of Prometheus; each part may be the error that came in its place.
+    """The answers of Prometheus; each part may be the error that replaced it.
 
     `lines` has the series of every line of every chart, by (chart, line).
     """
@@ -165,7 +165,7 @@ def _values(chart: Chart, line: Line, service: str, found: Findings) -> Values |
 
 
 def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """Return the alerts that fire, without those that are only for machines (severity `none`)."""
+    """Return the alerts that are firing, without those that are only for machines (severity `none`)."""
     return [
         {
             "name": alert.labels.get("alertname", ""),

@@ -48,7 +48,7 @@ def endpoints(
         "/healthz",
         healthz,
         name="getHealth",
-        summary="Tell whether the gateway can work",
+        summary="Report whether the gateway can work",
         tag="Administration",
         scope=None,
         is_public=True,

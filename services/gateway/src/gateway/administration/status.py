@@ -42,11 +42,11 @@ class Report:
 
 
 class StatusService:
-    """Keeps one report for each window, for all who ask.
+    """Keeps one report for each window, shared by all callers.
 
-    A request that finds it older than 5 seconds has it made anew and does not wait for that: the page that
-    looks at the gateway must not be what makes the gateway slow. Only who finds none, or one that nobody
-    has asked for in a while, waits.
+    A request that finds it older than 5 seconds starts a new one and does not wait for it: the page that
+    watches the gateway must not slow it down. Only a request that finds none, or one that nobody has asked
+    for in a while, waits.
     """
 
     def __init__(self, prometheus: Prometheus | None) -> None:
@@ -78,7 +78,7 @@ class StatusService:
             async with asyncio.timeout(deadline.remaining_s()):
                 return await asyncio.shield(making.task)
         except TimeoutError:
-            raise DeadlineExceeded("The report was not ready in time.") from None
+            raise DeadlineExceeded("The status report was not ready in time.") from None
 
     async def close(self) -> None:
         """Cancel the reports that are being made and close the connections."""

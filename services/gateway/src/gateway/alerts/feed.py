@@ -29,7 +29,7 @@ _CATCH_UP_EVERY_S = 5.0
 
 @dataclass
 class _Shown:
-    """The position up to which an owner's firings were shown here, and whether there may be more."""
+    """The position up to which an owner's firings were published here, and whether there may be more."""
 
     at: Position
     is_behind: bool = False
@@ -37,10 +37,10 @@ class _Shown:
 
 
 class AlertFeed:
-    """Shows each owner its firings, as far as it listens here: every offset once, in their order.
+    """Publishes the firings of each owner that listens here: every offset once, in order.
 
-    Events may come late, twice or not at all: a gap, and what was missed while the broker was away, is filled
-    from stock-data, which stores them.
+    Events may arrive late, twice or not at all: a gap, and what was missed during an outage of the broker, is
+    filled from stock-data, which stores them.
     """
 
     def __init__(self, hub: Hub, rpc: RpcClient) -> None:
@@ -49,7 +49,7 @@ class AlertFeed:
         self._shown: dict[str, _Shown] = {}
 
     async def follow(self, principal: Principal, *, at_least: int = 0) -> Position:
-        """Begin to show the caller's firings here; return the position up to which they were shown."""
+        """Begin to publish the caller's firings here; return the position up to which they were published."""
         owner_id = principal.owner_id
         shown = self._shown.get(owner_id)
         if shown is None:
@@ -92,18 +92,18 @@ class AlertFeed:
             await self._try_to_fill(owner_id, shown)
 
     def note_interruption(self) -> None:
-        """Look for what was missed: events were not heard for a while."""
+        """Note that events may have been missed during an interruption."""
         for shown in self._shown.values():
             shown.is_behind = True
 
     async def catch_up(self) -> None:
-        """Show what was missed, as soon as it can be read, for ever."""
+        """Publish what was missed, as soon as it can be read, until cancelled."""
         while True:
             await asyncio.sleep(_CATCH_UP_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
-        """Show once what was missed, and forget the owners who do not listen any more."""
+        """Publish once what was missed, and forget the owners who no longer listen."""
         for owner_id, shown in list(self._shown.items()):
             if not self._hub.has_listeners(topic(owner_id)):
                 self._shown.pop(owner_id, None)
@@ -115,10 +115,10 @@ class AlertFeed:
             await self._fill(owner_id, shown)
         except ServiceError as error:
             shown.is_behind = True
-            log.warning("firings of alerts not read", reason=error.detail)
+            log.warning("alert firings could not be read", reason=error.detail)
 
     async def _fill(self, owner_id: str, shown: _Shown) -> None:
-        """Show what follows the last firing that was shown here."""
+        """Publish what follows the last firing that was published here."""
         async with shown.lock:
             # First: what is missed while this reads is looked for again.
             shown.is_behind = False

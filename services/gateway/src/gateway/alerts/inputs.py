@@ -15,7 +15,7 @@ from gateway.http.filters import CreatedWithin, Page, Several
 
 
 class AlertInput(BaseModel):
-    """The body of `POST /v1/alerts`. Every alert that fires is heard on the channel `alerts`."""
+    """The body of `POST /v1/alerts`. Every firing is published on the channel `alerts`."""
 
     model_config = ConfigDict(extra="forbid")
     symbol: Symbol
@@ -26,7 +26,7 @@ class AlertInput(BaseModel):
         description="who gets an e-mail, which needs the scope emails:send; webhooks do not exist yet",
     )
     once: bool = Field(
-        default=True, description="end with the first firing, in place of firing on every crossing"
+        default=True, description="end with the first firing, instead of firing on every crossing"
     )
     expires_at: Annotated[PlannedTime, AfterValidator(require_future)] | None = None
 

@@ -1,4 +1,4 @@
-"""Mails of alerts that have fired: promised like any mail of their owner, as far as it may still send."""
+"""Mails of alerts that have fired: accepted like any mail of their owner, if the owner may still send."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AlertMails:
         self._authority = authority
 
     async def promise(self, connection: Connection, deliveries: Sequence[Delivery[AlertFired]]) -> None:
-        """Promise the mails of those owners who may send mail now; the others get none, which is counted."""
+        """Promise the mails of owners who may send mail now; those of others are dropped and counted."""
         notifying = [delivery.message for delivery in deliveries if delivery.message.notify]
         makers = {_maker(fired) for fired in notifying}
         holders = await self._authority.holders(connection, Scope.EMAILS_SEND, makers) if makers else set()
@@ -45,7 +45,9 @@ class AlertMails:
             if _maker(fired) in holders:
                 works += _mails(fired)
             else:
-                log.warning("an alert's owner may not send mail any more", alert=str(fired.firing.alert_id))
+                log.warning(
+                    "alert mail not sent: its owner may no longer send mail", alert=str(fired.firing.alert_id)
+                )
                 metrics.ALERT_MAILS.labels("forbidden").inc(len(fired.notify))
         if works:
             accepted = await self._acceptances.accept(connection, works)

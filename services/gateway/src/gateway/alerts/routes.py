@@ -24,7 +24,7 @@ def endpoints(service: AlertService) -> Iterator[Endpoint]:
         "/v1/alerts",
         service.create,
         name="createAlert",
-        summary="Watch a symbol, and tell when its price crosses a threshold",
+        summary="Create an alert that fires when a price crosses a threshold",
         tag="Alerts",
         scope=Scope.ALERTS_WRITE,
         answers={201: json(Alert, headers={"Location": "the alert"})},

@@ -17,14 +17,14 @@ from gateway.http.replies import Reply, document
 
 
 class AlertService:
-    """Passes the caller's requests on, with what the caller may do, and audits every change."""
+    """Forwards the caller's requests with the caller's rights, and audits every change."""
 
     def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
         self._audit = audit
 
     async def create(self, call: Call, body: AlertInput) -> Reply:
-        """Store an alert. The right to send mail is asked for here, and again when it fires."""
+        """Store an alert. The right to send mail is checked here, and again when the alert fires."""
         if body.notify:
             call.principal.require(Scope.EMAILS_SEND)
         request = CreateAlert(
@@ -65,6 +65,6 @@ class AlertService:
 
 
 def _told(alert: Alert) -> dict[str, Any]:
-    """Return what the audit trail says of an alert."""
+    """Return the fields of an alert that the audit trail records."""
     names = {"symbol", "condition", "notify", "once", "expires_at"}
     return alert.model_dump(mode="json", include=names, exclude_none=True)

@@ -18,7 +18,7 @@ from gateway.stocks.service import StockService
 _accept = partial(
     post,
     tag="Short routes",
-    answers={202: json(Taken, headers={"Location": "where to ask about it"})},
+    answers={202: json(Taken, headers={"Location": "where to read its state"})},
     errors=(
         Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge,
         UnknownOperation,
@@ -47,7 +47,7 @@ def endpoints(service: AliasService, stocks: StockService) -> Iterator[Endpoint]
         "/send-email",
         service.send_email,
         name="sendEmailShort",
-        summary="Accept a mail of one text",
+        summary="Accept a mail with a plain text",
         scope=Scope.EMAILS_SEND,
         rate="send",
         examples={"a mail": {"to": "ann@example.com", "subject": "Hello", "body": "It works."}},

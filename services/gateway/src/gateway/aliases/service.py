@@ -1,4 +1,4 @@
-"""Short routes: the same guarded functions as `/v1`, with the shapes that people know from tutorials."""
+"""Short routes: the same checked functions as `/v1`, with shapes that are common in tutorials."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gateway.http.replies import Reply, document
 
 
 class AliasService:
-    """Hands short requests on to the services that do the work."""
+    """Forwards short requests to the services of the features."""
 
     def __init__(self, emails: EmailService, batches: BatchService) -> None:
         self._emails = emails
         self._batches = batches
 
     async def send_email(self, call: Call, body: MailInput) -> Reply:
-        """Accept a mail of one text."""
+        """Accept a mail with a plain text."""
         mail = build(Mail, to=body.to, subject=body.subject, text=body.body)
         return _taken("Email accepted", await self._emails.send(call, mail))
 

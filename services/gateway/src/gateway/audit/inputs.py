@@ -77,8 +77,10 @@ class AuditPage(BaseModel):
 class AuditFilter(CreatedWithin):
     """A choice of changes."""
 
-    user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="who made the change")
-    key_id: str | None = Field(default=None, max_length=64, description="the key that it was made with")
+    user_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="the user who made the change")
+    key_id: str | None = Field(
+        default=None, max_length=64, description="the key that the change was made with"
+    )
     action: Several[Action] | None = None
     target: str | None = Field(default=None, max_length=255, examples=["user:7"])
 

@@ -32,7 +32,7 @@ class AuditRepository:
         after: Mapping[str, Any] | None,
         request_id: str | None,
     ) -> None:
-        """Append an entry, without the secrets that somebody may have put into a name or an address."""
+        """Append an entry, without secrets that may have been typed into a name or an address."""
         documents: list[str | None] = []
         for fields in (before, after):
             plain = orjson.loads(orjson.dumps(fields and dict(fields), option=orjson.OPT_UTC_Z))

@@ -17,7 +17,7 @@ def endpoints(trail: AuditTrail) -> Iterator[Endpoint]:
         "/v1/admin/audit",
         trail.page,
         name="listAuditEntries",
-        summary="List who changed users, keys, domains, templates, schedules and what else is set",
+        summary="List changes of users, keys, domains, templates, schedules and other settings",
         tag="Administration",
         scope=Scope.ADMIN,
         answers={200: json(AuditPage)},

@@ -42,7 +42,7 @@ class AuditTrail:
     ) -> None:
         """Append a change to the trail, in the transaction that makes the change.
 
-        `principal` is who makes it, None for a command on the host. `target` names the thing as `kind:id`.
+        `principal` makes the change; None for a command on the host. `target` names the thing as `kind:id`.
         """
         trace = tracing.current()
         actor = Actor(user_id=None, name="host", key_id=None)
@@ -79,7 +79,7 @@ class AuditTrail:
         before: Mapping[str, Any] | None = None,
         after: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append a change that another service has made to the trail, whatever becomes of the call."""
+        """Append a change that another service has made to the trail, even if the call fails later."""
         async with self._postgres.transaction() as connection:
             await self.record(connection, call.principal, action, target, before=before, after=after)
 
@@ -103,13 +103,13 @@ class AuditTrail:
         return AuditPage(data=entries, next_cursor=str(entries[-1].id) if len(rows) > query.limit else None)
 
     async def clean(self) -> None:
-        """Remove entries that are older than the retention, for ever."""
+        """Remove entries that are older than the retention periodically, until cancelled."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
             try:
                 await self.remove_old()
             except DatabaseUnavailable as error:
-                log.warning("old audit entries not removed", reason=error.detail)
+                log.warning("old audit entries could not be removed", reason=error.detail)
 
     async def remove_old(self) -> None:
         """Remove entries that are older than the retention, in short transactions."""

@@ -22,37 +22,43 @@ _BATCH, _TASK = "/v1/batches/<uuid:batch_id>", "/v1/tasks/<uuid:task_id>"
 
 def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
     """Yield the endpoints of actions on batches and tasks."""
-    yield _one(f"{_BATCH}/cancel", actions.cancel, "cancelBatch", "Stop a batch before its next item")
-    yield _one(f"{_BATCH}/pause", actions.pause, "pauseBatch", "Begin no more items of a batch")
-    yield _one(f"{_BATCH}/resume", actions.resume, "resumeBatch", "Go on with a paused batch")
-    yield _retry(f"{_BATCH}/retry", actions.retry, "retryBatch", "Run the failed items of a batch once more")
-    yield _one(f"{_TASK}/cancel", actions.cancel_task, "cancelTask", "Stop a task that has not ended")
-    yield _one(f"{_TASK}/pause", actions.pause_task, "pauseTask", "Do not begin a task until it is resumed")
-    yield _one(f"{_TASK}/resume", actions.resume_task, "resumeTask", "Go on with a paused task")
-    yield _retry(f"{_TASK}/retry", actions.retry_task, "retryTask", "Run a failed task once more")
+    yield _one(f"{_BATCH}/cancel", actions.cancel, "cancelBatch", "Cancel a batch before its next item")
+    yield _one(f"{_BATCH}/pause", actions.pause, "pauseBatch", "Pause a batch: no more of its items begin")
+    yield _one(f"{_BATCH}/resume", actions.resume, "resumeBatch", "Resume a paused batch")
+    yield _retry(f"{_BATCH}/retry", actions.retry, "retryBatch", "Retry the failed items of a batch")
+    yield _one(f"{_TASK}/cancel", actions.cancel_task, "cancelTask", "Cancel a task that has not ended")
+    yield _one(
+        f"{_TASK}/pause",
+        actions.pause_task,
+        "pauseTask",
+        "Pause a task: it does not begin until it is resumed",
+    )
+    yield _one(f"{_TASK}/resume", actions.resume_task, "resumeTask", "Resume a paused task")
+    yield _retry(f"{_TASK}/retry", actions.retry_task, "retryTask", "Retry a failed task")
     yield patch(
         _TASK,
         actions.move_task,
         name="moveTask",
-        summary="Begin a task that has not begun at another time",
+        summary="Reschedule a task that has not begun",
         answers={202: json(BatchView)},
         errors=(*_ONE, Conflict),
         idempotency=Idempotency.CLAIM,
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
         **_about(_TASK),
     )
-    yield _all("/v1/batches/cancel", actions.cancel_batches, "cancelBatches", "Stop all batches that fit")
+    yield _all("/v1/batches/cancel", actions.cancel_batches, "cancelBatches", "Cancel all batches that fit")
     yield _all("/v1/batches/pause", actions.pause_batches, "pauseBatches", "Pause all batches that fit")
-    yield _all("/v1/batches/resume", actions.resume_batches, "resumeBatches", "Go on with all that fit")
+    yield _all("/v1/batches/resume", actions.resume_batches, "resumeBatches", "Resume all batches that fit")
     yield _all(
-        "/v1/batches/retry", actions.retry_batches, "retryBatches", "Run the failed items of all that fit"
+        "/v1/batches/retry",
+        actions.retry_batches,
+        "retryBatches",
+        "Retry the failed items of all batches that fit",
     )
-    yield _all("/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Stop all tasks that fit")
+    yield _all("/v1/tasks/cancel", actions.cancel_tasks, "cancelTasks", "Cancel all tasks that fit")
     yield _all("/v1/tasks/pause", actions.pause_tasks, "pauseTasks", "Pause all tasks that fit")
-    yield _all("/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Go on with all tasks that fit")
-    yield _all(
-        "/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Run all failed tasks that fit once more"
-    )
+    yield _all("/v1/tasks/resume", actions.resume_tasks, "resumeTasks", "Resume all tasks that fit")
+    yield _all("/v1/tasks/retry", actions.retry_tasks, "retryTasks", "Retry all failed tasks that fit")
 
 
 def _one(path: str, handler: Handler, name: str, summary: str) -> Endpoint:

@@ -1,4 +1,4 @@
-"""What callers do to batches and tasks: cancel, pause, resume, retry, move; one of them or all that fit."""
+"""Actions on batches and tasks: cancel, pause, resume, retry, move; on one of them or on all that fit."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A thing that is done to batches: by which command, in which states, and the state that follows.
+    """An action on batches: its command, the states in which it applies, and the state that follows.
 
-    What is in one of the states `done` needs it no more.
+    In one of the states `done` the action has no effect.
     """
 
     name: str
@@ -68,77 +68,77 @@ class BatchActions:
         self._rpc = rpc
 
     async def cancel(self, call: Call, batch_id: UUID) -> dict[str, Any]:
-        """Ask for the end of a batch; items that have finished stay finished."""
+        """Cancel a batch; items that have finished stay finished."""
         return await self._act(call, batch_id, "batch", CANCEL)
 
     async def cancel_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
-        """Ask for the end of a task that has not finished, also of one that waits for its time."""
+        """Cancel a task that has not finished, also one that waits for its time."""
         return await self._act(call, task_id, "task", CANCEL)
 
     async def pause(self, call: Call, batch_id: UUID) -> dict[str, Any]:
-        """Begin no more items of a batch; those at work finish."""
+        """Pause a batch: no more of its items begin; those that run finish."""
         return await self._act(call, batch_id, "batch", PAUSE)
 
     async def pause_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
-        """Do not begin a task until it is resumed."""
+        """Pause a task: it does not begin until it is resumed."""
         return await self._act(call, task_id, "task", PAUSE)
 
     async def resume(self, call: Call, batch_id: UUID) -> dict[str, Any]:
-        """Go on with a batch that is paused."""
+        """Resume a batch that is paused."""
         return await self._act(call, batch_id, "batch", RESUME)
 
     async def resume_task(self, call: Call, task_id: UUID) -> dict[str, Any]:
-        """Go on with a task that is paused."""
+        """Resume a task that is paused."""
         return await self._act(call, task_id, "task", RESUME)
 
     async def retry(self, call: Call, batch_id: UUID, query: RetryQuery) -> BulkResult:
-        """Run the failed items of a batch once more."""
+        """Retry the failed items of a batch."""
         return await self._retry(call, batch_id, "batch", query)
 
     async def retry_task(self, call: Call, task_id: UUID, query: RetryQuery) -> BulkResult:
-        """Run a task that has failed once more."""
+        """Retry a failed task."""
         return await self._retry(call, task_id, "task", query)
 
     async def move_task(self, call: Call, task_id: UUID, body: Moving) -> dict[str, Any]:
-        """Begin a task that has not begun at another time."""
+        """Reschedule a task that has not begun."""
         task = await self._lookup.find(call.principal, task_id, "task", call.deadline)
         if task["status"] not in ("queued", "paused") or task.get("started_at") or task["counts"] is None:
-            raise Conflict(f"Task {task_id} is {task['status']}: only what waits can begin at another time.")
+            raise Conflict(f"Task {task_id} is {task['status']}: only a task that waits can be rescheduled.")
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
         self._promise(call, [command])
         return {**task, "run_at": body.run_at, "next": None}
 
     async def cancel_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Ask for the end of all batches that fit."""
+        """Cancel all batches that fit."""
         return await self._act_on_all(call, query, "batch", CANCEL)
 
     async def cancel_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Ask for the end of all tasks that fit."""
+        """Cancel all tasks that fit."""
         return await self._act_on_all(call, query, "task", CANCEL)
 
     async def pause_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Begin no more items of all batches that fit."""
+        """Pause all batches that fit."""
         return await self._act_on_all(call, query, "batch", PAUSE)
 
     async def pause_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Begin none of the tasks that fit."""
+        """Pause all tasks that fit."""
         return await self._act_on_all(call, query, "task", PAUSE)
 
     async def resume_batches(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Go on with all paused batches that fit."""
+        """Resume all paused batches that fit."""
         return await self._act_on_all(call, query, "batch", RESUME)
 
     async def resume_tasks(self, call: Call, query: CancelQuery) -> BulkResult:
-        """Go on with all paused tasks that fit."""
+        """Resume all paused tasks that fit."""
         return await self._act_on_all(call, query, "task", RESUME)
 
     async def retry_batches(self, call: Call, query: RetryAllQuery) -> BulkResult:
-        """Run the failed items of all batches that fit once more, all or those with some errors."""
+        """Retry the failed items of all batches that fit: all of them, or those with certain errors."""
         return await self._act_on_all(call, query, "batch", _retry_of(query.code, call))
 
     async def retry_tasks(self, call: Call, query: RetryAllQuery) -> BulkResult:
-        """Run all failed tasks that fit once more."""
+        """Retry all failed tasks that fit."""
         return await self._act_on_all(call, query, "task", _retry_of(query.code, call))
 
     async def _act(self, call: Call, id_: UUID, kind: contract.Kind, action: Action) -> dict[str, Any]:
@@ -217,7 +217,9 @@ def _retry_of(codes: Sequence[str] | None, call: Call) -> Action:
 
 def _refusal(id_: UUID, kind: contract.Kind, batch: dict[str, Any], action: Action) -> Conflict:
     if batch["counts"] is None:
-        detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be asked; try again."
+        detail = f"The {kind} {id_} is not stored yet, or batch-processor cannot be reached; try again."
         return Conflict(detail, retry_after_s=2)
     states = ", ".join(action.possible)
-    return Conflict(f"The {kind} {id_} is {batch['status']}; what is {action.name} must be one of: {states}.")
+    return Conflict(
+        f"The {kind} {id_} is {batch['status']}; to be {action.name} it must be one of: {states}."
+    )

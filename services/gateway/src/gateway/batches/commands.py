@@ -22,7 +22,7 @@ _RUN_ITEMS = 1000
 def of_batch(
     acceptance: Acceptance, batch: BatchInput, principal: Principal, *, document: bytes, name: str
 ) -> list[Outgoing]:
-    """Return a small batch as one message, a larger one as runs of a thousand items with a seal behind."""
+    """Return a small batch as one message, a larger one as runs of a thousand items followed by a seal."""
     if batch.source is not None:
         create = contract.CreateBatch(
             **description(acceptance, batch, principal, document),
@@ -52,7 +52,7 @@ def of_batch(
 def of_task(
     acceptance: Acceptance, task: TaskInput, principal: Principal, *, document: bytes, payload: bytes
 ) -> Outgoing:
-    """Return a task that came as `document` as one message, its payload as it is written."""
+    """Return the task in `document` as one message, with its payload byte for byte."""
     delayed_until = acceptance.accepted_at + timedelta(seconds=task.delay_s)
     create = contract.CreateBatch(
         batch_id=acceptance.id,
@@ -74,7 +74,7 @@ def of_task(
 def description(
     acceptance: Acceptance, batch: BatchInput, principal: Principal, document: bytes
 ) -> dict[str, Any]:
-    """Return the fields of a `CreateBatch` and a `SealBatch` for the batch that came as `document`."""
+    """Return the fields of a `CreateBatch` and a `SealBatch` for the batch in `document`."""
     return {
         "batch_id": acceptance.id,
         "owner_id": acceptance.owner_id,
@@ -89,7 +89,7 @@ def description(
 
 
 def follow_up(wanted: FollowUpInput | None, document: bytes) -> contract.FollowUp | None:
-    """Return the task that follows, its payload as it is written in the member `on_finished`."""
+    """Return the task that follows, with its payload byte for byte as in the member `on_finished`."""
     if wanted is None:
         return None
     written = member(document, "on_finished", orjson.dumps(wanted.model_dump()))
@@ -98,7 +98,7 @@ def follow_up(wanted: FollowUpInput | None, document: bytes) -> contract.FollowU
 
 
 def with_items(command: Outgoing, items: bytes) -> Outgoing:
-    """Return a command that had no items with these, written as the caller has written them."""
+    """Return a command without items extended by these items, byte for byte as the caller wrote them."""
     return Outgoing(
         command.exchange,
         command.routing_key,

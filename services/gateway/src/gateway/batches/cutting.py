@@ -83,7 +83,7 @@ class Cutter:
             self.rest = b""
         last = self.flush()
         if not self.total:
-            raise InvalidInput("The upload has no items: send one JSON object a line.")
+            raise InvalidInput("The upload has no items: send one JSON object per line.")
         return last
 
     def _take(self, line: bytes) -> None:
@@ -135,20 +135,20 @@ class Cutter:
 
 
 def _why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
-    """Return the pointer into a line that is not an item, and what is wrong with it; None for an item."""
+    """Return a pointer into a line that is not an item and the reason; None for a valid item."""
     try:
         item = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return "", f"is not JSON: {error.msg}"
     if not is_wrapped(item):
-        return "", "must be an object with 'payload' and maybe 'custom_id'"
+        return "", "must be an object with 'payload' and optionally 'custom_id'"
     refused = documents.refusal(line, item)
     if refused is not None:
-        return refused.pointer, f"cannot be taken: {refused.detail[:-1]}"
+        return refused.pointer, f"is not accepted:  {refused.detail[:-1]}"
     try:
         require_custom_id(item.get("custom_id"))
     except ValueError as error:
-        return "/custom_id", f"cannot be taken: {error}"
+        return "/custom_id", f"is not accepted:  {error}"
     misfit = check.find(item["payload"]) if check is not None else None
     if misfit is not None:
         return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"

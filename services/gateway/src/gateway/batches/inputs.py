@@ -50,7 +50,7 @@ class SourceInput(BaseModel):
 class BatchInput(BaseModel):
     """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`.
 
-    With a `source` it has no `items`, and neither with `open=true`: then they follow.
+    With a `source` it has no `items`, and neither with `open=true`: then the items follow.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -122,7 +122,7 @@ class TaskInput(BaseModel):
     operation: OperationName
     payload: Any = None
     delay_s: float = Field(default=0, ge=0, le=30 * 86_400)
-    run_at: Instant | None = Field(default=None, description="not before this time; in place of `delay_s`")
+    run_at: Instant | None = Field(default=None, description="not before this time; instead of `delay_s`")
     expires_at: Instant | None = Field(default=None, description=_EXPIRES)
     priority: int = Field(default=5, ge=0, le=9)
     unique_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -154,7 +154,7 @@ class UploadQuery(BaseModel):
     priority: Priority | None = Field(default=None, description="the option `priority` of an NDJSON upload")
     open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
     only_check: Literal["only"] | None = Field(
-        default=None, alias="validate", description="check everything, and run nothing"
+        default=None, alias="validate", description="check everything, but accept nothing"
     )
 
 
@@ -163,12 +163,12 @@ class AppendQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     offset: int = Field(
-        ge=0, le=2**53, description="the number of bytes that the upload has already", examples=[0]
+        ge=0, le=2**53, description="the number of bytes that the upload already has", examples=[0]
     )
 
 
 class UploadProgress(BaseModel):
-    """How far an upload is: the next byte goes to `offset`; `items` are those of whole lines."""
+    """The progress of an upload: the next byte goes to `offset`; `items` are those of whole lines."""
 
     id: UUID
     offset: int
@@ -176,7 +176,7 @@ class UploadProgress(BaseModel):
 
 
 class AcceptedBatch(BaseModel):
-    """A batch that is promised, or open for its items: its id, under which it can be asked for at once."""
+    """A batch that is accepted, or open for its items: its id, under which its state can be read at once."""
 
     id: UUID
     status: Literal["queued", "open"]
@@ -255,16 +255,17 @@ class ResultsQuery(BaseModel):
 
 
 class AcceptedTask(BaseModel):
-    """A task that is promised. Its status is `queued`, unless its `unique_key` is that of an earlier one."""
+    """A task that is accepted. Its status is `queued`, unless its `unique_key` is that of an earlier one."""
 
     id: UUID
     status: BatchStatus | Literal["parked"]
 
 
 class BatchView(BaseModel):
-    """A batch or task as its owner sees it. A task also carries its only result.
+    """A batch or task as its owner sees it. A task also has its only result.
 
-    Until batch-processor has seen it, or while it cannot be asked, only what the gateway knows is there.
+    Until batch-processor has stored it, or while batch-processor cannot be reached, it has only the fields
+    that the gateway knows.
     """
 
     id: UUID
@@ -290,7 +291,7 @@ class BatchView(BaseModel):
 
 
 class OperationList(BaseModel):
-    """The operations that may be named now."""
+    """The operations that are available now."""
 
     data: list[Operation]
     next_cursor: None

@@ -1,4 +1,4 @@
-"""Finding a caller's batch or task: as batch-processor tells it, or as it was heard of last."""
+"""Finding a caller's batch or task: as batch-processor reports it, or with its last known status."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class BatchLookup:
     ) -> bytes | dict[str, Any]:
         """Return a batch or task of `principal` as batch-processor has written it.
 
-        It is `queued` until batch-processor has seen it, `parked` if it cannot take it.
+        It is `queued` until batch-processor has stored it, `parked` if batch-processor could not handle its
+        command.
         """
         accepted = await self._acceptor.find_own(id_, principal, kind)
         question = contract.GetBatch(batch_id=id_, owner_id=principal.owner_id, kind=kind)

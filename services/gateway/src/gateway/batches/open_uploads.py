@@ -1,4 +1,4 @@
-"""Uploads that come in several requests: opened, appended to where they end, sealed or left to expire."""
+"""Uploads in several requests: opened, appended to, sealed or left to expire."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAVE_EVERY_S = 1.0
 
 
 class OpenUploads:
-    """Appends to batches that are open. The bytes up to the offset that is told are never asked for again."""
+    """Appends to open batches. Bytes before the reported offset never have to be sent again."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class OpenUploads:
         )
 
     async def get(self, call: Call, batch_id: UUID) -> UploadProgress:
-        """Return how far an upload is."""
+        """Return the progress of an upload."""
         await self._require_open(call.principal, batch_id)
         async with self._postgres.connection() as connection:
             found = await self._repository.find(connection, batch_id, call.principal.owner_id)
@@ -162,7 +162,7 @@ class OpenUploads:
                 await self._repository.save(connection, batch_id, writer, state, goes_on=goes_on)
         except DatabaseUnavailable as error:
             # What was stored twice counts once; the claim ends by itself.
-            log.warning("place of an upload not saved", batch_id=str(batch_id), reason=error.detail)
+            log.warning("upload offset could not be saved", batch_id=str(batch_id), reason=error.detail)
             if not goes_on:
                 raise
 
@@ -172,8 +172,8 @@ def _progress(batch_id: UUID, state: UploadState) -> UploadProgress:
 
 
 def _not_open(batch_id: UUID) -> Conflict:
-    return Conflict(f"Batch {batch_id} takes no more items: it was sealed, or not opened with open=true.")
+    return Conflict(f"Batch {batch_id} accepts no more items: it was sealed, or not opened with open=true.")
 
 
 def _written(batch_id: UUID) -> Conflict:
-    return Conflict(f"Another request appends to batch {batch_id} at the moment.", retry_after_s=5)
+    return Conflict(f"Another request is appending to batch {batch_id}; try again.", retry_after_s=5)

@@ -35,7 +35,7 @@ class OperationCatalogue:
         self._checks: dict[str, PayloadCheck | None] = {}
 
     def on(self, connection: Connection) -> OperationCatalogue:
-        """Return the catalogue for somebody who holds a connection, and must not wait for a second one."""
+        """Return the catalogue for a caller that holds a connection and must not wait for a second one."""
         bound = copy.copy(self)
         bound._lend = lambda: nullcontext(connection)
         return bound
@@ -53,7 +53,7 @@ class OperationCatalogue:
         *,
         following: FollowUpInput | None = None,
     ) -> None:
-        """Raise what keeps `principal` from running the operation `name` on its payloads, and the one that
+        """Raise the error that keeps `principal` from running `name` on its payloads, or the one that
         follows on its own.
         """
         principal.require(Scope.BATCHES_WRITE)
@@ -68,7 +68,7 @@ class OperationCatalogue:
     async def require(self, name: str, principal: Principal, *, pointer: str = "/operation") -> None:
         """Raise `UnknownOperation` for a name that was not announced, `Forbidden` without its scopes.
 
-        Before the first announcement every name passes: batch-processor itself has the last word.
+        Before the first announcement every name passes; batch-processor checks it again.
         """
         if name not in self._operations:
             await self._refresh()
@@ -128,6 +128,8 @@ class OperationCatalogue:
         except ValueError as error:
             # Its items are still read by the operation itself.
             log.warning(
-                "schema of an operation cannot be used", operation=row["name"], reason=plain.text(error)
+                "item schema of an operation cannot be compiled",
+                operation=row["name"],
+                reason=plain.text(error),
             )
             return None

@@ -76,7 +76,7 @@ def _has_more_values(payload: Any, most: int) -> bool:
 
 
 def _most_telling(error: ValidationError) -> ValidationError:
-    """Return the error of the alternative that was meant: the only one that the value has the type of."""
+    """Return the error of the alternative that was probably meant: the only one of the value's type."""
     while error.kind.name in ("anyOf", "oneOf"):
         branches = [branch[0] for branch in getattr(error.kind, "context", ()) if branch]
         meant = [branch for branch in branches if branch.kind.name != "type"]

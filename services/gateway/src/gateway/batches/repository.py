@@ -15,7 +15,7 @@ from contracts.batches import Operation
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
-    """How far an upload is: its size in bytes, its items and lines, and the end that is no whole line."""
+    """The progress of an upload: its size in bytes, its items and lines, and the incomplete last line."""
 
     size: int = 0
     items: int = 0
@@ -24,7 +24,7 @@ class UploadState:
 
 
 class OperationRepository:
-    """Runs its statements on the connection of the caller."""
+    """Runs its statements on the caller's connection."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
@@ -48,19 +48,19 @@ class OperationRepository:
 
 
 class OpenUploadRepository:
-    """Runs its statements on the connection of the caller."""
+    """Runs its statements on the caller's connection."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
 
     async def create(self, connection: Connection, batch_id: UUID, owner_id: str, about: str) -> None:
-        """Begin an upload of nothing; `about` is what seals it, as JSON."""
+        """Begin an empty upload; `about` is the command that will seal it, as JSON."""
         await connection.execute(self._queries["create_open_upload"], batch_id, owner_id, about)
 
     async def find(
         self, connection: Connection, batch_id: UUID, owner_id: str
     ) -> tuple[UploadState, bool] | None:
-        """Return how far an upload is, and whether a request appends to it now; None when it is not open."""
+        """Return the progress of an upload, and whether a request appends to it; None when it is not open."""
         row = await connection.fetchrow(self._queries["find_open_upload"], batch_id, owner_id)
         if row is None:
             return None
@@ -79,7 +79,7 @@ class OpenUploadRepository:
     async def save(
         self, connection: Connection, batch_id: UUID, writer: UUID, state: UploadState, *, goes_on: bool
     ) -> None:
-        """Remember how far `writer` has come, and whether it `goes_on`."""
+        """Store the progress of `writer`, and whether it `goes_on`."""
         await connection.execute(
             self._queries["save_open_upload"],
             batch_id,
@@ -94,7 +94,7 @@ class OpenUploadRepository:
     async def take(
         self, connection: Connection, batch_id: UUID, owner_id: str
     ) -> tuple[str, UploadState] | None:
-        """Remove an upload that nobody appends to; return what seals it, and how far it came."""
+        """Remove an upload to which no request appends; return its sealing command and its progress."""
         row = await connection.fetchrow(self._queries["take_open_upload"], batch_id, owner_id)
         if row is None:
             return None

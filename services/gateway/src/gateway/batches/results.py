@@ -1,4 +1,4 @@
-"""Reading what has become of items: results as pages, lines or a table, the items, and their errors."""
+"""Reading the outcome of items: results as pages, lines or a table, the items, and their errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ResultReader:
         self._rpc = rpc
 
     async def results(self, call: Call, batch_id: UUID, query: ResultsQuery) -> Reply:
-        """Return results in input order: a page as JSON, or all of them one a line, or as a table."""
+        """Return results in input order: a page as JSON, or all of them one per line, or as a table."""
         if call.media_type == JSON:
             return Reply(await self._page(call.principal, batch_id, query, call.deadline) + b"\n")
         await self._lookup.find(call.principal, batch_id, "batch", call.deadline)
@@ -131,13 +131,13 @@ class ResultReader:
 
 
 def _forget_error(page: asyncio.Task[bytes]) -> None:
-    """Let nobody miss the error of a page that its reader has not waited for."""
+    """Mark the error of a page as seen when its reader has stopped waiting for it."""
     if not page.cancelled():
         page.exception()
 
 
 def split_page(page: bytes) -> tuple[bytes, str | None]:
-    """Return the rows of a page one a line, as batch-processor has written them, and the cursor of the next.
+    """Return the rows of a page one per line, as batch-processor wrote them, and the cursor of the next.
 
     A page with rows that is not in lines comes from a batch-processor of the previous release.
     """

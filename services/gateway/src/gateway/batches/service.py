@@ -1,4 +1,4 @@
-"""Batches and tasks at the gateway: promised here, run and reported by batch-processor."""
+"""Batches and tasks at the gateway: accepted here, run and reported by batch-processor."""
 
 from __future__ import annotations
 
@@ -63,9 +63,11 @@ class BatchService:
         self.tasks = TaskService(acceptor, catalogue, self.lookup)
 
     async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
-        """Promise to run a batch, sent as one JSON document, streamed line by line, or still to be sent."""
+        """Accept a batch, sent as one JSON document, streamed line by line, or still to be sent."""
         if query.only_check and (query.open or call.idempotency_key):
-            raise invalid("/validate", "A check leaves nothing to open, or to repeat: leave it out.")
+            raise invalid(
+                "/validate", "A dry run stores nothing that could be opened or repeated: leave this out."
+            )
         if isinstance(body, Upload):
             if query.operation is None or query.open:
                 raise invalid("/operation", "Name the operation of the upload: ?operation=…, without open.")
@@ -77,9 +79,9 @@ class BatchService:
             return await self._uploads.accept(call, query.operation, body, options, check)
         for name in ("operation", "priority"):
             if getattr(query, name) is not None:
-                raise invalid(f"/{name}", f"A JSON body tells its {name} itself: leave the parameter out.")
+                raise invalid(f"/{name}", f"A JSON body contains its {name}: leave the parameter out.")
         if [query.open, bool(body.items), body.source is not None].count(True) != 1:
-            raise invalid("/items", "Send items, or a source of them; with open=true they follow.")
+            raise invalid("/items", "Send items or a source; with open=true the items follow later.")
         if body.source is not None:
             await self._require_source(call, body.source)
         if query.open:
@@ -105,7 +107,7 @@ class BatchService:
             )
 
     async def accept(self, call: Call, batch: BatchInput, *, name: str = "items") -> Reply:
-        """Promise to run a batch that came as one document, whose items are its member `name`."""
+        """Accept a batch that was sent as one document, whose items are its member `name`."""
         await self._permit(call.principal, batch, name)
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", batch.operation)
         make = partial(

@@ -1,4 +1,4 @@
-"""Tasks at the gateway: promised one by one, unique where their caller says so, and waited for."""
+"""Tasks at the gateway: accepted one by one, unique where their caller says so, and waited for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TaskService:
         self._lookup = lookup
 
     async def create(self, call: Call, body: TaskInput) -> Reply:
-        """Promise to run one item, and wait for its result when the caller prefers to."""
+        """Accept one item, and wait for its result when the caller prefers to."""
         payload = member(call.document, "payload", orjson.dumps(body.payload))
         reply = await self.accept(call, body, payload)
         return await self._wait_for_end(call, reply) if call.prefers_wait else reply
@@ -56,9 +56,9 @@ class TaskService:
     async def accept(
         self, call: Call, body: TaskInput, payload: bytes, *, pointer: str = "/payload"
     ) -> Reply:
-        """Promise to run one item, whose `payload` is written like this, and found at `pointer`.
+        """Accept one item, whose `payload` is kept byte for byte and stands at `pointer`.
 
-        Raise `UniqueKeyInUse` when the task that has its unique key is another one, or shall not be joined.
+        Raise `UniqueKeyInUse` when another task holds its unique key, or the caller refuses to join it.
         """
         await self._catalogue.permit(
             call.principal, body.operation, lambda: [(pointer, body.payload)], following=body.on_finished
@@ -76,10 +76,10 @@ class TaskService:
             except UniqueKeyMoved:
                 # Another request has taken the key since: look at its task.
                 continue
-        raise Conflict("Many requests take this unique key at the same time; try again.", retry_after_s=1)
+        raise Conflict("Several requests use this unique key at the same time; try again.", retry_after_s=1)
 
     async def _accept_once(self, call: Call, body: TaskInput, key: str, payload: bytes) -> Reply:
-        """Promise a task whose id is made of its key: the same one as long as it is kept."""
+        """Accept a task whose id is derived from its key: the same id as long as the task is kept."""
         id_ = uuid5(_UNIQUE, f"{call.principal.owner_id}:{key}")
         acceptance = new_acceptance(id_, call.principal, "task", body.operation)
         acceptance = replace(acceptance, payload_hash=_hash(body))
@@ -91,7 +91,7 @@ class TaskService:
         return await self._promise(call, body, replace(acceptance, status=known["status"]), payload)
 
     async def _accept_unique(self, call: Call, body: TaskInput, unique: Unique, payload: bytes) -> Reply:
-        """Promise a task unless another one holds its key; then do what `on_conflict` says."""
+        """Accept a task unless another one holds its key; then do what `on_conflict` says."""
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if key is not None and (answered := await self._acceptor.find_answer(owner_id, key.key)):
             return replay(answered, key)
@@ -113,7 +113,7 @@ class TaskService:
         return await self._promise(call, body, acceptance, payload, claim=claim, first=first)
 
     async def _status_of_holder(self, call: Call, holder: Acceptance, unique: Unique) -> str | None:
-        """Return the status of a task that still holds its key, None for one that does so no more."""
+        """Return the status of a task that still holds its key; None for one that has released it."""
         try:
             task = await self._lookup.find(call.principal, holder.id, "task", Deadline.after(_STATE_S))
         except NotFound:
@@ -144,7 +144,7 @@ class TaskService:
         )
 
     async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:
-        """Return the task when it ends in time, else what was answered to its acceptance."""
+        """Return the task when it ends in time, else the answer to its acceptance."""
         assert isinstance(accepted.body, bytes)
         task_id = UUID(orjson.loads(accepted.body)["id"])
         pause_s = _FIRST_LOOK_S

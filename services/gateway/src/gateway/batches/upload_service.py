@@ -1,4 +1,4 @@
-"""Accepting a streamed batch: its items go out while they come in, and count only once all are there."""
+"""Accepting a streamed batch: its items are sent on while they arrive, and count only once all are there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RENEW_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class _Arriving:
-    """An upload on its way: what it will be, its idempotency key, and where its bytes come from."""
+    """An arriving upload: the batch that it becomes, its idempotency key, and the source of its bytes."""
 
     call: Call
     acceptance: Acceptance
@@ -53,7 +53,7 @@ class _Arriving:
 
 
 class UploadService:
-    """Takes NDJSON uploads in: their items go out while they come in, and count once all are there."""
+    """Takes NDJSON uploads: their items are sent on while they arrive, and count once all are there."""
 
     def __init__(self, acceptor: Acceptor, publisher: Publisher, turns: UploadTurns) -> None:
         self._acceptor = acceptor
@@ -68,7 +68,7 @@ class UploadService:
         options: BatchOptions,
         check: PayloadCheck | None = None,
     ) -> Reply:
-        """Promise to run a batch of the lines in `body`; nothing of it is left when the upload fails."""
+        """Accept a batch of the lines in `body`; nothing of it is left when the upload fails."""
         acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
         with self._turns.room(acceptance.owner_id):
@@ -81,7 +81,7 @@ class UploadService:
                 raise
 
     async def check(self, call: Call, body: Upload, check: PayloadCheck | None = None) -> int:
-        """Return the number of items in `body`; nothing is kept. Raise what `accept` would raise for it."""
+        """Return the number of items in `body`; nothing is stored. Raise what `accept` would raise for it."""
         cutter, owner_id = Cutter(check=check), call.principal.owner_id
         source = uploads.unpacked(uploads.Source(body.parts, body.has_read, body.digest), body)
         with self._turns.room(owner_id):
@@ -141,7 +141,7 @@ class UploadService:
             await self._acceptor.abandon(acceptance, upload.key, upload.claim, [outgoing])
         except Unavailable as error:
             # An upload that is never sealed expires at batch-processor.
-            log.warning("upload not abandoned", batch_id=str(acceptance.id), reason=error.detail)
+            log.warning("upload could not be abandoned", batch_id=str(acceptance.id), reason=error.detail)
 
 
 async def _runs(upload: _Arriving, cutter: Cutter, turns: UploadTurns) -> AsyncIterator[Run]:

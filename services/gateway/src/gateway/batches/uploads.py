@@ -46,7 +46,7 @@ def append(batch_id: UUID, owner_id: str, run: Run) -> Outgoing:
 
 
 def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:
-    """Return the bytes of an upload that came packed or not."""
+    """Return the unpacked bytes of an upload, whether it was compressed or not."""
     return inflated(aiter(source), limit=body.limit) if body.is_gzip else aiter(source)
 
 
@@ -54,8 +54,8 @@ def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:
 class Source:
     """The parts of an upload as they come from the network, each within `patience_s` seconds.
 
-    `has_read` hears how many bytes were dealt with, which lets more come; `digest` sees all of them.
-    Raises `UploadStalled` when no part comes.
+    `has_read` is called with the number of bytes handled, which lets more arrive; `digest` sees all of them.
+    Raises `UploadStalled` when no part arrives.
     """
 
     parts: AsyncIterator[bytes]
@@ -70,7 +70,7 @@ class Source:
                     part = await anext(self.parts, None)
             except TimeoutError:
                 raise UploadStalled(
-                    f"Nothing came for {self.patience_s:.0f} s; send the upload again."
+                    f"No data arrived for {self.patience_s:.0f} s; send the upload again."
                 ) from None
             if part is None:
                 return

@@ -11,7 +11,7 @@ from gateway.http.calls import Call, RawBody
 
 
 class BounceService:
-    """Passes on what came back. The mail server keeps it until it was recorded, and tries again."""
+    """Forwards bounces to email. The mail server keeps each until it is recorded, and retries."""
 
     def __init__(self, rpc: RpcClient) -> None:
         self._rpc = rpc

@@ -33,7 +33,7 @@ class MemberInput(BaseModel):
     """The body of `POST /v1/rooms/{room}/members`."""
 
     model_config = ConfigDict(extra="forbid")
-    user_id: int = Field(ge=1, le=MOST_ID, description="whom to let in")
+    user_id: int = Field(ge=1, le=MOST_ID, description="who may enter")
     role: Role = Field(
         default="writer",
         description="a reader reads, listens and sees who is present; a writer also posts; "

@@ -66,12 +66,12 @@ class RoomRepository:
         return Room(**row) if row else None
 
     async def find(self, connection: Connection, name: str, user_id: int) -> Room | None:
-        """Return a room that `user_id` may know of: a public one, or one that it is a member of."""
+        """Return a room that `user_id` may see: a public one, or one that the user is a member of."""
         row = await connection.fetchrow(self._queries["get_room"], name, user_id)
         return Room(**row) if row else None
 
     async def page(self, connection: Connection, query: RoomsQuery, user_id: int) -> list[Room]:
-        """Return a page of the rooms that `user_id` may know of by name, and one more if there is one."""
+        """Return a page of the rooms that `user_id` may see, by name, and one more if there is one."""
         rows = await connection.fetch(
             self._queries["list_rooms"],
             query.cursor or "",
@@ -83,7 +83,7 @@ class RoomRepository:
         return [Room(**row) for row in rows]
 
     async def lock(self, connection: Connection, name: str) -> None:
-        """Let nobody else change the members of a room until the transaction ends."""
+        """Lock the members of a room against other changes until the transaction ends."""
         await connection.execute(self._queries["lock_room"], name)
 
     async def count_members(self, connection: Connection, room: str) -> tuple[int, int]:
@@ -93,7 +93,7 @@ class RoomRepository:
         return row["members"], row["managers"]
 
     async def put_member(self, connection: Connection, room: str, user_id: int, role: Role) -> Member:
-        """Let a user in, or change its role. Raise `InvalidInput` when there is no such user."""
+        """Add a user, or change the user's role. Raise `InvalidInput` when there is no such user."""
         try:
             row = await connection.fetchrow(self._queries["put_member"], room, user_id, role)
         except asyncpg.ForeignKeyViolationError:
@@ -127,7 +127,7 @@ class RoomRepository:
         *,
         sender_id: str | None = None,
     ) -> ChatMessage | None:
-        """Append a message, which gives it its offset; return None when the room takes none from the user.
+        """Append a message and give it its offset; return None when the user may not post to the room.
 
         A message that the same user has sent under the same `sender_id` before is returned instead.
         """

@@ -72,7 +72,7 @@ class RoomService:
         return {"data": [message_view(message) for message in page], "next_cursor": following}
 
     async def post(self, call: Call, room: str, body: MessageInput) -> Reply:
-        """Append a message, and show it to everybody once it is stored."""
+        """Append a message, and publish it once it is stored."""
         data = body.model_dump(exclude_none=True)
         message = await self._chat.append(call.connection, room, call.principal, data)
         call.after_commit.append(lambda: self._chat.announce(message))
@@ -89,7 +89,7 @@ class RoomService:
         return {"data": page, "next_cursor": following}
 
     async def put_member(self, call: Call, room: str, body: MemberInput) -> Reply:
-        """Let a user into a private room, or change its role.
+        """Add a user to a private room, or change the user's role.
 
         Raise `Forbidden` unless a manager asks, and `Conflict` for a public or full room and for the last
         manager.
@@ -107,7 +107,7 @@ class RoomService:
         return Reply(document({"user_id": member.user_id, "role": member.role, "added_at": member.added_at}))
 
     async def remove_member(self, call: Call, room: str, user_id: int) -> None:
-        """Remove a member, whose subscriptions end; everybody may remove oneself.
+        """Remove a member, whose subscriptions end; members may remove themselves.
 
         Raise `NotFound` without such a member, `Forbidden` unless a manager asks, and `Conflict` for the last
         manager.
@@ -127,7 +127,7 @@ class RoomService:
         await self._chat.announce_members(room)
 
     async def _locked(self, connection: Connection, call: Call, name: str) -> Room:
-        """Return a private room as the caller knows it, whose members nobody else changes meanwhile."""
+        """Return a private room as the caller sees it, with its members locked against other changes."""
         await self._chat.find(connection, name, call.principal)
         await self._rooms.lock(connection, name)
         room = await self._chat.find(connection, name, call.principal)
@@ -138,9 +138,9 @@ class RoomService:
     async def _require_good_order(self, connection: Connection, room: str) -> None:
         members, managers = await self._rooms.count_members(connection, room)
         if not managers:
-            raise Conflict(f"The room {room} would have no manager; make another member one before.")
+            raise Conflict(f"The room {room} would have no manager; make another member a manager first.")
         if members > _MOST_MEMBERS:
-            raise Conflict(f"The room {room} has {_MOST_MEMBERS} members, which is as many as there may be.")
+            raise Conflict(f"The room {room} has {_MOST_MEMBERS} members, which is the limit.")
 
 
 def _room(room: Room) -> dict[str, Any]:

@@ -40,7 +40,7 @@ _ROOM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass
 class _Shown:
-    """The position up to which a room was shown here, and the lock that keeps its messages in order."""
+    """The position up to which a room was published here, and the lock that keeps its messages in order."""
 
     epoch: str
     offset: int
@@ -49,11 +49,12 @@ class _Shown:
 
 
 class ChatService:
-    """Posts to rooms and shows what is posted, here or through another gateway.
+    """Posts to rooms and publishes what is posted, here or through another gateway.
 
-    The broker only says that there is something new. What is shown comes in the order of the offsets; a
-    gap, or silence, is filled from the database. A private room does not exist for whoever is no member;
-    a member that was removed loses its subscriptions at once, and without the broker within seconds.
+    The broker only announces that there is something new. Messages are published in the order of their
+    offsets; a gap, or silence, is filled from the database. A private room does not exist for users who are
+    not members; a member that was removed loses its subscriptions at once, and without the broker within
+    seconds.
     """
 
     def __init__(self, postgres: Postgres, rooms: RoomRepository, hub: Hub, publisher: Publisher) -> None:
@@ -77,7 +78,7 @@ class ChatService:
         return found
 
     async def post(self, room: str, principal: Principal, data: Any) -> ChatMessage:
-        """Append to a room and show it to everybody. Raise `NotFound`, `Forbidden` or `InvalidInput`.
+        """Append to a room and publish the message. Raise `NotFound`, `Forbidden` or `InvalidInput`.
 
         `data.id` is the sender's own name for the message: posting it again returns the first message.
         """
@@ -113,7 +114,7 @@ class ChatService:
         return message
 
     async def announce(self, message: ChatMessage) -> None:
-        """Show a stored message to everybody, here and on the other gateways."""
+        """Publish a stored message, here and on the other gateways."""
         await self._try_to_show(message.room, message)
         await self._tell_others(
             {
@@ -132,9 +133,9 @@ class ChatService:
         await self._tell_others({"room": room, "members": "changed"})
 
     async def follow(self, room: str, principal: Principal, *, at_least: int = 0) -> Position:
-        """Begin to show a room here; return the position up to which it was shown.
+        """Begin to publish a room here; return the position up to which it was published.
 
-        Whoever has seen the offset `at_least` on another gateway may be ahead of what this one has heard:
+        A client that has seen the offset `at_least` on another gateway may be ahead of this one:
         then the database is asked. Raise `NotFound`, also for a private room of others.
         """
         shown = self._shown.get(room)
@@ -146,17 +147,20 @@ class ChatService:
         return Position(shown.epoch, shown.offset)
 
     async def after(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Return messages with higher offsets, oldest first, of a room that the caller was found to know."""
+        """Return messages with higher offsets, oldest first.
+
+        The caller has checked the access to the room.
+        """
         async with self._postgres.connection() as connection:
             return await self._rooms.after(connection, room, offset, limit)
 
     async def before(self, room: str, offset: int, limit: int) -> list[ChatMessage]:
-        """Return messages with lower offsets, newest first, of a room that the caller was found to know."""
+        """Return messages with lower offsets, newest first. The caller has checked the access to the room."""
         async with self._postgres.connection() as connection:
             return await self._rooms.before(connection, room, offset, limit)
 
     async def heard(self, body: bytes) -> None:
-        """Take the news that another gateway has stored a message, or that members have changed."""
+        """Handle another gateway's announcement that a message was stored, or that members changed."""
         news = orjson.loads(body)
         if news["gateway"] == self._gateway or news["room"] not in self._shown:
             return
@@ -170,13 +174,13 @@ class ChatService:
         await self._try_to_show(message.room, message)
 
     async def catch_up(self) -> None:
-        """Look every few seconds for messages and members whose announcement was lost, for ever."""
+        """Look every few seconds for messages and members whose announcement was lost, until cancelled."""
         while True:
             await asyncio.sleep(_CATCH_UP_EVERY_S)
             await self.look()
 
     async def look(self) -> None:
-        """Read once what was posted to the rooms that are shown here, and who their members are."""
+        """Read once the new messages and the members of the rooms that have listeners here."""
         for room in list(self._shown):
             if not self._hub.has_listeners(f"chat:{room}"):
                 del self._shown[room]
@@ -192,7 +196,7 @@ class ChatService:
             async with self._postgres.connection() as connection:
                 members = await self._rooms.members_of(connection, private)
         except DatabaseUnavailable as error:
-            log.warning("members of rooms not read", rooms=len(private), reason=error.detail)
+            log.warning("room members could not be read", rooms=len(private), reason=error.detail)
             return
         for room in private:
             self._hub.signal(MembersChanged(f"chat:{room}", frozenset(members[room])))
@@ -202,7 +206,7 @@ class ChatService:
             await self._show(room, news)
         except DatabaseUnavailable as error:
             # What is posted is stored: it is shown when the room is caught up.
-            log.warning("room not caught up", room=room, reason=error.detail)
+            log.warning("missed messages of a room could not be read", room=room, reason=error.detail)
 
     async def _show(self, room: str, news: ChatMessage | None) -> None:
         shown = self._shown.get(room)
@@ -238,7 +242,7 @@ class ChatService:
             await self._publisher.send(outgoing)
         except Unavailable as error:
             # It is stored: the other gateways find it when they catch up.
-            log.debug("other gateways not told", reason=error.detail)
+            log.debug("other gateways could not be notified", reason=error.detail)
 
 
 def is_room(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The gateway's copy of who may send from which domain: functions on the caller's connection."""
+"""The gateway's copy of the verified sender domains: functions on the caller's connection."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _one(service: DomainService) -> Iterator[Endpoint]:
         "/v1/domains/<uuid:domain_id>/verify",
         service.verify,
         name="verifyDomain",
-        summary="Look at the DNS records of a sender domain now",
+        summary="Check the DNS records of a sender domain now",
         tag="Sender domains",
         scope=Scope.DOMAINS_WRITE,
         answers={200: json(Domain, headers=_ETAG)},

@@ -1,4 +1,4 @@
-"""Judging senders by the copy of the gateway; email checks again right before a mail leaves."""
+"""Checking senders against the gateway's copy; email checks again just before it sends a mail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_KNOWN = 10_000
 
 
 class VerifiedSenders:
-    """Judges the senders of mails by the gateway's own database."""
+    """Checks the senders of mails against the gateway's own database."""
 
     def __init__(
         self, postgres: Postgres, repository: SenderDomainRepository, allowed: AllowedSenders
@@ -31,7 +31,7 @@ class VerifiedSenders:
     async def refusals(self, owner_id: str, senders: Iterable[str | None]) -> dict[str, str]:
         """Return why the owner may not send as some of `senders`, by sender.
 
-        A mail without a sender has the default one, which is the operator's.
+        A mail without a sender gets the operator's default sender.
         """
         domains = {sender: addresses.parse(sender).domain.lower() for sender in senders if sender}
         doubtful = {domain for domain in domains.values() if not self._allowed.allows(domain)}
@@ -60,12 +60,12 @@ class VerifiedSenders:
             await self._repository.note(connection, delivery.message)
 
     async def store(self, change: DomainChanged, also: Callable[[Connection], Awaitable[None]]) -> None:
-        """Store a domain as email has answered it, in one transaction with the writes of `also`."""
+        """Store a domain as email has returned it, in one transaction with the writes of `also`."""
         async with self._postgres.transaction() as connection:
             await self._repository.note(connection, change)
             await also(connection)
         self.forget(change.owner_id, change.name)
 
     def forget(self, owner_id: str, name: str) -> None:
-        """Forget that a domain is verified: the next mail from it is judged by the database."""
+        """Forget that a domain is verified: the next mail from it is checked against the database."""
         self._known.pop((owner_id, name), None)

@@ -1,4 +1,4 @@
-"""Sender domains at the gateway: kept and checked by email; changes are recorded here."""
+"""Sender domains at the gateway: stored and checked by email; changes are audited here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway.http.replies import Reply, document
 
 
 class DomainService:
-    """Passes the caller's requests on, and keeps the gateway's copy of what is verified."""
+    """Forwards the caller's requests, and keeps the gateway's copy of the verified domains."""
 
     def __init__(self, rpc: RpcClient, senders: VerifiedSenders, audit: AuditTrail) -> None:
         self._rpc = rpc
@@ -48,7 +48,7 @@ class DomainService:
         return _reply(domain, location=f"/v1/domains/{domain.id}")
 
     async def get(self, call: Call, domain_id: UUID) -> Reply:
-        """Return a domain of the caller as the last look at its records found it."""
+        """Return a domain of the caller as the last check of its records found it."""
         return _reply(await self._find(call, domain_id))
 
     async def list(self, call: Call, query: DomainsQuery) -> DomainList:
@@ -66,7 +66,7 @@ class DomainService:
         return DomainList(data=page.data, next_cursor=page.next_cursor)
 
     async def verify(self, call: Call, domain_id: UUID) -> Reply:
-        """Have the records looked at now; a mail that is sent after the answer is judged by it.
+        """Check the records now; mails that are sent after the answer are judged by the result.
 
         No transaction is open meanwhile: DNS may take seconds.
         """
@@ -103,7 +103,7 @@ class DomainService:
         )
 
     async def _seen(self, call: Call, domain_id: UUID) -> int | None:
-        """Return the version that the caller wants to change, None for any; it must be the present one."""
+        """Return the version that the caller wants to change, which must be the current one; None for any."""
         if call.if_match is None or call.if_match.star_tag:
             return None
         domain = await self._find(call, domain_id)
@@ -123,7 +123,7 @@ def _target(domain: Domain) -> str:
 
 
 def _told(domain: Domain) -> dict[str, Any]:
-    """Return what the audit trail says of a domain."""
+    """Return the fields of a domain that the audit trail records."""
     return {
         "name": domain.name,
         "status": domain.status,

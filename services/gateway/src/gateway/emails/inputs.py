@@ -22,7 +22,8 @@ MOST_EMAILS = 500
 class EmailView(BaseModel):
     """A mail as its sender sees it. `status` sums up the recipients.
 
-    Until email has seen the mail, or while it cannot be asked, only what the gateway knows is there.
+    Until email has stored the mail, or while email cannot be reached, it has only the fields that the gateway
+    knows.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -47,13 +48,13 @@ class EmailView(BaseModel):
 
 
 class AcceptedEmail(AcceptedWork):
-    """A mail that will be sent, and the Message-ID of all its copies."""
+    """An accepted mail, and the Message-ID of all its copies."""
 
     message_id: str
 
 
 class EmailsInput(BaseModel):
-    """Up to 500 mails. `strict` takes all of them or none, `permissive` those that are in order."""
+    """Up to 500 mails. `strict` accepts all of them or none, `permissive` those that are valid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +63,7 @@ class EmailsInput(BaseModel):
 
 
 class EmailResult(BaseModel):
-    """What became of one mail of several, by its place among them."""
+    """The outcome of one mail of several; `index` is its place among them."""
 
     index: int
     status: Literal["queued", "refused"]
@@ -72,7 +73,7 @@ class EmailResult(BaseModel):
 
 
 class EmailResults(BaseModel):
-    """What became of each mail, in the order in which they were given."""
+    """The outcome of each mail, in the order of the request."""
 
     accepted: int
     refused: int
@@ -83,7 +84,7 @@ ACCEPTED_EMAIL = json(AcceptedEmail, description=ACCEPTED.description, headers=A
 
 
 class EmailChoice(CreatedWithin):
-    """What mails can be chosen by."""
+    """A choice of mails."""
 
     status: Several[StoredStatus] | None = None
     tag: str | None = Field(default=None, max_length=64)
@@ -133,7 +134,7 @@ class EmailList(BaseModel):
 
 
 class Rescheduling(BaseModel):
-    """When a mail is sent instead, and, if that shall change in another way, when it is given up."""
+    """The new time of a mail, and, if that changes too, the time at which it is given up."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

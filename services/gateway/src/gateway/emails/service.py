@@ -1,4 +1,4 @@
-"""E-mails at the gateway: promised here, reported and decided about in email."""
+"""E-mails at the gateway: accepted here; their state is kept and changed by email."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class EmailService:
         self._message_id_domain = message_id_domain
 
     async def send(self, call: Call, body: Mail) -> Reply:
-        """Promise to send a mail; the answer names its id and where to ask about it."""
+        """Accept a mail; the answer has its id and the address of its state."""
         call.principal.require(Scope.EMAILS_SEND)
         for refusal in (await self._senders.refusals(call.principal.owner_id, [body.sender])).values():
             key, owner_id = call.idempotency_key, call.principal.owner_id
@@ -95,7 +95,7 @@ class EmailService:
         return await self._promise(call, acceptance, command, command.message_id)
 
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
-        """Promise to send several mails, all of them or, in permissive mode, those that are in order."""
+        """Accept several mails: all of them or, in permissive mode, those that are valid."""
         call.principal.require(Scope.EMAILS_SEND)
         given = await asyncio.to_thread(
             lambda: [_read(index, mail) for index, mail in enumerate(body.emails)]
@@ -121,7 +121,7 @@ class EmailService:
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
     async def resend(self, call: Call, email_id: UUID) -> Reply:
-        """Promise to send the content of a mail again, to the same recipients, as a new mail."""
+        """Accept a new mail with the content and the recipients of an earlier one."""
         call.principal.require(Scope.EMAILS_SEND)
         question = GetEmail(email_id=email_id, owner_id=call.principal.owner_id)
         source = await self._ask(question, call.deadline)
@@ -146,15 +146,16 @@ class EmailService:
         return await self._read(call.principal, email_id, call.deadline)
 
     async def find(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal` for a push, in which there are no line breaks of a caller."""
+        """Return a mail of `principal` for a push, without the line breaks that a caller may have written."""
         found = await self._read(principal, email_id, deadline)
         document: dict[str, Any] = orjson.loads(orjson.dumps(found, option=orjson.OPT_UTC_Z))
         return document
 
     async def _read(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
-        """Return a mail of `principal`, its metadata as they are written; `queued` until email has seen it.
+        """Return a mail of `principal`, its metadata as they are written; `queued` until email has stored it.
 
-        A mail whose command email could not take is `parked`, with the reason, until somebody has decided.
+        A mail whose command email could not handle is `parked`, with the reason, until an administrator
+        decides.
         """
         principal.require(Scope.EMAILS_READ)
         accepted = await self._acceptor.find_own(email_id, principal, "email")
@@ -165,7 +166,10 @@ class EmailService:
                 raise
             # Accepted here, not known or not reachable there: what was heard last is the truth so far.
             by = accepted.accepted_at + _TAKEN_WITHIN if accepted.status == "queued" else None
-            what = {"queued": "taking over by the email service", "parked": "a decision about its command"}
+            what = {
+                "queued": "acceptance by the email service",
+                "parked": "an administrator's decision about its parked command",
+            }
             return {
                 "id": str(accepted.id),
                 "status": accepted.status,
@@ -188,7 +192,7 @@ class EmailService:
         return {**page, "data": [{"from": line.pop("sender"), **line} for line in page["data"]]}
 
     async def cancel(self, call: Call, query: EmailsBulk) -> BulkResult:
-        """Give up the caller's mails that fit, as far as they were not handed over."""
+        """Cancel the caller's mails that fit, except recipients already handed to the relay."""
         question = CancelEmails(
             owner_id=call.principal.owner_id, wanted=query.wanted(), dry_run=query.dry_run
         )
@@ -202,7 +206,7 @@ class EmailService:
         return BulkResult(**found.model_dump(), dry_run=query.dry_run)
 
     async def cancel_one(self, call: Call, email_id: UUID) -> dict[str, Any]:
-        """Give up a mail, as far as it was not handed over, and return what it is now."""
+        """Cancel a mail, except recipients already handed to the relay, and return its new state."""
         owner_id = call.principal.owner_id
         question = CancelEmails(owner_id=owner_id, wanted=EmailFilter(ids=[email_id]))
         changed = await self._rpc.call(question, EmailsChanged, call.deadline)
@@ -222,7 +226,7 @@ class EmailService:
         return await self._ask(question, call.deadline)
 
     async def raw(self, call: Call, email_id: UUID) -> Reply:
-        """Return a mail as it is handed over to the relay, byte by byte."""
+        """Return a mail as it is handed to the relay, byte by byte."""
         owner_id = call.principal.owner_id
         question = GetRawEmail(email_id=email_id, owner_id=owner_id)
         first = await self._rpc.call(question, RawEmail, call.deadline)
@@ -257,7 +261,7 @@ class EmailService:
     async def _without_misfits(
         self, call: Call, read: Sequence[Mail | EmailResult]
     ) -> Sequence[Mail | EmailResult]:
-        """Return `read` with refusals in place of mails whose sender or uploads are not the caller's."""
+        """Return `read` with an error in place of each mail whose sender or uploads are not the caller's."""
         mails = {index: mail for index, mail in enumerate(read) if isinstance(mail, Mail)}
         refusals = await self._senders.refusals(
             call.principal.owner_id, [mail.sender for mail in mails.values()]
@@ -313,7 +317,7 @@ def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list
 
 
 def _read(index: int, given: Any) -> Mail | EmailResult:
-    """Return a mail of several as strictly as one by itself, or why it is refused."""
+    """Return one mail of several, read as strictly as a single one, or the reason why it is refused."""
     try:
         return _MAIL.validate_json(orjson.dumps(given), strict=True)
     except ValidationError as error:

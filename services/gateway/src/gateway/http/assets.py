@@ -1,4 +1,4 @@
-"""Pages and their files: served to everybody, under a policy that lets nothing in from elsewhere."""
+"""Pages and their files: public, under a policy that loads nothing from other origins."""
 
 from __future__ import annotations
 

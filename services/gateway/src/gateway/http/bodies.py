@@ -1,4 +1,4 @@
-"""The bodies of requests: how much may come, and how fast."""
+"""The bodies of requests: limits on their size and speed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _BUFFERED_BYTES = 1 << 20
 
 
 class BodyRoom:
-    """Room for large bodies that are held whole until their requests are answered, in all and of each owner.
+    """A bound on large bodies that are held until their requests are answered, in total and per owner.
 
-    A body has its room before it is read: two that are half there would wait for each other's.
+    A body reserves its room before it is read: two half-read bodies would wait for each other.
     """
 
     def __init__(self, *, most: int = MOST_BYTES, of_owner: int = MOST_BYTES_OF_OWNER) -> None:
@@ -50,8 +50,8 @@ class BodyRoom:
                 if not isinstance(error, TimeoutError):
                     raise
                 raise Overloaded(
-                    f"The large bodies of your requests may have {self._of_owner} bytes at a time, and those "
-                    f"of all {self._most}; wait for some answers.",
+                    f"The large bodies of your requests may have {self._of_owner} bytes at a time, those of "
+                    f"all owners {self._most}; wait until some requests have been answered.",
                     retry_after_s=1,
                 ) from None
         try:
@@ -82,10 +82,10 @@ class Body:
     """The body of a request, bounded in size and in speed.
 
     `limit` is the most bytes in all. When a handler has opened the body as a stream, the next part is
-    taken from the client only while less than 1 MiB waits to be read: that is the back-pressure.
+    read from the client only while less than 1 MiB waits for the handler: that is the back-pressure.
 
-    Parts come before the handler has opened it: the key may still be looked up. Of a body that
-    `may_be_stream`, what is over the limit of others waits for that.
+    Parts can arrive before the handler has opened it, while the key is still looked up. Of a body that
+    `may_be_stream`, what exceeds the normal limit waits until then.
     """
 
     def __init__(self, limit: int, *, may_be_stream: bool = False) -> None:
@@ -99,7 +99,7 @@ class Body:
         self._room.set()
 
     def open_stream(self, limit: int) -> None:
-        """Take a body of up to `limit` bytes, no faster than it is read."""
+        """Accept a body of up to `limit` bytes, no faster than the handler reads it."""
         self.limit = limit
         self._is_stream = True
         self._is_wanted.set()
@@ -111,7 +111,7 @@ class Body:
         self._update()
 
     async def take(self, message: Message) -> None:
-        """Count a part that came, and wait while too much is unread. Raises `PayloadTooLarge`."""
+        """Count a part that arrived, and wait while too much is unread. Raises `PayloadTooLarge`."""
         self.received += len(message.get("body", b""))
         self._update()
         if self._may_be_stream and self.received > self.limit:

@@ -1,4 +1,4 @@
-"""One call of an endpoint, as its handler sees it: typed values, and nothing of the framework."""
+"""One call of an endpoint, as its handler sees it: typed values, independent of the framework."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AfterCommit = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A caller's name for one request, and the hash of what it asked for."""
+    """A caller's name for one request, and the hash of the whole request."""
 
     key: str
     body_hash: bytes
@@ -29,9 +29,9 @@ class IdempotencyKey:
 class Upload:
     """A body that is taken as a stream, no faster than it is read.
 
-    `has_read` is told how many bytes were dealt with, which lets more come. `digest` starts with the method
-    and the path and sees every byte, so that a repeated upload can be recognised. A body that `is_gzip` may
-    have up to `limit` bytes unpacked, too.
+    `has_read` is called with the number of bytes handled, which lets more arrive. `digest` starts with the
+    method and the path and sees every byte, so that a repeated upload can be recognised. A body that
+    `is_gzip` may have up to `limit` bytes unpacked, too.
     """
 
     parts: AsyncIterator[bytes]
@@ -44,7 +44,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body that is taken whole, as it came, in one of the media types that its route `takes`."""
+    """A body that is passed on whole and unparsed, in one of the media types that its route `takes`."""
 
     content: bytes
     media_type: str
@@ -52,12 +52,12 @@ class RawBody:
 
 @dataclass(slots=True)
 class Call:
-    """The context of one call: who makes it, until when it waits, and what its headers asked for.
+    """The context of one call: its caller, its deadline, and what its headers ask for.
 
-    `document` is the JSON body as it came, for what is the caller's own and is kept as it is written.
-    `prefers_wait` says that the caller would rather wait for the outcome, until `deadline` (RFC 7240).
-    `writes` are done in one transaction once the handler has returned: it holds no connection while it asks
-    others.
+    `document` is the JSON body byte for byte, for values of the caller that are kept as they were written.
+    `prefers_wait` says that the caller prefers to wait for the outcome, until `deadline` (RFC 7240).
+    `writes` are done in one transaction once the handler has returned: the handler holds no connection while
+    it waits for other services.
     """
 
     principal: Principal
@@ -80,9 +80,9 @@ class Call:
 
     @property
     def request_key(self) -> str | None:
-        """The name under which another service knows this request when it is repeated, None without one.
+        """The name by which another service recognises a repetition of this request; None without a key.
 
-        It has the hash of the body in it: the `Idempotency-Key` may name another request tomorrow.
+        It contains the hash of the body, because the `Idempotency-Key` may name another request tomorrow.
         """
         key = self.idempotency_key
         return None if key is None else f"{key.body_hash.hex()}:{key.key}"

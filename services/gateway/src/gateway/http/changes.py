@@ -1,4 +1,4 @@
-"""The bodies of PATCH: what is given is changed, and nothing can be taken away."""
+"""The bodies of PATCH: fields that are given are changed, and no field can be removed."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _with_headers(send: Send, trace: tracing.Trace) -> Send:
 
 
 def _patient(send: Send, patience_s: float) -> Send:
-    """Return a `send` that gives up a client which has read nothing of a long answer for `patience_s`."""
+    """Return a `send` that drops a client which has read nothing of a long answer for `patience_s`."""
     is_long = False
 
     async def send_patiently(message: Message) -> None:
@@ -153,7 +153,7 @@ def _patient(send: Send, patience_s: float) -> Send:
 
 
 def _with_text(receive: Receive) -> Receive:
-    """Return a `receive` that makes an empty text of an empty binary frame: Quart knows no empty bytes."""
+    """Return a `receive` that turns empty binary frames into empty texts: Quart supports no empty bytes."""
 
     async def receive_with_text() -> Message:
         message = await receive()

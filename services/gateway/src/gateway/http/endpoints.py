@@ -1,4 +1,4 @@
-"""Declarations of endpoints: everything that a caller, a document, a test or a limiter must know of a route.
+"""Declarations of endpoints: everything that callers, documents, tests and limits need to know about a route.
 
 The types of a handler's parameters are part of the declaration: `query` and `body` are models, the other
 parameters after the `Call` are parts of the path.
@@ -37,7 +37,7 @@ class Idempotency(StrEnum):
 
 
 class Precondition(StrEnum):
-    """The part that `If-Match` plays on a route."""
+    """The role of `If-Match` on a route."""
 
     NONE = "none"
     OPTIONAL = "optional"
@@ -46,7 +46,7 @@ class Precondition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of an endpoint: its model, the media types it can be had in, and its own headers.
+    """One answer of an endpoint: its model, the media types in which it is available, and its own headers.
 
     `item` is the model of each element where the answer is a stream.
     """
@@ -139,7 +139,7 @@ class Endpoint:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the answer has no end that is known in advance."""
+        """Whether the answer is a stream without a known end."""
         return self.answers[self.status].item is not None and self.media_types == (EVENT_STREAM,)
 
 
@@ -149,12 +149,12 @@ def json(model: Any = None, *, description: str = "", headers: Mapping[str, str]
 
 
 def rows(model: Any, *, item: Any) -> Answer:
-    """Declare pages of `model` that can also be had as CSV or one JSON document a line."""
+    """Declare pages of `model` that are also available as CSV or one JSON document per line."""
     return Answer(model, media_types=(JSON, NDJSON, CSV), item=item)
 
 
 def lines(model: Any, *, item: Any) -> Answer:
-    """Declare pages of `model` that can also be had as one JSON document a line."""
+    """Declare pages of `model` that are also available as one JSON document per line."""
     return Answer(model, media_types=(JSON, NDJSON), item=item)
 
 
@@ -184,7 +184,7 @@ def post(path: str, handler: Handler, **declared: Any) -> Endpoint:
 
 
 def put(path: str, handler: Handler, **declared: Any) -> Endpoint:
-    """Declare a route that changes something to what is sent, however often it is sent."""
+    """Declare a route that sets something to what is sent; repeating it changes nothing more."""
     return Endpoint(method="PUT", path=path, handler=handler, **{"rate": "write", **declared})
 
 
@@ -194,5 +194,5 @@ def patch(path: str, handler: Handler, **declared: Any) -> Endpoint:
 
 
 def delete(path: str, handler: Handler, **declared: Any) -> Endpoint:
-    """Declare a route that ends something."""
+    """Declare a route that deletes or ends something."""
     return Endpoint(method="DELETE", path=path, handler=handler, **{"rate": "write", **declared})

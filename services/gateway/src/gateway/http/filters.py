@@ -26,7 +26,7 @@ _MOST_VALUES = 100
 
 
 def written_as(pattern: str, what: str) -> BeforeValidator:
-    """Return the check of how a parameter is written: pydantic would take ` 1`, `1_0` and `yes`, too."""
+    """Return a check of how a parameter is written: pydantic would also accept ` 1`, `1_0` and `yes`."""
 
     def check(value: object) -> object:
         if isinstance(value, str) and not re.fullmatch(pattern, value):
@@ -50,10 +50,10 @@ YesOrNo = Annotated[bool, written_as("true|false", "true or false")]
 
 
 class Filter(BaseModel):
-    """A choice of things: a thing is chosen when it fits every parameter that is given.
+    """A choice of objects: an object is chosen when it fits every parameter that is given.
 
-    The parameters that choose are those whose default is None. Another default, or none at all, says that
-    a parameter means something else: how fast, or in which service.
+    The parameters that choose are those whose default is None. A parameter with another default, or
+    without one, means something else: how fast, or in which service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,7 +71,7 @@ class Filter(BaseModel):
 
 
 class CreatedWithin(Filter):
-    """A filter by the time at which things were created; the two moments themselves are not within."""
+    """A filter by the time of creation; both ends are excluded."""
 
     created_after: Instant | None = Field(default=None, description="only what was created later than this")
     created_before: Instant | None = Field(
@@ -96,13 +96,13 @@ class PageById(Filter):
 class Bulk(Filter):
     """The parameters of a bulk action beside its filter; a request that chooses nothing is refused."""
 
-    dry_run: YesOrNo = Field(default=False, description="answer what would be changed, and change nothing")
+    dry_run: YesOrNo = Field(default=False, description="report what would be changed, and change nothing")
 
     @model_validator(mode="after")
     def _something_is_chosen(self) -> Self:
         if not self.chosen:
             raise ValueError(
-                f"give at least one of {', '.join(self.names())}: without a filter it would mean everything"
+                f"give at least one of {', '.join(self.names())}: without a filter it would apply to all"
             )
         return self
 
@@ -110,7 +110,7 @@ class Bulk(Filter):
 class BulkResult(BaseModel):
     """The effect of a bulk action or, with `dry_run`, the effect that it would have.
 
-    `matched` things fitted the filter and `changed` of them were changed; the others are in a state in
+    `matched` objects fitted the filter and `changed` of them were changed; the others are in a state in
     which the action means nothing. One call changes a bounded number: call again until `complete` is true.
     """
 

@@ -1,7 +1,7 @@
 """Pages of other origins (RFC 6454): which may call the API from a browser, by HTTP, SSE and WebSocket.
 
-Credentials are never sent by a browser on its own account here (there are no cookies), so that CORS decides
-who may read answers, and the check of a WebSocket's `Origin` keeps the two alike.
+Browsers never send credentials by themselves here (there are no cookies), so CORS only decides which pages
+may read answers; the check of a WebSocket's `Origin` applies the same rule.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def read_origins(text: str) -> tuple[str, ...]:
     for origin in origins:
         if not _ORIGIN.fullmatch(origin) or _USUAL_PORT.fullmatch(origin):
             raise ValueError(
-                f"{origin!r} is no origin as a browser sends it: scheme and host in lower case, and the port "
-                "where it is not the usual one; no path and no *"
+                f"{origin!r} is not an origin as browsers send it: scheme and host in lower case, port only "
+                "where it is not the default one; no path and no *"
             )
     return origins
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Return `app` behind the answers to preflight requests, which need no credentials."""
+    """Return `app` wrapped so that preflight requests are answered, which need no credentials."""
     return CORSMiddleware(
         app,
         allow_origins=origins,
@@ -58,7 +58,8 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 def require_origin(request: Incoming, origins: Collection[str]) -> None:
     """Raise `Forbidden` for a WebSocket that a page of a foreign origin opens.
 
-    Programs send no `Origin`. A page of the gateway has its host; behind a proxy the scheme may differ.
+    Clients outside browsers send no `Origin`. The gateway's own pages have its host; behind a proxy the
+    scheme may differ.
     """
     origin = request.header(b"origin")
     if origin is None or origin in origins or origin.partition("://")[2] == request.header(b"host"):

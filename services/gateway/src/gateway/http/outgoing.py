@@ -1,4 +1,4 @@
-"""What comes back to the gateway when it asks another server over HTTP."""
+"""Answers of other servers that the gateway requests over HTTP."""
 
 from __future__ import annotations
 

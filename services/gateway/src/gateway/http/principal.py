@@ -1,4 +1,4 @@
-"""The caller of a request or a socket, and what it may do."""
+"""The caller of a request or a socket, and its rights."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Principal:
 
     @property
     def token_scopes(self) -> list[str] | None:
-        """The scopes of an access token, which go along with what it makes. None for a key."""
+        """The scopes of an access token, which are stored with what it makes; None for a key."""
         return None if self.has_key else sorted(self.granted)
 
     @property
     def owner_id(self) -> str:
-        """The name under which other services keep this user's things."""
+        """The owner id under which other services store this user's objects."""
         return str(self.user_id)
 
     @property

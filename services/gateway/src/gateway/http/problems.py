@@ -29,7 +29,7 @@ def invalid(pointer: str, detail: str) -> InvalidInput:
 
 
 def build(model: type[M], **values: Any) -> M:
-    """Return `model` made of parts that were read before. Raise `InvalidInput` when they do not fit it."""
+    """Return `model` built from parsed parts. Raise `InvalidInput` when they do not fit it."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

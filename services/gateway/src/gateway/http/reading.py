@@ -121,7 +121,7 @@ def credential(endpoint: Endpoint, request: Incoming) -> str | None:
     found = dict(parse_qsl(text, errors="replace")).get("token")
     if found is not None and found.startswith(_KEY_PREFIX):
         raise Unauthenticated(
-            "An address is recorded by proxies and browsers, so it cannot hold an API key: "
+            "Proxies and browsers record URLs, so an API key must not be in one: "
             "make a token with POST /v1/realtime/tokens.",
             headers={"www-authenticate": "Bearer"},
         )
@@ -142,13 +142,13 @@ def deadline(request: Incoming, default_s: float) -> Deadline:
 
 
 def prefers_wait(request: Incoming) -> bool:
-    """Return whether the caller would rather wait for the outcome than be told that it is under way."""
+    """Return whether the caller prefers to wait for the outcome instead of an immediate 202."""
     prefer = request.header(b"prefer")
     return prefer is not None and _WAIT.search(prefer) is not None
 
 
 def is_hurried(request: Incoming, default_s: float) -> bool:
-    """Return whether the caller gave less time than the gateway takes for granted."""
+    """Return whether the caller allows less time than the default."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
     return has_asked and deadline(request, default_s).remaining_s() < default_s - _LEAST_S
 
@@ -210,7 +210,7 @@ def media_type(endpoint: Endpoint, request: Incoming, query: Any) -> str:
         return offered[0]
     best = _negotiate(accept, offered)
     if best is None:
-        raise NotAcceptable(f"The answer can be had as {', '.join(offered)}.")
+        raise NotAcceptable(f"The answer is available as {', '.join(offered)}.")
     return best
 
 
@@ -226,7 +226,7 @@ def idempotency_key(endpoint: Endpoint, request: Incoming) -> str | None:
         return None
     if endpoint.idempotency is Idempotency.NONE:
         raise IdempotencyNotSupported(
-            f"{endpoint.method} {endpoint.template} can be repeated as it is: leave Idempotency-Key out."
+            f"{endpoint.method} {endpoint.template} is idempotent: leave Idempotency-Key out."
         )
     quoted = _QUOTED_KEY.fullmatch(header.strip())
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header.strip()
@@ -247,7 +247,7 @@ def request_digest(request: Incoming) -> hashlib._Hash:
 
 
 def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
-    """Return the versions that the caller has seen. Raise `PreconditionRequired` when they must be named."""
+    """Return the versions that the caller has read. Raise `PreconditionRequired` when it must name them."""
     header = request.short_header(b"if-match")
     if header is None and endpoint.precondition is Precondition.REQUIRED:
         raise PreconditionRequired(
@@ -257,7 +257,7 @@ def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
 
 
 def knows(request: Incoming, etag: str) -> bool:
-    """Return whether the caller has the version `etag` (quoted) already."""
+    """Return whether the caller already has the version `etag` (quoted)."""
     header = request.short_header(b"if-none-match")
     return header is not None and (header == etag or parse_etags(header).contains_weak(etag[1:-1]))
 
@@ -284,7 +284,7 @@ def parse(adapter: TypeAdapter[Any], data: bytes) -> Any:
 def require_media_type(request: Incoming, *accepted: str, stream: str | None = None) -> str:
     """Return the media type of the body. Raise `UnsupportedMediaType` when it is none of `accepted`.
 
-    A body of the media type `stream` may be packed with gzip.
+    A body of the media type `stream` may be compressed with gzip.
     """
     given, options = parse_options_header(request.short_header(b"content-type"))
     given = given.strip().lower()
@@ -292,7 +292,7 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
     coding = _coding(request)
     if coding not in codings:
         raise UnsupportedMediaType(
-            f"The content coding {coding[:50]!r} is not taken here: send the body as it is.",
+            f"The content coding {coding[:50]!r} is not supported here: send the body without it.",
             headers={"accept-encoding": ", ".join(codings)},
         )
     if given not in accepted:
@@ -304,10 +304,10 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
 
 
 async def require_no_body(request: Incoming) -> None:
-    """Raise `InvalidInput` for a body that the route would not look at."""
+    """Raise `InvalidInput` for a body that the route would ignore."""
     if request.is_complete.is_set():
         return
-    refusal = InvalidInput("This route takes no body: what it says would be ignored.")
+    refusal = InvalidInput("This route takes no body; it would be ignored.")
     if request.header(b"content-length") not in (None, "0"):
         raise refusal
     async for _ in arriving(request):
@@ -332,8 +332,8 @@ def size_in_hand(request: Incoming) -> int:
 async def read_all(request: Incoming, until: Deadline) -> bytes:
     """Return the whole body.
 
-    Raise `PayloadTooLarge` without reading on when it is over the limit, `BodyTooSlow` when it has not come
-    by `until`.
+    Raise `PayloadTooLarge` without reading on when it is over the limit, `BodyTooSlow` when it has not
+    arrived by `until`.
     """
     limits: Body = request.scope[BODY]
     limits.require_within(request.header(b"content-length"))
@@ -352,13 +352,13 @@ async def read_all(request: Incoming, until: Deadline) -> bytes:
         except TimeoutError:
             if not waiting.expired():
                 raise
-            raise BodyTooSlow("The body did not come within the time that the request allows.") from None
+            raise BodyTooSlow("The body did not arrive within the time that the request allows.") from None
     limits.require_within(None)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIterator[bytes]:
-    """Yield the parts of the body as they come.
+    """Yield the parts of the body as they arrive.
 
     Raise `MalformedInput` when the client goes away first, `UploadStalled` when it was waited for longer than
     `within_s` seconds in all.
@@ -371,11 +371,11 @@ async def arriving(request: Incoming, *, within_s: float = math.inf) -> AsyncIte
                 message = await request.receive()
         except TimeoutError:
             raise UploadStalled(
-                f"The upload did not come within {within_s:.0f} s; send it over a faster connection."
+                f"The upload did not arrive within {within_s:.0f} s; send it over a faster connection."
             ) from None
         waited_s += time.monotonic() - began
         if message["type"] != "http.request":
-            raise MalformedInput("The connection was closed before the body had ended.")
+            raise MalformedInput("The connection was closed before the whole body had arrived.")
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):

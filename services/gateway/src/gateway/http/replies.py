@@ -26,8 +26,8 @@ Body = bytes | AsyncIterator[bytes] | None
 class Reply:
     """An answer: a body ready to be sent, and what is not the same for every answer of the route.
 
-    `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is what is kept for a
-    repetition in place of a body that holds a secret.
+    `etag` is quoted. `cache` replaces the route's own `Cache-Control`. `recorded` is stored for
+    repetitions instead of a body that contains a secret.
     """
 
     body: Body
@@ -51,7 +51,7 @@ def document(value: object) -> bytes:
 
 
 def of(value: object) -> Reply:
-    """Return `value`, as a handler gave it, as a reply."""
+    """Return the `value` of a handler as a reply."""
     if isinstance(value, Reply):
         return value
     return Reply(None if value is None else document(value))

@@ -103,10 +103,10 @@ class Bound:
 
 
 class Server:
-    """Serves declared endpoints to those who may use them.
+    """Serves declared endpoints to callers with the required scopes.
 
-    `once` runs an effect with its transaction and makes a repeated request harmless; `routes` finds the rule
-    for a path; `timeout_s` is how long a caller waits who does not say so.
+    `once` runs an effect with its transaction and makes repetitions harmless; `routes` finds the rule for a
+    path; `timeout_s` is the default time that a caller waits.
     """
 
     def __init__(
@@ -155,7 +155,9 @@ class Server:
             return problems.reply(error)
         except Exception as error:
             log.error("request failed", path=request.scope["path"], exc_info=error)
-            return problems.reply(ServiceError("The gateway failed; its log has the id of this request."))
+            return problems.reply(
+                ServiceError("The gateway failed; its log has the details under the id of this request.")
+            )
 
     async def _call(self, bound: Bound, request: Incoming, found: dict[str, Any]) -> Reply:
         endpoint = bound.endpoint
@@ -247,7 +249,7 @@ class Server:
             if not waiting.expired():
                 raise
             detail = (
-                "The answer did not come within the time that the request allows."
+                "The answer was not ready within the time that the request allows."
                 if endpoint.idempotency is Idempotency.NONE
                 else "The request did not finish in time; repeat it with the same Idempotency-Key to learn "
                 "its outcome."
@@ -285,13 +287,13 @@ def _match(scope: Scope, routes: MapAdapter) -> tuple[str, dict[str, Any]]:
         )
     if method not in (*_METHODS, *_NEVER):
         known = ", ".join(_METHODS)
-        raise NotImplementedMethod(f"The method {method[:20]!r} is not known here; use one of {known}.")
+        raise NotImplementedMethod(f"The method {method[:20]!r} is not supported; use one of {known}.")
     try:
         rule, found = routes.match(scope["path"], method)
     except MethodNotAllowed as error:
         allow = ", ".join(sorted(error.valid_methods or ()))
         raise MethodNotAllowedProblem(
-            f"This address does not take {method[:20]}; use one of: {allow}.", headers={"allow": allow}
+            f"This address does not support {method[:20]}; use one of: {allow}.", headers={"allow": allow}
         ) from None
     except HTTPException:
         raise NotFound("There is nothing at this address.") from None

@@ -1,4 +1,4 @@
-"""Strict JSON: RFC 8259 to the letter, and nothing that a store or a service behind must refuse."""
+"""Strict JSON: RFC 8259 to the letter, and nothing that a database or another service would refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
 
 
 def load(data: bytes) -> Any:
-    """Return `data` as JSON that can be kept. Raise `MalformedInput` or `InvalidInput`."""
+    """Return `data` as JSON that can be stored. Raise `MalformedInput` or `InvalidInput`."""
     document = read(data)
     require_keepable(data, document)
     return document
@@ -37,10 +37,10 @@ def read(data: bytes) -> Any:
 
 
 def require_keepable(data: bytes, document: Any) -> None:
-    """Raise `InvalidInput` when `document`, read from `data`, cannot be kept.
+    """Raise `InvalidInput` when `document`, read from `data`, cannot be stored.
 
-    Databases keep no U+0000, and every reader behind has its own limit of nesting: better refused here
-    than accepted and stuck there.
+    PostgreSQL stores no U+0000, and every reader has its own limit of nesting: it is better refused here
+    than accepted and stuck later.
     """
     refused = refusal(data, document)
     if refused is not None:
@@ -48,12 +48,12 @@ def require_keepable(data: bytes, document: Any) -> None:
 
 
 def refusal(data: bytes, document: Any) -> FieldError | None:
-    """Return why `document`, read from `data`, cannot be kept or given back exactly; None when it can."""
+    """Return why `document`, read from `data`, cannot be stored or returned exactly; None when it can."""
     if is_too_deep(data):
         return FieldError(pointer="", detail=f"JSON may be nested {DEEPEST} levels deep at most.")
     if b"\\u0000" in data and _NUL.search(data):
         return FieldError(
-            pointer=next(_with_nul(document), ""), detail="The character U+0000 cannot be kept."
+            pointer=next(_with_nul(document), ""), detail="The character U+0000 cannot be stored."
         )
     # Cheap, and never wrongly False: a name may occur twice only where there are more of them than in the
     # document, and only a long number can be inexact.
@@ -77,7 +77,7 @@ def _count_names(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    """Stands in a parsed document for what would not come back as it was sent."""
+    """Marks a value in a parsed document that could not be returned as it was sent."""
 
     detail: str
 
@@ -93,7 +93,7 @@ def _mark_repeated_names(pairs: list[tuple[str, Any]]) -> Any:
 def _mark_inexact(text: str) -> Any:
     if is_exact_number(text):
         return 0
-    return _Marker("The number is beyond ±2^53 or has more digits than a double keeps: send it as a text.")
+    return _Marker("The number is beyond ±2^53 or has more digits than a double keeps: send it as a string.")
 
 
 _MARKING: Mapping[str, Any] = {

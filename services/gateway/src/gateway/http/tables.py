@@ -1,4 +1,4 @@
-"""Rows as CSV (RFC 4180), fit to be opened in a spreadsheet and read back."""
+"""Rows as CSV (RFC 4180), safe to open in a spreadsheet and to read back."""
 
 from __future__ import annotations
 

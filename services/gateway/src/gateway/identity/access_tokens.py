@@ -32,7 +32,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 86_400
 _REASONS: Mapping[type[Exception], tuple[str, str]] = {
     jwt.ExpiredSignatureError: ("expired", "The access token has expired."),
     jwt.ImmatureSignatureError: ("token-early", "The access token is not valid yet."),
-    jwt.InvalidIssuerError: ("token-issuer", "The access token is of another issuer."),
+    jwt.InvalidIssuerError: ("token-issuer", "The access token was issued by another issuer."),
     jwt.InvalidAudienceError: ("token-audience", "The access token is meant for another audience."),
     jwt.MissingRequiredClaimError: (
         "token-claims",
@@ -41,12 +41,12 @@ _REASONS: Mapping[type[Exception], tuple[str, str]] = {
 }
 # Only who sends a wrong signature, or a key that is none, may be guessing.
 _at_sight = partial(refusal, kind=RefusedAtSight)
-_WRONG_CLAIM = ("token-claims", "A claim of the access token is not of its type.")
+_WRONG_CLAIM = ("token-claims", "A claim of the access token has the wrong type.")
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a good token says: whom it is about, what it grants, and when it ends in Unix time.
+    """The claims of a valid token: its subject, what it grants, and its expiry in Unix time.
 
     `email` is there only when the issuer has verified it.
     """
@@ -85,20 +85,24 @@ class AccessTokens:
     async def verify(self, text: str) -> Claims:
         """Return the claims of the token `text`.
 
-        Raise `Unauthenticated` when it is not good, `Unavailable` when the issuer's keys cannot be had.
+        Raise `Unauthenticated` when it is invalid, `Unavailable` when the issuer's keys cannot be fetched.
         """
         try:
             header = jwt.get_unverified_header(text)
         except (jwt.PyJWTError, ValueError, RecursionError):
-            raise _at_sight("malformed", "The credential is no API key and no access token.") from None
+            raise _at_sight(
+                "malformed", "The credential is neither an API key nor an access token."
+            ) from None
         algorithm, key_id = header.get("alg"), header.get("kid")
         if str(header.get("typ", "")).lower() not in _TYPES:
-            raise _at_sight("token-type", "The token is no access token: its typ must be at+jwt (RFC 9068).")
+            raise _at_sight(
+                "token-type", "The token is not an access token: its typ must be at+jwt (RFC 9068)."
+            )
         if algorithm not in self._algorithms or "crit" in header or not isinstance(key_id, str | None):
             raise _at_sight("token-algorithm", f"The token must be signed with {', '.join(self._algorithms)}")
         key = await self.keys.find(key_id, algorithm)
         if key is None:
-            raise refusal("token-key", "The token is signed with a key that its issuer does not have.")
+            raise refusal("token-key", "The token is signed with a key that its issuer does not publish.")
         try:
             claims: dict[str, Any] = jwt.decode(
                 text,

@@ -13,8 +13,8 @@ class Administrators:
     """Guards changes that could take the last administrator away.
 
     A working administrator is an active user with the role admin and a usable key with the scope admin. A
-    key that will expire does not keep the installation in hand for ever, so that one without an expiry must
-    stay where there is one.
+    key that will expire does not keep the installation administrable for ever, so where there is a key
+    without an expiry, one must remain.
     """
 
     def __init__(self, queries: Mapping[str, str]) -> None:
@@ -22,7 +22,7 @@ class Administrators:
 
     @asynccontextmanager
     async def kept(self, connection: Connection) -> AsyncIterator[None]:
-        """Raise `Conflict` after the block when its changes ended the last working administrator.
+        """Raise `Conflict` after the block when its changes removed the last working administrator.
 
         The changes are made in a transaction, which the error rolls back. Such changes run one after the
         other: two administrators who revoke each other at the same time cannot both succeed.

@@ -1,4 +1,4 @@
-"""The rights that somebody's earlier wish has now: what was allowed when it was made may be no more."""
+"""The present rights of stored requests: what was allowed when a request was stored may no longer be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.identity.repository import KeyRepository, UserRepository
 
 
 class Maker(NamedTuple):
-    """The user who wished something, and the id of the credential that it was made with.
+    """The user who stored a request, and the id of the credential that it was made with.
 
     `scopes` are what an access token granted then; a key's are looked up.
     """
@@ -23,10 +23,10 @@ class Maker(NamedTuple):
 
 
 class Authority:
-    """Looks up what the makers of stored wishes may do now.
+    """Looks up what the makers of stored requests (schedules, alerts) may do now.
 
-    A wish of an API key has the rights that this key has now: none once it is revoked, has expired or its
-    user is disabled. An access token has ended long before: its wishes have the scopes that it granted when
+    A request of an API key has the rights that this key has now: none once it is revoked, has expired or its
+    user is disabled. An access token has long expired: its requests have the scopes that it granted when
     they were made, within what their user may do now.
     """
 

@@ -1,4 +1,4 @@
-"""The bootstrap key: the first administrator's, which the host's settings name."""
+"""The bootstrap key: the first administrator's key, which is configured in the settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 30
 
 
 class BootstrapKey:
-    """Makes the bootstrap key known, once, and says whether it still administers."""
+    """Stores the bootstrap key, once, and reports whether it still administers the installation."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class BootstrapKey:
         self._reason: str | None = None
 
     async def make_known(self) -> None:
-        """Give the first administrator this key, unless it is known; a key that was revoked stays so."""
+        """Give the first administrator this key, unless it is stored already; a revoked key stays revoked."""
         async with self._postgres.transaction() as connection:
             is_known = await self._keys.find_secret(connection, self._key.id) is not None
             if not is_known:
@@ -63,13 +63,13 @@ class BootstrapKey:
         await self.look()
 
     async def watch(self) -> None:
-        """Look every 30 seconds whether the key works, for ever."""
+        """Check every 30 seconds whether the key works, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
                 await self.look()
             except DatabaseUnavailable as error:
-                log.debug("bootstrap key not looked at", reason=error.detail)
+                log.debug("bootstrap key could not be checked", reason=error.detail)
 
     async def look(self) -> None:
         """Measure whether the key works, and log when it has stopped working."""
@@ -90,9 +90,9 @@ class BootstrapKey:
             secret = await self._keys.find_secret(connection, self._key.id)
             usable = (await self._keys.find_usable(connection, [self._key.id])).get(self._key.id)
         if secret is None:
-            return "it is not known to the database"
+            return "the database does not know it"
         if not hmac.compare_digest(secret["digest"], self._digest):
             return "it was rotated, or GATEWAY_KEY_PEPPER or the secret of the key has changed"
         if usable is None:
             return "it was revoked or has expired, or its user is disabled"
-        return None if usable.principal.may(Scope.ADMIN) else "its user is no administrator"
+        return None if usable.principal.may(Scope.ADMIN) else "its user is not an administrator"

@@ -104,13 +104,16 @@ class KeyInput(BaseModel):
         AfterValidator(each_once),
     ]
     user_id: int | None = Field(
-        default=None, ge=1, le=MOST_ID, description="the owner; another than oneself needs users:write"
+        default=None,
+        ge=1,
+        le=MOST_ID,
+        description="the owner; for another user than yourself users:write is needed",
     )
     expires_at: Expiry | None = None
 
 
 class RotationInput(BaseModel):
-    """The body of `POST /v1/api-keys/{id}/rotate`: for how long the secret before goes on working."""
+    """The body of `POST /v1/api-keys/{id}/rotate`: how long the previous secret keeps working."""
 
     model_config = ConfigDict(extra="forbid")
     overlap_s: int = Field(default=3600, ge=0, le=LONGEST_OVERLAP_S)
@@ -130,7 +133,7 @@ class KeysQuery(KeyFilter, Page):
 
     @property
     def place(self) -> tuple[datetime, str]:
-        """The moment of making and the id after which the page begins."""
+        """The time of creation and the id after which the page begins."""
         moment, _, key_id = (self.cursor or "0-").partition("-")
         return EPOCH + timedelta(microseconds=int(moment)), key_id
 
@@ -139,7 +142,7 @@ class KeyView(BaseModel):
     """An API key without its secret.
 
     `expires_at` is the end of the key or of one of its ancestors, whichever comes first; `effective_scopes`
-    are the rights that it has now. Until `previous_until` the secret before the last rotation works, too.
+    are the rights that it has now. Until `previous_until` the secret before the last rotation also works.
     """
 
     id: str
@@ -164,14 +167,14 @@ class NewKey(KeyView):
 
 
 class KeyPage(BaseModel):
-    """API keys in the order of their making."""
+    """API keys in the order of their creation."""
 
     data: list[KeyView]
     next_cursor: str | None = None
 
 
 class Myself(BaseModel):
-    """The user of the key that asks."""
+    """The user of the calling key."""
 
     id: int
     name: str
@@ -179,7 +182,7 @@ class Myself(BaseModel):
 
 
 class MyKey(BaseModel):
-    """The key that asks: the scopes that it was made with, and those that it has now."""
+    """The calling key: the scopes that it was made with, and those that it has now."""
 
     id: str
     scopes: list[Scope]
@@ -209,7 +212,7 @@ class LoginView(BaseModel):
 
 
 class SessionInput(BaseModel):
-    """The body of `POST /v1/console/sessions`: what stands behind the `#` of a login address."""
+    """The body of `POST /v1/console/sessions`: the part behind the `#` of a login address."""
 
     model_config = ConfigDict(extra="forbid")
     token: str = Field(min_length=1, max_length=1024)

@@ -30,15 +30,15 @@ _KINDS = ("RSA", "EC", "OKP")
 
 
 def is_safe(url: str) -> bool:
-    """Return whether keys may be fetched from `url`: nobody on the way can change what comes."""
+    """Return whether keys may be fetched from `url`: nobody on the way can change the answer."""
     return url.startswith("https://") or _LOOPBACK.fullmatch(url) is not None
 
 
 class IssuerKeys:
     """Remembers the issuer's keys for ten minutes, and for a day while the issuer cannot be reached.
 
-    A key that is not known may be new: then all are fetched again, at most once in `cooldown_s`, however
-    many tokens name keys that do not exist.
+    An unknown key may be new: then all are fetched again, at most once in `cooldown_s`, however many tokens
+    name keys that do not exist.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class IssuerKeys:
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         """Return the key `key_id` for `algorithm`, or None when the issuer has none.
 
-        A token without a key id is meant for the only key there is. Raise `Unavailable` when the issuer
-        cannot be asked and its keys are not known.
+        A token without a key id is checked with the issuer's only key. Raise `Unavailable` when the issuer
+        cannot be reached and its keys are not known.
         """
         now = time.monotonic()
         is_fresh = now - self._fetched_at < self._fresh_s
@@ -81,7 +81,7 @@ class IssuerKeys:
             await self._refresh()
         if time.monotonic() - self._fetched_at >= _USABLE_S:
             raise Unavailable(
-                "The issuer of access tokens cannot be asked for its keys; try again, or use an API key.",
+                "The keys of the issuer of access tokens cannot be fetched; try again, or use an API key.",
                 retry_after_s=int(self._cooldown_s) or 1,
             )
         document = self._document(key_id)
@@ -102,7 +102,7 @@ class IssuerKeys:
         return self._documents.get(key_id)
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless somebody else has just done so. A failure keeps those that are known."""
+        """Fetch the keys, unless another task has just done so. After a failure the known keys stay."""
         if self._waiting >= _MOST_WAITING:
             raise Unavailable("Too many access tokens wait for the keys of their issuer.", retry_after_s=1)
         asked_at = time.monotonic()
@@ -115,7 +115,7 @@ class IssuerKeys:
                 self._fetched_at = self._tried_at = time.monotonic()
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             self._tried_at = time.monotonic()
-            log.warning("keys of the issuer not fetched", reason=redaction.safe_message(error))
+            log.warning("keys of the issuer could not be fetched", reason=redaction.safe_message(error))
         finally:
             self._waiting -= 1
 
@@ -145,5 +145,5 @@ class IssuerKeys:
             body = await read_within(response, _MOST_BYTES)
         document = orjson.loads(body)
         if not isinstance(document, dict):
-            raise ValueError("the issuer answers with something else than a JSON object")
+            raise ValueError("the issuer's answer is not a JSON object")
         return document

@@ -43,7 +43,7 @@ _MOST_KEYS = 1000
 
 
 class KeyService:
-    """Makes keys that never outlive or outrank the key that makes them, and ends keys under guard."""
+    """Makes keys that never outlive or outrank their maker; the last administrator's key stays."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class KeyService:
             return _view(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
 
     async def create(self, call: Call, body: KeyInput) -> Reply:
-        """Make a key whose parent is the caller's: within its scopes, and no longer than it lives."""
+        """Make a key below the caller's: within its scopes, and with no later expiry."""
         caller, connection = call.principal, call.connection
         if not caller.has_key:
             # A key ends with the one that made it, and a token ends in minutes.
@@ -164,9 +164,9 @@ class KeyService:
         return made
 
     async def rotate(self, call: Call, key_id: str, body: RotationInput) -> Reply:
-        """Give a key a new secret; the one before works for `overlap_s` seconds more.
+        """Give a key a new secret; the previous one works for `overlap_s` more seconds.
 
-        A key may rotate itself and the keys that it made: who could rotate another one would get its rights.
+        A key may rotate itself and the keys that it made: rotating another key would grant its rights.
         """
         caller, connection = call.principal, call.connection
         row = await self._find(connection, caller, key_id, Scope.USERS_WRITE)
@@ -176,7 +176,7 @@ class KeyService:
                 raise Forbidden("Only the key itself, or a key that made it, can rotate a key.")
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a secret that was rotated away ends before its own key, and those that the key made.
-            raise Forbidden("The secret that you use was rotated: use the one that took its place.")
+            raise Forbidden("The secret that you use was rotated: use the new one.")
         if row["status"] != "active":
             raise Conflict(f"The key is {row['status']}: it cannot be rotated. Make another one.")
         now = datetime.now(UTC)
@@ -197,7 +197,7 @@ class KeyService:
     async def revoke(self, call: Call, key_id: str) -> None:
         """End a key and all keys that it made.
 
-        A key may always end itself, unless nobody could administer the installation then.
+        A key may always revoke itself, unless nobody could administer the installation afterwards.
         """
         caller = call.principal
         if key_id != caller.key_id:
@@ -220,9 +220,9 @@ class KeyService:
         await self._keyring.forget()
 
     def show_again(self, call: Call, reply: Reply) -> Reply:
-        """Return the answer of `create` or `rotate` again, with the key, which is not stored: it is derived.
+        """Return the answer of `create` or `rotate` again; the secret is not stored but derived again.
 
-        Only for the key that asked first: another one of the same user may have fewer rights. Raise
+        Only the key that asked first gets it: another one of the same user may have fewer rights. Raise
         `Conflict` when the pepper that it was derived from is gone.
         """
         assert isinstance(reply.body, bytes)
@@ -244,7 +244,7 @@ class KeyService:
         return Reply(body, reply.status, location=reply.location, is_replay=True)
 
     def _secret(self, call: Call, key_id: str, *context: str, pepper: str | None = None) -> str:
-        """Return a secret: random, or derived where the answer may have to be given again."""
+        """Return a secret: random, or derived where the answer may have to be repeated."""
         if call.idempotency_key is None:
             return keys.new_secret()
         caller = call.principal
@@ -254,21 +254,21 @@ class KeyService:
         )
 
     def _show(self, key: ApiKey, view: KeyView, caller: Principal, *, location: str | None = None) -> Reply:
-        """Return the only answer that holds the text of a key; what is recorded of it does not."""
+        """Return the only answer that contains the text of a key; its recorded copy does not."""
         body = replies.document(NewKey(**view.model_dump(), key=str(key)))
         recorded = {"by": caller.key_id, "key": view, "pepper": keys.fingerprint(self._pepper)}
         return Reply(body, recorded=replies.document(recorded), location=location)
 
     async def _find(self, connection: Connection, caller: Principal, key_id: str, foreign: Scope) -> Row:
-        """Return a key of the caller, or of anybody for a caller with the scope `foreign`."""
+        """Return a key of the caller, or of any user for a caller with the scope `foreign`."""
         row = await self._keys.get(connection, key_id) if keys.is_id(key_id) else None
         if row is None or (row["user_id"] != caller.user_id and not caller.may(foreign)):
             # The id is not repeated: it may be a whole key.
-            raise NotFound("There is no API key of this id.")
+            raise NotFound("There is no API key with this id.")
         return row
 
     async def _require_owner(self, connection: Connection, user_id: int, scopes: Sequence[Scope]) -> None:
-        """Raise when there is no such user, or it may not have such a key."""
+        """Raise an error when there is no such user, or the user may not have such a key."""
         owner = await self._users.get(connection, user_id)
         if owner is None:
             raise invalid("/user_id", f"There is no user {user_id}.")
@@ -276,7 +276,10 @@ class KeyService:
             raise invalid("/user_id", f"The user {user_id} is disabled.")
         beyond = [scope for scope in scopes if scope not in FOR_MEMBERS]
         if beyond and owner["role"] != "admin":
-            raise invalid("/scopes", f"The user {user_id} is no administrator: not {', '.join(beyond)}.")
+            raise invalid(
+                "/scopes",
+                f"The user {user_id} is not an administrator, so the key cannot have {', '.join(beyond)}.",
+            )
         if await self._keys.count_live(connection, user_id) >= _MOST_KEYS:
             raise Conflict(f"The user {user_id} has {_MOST_KEYS} keys; revoke some that are not needed.")
 

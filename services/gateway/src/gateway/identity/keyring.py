@@ -1,4 +1,4 @@
-"""Authentication: from the text of a key or token to who is calling, without a query for each request."""
+"""Authentication: from the text of a key or token to the caller, without a query for each request."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _FAILURES, _FAILURE_EVERY_S = 20, 3.0
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The database's word on a key, and the time at which it was read."""
+    """The state of a key in the database, and the time at which it was read."""
 
     principal: Principal
     read_at: float
 
 
 class KeyRing:
-    """Remembers for 5 seconds what the database said of a key: so long a change may take to have effect.
+    """Caches the state of each key for 5 seconds, which is how long a change may take to have effect.
 
-    While the database is away, a key that was good within the last 15 minutes stays good: reads of pushed
-    quotes must not fail because of it. Keys that are not good are remembered apart, so that no number of
-    them pushes a good one out. The same holds for the access tokens of an issuer, where `tokens` verifies
-    them and `subjects` knows whose they are.
+    While the database is down, a key that was valid within the last 15 minutes stays valid: reads of pushed
+    quotes must not fail because of it. Invalid keys are cached apart, so that no number of them displaces a
+    valid one. The same holds for the access tokens of an issuer, where `tokens` verifies
+    them and `subjects` finds their users.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class KeyRing:
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
         """Return the owner of the key `text`, which came from `address`.
 
-        Raise `Unauthenticated` when it is missing, malformed or not good, `TooManyFailures` when it is not
-        known here and too many keys from the address were not good.
+        Raise `Unauthenticated` when it is missing, malformed or invalid, `TooManyFailures` when it is not
+        cached here and too many keys from the address were invalid.
         """
         if not text:
             raise refusal("missing", "Send your API key as 'Authorization: Bearer tw_live_…'.", error=False)
@@ -109,8 +109,8 @@ class KeyRing:
     async def current(self, key_ids: Collection[str]) -> dict[str, Principal]:
         """Return the present rights of those keys that may still be used, in one query for all of them.
 
-        For connections that outlive a request: what is missing from the answer has been revoked, has expired,
-        or belongs to a disabled user. Raise `DatabaseUnavailable` when nothing can be said.
+        For connections that outlive a request: a key that is missing from the answer has been revoked, has
+        expired, or belongs to a disabled user. Raise `DatabaseUnavailable` when the rights are unknown.
         """
         async with self._postgres.connection() as connection:
             found = await self._repository.find_usable(connection, key_ids)
@@ -119,11 +119,11 @@ class KeyRing:
         return {key_id: usable.principal for key_id, usable in found.items()}
 
     async def find_principal(self, key_id: str) -> Principal | None:
-        """Return the owner of a key with its present rights; None when it may not be used any more."""
+        """Return the owner of a key with its present rights; None when it can no longer be used."""
         return (await self.current([key_id])).get(key_id)
 
     async def renew(self, principal: Principal) -> Principal | None:
-        """Return a caller with its present rights; None when its key or its user may not call any more."""
+        """Return a caller with its present rights; None when its key or user has been revoked or disabled."""
         if principal.has_key:
             return await self.find_principal(principal.key_id)
         assert self._subjects is not None, "there was an access token"
@@ -131,12 +131,12 @@ class KeyRing:
             return await self._subjects.renew(connection, principal)
 
     async def forget(self) -> None:
-        """Ask the database again for every key; after a change of keys or users on this gateway."""
+        """Drop the cache after a change of keys or users on this gateway, so that each is read again."""
         self._known.clear()
         self._refused.clear()
 
     async def note_use(self) -> None:
-        """Write when keys were last used, every 30 seconds, for ever."""
+        """Write when keys were last used, every 30 seconds, until cancelled."""
         while True:
             await asyncio.sleep(_TOUCH_EVERY_S)
             used, self._used = self._used, {}
@@ -145,7 +145,7 @@ class KeyRing:
             try:
                 await self.write_use(used)
             except DatabaseUnavailable as error:
-                log.warning("last use of keys not written", reason=error.detail)
+                log.warning("last use of keys could not be written", reason=error.detail)
 
     async def write_use(self, used: Mapping[str, datetime]) -> None:
         """Write when keys were last used, by their ids."""
@@ -153,7 +153,7 @@ class KeyRing:
             await self._repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
-        """Return the credential's state in the database, or the last known one while the database is away."""
+        """Return the credential's state in the database, or the cached one while the database is down."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
             return await self._read_unknown(text, fingerprint, address)
         now = time.monotonic()
@@ -200,7 +200,7 @@ class KeyRing:
             self._waiting -= 1
 
     async def _verified(self, text: str) -> ApiKey | Claims:
-        """Return the parts of a key, still to be looked up, or what a verified access token says."""
+        """Return the parts of a key, not yet looked up, or the claims of a verified access token."""
         if self._tokens is not None and is_token(text):
             return await self._tokens.verify(text)
         key = keys.parse(text)
@@ -217,7 +217,7 @@ class KeyRing:
             )
 
     async def _look_up(self, credential: ApiKey | Claims, fingerprint: bytes) -> _Known:
-        """Return the credential's state in the database. Raise `Unauthenticated` when it is not good."""
+        """Return the credential's state in the database. Raise `Unauthenticated` when it is invalid."""
         asked_at = time.monotonic()
         known: _Known | None
         if isinstance(credential, Claims):
@@ -242,7 +242,7 @@ class KeyRing:
         return known
 
     async def _rehashed(self, connection: Connection, key: ApiKey, usable: UsableKey) -> UsableKey:
-        """Return a key as it is under the present pepper; store it so where it was under the previous one."""
+        """Return a key with its digest under the current pepper; replace one that is stored under the old."""
         assert self._previous_pepper is not None
         before, now = keys.digest(self._previous_pepper, key), keys.digest(self._pepper, key)
         is_current = hmac.compare_digest(usable.digest, before)
@@ -257,9 +257,9 @@ class KeyRing:
         )
 
     def _proven(self, key: ApiKey, usable: UsableKey, asked_at: float) -> _Known | None:
-        """Return the owner of a key whose secret is right: the present one, or one that a rotation left.
+        """Return the owner of a key whose secret is right: the current one, or the one before a rotation.
 
-        The rights of a secret that was rotated away end with the overlap, and so does whatever they make.
+        The rights of the previous secret end with the overlap, and so do the keys that it makes.
         """
         digest, principal = keys.digest(self._pepper, key), usable.principal
         if hmac.compare_digest(digest, usable.digest):

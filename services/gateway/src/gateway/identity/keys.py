@@ -1,8 +1,8 @@
 """API keys: `tw_live_<id>_<secret><checksum>`; only a keyed hash of the secret is ever stored.
 
-The checksum is the CRC-32 of everything before it: a secret scanner, and the gateway before any look-up, can
-tell a key from a text that only looks like one. Keys of the form without a checksum, which earlier releases
-made, work until they are rotated.
+The checksum is the CRC-32 of everything before it: it lets a secret scanner, and the gateway before any
+look-up, tell a key from a text that only looks like one. Keys of the form without a checksum, which earlier
+releases made, work until they are rotated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ApiKey:
 
 
 def new_key() -> ApiKey:
-    """Return a key that nobody has."""
+    """Return a new random key."""
     return ApiKey(new_id(), new_secret())
 
 
@@ -61,7 +61,7 @@ def derive_secret(pepper: str, *context: str) -> str:
 
 
 def fingerprint(pepper: str) -> str:
-    """Return which pepper it is, without a way back to it."""
+    """Return a fingerprint that identifies the pepper without revealing it."""
     return hmac.digest(pepper.encode(), b"which pepper", hashlib.sha256)[:4].hex()
 
 
@@ -76,7 +76,7 @@ def parse(text: str) -> ApiKey | None:
 
 
 def is_id(text: str) -> bool:
-    """Return whether `text` can be the id of a key."""
+    """Return whether `text` has the form of a key id."""
     return re.fullmatch(_ID, text) is not None
 
 

@@ -1,8 +1,8 @@
-"""Login addresses: each signs one browser in to the console, once, with a key that ends by itself.
+"""Login addresses: each signs one browser in to the console, once, with a key that expires by itself.
 
-The address holds a signed token behind its `#`, which browsers send to nobody: it is in no log and in no
-Referer. The page at the address gives the token back in a body and gets a key of half a day, made below the
-key that asked for the address: it is listed, audited and revoked like any other, and ends with its parent.
+The address has a signed token behind its `#`, which browsers never send: it is in no log and no Referer. The
+page at the address sends the token in a body and gets a key that lasts half a day, made below the key that
+asked for the address: it is listed, audited and revoked like any other, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANOTHER = "Print a new one where the gateway runs: make login"
 
 
 class LoginService:
-    """Makes login addresses, and signs in whoever comes with one first."""
+    """Makes login addresses, and signs in the first browser that uses each."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class LoginService:
         return LoginView(path=f"{PAGE}#{token}", expires_at=datetime.fromtimestamp(expires_at, UTC))
 
     async def exchange(self, _: Call, body: SessionInput) -> SessionView:
-        """Return a key that lasts half a day at most, for a token that nobody has used.
+        """Return a key that lasts half a day at most, for an unused token.
 
         Raise `Unauthenticated` when the token is not valid, has expired, was used, or its key has ended.
         """
         login = signed_texts.read(self._signing_keys, body.token.removeprefix(PREFIX))
         if login is None or not body.token.startswith(PREFIX):
-            raise _refused("This login address is damaged, or not of this installation.")
+            raise _refused("This login address is damaged, or from another installation.")
         if login["until"] <= time.time():
             raise _refused("This login address has expired.")
         async with self._postgres.transaction() as connection:
@@ -94,14 +94,14 @@ class LoginService:
         return SessionView(key=str(key), key_id=key.id, expires_at=ends_at)
 
     async def _use(self, connection: Connection, login: Mapping[str, Any]) -> Principal:
-        """Mark a login as used and return the owner of the key that made it, with the rights of now."""
+        """Mark a login as used and return the owner of the key that made it, with its present rights."""
         until = datetime.fromtimestamp(login["until"], UTC)
         if await connection.fetchval(self._queries["use_login"], login["id"], until) is None:
             raise _refused("This login address was used before; each opens the console once.")
         await connection.execute(self._queries["forget_old_logins"])
         usable = (await self._repository.find_usable(connection, [login["key"]])).get(login["key"])
         if usable is None or not usable.principal.may(Scope.ADMIN):
-            raise _refused("The API key that made this login address has ended, or administers nothing.")
+            raise _refused("The API key that made this login address has ended, or lacks the scope admin.")
         principal, end = usable.principal, login.get("end")
         if end is None:
             return principal

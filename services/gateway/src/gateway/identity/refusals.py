@@ -9,7 +9,7 @@ _REALM = 'Bearer realm="tickwire"'
 
 
 class RefusedAtSight(Unauthenticated):
-    """A credential is refused for what it says itself: whoever sends it again is not guessing."""
+    """A credential is refused for what it contains: sending it again is not guessing."""
 
 
 def refusal(

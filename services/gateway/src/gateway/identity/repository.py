@@ -20,7 +20,7 @@ _SCOPES = frozenset(map(str, Scope))
 
 @dataclass(frozen=True, slots=True)
 class UsableKey:
-    """A key that may be used now: its owner with effective rights, and what proves it.
+    """A usable key: its owner with effective rights, and the digests of its secrets.
 
     `previous` is the digest of the secret before the last rotation, which works until `previous_until`.
     """
@@ -41,7 +41,7 @@ class UserRepository:
         """Store a user. Raise `Conflict` when the address is taken."""
         row = await connection.fetchrow(self._queries["insert_user"], name, email, role)
         if row is None:
-            raise Conflict(f"There is a user with the address {email} already.")
+            raise Conflict(f"A user with the address {email} exists already.")
         return row
 
     async def get(self, connection: Connection, user_id: int) -> Row | None:
@@ -53,19 +53,19 @@ class UserRepository:
         return await connection.fetchrow(self._queries["find_user_by_address"], email)
 
     async def find_by_subject(self, connection: Connection, issuer: str, subject: str) -> Row | None:
-        """Return the user whom a subject of an issuer of tokens stands for."""
+        """Return the user that is linked to a subject of a token issuer."""
         return await connection.fetchrow(self._queries["find_user_of_subject"], issuer, subject)
 
     async def lock_subject(self, connection: Connection, issuer: str, subject: str) -> None:
-        """Wait for others that lock this subject, and keep them waiting until the transaction ends."""
+        """Lock this subject against other transactions until this one ends."""
         await connection.execute(self._queries["lock_subject"], f"{issuer}\n{subject}")
 
     async def add_subject(self, connection: Connection, user_id: int, issuer: str, subject: str) -> None:
-        """Let a subject of an issuer stand for a user from now on."""
+        """Link a subject of an issuer to a user."""
         await connection.execute(self._queries["insert_subject"], issuer, subject, user_id)
 
     async def lock(self, connection: Connection, user_id: int) -> Row | None:
-        """Return a user by id, whom nobody else can change until the transaction ends."""
+        """Return a user by id, locked against other changes until the transaction ends."""
         return await connection.fetchrow(self._queries["lock_user"], user_id)
 
     async def update(self, connection: Connection, user_id: int, changes: Mapping[str, str]) -> Row:
@@ -74,7 +74,7 @@ class UserRepository:
         try:
             row = await connection.fetchrow(self._queries["update_user"], user_id, *values)
         except asyncpg.UniqueViolationError:
-            raise Conflict(f"There is a user with the address {changes['email']} already.") from None
+            raise Conflict(f"A user with the address {changes['email']} exists already.") from None
         assert row is not None, "a locked user does not go away"
         return row
 
@@ -91,7 +91,7 @@ class UserRepository:
         )
 
     async def ensure_administrator(self, connection: Connection, email: str) -> int:
-        """Return the id of the user with this address, who is an active administrator from now on."""
+        """Make the user with this address an active administrator, and return its id."""
         return int(await connection.fetchval(self._queries["ensure_administrator"], email))
 
 
@@ -121,7 +121,7 @@ class KeyRepository:
         return usable
 
     async def find_secret(self, connection: Connection, key_id: str) -> Row | None:
-        """Return the digests of a key's secrets, whatever became of the key."""
+        """Return the digests of a key's secrets, whatever the state of the key."""
         return await connection.fetchrow(self._queries["find_secret"], key_id)
 
     async def touch(self, connection: Connection, used: Mapping[str, datetime]) -> None:
@@ -150,7 +150,7 @@ class KeyRepository:
         return int(await connection.fetchval(self._queries["count_live_keys"], user_id))
 
     async def get(self, connection: Connection, key_id: str) -> Row | None:
-        """Return a key by id, without its secret: that is not known here."""
+        """Return a key by id; its secret is not stored."""
         return await connection.fetchrow(self._queries["get_key"], key_id)
 
     async def page(self, connection: Connection, user_id: int, query: KeysQuery) -> list[Row]:
@@ -182,7 +182,7 @@ class KeyRepository:
         await connection.execute(self._queries["rotate_key"], key_id, digest, rotated_at, previous_until)
 
     async def rehash(self, connection: Connection, key_id: str, before: bytes, after: bytes) -> None:
-        """Put one digest of a key's secrets in the place of another: the same secret under a new pepper."""
+        """Replace a digest of one of a key's secrets by that of the same secret under a new pepper."""
         await connection.execute(self._queries["rehash_key"], key_id, before, after)
 
     async def revoke(self, connection: Connection, key_id: str) -> bool:

@@ -1,8 +1,8 @@
 """`python -m gateway.identity.reset`: a new key for an administrator, made on the host.
 
-For when no administrator's key is at hand any more: it needs the gateway's settings (database and pepper) and
-no key. It prints the new key as the last line. Natively: `make keys-reset`; in containers:
-`docker compose exec gateway python -m gateway.identity.reset`, or the same with `kubectl exec`.
+For use when no administrator's key is left: it needs the gateway's settings (database and pepper) and no key.
+It prints the new key as the last line. Natively: `make keys-reset`; in containers: `docker compose exec
+gateway python -m gateway.identity.reset`, or the same with `kubectl exec`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules that say which scopes the claims of an access token stand for."""
+"""Rules that map the claims of an access token to scopes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class ScopeRule:
-    """Who has `value` in `claim` has `scopes`; without scopes each value stands for the scope of its name."""
+    """Grants `scopes` to tokens with `value` in `claim`; without scopes the scope named `value`."""
 
     claim: str
     value: str
@@ -40,7 +40,7 @@ def read_rules(text: str) -> tuple[ScopeRule, ...]:
 
 
 def granted(rules: Sequence[ScopeRule], claims: Mapping[str, Any]) -> frozenset[Scope]:
-    """Return the scopes that the rules find in `claims`."""
+    """Return the scopes that the rules grant for `claims`."""
     scopes: set[Scope] = set()
     for rule in rules:
         values = frozenset(_values(claims, rule.claim))

@@ -1,4 +1,4 @@
-"""Texts that hold a small document and prove where it comes from: signed here, stored nowhere."""
+"""Signed texts that carry a small document: verified by their signature, stored nowhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import orjson
 
 
 def signing_key(pepper: str, purpose: str) -> bytes:
-    """Return the key that texts for `purpose` are signed with, which is of no use for any other purpose."""
+    """Return the key that signs texts for `purpose`, and for no other purpose."""
     return hmac.digest(pepper.encode(), purpose.encode(), hashlib.sha256)
 
 
 def signing_keys(pepper: str, previous: str | None, purpose: str) -> tuple[bytes, ...]:
-    """Return the key that signs, and that of the pepper before a rotation, whose texts are valid, too."""
+    """Return the signing key, and that of the pepper before a rotation, whose texts are still valid."""
     return tuple(signing_key(one, purpose) for one in (pepper, previous) if one is not None)
 
 
@@ -29,7 +29,7 @@ def sign(key: bytes, document: Mapping[str, Any]) -> str:
 
 
 def read(keys: Sequence[bytes], text: str) -> dict[str, Any] | None:
-    """Return the document that `text` holds, or None when none of `keys` has signed it as it is."""
+    """Return the document in `text`, or None when none of `keys` has signed it."""
     payload, _, signature = text.partition(".")
     # A lone surrogate, which JSON may carry, cannot even be compared.
     if not text.isascii():

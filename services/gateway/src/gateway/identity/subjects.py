@@ -1,4 +1,4 @@
-"""Whose an access token is: the subject of an issuer is a user here, found, linked or made."""
+"""The user of an access token: the subject of an issuer is found, linked to a user, or made one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHOWN_BYTES = 8
 
 
 class Subjects:
-    """Knows users by the issuer and subject of their tokens.
+    """Finds users by the issuer and subject of their tokens.
 
-    A subject that comes for the first time is linked to the user with its verified e-mail address. Where
-    there is none it becomes a user of its own, a member, if `creates_users`.
+    A new subject is linked to the user with its verified e-mail address. Where there is none, it becomes a
+    new user with the role member, if `creates_users`.
     """
 
     def __init__(self, users: UserRepository, *, audit: AuditTrail, creates_users: bool) -> None:
@@ -50,14 +50,14 @@ class Subjects:
         return principal
 
     async def renew(self, connection: Connection, principal: Principal) -> Principal | None:
-        """Return the caller of a token with the rights that its user has now; None when it has none."""
+        """Return the caller of a token with the present rights of its user; None when it has none."""
         user = await self._users.get(connection, principal.user_id)
         if user is None or principal.ends_at is None:
             return None
         return _principal(user, principal.key_id, principal.granted, principal.ends_at)
 
     async def _link(self, connection: Connection, claims: Claims, token_id: str) -> Row:
-        """Return the user that the subject stands for from now on."""
+        """Link the subject to a user, and return the user."""
         user = None
         if claims.email is not None:
             user = await self._users.find_by_address(connection, claims.email)

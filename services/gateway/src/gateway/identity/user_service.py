@@ -24,7 +24,7 @@ from gateway.identity.repository import Row, UserRepository
 
 
 class UserService:
-    """Reads users from the database, so that what it says is true now, and changes them under guard."""
+    """Reads users from the database at each request, and changes them; the last administrator stays."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class UserService:
         self._keyring = keyring
 
     async def get(self, call: Call, user_id: int) -> Reply:
-        """Return a user: oneself, or anybody for a caller with `users:read`."""
+        """Return a user: the caller, or any user for a caller with `users:read`."""
         is_visible = user_id == call.principal.user_id or call.principal.may(Scope.USERS_READ)
         if not is_visible or user_id > MOST_ID:
             raise _not_found(user_id)
@@ -74,7 +74,7 @@ class UserService:
         return _reply(user, location=f"/v1/users/{user['id']}")
 
     async def change(self, call: Call, user_id: int, body: UserChange) -> Reply:
-        """Change a user whose version the caller has seen.
+        """Change a user at the version that the caller has read.
 
         Raise `Conflict` when the new address is another's, or when the change would leave no administrator.
         """
@@ -111,7 +111,7 @@ class UserService:
 
 
 def _limit(user: Row) -> Outgoing:
-    """Return the command that stops what was accepted of a user and is beyond what it may do now."""
+    """Return the command that cancels a user's accepted work that exceeds the user's present rights."""
     allowed_now = allowed(frozenset(Scope), is_administrator=user["role"] == "admin")
     scopes = sorted(map(str, allowed_now)) if user["status"] == "active" else []
     return envelope.command(LimitOwner(owner_id=str(user["id"]), scopes=scopes), tenant=str(user["id"]))

@@ -20,7 +20,7 @@ from gateway.stocks.service import StockService
 
 
 class OverviewService:
-    """Gathers what the caller may see; a part that failed is named, the rest arrives."""
+    """Gathers what the caller may see; a part that failed is named in `errors`, the others are returned."""
 
     def __init__(self, stocks: StockService, rpc: RpcClient) -> None:
         self._stocks = stocks

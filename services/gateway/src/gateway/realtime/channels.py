@@ -1,4 +1,4 @@
-"""The channels: which there are, which scope guards each, and the state that a subscriber begins with."""
+"""The channels, the scope that each needs, and the state with which a subscriber begins."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ FindQuote = Callable[[str, Deadline], Awaitable[bytes]]
 
 @dataclass(frozen=True)
 class ChannelKind:
-    """A family of channels, `<name>:<argument>`, and the scopes that guard it.
+    """A family of channels, `<name>:<argument>`, and the scopes that it needs.
 
-    Publications of an ordered kind are never dropped and can be recovered; of the others the newest counts.
-    Of a kind that `has_moves`, subscribers can be told who joins and leaves.
+    Publications of an ordered kind are never dropped and can be recovered; of other kinds only the newest
+    matters. Subscribers of a kind that `has_moves` can be notified of who joins and leaves.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ChannelKind:
 
     @property
     def form(self) -> str:
-        """The names of its channels, as documents write them."""
+        """The pattern of its channels' names, as documents show it."""
         return f"{self.name}:<{self.argument}>" if self.argument else self.name
 
 
@@ -80,7 +80,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel in its one spelling."""
+    """A channel with its name in canonical form."""
 
     kind: ChannelKind
     name: str
@@ -89,7 +89,7 @@ class Channel:
         return f"{self.kind.name}:{self.name}" if self.name else self.kind.name
 
     def topic(self, owner_id: str) -> str:
-        """Return its name among the channels of all owners: `alerts` is another one for each."""
+        """Return its name among the channels of all owners: `alerts` is a different channel for each."""
         return str(self) if self.name else alert_feed.topic(owner_id)
 
 
@@ -131,7 +131,7 @@ def _spelled(kind: ChannelKind, argument: str) -> str:
 
 
 class Channels:
-    """Gives subscribers the state of a channel, and takes what clients publish: the one guarded way in."""
+    """Gives subscribers the state of a channel, and takes publications of clients, for every interface."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class Channels:
         self._find_quote = find_quote
 
     async def join(self, access: Access, channel: Channel, since: Position | None) -> Joined:
-        """Return what a new subscriber gets at once; `since` is the position that it has seen.
+        """Return the state that a new subscriber gets at once; `since` is the last position that it has seen.
 
         Raises `Forbidden`, `NotFound` or what reading the state raises.
         """
@@ -226,7 +226,7 @@ class Channels:
         return Joined(position, [publication(message, room.epoch) for message in found])
 
     def refreshed(self, publication: Publication) -> Publication:
-        """Return a publication that has waited, as it has to be told now."""
+        """Return a publication that has waited, brought up to date."""
         if publication.channel.startswith("bars:"):
             return self.bars.refreshed(publication)
         return self.feed.refreshed(publication)

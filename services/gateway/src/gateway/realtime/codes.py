@@ -8,7 +8,7 @@ from chassis.errors import Overloaded, ServiceError
 
 
 class ErrorCode(IntEnum):
-    """The reason of a failed command; clients decide by it and by `temporary` whether to send it again."""
+    """The reason of a failed command; clients decide by it and by `temporary` whether to retry."""
 
     INTERNAL = 100
     UNAUTHORIZED = 101
@@ -25,7 +25,7 @@ class ErrorCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """The reason of a close by the gateway: a client comes back after 3000 to 3499, not after 3500 to 3999.
+    """The reason of a close by the gateway: a client reconnects after 3000 to 3499, not after 3500 to 3999.
 
     The codes below 3000 are RFC 6455's own.
     """
@@ -58,15 +58,15 @@ CLOSE_REASONS = {
     CloseCode.INVALID_TEXT: "A text frame is not valid UTF-8.",
     CloseCode.POLICY_VIOLATION: "Too many frames came in a short time.",
     CloseCode.MESSAGE_TOO_BIG: "A message has at most 64 KiB.",
-    CloseCode.INTERNAL_ERROR: "The gateway failed; its log says why.",
+    CloseCode.INTERNAL_ERROR: "The gateway failed; its log has the reason.",
     CloseCode.EXPIRED: "The token has expired; connect again with a new one.",
     CloseCode.SLOW: "The client reads too slowly; connect again and recover.",
     CloseCode.NO_PONG: "The client did not answer a ping.",
-    CloseCode.TOO_MANY_REQUESTS: "Commands come too fast.",
+    CloseCode.TOO_MANY_REQUESTS: "Commands arrive too fast.",
     CloseCode.TOO_MANY_CONNECTIONS: "The owner of this key has too many connections.",
     CloseCode.INVALID_TOKEN: "The key or token is not valid, has expired or was revoked.",
     CloseCode.BAD_REQUEST: "A frame is not a command of the protocol.",
-    CloseCode.STALE: "No connect command came in time.",
+    CloseCode.STALE: "No connect command arrived in time.",
     CloseCode.PERMISSION_DENIED: "The key has lost the right to this connection.",
 }
 
@@ -103,7 +103,7 @@ _BY_STATUS = {
 
 
 class CommandError(Exception):
-    """A command failed with `code`; `detail` says to which thing and why. The connection goes on."""
+    """A command failed with `code`; `detail` says why. The connection stays open."""
 
     def __init__(self, code: ErrorCode, detail: str = "", *, is_temporary: bool | None = None) -> None:
         message = f"{ERROR_MESSAGES[code]}: {detail}" if detail else ERROR_MESSAGES[code]

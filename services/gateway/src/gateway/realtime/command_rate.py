@@ -12,9 +12,9 @@ _BURST = 400.0
 
 
 class CommandRate:
-    """Lets `_BURST` commands through at once and `_COMMANDS_PER_S` a second in the long run.
+    """Allows `_BURST` commands at once and `_COMMANDS_PER_S` per second on average.
 
-    What is over the rate is refused, to be sent again later; a client that goes on as fast is closed.
+    Commands over the rate are refused and can be sent again later; a client that keeps the pace is closed.
     """
 
     __slots__ = ("_at", "_clock", "_left")

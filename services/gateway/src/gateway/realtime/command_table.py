@@ -12,7 +12,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
     for command in (
         SocketCommand(
             "connect",
-            "Log in with a key or a token, first of all and once.",
+            "Authenticate with a key or a token; the first command, and only once.",
             commands.ConnectArguments,
             commands.ConnectAnswer,
             Right.NONE,
@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "unsubscribe",
-            "Listen to a channel no more.",
+            "Stop listening to a channel.",
             commands.ChannelArguments,
             commands.EmptyAnswer,
             Right.NONE,
@@ -68,7 +68,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "refresh",
-            "Go on with a new token before the old one expires.",
+            "Present a new token before the old one expires.",
             commands.RefreshArguments,
             commands.RefreshAnswer,
             Right.NONE,
@@ -76,7 +76,7 @@ COMMANDS: Mapping[str, SocketCommand] = {
         ),
         SocketCommand(
             "rpc",
-            "Call an operation of the HTTP API that only reads.",
+            "Call a read-only operation of the HTTP API.",
             commands.RpcArguments,
             commands.RpcAnswer,
             Right.OPERATION,

@@ -1,6 +1,6 @@
 """The commands of `/v1/realtime` as data: their arguments and answers, for the gateway and for documents.
 
-Clients of newer versions send fields that are not known here: they are ignored, as the protocol wants it.
+Unknown fields, which newer clients may send, are ignored, as the protocol requires.
 """
 
 from __future__ import annotations
@@ -47,20 +47,18 @@ class SubscribeOptions(Arguments):
 
 
 class RecoverArguments(Arguments):
-    """From where a subscription goes on, and how."""
+    """The position from which a subscription continues, and how."""
 
     recover: bool = False
     epoch: Epoch = ""
     offset: Offset = 0
-    join_leave: bool = Field(
-        default=False, description="push who joins and leaves, where the channel is a chat room"
-    )
+    join_leave: bool = Field(default=False, description="push who joins and leaves; chat rooms only")
     flag: int = 0
     data: SubscribeOptions | None = None
 
 
 class ConnectArguments(Arguments):
-    """Log in. `subs` names channels that are subscribed to at once."""
+    """Authenticate. `subs` names channels to subscribe to at once."""
 
     token: str | None = Field(default=None, max_length=8192)
     subs: dict[Channel, RecoverArguments] = Field(default_factory=dict)
@@ -93,13 +91,13 @@ class HistoryArguments(ChannelArguments):
 
 
 class RefreshArguments(Arguments):
-    """Go on with a new token of the same user."""
+    """Replace the token by a new one of the same user."""
 
     token: str = Field(max_length=8192)
 
 
 class RpcArguments(Arguments):
-    """Call an operation of the HTTP API that only reads."""
+    """Call a read-only operation of the HTTP API."""
 
     method: str = Field(max_length=100)
     data: Any = None

@@ -1,6 +1,6 @@
 """The limit on the WebSocket and SSE connections of known callers: in all, and of each owner.
 
-Whoever has not said who they are takes a place among the server's unauthenticated connections instead; see
+Connections that are not yet authenticated count among the server's unauthenticated ones instead; see
 `chassis.http1.admission`.
 """
 
@@ -15,7 +15,7 @@ _RETRY_AFTER_S = 5.0
 
 
 class ConnectionLimit:
-    """Counts the connections of each owner and lets no more in than `total`, and `per_owner` of one."""
+    """Counts the connections of each owner and admits at most `total`, and `per_owner` of each."""
 
     def __init__(self, *, total: int, per_owner: int) -> None:
         self._total = total
@@ -38,7 +38,7 @@ class ConnectionLimit:
         """Raise `Overloaded` when there is no place for another connection of `owner`."""
         if self.owners.total() >= self._total:
             raise Overloaded(
-                "This gateway holds as many connections as it can; try another.",
+                "This gateway is at its limit of connections; try again later.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         if self.owners[owner] >= self._per_owner:

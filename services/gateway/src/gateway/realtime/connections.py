@@ -1,4 +1,4 @@
-"""All open connections of this gateway: one clock for their pings, one look at each key for all of them."""
+"""All open connections of this gateway: one clock for their pings, one check of each key for all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECKS_AT_ONCE = 8
 
 
 class Connection(Protocol):
-    """A connection as it is looked after."""
+    """A connection that `Connections` maintains."""
 
     access: Access | None
 
@@ -29,7 +29,7 @@ class Connection(Protocol):
         """Do the work that is due at `now` (monotonic)."""
 
     def change_access(self, access: Access | None) -> None:
-        """Go on with the rights of now; None closes."""
+        """Apply the present rights; None closes the connection."""
 
 
 class Connections:
@@ -43,7 +43,7 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection) -> None:
-        """Look after `connection` from now on."""
+        """Maintain `connection` from now on."""
         self._open.add(connection)
 
     def remove(self, connection: Connection) -> None:
@@ -51,7 +51,7 @@ class Connections:
         self._open.discard(connection)
 
     async def keep_time(self) -> None:
-        """Let each connection do what is due, every second, for ever."""
+        """Let each connection do its due work, every second, until cancelled."""
         while True:
             await beats.following(_TICK_S)
             now = time.monotonic()
@@ -59,13 +59,13 @@ class Connections:
                 connection.tick(now)
 
     async def watch_keys(self) -> None:
-        """Look at every key in use again, every 20 seconds, for ever."""
+        """Check every key in use again, every 20 seconds, until cancelled."""
         while True:
             await asyncio.sleep(_CHECK_EVERY_S)
             await self.check_keys()
 
     async def check_keys(self) -> None:
-        """Look once at each distinct key, and tell its connections what it may do now."""
+        """Check each distinct key once, and apply its present rights to its connections."""
         by_key: dict[str, list[Connection]] = defaultdict(list)
         principals: dict[str, Principal] = {}
         for connection in self._open:
@@ -82,7 +82,7 @@ class Connections:
                     principal = await self._renew(caller)
                 except (DatabaseUnavailable, TimeoutError) as error:
                     # Nothing is known of the key now: the connections live on until it is.
-                    log.debug("key not looked at", key_id=caller.key_id, reason=str(error))
+                    log.debug("key could not be checked", key_id=caller.key_id, reason=str(error))
                     continue
                 for connection in by_key[caller.key_id]:
                     known = connection.access

@@ -1,4 +1,4 @@
-"""Server-sent events of channels: the newest publication of each, as fast as the reader takes them."""
+"""Server-sent events of channels: the newest publication of each, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class EventStream:
                 self._is_filled.set()
 
     def change_access(self, access: Access | None) -> None:
-        """Go on with the rights of now; without one of them the stream ends."""
+        """Apply the present rights; without one that it needs the stream ends."""
         self.access = access
         if access is None or not all(access.may(one.kind.read, str(one)) for one in self._channels):
             self._is_over = True
@@ -73,7 +73,7 @@ class EventStream:
     ) -> AsyncIterator[bytes]:
         """Yield the events. Their id is the position, `<epoch>:<offset>`; the last that was seen is left out.
 
-        Pushes are transient: after a silence the stored state is looked at again.
+        Pushes are transient: after a silence the stored state is read again.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))

@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455): making a server's text frame, and counting a client's before they cost."""
+"""WebSocket frames (RFC 6455): making those of a server, and counting those of a client before parsing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def text_frame(payload: bytes) -> bytes:
 class FrameBudget:
     """Counts the frames that a client sends, of every kind, by their headers alone.
 
-    A connection may send `_BURST` frames at once and `_FRAMES_PER_S` a second in the long run. Counting
-    stops at the end of the budget: a flood costs no more than its first frames. `is_padded` tells that the
-    length of a frame took more bytes than it needs, which RFC 6455 forbids.
+    A connection may send `_BURST` frames at once and `_FRAMES_PER_S` per second on average. Counting stops at
+    the end of the budget: a flood costs no more than its first frames. `is_padded` says that the length of
+    a frame took more bytes than it needs, which RFC 6455 forbids.
     """
 
     __slots__ = ("_at", "_clock", "_head", "_left", "_skip", "is_padded")
@@ -49,7 +49,7 @@ class FrameBudget:
         return self._left >= 0
 
     def _count(self, data: bytes, most: int) -> int:
-        """Return how many frames begin in `data`, `most` at the highest."""
+        """Return how many frames begin in `data`, at most `most`."""
         if self._head:
             data, self._head = self._head + data, b""
         position, size, count = self._skip, len(data), 0

@@ -25,7 +25,7 @@ class Hub:
     ) -> Callable[[], None]:
         """Call `listener` for each publication on `channel`; return the function that ends it.
 
-        `on_signal` is called for what else happens on the channel.
+        `on_signal` is called for other events of the channel.
         """
         self._next += 1
         number = self._next

@@ -14,7 +14,10 @@ from gateway.stocks.inputs import Symbols
 StreamToken = Annotated[
     str | None,
     # With the path and the rest of the query it has to fit a request line.
-    Field(max_length=7000, description="a token of POST /v1/realtime/tokens, where no header can be sent"),
+    Field(
+        max_length=7000,
+        description="a token of POST /v1/realtime/tokens, for clients that cannot send headers",
+    ),
 ]
 
 
@@ -32,17 +35,19 @@ class QuoteStreamQuery(StreamQuery):
 
 
 class TokenInput(BaseModel):
-    """The body of `POST /v1/realtime/tokens`: for how long, and bounds beside those of the key."""
+    """The body of `POST /v1/realtime/tokens`: its lifetime, and limits beside those of the key."""
 
     model_config = ConfigDict(extra="forbid")
     ttl_s: int = Field(default=300, ge=SHORTEST_S, le=LONGEST_S, description="seconds until it expires")
     scopes: list[Scope] | None = Field(
-        default=None, max_length=len(Scope), description="the only rights that it carries; null: the key's"
+        default=None,
+        max_length=len(Scope),
+        description="the scopes that it is limited to; null: those of the key",
     )
     channels: list[Annotated[str, Field(min_length=1, max_length=255)]] | None = Field(
         default=None,
         max_length=MOST_CHANNELS,
-        description="the only channels that it opens, as quotes:AAPL; null: all that the rights allow",
+        description="the channels that it is limited to, as quotes:AAPL; null: all that its scopes allow",
     )
 
 

@@ -20,7 +20,7 @@ _LOBBY = channel_of("chat:lobby")
 
 
 class LobbySession:
-    """Posts and hears through the functions that guard `chat:lobby` for every other way in."""
+    """Posts and listens through the same checked functions as every other interface of `chat:lobby`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class LobbySession:
         )
 
     async def open(self) -> None:
-        """Begin to hear the lobby. Raises `Forbidden` without the right to read it."""
+        """Begin to listen to the lobby. Raises `Forbidden` without the right to read it."""
 
         def show(publication: Publication) -> None:
             if self._handover.offer(publication):
@@ -78,7 +78,7 @@ class LobbySession:
             self.close(CloseCode.EXPIRED)
 
     def change_access(self, access: Access | None) -> None:
-        """Go on with the rights of now; without the right to read the lobby the connection closes."""
+        """Apply the present rights; without the right to read the lobby the connection closes."""
         if access is None:
             self.close(CloseCode.INVALID_TOKEN)
         elif not access.may(_LOBBY.kind.read, str(_LOBBY)):
@@ -94,7 +94,7 @@ class LobbySession:
             self._close_connection(closing.code, closing.reason)
 
     def release(self) -> None:
-        """Hear nothing any more: the connection is at its end."""
+        """Stop listening: the connection has ended."""
         self._is_closed = True
         self._stop()
         self.queue.close()

@@ -1,4 +1,4 @@
-"""The operations of the HTTP API that a socket may call: those that only read and answer in JSON."""
+"""The operations of the HTTP API that a socket may call: read-only ones that answer in JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReadingOperations:
         self.offered: dict[str, Endpoint] = {}
 
     def offer(self, endpoints: Iterable[Endpoint]) -> None:
-        """Offer those of `endpoints` that only read for a known caller."""
+        """Offer the read-only ones of `endpoints` that need a caller."""
         for endpoint in endpoints:
             is_reading = endpoint.method == "GET" and JSON in endpoint.media_types
             if is_reading and not endpoint.is_public and not endpoint.is_alias:
@@ -36,7 +36,7 @@ class ReadingOperations:
         """Return the answer of the operation. Raises `CommandError` or `ServiceError`."""
         endpoint = self.offered.get(name)
         if endpoint is None:
-            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no operation {name!r} that only reads.")
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no read-only operation {name!r}.")
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         call = Call(principal, Deadline.after(self._timeout_s), JSON)
@@ -47,7 +47,7 @@ class ReadingOperations:
 
 
 def _arguments(endpoint: Endpoint, params: Any) -> dict[str, Any]:
-    """Return the parts of the path and the query, which one object holds here."""
+    """Split one object of parameters into the parts of the path and the query; return both."""
     if params is not None and not isinstance(params, dict):
         raise CommandError(ErrorCode.BAD_REQUEST, "data must be an object with the parameters.")
     # As in a query string, whose strictness and error texts hold here, too.

@@ -1,4 +1,4 @@
-"""Positions in a channel, and the one rule by which what was held and what comes reach a subscriber."""
+"""Positions in a channel, and the rule by which held and new publications reach a subscriber."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Position(NamedTuple):
 
 
 class Positioned(Protocol):
-    """Anything that stands at a position."""
+    """Anything with a position."""
 
     @property
     def position(self) -> Position:
@@ -29,14 +29,14 @@ P = TypeVar("P", bound=Positioned)
 
 
 class HandoverOverflow(Exception):
-    """More was published while the state was read than can be held."""
+    """More was published while the state was read than the buffer can hold."""
 
 
 class Progression:
-    """The newest position that was seen. It only moves forward.
+    """The newest position seen so far; it only moves forward.
 
-    Epochs with a number are ordered by it, wherever they come from. Of the others, the one that is there is
-    the newest, and one that was left never comes back.
+    Numbered epochs are ordered by their numbers. Of other epochs, the current one is the newest, and one that
+    was left never returns.
     """
 
     __slots__ = ("_left", "at")
@@ -62,7 +62,7 @@ class Progression:
 
 
 class Handover(Generic[P]):
-    """Hands the publications of one channel to one subscriber: each position exactly once, in order.
+    """Passes the publications of one channel to one subscriber: each position exactly once, in order.
 
     The source publishes along one line of positions, and the state that a subscriber begins with is a point
     of that line. Listening starts before the state is read; until `begin`, publications are held. Of those,

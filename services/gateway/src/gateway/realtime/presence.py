@@ -1,4 +1,4 @@
-"""Presence: the listeners of a channel over all gateways, asked for on each query and never stored."""
+"""Presence: the listeners of a channel on all gateways, collected at each query and never stored."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MOST_MOVES = 1000
 
 @dataclass(frozen=True)
 class Present:
-    """The connections that listen to a channel, by their id, with their user; and how many there are.
+    """The connections that listen to a channel, by id, with their users and their number.
 
-    At most `MOST_LISTED` are listed per gateway; the counts are of all. `is_partial` when a gateway that
-    should have answered did not.
+    At most `MOST_LISTED` are listed per gateway; the counts are of all. `is_partial` says that a gateway
+    did not answer.
     """
 
     users: Mapping[str, str]
@@ -48,14 +48,14 @@ class Present:
 
 @dataclass
 class _Question:
-    """A question to the other gateways, and what they have answered so far."""
+    """A question to the other gateways, and the answers so far."""
 
     waiting_for: set[str]
     answers: list[dict[str, Any]] = field(default_factory=list)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, gateway: str, answer: dict[str, Any]) -> None:
-        """Take the answer of `gateway`, if it is waited for."""
+        """Take the answer of `gateway`, if one is expected."""
         if gateway in self.waiting_for:
             self.waiting_for.discard(gateway)
             self.answers.append(answer)
@@ -66,8 +66,8 @@ class _Question:
 class Presence:
     """Knows the listeners of this gateway, and asks the others over the `live` exchange.
 
-    Gateways say every few seconds that they are alive, so that a question knows whom it waits for. A
-    question costs one message a gateway; questions about the same channel at the same time share one.
+    Gateways announce themselves every few seconds, so that a question knows which answers to wait for. A
+    question costs one message per gateway; questions about the same channel at the same time share one.
     """
 
     def __init__(self, publisher: Publisher, hub: Hub) -> None:
@@ -85,14 +85,14 @@ class Presence:
     def join(self, channel: str, client: str, user: str, *, is_told: bool = False) -> None:
         """Note that the connection `client` of `user` listens to `channel` here.
 
-        With `is_told`, those who listen to the channel and want to know are told, here and elsewhere.
+        With `is_told`, listeners that asked for joins and leaves are notified, here and on other gateways.
         """
         self._here.setdefault(channel, {})[client] = user
         if is_told:
             self._move(channel, client, user, is_join=True)
 
     def leave(self, channel: str, client: str, *, is_told: bool = False) -> None:
-        """Note that a connection does not listen any more, if it did."""
+        """Note that a connection no longer listens, if it did."""
         clients = self._here.get(channel, {})
         user = clients.pop(client, None)
         if user is None:
@@ -116,7 +116,7 @@ class Presence:
             await self._send({"moves": moves})
 
     async def keep_telling_moves(self) -> None:
-        """Tell the other gateways who joins and leaves, all that came together in one message, for ever."""
+        """Tell the other gateways who joins and leaves, several moves in one message, until cancelled."""
         while True:
             await self._has_moved.wait()
             await self.tell_moves()
@@ -131,13 +131,13 @@ class Presence:
         return await asyncio.shield(asking)
 
     async def announce(self) -> None:
-        """Say every few seconds that this gateway is alive, for ever."""
+        """Announce this gateway every few seconds, until cancelled."""
         while True:
             is_sent = await self.greet()
             await asyncio.sleep(_ALIVE_EVERY_S if is_sent else _TRY_AGAIN_S)
 
     async def greet(self) -> bool:
-        """Say that this gateway is alive; return whether the message could be sent."""
+        """Announce this gateway; return whether the message could be sent."""
         return await self._send({"alive": True})
 
     async def heard(self, body: bytes) -> None:
@@ -202,7 +202,7 @@ class Presence:
         try:
             await self._publisher.send(outgoing)
         except Unavailable as error:
-            log.debug("other gateways not told", reason=error.detail)
+            log.debug("other gateways could not be notified", reason=error.detail)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Publications: what channels carry, encoded once for all who get them."""
+"""Publications: the content of channels, encoded once for all subscribers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Publication:
 
     `is_state` marks a change of the channel's state (its feed stopped): it stands at the position of the
     last publication and is sent although that position was sent before. Where publications are conflated, one
-    replaces another that `replaces` the same.
+    replaces another with the same `replaces`.
     """
 
     __slots__ = ("_frame", "_head", "channel", "data", "is_state", "position", "replaces", "time_ms")
@@ -52,7 +52,7 @@ class Publication:
         return self._frame
 
     def frame_after(self, skipped: int) -> bytes:
-        """Return the push as a frame that says how many publications it replaced."""
+        """Return the push as a frame that states how many publications it replaced."""
         if not skipped:
             return self.frame()
         return text_frame(self._encoded() + b',"tags":{"skipped":"%d"}}}}' % skipped)

@@ -1,4 +1,4 @@
-"""The SSE twins of the channels, and tokens for those who open them: the declared endpoints."""
+"""The channels as server-sent events, and tokens for browsers that open them: the declared endpoints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENDED = frozenset(
 
 
 class EventStreams:
-    """Streams what a channel shows to those who cannot open a WebSocket."""
+    """Streams the content of channels to clients without WebSockets."""
 
     def __init__(self, channels: Channels, connections: Connections, limit: ConnectionLimit) -> None:
         self._channels = channels
@@ -74,7 +74,7 @@ class EventStreams:
                 return await look()
             except ServiceError as error:
                 # The stream lives on with what it has: the next look may tell more.
-                log.debug("state not read", channel=str(channels[0]), reason=error.detail)
+                log.debug("channel state could not be read", channel=str(channels[0]), reason=error.detail)
                 return []
 
         stream = EventStream(

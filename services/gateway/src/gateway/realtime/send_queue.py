@@ -1,4 +1,4 @@
-"""Frames on their way to one connection: bounded, in order, and of conflated channels only the newest."""
+"""The frames that wait for one connection: bounded, in order, and of conflated channels only the newest."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Latest:
 
 
 class SendQueue:
-    """Writes frames at once while the peer reads, and keeps them while it does not.
+    """Writes frames at once while the client reads, and keeps them while it does not.
 
     Ordered frames (replies, chat) are never dropped: when more than `limit_bytes` of them wait,
-    `on_overflow` is called and nothing is taken any more. A conflated channel has a place of its own; a newer
-    publication takes it, and says in its tags how many it replaced. So ticks never push chat out. Where the
-    newer one does not replace what the other does (it is of the next minute), both wait, in their order; of
-    more than `_MOST_PLACES` the oldest gives way.
+    `on_overflow` is called and further frames are ignored. A conflated channel has one place; a newer
+    publication takes it, with the number of those that it replaced in its tags. So ticks never displace chat.
+    Where the newer one does not replace the older (it is of the next minute), both wait in order; of more
+    than `_MOST_PLACES` the oldest is dropped.
     """
 
     __slots__ = (
@@ -120,11 +120,11 @@ class SendQueue:
         self._schedule()
 
     def pause(self) -> None:
-        """Keep further messages: the peer does not read as fast as is written."""
+        """Keep further frames: the client reads more slowly than the gateway writes."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Send what was kept: the peer reads again."""
+        """Send the frames that were kept: the client reads again."""
         self._is_paused = False
         if self._ordered:
             metrics.QUEUE_SECONDS.observe(max(0.0, self._loop.time() - self._waiting_since))
@@ -141,7 +141,7 @@ class SendQueue:
         self._sent_at.pop(channel, None)
 
     def close(self) -> None:
-        """Take nothing any more and drop what waits: the connection is at its end."""
+        """Accept no more frames and drop those that wait: the connection has ended."""
         self._is_closed = True
         self._ordered.clear()
         metrics.QUEUED_BYTES.dec(self._bytes)

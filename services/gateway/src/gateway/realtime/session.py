@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Right(StrEnum):
-    """The right that a command needs beside a connection, in words."""
+    """The right that a command needs beside a connection, as text for documents."""
 
     NONE = ""
     READ = "the read scope of the channel"
@@ -85,9 +85,9 @@ class Realtime:
 class ClientSession:
     """The client protocol of Centrifugo, version 2, in JSON.
 
-    `receive` takes a frame, which may hold several commands, one a line; `queue` sends what comes back.
-    `close_connection` is called with a code and a reason when the connection must end, and `admit` when it
-    is known who has connected.
+    `receive` takes a frame, which may hold several commands, one per line; `queue` sends what comes back.
+    `close_connection` is called with a code and a reason when the connection must end, and `admit` when the
+    client has authenticated.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class ClientSession:
             self.queue.put(_PING)
 
     def change_access(self, access: Access | None) -> None:
-        """Go on with the rights of now, and end what they do not cover; None closes the connection."""
+        """Apply the present rights: end the subscriptions beyond them; None closes the connection."""
         if access is None:
             self.close(CloseCode.INVALID_TOKEN)
         else:
@@ -204,7 +204,9 @@ class ClientSession:
         """Return the declared command and its arguments. Raises `CommandError` or `CloseConnection`."""
         known = [name for name in command if name in self._realtime.commands]
         if len(known) > 1:
-            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{' and '.join(known)} are two commands.")
+            raise CommandError(
+                ErrorCode.METHOD_NOT_FOUND, f"{' and '.join(known)} are two commands; send each on its own."
+            )
         if not known:
             name = str(next(iter(command), ""))[:50]
             raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"There is no command {name!r}.")
@@ -226,9 +228,12 @@ class ClientSession:
         return self.access
 
     async def connect(self, arguments: commands.ConnectArguments) -> Outcome:
-        """Log in with a token, or with what came with the upgrade. A second connect is refused."""
+        """Authenticate with a token, or with the credential of the upgrade request.
+
+        A second connect is refused.
+        """
         if self.access is not None:
-            raise CommandError(ErrorCode.BAD_REQUEST, "This connection is connected already.")
+            raise CommandError(ErrorCode.BAD_REQUEST, "This connection has already been authenticated.")
         try:
             access = (
                 await self._realtime.authenticate(arguments.token, self._address)
@@ -263,7 +268,7 @@ class ClientSession:
         return Outcome(answer, opened)
 
     async def refresh(self, arguments: commands.RefreshArguments) -> Outcome:
-        """Go on with a new token of the same user."""
+        """Replace the token by a new one of the same user."""
         try:
             access = await self._realtime.authenticate(arguments.token, self._address)
         except Unauthenticated as error:
@@ -279,12 +284,12 @@ class ClientSession:
         return Outcome(opened.answer, [opened])
 
     async def unsubscribe(self, arguments: commands.ChannelArguments) -> Outcome:
-        """Listen to a channel no more."""
+        """Stop listening to a channel."""
         self.subscriptions.end(str(channel_of(arguments.channel)))
         return Outcome()
 
     async def publish(self, arguments: commands.PublishArguments) -> Outcome:
-        """Post to a channel that takes something from clients."""
+        """Post to a channel that accepts publications of clients."""
         await self._realtime.channels.publish(self.caller, channel_of(arguments.channel), arguments.data)
         return Outcome()
 
@@ -320,9 +325,12 @@ class ClientSession:
         return Outcome(answer)
 
     async def rpc(self, arguments: commands.RpcArguments) -> Outcome:
-        """Call an operation of the HTTP API that only reads."""
+        """Call a read-only operation of the HTTP API."""
         if self.caller.scopes is not None or self.caller.channels is not None:
-            raise CommandError(ErrorCode.PERMISSION_DENIED, "A token with bounds cannot call operations.")
+            raise CommandError(
+                ErrorCode.PERMISSION_DENIED,
+                "A token that is limited to scopes or channels cannot call operations.",
+            )
         call = self._realtime.call_operation
         return Outcome({"data": await call(self.caller.principal, arguments.method, arguments.data)})
 
@@ -367,7 +375,7 @@ def _partial(present: Present) -> dict[str, bool]:
 
 
 def _fitting(found: list[dict[str, Any]], most_bytes: int) -> list[dict[str, Any]]:
-    """Return the first of `found`, as many as fit into a reply."""
+    """Return the first of `found`, as many as fit into one reply."""
     size = 0
     for count, document in enumerate(found):
         size += len(orjson.dumps(document, option=orjson.OPT_UTC_Z)) + 1

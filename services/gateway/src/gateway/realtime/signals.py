@@ -1,4 +1,4 @@
-"""News of a channel beside its publications: it has no position, and whoever misses it is not told later."""
+"""Events of a channel beside its publications: they have no position and cannot be recovered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channels that one connection listens to: state first, then what was held, then what comes."""
+"""The channels that one connection listens to: first the state, then held publications, then new ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Opened:
 
 
 class Subscriptions:
-    """Subscribes, hands publications over to the queue, and ends what the rights do not cover any more."""
+    """Subscribes, passes publications to the queue, and ends subscriptions that the rights do not cover."""
 
     def __init__(self, channels: Channels, presence: Presence, queue: SendQueue, *, client: str) -> None:
         self._channels = channels
@@ -64,7 +64,10 @@ class Subscriptions:
         return name in self._open
 
     async def open(self, access: Access, name: str, wanted: RecoverArguments, *, most_bytes: int) -> Opened:
-        """Hold what comes on a channel, then read its state. Raises `CommandError` or `ServiceError`."""
+        """Hold the publications of a channel, then read its state.
+
+        Raises `CommandError` or `ServiceError`.
+        """
         channel = channel_of(name)
         name = str(channel)
         if name in self._open:
@@ -97,7 +100,7 @@ class Subscriptions:
         return Opened(subscription, joined.position, answer)
 
     def begin(self, opened: Opened) -> None:
-        """Send what was held behind the answer, and from now on what comes."""
+        """Send the held publications behind the answer, and new ones from now on."""
         subscription = opened.subscription
         name = str(subscription.channel)
         if self._open.get(name) is not subscription:
@@ -116,7 +119,7 @@ class Subscriptions:
         )
 
     def end(self, name: str) -> None:
-        """Listen to a channel no more."""
+        """Stop listening to a channel."""
         subscription = self._open.pop(name, None)
         if subscription is not None:
             subscription.stop()
@@ -126,7 +129,7 @@ class Subscriptions:
             )
 
     def end_all(self) -> None:
-        """Listen to nothing any more."""
+        """Stop listening to all channels."""
         for name in list(self._open):
             self.end(name)
 

@@ -1,4 +1,4 @@
-"""Short-lived tokens for browsers: signed, never stored, and never worth more than the key behind them."""
+"""Short-lived tokens for browsers: signed, never stored, and never with more rights than their key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHALLENGE = {"www-authenticate": 'Bearer realm="tickwire", error="invalid_token
 
 @dataclass(frozen=True)
 class Grant:
-    """The content of a token: the key behind it, its end (Unix time), its bounds (None: those of the key)."""
+    """The content of a token: its key, its expiry (Unix time), and its limits (None: those of the key)."""
 
     key_id: str
     expires_at: int
@@ -31,7 +31,7 @@ class Grant:
 
 
 def signing_keys(pepper: str, previous: str | None = None) -> tuple[bytes, ...]:
-    """Return the keys that tokens are signed with, which are of no use for anything else: the first signs."""
+    """Return the keys of tokens, which serve no other purpose: the first signs, all verify."""
     return signed_texts.signing_keys(pepper, previous, "tickwire realtime token")
 
 
@@ -46,7 +46,10 @@ def sign(key: bytes, grant: Grant) -> str:
 
 
 def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
-    """Return the rights that `token` grants. Raises `Unauthenticated` when it is forged, damaged or over."""
+    """Return the rights that `token` grants.
+
+    Raises `Unauthenticated` when it is forged, damaged or expired.
+    """
     document = signed_texts.read(keys, token.removeprefix(PREFIX))
     if document is None:
         raise _refused("The token is not valid.")
@@ -62,7 +65,7 @@ def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
 
 
 class TokenService:
-    """Makes tokens, and tells who comes with a key or a token and with which rights."""
+    """Makes tokens, and authenticates callers with a key or a token."""
 
     def __init__(
         self,
@@ -86,7 +89,9 @@ class TokenService:
     ) -> tuple[str, int]:
         """Return a token of `principal` and its end in Unix time. Raises `Forbidden` for a right it lacks."""
         if not principal.has_key:
-            raise Forbidden("An access token opens sockets and streams itself; tokens are made of API keys.")
+            raise Forbidden(
+                "An access token opens sockets and streams directly; only API keys make realtime tokens."
+            )
         missing = sorted(scope for scope in scopes or () if not principal.may(scope))
         if missing:
             raise Forbidden(f"The key does not have the scope {missing[0]}; a token cannot have it either.")

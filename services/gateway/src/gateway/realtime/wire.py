@@ -50,11 +50,11 @@ class _Handshake(ServerProtocol):
 
 
 class WebSocketWire(WebSocketsSansIOProtocol):
-    """One WebSocket: frames are counted before they are parsed, and a peer that takes nothing is cut off.
+    """One WebSocket: frames are counted before they are parsed, and a client that does not read is cut off.
 
     The application gets the wire in the scope's extensions and writes ready frames to it: no task and no
-    queue stands between a publication and the socket. `on_pause` and `on_resume` tell when the peer reads
-    more slowly than is written.
+    queue stands between a publication and the socket. `on_pause` and `on_resume` report when the client
+    reads more slowly than the gateway writes.
     """
 
     patience_s = 20.0
@@ -95,7 +95,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the network, as long as their frames are within the budget."""
+        """Take bytes from the network while their frames are within the budget."""
         if self._is_lingering:
             return
         if self.handshake_initiated and not self._budget.allows(data):
@@ -119,7 +119,7 @@ class WebSocketWire(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Give a whole message to the application, text only if it is valid UTF-8."""
+        """Pass a whole message to the application; text only if it is valid UTF-8."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 for_check = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
@@ -141,13 +141,13 @@ class WebSocketWire(WebSocketsSansIOProtocol):
         self._linger()
 
     def pause_writing(self) -> None:
-        """Tell the application to keep its frames; cut the connection when the peer takes none for long."""
+        """Tell the application to keep its frames; cut the connection when the client reads none for long."""
         super().pause_writing()
         self._stalled = self.loop.call_later(self.patience_s, self.transport.abort)
         self.on_pause()
 
     def resume_writing(self) -> None:
-        """Tell the application that the peer has read enough."""
+        """Tell the application that the client has read enough."""
         self._forget_stall()
         super().resume_writing()
         self.on_resume()

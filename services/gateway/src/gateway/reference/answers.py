@@ -62,13 +62,13 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "WWW-Authenticate": {
-        "description": "Why the credentials are not enough (RFC 6750), with the missing scope.",
+        "description": "Why the credentials are insufficient (RFC 6750), with the missing scope.",
         "schema": {"type": "string"},
     },
     "ETag": {"description": "The version of the object.", "schema": {"type": "string"}},
     "Vary": {"description": "`accept`: the answer depends on it.", "schema": {"type": "string"}},
     "Cache-Control": {
-        "description": "Who may keep the answer, and for how long.",
+        "description": "Who may cache the answer, and for how long.",
         "schema": {"type": "string"},
     },
 }

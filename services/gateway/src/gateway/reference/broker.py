@@ -1,4 +1,4 @@
-"""The work that services give each other over the broker: commands, requests, and what was parked."""
+"""The messages that services send each other over the broker: commands, requests, and parked messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARKED = "Messages that could not be handled, as they came, with the reason in 
 
 
 def operations() -> Iterator[Operation]:
-    """Yield the work that each service takes from its queues, and what others send there."""
+    """Yield the operations by which each service receives from its queues, and others send to them."""
     for service, owned in topology.TOPOLOGIES.items():
         for queue in owned.queues:
             if queue.exchange == topology.COMMANDS:
@@ -54,7 +54,7 @@ def messages() -> tuple[type[kinds.Message], ...]:
 
 
 def message(kind: type[Contract]) -> Message:
-    """Return `kind` as a document names it, with the first sentence of its description."""
+    """Return the message of `kind`, with the first sentence of its description."""
     text = " ".join((inspect.getdoc(kind) or "").split())
     summary = text.partition(". ")[0].rstrip(".:") + "."
     name = getattr(kind, "message_type", kind.__name__)

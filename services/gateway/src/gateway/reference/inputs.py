@@ -44,7 +44,7 @@ class Links(BaseModel):
 
 
 class EmailNews(BaseModel):
-    """A publication on the channel of a mail: the status that sums up its recipients."""
+    """A publication on the channel of a mail: the status that summarizes its recipients."""
 
     id: UUID
     status: EmailStatus
@@ -52,7 +52,7 @@ class EmailNews(BaseModel):
 
 
 class BarNews(LiveBar):
-    """A publication of the bars of a symbol. `state` is that of the feed when the bar is told.
+    """A publication of the bars of a symbol. `state` is that of the feed when the bar is sent.
 
     `stale`: no bar has come for some seconds, and none closed; `restarted`: the first bar of a new epoch.
     """
@@ -69,7 +69,7 @@ class ProblemView(BaseModel):
     status: int
     title: str
     meaning: str
-    action: str = Field(description="What the caller does now.")
+    action: str = Field(description="What the caller should do.")
     retryable: bool = Field(description="Whether the same request can succeed later without a change.")
     operations: list[str] = Field(description="Ids of operations.", examples=[["getQuote"]])
 

@@ -1,4 +1,4 @@
-"""What services announce over the broker: events, and transient news for screens."""
+"""The announcements of services over the broker: events, and transient updates for screens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.reference import broker
 from gateway.reference.channels import Channel, Operation
 
 _EVENT = "Something that happened; durable, through the outbox."
-_LIVE = "News for screens; transient, and lost when nobody listens."
+_LIVE = "Live updates for screens; transient, and lost when nobody listens."
 
 
 def operations() -> Iterator[Operation]:

@@ -1,4 +1,4 @@
-"""The problem types that an operation can answer with: declared ones, and those that follow."""
+"""The problem types that an operation can answer with: declared ones, and those that follow from them."""
 
 from __future__ import annotations
 

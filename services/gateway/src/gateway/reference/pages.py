@@ -44,7 +44,7 @@ class Runbooks:
 
     @cached_property
     def index(self) -> bytes:
-        """The list of all runbooks, and where things are."""
+        """The list of all runbooks, and where to look."""
         return page("Runbooks", (_RUNBOOKS / "README.md").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The parameters of an operation: parts of the path, the query, and the headers that mean something to it."""
+"""The parameters of an operation: parts of the path, the query, and the headers that it uses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SHARED: Mapping[str, Json] = {
     ),
     "Request-Timeout": _header(
         "Request-Timeout",
-        "How many seconds you wait for the answer, from 0.05; more than 30 count as 30. The default is 5.",
+        "How many seconds you wait for the answer, at least 0.05; over 30 counts as 30. The default is 5.",
         {"type": "string", "pattern": r"^(0\.(0[5-9]|[1-9])[0-9]{0,7}|[1-9][0-9]{0,8}(\.[0-9]{1,9})?)$"},
         "2.5",
     ),
@@ -128,5 +128,5 @@ def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
 
 
 def has_entity_tag(endpoint: Endpoint) -> bool:
-    """Return whether a read is answered with an `ETag`, so that a caller can ask for news only."""
+    """Return whether a read is answered with an `ETag`, so that a caller can ask for changes only."""
     return endpoint.method == "GET" and "ETag" in endpoint.answers[endpoint.status].headers

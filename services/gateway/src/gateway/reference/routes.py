@@ -35,7 +35,7 @@ def endpoints(service: ReferenceService) -> Iterator[Endpoint]:
         "/",
         service.root,
         name="getRoot",
-        summary="Read where to go from here; a browser is led to /docs",
+        summary="List the entry points of the API; a browser is redirected to /docs",
         answers={200: Answer(Links, media_types=(JSON, HTML)), 303: nothing()},
     )
     yield _get(

@@ -80,7 +80,7 @@ def referenced(document: Json, models: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def without_null(schema: Json) -> Json:
-    """Return `schema` without the alternative null, which a parameter cannot say."""
+    """Return `schema` without the alternative null, which a parameter cannot have."""
     rest = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if not rest:
         return schema

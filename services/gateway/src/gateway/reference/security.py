@@ -13,7 +13,7 @@ SCHEMES: Mapping[str, Json] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key (`tw_live_…`), or an access token (RFC 9068) of who signs people in here. "
+        "description": "An API key (`tw_live_…`), or an access token (RFC 9068) of the configured issuer. "
         f"Both have scopes:\n\n{_SCOPES}",
     },
     "key": {

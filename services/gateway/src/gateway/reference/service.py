@@ -46,7 +46,7 @@ class ReferenceService:
         self._documents: dict[str, Reply] = {}
 
     async def root(self, call: Call) -> Reply:
-        """Return the links to everything else; lead a browser to the pages."""
+        """Return the links to everything else; redirect a browser to the pages."""
         if call.media_type == HTML:
             return Reply(None, 303, location="/docs")
         return Reply(document(_LINKS))

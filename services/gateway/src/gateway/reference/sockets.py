@@ -40,16 +40,16 @@ _PUBLISHED: Mapping[str, Any] = {
 
 _REALTIME = """\
 Centrifugo's client protocol, version 2, in JSON, so that its client libraries work. A frame holds one or \
-more commands, one a line. An empty object is a ping, and its answer. A browser, which cannot set headers, \
-sends its key or token with `connect`.
+more commands, one per line. An empty object is a ping, and so is its answer. A browser cannot set \
+headers: it sends its key or token with `connect`.
 
 {channels}
 
-The gateway closes a connection with one of these codes; a client comes back after 3000 to 3499:
+The gateway closes a connection with one of these codes; a client reconnects after 3000 to 3499:
 
 {codes}
 """
-_LOBBY = "One line of chat a frame. Everybody in the lobby gets `Message received: <line>`."
+_LOBBY = "One line of chat per frame. Everybody in the lobby gets `Message received: <line>`."
 
 
 class Command(Protocol):
@@ -57,7 +57,7 @@ class Command(Protocol):
 
     @property
     def name(self) -> str:
-        """The word for the command in a frame."""
+        """The name of the command in a frame."""
 
     @property
     def summary(self) -> str:
@@ -65,11 +65,11 @@ class Command(Protocol):
 
     @property
     def arguments(self) -> type[BaseModel]:
-        """The model of what comes with it."""
+        """The model of its arguments."""
 
     @property
     def answer(self) -> type[BaseModel]:
-        """The model of what comes back."""
+        """The model of its answer."""
 
     @property
     def scope(self) -> str:
@@ -117,7 +117,7 @@ def operations(commands: Iterable[Command]) -> Iterator[Operation]:
         name="realtime.push",
         action="send",
         channel=channel,
-        summary="Publications and news of the channels that the client has subscribed to.",
+        summary="Publications and other events of the channels that the client has subscribed to.",
         messages=pushed,
     )
 

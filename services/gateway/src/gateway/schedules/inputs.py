@@ -78,7 +78,7 @@ class TemplateInput(BaseModel):
     """What each run makes: a task of one `payload`, or a batch of `items`.
 
     Its metadata also get `schedule_id` and `due_at`. What has not ended `expires_in_s` seconds after the run
-    began is stopped.
+    began is cancelled.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -101,7 +101,7 @@ class TemplateInput(BaseModel):
         if "options" in self.model_fields_set and not self.items:
             raise ValueError("options are those of a batch: give its items")
         if taken := set(_OWN_METADATA) & self.metadata.keys():
-            raise ValueError(f"each run says itself what its {' and '.join(sorted(taken))} is")
+            raise ValueError(f"each run sets its own {' and '.join(sorted(taken))}; leave them out")
         if self.items:
             # The rules of a batch hold for its items.
             BatchInput(operation=self.operation, items=self.items)
@@ -147,9 +147,9 @@ class TemplateInput(BaseModel):
 class ScheduleInput(BaseModel):
     """The body of `POST /v1/schedules`.
 
-    `overlap` says what a due time does while the run before has not ended: it is skipped, waits in a queue,
-    or runs beside it. `missed` says which due times are caught up that nothing could run: none, the last
-    `once`, or `all`, the newest 100.
+    `overlap` says what happens at a due time while the previous run has not ended: the due time is skipped,
+    waits in a queue, or runs at the same time. `missed` says which missed due times are run later: none, the
+    last one `once`, or `all`, at most the newest 100.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -42,7 +42,7 @@ def endpoints(service: ScheduleService) -> Iterator[Endpoint]:
         "/v1/schedules",
         service.create,
         name="createSchedule",
-        summary="Make a task or a batch again and again, by cron in a time zone",
+        summary="Create a schedule that makes a task or a batch by cron in a time zone",
         answers={201: json(ScheduleView, headers={"Location": "the schedule", **_ETAG})},
         errors=(*_OF_CHANGES, problems.of("too-many-schedules")),
         examples={
@@ -104,7 +104,7 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         _PATH,
         service.delete,
         name="deleteSchedule",
-        summary="End a schedule; what it has made goes on",
+        summary="Delete a schedule; batches and tasks that it has made continue",
         answers={204: nothing()},
         errors=(DatabaseUnavailable, Unavailable, _NOT_FOUND, PreconditionFailed, PreconditionRequired),
         precondition=Precondition.REQUIRED,
@@ -112,8 +112,8 @@ def _one(service: ScheduleService) -> Iterator[Endpoint]:
         examples=_EXAMPLE,
         **_WRITE,
     )
-    yield _action("pause", service.pause, "pauseSchedule", "Let a schedule run no more until it is resumed")
-    yield _action("resume", service.resume, "resumeSchedule", "Let a paused schedule run again")
+    yield _action("pause", service.pause, "pauseSchedule", "Pause a schedule until it is resumed")
+    yield _action("resume", service.resume, "resumeSchedule", "Resume a paused schedule")
     yield post(
         f"{_PATH}/run",
         service.run,

@@ -1,4 +1,4 @@
-"""Runs of schedules that have fired: accepted like any task or batch, if their makers may do so now."""
+"""Runs of schedules that have fired: accepted like any task or batch, if their makers still may."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GIVEN_UP = timedelta(seconds=GIVEN_UP_AFTER_S)
 
 
 class ScheduledRuns:
-    """Accepts runs in the transaction that handles their events; tells batch-processor which it refuses."""
+    """Accepts runs in the transaction that handles their events; reports refused runs to batch-processor."""
 
     def __init__(
         self, acceptances: AcceptanceRepository, catalogue: OperationCatalogue, authority: Authority
@@ -53,7 +53,7 @@ class ScheduledRuns:
             try:
                 works.append(await self._work(catalogue, run, principals.get(makers[run.run_id])))
             except (Forbidden, InvalidInput, UnknownOperation, _Unusable) as error:
-                log.warning("a run of a schedule is refused", run=str(run.run_id), reason=error.detail)
+                log.warning("schedule run refused", run=str(run.run_id), reason=error.detail)
                 refuse = RefuseRun(
                     run_id=run.run_id, owner_id=run.owner_id, code=error.code, detail=error.detail
                 )
@@ -83,7 +83,7 @@ class ScheduledRuns:
             # Without the value, which may be a letter or a secret.
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             at = "".join(f"/{part}" for part in first["loc"])
-            detail = plain.text(f"The template is not taken any more: {at} {first['msg']}", most=500)
+            detail = plain.text(f"The template is no longer valid: {at} {first['msg']}", most=500)
             raise _Unusable("invalid-template", detail) from None
         await catalogue.permit(
             principal, template.operation, template.payloads, following=template.on_finished
@@ -109,7 +109,7 @@ def _maker(run: ScheduleFired) -> Maker:
 
 
 class _Unusable(Exception):
-    """A run cannot be made, whoever asks for it."""
+    """A run cannot be made, whatever the rights of its maker."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

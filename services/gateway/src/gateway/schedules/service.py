@@ -53,7 +53,7 @@ _INSIDE = {"template", "revision", "operation"}
 
 
 class ScheduleService:
-    """Passes the caller's requests on, once the caller may do what the schedule will do."""
+    """Forwards the caller's requests, after checking that the caller may do what the schedule will do."""
 
     def __init__(self, rpc: RpcClient, catalogue: OperationCatalogue, audit: AuditTrail) -> None:
         self._rpc = rpc
@@ -61,7 +61,7 @@ class ScheduleService:
         self._audit = audit
 
     async def create(self, call: Call, body: ScheduleInput) -> Reply:
-        """Store a schedule. The rights that its runs need are asked for here, and again at each run."""
+        """Store a schedule. The rights that its runs need are checked here, and again at each run."""
         await self._permit(call, body.template)
         request = CreateSchedule(
             schedule_id=envelope.new_id(),
@@ -116,7 +116,7 @@ class ScheduleService:
         return RunPage(data=page.data, next_cursor=page.next_cursor)
 
     async def change(self, call: Call, schedule_id: UUID, body: ScheduleChange) -> Reply:
-        """Change a schedule that the caller has seen: it runs with the caller's rights from then on."""
+        """Change a schedule at the version that the caller has read; it then has the caller's rights."""
         seen = await self._find(call, schedule_id)
         _require_match(call, seen)
         template = body.template or _stored_template(seen)
@@ -137,17 +137,17 @@ class ScheduleService:
         return _reply(changed)
 
     async def pause(self, call: Call, schedule_id: UUID) -> Reply:
-        """Let a schedule run no more until it is resumed."""
+        """Pause a schedule until it is resumed."""
         return await self._pause(call, schedule_id, paused=True)
 
     async def resume(self, call: Call, schedule_id: UUID) -> Reply:
-        """Let a paused schedule run again, from its next due time on."""
+        """Resume a paused schedule, from its next due time on."""
         seen = await self._find(call, schedule_id)
         await self._permit(call, _stored_template(seen))
         return await self._pause(call, schedule_id, paused=False)
 
     async def delete(self, call: Call, schedule_id: UUID) -> None:
-        """End a schedule that the caller has seen, with its history and the runs that wait."""
+        """Delete a schedule at the version that the caller has read, with its history and waiting runs."""
         seen = await self._find(call, schedule_id)
         _require_match(call, seen)
         request = DeleteSchedule(
@@ -172,7 +172,7 @@ class ScheduleService:
         except RemoteFailure as error:
             if error.code != PreconditionFailed.code:
                 raise
-            detail = "Somebody changed the schedule at this moment; look at it, and run it again."
+            detail = "The schedule was changed at the same time; read it again, and repeat the run."
             raise Conflict(detail, retry_after_s=1) from None
         self._record(call, Action.SCHEDULE_TRIGGERED, schedule_id, {"run_id": str(run.id)})
         return Reply(document(run), location=location_of(run, seen.kind))
@@ -189,7 +189,7 @@ class ScheduleService:
         return _reply(found)
 
     async def _permit(self, call: Call, template: TemplateInput) -> None:
-        """Raise what would keep the caller from making what the template makes."""
+        """Raise the error that would keep the caller from making what the template makes."""
         try:
             await self._catalogue.permit(
                 call.principal, template.operation, template.payloads, following=template.on_finished
@@ -222,13 +222,13 @@ def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
 
 
 def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
-    """Return the details of a change for the audit trail; of the template they name the operation only."""
+    """Return the details of a change for the audit trail; of the template only the operation."""
     told = body.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
     return told if body.template is None else {**told, "operation": body.template.operation}
 
 
 def _require_match(call: Call, seen: contract.Schedule) -> None:
-    """Raise `PreconditionFailed` when the caller has seen another revision; runs do not make one."""
+    """Raise `PreconditionFailed` when the caller has read another revision; runs do not change it."""
     versions = call.if_match
     if versions is None or versions.star_tag:
         return
@@ -259,4 +259,4 @@ def _stored_template(seen: Schedule) -> TemplateInput:
         return TemplateInput.model_validate_json(seen.template)
     except ValidationError:
         # Its author can mend it, which is no failure of the service.
-        raise invalid("/template", "It is not taken any more as it is stored: send a new one.") from None
+        raise invalid("/template", "The stored template is no longer valid: send a new one.") from None

@@ -17,7 +17,7 @@ _MOST_SYMBOLS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A quote as it was pushed, when it came (monotonic clock, seconds), and the answer made of it once."""
+    """A pushed quote, its time of arrival (monotonic clock, seconds), and its answer, which is made once."""
 
     quote: Mapping[str, Any]
     received_at: float
@@ -25,7 +25,7 @@ class Entry:
 
 
 class QuoteBook:
-    """Keeps the newest quote of each symbol and tells listeners of every one that is newer."""
+    """Keeps the newest quote of each symbol and passes each newer one to listeners."""
 
     def __init__(self, *, fresh_s: float) -> None:
         self._fresh_s = fresh_s
@@ -37,7 +37,7 @@ class QuoteBook:
         self._listeners.append(listener)
 
     def push(self, quotes: Sequence[Mapping[str, Any]]) -> None:
-        """Take quotes from the feed; one that is older than what is here is passed over."""
+        """Take quotes from the feed; a quote older than the stored one is ignored."""
         now = time.monotonic()
         for quote in quotes:
             symbol = quote["symbol"]
@@ -59,7 +59,7 @@ class QuoteBook:
                 listener(symbol, entry)
 
     def fresh(self, symbol: str) -> Entry | None:
-        """Return the quote of `symbol` if it came within the last few seconds."""
+        """Return the quote of `symbol` if it arrived within the last few seconds."""
         entry = self._entries.get(symbol)
         if entry is None or time.monotonic() - entry.received_at > self._fresh_s:
             return None

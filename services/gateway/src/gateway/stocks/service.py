@@ -1,4 +1,4 @@
-"""Quotes from the book when fresh, else from stock-data; bars and search always from there."""
+"""Quotes from the book when fresh, else from stock-data; bars and search always from stock-data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StockService:
         self._misses = Coalescer[bytes]("quote", self._ask, most=MOST_SYMBOLS)
 
     async def get(self, call: Call, symbol: Symbol) -> Reply:
-        """Return the quote of one symbol: pushed when fresh, with an entity tag; else asked for.
+        """Return the quote of one symbol: the pushed one with an entity tag when fresh, else stock-data's.
 
         While stock-data cannot answer, the last quote that was pushed is returned, marked as stale.
         """
@@ -63,7 +63,7 @@ class StockService:
         return await self.quotes(query.symbols, call.deadline)
 
     async def bars(self, call: Call, symbol: Symbol, query: BarsQuery) -> Reply:
-        """Return a page of bars in the media type that the caller likes best."""
+        """Return a page of bars in the media type that the caller prefers."""
         question = GetBars(symbol=symbol, **query.model_dump(exclude={"format"}))
         return tables.reply(call.media_type, await self._rpc.ask(question, call.deadline))
 
@@ -72,12 +72,15 @@ class StockService:
         return await self._rpc.ask(SearchSymbols(q=query.q, limit=query.limit), call.deadline)
 
     async def ask(self, symbol: str, deadline: Deadline) -> bytes:
-        """Return the quote of `symbol` as JSON, asked from stock-data. Raise its `unknown-symbol`."""
+        """Request the quote of `symbol` from stock-data, and return it as JSON.
+
+        Raise its `unknown-symbol`.
+        """
         metrics.QUOTES_ANSWERED.labels("request").inc()
         return await self._misses.get(symbol, deadline.remaining_s())
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> dict[str, Any]:
-        """Return the quotes of `symbols`, those that were pushed without asking anybody."""
+        """Return the quotes of `symbols`; those that were pushed need no request."""
         found: dict[str, Any] = {}
         for symbol in symbols:
             entry = self._book.fresh(symbol)
@@ -105,6 +108,9 @@ class StockService:
             failure = Failure(code=error["code"], status=error["status"], title=title, detail=error["detail"])
             found[error["symbol"]] = RemoteFailure(failure)
         missing = Failure(
-            code="not-found", status=404, title="Not found", detail="There is no answer for this symbol."
+            code="not-found",
+            status=404,
+            title="Not found",
+            detail="No provider has answered for this symbol.",
         )
         return {symbol: found.get(symbol) or RemoteFailure(missing) for symbol in symbols}

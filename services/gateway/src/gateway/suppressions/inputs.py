@@ -26,12 +26,12 @@ MOST_ERRORS = 20
 
 
 class SuppressionInput(BaseModel):
-    """The body of `POST /v1/suppressions`: an address that shall get no more mail."""
+    """The body of `POST /v1/suppressions`: an address that gets no more mail."""
 
     model_config = ConfigDict(extra="forbid")
     address: BareAddress
     stream: SuppressedStream = Field(
-        default="all", description="whether it gets no transactional mail, no bulk mail, or neither"
+        default="all", description="which mail is suppressed: transactional, bulk, or both"
     )
     reason: Reason = ""
     expires_at: Annotated[Instant, AfterValidator(require_future)] | None = None
@@ -44,9 +44,9 @@ class SuppressionInput(BaseModel):
 
 
 class SuppressionLine(BaseModel):
-    """A line of an import. What an export says beside these, and is decided here, is passed over.
+    """A line of an import. Further columns of an export are ignored.
 
-    A suppression that is over is passed over, too.
+    A suppression that has expired is skipped.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -71,12 +71,12 @@ LINE_COLUMNS = frozenset(SuppressionLine.model_fields)
 
 
 class SuppressionChoice(CreatedWithin):
-    """What suppressions can be chosen by."""
+    """A choice of suppressions."""
 
-    address: BareAddress | None = Field(default=None, description="only that of this address")
+    address: BareAddress | None = Field(default=None, description="only the suppression of this address")
     stream: Several[SuppressedStream] | None = None
     origin: Several[SuppressionOrigin] | None = Field(
-        default=None, description="how it came about: a bounce, a reply of the relay, by hand, by an import"
+        default=None, description="its origin: a bounce, a reply of the relay, by hand, or an import"
     )
 
     def wanted(self) -> SuppressionFilter:
@@ -109,14 +109,14 @@ class SuppressionList(BaseModel):
 
 
 class ImportQuery(BaseModel):
-    """The query of an import: `strict` takes all lines or none, `permissive` those that are in order."""
+    """The query of an import: `strict` accepts all lines or none, `permissive` those that are valid."""
 
     model_config = ConfigDict(extra="forbid")
     mode: Literal["strict", "permissive"] = "strict"
 
 
 class ImportResult(BaseModel):
-    """What became of an import: `added` are new, `changed` were there, `skipped` are over already.
+    """The outcome of an import: `added` are new, `changed` existed before, `skipped` have expired already.
 
     `errors` has the first 20 of the lines that were refused, each by its number.
     """

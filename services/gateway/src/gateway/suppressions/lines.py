@@ -1,4 +1,4 @@
-"""Reading an import of suppressions: one JSON document a line, or a table with a head."""
+"""Reading an import of suppressions: one JSON document per line, or a table with a header line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_CELL = 8192
 
 @dataclass(slots=True)
 class ReadLines:
-    """The lines of an import: those in order, how many are over already or wrong, and what is wrong."""
+    """The lines of an import: the valid ones, how many have expired or are invalid, and the errors."""
 
     entries: list[SuppressionEntry] = field(default_factory=list)
     skipped: int = 0
@@ -49,7 +49,7 @@ def read(body: RawBody) -> ReadLines:
     lines = _cells(body.content) if body.media_type == CSV else _documents(body.content)
     for count, (number, line) in enumerate(lines, start=1):
         if count > MOST_LINES:
-            raise PayloadTooLarge(f"An import may have at most {MOST_LINES} lines; send it in parts.")
+            raise PayloadTooLarge(f"An import may have at most {MOST_LINES} lines; split it.")
         if isinstance(line, str):
             found.refuse(number, [FieldError(pointer="", detail=line)])
             continue

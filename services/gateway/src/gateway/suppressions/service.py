@@ -1,4 +1,4 @@
-"""Suppressions at the gateway: added, shown and lifted here with an audit entry, kept and obeyed in email."""
+"""Suppressions at the gateway: changed here with an audit entry, stored and applied in email."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PAGE_S = 15
 
 
 class SuppressionService:
-    """Passes the caller's requests on, and writes every change into the audit trail."""
+    """Forwards the caller's requests, and writes every change into the audit trail."""
 
     def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
@@ -65,9 +65,9 @@ class SuppressionService:
         return Reply(document(suppression), location=f"/v1/suppressions/{suppression.id}")
 
     async def import_lines(self, call: Call, body: RawBody, query: ImportQuery) -> ImportResult:
-        """Suppress the addresses of a list, all of them or those that are in order.
+        """Suppress the addresses of a list: all of them or only the valid ones.
 
-        They are added in groups: when there is no room for all, those before are kept, and audited.
+        They are added in groups: when there is no room for all, the groups before stay, and are audited.
         """
         read = await asyncio.to_thread(lines.read, body)
         if read.errors and query.mode == "strict":

@@ -1,1 +1,1 @@
-"""Templates of mails at the gateway: passed on to email, which keeps and renders them."""
+"""Templates of mails at the gateway: forwarded to email, which stores and renders them."""

@@ -20,7 +20,7 @@ class NewTemplate(TemplateSource):
 
 
 class Preview(BaseModel):
-    """What a stored template is filled with."""
+    """The data for a preview of a stored template."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Preview(BaseModel):
 
 
 class SourcePreview(BaseModel):
-    """A template that is not stored, and what it is filled with."""
+    """A template that is not stored, and the data for its preview."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class TemplateQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: int | None = Field(default=None, ge=1, le=1_000_000, description="without it the newest")
+    version: int | None = Field(default=None, ge=1, le=1_000_000, description="the newest if left out")
 
 
 class TemplatesQuery(Page):

@@ -35,7 +35,7 @@ def endpoints(service: TemplateService) -> Iterator[Endpoint]:
         "/v1/templates",
         service.create,
         name="createTemplate",
-        summary="Store a template of mails, after a check of its syntax",
+        summary="Create a mail template, after a check of its syntax",
         tag="E-mail",
         scope=Scope.TEMPLATES_WRITE,
         answers={201: json(TemplateView, headers={"Location": "the template", **_ETAG})},

@@ -1,4 +1,4 @@
-"""Templates of mails: passed on with the name of their owner."""
+"""Templates of mails: requests forwarded to email with their owner."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gateway.templates.inputs import (
 
 
 class TemplateService:
-    """Passes the caller's requests on to email, and writes every change into the audit trail."""
+    """Forwards the caller's requests to email, and writes every change into the audit trail."""
 
     def __init__(self, rpc: RpcClient, audit: AuditTrail) -> None:
         self._rpc = rpc
@@ -55,7 +55,7 @@ class TemplateService:
         return _reply(found, location=f"/v1/templates/{found.name}")
 
     async def change(self, call: Call, name: Name, body: TemplateSource) -> Reply:
-        """Store the next version of a template, unless somebody else has done so meanwhile."""
+        """Store the next version of a template, unless it has changed meanwhile."""
         request = SaveTemplate(
             owner_id=call.principal.owner_id, name=name, expected=_expected(call), source=body
         )
@@ -93,20 +93,20 @@ class TemplateService:
         await self._audit.record_now(call, Action.TEMPLATE_DELETED, f"template:{name}", before=before)
 
     async def preview(self, call: Call, name: Name, body: Preview) -> RenderedTemplate:
-        """Return what a mail of a stored template would say."""
+        """Return the mail that a stored template would make."""
         request = PreviewTemplate(
             owner_id=call.principal.owner_id, name=name, version=body.version, data=body.data
         )
         return await self._rpc.call(request, RenderedTemplate, call.deadline)
 
     async def preview_source(self, call: Call, body: SourcePreview) -> RenderedTemplate:
-        """Return what a mail of a template would say that is not stored."""
+        """Return the mail that a template would make which is not stored."""
         request = PreviewTemplate(owner_id=call.principal.owner_id, source=body.source, data=body.data)
         return await self._rpc.call(request, RenderedTemplate, call.deadline)
 
 
 def _expected(call: Call) -> list[int]:
-    """Return the versions that the caller has seen as the newest; none for any."""
+    """Return the versions that `If-Match` allows as the newest; an empty list allows any."""
     tags = call.if_match
     if tags is None or tags.star_tag:
         return []

@@ -1,1 +1,1 @@
-"""Uploads at the gateway: files for mails, passed on to email as they come."""
+"""Uploads at the gateway: files for mails, forwarded to email while they arrive."""

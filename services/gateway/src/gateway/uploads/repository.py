@@ -1,4 +1,4 @@
-"""Uploads in PostgreSQL, and the idempotency keys of those that are coming in."""
+"""Uploads in PostgreSQL, and the idempotency keys of those that are arriving."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.uploads.inputs import UploadView
 
 
 class UploadRepository:
-    """Runs its statements on the connection of the caller."""
+    """Runs its statements on the caller's connection."""
 
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
@@ -33,13 +33,13 @@ class UploadRepository:
         answer: bytes,
         location: str,
     ) -> bool:
-        """Record the answer to the request that holds `key` with `claim`; False when it does not any more."""
+        """Record the answer to the request that holds `key` with `claim`; False when it no longer does."""
         query = self._queries["answer_claim"]
         held = await connection.fetchval(query, owner_id, key.key, claim, key.body_hash, answer, location)
         return held is not None
 
     async def release(self, connection: Connection, key: str, *, owner_id: str, claim: bytes) -> None:
-        """Give a claimed key back."""
+        """Release a claimed key."""
         await connection.execute(self._queries["release_claim"], owner_id, key, claim)
 
     async def find(
@@ -50,6 +50,6 @@ class UploadRepository:
         return {row["id"]: UploadView.model_validate(dict(row)) for row in rows}
 
     async def remove_expired(self, connection: Connection, *, most: int) -> int:
-        """Forget up to `most` uploads whose time is over; return how many there were."""
+        """Remove up to `most` expired uploads; return how many there were."""
         tag = await connection.execute(self._queries["remove_expired_uploads"], most)
         return int(tag.split()[-1])

@@ -1,4 +1,4 @@
-"""Files for mails: passed on to email while they come in, and usable once all of one is there."""
+"""Files for mails: forwarded to email while they arrive, and usable once complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
 
-# Uploads that come in at a time: in all, and of one owner.
+# Uploads that arrive at the same time: of all owners, and of one.
 MOST_AT_ONCE = 32
 MOST_OF_AN_OWNER = 4
 _PATIENCE_S = 60.0
@@ -49,7 +49,7 @@ _STEP = 1000
 
 
 class UploadService:
-    """Takes files for mails, and knows which of them a mail may name."""
+    """Takes files for mails, and checks which of them a mail may attach."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class UploadService:
     async def create(self, call: Call, body: Upload) -> Reply:
         """Store a file; nothing of it is left when the upload fails."""
         if body.is_gzip:
-            raise UnsupportedMediaType("Send the file as it is: a content coding is not taken here.")
+            raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
         upload_id, owner_id = envelope.new_id(), call.principal.owner_id
         key, claim = call.idempotency_key, upload_id.bytes
         with self._room(owner_id):
@@ -83,7 +83,7 @@ class UploadService:
                 raise
 
     async def get(self, call: Call, upload_id: UUID) -> Reply:
-        """Return a file of the caller that mails may name now."""
+        """Return a file of the caller that mails may attach now."""
         async with self._postgres.connection() as connection:
             found = await self._repository.find(connection, [upload_id], owner_id=call.principal.owner_id)
         if upload_id not in found:
@@ -106,7 +106,7 @@ class UploadService:
     async def require(self, call: Call, mail: Mail) -> None:
         """Raise `InvalidInput` when a mail names an upload that its sender does not have, or an expired one.
 
-        A repeated request is answered as it was, whatever has expired meanwhile.
+        A repeated request gets its first answer, whatever has expired meanwhile.
         """
         [errors] = await self.misfits(call, [mail])
         key, owner_id = call.idempotency_key, call.principal.owner_id
@@ -114,16 +114,16 @@ class UploadService:
             raise InvalidInput("The mail names uploads that it cannot attach; see errors.", errors=errors)
 
     async def clean(self) -> None:
-        """Forget uploads whose time is over, for ever."""
+        """Remove expired uploads periodically, until cancelled."""
         while True:
             await asyncio.sleep(_CLEAN_EVERY_S)
             try:
                 await self.remove_expired()
             except DatabaseUnavailable as error:
-                log.warning("old uploads not removed", reason=error.detail)
+                log.warning("old uploads could not be removed", reason=error.detail)
 
     async def remove_expired(self) -> None:
-        """Forget uploads whose time is over."""
+        """Remove expired uploads."""
         removed = _STEP
         while removed == _STEP:
             async with self._postgres.connection() as connection:
@@ -133,8 +133,8 @@ class UploadService:
     def _room(self, owner_id: str) -> Iterator[None]:
         if self._at_work.total() >= MOST_AT_ONCE or self._at_work[owner_id] >= MOST_OF_AN_OWNER:
             raise Overloaded(
-                f"At most {MOST_OF_AN_OWNER} uploads of yours come in at a time, and {MOST_AT_ONCE} in all; "
-                "wait for one to end.",
+                f"You may send at most {MOST_OF_AN_OWNER} uploads at a time, and all owners together "
+                f"{MOST_AT_ONCE}; wait for one to end.",
                 retry_after_s=2,
             )
         self._at_work[owner_id] += 1
@@ -153,7 +153,9 @@ class UploadService:
         stored = await self._transfer.put(upload_id, opened.token, self._parts(call, upload_id, body, digest))
         body.require_within_limit()
         if stored.sha256 != digest.hexdigest():
-            raise Unavailable("The upload did not arrive as it was sent; send it again.", retry_after_s=2)
+            raise Unavailable(
+                "The stored bytes differ from those that were sent; send the upload again.", retry_after_s=2
+            )
         view = UploadView(
             id=upload_id,
             size_bytes=stored.size_bytes,
@@ -172,7 +174,7 @@ class UploadService:
                 answer=answer,
                 location=location,
             ):
-                raise IdempotencyConflict("Another request has taken the Idempotency-Key.", retry_after_s=2)
+                raise IdempotencyConflict("Another request holds the Idempotency-Key.", retry_after_s=2)
         return Reply(answer, location=location, etag=_etag(view))
 
     async def _parts(
@@ -202,17 +204,17 @@ class UploadService:
                 await self._repository.release(connection, key, owner_id=owner_id, claim=claim)
         except DatabaseUnavailable as error:
             # The claim ends by itself.
-            log.warning("idempotency key not given back", reason=error.detail)
+            log.warning("idempotency key could not be released", reason=error.detail)
 
 
 async def _arriving(body: Upload) -> AsyncIterator[bytes]:
-    """Yield the parts of a body as they come. Raise `UploadStalled` when none comes for a minute."""
+    """Yield the parts of a body as they arrive. Raise `UploadStalled` when none arrives for a minute."""
     while True:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 part = await anext(body.parts, None)
         except TimeoutError:
-            raise UploadStalled(f"Nothing came for {_PATIENCE_S:.0f} s; send the upload again.") from None
+            raise UploadStalled(f"No data arrived for {_PATIENCE_S:.0f} s; send the upload again.") from None
         if part is None:
             return
         body.digest.update(part)

@@ -1,4 +1,4 @@
-"""The way of an upload's bytes to email: one HTTP request, as fast as both ends can, past the broker."""
+"""The transfer of an upload's bytes to email: one HTTP request past the broker, as fast as both ends can."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Transfer:
         await self._client.aclose()
 
     async def put(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
-        """Send `content`, and return what email has stored. Raise `Unavailable` when it does not take it."""
+        """Send `content`, and return what email has stored.
+
+        Raise `Unavailable` when email does not accept it.
+        """
         try:
             async with self._client.stream(
                 "PUT",
@@ -49,12 +52,13 @@ class Transfer:
                 body = await read_within(response, _MOST_BYTES)
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(
-                "The email service did not take the upload; send it again in a few seconds.", retry_after_s=2
+                "The email service did not accept the upload; send it again in a few seconds.",
+                retry_after_s=2,
             ) from error
         if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             raise PayloadTooLarge(f"An upload may have at most {MOST_UPLOAD_BYTES} bytes.")
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotFound("The upload took too long and was removed; send it again.")
+            raise NotFound("The upload took too long and was discarded; send it again.")
         try:
             response.raise_for_status()
             return StoredUpload.model_validate(orjson.loads(body))

@@ -1,4 +1,4 @@
-"""Answers to requests about alerts: each owner sees and ends its own only."""
+"""Answers to requests about alerts: each owner sees and ends only its own."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class AlertAnswers:
     async def create(self, request: CreateAlert, _: Deadline) -> Alert:
         """Store an alert, which is watched within a second.
 
-        The side of the threshold is that of the price now: from here on a crossing counts. Raise
-        `NoLiveFeed`, `UnknownSymbol` or `TooManyAlerts`.
+        The alert starts on the side of the threshold where the price is now; crossings count from here on.
+        Raise `NoLiveFeed`, `UnknownSymbol` or `TooManyAlerts`.
         """
         if not self._has_feed:
             raise NoLiveFeed

@@ -1,4 +1,4 @@
-"""Crossings: that the value of an alert came to the other side of its threshold, and with which tick."""
+"""Crossings: an alert's value has passed its threshold, and the tick that did it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stock_data.alerts.watched import UNKNOWN, WatchedAlert
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A change of an alert's side, seen on `quote` of the trading day `day` and not written yet."""
+    """A change of an alert's side, caused by `quote` on the trading day `day` and not yet written."""
 
     alert: WatchedAlert
     side: int
@@ -20,5 +20,5 @@ class Crossing:
 
     @property
     def fires(self) -> bool:
-        """Whether the alert fires: it does not when it is only armed again, or had not been seen before."""
+        """Whether the alert fires: not when the crossing only arms it again, or no value was known."""
         return self.alert.side != UNKNOWN and self.alert.fires_on(self.side)

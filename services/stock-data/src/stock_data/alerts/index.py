@@ -1,4 +1,4 @@
-"""The alerts that are watched, found by what a tick reaches: the others of its symbol cost nothing."""
+"""The watched alerts, indexed by threshold: alerts that a tick does not reach cost nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FEWEST_GONE = 64
 
 
 class Meter:
-    """The alerts on one value of one symbol, each by the threshold at which it changes its side next.
+    """The alerts on one value of one symbol, each by the threshold at which its side changes next.
 
-    Those under their thresholds wait for the value to rise, the nearest first, those over them for it to
-    fall. A value that reaches none of them costs two comparisons.
+    Alerts below their thresholds wait for the value to rise, the nearest first; those above, for it to fall.
+    A value that reaches none of them costs two comparisons.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Meter:
         heapq.heappush(heap, ((threshold, strict), next(self._numbers), alert))
 
     def reached(self, value: Decimal) -> list[WatchedAlert]:
-        """Return the alerts whose side changes with `value`; they are watched no more until added again."""
+        """Return the alerts whose side changes with `value`; they are not watched until added again."""
         found = [*_pop(self._rising, value), *_pop(self._falling, -value)]
         if self._undecided:
             waiting, self._undecided = self._undecided, []
@@ -56,7 +56,7 @@ class Meter:
         return found
 
     def note_gone(self) -> None:
-        """Take out what is gone, once that is half of what is there."""
+        """Remove ended alerts once they are half of all entries."""
         self._gone += 1
         size = len(self._rising) + len(self._falling)
         if self._gone < max(_FEWEST_GONE, size // 2):
@@ -68,7 +68,7 @@ class Meter:
 
 
 class _Symbol:
-    """The alerts of one symbol: those that are watched now, and those that rest or are being written."""
+    """The alerts of one symbol: watched ones, and those that rest or are being written."""
 
     def __init__(self) -> None:
         self.known: dict[UUID, WatchedAlert] = {}
@@ -115,17 +115,17 @@ class AlertIndex:
         return alert_id in self._known
 
     def know(self, alert: WatchedAlert) -> None:
-        """Take `alert` among those that can fire; it is not watched yet."""
+        """Add `alert` to those that can fire; it is not watched yet."""
         self._known[alert.id] = alert
         self._symbols.setdefault(alert.symbol, _Symbol()).known[alert.id] = alert
 
     def watch(self, alert: WatchedAlert) -> None:
-        """Wait for the tick that changes the side of `alert`, if it is known still."""
+        """Wait for the tick that changes the side of `alert`, if it is still known."""
         if not alert.is_gone:
             self._symbols[alert.symbol].watch(alert)
 
     def forget(self, alert_id: UUID) -> None:
-        """Watch an alert no more, if it is known."""
+        """Stop watching an alert, if it is known."""
         alert = self._known.pop(alert_id, None)
         if alert is None:
             return

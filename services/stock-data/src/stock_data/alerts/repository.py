@@ -36,7 +36,7 @@ _STEP = 1_000
 
 
 class Horizon(NamedTuple):
-    """A look at the alerts: every transaction not seen by it has the number `xid` or a higher one."""
+    """A snapshot of the alerts: transactions that it does not contain have at least the number `xid`."""
 
     xid: int
     at: datetime
@@ -49,7 +49,7 @@ class AlertRepository:
         self._postgres = postgres
 
     async def watched(self) -> tuple[Horizon, list[WatchedAlert]]:
-        """Return every alert that can fire, and the horizon from which changes are still to be looked for."""
+        """Return every alert that can fire, and the horizon after which changes must still be read."""
         found: list[WatchedAlert] = []
         async with self._postgres.connection() as connection:
             asked = await connection.fetchrow(SQL["alert_horizon"])
@@ -78,8 +78,8 @@ class AlertRepository:
     async def record(self, term: int, crossings: Sequence[Crossing]) -> set[UUID] | None:
         """Write the new sides, the firings and their events in one transaction.
 
-        Return the ids of the alerts that have changed: not those that were changed otherwise, have ended or
-        expired before. Return None, and write nothing, when a term later than `term` has begun.
+        Return the ids of the changed alerts, without those that were changed by others, have ended or expired
+        before. Return None, and write nothing, when a term later than `term` has begun.
         """
         async with self._postgres.transaction() as connection:
             if not await connection.fetchval(SQL["hold_term"], term):
@@ -108,7 +108,7 @@ class AlertRepository:
         return set(changed)
 
     async def clean(self) -> None:
-        """Remove what ended a month ago, deleted alerts, and the keys of requests a day old."""
+        """Remove alerts that ended a month ago or were deleted, and request keys a day old."""
         for query, arguments in (
             ("clean_alerts", (_KEEP_DAYS, _STEP)),
             ("clean_firings", (_KEEP_DAYS, _STEP)),
@@ -122,7 +122,7 @@ class AlertRepository:
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:
-    """Make the caller's transaction the only one that makes alerts of the owner."""
+    """Lock the owner, so that only the caller's transaction makes alerts of it."""
     await connection.execute(SQL["lock_alert_owner"], owner_id)
 
 
@@ -194,7 +194,7 @@ async def find_owner(connection: Connection, owner_id: str) -> tuple[str, int] |
 async def firings(
     connection: Connection, owner_id: str, *, after: int, before: int, newest_first: bool, limit: int
 ) -> list[Firing]:
-    """Return firings of the owner between two offsets, which are not among them."""
+    """Return firings of the owner between two offsets, both excluded."""
     rows = await connection.fetch(SQL["list_firings"], owner_id, after, before, newest_first, limit)
     same = ("id", "alert_id", "symbol", "price", "change_percent", "as_of", "source", "simulated")
     return [
@@ -265,7 +265,7 @@ def _firing_of(crossing: Crossing, offset: int) -> Firing:
 
 
 def _apart(rows: Sequence[asyncpg.Record]) -> tuple[list[WatchedAlert], list[UUID]]:
-    """Return the alerts that can fire, and the ids of those that are over."""
+    """Return the alerts that can fire, and the ids of those that have ended."""
     return [_watched(row) for row in rows if not row["is_over"]], [r["id"] for r in rows if r["is_over"]]
 
 

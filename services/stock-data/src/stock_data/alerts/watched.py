@@ -1,4 +1,4 @@
-"""An alert as it is watched: on which side of its threshold the value is, and which side makes it fire."""
+"""A watched alert: the side of its threshold on which the value is, and the side that makes it fire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OVER, UNDER, UNKNOWN = 1, -1, 0
 class WatchedAlert:
     """An alert that can fire. `side` and `version` are those that the database has.
 
-    `is_gone` marks one that is watched no more; places where it is still listed pass over it.
+    `is_gone` marks one that is no longer watched; places where it is still listed skip it.
     """
 
     id: UUID
@@ -37,7 +37,7 @@ class WatchedAlert:
         return fires_on(self.kind, self.threshold, side)
 
     def side_of(self, value: Decimal) -> int:
-        """Return the side that `value` is on; where it is the threshold itself, one that does not fire."""
+        """Return the side that `value` is on; exactly at the threshold, a side that does not fire."""
         return side_of(self.kind, self.threshold, value, before=self.side)
 
     def value_of(self, quote: Quote) -> Decimal | None:
@@ -59,7 +59,7 @@ def fires_on(kind: ConditionKind, threshold: Decimal, side: int) -> bool:
 
 
 def side_of(kind: ConditionKind, threshold: Decimal, value: Decimal, *, before: int = UNKNOWN) -> int:
-    """Return the side of `threshold` that `value` is on; at it, one that does not fire, else `before`."""
+    """Return the side of `threshold` that `value` is on; at it, one that does not fire, or `before`."""
     if value != threshold:
         return OVER if value > threshold else UNDER
     if kind == "crosses":

@@ -1,8 +1,8 @@
 """Watches the alerts while this replica feeds: every tick is compared, every crossing is written once.
 
-The database decides: a crossing counts when it changes the version of the alert that was seen, in the term
-that is the latest. So whatever happens in between, a restart, a failover or two leaders at a time, an alert
-fires once for each crossing; and what happened while nobody looked is found by its side, which is stored.
+The database decides: a crossing counts when it changes the version of the alert that was read, in the latest
+term. So an alert fires once for each crossing, whatever happens in between: a restart, a failover or two
+leaders at a time. Crossings during an interruption are found by the stored side of each alert.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _COMPARED_AT_ONCE = 1_000
 
 
 class AlertWatcher:
-    """Compares ticks with the alerts, and writes the crossings behind the feed's back.
+    """Compares ticks with the alerts, and writes the crossings without delaying the feed.
 
-    An alert that has crossed is compared again once that is written: while the database is away there is at
+    An alert that has crossed is compared again once that is written: while the database is down there is at
     most one crossing of each alert in memory.
     """
 
@@ -57,12 +57,12 @@ class AlertWatcher:
         return max(0.0, (datetime.now(UTC) - self._crossed[0].quote.as_of).total_seconds())
 
     def begin(self, term: Term) -> None:
-        """Watch in `term`: nothing is known until `run` has read the alerts."""
+        """Begin to watch in `term`; no alert is known until `run` has read them."""
         self._term = term.number
         self._forget_all()
 
     def take(self, quotes: Sequence[Quote]) -> None:
-        """Compare ticks, in their order, with the alerts that they can reach."""
+        """Compare ticks, in order, with the alerts that they reach."""
         for quote in quotes:
             for alert in self._index.reached(quote):
                 value = alert.value_of(quote)
@@ -74,7 +74,7 @@ class AlertWatcher:
                 self._has_crossed.set()
 
     async def run(self) -> None:
-        """Read the alerts, then follow what is made, ended or crossed, for as long as the term lasts."""
+        """Read the alerts, then follow new, ended and crossed ones for as long as the term lasts."""
         try:
             horizon = await self._load()
             async with asyncio.TaskGroup() as group:
@@ -119,7 +119,7 @@ class AlertWatcher:
             heapq.heappush(self._resting, (ready_at, next(self._numbers), alert))
 
     async def _follow(self, horizon: Horizon) -> None:
-        """Take the alerts that were made and those that have ended since the last look, for ever."""
+        """Read new and ended alerts periodically, until cancelled."""
         is_away = False
         while True:
             await beats.following(_LOOK_EVERY_S)
@@ -142,7 +142,7 @@ class AlertWatcher:
             metrics.ALERTS_ARMED.set(len(self._index))
 
     async def _write(self) -> None:
-        """Write the crossings in their order, for as long as no later term has begun."""
+        """Write the crossings in order, until a later term begins."""
         while True:
             await self._has_crossed.wait()
             crossings = list(islice(self._crossed, _WRITTEN_AT_ONCE))
@@ -150,7 +150,7 @@ class AlertWatcher:
                 changed = await self._repository.record(self._term, crossings)
                 if changed is None:
                     # The feed hears of its successor, too, and ends this term.
-                    log.warning("another replica watches the alerts now", term=self._term)
+                    log.warning("another replica has become the watcher of alerts", term=self._term)
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 others = [one.alert.id for one in crossings if one.alert.id not in changed]
@@ -172,7 +172,7 @@ class AlertWatcher:
             self._wake_relay()
 
     def _settle(self, crossing: Crossing) -> None:
-        """Go on with an alert whose crossing was written."""
+        """Continue with an alert whose crossing was written."""
         alert, fires = crossing.alert, crossing.fires
         alert.side, alert.day, alert.version = crossing.side, crossing.day, alert.version + 1
         if fires:

@@ -54,7 +54,7 @@ class AlpacaProvider:
         await self._transport.close()
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
-        """Return the snapshots of `symbols`; a bad or rejected one does not take the others along."""
+        """Return the snapshots of `symbols`; a bad or rejected one does not affect the others."""
         possible = [symbol for symbol in symbols if not _FOREIGN_SIGNS & set(symbol)]
         return await self._by_halves(possible, deadline, halvings=_MOST_HALVINGS)
 
@@ -152,7 +152,7 @@ class AlpacaProvider:
             if page.next_page_token is None or len(found) >= query.limit:
                 return found[: query.limit], page.next_page_token is not None
             parameters["page_token"] = page.next_page_token
-        raise BadData("Alpaca's pages of bars do not come to an end.")
+        raise BadData("Alpaca's pages of bars do not end.")
 
 
 def _days(found: Sequence[AlpacaBar]) -> tuple[list[Bar], list[datetime]]:

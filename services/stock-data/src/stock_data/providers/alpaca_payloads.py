@@ -1,4 +1,4 @@
-"""The documented shapes of Alpaca's market data, checked before anything is taken from an answer."""
+"""The documented shapes of Alpaca's market data, validated before an answer is used."""
 
 from __future__ import annotations
 

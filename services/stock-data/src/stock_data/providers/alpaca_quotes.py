@@ -15,7 +15,7 @@ from stock_data.providers.alpaca_payloads import AlpacaBar, AlpacaSnapshot
 
 SOURCE = "alpaca"
 
-_NO_SPLITS = f"{SOURCE}: the splits of the last days are not known, so there is no change"
+_NO_SPLITS = f"{SOURCE}: the splits of the last days are unknown, so the change is missing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class AlpacaSplits:
     ) -> Mapping[str, tuple[Split, ...]]:
         """Return, for each symbol of `days`, the splits since the session before its day.
 
-        A symbol is left out when Alpaca does not tell: its quote goes on, but without a change.
+        A symbol is left out when Alpaca does not answer: its quote is returned without a change.
         """
         now = time.monotonic()
         missing = {s: day for s, day in days.items() if self._fresh(s, day, now) is None}
@@ -58,7 +58,9 @@ class AlpacaSplits:
                 found = await self._ask(missing, Deadline.after(deadline.remaining_s() * _SHARE_OF_DEADLINE))
             except ProviderFailure as error:
                 self._paused_until = now + _PAUSE_AFTER_FAILURE_S
-                log.warning("quotes have no change: no splits", kind=error.kind, detail=error.detail)
+                log.warning(
+                    "quotes have no change: splits are unavailable", kind=error.kind, detail=error.detail
+                )
             else:
                 for symbol, splits in found.items():
                     self._kept[symbol] = _Kept(missing[symbol], now + _KEPT_S, tuple(splits))
@@ -96,4 +98,4 @@ class AlpacaSplits:
             if page.next_page_token is None:
                 return found
             query["page_token"] = page.next_page_token
-        raise BadData("Alpaca's pages of corporate actions do not come to an end.")
+        raise BadData("Alpaca's pages of corporate actions do not end.")

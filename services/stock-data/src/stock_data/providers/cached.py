@@ -1,4 +1,4 @@
-"""A short memory in front of a provider: many callers of one symbol cost one call of the quota."""
+"""A short-lived cache in front of a provider: many callers of one symbol cost one call of the quota."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_SYMBOLS = 5_000
 class CachedQuotes:
     """`provider` with its quotes kept for `ttl_s` seconds; callers at the same moment share one call.
 
-    With `shared`, a quote that another replica has fetched within that time is taken instead of a call.
+    With `shared`, a quote that another replica has fetched within that time replaces a call.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A provider's circuit breaker: after certain failures the provider is not asked for a while."""
+"""A provider's circuit breaker: after certain failures the provider is not called for a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAUSES_S = {"auth": 60.0, "blocked": 60.0, "quota": 60.0}
 
 
 class Circuit:
-    """Opens after a failure for a pause in which the provider is not asked.
+    """Opens after a failure for a pause in which the provider is not called.
 
     A used-up quota opens it until the provider's own reset (a minute at most), a rejected key or a block
     page for a minute, and `threshold` outages in a row for five seconds.
@@ -38,7 +38,7 @@ class Circuit:
         self._error = None
 
     def failed(self, error: ProviderFailure) -> None:
-        """Open the circuit for as long as the kind of failure demands."""
+        """Open the circuit for the pause of this kind of failure."""
         pause_s = _PAUSES_S.get(error.kind, 0.0)
         if error.kind == "quota" and error.retry_after_s is not None:
             pause_s = min(error.retry_after_s, _LONGEST_S)

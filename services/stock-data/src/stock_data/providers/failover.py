@@ -31,7 +31,7 @@ class Failover:
     """Asks the first provider that can answer.
 
     Every failure but an unknown symbol leads to the next provider. That includes rejected credentials and
-    missing entitlement: callers get an answer with a warning, and the log asks the operator to act.
+    missing entitlement: callers get an answer with a warning, and the log tells the operator.
     """
 
     def __init__(self, providers: Sequence[Provider]) -> None:
@@ -42,7 +42,7 @@ class Failover:
         provider.
 
         The quotes carry a warning for each provider that failed for them. A symbol that a later provider does
-        not know keeps its failure, because the provider that failed may know it.
+        not know keeps the failure of the first, because that provider may know it.
         """
         quotes: dict[str, Quote] = {}
         failures: dict[str, ProviderFailure] = {}
@@ -68,7 +68,7 @@ class Failover:
     async def bars(
         self, query: BarsQuery, deadline: Deadline, *, provider: str | None = None
     ) -> Answered[BarsPage]:
-        """Return a page of bars; with `provider`, from that one alone, so that a series has one source."""
+        """Return a page of bars; with `provider`, only from that one, so that a series has one source."""
         return await self._ask(lambda of, until: of.bars(query, until), deadline, only=provider)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> Answered[list[Instrument]]:

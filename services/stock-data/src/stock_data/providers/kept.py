@@ -1,4 +1,4 @@
-"""An upstream whose raw history is kept: what was brought once is not asked for again."""
+"""An upstream with a stored raw history: bars that were fetched once are not requested again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ONE_DAY = timedelta(days=1)
 
 
 class KeptHistory:
-    """`provider`, with raw bars answered from the database where all days of the question are kept."""
+    """`provider`, with raw bars from the database where all requested days are stored."""
 
     def __init__(
         self, provider: Provider, kept: KeptBars, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -65,17 +65,19 @@ class KeptHistory:
     async def backfill(
         self, symbol: str, start: date, end: date, deadline: Deadline, *, owner_id: str = ""
     ) -> Backfilled:
-        """Bring the days that are not kept yet, as far as they are over, and keep them.
+        """Fetch and store the past days that are not stored yet.
 
-        Owners take turns. Days after the newest bar are asked for again, as the upstream may have been late.
-        Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; what was brought
-        until then stays.
+        Owners take turns. Days after the newest bar are requested again, because the upstream may have been
+        late. Raise a `ProviderFailure`, `UnknownSymbol`, `HistoryFull` or `DeadlineExceeded`; what was
+        fetched until then stays.
         """
         try:
             async with asyncio.timeout(deadline.remaining_s()), self._turns.turn(owner_id):
                 return await self._backfill(symbol, start, end, deadline, owner_id)
         except TimeoutError:
-            raise DeadlineExceeded(f"The history of {symbol} did not come in time; ask again.") from None
+            raise DeadlineExceeded(
+                f"The history of {symbol} did not arrive in time; repeat the request."
+            ) from None
 
     async def _backfill(
         self, symbol: str, start: date, end: date, deadline: Deadline, owner_id: str

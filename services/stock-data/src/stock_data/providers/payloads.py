@@ -1,4 +1,4 @@
-"""The common parts of all upstreams' answers: checked numbers and times, judged element by element."""
+"""The common parts of all upstreams' answers: validated numbers and times, element by element."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Malformed:
 
 
 def judged(*, by: str = "symbol") -> WrapValidator:
-    """Let a bad element become a `Malformed`, so that its neighbours can be used.
+    """Turn an invalid element into a `Malformed`, so that the others can be used.
 
     `by` is the field in which an element names its symbol.
     """

@@ -59,7 +59,7 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """The word for `source`, metrics and warnings."""
+        """The name in `source`, metrics and warnings."""
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> FoundQuotes:
         """Return the newest quotes of `symbols`."""

@@ -1,4 +1,4 @@
-"""Quotes that the replicas share: what one has asked an upstream for costs the others no call."""
+"""Quotes that replicas share: a quote that one has fetched from an upstream costs the others no call."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SharedQuotes:
         return found
 
     async def write(self, quotes: Mapping[str, Quote], fetched_at: datetime) -> None:
-        """Show `quotes`, which were fetched at `fetched_at`, to the other replicas."""
+        """Share `quotes`, fetched at `fetched_at`, with the other replicas."""
         values = {
             f"{self.source}:{symbol}": FetchedQuote(fetched_at=fetched_at, quote=quote)
             .model_dump_json()

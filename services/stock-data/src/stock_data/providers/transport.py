@@ -1,4 +1,4 @@
-"""HTTP to an upstream: bounded in time and size, retried where that can help, errors in one vocabulary."""
+"""HTTP to an upstream: bounded in time and size, retried where that can help, with common errors."""
 
 from __future__ import annotations
 

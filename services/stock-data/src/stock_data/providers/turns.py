@@ -1,4 +1,4 @@
-"""Turns of owners: so many pass at a time, few of them of one owner, and those who wait take turns."""
+"""Turns of owners: a limited number at a time, fewer per owner, and waiting owners take turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_WAITING = 100
 
 
 class OwnerTurns:
-    """Lets `most` pass at a time, `of_owner` of one owner; next is whoever has the fewest at work."""
+    """Admits `most` at a time, `of_owner` of one owner; the owner with the fewest at work is next."""
 
     def __init__(self, *, most: int, of_owner: int) -> None:
         self._most = most
@@ -28,10 +28,12 @@ class OwnerTurns:
     async def turn(self, owner_id: str) -> AsyncIterator[None]:
         """Wait for a turn of the owner, and hold it while the block runs.
 
-        Raise `Overloaded` when too many of the owner wait already.
+        Raise `Overloaded` when too many requests of the owner are waiting.
         """
         if len(self._waiting[owner_id]) >= _MOST_WAITING:
-            raise Overloaded(f"{_MOST_WAITING} of your requests wait already; try again.", retry_after_s=5)
+            raise Overloaded(
+                f"{_MOST_WAITING} of your requests are waiting already; try again.", retry_after_s=5
+            )
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[owner_id].append(mine)
         self._admit()

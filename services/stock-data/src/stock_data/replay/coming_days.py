@@ -1,4 +1,4 @@
-"""The days that are replayed next, read ahead so that the replay outlives an outage of the database."""
+"""The days that are replayed next, read ahead so that the replay survives an outage of the database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ComingDays:
         self._reading: asyncio.Task[None] | None = None
 
     async def next(self) -> Sequence[ReplayBar]:
-        """Return the bars of the next day; wait only when none is left of those read ahead."""
+        """Return the bars of the next day; wait only when none is left in the buffer."""
         while True:
             if len(self._ahead) <= _FEWEST_AHEAD and (self._reading is None or self._reading.done()):
                 self._reading = asyncio.create_task(self._read_ahead())

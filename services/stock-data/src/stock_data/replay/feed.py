@@ -29,7 +29,7 @@ _MOST_SKIPPED = 100_000
 
 
 class Feed:
-    """Replays days over and over: from where the last leader was, at first from `start_day`."""
+    """Replays days over and over, continuing at the last leader's position, or at `start_day`."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class Feed:
 
     @property
     def is_running(self) -> bool:
-        """Whether this process is the one that feeds."""
+        """Whether this process runs the feed."""
         return self.epoch is not None
 
     async def run(self, term: Term) -> None:
-        """Replay in the epoch of `term`, and return when ticks of a later leader have been heard."""
+        """Replay in the epoch of `term`, and return when ticks of a later leader arrive."""
         offsets, position = Offsets(str(term.number)), term.position
         first = self._start_day if position is None else sessions.day_of(position.replayed)
         days = ComingDays(self._read_days, first=first, start_day=self._start_day)
-        log.info("replay goes on" if position else "replay started", epoch=offsets.epoch, day=str(first))
+        log.info("replay resumed" if position else "replay started", epoch=offsets.epoch, day=str(first))
         self.epoch = offsets.epoch
         metrics.FEED_RUNNING.set(1)
         try:
@@ -71,16 +71,16 @@ class Feed:
                 if shown <= _MOST_SKIPPED:
                     await day.skip(shown)
                     leads = await self._play(day, offsets)
-            log.warning("another replica feeds now", epoch=self._board.epoch)
+            log.warning("another replica has become the feed leader", epoch=self._board.epoch)
         finally:
             self.epoch = None
             metrics.FEED_RUNNING.set(0)
             await days.close()
 
     async def restore(self, term: Term) -> None:
-        """Put the quotes that the last leader showed on the board, to answer from until the first tick.
+        """Put the last leader's quotes on the board, for answers until the first tick.
 
-        Without them, quotes would come from the newest bars for that moment, which may be years later. Their
+        Without them, quotes would come from the newest bars, which may be years later. Their
         offset is 0, so that every tick follows them.
         """
         position = term.position
@@ -97,7 +97,7 @@ class Feed:
         self._board.put(quote.model_copy(update=update) for quote in last_shown)
 
     async def _play(self, day: ReplayedDay, offsets: Offsets) -> bool:
-        """Play the steps of `day` that are left; return False as soon as a later leader has been heard."""
+        """Play the remaining steps of `day`; return False as soon as ticks of a later leader arrive."""
         loop = asyncio.get_running_loop()
         interval_s = day.seconds / day.count
         together = max(1, round(_SHORTEST_SLEEP_S / interval_s))

@@ -19,7 +19,7 @@ _QUEUE_LENGTH = 100
 
 
 class Follower:
-    """Puts the live ticks of other replicas on the board, and passes over the feed's own."""
+    """Puts the live ticks of other replicas on the board, and ignores this process's own."""
 
     def __init__(self, board: Board, *, feed: Feed) -> None:
         self._board = board
@@ -44,6 +44,6 @@ class Follower:
         try:
             ticked = QuotesTicked.model_validate_json(message.body)
         except ValidationError as error:
-            log.warning("a tick that cannot be read", reason=redaction.safe_message(error)[:300])
+            log.warning("tick cannot be decoded", reason=redaction.safe_message(error)[:300])
             return
         self._board.put(ticked.quotes)

@@ -50,7 +50,7 @@ class Term:
 
 
 class Leadership:
-    """Competes for the feed on a connection of its own, and saves the position every `save_s` seconds."""
+    """Competes for leadership on its own connection, and saves the position every `save_s` seconds."""
 
     def __init__(self, dsn: str, *, board: Board, start_day: date, save_s: float = 0.5) -> None:
         self._dsn = dsn
@@ -62,7 +62,7 @@ class Leadership:
         self._is_away = False
 
     async def run_while_leader(self, work: Callable[[Term], Coroutine[Any, Any, None]]) -> None:
-        """Compete for ever; run `work` from each election until a later term or its own end."""
+        """Compete until cancelled; run `work` from each election until a later term begins or it ends."""
         try:
             while True:
                 term = await self._try_win()
@@ -97,7 +97,7 @@ class Leadership:
         try:
             while not (await asyncio.wait([task], timeout=beats.due_in_s(self._save_s)))[0]:
                 if not await self._save(term):
-                    log.warning("another replica has taken the feed over", term=term.number)
+                    log.warning("another replica has taken over the feed", term=term.number)
                     return
             task.result()
         finally:
@@ -134,14 +134,14 @@ class Leadership:
         return self._connection
 
     def _lose(self, error: BaseException) -> None:
-        """Drop a connection that failed, and log it once for as long as the database is away."""
+        """Drop a failed connection, and log it once per outage of the database."""
         if not self._is_away:
             log.warning("the feed has no connection to its database", reason=redaction.safe_message(error))
         self._is_away = True
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """End the session at once, which is what gives the lock back."""
+        """End the session at once, which releases the lock."""
         if self._connection is not None:
             self._connection.terminate()
         self._connection, self._has_lock = None, False

@@ -17,14 +17,14 @@ _MESSAGE_BARS = 500
 
 
 class LiveBars:
-    """Builds bars from the ticks of this process while it leads, and publishes what has changed of them."""
+    """Builds bars from the ticks of this process while it leads, and publishes their changes."""
 
     def __init__(self, send: Send) -> None:
         self._outlet = Outlet(send, routing_key=BarsTicked.routing_key)
         self._bars: MinuteBars | None = None
 
     def begin(self, term: Term) -> None:
-        """Build from now on in the epoch of `term`; a minute that has begun already is partial."""
+        """Build in the epoch of `term` from now on; a minute that has already begun is partial."""
         self._bars = MinuteBars(str(term.number), since=datetime.now(UTC))
 
     def take(self, quotes: Sequence[Quote]) -> None:

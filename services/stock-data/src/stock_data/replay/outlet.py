@@ -1,4 +1,4 @@
-"""The way of live messages out of the feed: never waited for, and dropped when they cannot leave now."""
+"""The publishing of live messages: never awaited, and dropped when they cannot be sent now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMEOUT_S = 1.0
 
 
 class Outlet:
-    """Publishes one kind of live message, which is worth nothing later."""
+    """Publishes one kind of live message, which would be useless later."""
 
     def __init__(self, send: Send, *, routing_key: str) -> None:
         self._send = send

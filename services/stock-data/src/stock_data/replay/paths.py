@@ -20,7 +20,10 @@ _ROUGHNESS = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One step of a day: the price, and the day's high, low and volume so far. `part` of the day is over."""
+    """One step of a day: the price, and the day's high, low and volume so far.
+
+    `part` is the share of the day that is over.
+    """
 
     part: float
     price: Decimal

@@ -1,4 +1,4 @@
-"""The ticks of one replayed day: every symbol's path side by side, as quotes with their stream position."""
+"""The ticks of one replayed day: all symbols' paths in parallel, as quotes with stream positions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ReplayedDay:
         return max(0, min(self.count, round(part * (self.count - 1)) + 1))
 
     async def skip(self, steps: int) -> None:
-        """Pass over the next `steps` steps, off the loop: each takes some microseconds for each symbol."""
+        """Skip the next `steps` steps, off the loop: each takes some microseconds for each symbol."""
         until = self.left - steps
         while self.left > until:
             part = min(self.left - until, _SKIPPED_AT_ONCE)
