@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiormq
+import psutil
 
 from benchmarks.load import Load
 from benchmarks.programs import cpu_s, python
@@ -77,10 +78,14 @@ async def worker(peer: str, broker_url: str, *, threads: int = 8) -> AsyncIterat
             "dramatiq_queue_prefetch": str(_PREFETCH),
         }
         async with python("-m", *_command(peer, threads), **variables) as pid:
-            # The consumer is the last step of their start.
-            await until(
-                lambda: _has_consumer(broker_url, queue), timeout_s=60, what=lambda: f"{peer} is ready"
-            )
+
+            async def is_ready() -> bool:
+                if not psutil.pid_exists(pid):
+                    raise RuntimeError(f"the worker of {peer} has ended")
+                # The consumer is the last step of their start.
+                return await _has_consumer(broker_url, queue)
+
+            await until(is_ready, timeout_s=60, what=lambda: f"the worker of {peer} is ready")
             yield Worker(pid, Path(folder), variables)
 
 

@@ -47,6 +47,15 @@ async def test_the_mail_of_celery_is_the_same_and_has_a_connection_of_its_own(br
         assert message.get_content().replace("\r\n", "\n") == letter.text
 
 
+async def test_a_worker_that_ends_at_once_is_not_waited_for(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_queues, "_CELERY", "benchmarks.peers.missing")
+    with pytest.raises(RuntimeError, match="the worker of Celery has ended"):
+        async with peer_queues.worker("Celery", broker_url):
+            pass
+
+
 async def test_a_worker_that_does_not_do_its_items_is_given_up(broker_url: str) -> None:
     async with peer_queues.worker("Celery", broker_url) as worker:
         with pytest.raises(AssertionError, match="items were done"):
