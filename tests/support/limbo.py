@@ -6,8 +6,8 @@ from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from contracts.emails import Email
 from emailer import states
-from emailer.sending import lanes
-from emailer.sending.lanes import STREAMS, Round, Terms
+from emailer.sending.lanes import Terms, Waiting
+from emailer.sending.rounds import Rounds
 from support.doubles.post_office import PostOffice
 
 # Each row names a recipient and what is wrong with it.
@@ -78,11 +78,12 @@ async def strays(post_office: PostOffice) -> list[str]:
 async def _not_found_by_a_claim(connection: Connection) -> list[str]:
     wanted = {tuple(row) for row in await connection.fetch(_OPEN)}
     await pass_time(connection)
-    await lanes.make_ready(connection, most=1000)
-    terms = Terms(new_id(), 60, 1 << 30)
-    for stream in STREAMS:
-        found = await lanes.next_lanes(connection, Round(stream))
-        claimed = await lanes.claim(connection, [(lane, 100) for lane in found], most=1000, terms=terms)
+    await Waiting().line_up(connection, most=1000)
+    rounds, terms = Rounds(), Terms(new_id(), 60, 1 << 30)
+    await rounds.look(connection)
+    for turn in rounds.streams:
+        divided = dict.fromkeys(turn.next(), 100)
+        claimed = await turn.claim(connection, divided, most=1000, terms=terms)
         wanted -= {(row["email_id"], row["position"]) for row in claimed}
     return [f"{email_id}/{position} is found by no claim" for email_id, position in wanted]
 

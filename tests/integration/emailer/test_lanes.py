@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -12,9 +12,11 @@ import pytest
 from chassis.broker.envelope import new_id
 from chassis.postgres import Connection
 from emailer.sending import lanes
-from emailer.sending.lanes import Lane, Round
+from emailer.sending.lanes import Lane, Waiting
+from emailer.sending.rounds import EPOCH, Round, Rounds
 from support.doubles.post_office import PostOffice, Terms, mail
 from support.doubles.smtp import SAY_NOTHING, Step
+from support.explained import buffers
 from support.waiting import until
 
 DOMAINS = 200
@@ -44,8 +46,9 @@ async def queue_bulk(post_office: PostOffice, count: int) -> None:
             INSERT INTO recipients
                 (email_id, position, kind, address, status, due_at, size_bytes, expires_at, stream, owner_id,
                 domain, ready)
-            SELECT emails.id, number, 'to', 'r@' || number % $2 || '.example', 'queued', accepted_at, 100,
-                expires_at, 'bulk', 'flood', number % $2 || '.example', true
+            SELECT emails.id, number, 'to', 'r@' || number % $2 || '.example', 'queued',
+                accepted_at - number * interval '1 microsecond', 100, expires_at, 'bulk', 'flood',
+                number % $2 || '.example', true
             FROM emails, generate_series(1, 25000) AS number
             WHERE emails.id <> $1
             """,
@@ -58,14 +61,45 @@ async def queue_bulk(post_office: PostOffice, count: int) -> None:
         await connection.close()
 
 
-def buffers(plan: dict[str, Any]) -> int:
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
-
-
-async def explained(connection: Connection, query: str, *values: Any) -> int:
+async def explained(connection: Connection, query: str, *values: object) -> int:
     """How many buffers a statement reads."""
-    shown = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {lanes.SQL[query]}", *values)
-    return buffers(json.loads(shown)[0]["Plan"])
+    return await buffers(connection, query, *values, package="emailer")
+
+
+async def buffers_of_claim(connection: Connection, rounds: Rounds, *, most: int = 100) -> int:
+    """How many buffers a claim of bulk mail reads; what it takes is taken back."""
+    assert rounds.seen is not None
+    found = await explained(connection, "find_arrivals", *rounds.seen, 10_000)
+    await rounds.look(connection)
+    turn = rounds.streams[1]
+    taken = turn.next()
+    assert taken
+    known = turn.lanes(10_000)
+    columns = [[getattr(lane, name) for lane in taken] for name in ("stream", "owner_id", "domain")]
+    due_from = [known[lane] for lane in taken]
+    claim = [*columns, [10] * len(taken), most, new_id(), 60.0, 1 << 20, due_from]
+    return found + await explained(connection, "claim_lanes", *claim)
+
+
+async def claim_many(connection: Connection, rounds: Rounds, times: int) -> int:
+    """Claim and deliver hundreds of bulk mails; return how many."""
+    count, turn = 0, rounds.streams[1]
+    for _ in range(times):
+        await rounds.look(connection)
+        divided = lanes.shares(turn.next(), most=500, allowed=lambda _: 500)
+        terms = lanes.Terms(new_id(), 60, 1 << 30)
+        rows = await turn.claim(connection, divided, most=500, terms=terms)
+        await connection.execute(
+            """
+            UPDATE recipients SET status = 'delivered', due_at = NULL
+            FROM unnest($1::uuid[], $2::smallint[]) AS taken (email_id, position)
+            WHERE recipients.email_id = taken.email_id AND recipients.position = taken.position
+            """,
+            [row["email_id"] for row in rows],
+            [row["position"] for row in rows],
+        )
+        count += len(rows)
+    return count
 
 
 @pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.long)])
@@ -76,21 +110,115 @@ async def test_a_claim_reads_little_however_much_is_queued(post_office: PostOffi
         assert await connection.fetchval("SELECT count(*) FROM recipients WHERE ready") > count
         found = await explained(connection, "find_owners", "bulk", "", 20)
         found += await explained(connection, "find_lanes", "bulk", ["flood"], [""], 10)
-        taken = await lanes.next_lanes(connection, Round("bulk"))
-        assert len(taken) == 10
-        columns = [[getattr(lane, name) for lane in taken] for name in ("stream", "owner_id", "domain")]
-        claim = [*columns, [10] * 10, 100, new_id(), 60.0, 1 << 20]
-        found += await explained(connection, "claim_lanes", *claim)
-        found += await explained(connection, "make_ready", 1000)
+        rounds = Rounds()
+        await rounds.look(connection)
+        found += await buffers_of_claim(connection, rounds)
+        found += await explained(connection, "make_ready", 1000, EPOCH)
+        found += await explained(connection, "next_due", EPOCH)
         assert found < MOST_BUFFERS
-        assert await explained(connection, "measure_ready", 10_000) < MOST_BUFFERS
-        ready, waits = await lanes.measure(connection)
+        while len(rounds.streams[1]) < DOMAINS:
+            await rounds.look(connection)
+        columns = columns_of(rounds)
+        assert await explained(connection, "measure_ready", *columns, 10_000) < MOST_BUFFERS
+        ready, waits = await rounds.measure(connection)
         assert (ready, set(waits)) == (10_000, {"transactional", "bulk"})
         assert waits["bulk"] > waits["transactional"] > 0
-    # Beside all that, a mail that somebody waits for is the next one.
-    async with post_office.postgres.connection() as connection:
-        (lane,) = await lanes.next_lanes(connection, Round("transactional"))
+        # Beside all that, a mail that somebody waits for is the next one.
+        (lane,) = rounds.streams[0].next()
     assert lane.owner_id != "flood"
+
+
+def columns_of(rounds: Rounds) -> list[list[object]]:
+    known = rounds.streams[1].lanes(DOMAINS)
+    rows = [(lane.stream, lane.owner_id, lane.domain, due_from) for lane, due_from in known.items()]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+async def test_nothing_reads_more_while_a_held_snapshot_keeps_the_rows_of_claimed_mails(
+    post_office: PostOffice, count: int
+) -> None:
+    await queue_bulk(post_office, count)
+    holder = await asyncpg.connect(post_office.dsn)
+    async with holder.transaction(isolation="repeatable_read"):
+        await holder.fetchval("SELECT count(*) FROM emails")
+        async with post_office.postgres.connection() as connection:
+            rounds, waiting = Rounds(), Waiting()
+            await rounds.look(connection)
+            await waiting.line_up(connection, most=1000)
+            before = await buffers_of_claim(connection, rounds)
+            claimed = await claim_many(connection, rounds, 40)
+            during = await buffers_of_claim(connection, rounds)
+            assert rounds.seen is not None
+            looks = {
+                "has_arrivals": rounds.seen,
+                "measure_ready": (*columns_of(rounds), 100),
+                "oldest_of_lanes": columns_of(rounds),
+                "next_due": (waiting.due_from,),
+                "expires_in_s": (),
+            }
+            read = {name: await explained(connection, name, *looks[name]) for name in looks}
+            everything = await explained(connection, "find_lanes", "bulk", ["flood"], [""], 10)
+    await holder.close()
+    print(f"a claim: {before} buffers at first, {during} after {claimed:,} mails under a held snapshot")
+    print(f"the other looks: {read}; a walk through ten lanes: {everything}")
+    assert claimed == 20_000
+    # Passing the dead rows of ten lanes would read a thousand more.
+    assert during < before + 300
+    assert sum(read.values()) < MOST_BUFFERS
+
+
+async def test_what_gets_into_line_before_the_place_that_was_reached_is_claimed_next(
+    post_office: PostOffice,
+) -> None:
+    await post_office.accept(*(mail() for _ in range(3)))
+    rounds = Rounds()
+    turn = rounds.streams[0]
+
+    async def claim(connection: Connection, most: int) -> list[Any]:
+        await rounds.look(connection)
+        terms = lanes.Terms(new_id(), 60, 1 << 20)
+        rows = await turn.claim(connection, dict.fromkeys(turn.next(), most), most=10, terms=terms)
+        return [row["email_id"] for row in rows]
+
+    async with post_office.postgres.connection() as connection:
+        [first] = await claim(connection, 1)
+        assert len(await claim(connection, 5)) == 2
+        assert await claim(connection, 5) == []
+        assert len(turn) == 0
+        # Given back, with its old place; and one that is accepted long after it was due.
+        await connection.execute(
+            "UPDATE recipients SET ready = true, due_at = now() - interval '1 hour' WHERE email_id = $1",
+            first,
+        )
+        late = mail(accepted_at=datetime.now(UTC) - timedelta(hours=2))
+        await post_office.accept(late)
+        assert await rounds.has_any(connection)
+        assert await claim(connection, 5) == [late.email_id, first]
+
+
+async def test_what_a_transaction_writes_that_is_at_work_during_a_look_is_found_by_the_next(
+    post_office: PostOffice,
+) -> None:
+    await post_office.accept(command := mail())
+    rounds = Rounds()
+    writer = await asyncpg.connect(post_office.dsn)
+    async with post_office.postgres.connection() as connection:
+        await connection.execute("UPDATE recipients SET ready = false")
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("UPDATE recipients SET ready = true")
+        await rounds.look(connection)
+        assert rounds.streams[0].next() == []
+        # Transactions that began later have ended meanwhile.
+        await connection.execute("UPDATE emails SET subject = 'x'")
+        await rounds.look(connection)
+        await transaction.commit()
+        assert await rounds.has_any(connection)
+        await rounds.look(connection)
+        (lane,) = rounds.streams[0].next()
+    await writer.close()
+    assert lane.owner_id == command.owner_id
 
 
 async def test_a_round_goes_over_all_owners_and_domains(post_office: PostOffice) -> None:
@@ -103,8 +231,9 @@ async def test_a_round_goes_over_all_owners_and_domains(post_office: PostOffice)
     turn = Round("transactional")
     seen: Counter[Lane] = Counter()
     async with post_office.postgres.connection() as connection:
-        for _ in range(10):
-            seen.update(await lanes.next_lanes(connection, turn))
+        for _ in range(12):
+            await turn.walk(connection)
+            seen.update(turn.next())
     assert len(seen) == 25 * 12
     assert max(seen.values()) - min(seen.values()) <= 8
 
@@ -112,9 +241,9 @@ async def test_a_round_goes_over_all_owners_and_domains(post_office: PostOffice)
 def test_owners_share_what_there_is_and_nobody_gets_more_than_is_allowed() -> None:
     big = [Lane("bulk", "big", f"{number}.example") for number in range(9)]
     small = Lane("bulk", "small", "0.example")
-    divided = dict(lanes.shares([*big, small], most=90, allowed=lambda lane: 3 if lane == big[0] else 100))
+    divided = lanes.shares([*big, small], most=90, allowed=lambda lane: 3 if lane == big[0] else 100)
     assert divided == {big[0]: 3, **dict.fromkeys(big[1:], 5), small: 45}
-    assert lanes.shares([small], most=90, allowed=lambda _: 0) == []
+    assert lanes.shares([small], most=90, allowed=lambda _: 0) == {}
 
 
 async def test_mails_of_an_older_release_get_into_line(post_office: PostOffice) -> None:
@@ -122,11 +251,12 @@ async def test_mails_of_an_older_release_get_into_line(post_office: PostOffice) 
     await post_office.accept(command)
     async with post_office.postgres.connection() as connection:
         await connection.execute("UPDATE recipients SET ready = false, owner_id = '', domain = ''")
-        assert await lanes.next_lanes(connection, Round("transactional")) == []
-        assert await lanes.make_ready(connection, most=10) == 1
-        assert await lanes.next_lanes(connection, Round("transactional")) == [
-            Lane("transactional", command.owner_id, "example.com")
-        ]
+        rounds = Rounds()
+        await rounds.look(connection)
+        assert rounds.streams[0].next() == []
+        assert (await Waiting().line_up(connection, most=10))[1] == 1
+        await rounds.look(connection)
+        assert rounds.streams[0].next() == [Lane("transactional", command.owner_id, "example.com")]
 
 
 async def test_transactional_mail_passes_bulk_mail_and_a_domain_that_never_answers(
@@ -173,3 +303,31 @@ async def test_mails_of_both_streams_are_delivered(post_office: PostOffice, stre
     async with post_office.delivering():
         email = await post_office.reaches(command, "delivered")
     assert email.stream == stream
+
+
+async def test_an_owner_with_more_domains_than_are_remembered_gets_to_all_of_them(
+    post_office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emailer.sending.rounds._MOST_OF_OWNER", 5)
+    await post_office.accept(*(mail(to=[f"reader@{number:02}.example"]) for number in range(30)))
+    rounds = Rounds()
+    turn, taken = rounds.streams[0], list[str]()
+    async with post_office.postgres.connection() as connection:
+        for _ in range(60):
+            await rounds.look(connection)
+            assert len(turn) <= 5
+            terms = lanes.Terms(new_id(), 60, 1 << 20)
+            rows = await turn.claim(connection, dict.fromkeys(turn.next(), 2), most=100, terms=terms)
+            taken += [row["domain"] for row in rows]
+    assert len(taken) == len(set(taken)) == 30
+
+
+async def test_what_is_due_after_the_claim_began_is_not_left_behind(post_office: PostOffice) -> None:
+    rounds = Rounds()
+    turn, terms = rounds.streams[0], lanes.Terms(new_id(), 60, 1 << 20)
+    async with post_office.postgres.transaction() as connection:
+        await connection.fetchval("SELECT now()")
+        await post_office.accept(command := mail())
+        await rounds.look(connection)
+        rows = await turn.claim(connection, dict.fromkeys(turn.next(), 5), most=5, terms=terms)
+    assert [row["email_id"] for row in rows] == [command.email_id]

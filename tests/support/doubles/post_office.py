@@ -29,8 +29,8 @@ from emailer.guard import RecipientGuard
 from emailer.sending import lanes
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
-from emailer.sending.lanes import STREAMS, Round
 from emailer.sending.lanes import Terms as ClaimTerms
+from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.smtp import SmtpRelay
 from emailer.suppression import marking
@@ -116,8 +116,11 @@ class PostOffice:
         """Take what is ready as another process would."""
         terms = ClaimTerms(new_id(), lease_s, 1 << 20)
         async with self.postgres.transaction() as connection:
-            found = [lane for stream in STREAMS for lane in await lanes.next_lanes(connection, Round(stream))]
-            return await lanes.claim(connection, [(lane, most) for lane in found], most=most, terms=terms)
+            rounds = Rounds()
+            await rounds.look(connection)
+            found = {lane: due_from for turn in rounds.streams for lane, due_from in turn.lanes(most).items()}
+            divided = dict.fromkeys(found, most)
+            return await lanes.claim(connection, divided, due_from=found, most=most, terms=terms)
 
     async def read(self, command: SendEmail) -> Email:
         """The mail as its owner sees it."""

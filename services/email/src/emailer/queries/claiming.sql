@@ -3,7 +3,7 @@
 WITH due AS (
     SELECT email_id, position
     FROM recipients
-    WHERE due_at <= now() AND due_at IS NOT NULL AND NOT ready
+    WHERE due_at BETWEEN $2 AND now() AND due_at IS NOT NULL AND NOT ready
     ORDER BY due_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
@@ -21,14 +21,39 @@ SET ready = true,
 FROM due
 WHERE recipients.email_id = due.email_id AND recipients.position = due.position
 
--- name: look
--- In how many seconds the next recipient is due that is in no lane yet, and whether there is one in a lane.
+-- name: next_due
+-- In how many seconds the first recipient is due that is in no lane yet, from $1 on and within a few seconds.
+SELECT extract(epoch FROM min(due_at) - now())::float8 AS due_in_s, now() AS at FROM recipients
+WHERE due_at IS NOT NULL AND NOT ready AND due_at >= $1 AND due_at < now() + interval '5 seconds'
+
+-- name: find_arrivals
+-- What got into line since a snapshot that ended at $1 while $2 were at work, by lanes, looking at $3; and the
+-- snapshot that this look saw.
 SELECT
-    (
-        SELECT extract(epoch FROM min(due_at) - now())::float8 FROM recipients
-        WHERE due_at IS NOT NULL AND NOT ready
-    ) AS due_in_s,
-    EXISTS (SELECT FROM recipients WHERE ready ORDER BY stream, owner_id, domain, due_at LIMIT 1) AS has_ready
+    pg_snapshot_xmax(seen)::text::bigint AS ends_at, ARRAY(SELECT pg_snapshot_xip(seen)::text::bigint) AS at_work,
+    found.*
+FROM (SELECT pg_current_snapshot() AS seen) AS snapshot
+LEFT JOIN LATERAL (
+    SELECT stream, owner_id, domain, min(due_at) AS due_from, count(*) AS count
+    FROM (
+        (
+            SELECT stream, owner_id, domain, due_at FROM recipients
+            WHERE ready AND stamp >= $1 ORDER BY stamp LIMIT $3
+        )
+        UNION ALL
+        SELECT late.* FROM unnest($2::bigint[]) AS at_work (stamp)
+        CROSS JOIN LATERAL (
+            SELECT stream, owner_id, domain, due_at FROM recipients
+            WHERE ready AND recipients.stamp = at_work.stamp ORDER BY recipients.stamp LIMIT $3
+        ) AS late
+    ) AS arrived
+    GROUP BY stream, owner_id, domain
+) AS found ON true
+
+-- name: has_arrivals
+SELECT
+    EXISTS (SELECT FROM recipients WHERE ready AND stamp >= $1 ORDER BY stamp LIMIT 1)
+    OR EXISTS (SELECT FROM recipients WHERE ready AND stamp = ANY($2::bigint[]))
 
 -- name: find_owners
 -- The next owners in the round who have something ready: one probe of the index each, however much it is.
@@ -77,15 +102,17 @@ CROSS JOIN LATERAL (
 
 -- name: claim_lanes
 -- Takes from each lane what has been ready longest, but no more than `$8` bytes of mails in all (and at least
--- one recipient). The recipients of a mail share its bytes.
+-- one recipient). The recipients of a mail share its bytes. Nothing in a lane is due before its time in `$9`;
+-- all that stands there is due, also what got into line after this transaction began, which `now()` would leave out.
 WITH due AS (
     SELECT taken.*
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS lane (stream, owner_id, domain, most)
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $9::timestamptz[])
+        AS lane (stream, owner_id, domain, most, due_from)
     CROSS JOIN LATERAL (
         SELECT email_id, position, status, due_at, size_bytes
         FROM recipients
         WHERE ready AND recipients.stream = lane.stream AND recipients.owner_id = lane.owner_id
-            AND recipients.domain = lane.domain AND due_at <= now()
+            AND recipients.domain = lane.domain AND due_at >= lane.due_from
         ORDER BY due_at
         LIMIT lane.most
         FOR UPDATE SKIP LOCKED
@@ -116,18 +143,29 @@ FROM fit
 WHERE recipients.email_id = fit.email_id AND recipients.position = fit.position AND fit.bytes_before < $8
 RETURNING
     recipients.email_id, recipients.position, recipients.address, recipients.tries, recipients.doubts,
-    recipients.stream, recipients.size_bytes, fit.was, fit.was_due_at
+    recipients.stream, recipients.owner_id, recipients.domain, recipients.size_bytes, fit.was, fit.was_due_at
 
 -- name: measure_ready
--- Counts up to `$1`.
-SELECT count(*) FROM (SELECT FROM recipients WHERE ready LIMIT $1) AS counted
+-- Counts in these lanes, up to `$5`. Nothing in a lane is due before its time in `$4`.
+SELECT count(*)
+FROM (
+    SELECT
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS lane (stream, owner_id, domain, due_from)
+    CROSS JOIN LATERAL (
+        SELECT FROM recipients
+        WHERE ready AND recipients.stream = lane.stream AND recipients.owner_id = lane.owner_id
+            AND recipients.domain = lane.domain AND due_at >= lane.due_from
+        LIMIT $5
+    ) AS standing
+    LIMIT $5
+) AS counted
 
 -- name: oldest_of_lanes
 SELECT coalesce(extract(epoch FROM now() - min(first.due_at)), 0)::float8
-FROM unnest($1::text[], $2::text[], $3::text[]) AS lane (stream, owner_id, domain)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS lane (stream, owner_id, domain, due_from)
 CROSS JOIN LATERAL (
     SELECT due_at FROM recipients
     WHERE ready AND recipients.stream = lane.stream AND recipients.owner_id = lane.owner_id
-        AND recipients.domain = lane.domain
+        AND recipients.domain = lane.domain AND due_at >= lane.due_from
     ORDER BY due_at LIMIT 1
 ) AS first

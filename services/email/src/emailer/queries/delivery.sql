@@ -27,9 +27,10 @@ UPDATE emails SET text_body = $2 WHERE id = $1 AND text_body IS NULL AND html_bo
 SELECT count(*) FROM recipients WHERE status = 'held'
 
 -- name: expires_in_s
--- In how many seconds the first recipient expires that waits.
+-- In how many seconds the first recipient expires that waits, unless that is later than in a few seconds: while an
+-- old snapshot is held, the rows of all that was delivered stand before those.
 SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM recipients
-WHERE due_at IS NOT NULL AND status <> 'sending'
+WHERE due_at IS NOT NULL AND status <> 'sending' AND expires_at < now() + interval '5 seconds'
 
 -- name: expire_recipients
 WITH late AS (

@@ -19,12 +19,13 @@ from emailer import repository
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
 from emailer.guard import RecipientGuard
-from emailer.sending import attempts, lanes, measuring, suppressing
+from emailer.sending import attempts, measuring, suppressing
 from emailer.sending.attempts import Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import Delivery
-from emailer.sending.lanes import STREAMS, Lane, Round, Terms
+from emailer.sending.lanes import Lane, Terms, Waiting, shares
 from emailer.sending.recorder import OutcomeRecorder
+from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
 from emailer.suppression import repository as suppressions
@@ -88,7 +89,8 @@ class Dispatcher:
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
         self._turns = Turns(connections, room_left=self._rendered.forget)
-        self._rounds = [Round(stream) for stream in STREAMS]
+        self._rounds = Rounds()
+        self._waiting = Waiting()
         # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
         self._of_domain: Counter[str] = Counter()
         self._of_owner: Counter[str] = Counter()
@@ -150,13 +152,10 @@ class Dispatcher:
 
     async def _line_up(self) -> tuple[float, int]:
         """Return in how many seconds a mail is due, and how many were due and are in their lanes now."""
-        count = 0
         async with self._postgres.connection() as connection:
-            due_in_s, has_ready = await lanes.look(connection)
-            if due_in_s <= 0:
-                count = await lanes.make_ready(connection, most=_MOST_READY)
-        if count or has_ready:
-            self._wake.set()
+            due_in_s, count = await self._waiting.line_up(connection, most=_MOST_READY)
+            if count or await self._rounds.has_any(connection):
+                self._wake.set()
         return due_in_s, count
 
     async def _claim_forever(self) -> None:
@@ -183,9 +182,10 @@ class Dispatcher:
         Return whether it is worth to go on: most of what could be taken was there.
         """
         leased_until = time.monotonic() + self._lease_s
+        is_taken = False
         try:
             # One transaction: a claim without its mails would lie there until its lease is over.
-            async with self._postgres.transaction() as connection:
+            async with self._rounds.lock, self._postgres.transaction() as connection:
                 claimed, wanted = await self._take_shares(connection, room)
                 # After an outage a lease of our own may have run out: that recipient is in hand already. One
                 # that was due again by its outcome is in hand until the recorder says that this is written.
@@ -198,10 +198,15 @@ class Dispatcher:
                 mails = await self._senders.identify(connection, mails)
                 jobs = repository.jobs(fresh, mails)
                 reasons = await suppressions.reasons(connection, {job.target for job in jobs})
+            is_taken = True
         except DATABASE_FAILURES as error:
             log.warning("due mails cannot be read", reason=redaction.safe_message(error))
             await asyncio.sleep(1)
             return False
+        finally:
+            if not is_taken:
+                # What was claimed stands in its lane again.
+                self._rounds.forget()
         self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
         for job in jobs:
             self._begin(job, suppressed=reasons.get(job.target) or self._guard.refusal_of(job.address))
@@ -211,17 +216,18 @@ class Dispatcher:
         """Take each stream's share of `room`; return what was there, and how many were looked for."""
         claimed: list[Row] = []
         wanted = 0
-        for turn in self._rounds:
+        await self._rounds.look(connection)
+        for turn in self._rounds.streams:
             most = room - len(claimed)
             if turn.stream == "bulk":
                 most = min(most, self._window // 2 - self._bulk)
-            found = await lanes.next_lanes(connection, turn) if most > 0 else []
-            divided = lanes.shares(found, most=most, allowed=self._allowed)
+            found = turn.next() if most > 0 else ()
+            divided = shares(found, most=most, allowed=self._allowed)
             if divided:
-                wanted += min(most, sum(share for _, share in divided))
+                wanted += min(most, sum(divided.values()))
                 held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
                 terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
-                claimed += await lanes.claim(connection, divided, most=most, terms=terms)
+                claimed += await turn.claim(connection, divided, most=most, terms=terms)
         return claimed, wanted
 
     def _allowed(self, lane: Lane) -> int:
@@ -311,7 +317,7 @@ class Dispatcher:
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
-                    await measuring.measure(self._postgres)
+                    await measuring.measure(self._postgres, self._rounds)
             except DATABASE_FAILURES as error:
                 log.warning("leases could not be renewed", reason=redaction.safe_message(error))
 

@@ -6,31 +6,26 @@ A claim costs as many probes of the index as it takes lanes, however many mails 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, get_args
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, Row
 from contracts.mail import Stream
 
 SQL = queries.load("emailer")
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
-_OWNERS = 20
-_DOMAINS = 10
-_MOST_REMEMBERED = 10_000
-_MOST_COUNTED = 10_000
-
-
-@dataclass(slots=True)
-class Round:
-    """Where the round of one stream stands: behind which owner, and for each owner behind which domain."""
-
-    stream: Stream
-    owner: str = ""
-    domains: dict[str, str] = field(default_factory=dict)
+# While an old snapshot is held the rows of all that was claimed stay, with the ends of their leases: no look
+# passes them that begins where the one before has ended. What takes longer to be committed than this is found
+# by the whole look.
+_COMMITTED_WITHIN = timedelta(seconds=10)
+_WHOLE_LOOK_EVERY_S = 30.0
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,87 +46,65 @@ class Terms:
     most_bytes: int
 
 
-async def look(connection: Connection) -> tuple[float, bool]:
-    """Return in how many seconds one outside the lanes is due next, and whether there is one in a lane."""
-    row = await connection.fetchrow(SQL["look"])
-    assert row is not None
-    return math.inf if row["due_in_s"] is None else row["due_in_s"], row["has_ready"]
-
-
-async def make_ready(connection: Connection, *, most: int) -> int:
-    """Put into their lanes what has become due; return how many."""
-    return int((await connection.execute(SQL["make_ready"], most)).split()[-1])
-
-
-async def next_lanes(connection: Connection, turn: Round) -> list[Lane]:
-    """Return the next lanes of a round with something in them, and move the round on."""
-    rows = await connection.fetch(SQL["find_owners"], turn.stream, turn.owner, _OWNERS)
-    owners = [row["owner_id"] for row in rows]
-    if len(owners) < _OWNERS and turn.owner:
-        rows = await connection.fetch(SQL["find_owners"], turn.stream, "", _OWNERS - len(owners))
-        owners += [row["owner_id"] for row in rows if row["owner_id"] not in owners]
-    turn.owner = owners[-1] if len(owners) == _OWNERS else ""
-    if not owners:
-        return []
-    found: dict[str, list[str]] = {owner: [] for owner in owners}
-    behind = [turn.domains.get(owner, "") for owner in owners]
-    for row in await connection.fetch(SQL["find_lanes"], turn.stream, owners, behind, _DOMAINS):
-        found[row["owner_id"]].append(row["domain"])
-    # Those whose round comes to its end begin it again.
-    short = [owner for owner in owners if len(found[owner]) < _DOMAINS and owner in turn.domains]
-    if short:
-        for row in await connection.fetch(SQL["find_lanes"], turn.stream, short, [""] * len(short), _DOMAINS):
-            domains = found[row["owner_id"]]
-            if len(domains) < _DOMAINS and row["domain"] not in domains:
-                domains.append(row["domain"])
-    for owner, domains in found.items():
-        turn.domains.pop(owner, None)
-        if len(domains) == _DOMAINS:
-            turn.domains[owner] = domains[-1]
-    while len(turn.domains) > _MOST_REMEMBERED:
-        del turn.domains[next(iter(turn.domains))]
-    return [Lane(turn.stream, owner, domain) for owner in owners for domain in found[owner]]
-
-
-def shares(lanes: Sequence[Lane], *, most: int, allowed: Callable[[Lane], int]) -> list[tuple[Lane, int]]:
+def shares(lanes: Iterable[Lane], *, most: int, allowed: Callable[[Lane], int]) -> dict[Lane, int]:
     """Divide `most` among the owners of `lanes`, and what an owner gets among their lanes, as `allowed`."""
     by_owner: dict[str, list[tuple[Lane, int]]] = {}
     for lane in lanes:
         if (limit := allowed(lane)) > 0:
             by_owner.setdefault(lane.owner_id, []).append((lane, limit))
-    divided = []
+    divided: dict[Lane, int] = {}
     for own in by_owner.values():
         part = -(-most // (len(by_owner) * len(own)))
-        divided += [(lane, min(part, limit)) for lane, limit in own]
+        divided |= {lane: min(part, limit) for lane, limit in own}
     return divided
 
 
 async def claim(
-    connection: Connection, divided: Sequence[tuple[Lane, int]], *, most: int, terms: Terms
-) -> list[Any]:
-    """Take what has been ready longest in each lane, as many as its share; `was` is the status a row had."""
+    connection: Connection,
+    divided: Mapping[Lane, int],
+    *,
+    due_from: Mapping[Lane, datetime],
+    most: int,
+    terms: Terms,
+) -> list[Row]:
+    """Take what has been ready longest in each lane, as many as its share; `was` is the status a row had.
+
+    Nothing in a lane is due before its `due_from`.
+    """
     return await connection.fetch(
         SQL["claim_lanes"],
-        [lane.stream for lane, _ in divided],
-        [lane.owner_id for lane, _ in divided],
-        [lane.domain for lane, _ in divided],
-        [share for _, share in divided],
+        [lane.stream for lane in divided],
+        [lane.owner_id for lane in divided],
+        [lane.domain for lane in divided],
+        list(divided.values()),
         most,
         terms.holder,
         terms.lease_s,
         terms.most_bytes,
+        [due_from[lane] for lane in divided],
     )
 
 
-async def measure(connection: Connection) -> tuple[int, dict[Stream, float]]:
-    """Return how many recipients are ready, counted up to 10,000, and each stream's longest wait in seconds.
+class Waiting:
+    """What is in no lane yet: its time has not come, or the process that had it may be lost."""
 
-    The longest wait is that of the first 200 lanes.
-    """
-    count: int = await connection.fetchval(SQL["measure_ready"], _MOST_COUNTED)
-    waits: dict[Stream, float] = {}
-    for stream in STREAMS:
-        lanes = await next_lanes(connection, Round(stream))
-        columns = [[getattr(lane, name) for lane in lanes] for name in ("stream", "owner_id", "domain")]
-        waits[stream] = await connection.fetchval(SQL["oldest_of_lanes"], *columns)
-    return count, waits
+    def __init__(self) -> None:
+        # Nothing that waits is due before, unless it was committed late.
+        self.due_from = _EPOCH
+        self._look_whole_at = 0.0
+
+    async def line_up(self, connection: Connection, *, most: int) -> tuple[float, int]:
+        """Put into their lanes what is due, up to `most`.
+
+        Return in how many seconds another is due (infinity for more than a few), and how many were.
+        """
+        if (now := time.monotonic()) >= self._look_whole_at:
+            self._look_whole_at, self.due_from = now + _WHOLE_LOOK_EVERY_S, _EPOCH
+        row = await connection.fetchrow(SQL["next_due"], self.due_from)
+        assert row is not None
+        due_in_s, count = math.inf if row["due_in_s"] is None else row["due_in_s"], 0
+        if due_in_s <= 0:
+            count = int((await connection.execute(SQL["make_ready"], most, self.due_from)).split()[-1])
+        if count < most:
+            self.due_from = row["at"] - _COMMITTED_WITHIN
+        return due_in_s, count

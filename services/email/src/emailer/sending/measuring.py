@@ -5,13 +5,13 @@ from __future__ import annotations
 from chassis import metrics
 from chassis.postgres import Postgres
 from emailer import repository
-from emailer.sending import lanes
+from emailer.sending.rounds import Rounds
 
 
-async def measure(postgres: Postgres) -> None:
+async def measure(postgres: Postgres, rounds: Rounds) -> None:
     """Set the gauges of recipients that are due or held."""
-    async with postgres.connection() as connection:
-        count, waits = await lanes.measure(connection)
+    async with rounds.lock, postgres.connection() as connection:
+        count, waits = await rounds.measure(connection)
         held = await repository.count_held(connection)
     metrics.EMAIL_DUE.set(count)
     for stream, oldest_s in waits.items():

@@ -1,0 +1,194 @@
+"""Whose lanes come next, and where each begins: no look passes the rows of what has left its lane.
+
+While an old snapshot is held, by a backup for example, the rows of all recipients that were claimed stay in
+the index, in front of those that wait. So a process remembers the lanes that have something, and where it
+left each of them. It remembers its last snapshot, too: what got into line since has a stamp that was not
+known then, wherever its place is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+
+from chassis import queries
+from chassis.postgres import Connection, Row
+from contracts.mail import Stream
+from emailer.sending import lanes
+from emailer.sending.lanes import STREAMS, Lane, Terms
+
+SQL = queries.load("emailer")
+
+OWNERS = 20
+DOMAINS = 10
+# A walk through all lanes finds what another process had locked and has let go.
+WALK_EVERY_S = 30.0
+_MOST_KNOWN = 10_000
+_MOST_OF_OWNER = 1_000
+_MOST_ARRIVALS = 10_000
+_MOST_COUNTED = 10_000
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Round:
+    """The round of one stream: its lanes take turns by owner, and those of an owner by domain."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        # By owner and domain the time before which nothing is due; those whose turn was last come last.
+        self._known: dict[str, dict[str, datetime]] = {}
+        self._count = 0
+        # The walk: the owner behind which others are still to be found, and for owners the domain likewise.
+        self._owner: str | None = ""
+        self._domains: dict[str, str] = {}
+        self._has_left_out = False
+
+    def __len__(self) -> int:
+        """Return the number of lanes that are known to have something."""
+        return self._count
+
+    def begin_walk(self) -> None:
+        """Walk through all lanes once more, some at each look, unless a walk is not over yet."""
+        if self._owner is None and not self._domains:
+            self._owner, self._has_left_out = "", False
+
+    def learn(self, owner_id: str, domain: str, due_from: datetime) -> None:
+        """Note that there is something in a lane, which is due at `due_from` or later.
+
+        An owner has a thousand lanes at most. Its others, which a walk finds, follow when it has fewer.
+        """
+        domains = self._known.get(owner_id, {})
+        if domain in domains:
+            domains[domain] = min(due_from, domains[domain])
+        elif self._count >= _MOST_KNOWN or len(domains) >= _MOST_OF_OWNER:
+            self._has_left_out = True
+        else:
+            self._known.setdefault(owner_id, domains)[domain] = due_from
+            self._count += 1
+
+    async def walk(self, connection: Connection) -> None:
+        """Find the next owners, and the next domains of those that were found, unless all are known."""
+        if self._owner is None and not self._domains:
+            return
+        if self._owner is not None:
+            rows = await connection.fetch(SQL["find_owners"], self.stream, self._owner, OWNERS)
+            self._domains |= {row["owner_id"]: "" for row in rows}
+            self._owner = rows[-1]["owner_id"] if len(rows) == OWNERS else None
+        behind = {owner: self._domains.pop(owner) for owner in tuple(islice(self._domains, OWNERS))}
+        counts = dict.fromkeys(behind, 0)
+        arguments = self.stream, list(behind), list(behind.values()), DOMAINS
+        for row in await connection.fetch(SQL["find_lanes"], *arguments) if behind else ():
+            owner, domain = row["owner_id"], row["domain"]
+            self.learn(owner, domain, EPOCH)
+            counts[owner] += 1
+            if counts[owner] == DOMAINS:
+                # It comes to its other domains behind those of the other owners.
+                self._domains[owner] = domain
+        if self._has_left_out:
+            self.begin_walk()
+
+    def lanes(self, most: int) -> dict[Lane, datetime]:
+        """Return lanes that are known to have something, each with the time before which nothing is due."""
+        found = (
+            (Lane(self.stream, owner, domain), due_from)
+            for owner, domains in self._known.items()
+            for domain, due_from in domains.items()
+        )
+        return dict(islice(found, most))
+
+    def next(self) -> list[Lane]:
+        """Return the lanes whose turn it is: up to 10 each of up to 20 owners."""
+        found = []
+        for owner in tuple(islice(self._known, OWNERS)):
+            domains = self._known[owner] = self._known.pop(owner)
+            for domain in tuple(islice(domains, DOMAINS)):
+                domains[domain] = domains.pop(domain)
+                found.append(Lane(self.stream, owner, domain))
+        return found
+
+    async def claim(
+        self, connection: Connection, divided: Mapping[Lane, int], *, most: int, terms: Terms
+    ) -> list[Row]:
+        """Take what has been ready longest in lanes of this round, as many as each is to give."""
+        due_from = {lane: self._known[lane.owner_id][lane.domain] for lane in divided}
+        rows = await lanes.claim(connection, divided, due_from=due_from, most=most, terms=terms)
+        taken: dict[Lane, list[datetime]] = {lane: [] for lane in divided}
+        for row in rows:
+            taken[Lane(self.stream, row["owner_id"], row["domain"])].append(row["was_due_at"])
+        is_cut = len(rows) >= most or sum(row["size_bytes"] for row in rows) >= terms.most_bytes
+        for lane, due in taken.items():
+            if due:
+                self._known[lane.owner_id][lane.domain] = max(due)
+            if len(due) < divided[lane] and not is_cut:
+                self._forget(lane)
+        return rows
+
+    def _forget(self, lane: Lane) -> None:
+        del self._known[lane.owner_id][lane.domain]
+        self._count -= 1
+        if not self._known[lane.owner_id]:
+            del self._known[lane.owner_id]
+
+
+class Rounds:
+    """The rounds of all streams, as one process knows them."""
+
+    def __init__(self) -> None:
+        # Held by those who look and claim.
+        self.lock = asyncio.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing, as at the start: what was read last may not be what is stored."""
+        self.streams = [Round(stream) for stream in STREAMS]
+        # The end of the last snapshot, and the transactions that were at work then.
+        self.seen: tuple[int, Sequence[int]] | None = None
+        self._walk_at = 0.0
+
+    async def look(self, connection: Connection) -> None:
+        """Learn in which lanes something got into line since the last look, and walk on.
+
+        Between a look and the claim that follows there must be no other look.
+        """
+        now = time.monotonic()
+        rows = await connection.fetch(SQL["find_arrivals"], *(self.seen or (None, [])), _MOST_ARRIVALS)
+        self.seen = rows[0]["ends_at"], rows[0]["at_work"]
+        if now >= self._walk_at or sum(row["count"] or 0 for row in rows) >= _MOST_ARRIVALS:
+            self._walk_at = now + WALK_EVERY_S
+            for turn in self.streams:
+                turn.begin_walk()
+        by_stream = {turn.stream: turn for turn in self.streams}
+        for row in rows:
+            # Streams of a newer release are its own.
+            if row["owner_id"] and row["stream"] in by_stream:
+                by_stream[row["stream"]].learn(row["owner_id"], row["domain"], row["due_from"])
+        for turn in self.streams:
+            await turn.walk(connection)
+
+    async def has_any(self, connection: Connection) -> bool:
+        """Return whether a lane is known to have something, or got something since the last look."""
+        if self.seen is None or any(len(turn) for turn in self.streams):
+            return True
+        return bool(await connection.fetchval(SQL["has_arrivals"], *self.seen))
+
+    async def measure(self, connection: Connection) -> tuple[int, dict[Stream, float]]:
+        """Return how many recipients are ready, up to 10,000, and each stream's longest wait in seconds.
+
+        The longest wait is that of 200 lanes.
+        """
+        await self.look(connection)
+        known = [lane for turn in self.streams for lane in turn.lanes(_MOST_COUNTED).items()]
+        count: int = await connection.fetchval(SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
+        waits: dict[Stream, float] = {}
+        for turn in self.streams:
+            first = list(turn.lanes(OWNERS * DOMAINS).items())
+            waits[turn.stream] = await connection.fetchval(SQL["oldest_of_lanes"], *_columns(first))
+        return count, waits
+
+
+def _columns(known: Sequence[tuple[Lane, datetime]]) -> list[list[object]]:
+    rows = [(lane.stream, lane.owner_id, lane.domain, due_from) for lane, due_from in known]
+    return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
