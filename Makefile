@@ -50,10 +50,10 @@ restore: ## Put back a backup: make restore FILE=backups/tickwire-….tar
 	@$(UPKEEP) restore $(FILE) $(ARGS)
 
 support-bundle: ## Gather what somebody who helps needs to see, without secrets
-	@$(UPKEEP) support-bundle $(ARGS)
+	@if [ -x $(PYTHON) ]; then $(UPKEEP) support-bundle $(ARGS); else deploy/containers/upkeep support-bundle; fi
 
 upgrade-check: ## Say what an upgrade to this release would do, and what speaks against it
-	@$(UPKEEP) upgrade-check $(ARGS)
+	@if [ -x $(PYTHON) ]; then $(UPKEEP) upgrade-check $(ARGS); else deploy/containers/upkeep upgrade-check; fi
 
 reset: ## Forget all data of the stopped stack
 	@$(NATIVE) reset

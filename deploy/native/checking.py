@@ -7,7 +7,6 @@ which stays, need not.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import sys
@@ -86,15 +85,9 @@ def notes(variables: Mapping[str, str]) -> list[str]:
 
 def model(service: Service) -> type[Settings]:
     """Return the settings class of `service`."""
-    from chassis.settings import Settings
+    from chassis.inspecting import model_of
 
-    found = vars(importlib.import_module(f"{service.package}.settings")).values()
-    (settings,) = (
-        each
-        for each in found
-        if isinstance(each, type) and issubclass(each, Settings) and each is not Settings
-    )
-    return settings
+    return model_of(service.package)
 
 
 def main() -> None:

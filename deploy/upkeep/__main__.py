@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def restore(installation: Installation, options: argparse.Namespace) -> int:
 
 def support_bundle(installation: Installation, options: argparse.Namespace) -> int:
     """Gather versions, settings, readiness, queues and the last errors into one file without secrets."""
+    if not isinstance(installation, NativeStack):
+        return _inside_containers("support-bundle", SUPPORT_FOLDER=str(options.folder))
     dotenv = _REPOSITORY / ".env"
     found = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
     print(bundles.bundle(installation, options.folder, dotenv=found, repository=_REPOSITORY))
@@ -96,12 +99,20 @@ def login(installation: Installation, options: argparse.Namespace) -> int:
 
 def upgrade_check(installation: Installation, options: argparse.Namespace) -> int:
     """Say what an upgrade to this release would do, and what speaks against it now."""
+    if not isinstance(installation, NativeStack):
+        return _inside_containers("upgrade-check")
     notes, problems = upgrades.check(installation, _REPOSITORY)
     print("\n".join(notes))
     for problem in problems:
         print(f"first: {problem}", file=sys.stderr)
     print("Go ahead: docs/guides/upgrade.md" if not problems else "Not yet.")
     return 1 if problems else 0
+
+
+def _inside_containers(verb: str, **variables: str) -> int:
+    """Let the services say it themselves, as they do where there is no Python on the host."""
+    script = _REPOSITORY / "deploy/containers/upkeep"
+    return subprocess.call((script, verb), env={**os.environ, **variables})
 
 
 def _installation(options: argparse.Namespace) -> Installation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import subprocess
 import tarfile
 from collections.abc import Mapping
@@ -14,24 +13,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from chassis import redaction
-from chassis.settings import variable
-from native import checking
-from native.services import SERVICES as NATIVE
+from chassis import inspecting, redaction
 from upkeep.commands import request
 from upkeep.errors import UpkeepError
-from upkeep.installation import DATABASES, SERVICES, Installation, query
+from upkeep.installation import DATABASES, SERVICES, query
+from upkeep.native_stack import NativeStack
 
-_LINES = 400
-_BAD = re.compile(
-    r'"level": ?"(warning|error|critical)"|\b(WARNING|ERROR|FATAL|PANIC|CRITICAL)\b', re.IGNORECASE
-)
+_LINES = 8000
 _QUEUES = ("--vhost", "tickwire", "name", "messages", "messages_unacknowledged", "consumers")
 _SERVERS = ("postgres", "rabbitmq", "prometheus")
-_SECRET = re.compile(r"PASSWORD|SECRET|PEPPER|KEY|TOKEN|DSN|RABBITMQ_URL", re.IGNORECASE)
 
 
-def bundle(installation: Installation, folder: Path, *, dotenv: Mapping[str, str], repository: Path) -> Path:
+def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str], repository: Path) -> Path:
     """Write a bundle into `folder` and return its file; every text in it is redacted."""
     redaction.remember(_secrets(installation))
     texts = {
@@ -60,20 +53,18 @@ def bundle(installation: Installation, folder: Path, *, dotenv: Mapping[str, str
     return target
 
 
-def _secrets(installation: Installation) -> set[str]:
+def _secrets(installation: NativeStack) -> set[str]:
     names = ["api-key", "pepper", "previous-pepper", "smtp-password"]
     names += ["email-secrets-key", "email-previous-secrets-key"]
     names += [f"postgres-{role}" for role in installation.roles]
     names += [f"rabbitmq-{user}" for user in (*SERVICES, "admin")]
     found = {installation.secret(name) for name in names}
     for given in installation.settings().values():
-        found |= {
-            value for name, value in given.items() if _SECRET.search(name) and not name.endswith("_FILE")
-        }
+        found |= inspecting.secret_values(given)
     return found - {""}
 
 
-def _versions(installation: Installation, repository: Path) -> dict[str, Any]:
+def _versions(installation: NativeStack, repository: Path) -> dict[str, Any]:
     git = ["git", "-C", str(repository), "describe", "--always", "--dirty"]
     revision = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -87,31 +78,16 @@ def _versions(installation: Installation, repository: Path) -> dict[str, Any]:
     }
 
 
-def _settings(installation: Installation, dotenv: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
-    """Return each setting of each service: its value, masked where it is a secret, and where it is from."""
-    found = {}
-    for service in NATIVE:
-        given = installation.settings()[service.name]
-        model = checking.model(service)
-        found[service.name] = {
-            name: _setting(name, field.get_default(), given, dotenv)
-            for name, field in ((variable(model, n, f), f) for n, f in model.model_fields.items())
-        }
-    return found
+def _settings(installation: NativeStack, dotenv: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
+    return {
+        name: inspecting.describe(
+            inspecting.model_of(DATABASES[name]), installation.settings()[name], dotenv=dotenv
+        )
+        for name in SERVICES
+    }
 
 
-def _setting(
-    name: str, default: object, given: Mapping[str, str], dotenv: Mapping[str, str]
-) -> dict[str, str]:
-    if f"{name}_FILE" in given:
-        return {"value": redaction.REDACTED, "from": f"the file {given[f'{name}_FILE']}"}
-    if name not in given:
-        return {"value": str(default), "from": "the default"}
-    value = redaction.REDACTED if _SECRET.search(name) else given[name]
-    return {"value": value, "from": ".env" if name in dotenv else "the environment, or the way of running"}
-
-
-def _tables(installation: Installation) -> str:
+def _tables(installation: NativeStack) -> str:
     statement = (
         "SELECT relname, n_live_tup, n_dead_tup, pg_size_pretty(pg_total_relation_size(relid)) "
         "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC;"
@@ -119,9 +95,8 @@ def _tables(installation: Installation) -> str:
     return "\n\n".join(f"{name}\n{query(installation, name, statement)}" for name in DATABASES.values())
 
 
-def _errors(installation: Installation, name: str) -> str:
-    lines = installation.log(name, 20 * _LINES).splitlines()
-    return "\n".join([line for line in lines if _BAD.search(line)][-_LINES:])
+def _errors(installation: NativeStack, name: str) -> str:
+    return "\n".join(inspecting.bad_lines(installation.log(name, _LINES).splitlines()))
 
 
 def _tried(ask: Any) -> str:

@@ -129,18 +129,6 @@ class ComposeStack:
             for name in SERVICES
         }
 
-    def log(self, name: str, lines: int) -> str:
-        """Return the last lines that the containers of a service wrote."""
-        return (
-            self.compose("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), name).attempt().stdout
-        )
-
-    def readiness(self, service: str) -> str:
-        """Return the last answer of the health check of a service."""
-        probe = ("/opt/tickwire/bin/python", "/opt/tickwire/probe.py")
-        found = self.compose("exec", "-T", service, *probe).attempt()
-        return f"{'ready' if found.returncode == 0 else 'not ready'} {found.stdout.strip()}"
-
     def _has(self, name: str) -> bool:
         return bool(self.compose("ps", "--all", "--quiet", name).attempt().stdout.strip())
 

@@ -76,12 +76,6 @@ class Installation(Protocol):
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Return the variables of each service, secrets included."""
 
-    def log(self, name: str, lines: int) -> str:
-        """Return the last lines that a process wrote."""
-
-    def readiness(self, service: str) -> str:
-        """Return the answer of `/readyz` of a service, or why there is none."""
-
     @property
     def backups(self) -> Path:
         """The folder that backups go to unless another one is named."""

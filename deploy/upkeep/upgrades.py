@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from upkeep.errors import UpkeepError
-from upkeep.installation import DATABASES, Installation, query
+from upkeep.installation import DATABASES, query
+from upkeep.native_stack import NativeStack
 
 _BACKUP_S = 24 * 3600
 
 
-def check(installation: Installation, repository: Path) -> tuple[list[str], list[str]]:
+def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[str]]:
     """Return notes to read before an upgrade, and the problems that prevent it now."""
     if not installation.is_running:
         raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
@@ -31,7 +32,7 @@ def check(installation: Installation, repository: Path) -> tuple[list[str], list
             # The release that runs is newer: this one works with its schema, if it is the one before.
             notes.append(f"{service}: this is a way back, its schema stays as it is: {' '.join(later)}")
         ready = installation.readiness(service)
-        if "not ready" in ready or not ready.startswith(("200", "ready")):
+        if not ready.startswith("200 "):
             problems.append(f"{service} is not ready: {ready}")
     last = float(
         query(

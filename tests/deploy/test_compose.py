@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +18,10 @@ import pytest
 import websockets.sync.client
 
 from containers import make_secrets
+from deploy import told
 from deploy.accepted import ended, letter, post, subjects
 from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from support import monitored, pasted
-from upkeep import bundles, upgrades
 from upkeep.compose_stack import ComposeStack
 
 # Cold, the first of them waits for images that are made from nothing.
@@ -228,29 +228,34 @@ def test_the_card_names_what_can_be_opened_and_logs_in_once(stack: Composed) -> 
 
 
 def test_a_support_bundle_of_containers_has_what_helps_and_no_secret(
-    upkeep: ComposeStack, tmp_path: Path
+    stack: Composed, upkeep: ComposeStack, tmp_path: Path
 ) -> None:
-    file = bundles.bundle(upkeep, tmp_path, dotenv={}, repository=REPOSITORY)
-    with tarfile.open(file) as found:
-        parts = {one.name.partition("/")[2]: found.extractfile(one) for one in found.getmembers()}
-        texts = {name: part.read().decode() for name, part in parts.items() if part}
-    assert json.loads(texts["versions.json"])["runs as"] == "containers"
-    assert json.loads(texts["versions.json"])["rabbitmq"][0].isdigit()
-    assert "GATEWAY_KEY_PEPPER" in texts["settings.json"]
-    assert [line.split()[1] for line in texts["readiness.txt"].splitlines()] == ["ready"] * 4
-    assert "email.send\t" in texts["queues.txt"]
-    assert "emailer" in texts["database.txt"]
-    assert "services" in json.loads(texts["alerts.json"])
+    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
+    told.check_helps(texts)
+    assert "alertname" in json.loads(texts["gateway.json"])["alerts"]
     whole = "".join(texts.values())
     secrets = [upkeep.secret(name) for name in ("api-key", "pepper", "postgres-emailer", "rabbitmq-gateway")]
     assert all(secrets)
     assert not any(secret in whole for secret in secrets)
 
 
-def test_before_an_upgrade_of_containers_is_said_what_would_be_applied(upkeep: ComposeStack) -> None:
-    notes, problems = upgrades.check(upkeep, REPOSITORY)
-    assert len([note for note in notes if note.endswith(" 0 pending")]) == 4, notes
-    assert [one for one in problems if "not ready" in one] == []
+def test_a_support_bundle_is_made_of_what_still_answers(stack: Composed, tmp_path: Path) -> None:
+    stack.compose("stop", "email")
+    texts = told.bundle("containers", tmp_path, environment=stack.engine.environment)
+    stack.up()
+    assert "not running" in texts["email.json"]
+    assert "does not run" in texts["errors/email.log"]
+    assert json.loads(texts["gateway.json"])["readiness"].startswith("200 ")
+
+
+def test_before_an_upgrade_of_containers_is_said_what_would_be_applied(stack: Composed) -> None:
+    code, said = told.call("upgrade-check", environment=stack.engine.environment)
+    assert said.count(" 0 pending\n") == 4, said
+    # Nobody has made a backup of this stack.
+    assert code == 1
+    assert [line for line in said.splitlines() if line.startswith("first:")] == [
+        "first: gateway: there is no backup of the last 24 hours: make backup"
+    ]
 
 
 def test_the_proxy_speaks_tls_and_http2_with_a_certificate_of_its_own(stack: Composed) -> None:
@@ -263,17 +268,29 @@ def test_the_proxy_speaks_tls_and_http2_with_a_certificate_of_its_own(stack: Com
 
 def test_sockets_and_event_streams_come_through_the_proxy_as_they_are_sent(stack: Composed) -> None:
     url = f"wss://localhost:{stack.tls_port}/v1/realtime"
-    with websockets.sync.client.connect(url, ssl=stack.authority, proxy=None) as socket:
-        socket.send(json.dumps({"id": 1, "connect": {"token": stack.key}}))
-        assert "connect" in json.loads(socket.recv(timeout=10))
-        socket.send(json.dumps({"id": 2, "subscribe": {"channel": "quotes:AAPL"}}))
-        texts = [socket.recv(timeout=10) for _ in range(3)]
+    with websockets.sync.client.connect(url, ssl=stack.authority, proxy=None) as wire:
+        wire.send(json.dumps({"id": 1, "connect": {"token": stack.key}}))
+        assert "connect" in json.loads(wire.recv(timeout=10))
+        wire.send(json.dumps({"id": 2, "subscribe": {"channel": "quotes:AAPL"}}))
+        texts = [wire.recv(timeout=10) for _ in range(3)]
         assert any("AAPL" in str(text) for text in texts)
     with stack.secure as api:
         # It runs in an hour, so the stream says something at once and does not end.
         task = post(api, "/v1/tasks", {"operation": "echo", "payload": 1, "delay_s": 3600})
         with api.stream("GET", f"/v1/tasks/{task['id']}/events", timeout=5) as events:
             assert next(events.iter_lines())
+
+
+def test_the_proxy_waits_for_no_head_longer_than_ten_seconds(stack: Composed) -> None:
+    with (
+        socket.create_connection(("localhost", stack.tls_port), timeout=25) as plain,
+        stack.authority.wrap_socket(plain, server_hostname="localhost") as slow,
+    ):
+        began = time.monotonic()
+        slow.sendall(b"GET /v1/me HTTP/1.1\r\nHost: localhost\r\nX-Unfinished: ")
+        while slow.recv(4096):
+            pass
+        assert 8 < time.monotonic() - began < 20
 
 
 def test_behind_the_proxy_a_gateway_that_is_replaced_is_not_noticed(stack: Composed) -> None:

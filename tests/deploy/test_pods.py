@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from deploy import manifests
+from deploy import kubectl, manifests, told
 from deploy.composed import REPOSITORY, SERVICES, until
 from deploy.engine import Engine
 from deploy.kubelet import Node, Pod, node
@@ -106,6 +106,13 @@ def test_a_quote_a_mail_and_a_batch(pods: Pods) -> None:
         batch = accepted(api, "/v1/batches", {"operation": "stock.indicators", "items": items})
         assert ended(api, batch)["counts"]["succeeded"] == 1
     assert pods.subjects().count(subject) == 1
+
+
+def test_before_a_roll_out_the_pods_say_what_would_be_applied(pods: Pods) -> None:
+    with kubectl.on_path(pods.node, pods.engine.environment) as environment:
+        code, said = told.call("upgrade-check", "kubernetes", environment=environment)
+    assert said.count(" 0 pending\n") == 4, said
+    assert (code, said.splitlines()[-1]) == (0, "Go ahead: docs/guides/upgrade.md")
 
 
 def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:

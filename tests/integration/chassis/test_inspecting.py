@@ -1,0 +1,170 @@
+"""What a service says of itself for support and upgrades, asked as it is asked inside its container."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chassis import migrations
+from support.databases import FreshDatabase
+
+PASSWORD = "s3cret-of-the-broker"
+Run = Callable[..., Any]
+
+
+@asynccontextmanager
+async def ops(readiness: str, metrics: str = "") -> AsyncIterator[int]:
+    """A listener as every service has one, with these answers; gives its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        status, body = ("200 OK", metrics) if "/metrics" in head else (readiness, "{}")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+async def dsn(fresh_database: FreshDatabase) -> str:
+    """The address of a database that the email service has brought up to date."""
+    found = await fresh_database()
+    connection = await asyncpg.connect(found)
+    try:
+        await migrations.migrate(connection, "emailer")
+    finally:
+        await connection.close()
+    return found
+
+
+@pytest.fixture
+def run(dsn: str, tmp_path: Path) -> Run:
+    """Call the program with the settings of an email service; gives exit code and output."""
+    file = tmp_path / "rabbitmq-url"
+    file.write_text(f"amqp://email:{PASSWORD}@127.0.0.1:5672/tickwire")
+
+    async def call(*words: str, port: int = 9, text: str = "", **variables: str) -> tuple[int | None, str]:
+        given = {"POSTGRES_DSN": dsn, "RABBITMQ_URL_FILE": str(file), "EMAIL_PORT": str(port)}
+        given |= {"EMAIL_SMTP_HOST": "relay.example.com", "EMAIL_SMTP_PASSWORD": "of-the-relay"}
+        path = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "chassis.inspecting", *words),
+            env=path | given | variables,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(child.communicate(text.encode()), timeout=60)
+        return child.returncode, output.decode()
+
+    return call
+
+
+def names(*, but: int = 0) -> str:
+    """The migrations of this release, without the last `but` of the service's own."""
+    own = [f"emailer/{one.name}" for one in migrations.collect("emailer")]
+    shared = [f"chassis/{one.name}" for one in migrations.collect("chassis", "schema")]
+    return "\n".join([*shared, *own[: len(own) - but]])
+
+
+async def test_a_report_has_what_helps_and_no_secret(run: Run, dsn: str) -> None:
+    async with ops("503 Service Unavailable", "tickwire_outbox_depth 7\n") as port:
+        code, output = await run("report", "emailer", port=port)
+    assert code == 0, output
+    found = json.loads(output)
+    assert found["readiness"].startswith("503 ")
+    assert "tickwire_outbox_depth 7" in found["metrics"]
+    assert "asyncpg" in found["versions"]["packages"]
+    assert found["database"]["postgresql"][0].isdigit()
+    assert "emailer/0001" in "".join(found["database"]["migrations"])
+    assert "recipients" in [table["name"] for table in found["database"]["tables"]]
+    settings = found["settings"]
+    assert settings["EMAIL_SMTP_HOST"]["value"] == "relay.example.com"
+    assert settings["EMAIL_WINDOW"]["from"] == "the default"
+    assert settings["RABBITMQ_URL"]["from"].startswith("the file ")
+    for secret in (PASSWORD, "of-the-relay", dsn):
+        assert secret not in output
+
+
+async def test_a_report_of_a_service_without_its_servers_says_what_is_missing(run: Run) -> None:
+    code, output = await run("report", "emailer", POSTGRES_DSN="postgresql://a:secret-of-a@127.0.0.1:9/a")
+    assert code == 0, output
+    found = json.loads(output)
+    assert found["readiness"].startswith("no answer")
+    assert found["database"].startswith("not known")
+    assert "secret-of-a" not in output
+
+
+async def test_settings_that_are_wrong_are_told_in_place_of_a_report(run: Run) -> None:
+    code, output = await run("report", "emailer", EMAIL_SMTP_TLS="perhaps")
+    assert code == 1
+    assert "EMAIL_SMTP_TLS" in output
+
+
+async def test_of_a_log_the_warnings_and_errors_are_left_and_their_secrets_not(run: Run) -> None:
+    lines = (
+        '{"level": "info", "event": "started"}',
+        f'{{"level": "error", "event": "refused {PASSWORD}"}}',
+        "2026-11-27 [1] FATAL:  no room, key tw_live_0123456789abcdef_ThisIsTheSecretPart",
+    )
+    code, output = await run("log", "emailer", text="\n".join(lines))
+    assert code == 0
+    assert len(output.splitlines()) == 2
+    assert "FATAL" in output
+    assert PASSWORD not in output
+    assert "ThisIsTheSecretPart" not in output
+
+
+async def test_before_an_upgrade_what_is_pending_is_named(run: Run) -> None:
+    async with ops("200 OK") as port:
+        more = f"{names()}\nemailer/9999_add_something"
+        code, output = await run("upgrade", "emailer", port=port, text=more)
+    assert code == 0, output
+    assert "1 pending emailer/9999_add_something" in output
+
+
+async def test_before_a_way_back_what_stays_is_named(run: Run) -> None:
+    async with ops("200 OK") as port:
+        code, output = await run("upgrade", "emailer", port=port, text=names(but=1))
+    assert code == 0, output
+    last = migrations.collect("emailer")[-1].name
+    assert f"the schema stays as it is: emailer/{last}" in output
+
+
+@pytest.mark.parametrize(
+    ("readiness", "age_s", "words", "reason"),
+    [
+        ("503 Service Unavailable", 0, (), "not ready: 503"),
+        ("200 OK", 90_000, ("--asks-backup",), "no backup of the last 24 hours"),
+        ("200 OK", 60, ("--asks-backup",), None),
+        ("200 OK", 90_000, (), None),
+    ],
+)
+async def test_an_upgrade_is_prevented_by_a_service_that_is_not_ready_or_a_backup_that_is_old(
+    run: Run, readiness: str, age_s: float, words: tuple[str, ...], reason: str | None
+) -> None:
+    metrics = f"tickwire_last_backup_timestamp_seconds {time.time() - age_s}\n"
+    async with ops(readiness, metrics) as port:
+        code, output = await run("upgrade", "emailer", *words, port=port, text=names())
+    assert (code, "first: " in output) == ((1, True) if reason else (0, False)), output
+    assert reason is None or reason in output
+
+
+async def test_an_upgrade_is_prevented_by_a_database_that_cannot_be_read(run: Run) -> None:
+    async with ops("200 OK") as port:
+        away = "postgresql://a:secret-of-a@127.0.0.1:9/a"
+        code, output = await run("upgrade", "emailer", port=port, text=names(), POSTGRES_DSN=away)
+    assert code == 1
+    assert "the database cannot be read" in output
