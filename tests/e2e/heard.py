@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from asyncio.subprocess import Process
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,3 +76,16 @@ def mail(to: str = "ann@example.com", **more: Any) -> dict[str, Any]:
         "attachments": [attachment],
         **more,
     }
+
+
+async def listen(process: Process, said: list[str], *, until_said: tuple[str, ...]) -> None:
+    """Add each line of a process to `said`, and end the process when all of `until_said` is in them."""
+    assert process.stdout is not None
+    awaited = set(until_said)
+    while line := await process.stdout.readline():
+        said.append(line.decode())
+        found = {words for words in awaited if words in said[-1]}
+        if found and found == awaited:
+            process.terminate()
+        awaited -= found
+    await process.wait()

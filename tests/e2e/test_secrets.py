@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ import pytest
 import websockets
 from pamqp.commands import Basic
 
+from e2e import heard
 from e2e.heard import IDEMPOTENCY_KEY, LETTER, PROMETHEUS_PASSWORD, SMTP_PASSWORD, WRONG_PASSWORD, World, mail
 from e2e.planted import Planted
 from faults import rig as rigs
@@ -346,25 +346,12 @@ async def _start(world: World, name: str, changes: dict[str, str], *, until_said
     )
     said: list[str] = []
     try:
-        await asyncio.wait_for(_listen(process, said, until_said=until_said), 60)
+        await asyncio.wait_for(heard.listen(process, said, until_said=until_said), 60)
     except TimeoutError:
         process.kill()
         await process.wait()
         raise AssertionError(f"{name} did not say {until_said} and end within a minute: {said}") from None
     return "".join(said)
-
-
-async def _listen(process: Process, said: list[str], *, until_said: tuple[str, ...]) -> None:
-    """Add each line of a process to `said`, and end the process when all of `until_said` is in them."""
-    assert process.stdout is not None
-    awaited = set(until_said)
-    while line := await process.stdout.readline():
-        said.append(line.decode())
-        found = {words for words in awaited if words in said[-1]}
-        if found and found == awaited:
-            process.terminate()
-        awaited -= found
-    await process.wait()
 
 
 @pytest.mark.parametrize("service", NAMES)
