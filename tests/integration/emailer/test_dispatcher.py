@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -268,20 +267,6 @@ async def test_a_stop_gives_back_what_was_not_begun(post_office: PostOffice) -> 
     assert {email.status for email in emails} == {"delivered", "queued"}
     assert len(delivered) == len(post_office.server.received)
     assert all(email.recipients[0].attempts == [] for email in emails if email.status == "queued")
-
-
-async def test_a_stop_ends_a_dispatcher_however_closely_it_was_woken_before(post_office: PostOffice) -> None:
-    for steps_between in range(6):
-        dispatcher, route = post_office.dispatcher()
-        running = asyncio.create_task(dispatcher.run())
-        # Until nothing is left to do but to wait.
-        await asyncio.sleep(0.3)
-        dispatcher.wake()
-        for _ in range(steps_between):
-            await asyncio.sleep(0)
-        running.cancel()
-        assert await asyncio.wait({running}, timeout=5) == ({running}, set()), steps_between
-        route.close()
 
 
 async def test_a_mail_that_waited_for_its_connection_too_long_is_not_begun(post_office: PostOffice) -> None:

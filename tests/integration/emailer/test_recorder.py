@@ -181,3 +181,17 @@ async def test_a_mail_that_is_due_again_at_once_is_never_left_behind(
     async with post_office.delivering(Terms(patience=Patience(scale=1e-9))):
         email = await post_office.reaches(command, "delivered")
     assert outcomes(email) == ["deferred"] * 3 + ["delivered"]
+
+
+async def test_a_stop_ends_a_dispatcher_however_closely_it_was_woken_before(post_office: PostOffice) -> None:
+    for steps_between in range(6):
+        dispatcher, route = post_office.dispatcher()
+        running = asyncio.create_task(dispatcher.run())
+        # Until nothing is left to do but to wait.
+        await asyncio.sleep(0.3)
+        dispatcher.wake()
+        for _ in range(steps_between):
+            await asyncio.sleep(0)
+        running.cancel()
+        assert await asyncio.wait({running}, timeout=5) == ({running}, set()), steps_between
+        route.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
+from chassis.waits import until_set
 from contracts import headers as names
 
 log = logging.get(__name__)
@@ -115,9 +115,7 @@ class OutboxRelay:
             was_woken = self._wake.is_set()
             self._wake.clear()
             await self._run_once(self.flush, has_work=was_woken)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(beats.due_in_s(self._poll_s)):
-                    await self._wake.wait()
+            await until_set(self._wake, beats.due_in_s(self._poll_s))
 
     async def run_failed(self) -> None:
         """Publish messages that have failed before, one at a time, until cancelled."""

@@ -67,6 +67,9 @@ class Resources:
         templates = TemplateAnswers(
             self.runtime.postgres, self.renderer, most_of_owner=settings.templates_per_owner
         )
+        bounces = BounceAnswers(
+            *(self.runtime.postgres, ReturnPath.of(settings)), terms=self._suppression, changed=self._stored
+        )
         self.dispatcher = self._dispatcher(settings, senders, preparation)
         self.runtime.consume(
             f"{EMAIL}.send", consumers.handlers(settings, committed=self._stored), prefetch=_PREFETCH
@@ -84,12 +87,7 @@ class Resources:
                 **domains.table,
                 OpenUpload: self.uploads.open,
                 **templates.table(),
-                RecordBounce: BounceAnswers(
-                    self.runtime.postgres,
-                    ReturnPath.of(settings),
-                    terms=self._suppression,
-                    changed=self._stored,
-                ).record,
+                RecordBounce: bounces.record,
             }
         )
         self.runtime.on_database(self._start_delivery)

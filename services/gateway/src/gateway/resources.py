@@ -81,9 +81,9 @@ class Resources:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.runtime = ServiceRuntime(settings, service=GATEWAY, package="gateway")
-        postgres, messaging = self.runtime.postgres, self.runtime.messaging
+        postgres = self.runtime.postgres
         statements = queries.load("gateway")
-        self.rpc = messaging.rpc
+        self.rpc = self.runtime.messaging.rpc
         self.once = Once(postgres, statements)
         self.audit = AuditTrail(
             postgres, AuditRepository(statements), retention_days=settings.audit_retention_days
@@ -95,21 +95,7 @@ class Resources:
         )
         catalogue = OperationCatalogue(postgres, operations)
         self._wire_mail(statements)
-        self.upload_turns = UploadTurns()
-        self.batches = BatchService(
-            self.acceptor,
-            catalogue,
-            self.rpc,
-            uploads=UploadService(self.acceptor, messaging.publisher, self.upload_turns),
-            open_uploads=OpenUploads(
-                postgres,
-                OpenUploadRepository(statements),
-                self.acceptor,
-                messaging.publisher,
-                catalogue=catalogue,
-                turns=self.upload_turns,
-            ),
-        )
+        self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
         self.status = StatusService(_prometheus(settings))
@@ -131,6 +117,24 @@ class Resources:
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
+
+    def _wire_batches(self, statements: Mapping[str, str], catalogue: OperationCatalogue) -> None:
+        publisher = self.runtime.messaging.publisher
+        self.upload_turns = UploadTurns()
+        self.batches = BatchService(
+            self.acceptor,
+            catalogue,
+            self.rpc,
+            uploads=UploadService(self.acceptor, publisher, self.upload_turns),
+            open_uploads=OpenUploads(
+                self.runtime.postgres,
+                OpenUploadRepository(statements),
+                self.acceptor,
+                publisher,
+                catalogue=catalogue,
+                turns=self.upload_turns,
+            ),
+        )
 
     def _wire_mail(self, statements: Mapping[str, str]) -> None:
         settings, postgres = self.settings, self.runtime.postgres

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chassis.errors import Forbidden
+from gateway.http.incoming import Incoming
 from gateway.http.origins import read_origins, require_origin
-from gateway.http.reading import Incoming
 
 
 def upgrade(**headers: str) -> Incoming:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
 from chassis import logging, redaction
 from chassis.postgres import DATABASE_FAILURES
+from chassis.waits import until_set
 
 log = logging.get(__name__)
 
@@ -34,8 +34,6 @@ async def wait(wake: asyncio.Event, *, most_s: float, least_s: float = _TOGETHER
     """
     began = time.monotonic()
     # In this order a loop that nothing wakes wakes once.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(most_s):
-            await wake.wait()
+    await until_set(wake, most_s)
     await asyncio.sleep(max(0.0, began + least_s - time.monotonic()))
     wake.clear()

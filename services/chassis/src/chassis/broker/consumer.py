@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,6 +25,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, ServiceError
 from chassis.postgres import Connection, Postgres
 from chassis.supervision import failure_of
+from chassis.waits import until_set
 from contracts import headers as names
 from contracts.message import Message
 from contracts.topology import ladder
@@ -349,9 +349,7 @@ class Consumer:
             was_away = True
             # Waiting for the database is not being stuck.
             self._activity.made()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PING_EVERY_S):
-                    await self._stopping.wait()
+            await until_set(self._stopping, _PING_EVERY_S)
         metrics.CONSUMER_PAUSED.labels(self.queue).set(0)
         return was_away
 

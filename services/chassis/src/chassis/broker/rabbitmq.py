@@ -13,6 +13,7 @@ from aiormq.channel import Channel
 from yarl import URL
 
 from chassis import beats, logging, metrics, redaction
+from chassis.waits import until_set
 
 log = logging.get(__name__)
 
@@ -121,14 +122,7 @@ class Link:
 
     async def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the link is up; False when it is not after `timeout_s` seconds."""
-        if self.is_connected:
-            return True
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._connected.wait()
-        except TimeoutError:
-            return False
-        return True
+        return self.is_connected or await until_set(self._connected, timeout_s)
 
     def check(self) -> str | None:
         """Return why the link cannot be used, for readiness."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Sequence
 
 from aiormq.channel import Channel
@@ -15,6 +14,7 @@ from chassis.broker.incoming import Incoming
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import AWAY, Link
 from chassis.errors import Unavailable
+from chassis.waits import until_set
 
 log = logging.get(__name__)
 
@@ -122,10 +122,7 @@ class Settler:
     async def _move_later(self, incoming: Incoming, copies: Sequence[Outgoing], outcome: str) -> None:
         pause_s = _FIRST_PAUSE_S
         while incoming.channel is self._channel:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
-            if self._stopping.is_set() or incoming.channel is not self._channel:
+            if await until_set(self._stopping, pause_s) or incoming.channel is not self._channel:
                 break
             if await self._is_published(copies):
                 await self.acknowledge(incoming, outcome)

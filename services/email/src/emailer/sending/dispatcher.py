@@ -15,6 +15,7 @@ from chassis.broker.envelope import new_id
 from chassis.outbox import OutboxRelay
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres, Row
 from chassis.supervision import keep_going
+from chassis.waits import until_set
 from emailer import repository
 from emailer.bounces.return_path import ReturnPath
 from emailer.domains.senders import Senders
@@ -146,9 +147,7 @@ class Dispatcher:
             if count < _MOST_READY:
                 # However much is stored and recorded, the database is not asked more often than this.
                 await asyncio.sleep(pause_s := self._poll_s / 4)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(2 * self._poll_s, max(0, due_in_s)) - pause_s):
-                        await self._changed.wait()
+                await until_set(self._changed, min(2 * self._poll_s, max(0, due_in_s)) - pause_s)
 
     async def _line_up(self) -> tuple[float, int]:
         """Return in how many seconds a mail is due, and how many were due and are in their lanes now."""
@@ -171,9 +170,7 @@ class Dispatcher:
                 if await self._claim(room):
                     continue
             self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_s if self._hand else _IDLE_S):
-                    await self._wake.wait()
+            await until_set(self._wake, self._poll_s if self._hand else _IDLE_S)
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:

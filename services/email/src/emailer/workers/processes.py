@@ -9,15 +9,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from emailer.workers.frames import LENGTH
+from emailer.workers.frames import LENGTH, pieces
 
 # How work itself can bring its process down, beside its CPU time: by memory that it does not get, or by a
 # crash. Any other end comes from outside, such as from the kernel when the machine's memory is used up.
 _CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
 # A process that nobody has needed for so long gives its memory back.
 _IDLE_S = 60.0
-# A transport copies what it cannot write at once.
-_PART_BYTES = 256 * 1024
 
 
 class ProcessEnded(Exception):
@@ -93,10 +91,9 @@ class WorkerProcesses:
         try:
             async with asyncio.timeout(within_s):
                 process.stdin.write(LENGTH.pack(sum(map(len, parts))))
-                for part in parts:
-                    for start in range(0, len(part), _PART_BYTES):
-                        process.stdin.write(part[start : start + _PART_BYTES])
-                        await process.stdin.drain()
+                for piece in pieces(parts):
+                    process.stdin.write(piece)
+                    await process.stdin.drain()
                 [length] = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
                 if length > most_bytes:
                     raise FrameTooLarge

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from chassis.errors import Forbidden
-from gateway.http.reading import Incoming
+from gateway.http.incoming import Incoming
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 # A browser leaves the usual port out.

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -20,7 +20,6 @@ from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthenticated, UnsupportedMediaType
 from gateway.errors import (
     BodyTooSlow,
-    HeaderTooLong,
     IdempotencyNotSupported,
     PreconditionRequired,
     UploadStalled,
@@ -29,13 +28,10 @@ from gateway.http import strict_json
 from gateway.http.bodies import BODY, LARGE_BYTES, Body
 from gateway.http.calls import IdempotencyKey, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
+from gateway.http.incoming import Incoming
 from gateway.http.problems import invalid, misfit
 from gateway.http.replies import CSV, JSON, NDJSON
 from gateway.http.stepping import Finished, begin
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 _LEAST_S, _MOST_S = 0.05, 30.0
 # How long an upload may keep its place: what the largest takes at this rate, and some. Only the time counts
@@ -43,8 +39,6 @@ _LEAST_S, _MOST_S = 0.05, 30.0
 UPLOAD_BASE_S = 300.0
 UPLOAD_BYTES_A_SECOND = 300 * 1024
 _LONGEST_KEY = 255
-# Of a list of media types or versions, or a media type: 64 KiB took 50 ms of the loop.
-_TAKEN_APART_BYTES = 4 * 1024
 _QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE_KEY = re.compile(r"[\x21\x23-\x7e]+")
 # Of an API key, which lives too long for a place where it is recorded.
@@ -54,44 +48,6 @@ _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9}(?:\.\d{1,9})?)"?\s*(?:[,;]|
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 _FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV}
-
-
-class Incoming:
-    """A request as the server handed it over: its ASGI scope, and the body still to come."""
-
-    __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
-
-    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
-        self.scope = scope
-        self.receive = receive or _nothing
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            headers[name] = headers[name] + b", " + value if name in headers else value
-        self.headers = headers
-        # Set when all of the body has come, which is at once where none is announced.
-        self.is_complete = asyncio.Event()
-        self.is_abandoned = False
-        if b"content-length" not in headers and b"transfer-encoding" not in headers:
-            self.is_complete.set()
-
-    def header(self, name: bytes) -> str | None:
-        """Return a header by its lower-case name; repeated ones are joined with commas."""
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
-    def short_header(self, name: bytes) -> str | None:
-        """Return a header that is taken apart: some microseconds for each of its parts.
-
-        Raise `HeaderTooLong` when it has more than `_TAKEN_APART_BYTES`.
-        """
-        value = self.headers.get(name)
-        if value is not None and len(value) > _TAKEN_APART_BYTES:
-            raise HeaderTooLong(f"{name.decode().title()} may have {_TAKEN_APART_BYTES} bytes.")
-        return self.header(name)
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}
 
 
 def token(request: Incoming) -> str | None:

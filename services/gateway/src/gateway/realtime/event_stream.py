@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 
 from chassis import metrics
+from chassis.waits import until_set
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel
 from gateway.realtime.connection_limit import ConnectionLimit
@@ -95,9 +96,7 @@ class EventStream:
                 if any(self._is_last(publication.data) for publication in pending):
                     return
                 self._last_event_id = None
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(silence_s):
-                        await self._is_filled.wait()
+                await until_set(self._is_filled, silence_s)
                 self._is_filled.clear()
                 pending, self._waiting = list(self._waiting.values()), {}
                 if not pending:

@@ -16,6 +16,7 @@ from chassis import logging
 from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
+from chassis.waits import until_set
 from contracts.topology import LIVE
 from gateway.realtime.hub import Hub
 from gateway.realtime.signals import Moved
@@ -171,10 +172,8 @@ class Presence:
         self._questions[number] = question
         try:
             await self._send({"question": number, "channel": channel})
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                await question.complete.wait()
-        except TimeoutError:
-            log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
+            if not await until_set(question.complete, _ANSWER_WITHIN_S):
+                log.debug("presence is partial", channel=channel, missing=len(question.waiting_for))
         finally:
             del self._questions[number]
         answers = [self._local(channel), *question.answers]

@@ -16,8 +16,9 @@ from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http import reading
 from gateway.http.edge import Application, Receive, Scope, Send
+from gateway.http.incoming import Incoming
 from gateway.http.origins import require_origin
-from gateway.http.reading import Incoming, token
+from gateway.http.reading import token
 from gateway.http.serving import ROUTE
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
