@@ -55,20 +55,20 @@ class Progress:
 async def run(parts: Sequence[str], scale: float) -> list[Measure]:
     """Measure `parts` one after the other; one that fails has a line that says so, after what it found."""
     found: list[Measure] = []
+
+    async def measure(part: str, where: str, progress: Progress) -> None:
+        progress.show(where)
+        report = Report(found.append, lambda text: progress.show(f"{where}: {text}"))
+        try:
+            async with asyncio.timeout(_START_S + _PART_S * scale):
+                await PARTS[part](scale, report)
+        except Exception as error:
+            traceback.print_exception(error)
+            found.append(Measure(part, failed(error), "", failed(error)))
+
     with Progress(Console(stderr=True)) as progress:
         for number, part in enumerate(parts, start=1):
-            where = f"{number}/{len(parts)} {part}"
-            progress.show(where)
-
-            def say(text: str, where: str = where) -> None:
-                progress.show(f"{where}: {text}")
-
-            try:
-                async with asyncio.timeout(_START_S + _PART_S * scale):
-                    await PARTS[part](scale, Report(found.append, say))
-            except Exception as error:
-                traceback.print_exception(error)
-                found.append(Measure(part, failed(error), "", failed(error)))
+            await measure(part, f"{number}/{len(parts)} {part}", progress)
     return found
 
 

@@ -75,12 +75,12 @@ async def compare(
     async with single_commits(stack) as single, _Counts.of(stack, kind) as counts:
         for number in range(rounds):
             say(f"{kind.path}, round {number + 1} of {rounds}")
-            for name, url in (("shared", stack.url), ("single", single)):
-                accepted, meanwhile, done = await _turn(stack, kind, counts, url=url, seconds=seconds)
-                found[name].append(accepted)
-                if name == "shared":
-                    found["meanwhile"].append(meanwhile)
-                    found["done"].append(done)
+            accepted, meanwhile, done = await _turn(stack, kind, counts, url=stack.url, seconds=seconds)
+            found["shared"].append(accepted)
+            found["meanwhile"].append(meanwhile)
+            found["done"].append(done)
+            accepted, *_ = await _turn(stack, kind, counts, url=single, seconds=seconds)
+            found["single"].append(accepted)
     return Rates(**{name: median(loads) for name, loads in found.items()})
 
 

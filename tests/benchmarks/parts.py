@@ -113,15 +113,17 @@ async def measure_emails(scale: float, report: Report) -> None:
             report.say(name)
             ours_count, their_count = (max(connections, round(count * scale)) for count in counts)
             async with delayed(port, delay_ms=delay_ms) as far:
-                settings = {"EMAIL_SMTP_CONNECTIONS": str(connections)}
-                async with emails.service(url, dsn, smtp_port=far, settings=settings) as running:
-                    await running.send(2 * connections)
-                    ours = await running.send(ours_count)
-                theirs = await attempt(
-                    _celery_mails(url, threads=connections, smtp_port=far, count=their_count),
-                    timeout_s=_PEER_S,
-                )
+                ours = await _far(url, dsn, far, connections=connections, count=ours_count)
+                measuring = _celery_mails(url, threads=connections, smtp_port=far, count=their_count)
+                theirs = await attempt(measuring, timeout_s=_PEER_S)
             report.add(Measure(name, ours, CELERY_MAIL, theirs, 2))
+
+
+async def _far(url: str, dsn: str, port: int, *, connections: int, count: int) -> Load:
+    settings = {"EMAIL_SMTP_CONNECTIONS": str(connections)}
+    async with emails.service(url, dsn, smtp_port=port, settings=settings) as running:
+        await running.send(2 * connections)
+        return await running.send(count)
 
 
 async def _near(url: str, dsn: str, port: int, scale: float, report: Report) -> None:
