@@ -46,6 +46,15 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture
+async def resumed(api: httpx.AsyncClient) -> AsyncIterator[None]:
+    """What a test has paused goes on after it: other tests use the same stack."""
+    yield
+    for pause in (await api.get("/v1/admin/pauses")).json()["data"]:
+        answer = await api.delete(f"/v1/admin/pauses/{pause['kind']}s/{pause['name']}")
+        assert answer.status_code == 204, answer.text
+
+
 @pytest.fixture(scope="package")
 async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=stack.mailbox.url, timeout=10) as client:

@@ -36,7 +36,7 @@ BEYOND_A_SCHEMA = re.compile(
     "A JSON body contains its |Name the operation of the upload|Send items or a source|"
     "A dry run stores nothing|give run_at or delay_s|give unique or unique_key|period_s must be given|"
     "must be an e-mail address|must be a Message-ID|must be one line|must have a name of at most|"
-    "must be one address|"
+    "must be one address|must be a domain |"
     r"The number is beyond ±2\^53|U\+0000|"
     "Input should be a valid integer|"
     "Decimal input should have no more than|change_percent must not be 0|"

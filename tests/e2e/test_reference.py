@@ -190,6 +190,7 @@ class Walk:
         return next((made for made in self.made if thing.fullmatch(made)), None)
 
 
+@pytest.mark.usefixtures("resumed")
 async def test_every_example_of_a_body_is_taken_and_what_it_makes_can_be_read(
     api: httpx.AsyncClient, document: dict[str, Any]
 ) -> None:

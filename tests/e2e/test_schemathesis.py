@@ -21,6 +21,7 @@ MOST_S = 240
 FEWEST_REACHED = 0.95
 
 
+@pytest.mark.usefixtures("resumed")
 @pytest.mark.timeout(MOST_S + 60)
 async def test_the_gateway_does_what_its_document_says_and_nothing_else(
     stack: Stack, api: httpx.AsyncClient, tmp_path: Path

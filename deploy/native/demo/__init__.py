@@ -30,6 +30,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A task for later", work.steering),
     ("Many tasks at once", work.bulk),
     ("A batch", work.batch),
+    ("A batch with a limit", work.limited),
     ("Indicators", work.indicators),
     ("A portfolio", work.valuation),
     ("A schedule", work.schedule),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -84,6 +85,16 @@ async def batch(tour: Tour) -> None:
         )
     if state["status"] != "completed":
         raise DemoError(f"the batch ended as {state['status']}")
+
+
+async def limited(tour: Tour) -> None:
+    """Thirty items, of which no more than ten begin within a second, whatever else is free."""
+    limit = {"items": 10, "per_s": 1}
+    body = {"operation": "echo", "items": list(range(30)), "options": {"rate_limit": limit}}
+    began = time.monotonic()
+    accepted = await tour.post("/v1/batches", body)
+    state = await until(lambda: _ended(tour, f"/v1/batches/{accepted['id']}"))
+    tour.say(f"{state['status']} after {time.monotonic() - began:.1f} s")
 
 
 async def indicators(tour: Tour) -> None:
