@@ -85,6 +85,7 @@ SERVICES: Mapping[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "batch-processor": (
         lambda values: BatchProcessor(BatchProcessorSettings.model_validate(values), discover()),
         {
+            "admission",
             "consumer batch-processor.intake",
             "maintenance",
             "leases",

@@ -37,7 +37,7 @@ class UnknownType(ServiceError):
     def __init__(self, message_type: str) -> None:
         super().__init__(
             f"Messages of type {message_type!r:.200} are not known to this release: is a rolling upgrade"
-            " going on?"
+            " in progress?"
         )
 
 

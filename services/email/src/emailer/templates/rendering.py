@@ -50,6 +50,9 @@ class TemplateRenderer:
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._too_slow = RecentCounts(most=_MOST_NOTED, age_s=_NOT_TRIED_S)
         self._interrupted = RecentCounts(most=_MOST_NOTED, age_s=2 * _LONGEST_WAIT_S)
+        # What alerts ask for is there from the start: of a series that begins with 1, no rate is seen.
+        for outcome in ("rendered", "interrupted", "template-too-slow", "template-too-large"):
+            metrics.EMAIL_TEMPLATES.labels(outcome)
 
     @property
     def processes(self) -> tuple[asyncio.subprocess.Process, ...]:
