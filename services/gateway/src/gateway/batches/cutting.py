@@ -144,11 +144,11 @@ def _why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | N
         return "", "must be an object with 'payload' and optionally 'custom_id'"
     refused = documents.refusal(line, item)
     if refused is not None:
-        return refused.pointer, f"is not accepted:  {refused.detail[:-1]}"
+        return refused.pointer, f"is not accepted: {refused.detail[:-1]}"
     try:
         require_custom_id(item.get("custom_id"))
     except ValueError as error:
-        return "/custom_id", f"is not accepted:  {error}"
+        return "/custom_id", f"is not accepted: {error}"
     misfit = check.find(item["payload"]) if check is not None else None
     if misfit is not None:
         return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"
