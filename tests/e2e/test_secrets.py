@@ -107,6 +107,12 @@ async def _make_user(world: World) -> None:
 async def use(world: World) -> None:
     """Everything as it is meant."""
     async with world.client() as client, world.client(world.rig.stack.api_key) as admin:
+
+        async def are_announced() -> bool:
+            return bool((await admin.get("/v1/operations")).json()["data"])
+
+        # Until then a batch is taken with any items.
+        await until(are_announced)
         again = {"Idempotency-Key": IDEMPOTENCY_KEY}
         answers = [await client.post("/v1/emails", json=mail(), headers=again) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [202, 202]
