@@ -102,9 +102,12 @@ async def statuses(
 ) -> dict[str, int]:
     """The status of the answer for each of `operations`."""
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    # An owner may have only so many uploads at a time.
+    turns = asyncio.Semaphore(8)
 
     async def ask(operation: str) -> int:
-        return (await WAYS[way](client, operation, headers)).status_code
+        async with turns:
+            return (await WAYS[way](client, operation, headers)).status_code
 
     answers = await asyncio.gather(*(ask(operation) for operation in operations))
     return dict(zip(operations, answers, strict=True))
