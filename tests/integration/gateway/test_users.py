@@ -210,9 +210,10 @@ async def test_what_was_accepted_of_a_user_is_limited_to_the_rights_of_now(house
         {"status": "disabled"},
     ):
         await door.change_user(user, **change)
-    messages = await house.take(INTAKE, 3)
+    messages: list[Any] = []
+    while len(messages) < 3:
+        # Gateways of other tests, which are about other users, share the queue.
+        messages += [m for m in await house.take(INTAKE, 1) if m.get("owner_id") == str(user)]
     assert {message["_"]["type"] for message in messages} == {"batch.limit-owner.v1"}
-    assert {message["owner_id"] for message in messages} == {str(user)}
     by_number = sorted((message["scopes"] for message in messages), key=len)
     assert by_number == [[], sorted(map(str, FOR_MEMBERS)), sorted(map(str, Scope))]
-    assert await house.depth(INTAKE) == 0
