@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-import uvloop
-
 from benchmarks.programs import python
 from native.ports import HOST, free_port
 from support.waiting import until
@@ -60,7 +58,6 @@ class _FromClient(_Way):
         self._target = target
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Those of uvloop are no subclasses.
         client = cast(asyncio.Transport, transport)
         self._opening = asyncio.ensure_future(self._open(client))
 
@@ -120,4 +117,5 @@ async def _is_open(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) / 1000))
+    # Not uvloop: its timers count whole milliseconds from the beginning of a turn, and can end too early.
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) / 1000))
