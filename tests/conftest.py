@@ -73,7 +73,7 @@ async def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
 
 @pytest.fixture
 async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
-    """The address of the broker, for a user who may do everything; its queues are empty at the start."""
+    """Return the broker's address, for a user who may do everything; its queues are empty at first."""
     connection = await aiormq.connect(rabbitmq_server.url)
     try:
         channel = await connection.channel()
@@ -88,7 +88,7 @@ async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
 
 @pytest.fixture
 async def fresh_database(postgres_server: postgres.Postgres) -> AsyncIterator[FreshDatabase]:
-    """Makes empty databases, each gone after the test."""
+    """Return a function that makes empty databases, which are dropped after the test."""
     made: list[str] = []
     admin = await asyncpg.connect(postgres_server.url)
 

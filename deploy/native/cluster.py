@@ -54,7 +54,7 @@ class Cluster:
 
     @property
     def moved(self) -> bool:
-        """Whether the cluster lives outside the run directory."""
+        """Return whether the cluster lives outside the run directory."""
         return self.home == self._elsewhere
 
     @cached_property

@@ -28,17 +28,17 @@ class RunDirectory:
 
     @property
     def logs(self) -> Path:
-        """Where each process writes `<name>.log`."""
+        """Return where each process writes `<name>.log`."""
         return self.root / "logs"
 
     @property
     def data(self) -> Path:
-        """Where each server keeps its data."""
+        """Return where each server keeps its data."""
         return self.root / "data"
 
     @property
     def secrets(self) -> Path:
-        """Where generated passwords live, readable by the owner alone."""
+        """Return where generated passwords live, readable by the owner alone."""
         return self.root / "secrets"
 
     @property

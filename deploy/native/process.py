@@ -63,7 +63,7 @@ class Process:
 
     @property
     def ending(self) -> str:
-        """How it ended, in words; empty while it runs."""
+        """Return how it ended, in words; empty while it runs."""
         code = self._child.returncode if self._child else None
         if code is None:
             return ""

@@ -48,7 +48,7 @@ class RabbitMQ:
 
     @property
     def metrics_url(self) -> str:
-        """Where the node answers Prometheus."""
+        """Return where the node answers Prometheus."""
         return f"http://{HOST}:{self.ports.rabbitmq_metrics}/metrics"
 
     def url_of(self, user: str) -> str:

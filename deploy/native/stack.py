@@ -52,7 +52,7 @@ class Blueprint:
 
     @property
     def mailbox(self) -> MailboxServer:
-        """Where the mail of the stack arrives."""
+        """Return where the mail of the stack arrives."""
         return MailboxServer(self.run, self.ports)
 
     @property
@@ -62,7 +62,7 @@ class Blueprint:
 
     @property
     def postgres_exporter(self) -> PostgresExporter:
-        """What PostgreSQL says of itself, for the metrics store."""
+        """Return what PostgreSQL says of itself, for the metrics store."""
         return PostgresExporter(self.run, self.ports)
 
     @property

@@ -52,7 +52,7 @@ class Objective:
 
     @property
     def id(self) -> str:
-        """What identifies it among all objectives."""
+        """Return what identifies it among all objectives."""
         return f"{self.service}-{self.name}"
 
 

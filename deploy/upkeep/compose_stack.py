@@ -45,7 +45,7 @@ class ComposeStack:
 
     @property
     def is_running(self) -> bool:
-        """Whether a gateway runs."""
+        """Return whether a gateway runs."""
         found = self.compose("ps", "--quiet", "--status=running", "gateway").attempt()
         return found.returncode == 0 and bool(found.stdout.strip())
 

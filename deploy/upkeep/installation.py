@@ -28,7 +28,7 @@ class Installation(Protocol):
 
     @property
     def kind(self) -> str:
-        """How it runs, in words."""
+        """Return how it runs, in words."""
 
     @property
     def gateway_url(self) -> str:
@@ -40,7 +40,7 @@ class Installation(Protocol):
 
     @property
     def is_running(self) -> bool:
-        """Whether its services run."""
+        """Return whether its services run."""
 
     def secret(self, name: str) -> str:
         """Return a secret; an empty text when there is none."""

@@ -60,7 +60,7 @@ class NativeStack:
 
     @property
     def is_running(self) -> bool:
-        """Whether its services run."""
+        """Return whether its services run."""
         return runner.owner(self.run) is not None
 
     @property

@@ -26,7 +26,7 @@ DECLARED = reference.declared()
 
 
 def asked_for() -> dict[str, str]:
-    """Every query, by its place."""
+    """Return every query, by its place."""
     return monitored.panel_queries() | {
         f"{rule.kind} {rule.name} {number}": rule.expr for number, rule in enumerate(monitored.rules())
     }

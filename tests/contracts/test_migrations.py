@@ -24,7 +24,7 @@ _BREAKS = {
 
 
 def breaks(sql: str) -> list[str]:
-    """Why the release before would not live with `sql`."""
+    """Return why the release before would not live with `sql`."""
     bare = re.sub(r"--[^\n]*", "", sql)
     return [why for why, pattern in _BREAKS.items() if re.search(pattern, bare, re.IGNORECASE)]
 

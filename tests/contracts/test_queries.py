@@ -32,7 +32,7 @@ _OUTSIDE_THE_POOL = {"try_lock_feed"}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_no_statement_leaves_something_behind_on_its_connection(package: Path) -> None:
+def test_no_statement_changes_the_state_of_its_connection(package: Path) -> None:
     found = {name for name, statement in queries.load(package.name).items() if _STAYS.search(statement)}
     assert found <= _OUTSIDE_THE_POOL
     assert _STAYS.search("SELECT pg_try_advisory_lock($1)")

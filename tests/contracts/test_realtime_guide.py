@@ -14,7 +14,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "realtime.md").read_tex
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the first table below `title`."""
+    """Return the cells of the first table below `title`."""
     table = GUIDE.split(title, 1)[1].split("\n|---", 1)[1].split("\n\n", 1)[0]
     return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
 

@@ -72,13 +72,13 @@ def test_both_documents_are_valid() -> None:
     jsonschema.Draft7Validator(json.loads(SCHEMA.read_text())).validate(ASYNCAPI)
 
 
-def test_bounds_are_said_in_the_words_of_json_schema() -> None:
+def test_bounds_use_the_keywords_of_json_schema() -> None:
     """Where a limit comes behind a function of pydantic's, it is written as `ge`, which nobody reads."""
     text = json.dumps(OPENAPI)
     assert not re.findall(r'"(?:ge|gt|le|lt|min_length|max_length)":', text)
 
 
-def test_names_of_operations_and_summaries_are_not_repeated() -> None:
+def test_operation_ids_and_summaries_are_unique() -> None:
     names = [endpoint.name for endpoint in ENDPOINTS]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"[a-z][A-Za-z]+", name) for name in names)
@@ -88,7 +88,7 @@ def test_names_of_operations_and_summaries_are_not_repeated() -> None:
 @pytest.mark.parametrize(
     "endpoint", [e for e in ENDPOINTS if e.body is not None], ids=lambda endpoint: endpoint.name
 )
-def test_a_body_has_an_example_that_fits_its_description(endpoint: Endpoint) -> None:
+def test_every_body_has_an_example_that_fits_its_schema(endpoint: Endpoint) -> None:
     examples = openapi.body_examples(endpoint)
     assert examples
     for example in examples.values():
@@ -101,7 +101,7 @@ def test_a_body_has_an_example_that_fits_its_description(endpoint: Endpoint) -> 
 @pytest.mark.parametrize(
     "endpoint", [e for e in ENDPOINTS if e.path_parameters], ids=lambda endpoint: endpoint.name
 )
-def test_a_part_of_a_path_has_an_example(endpoint: Endpoint) -> None:
+def test_every_path_parameter_has_an_example(endpoint: Endpoint) -> None:
     parameters = OPENAPI["paths"][endpoint.template][endpoint.method.lower()]["parameters"]
     for parameter in parameters:
         if parameter.get("in") == "path":

@@ -53,7 +53,7 @@ def test_every_request_goes_to_a_service_that_answers() -> None:
         assert f"{request.service}.rpc" in {queue.name for queue in TOPOLOGIES[request.service].queues}
 
 
-def test_every_event_is_bound_by_somebody() -> None:
+def test_every_event_has_a_queue_that_takes_it() -> None:
     keys = [key for t in TOPOLOGIES.values() for q in t.queues if q.exchange == "events" for key in q.keys]
     for event in (m for m in messages() if issubclass(m, message.Event)):
         assert any(_matches(key, event.routing_key) for key in keys), event.message_type

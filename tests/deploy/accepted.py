@@ -20,7 +20,7 @@ def post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def ended(api: httpx.Client, path: str) -> dict[str, Any]:
-    """What `path` shows in the end; on the way a service may be away for a moment."""
+    """Return what `path` shows in the end; on the way a service may be away for a moment."""
 
     def look() -> dict[str, Any] | None:
         answer = api.get(path)

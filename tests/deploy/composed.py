@@ -72,7 +72,7 @@ class Composed:
         return (self.secrets.parent / "api-key").read_text()
 
     def compose(self, *arguments: str, timeout_s: float = 300) -> str:
-        """What `docker compose <arguments>` prints."""
+        """Return what `docker compose <arguments>` prints."""
         return self.engine.docker("compose", *arguments, timeout_s=timeout_s)
 
     def up(self) -> None:
@@ -93,7 +93,7 @@ class Composed:
             raise
 
     def make(self, target: str) -> str:
-        """What `make <target>` prints."""
+        """Return what `make <target>` prints."""
         command = ["make", "--no-print-directory", target]
         environment = self.engine.environment
         done = subprocess.run(
@@ -105,37 +105,37 @@ class Composed:
         return done.stdout
 
     def container(self, service: str) -> str:
-        """The id of the container of `service`."""
+        """Return the id of the container of `service`."""
         return self.compose("ps", "--all", "--quiet", service).strip()
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of the container of `service`."""
+        """Return what the engine knows of the container of `service`."""
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", self.container(service)))
         return found[0]
 
     def address(self, service: str) -> str:
-        """Where the container of `service` can be reached from this machine, which nobody else can."""
+        """Return where the container of `service` can be reached from this machine, which nobody else can."""
         networks = self.inspect(service)["NetworkSettings"]["Networks"]
         return str(networks[f"{self.project}_inside"]["IPAddress"])
 
     def is_healthy(self, service: str) -> bool:
-        """Whether the container of `service` runs and its health check succeeds."""
+        """Return whether the container of `service` runs and its health check succeeds."""
         state = self.inspect(service)["State"]
         return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
 
     def python(self, service: str, program: str) -> str:
-        """What a Python `program` prints inside the container of one of our services."""
+        """Return what a Python `program` prints inside the container of one of our services."""
         return self.compose("exec", "-T", service, "/opt/tickwire/bin/python", "-c", program)
 
     def mailbox(self, path: str) -> Any:
-        """What the published mailbox answers."""
+        """Return what the published mailbox answers."""
         url = f"http://127.0.0.1:{self.mailbox_port}{path}"
         return httpx.get(url, timeout=10, trust_env=False).json()
 
 
 @contextmanager
 def start(engine: Engine, folder: Path) -> Iterator[Composed]:
-    """The stack for the block; afterwards its containers, networks, volumes and images are gone."""
+    """Yield the stack for the block; afterwards its containers, networks, volumes and images are gone."""
     mark = uuid.uuid4().hex[:8]
     port, tls_port, mailbox_port = _free_port(), _free_port(), _free_port()
     secrets = folder / "secrets"
@@ -167,7 +167,7 @@ def start(engine: Engine, folder: Path) -> Iterator[Composed]:
 
 
 def until(ask: Callable[[], T | None], *, timeout_s: float = 60) -> T:
-    """What `ask` gives as soon as that is something. Raises `TimeoutError`."""
+    """Return what `ask` gives as soon as that is something. Raises `TimeoutError`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if (found := ask()) is not None:
@@ -177,7 +177,7 @@ def until(ask: Callable[[], T | None], *, timeout_s: float = 60) -> T:
 
 
 def _files(engine: Engine, folder: Path) -> str:
-    """The compose file; with stand-ins a second one, by whose profile that is left out which has none."""
+    """Return the compose files; with stand-ins a second one leaves out what has no stand-in."""
     own = str(REPOSITORY / "compose.yaml")
     if not engine.stand_ins:
         return own

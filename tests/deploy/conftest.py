@@ -17,7 +17,7 @@ from upkeep.compose_stack import ComposeStack
 
 @pytest.fixture(scope="package")
 def engine() -> Iterator[Engine]:
-    """A Docker engine, the public images with it; `TICKWIRE_DOCKER`: off skips, required fails without."""
+    """Yield a Docker engine with the public images; without one skip, or fail (`TICKWIRE_DOCKER`)."""
     if os.environ.get("TICKWIRE_DOCKER") == "off":
         pytest.skip("TICKWIRE_DOCKER=off")
     with ExitStack() as held:

@@ -39,7 +39,7 @@ class Engine:
     stand_ins: bool
 
     def docker(self, *arguments: str, timeout_s: float = 120) -> str:
-        """What `docker <arguments>` prints. Raises `subprocess.CalledProcessError`, its output shown."""
+        """Return what `docker <arguments>` prints. Raise `subprocess.CalledProcessError`."""
         done = subprocess.run(
             ["docker", *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout_s
         )
@@ -51,7 +51,7 @@ class Engine:
 
 @contextmanager
 def running() -> Iterator[Engine]:
-    """An engine for the block. Raises `NoEngine` with the reason when there cannot be one."""
+    """Yield an engine for the block. Raises `NoEngine` with the reason when there cannot be one."""
     own = Engine(dict(os.environ), stand_ins=False)
     if _answers(own):
         if not _pulls(own):
@@ -97,7 +97,7 @@ def _install() -> None:
 
 
 def _install_plugins() -> None:
-    """Debian 12 has an old compose only; the plugins of Debian 13 are single files that run here too."""
+    """Install the plugins of Debian 13, single files that run here too: Debian 12 has an old compose."""
     work = CACHE / "apt"
     (work / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     _PLUGINS.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _install_plugins() -> None:
 
 
 def _mirror() -> str:
-    """The mirror that this machine takes its own packages from."""
+    """Return the mirror that this machine takes its own packages from."""
     wanted = ("--format", "$(SITE)", "Created-By: Packages", "Origin: Debian")
     found = subprocess.run(("apt-get", "indextargets", *wanted), capture_output=True, text=True, check=True)
     return next(site for site in found.stdout.split() if not site.endswith("-security"))
@@ -123,7 +123,7 @@ def _mirror() -> str:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """One run at a time: two engines cannot share the data, and the machine could not bear two stacks."""
+    """Hold a lock: two engines cannot share the data, and two stacks are too much for the machine."""
     _STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + _TURN_TIMEOUT_S
     with (_STATE / "lock").open("w") as lock:
@@ -183,7 +183,7 @@ def _sweep(engine: Engine) -> None:
 
 
 def _forwarding() -> tuple[str, str]:
-    """Whether the machine passes on packets, and what it does with those that no rule names."""
+    """Return whether the machine passes on packets, and what it does with those that no rule names."""
     rules = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=False).stdout
     return _FORWARDING.read_text().strip(), "DROP" if "-P FORWARD DROP" in rules else "ACCEPT"
 

@@ -20,7 +20,7 @@ _PODS = "TICKWIRE_TEST_PODS"
 
 @contextmanager
 def on_path(node: Node, environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The environment in which `kubectl` leads to the pods of `node`."""
+    """Yield the environment in which `kubectl` leads to the pods of `node`."""
     with TemporaryDirectory(prefix="tickwire-kubectl-") as folder:
         program = Path(folder) / "kubectl"
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')

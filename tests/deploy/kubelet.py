@@ -61,7 +61,7 @@ class Pod:
         return dict(found)
 
     def port(self, name: str | int) -> int:
-        """The number of a port that may be named."""
+        """Return the number of a port that may be named."""
         if isinstance(name, int):
             return name
         return next(int(port["containerPort"]) for port in self.main["ports"] if port["name"] == name)
@@ -109,11 +109,11 @@ class Node:
         self._engine.docker("network", "rm", self._network)
 
     def of(self, owner: str) -> list[Pod]:
-        """The pods of a workload, those included that are leaving."""
+        """Return the pods of a workload, those included that are leaving."""
         return [pod for pod in self.pods if pod.owner == owner]
 
     def endpoints(self, service: str, port: str) -> list[str]:
-        """The addresses, `host:port`, that the Service leads to now: pods that are ready and stay."""
+        """Return the addresses, `host:port`, that the Service leads to now: pods that are ready and stay."""
         selector = kind(self._manifests, "Service")[service]["spec"]["selector"].items()
         chosen = [pod for pod in self.pods if selector <= pod.template["metadata"]["labels"].items()]
         return [f"{pod.address}:{pod.port(port)}" for pod in chosen if pod.ready and not pod.leaving]
@@ -127,15 +127,15 @@ class Node:
             raise TimeoutError(f"not ready after {timeout_s} s:\n{logs}") from None
 
     def waiting(self) -> list[Pod]:
-        """The pods that are not ready, or not done."""
+        """Return the pods that are not ready, or not done."""
         return [pod for pod in self.pods if not (pod.ready or pod.ended)]
 
     def logs(self, pod: Pod) -> str:
-        """The last lines that a pod wrote."""
+        """Return the last lines that a pod wrote."""
         return self._engine.docker("logs", "--tail", "20", pod.container)
 
     def add(self, workload: Manifest) -> Pod:
-        """One more pod of a workload."""
+        """Return one more pod of a workload."""
         owner = workload["metadata"]["name"]
         self._count += 1
         # The pods of a StatefulSet keep their names, and with them their data.
@@ -222,7 +222,7 @@ class Node:
             self._restart(pod, workload)
 
     def _ask(self, pod: Pod, name: str) -> bool | None:
-        """True when the probe succeeds, False when it has failed too often, None while nothing follows."""
+        """Return True when the probe succeeds, False when it failed too often, None while undecided."""
         probe = pod.main.get(name)
         if probe is None:
             return True
@@ -280,7 +280,7 @@ class Volumes:
         self._folder = folder
 
     def mounts(self, pod: Pod, workload: Manifest) -> Iterator[tuple[Path, str, bool]]:
-        """Where each mount of the pod comes from, where it goes, and whether it is read-only."""
+        """Yield where each mount of the pod comes from, where it goes, and whether it is read-only."""
         volumes = {found["name"]: found for found in pod.spec.get("volumes", [])}
         claims = {found["metadata"]["name"] for found in workload["spec"].get("volumeClaimTemplates", [])}
         made: dict[str, Path] = {}
@@ -332,7 +332,7 @@ class Volumes:
 def node(
     engine: Engine, manifests: list[Manifest], folder: Path, *, images: Mapping[str, str], hurry: float
 ) -> Iterator[Node]:
-    """A node with everything on it for the block."""
+    """Yield a node with everything on it for the block."""
     found = Node(engine, manifests, folder, images=images, hurry=hurry)
     try:
         found.open()
@@ -355,7 +355,7 @@ def _replicas(workload: Manifest, manifests: Iterable[Manifest]) -> int:
 
 
 def _limits(pod: Pod) -> list[str]:
-    """What the security contexts and limits say, as options of `docker run`."""
+    """Return what the security contexts and limits say, as options of `docker run`."""
     own, whole = pod.main["securityContext"], pod.spec["securityContext"]
     found = ["--user", f"{whole['runAsUser']}:{whole['runAsGroup']}", "--group-add", str(whole["fsGroup"])]
     if own["readOnlyRootFilesystem"]:

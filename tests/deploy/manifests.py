@@ -31,12 +31,12 @@ _SCHEMAS = Path(__file__).with_name("schemas")
 
 
 def tool(name: str) -> str:
-    """The path of a program that came with the development packages."""
+    """Return the path of a program that came with the development packages."""
     return str(Path(sys.executable).with_name(name))
 
 
 def copy(folder: Path) -> Path:
-    """A copy of k8s/ and of what it uses of deploy/ in `folder`, the local overlay's secrets made."""
+    """Return a copy of k8s/ and of what it uses of deploy/ in `folder`, the local overlay's secrets made."""
     target = folder / "k8s"
     ignored = shutil.ignore_patterns("secrets", "__pycache__")
     shutil.copytree(K8S, target, ignore=ignored)
@@ -48,7 +48,7 @@ def copy(folder: Path) -> Path:
 
 
 def build(folder: Path) -> list[Manifest]:
-    """What `kubectl apply -k <folder>` would send. Raises `AssertionError` with kustomize's words."""
+    """Return what `kubectl apply -k <folder>` would send. Raises `AssertionError` with kustomize's words."""
     done = subprocess.run([tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
@@ -56,7 +56,7 @@ def build(folder: Path) -> list[Manifest]:
 
 
 def combine(k8s: Path, components: tuple[str, ...], *, on: str = "base") -> list[Manifest]:
-    """The base, or an overlay, with these components on top."""
+    """Return the base, or an overlay, with these components on top."""
     folder = k8s / "tested" / "-".join((Path(on).name, *components))
     folder.mkdir(parents=True, exist_ok=True)
     added = [f"../../components/{name}" for name in components]
@@ -81,26 +81,26 @@ def _check(text: str) -> None:
 
 
 def kind(manifests: list[Manifest], wanted: str) -> dict[str, Manifest]:
-    """The manifests of a kind by name."""
+    """Return the manifests of a kind by name."""
     return {found["metadata"]["name"]: found for found in manifests if found["kind"] == wanted}
 
 
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
-    """Every pod template, with the name of what makes pods of it."""
+    """Yield every pod template, with the name of what makes pods of it."""
     for manifest in manifests:
         if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield manifest["metadata"]["name"], manifest["spec"]["template"]
 
 
 def environment(manifests: list[Manifest], service: str) -> dict[str, str]:
-    """The environment that the container of `service` gets, its ConfigMaps read."""
+    """Return the environment that the container of `service` gets, its ConfigMaps read."""
     return variables(
         manifests, kind(manifests, "Deployment")[service]["spec"]["template"]["spec"]["containers"][0]
     )
 
 
 def variables(manifests: list[Manifest], container: Manifest) -> dict[str, str]:
-    """The environment of one container, the ConfigMaps that it names read."""
+    """Return the environment of one container, the ConfigMaps that it names read."""
     maps = kind(manifests, "ConfigMap")
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):

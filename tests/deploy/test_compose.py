@@ -103,7 +103,7 @@ def test_images_are_small_and_say_what_is_in_them(stack: Composed) -> None:
         assert ("numpy" in names) == (service == "batch-processor")
 
 
-def test_the_four_services_are_content_with_little(stack: Composed) -> None:
+def test_the_four_services_use_less_than_400_mib_together(stack: Composed) -> None:
     ids = [stack.container(service) for service in SERVICES]
     # What a container holds itself; pages of files that it has read are the machine's to take back.
     used = stack.engine.docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *ids).splitlines()
@@ -186,7 +186,7 @@ def test_this_broker_names_its_series_as_the_panels_do(stack: Composed) -> None:
 
 
 def empty(stack: Composed, queries: dict[str, str]) -> list[str]:
-    """The places whose query shows nothing in this Prometheus."""
+    """Return the places whose query shows nothing in this Prometheus."""
     url = f"http://{stack.address('prometheus')}:9090/api/v1/query"
     found = []
     for place, query in queries.items():
@@ -248,7 +248,7 @@ def test_a_support_bundle_is_made_of_what_still_answers(stack: Composed, tmp_pat
     assert json.loads(texts["gateway.json"])["readiness"].startswith("200 ")
 
 
-def test_before_an_upgrade_of_containers_is_said_what_would_be_applied(stack: Composed) -> None:
+def test_the_upgrade_check_of_containers_counts_pending_migrations(stack: Composed) -> None:
     code, said = told.call("upgrade-check", environment=stack.engine.environment)
     assert said.count(" 0 pending\n") == 4, said
     # Nobody has made a backup of this stack.
@@ -306,7 +306,7 @@ def test_behind_the_proxy_a_gateway_that_is_replaced_is_not_noticed(stack: Compo
     assert set(codes) == {200}
 
 
-def test_an_address_is_believed_from_the_proxy_alone(stack: Composed) -> None:
+def test_only_the_proxy_may_name_the_address_of_a_client(stack: Composed) -> None:
     # Somebody with wrong keys is slowed down by address, whatever address its requests name.
     codes = []
     with stack.secure as api:

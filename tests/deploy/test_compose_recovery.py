@@ -43,7 +43,7 @@ asyncio.run(main())
 """
 
 
-def test_the_ladder_brings_a_message_back_on_this_broker(stack: Composed) -> None:
+def test_a_failed_message_comes_back_after_its_delay_on_this_broker(stack: Composed) -> None:
     assert stack.python("batch-processor", RETRY).split() == ["2", "retry.batch-processor.2s"]
 
 

@@ -105,7 +105,9 @@ def test_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Manifest]
         assert all(set(volume) <= allowed for volume in spec.get("volumes", [])), name
 
 
-def test_pods_that_an_operator_makes_keep_to_it_too(overlays: dict[str, list[Manifest]]) -> None:
+def test_pods_that_an_operator_makes_keep_to_the_restricted_standard_too(
+    overlays: dict[str, list[Manifest]],
+) -> None:
     # CloudNativePG says all of it by itself, the RabbitMQ Cluster Operator does not in every version.
     cluster = kind(overlays["production"], "RabbitmqCluster")["rabbitmq"]
     spec = cluster["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
@@ -167,7 +169,7 @@ def test_a_deployment_that_an_autoscaler_scales_has_no_replica_count(
 
 
 @pytest.mark.parametrize("way_in", ["gateway-api", "ingress"])
-def test_behind_a_proxy_limits_by_address_count_clients(k8s: Path, way_in: str) -> None:
+def test_behind_a_proxy_limits_by_address_count_clients_and_not_the_proxy(k8s: Path, way_in: str) -> None:
     found = manifests.environment(manifests.combine(k8s, (way_in,)), "gateway")
     networks = found["GATEWAY_TRUSTED_PROXIES"].split(",")
     limits = ConnectionLimits(trusted_proxies=tuple(map(ipaddress.ip_network, networks)))
@@ -197,7 +199,9 @@ def test_scalers_watch_queues_and_tables_that_exist(overlays: dict[str, list[Man
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+def test_no_traffic_passes_that_no_network_policy_names(
+    overlays: dict[str, list[Manifest]], overlay: str
+) -> None:
     policies = kind(overlays[overlay], "NetworkPolicy")
     assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     own = {"app.kubernetes.io/name": "batch-processor"}
@@ -208,7 +212,7 @@ def test_nothing_goes_in_or_out_unless_named(overlays: dict[str, list[Manifest]]
             raise AssertionError("the batch processor needs no way out")
 
 
-def test_items_reach_public_addresses_alone_where_that_is_opened(k8s: Path) -> None:
+def test_items_reach_public_addresses_only_where_egress_is_opened(k8s: Path) -> None:
     found = manifests.combine(k8s, ("http-requests",), on="overlays/local")
     policy = kind(found, "NetworkPolicy")["batch-processor-requests"]["spec"]
     assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "batch-processor"}
@@ -242,7 +246,7 @@ def assert_nothing_is_missing(found: list[Manifest]) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_image_of_ours_is_pulled_from_nobody(overlays: dict[str, list[Manifest]], overlay: str) -> None:
+def test_our_own_images_are_never_pulled(overlays: dict[str, list[Manifest]], overlay: str) -> None:
     host = "localhost" if overlay == "local" else "registry.example.com"
     for name, pod in pods(overlays[overlay]):
         (container,) = pod["spec"]["containers"]
@@ -273,7 +277,7 @@ def test_in_production_servers_are_reached_over_verified_tls(overlays: dict[str,
     )
 
 
-def test_in_production_a_database_is_its_roles_alone_as_in_compose(
+def test_in_production_only_its_own_role_may_enter_a_database_as_in_compose(
     overlays: dict[str, list[Manifest]],
 ) -> None:
     spec = kind(overlays["production"], "Cluster")["postgres"]["spec"]

@@ -139,12 +139,12 @@ def test_every_setting_reaches_processes(tmp_path: Path, service: str) -> None:
 
 
 def secrets_named(given: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    """The variables that are given, those by a file (X_FILE) under their names."""
+    """Return the variables that are given, those by a file (X_FILE) under their names."""
     return {name if name in known else name.removesuffix("_FILE"): value for name, value in given.items()}
 
 
 def settings(service: str) -> set[str]:
-    """Every variable that the service reads."""
+    """Return every variable that the service reads."""
     model = SETTINGS[service]
     return {variable(model, name, field) for name, field in model.model_fields.items()}
 
@@ -187,7 +187,7 @@ def test_servers_start_the_same_way(compose: dict[str, Any], local: list[Manifes
 
 
 @pytest.mark.parametrize("name", [*SERVICES, *SERVERS])
-def test_nothing_may_take_more_memory_here_than_there(
+def test_memory_limits_are_the_same_in_compose_and_in_kubernetes(
     compose: dict[str, Any], local: list[Manifest], name: str
 ) -> None:
     ours, theirs = container(local, name), compose["services"][name]

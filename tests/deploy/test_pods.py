@@ -38,18 +38,18 @@ class Pods:
     key: str
 
     def api(self) -> httpx.Client:
-        """A client of one gateway that is an endpoint now."""
+        """Return a client of one gateway that is an endpoint now."""
         address = self.node.endpoints("gateway", "http")[0]
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=20, trust_env=False)
 
     def inspect(self, pod: Pod) -> dict[str, Any]:
-        """What the engine knows of the container of `pod`."""
+        """Return what the engine knows of the container of `pod`."""
         found: list[dict[str, Any]] = json.loads(self.engine.docker("inspect", pod.container))
         return found[0]
 
     def subjects(self) -> list[str]:
-        """The subjects of all mails that arrived."""
+        """Return the subjects of all mails that arrived."""
         (address,) = self.node.endpoints("mailpit", "web")
         answer = httpx.get(f"http://{address}/api/v1/messages?limit=500", timeout=20, trust_env=False)
         return [message["Subject"] for message in answer.json()["messages"]]
@@ -108,7 +108,7 @@ def test_a_quote_a_mail_and_a_batch(pods: Pods) -> None:
     assert pods.subjects().count(subject) == 1
 
 
-def test_before_a_roll_out_the_pods_say_what_would_be_applied(pods: Pods) -> None:
+def test_the_upgrade_check_of_pods_counts_pending_migrations(pods: Pods) -> None:
     with kubectl.on_path(pods.node, pods.engine.environment) as environment:
         code, said = told.call("upgrade-check", "kubernetes", environment=environment)
     assert said.count(" 0 pending\n") == 4, said
@@ -194,7 +194,7 @@ def accepted(api: httpx.Client, path: str, body: dict[str, Any]) -> str:
 
 
 def ended(api: httpx.Client, path: str) -> dict[str, Any]:
-    """What `path` shows in the end."""
+    """Return what `path` shows in the end."""
 
     def look() -> dict[str, Any] | None:
         answer = api.get(path)

@@ -14,7 +14,7 @@ PROGRAM = REPOSITORY / "deploy/containers/upkeep"
 
 
 def call(*words: str, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Exit code and output of the program."""
+    """Return exit code and output of the program."""
     done = subprocess.run(
         [str(PROGRAM), *words],
         env=dict(environment),
@@ -28,7 +28,7 @@ def call(*words: str, environment: Mapping[str, str]) -> tuple[int, str]:
 
 
 def bundle(way: str, folder: Path, *, environment: Mapping[str, str]) -> dict[str, str]:
-    """The files of a new support bundle by name."""
+    """Return the files of a new support bundle by name."""
     code, said = call("support-bundle", way, environment={**environment, "SUPPORT_FOLDER": str(folder)})
     assert code == 0, said
     file = Path(said.splitlines()[-1])

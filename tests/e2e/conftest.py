@@ -20,7 +20,7 @@ from support.doubles.dns import DnsServer
 
 @pytest.fixture(scope="package")
 async def names() -> AsyncIterator[DnsServer]:
-    """The DNS server that the stack asks about sender domains."""
+    """Yield the DNS server that the stack asks about sender domains."""
     async with dns.running() as server:
         yield server
 
@@ -40,7 +40,7 @@ async def stack(
 
 @pytest.fixture(scope="package")
 async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the administrator's key."""
+    """Yield a client with the administrator's key."""
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as client:
         yield client
@@ -48,7 +48,7 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def resumed(api: httpx.AsyncClient) -> AsyncIterator[None]:
-    """What a test has paused goes on after it: other tests use the same stack."""
+    """Resume, after the test, what it has paused: other tests use the same stack."""
     yield
     for pause in (await api.get("/v1/admin/pauses")).json()["data"]:
         answer = await api.delete(f"/v1/admin/pauses/{pause['kind']}s/{pause['name']}")
@@ -63,13 +63,13 @@ async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="package")
 async def refusals(mailbox: httpx.AsyncClient) -> None:
-    """What a test asks for that sends to addresses which the development mailbox refuses."""
+    """Return what a test asks for that sends to addresses which the development mailbox refuses."""
     await deployed.require_refusals(mailbox)
 
 
 @pytest.fixture(scope="package")
 async def reader(stack: Stack, api: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of another user, whose key may only read quotes and batches."""
+    """Yield a client of another user, whose key may only read quotes and batches."""
     user = (await api.post("/v1/users", json={"name": "Reader", "email": "reader@example.com"})).json()
     wanted = {
         "name": "reader",

@@ -38,7 +38,7 @@ class Deployed:
 
 
 def found(environ: Mapping[str, str]) -> Deployed | None:
-    """The stack that the environment names, if it names one."""
+    """Return the stack that the environment names, if it names one."""
     url = environ.get("TICKWIRE_URL")
     if not url:
         return None

@@ -40,7 +40,7 @@ class World:
     exits: dict[str, str] = field(default_factory=dict)
 
     def client(self, key: str | None = None) -> httpx.AsyncClient:
-        """A client whose answers are kept."""
+        """Return a client whose answers are kept."""
 
         async def keep(response: httpx.Response) -> None:
             await response.aread()

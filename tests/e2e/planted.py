@@ -22,7 +22,7 @@ class Planted:
         return secret
 
     def found_in(self, said: str | bytes) -> list[str]:
-        """The names of the secrets in `said`."""
+        """Return the names of the secrets in `said`."""
         text = said.decode("latin-1") if isinstance(said, bytes) else said
         return [name for name, secret in self.secrets.items() if any(form in text for form in _forms(secret))]
 

@@ -124,7 +124,9 @@ async def test_a_missing_scope_is_forbidden(reader: httpx.AsyncClient) -> None:
     assert_problem(await reader.get("/v1/users"), 403, "forbidden")
 
 
-async def test_another_owners_things_are_not_found(api: httpx.AsyncClient, reader: httpx.AsyncClient) -> None:
+async def test_objects_of_another_owner_are_not_found(
+    api: httpx.AsyncClient, reader: httpx.AsyncClient
+) -> None:
     email = (await api.post("/v1/emails", json=MAIL)).json()["id"]
     batch = (await api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     for path in (f"/v1/emails/{email}", f"/v1/batches/{batch}", f"/v1/batches/{batch}/results"):

@@ -26,7 +26,7 @@ CALLS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/
 
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
-    """The status page as somebody sees it who comes for the first time."""
+    """Yield the status page as somebody sees it who comes for the first time."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/console/status")
     yield tab
@@ -36,7 +36,7 @@ async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
 
 @pytest.fixture(scope="module")
 async def store(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
-    """The Prometheus of the stack, which was told of it; it runs for these tests only."""
+    """Yield the Prometheus of the stack, which was told of it; it runs for these tests only."""
     async with prometheus.start(tmp_path_factory.mktemp("prometheus"), stack.ports) as running:
         yield running
 
@@ -52,7 +52,7 @@ async def test_a_first_visitor_is_asked_for_a_key_and_sees_no_figures(page: Page
     assert await page.run("document.activeElement.id") == "key"
 
 
-async def test_a_key_that_nobody_knows_is_said(page: Page) -> None:
+async def test_an_unknown_key_is_reported(page: Page) -> None:
     await enter(page, "tw_live_0123456789abcdef_" + "x" * 43)
     await page.until("document.getElementById('notice').innerText.includes('does not know this key')")
     assert await page.run("sessionStorage.length") == 0
@@ -77,7 +77,9 @@ async def test_the_card_of_the_native_run_logs_a_browser_in(page: Page, stack: S
     await page.until("document.getElementById('door')?.hidden && !document.getElementById('board').hidden")
 
 
-async def test_a_prometheus_that_is_away_is_said_and_no_service_called_well(page: Page, stack: Stack) -> None:
+async def test_an_unreachable_prometheus_is_reported_and_no_service_is_shown_as_healthy(
+    page: Page, stack: Stack
+) -> None:
     assert "prometheus" in stack.blueprint.without
     await enter(page, stack.api_key)
     await page.until("document.getElementById('notice').innerText.includes('Prometheus cannot be reached')")
@@ -105,7 +107,7 @@ async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store:
     assert "s ago" in await page.text("#updated")
 
 
-async def test_another_window_is_asked_for_at_once(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_another_time_window_is_loaded_at_once(page: Page, stack: Stack, store: Prometheus) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     await page.run("document.getElementById('window').value = '1h'")
@@ -113,7 +115,7 @@ async def test_another_window_is_asked_for_at_once(page: Page, stack: Stack, sto
     await page.until("performance.getEntriesByType('resource').some(e => e.name.includes('window=1h'))")
 
 
-async def test_a_gateway_that_goes_away_is_said_and_comes_back_by_itself(
+async def test_the_page_reports_a_lost_gateway_and_recovers_by_itself(
     page: Page, stack: Stack, store: Prometheus
 ) -> None:
     await enter(page, stack.api_key)
@@ -134,7 +136,7 @@ async def test_the_page_fits_a_phone(page: Page, stack: Stack, store: Prometheus
     assert await page.run("document.documentElement.scrollWidth") <= 360
 
 
-async def test_the_key_is_forgotten_when_asked(page: Page, stack: Stack, store: Prometheus) -> None:
+async def test_logging_out_forgets_the_key(page: Page, stack: Stack, store: Prometheus) -> None:
     await enter(page, stack.api_key)
     await page.until("document.querySelectorAll('.card').length === 4")
     await page.run("document.getElementById('leave').click()")

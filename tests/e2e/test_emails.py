@@ -77,7 +77,7 @@ async def test_a_temporary_refusal_is_tried_again_at_a_due_time(api: httpx.Async
     assert datetime.fromisoformat(recipient["next_attempt_at"]) > datetime.now(UTC)
 
 
-async def test_send_at_waits(api: httpx.AsyncClient, mailbox: httpx.AsyncClient) -> None:
+async def test_a_mail_with_send_at_waits(api: httpx.AsyncClient, mailbox: httpx.AsyncClient) -> None:
     subject = f"later {uuid4()}"
     due = datetime.now(UTC) + timedelta(seconds=4)
     mail = {"to": ["later@example.com"], "subject": subject, "text": "x", "send_at": due.isoformat()}
@@ -153,7 +153,7 @@ async def test_mails_are_listed_rescheduled_cancelled_and_sent_again(
     assert len(await received(mailbox, subject)) == 2
 
 
-async def test_unknown_mails_and_empty_choices_are_refused(api: httpx.AsyncClient) -> None:
+async def test_unknown_mails_and_bulk_actions_without_a_filter_are_refused(api: httpx.AsyncClient) -> None:
     unknown = f"/v1/emails/{uuid4()}"
     assert (await api.delete(unknown)).status_code == 404
     assert (await api.patch(unknown, json={"send_at": "2026-01-01T00:00:00Z"})).status_code == 404

@@ -11,7 +11,7 @@ from support.waiting import until
 
 
 async def reaches(api: httpx.AsyncClient, email_id: str, status: str) -> httpx.Response:
-    """The answer about a mail once its status is `status`."""
+    """Return the answer about a mail once its status is `status`."""
 
     async def found() -> httpx.Response | None:
         answer = await api.get(f"/v1/emails/{email_id}")

@@ -16,7 +16,7 @@ from support.waiting import until
 
 @pytest.fixture
 async def poison(stack: Stack, api: httpx.AsyncClient) -> dict[str, Any]:
-    """A message that fits no contract, parked by the email service."""
+    """Return a message that fits no contract, parked by the email service."""
     message_id = str(uuid4())
     connection = await aiormq.connect(stack.rabbitmq.url)
     try:
@@ -47,7 +47,7 @@ async def test_a_parked_message_is_listed_and_looked_into(
     assert whole["body"] == {"nonsense": True}
 
 
-async def test_a_replay_keeps_the_id_and_parks_it_again_while_nothing_is_mended(
+async def test_a_replayed_message_keeps_its_id_and_is_parked_again_while_its_cause_remains(
     api: httpx.AsyncClient, poison: dict[str, Any]
 ) -> None:
     wanted = {"service": "email", "ids": str(poison["id"]), "rate_per_s": "10"}
@@ -71,7 +71,7 @@ async def test_a_replay_keeps_the_id_and_parks_it_again_while_nothing_is_mended(
     assert record["request_id"] == answer.headers["x-request-id"]
 
 
-async def test_a_discarded_message_is_gone_but_on_record(
+async def test_a_discarded_message_stays_readable_and_cannot_be_chosen_again(
     api: httpx.AsyncClient, poison: dict[str, Any]
 ) -> None:
     wanted = {"service": "email", "ids": str(poison["id"])}
@@ -85,7 +85,7 @@ async def test_only_an_administrator_sees_parked_messages(reader: httpx.AsyncCli
     assert (await reader.get("/v1/admin/parked")).status_code == 403
 
 
-async def test_wrong_choices_are_refused(api: httpx.AsyncClient) -> None:
+async def test_invalid_filters_are_refused(api: httpx.AsyncClient) -> None:
     nothing = await api.post("/v1/admin/parked/discard", params={"service": "email"})
     assert nothing.status_code == 422
     assert (await api.get("/v1/admin/parked/email/999999999")).status_code == 404

@@ -35,7 +35,7 @@ class Talk:
             self.pushes.append(frame)
 
     async def push(self) -> dict[str, Any]:
-        """The next publication, with its channel."""
+        """Return the next publication, with its channel."""
         while True:
             frame = self.pushes.pop(0) if self.pushes else await self._frame()
             if "push" in frame:
@@ -117,7 +117,7 @@ async def test_a_batch_tells_its_progress(stack: Stack, api: httpx.AsyncClient) 
         assert state["counts"]["succeeded"] == 3
 
 
-async def test_wrong_commands_are_answered_and_the_connection_lives(stack: Stack, reader: Any) -> None:
+async def test_wrong_commands_get_an_error_and_the_connection_stays_open(stack: Stack, reader: Any) -> None:
     key = reader.headers["authorization"].removeprefix("Bearer ")
     async with talk(stack) as client:
         await client.ask(connect={"token": key})
@@ -133,7 +133,7 @@ async def test_wrong_commands_are_answered_and_the_connection_lives(stack: Stack
         assert "unsubscribe" in await client.ask(unsubscribe={"channel": "quotes:AAPL"})
 
 
-async def test_a_wrong_token_closes_the_connection_for_good(stack: Stack) -> None:
+async def test_a_wrong_token_closes_the_connection_without_reconnect(stack: Stack) -> None:
     async with talk(stack) as client:
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await client.ask(connect={"token": "tw_live_nonsense"})
@@ -141,7 +141,7 @@ async def test_a_wrong_token_closes_the_connection_for_good(stack: Stack) -> Non
         assert closed.value.rcvd.code == 3500
 
 
-async def test_the_short_socket_says_what_it_received_to_everyone(stack: Stack) -> None:
+async def test_the_short_socket_echoes_each_line_to_everyone(stack: Stack) -> None:
     address = stack.url.replace("http", "ws") + "/ws"
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     async with (

@@ -37,7 +37,7 @@ async def document(api: httpx.AsyncClient) -> dict[str, Any]:
 
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
-    """The reference as somebody sees it who comes for the first time."""
+    """Yield the reference as somebody sees it who comes for the first time."""
     await tab.look_as(width=1440, height=1000)
     await tab.visit(f"{stack.url}/docs")
     await tab.until(DRAWN)
@@ -125,7 +125,7 @@ async def test_the_reference_fits_a_phone(page: Page) -> None:
 
 @needs_browser
 @pytest.mark.parametrize("path", ["/problems", "/problems/not-found", "/docs/runbooks/TickwireServiceDown"])
-async def test_a_page_of_text_obeys_its_own_policy(tab: Page, stack: Stack, path: str) -> None:
+async def test_a_page_of_text_obeys_its_content_security_policy(tab: Page, stack: Stack, path: str) -> None:
     await tab.go(f"{stack.url}{path}")
     assert await tab.run("document.querySelector('main h1').innerText.length") > 3
     assert await tab.run("getComputedStyle(document.querySelector('main')).maxWidth") == "860px"
@@ -191,7 +191,7 @@ class Walk:
 
 
 @pytest.mark.usefixtures("resumed")
-async def test_every_example_of_a_body_is_taken_and_what_it_makes_can_be_read(
+async def test_every_example_body_is_accepted_and_what_it_creates_can_be_read(
     api: httpx.AsyncClient, document: dict[str, Any]
 ) -> None:
     walk, failed = Walk(api, document), []

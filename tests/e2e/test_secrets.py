@@ -105,7 +105,7 @@ async def _make_user(world: World) -> None:
 
 
 async def use(world: World) -> None:
-    """Everything as it is meant."""
+    """Use the API as it is meant."""
     async with world.client() as client, world.client(world.rig.stack.api_key) as admin:
 
         async def are_announced() -> bool:
@@ -152,7 +152,7 @@ async def _talk(world: World, token: str, *further: str) -> None:
 
 
 async def misuse(world: World) -> None:
-    """Keys and letters where they do not belong."""
+    """Put keys and mails where they do not belong."""
     key, encoded = world.user_key, base64.b64encode(world.user_key.encode()).decode()
     wrong_key = key[:-1] + ("A" if key[-1] != "A" else "B")
     async with world.client() as client:
@@ -192,7 +192,7 @@ async def _say_nonsense(world: World, request: str) -> None:
 
 
 async def without_relay(world: World) -> None:
-    """The relay refuses the login and repeats it; then it takes the login and refuses mails."""
+    """Let the relay refuse and echo the login, and then take the login and refuse mails."""
     relay = world.rig.relay
     relay.login, relay.repeats_login = ("tickwire", "another"), True
     await relay.stop()
@@ -214,7 +214,7 @@ async def without_relay(world: World) -> None:
 
 
 async def without_provider(world: World) -> None:
-    """The provider fails, then refuses the key and repeats it."""
+    """Let the provider fail, and then refuse and echo the key."""
     refusal = upstream.answer_json({"message": f"{alpaca.KEY_ID}: {alpaca.SECRET} is not known"}, 401)
     async with world.client() as client:
         for answer in (upstream.BROKEN, refusal):
@@ -225,7 +225,7 @@ async def without_provider(world: World) -> None:
 
 
 async def without_monitoring(world: World) -> None:
-    """Prometheus refuses, and repeats the login."""
+    """Let Prometheus refuse and echo the login."""
     login = base64.b64encode(f"watcher:{PROMETHEUS_PASSWORD}".encode()).decode()
     async with world.client(world.rig.stack.api_key) as admin:
         for number, window in enumerate(("1h", "6h", "24h")):
@@ -237,7 +237,7 @@ async def without_monitoring(world: World) -> None:
 
 
 async def park(world: World) -> None:
-    """Messages that no service can handle, for what is in them or for what the database says of it."""
+    """Send messages that are parked, for their content or for the error of the database."""
     await _publish(world, f'{{"text":"{LETTER}"}}', f"no json {LETTER}")
     emailer = await asyncpg.connect(world.rig.stack.postgres.dsn("emailer"))
     async with world.client() as client:
@@ -283,7 +283,7 @@ async def _refuse_rows(emailer: asyncpg.Connection[asyncpg.Record], code: str) -
 
 
 async def without_servers(world: World) -> None:
-    """The broker is away, then the databases are; every service says so."""
+    """Stop the broker, then the databases, and wait until every service reports it."""
     for server, sign in (("rabbitmq", "waiting for the broker"), ("postgres", "database")):
         await world.rig.proxies[server].refuse()
         await until(lambda: _all_unready(world), timeout_s=40)
@@ -304,7 +304,7 @@ async def _all_unready(world: World) -> bool:
 
 
 async def start_wrongly(world: World) -> None:
-    """Each service with settings that cannot be, and with logins that are not good."""
+    """Start each service with invalid settings, and with wrong credentials."""
     cut = {
         "RABBITMQ_URL": f"amqp://u:x#{WRONG_PASSWORD}@127.0.0.1/tickwire",
         "POSTGRES_DSN": f"postgresql://u:x/{WRONG_PASSWORD}@127.0.0.1/db",
@@ -336,7 +336,7 @@ async def start_wrongly(world: World) -> None:
 
 
 async def _start(world: World, name: str, changes: dict[str, str], *, until_said: tuple[str, ...]) -> str:
-    """What a further process of a service says until it ends, or has said all of `until_said`."""
+    """Return what a further process of a service says until it ends, or has said all of `until_said`."""
     service = next(service for service in SERVICES if service.name == name)
     backing = world.rig.stack.blueprint.backing
     # A variable that names a file goes before the one that holds the value itself.
@@ -393,7 +393,7 @@ async def test_parked_messages_are_listed_without_their_content(world: World) ->
     assert world.planted.found_in(json.dumps(world.parked)) == []
 
 
-async def test_a_start_that_fails_says_why_without_the_value(world: World) -> None:
+async def test_a_failed_start_names_the_setting_without_its_value(world: World) -> None:
     assert all("RABBITMQ_URL: is not an address like" in world.exits[service] for service in NAMES)
     assert {
         name: found for name, said in world.exits.items() if (found := world.planted.found_in(said))

@@ -57,7 +57,7 @@ async def test_the_short_quote_is_the_quote(api: httpx.AsyncClient) -> None:
     assert (await api.get("/stock/ibm")).json()["symbol"] == "IBM"
 
 
-async def test_ids_are_continued(api: httpx.AsyncClient) -> None:
+async def test_request_and_trace_ids_of_the_caller_are_continued(api: httpx.AsyncClient) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-Id": "my-request-1"}
     answer = await api.get("/v1/me", headers=headers)

@@ -62,7 +62,7 @@ def by_name(spans: list[Seen], name: str) -> list[Seen]:
 
 
 def orphans(spans: list[Seen]) -> list[Seen]:
-    """Spans with a parent that is not there to see."""
+    """Return spans with a parent that is not there to see."""
     known = {span.span_id for span in spans} | {""}
     return [span for span in spans if span.parent_id not in known]
 
@@ -165,7 +165,7 @@ async def test_the_link_to_where_a_message_was_made_survives_parking_and_replay(
 
 @asynccontextmanager
 async def refusing_database(stack: Stack) -> AsyncIterator[None]:
-    """The email service's database refuses mails as if their data were wrong, which no retry mends."""
+    """Let the email service's database refuse mails as invalid data, which no retry mends."""
     connection = await asyncpg.connect(stack.postgres.dsn("emailer"))
     try:
         await connection.execute(
@@ -201,7 +201,9 @@ async def test_a_batch_is_one_trace_through_its_chunks(
     assert by_name(spans, "process batch.seal.v1")[0].parent_id == root.span_id
 
 
-async def test_a_question_is_seen_from_both_sides(client: httpx.AsyncClient, collector: Collector) -> None:
+async def test_a_request_between_services_has_a_span_on_both_sides(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
     trace_id = trace_of(await client.get("/v1/stocks/AAPL/bars", params={"limit": 1}))
     await until(lambda: by_name(collector.of(trace_id), "answer stocks.get-bars.v1"), timeout_s=30)
     await until(lambda: by_name(collector.of(trace_id), "GET /v1/stocks/{symbol}/bars"))

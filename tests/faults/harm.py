@@ -26,7 +26,7 @@ Harm = Callable[[Rig, random.Random], Awaitable[None]]
 
 
 def stopped_broker(seconds: float) -> Harm:
-    """The broker's application stops and starts again; its data stays."""
+    """Return a fault: the broker's application stops and starts again; its data stays."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         await rig.stack.rabbitmq.control("stop_app")
@@ -37,12 +37,12 @@ def stopped_broker(seconds: float) -> Harm:
 
 
 async def close_all_connections(rig: Rig, _: random.Random) -> None:
-    """The operator closes every connection to the broker."""
+    """Close every connection to the broker, as an operator does."""
     await rig.stack.rabbitmq.control("close_all_connections", "--", "closed by a test")
 
 
 def alarmed_broker(seconds: float) -> Harm:
-    """The broker's memory alarm goes off: it reads nothing more from those who publish."""
+    """Return a fault: the broker's memory alarm blocks everybody who publishes."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         control = rig.stack.rabbitmq.control
@@ -54,12 +54,12 @@ def alarmed_broker(seconds: float) -> Harm:
 
 
 async def restart_postgres(rig: Rig, _: random.Random) -> None:
-    """The database server restarts."""
+    """Restart the database server."""
     await rig.stack.restart("postgres")
 
 
 def black_hole(server: str, seconds: float) -> Harm:
-    """What is sent to `server` vanishes, and nothing is closed."""
+    """Return a fault: all bytes to `server` are swallowed, and no connection is closed."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         rig.proxies[server].black_hole()
@@ -70,7 +70,7 @@ def black_hole(server: str, seconds: float) -> Harm:
 
 
 def half_open(server: str) -> Harm:
-    """Every present connection to `server` is dead, and nobody says so; new ones work."""
+    """Return a fault: every open connection to `server` is dead without a close; new ones work."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         rig.proxies[server].half_open()
@@ -79,7 +79,7 @@ def half_open(server: str) -> Harm:
 
 
 def refused(server: str, seconds: float) -> Harm:
-    """`server` cannot be reached: connections are cut and refused."""
+    """Return a fault: connections to `server` are cut and refused."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         await rig.proxies[server].refuse()
@@ -90,7 +90,7 @@ def refused(server: str, seconds: float) -> Harm:
 
 
 def slow(server: str, seconds: float, *, latency_s: float) -> Harm:
-    """Everything to and from `server` takes longer."""
+    """Return a fault: each direction to and from `server` has more latency."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         rig.proxies[server].set(latency_s=latency_s)
@@ -101,7 +101,7 @@ def slow(server: str, seconds: float, *, latency_s: float) -> Harm:
 
 
 def flapping(server: str, seconds: float) -> Harm:
-    """`server` is there for a second, and away for a second."""
+    """Return a fault: `server` is reachable and unreachable for a second each, in turn."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         async with rig.proxies[server].flapping(up_s=1, down_s=1):
@@ -111,7 +111,7 @@ def flapping(server: str, seconds: float) -> Harm:
 
 
 def stopped(name: str, seconds: float) -> Harm:
-    """A server or service is stopped in good order and started again."""
+    """Return a fault: a server or service is stopped in good order and started again."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         await rig.stack.stop(name)
@@ -124,7 +124,7 @@ def stopped(name: str, seconds: float) -> Harm:
 
 
 def frozen(name: str, seconds: float) -> Harm:
-    """A process hangs: it is there, and does nothing."""
+    """Return a fault: a process hangs (SIGSTOP)."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         async with freezing(rig, name):
@@ -135,7 +135,7 @@ def frozen(name: str, seconds: float) -> Harm:
 
 @asynccontextmanager
 async def freezing(rig: Rig, name: str) -> AsyncIterator[None]:
-    """SIGSTOP for the length of the block."""
+    """Stop a process (SIGSTOP) for the length of the block."""
     rig.stack.kill(name, signal.SIGSTOP)
     try:
         yield
@@ -145,7 +145,7 @@ async def freezing(rig: Rig, name: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def throttling(rig: Rig, name: str, *, run_s: float = 0.1, stop_s: float = 0.3) -> AsyncIterator[None]:
-    """A process gets only some of the time, for the length of the block."""
+    """Stop a process for parts of each second, for the length of the block."""
 
     async def throttle() -> None:
         while True:
@@ -162,7 +162,7 @@ async def throttling(rig: Rig, name: str, *, run_s: float = 0.1, stop_s: float =
 
 
 def killed_at_random(times: int) -> Harm:
-    """kill -9 of a service of the seed's choice, `times` times; every service is hit at least once."""
+    """Return a fault: kill -9 of a random service, `times` times, of each service at least once."""
 
     async def strike(rig: Rig, rng: random.Random) -> None:
         victims = [*SERVICES, *(rng.choice(SERVICES) for _ in range(times - len(SERVICES)))]
@@ -177,7 +177,7 @@ def killed_at_random(times: int) -> Harm:
 
 
 def killed_times(name: str, times: int) -> Harm:
-    """kill -9 of one service, again when it is back."""
+    """Return a fault: kill -9 of one service, again when it is back."""
 
     async def strike(rig: Rig, rng: random.Random) -> None:
         for _ in range(times):
@@ -189,7 +189,7 @@ def killed_times(name: str, times: int) -> Harm:
 
 
 async def rolling_restart(rig: Rig, _: random.Random) -> None:
-    """Every service restarts, one after the other; the gateway has a second replica."""
+    """Restart every service, one after the other; the gateway has a second replica."""
     name, ports = await rig.stack.add_replica("gateway")
     rig.urls.append(f"http://127.0.0.1:{ports.gateway}")
     try:
@@ -201,7 +201,7 @@ async def rolling_restart(rig: Rig, _: random.Random) -> None:
 
 
 def poison(count: int) -> Harm:
-    """Messages that no consumer can read lie among the good ones."""
+    """Return a fault: messages that no consumer can read are put among the good ones."""
 
     async def strike(rig: Rig, rng: random.Random) -> None:
         for _ in range(count):
@@ -226,7 +226,7 @@ async def publish(rig: Rig, queue: str, body: bytes, *, message_type: str) -> No
 
 
 def full_queue(queue: str, owner: str, seconds: float, *, most: int) -> Harm:
-    """`owner` is away and its queue takes only `most` messages; the rest is refused."""
+    """Return a fault: `owner` is stopped and its queue takes `most` messages; the rest is refused."""
 
     async def strike(rig: Rig, _: random.Random) -> None:
         limit = {"max-length": most, "overflow": "reject-publish"}
@@ -253,7 +253,7 @@ async def _refused(rig: Rig) -> float:
 
 @asynccontextmanager
 async def policy(rig: Rig, pattern: str, definition: dict[str, object]) -> AsyncIterator[None]:
-    """A policy that wins over those of the product for the length of the block."""
+    """Set a policy that overrides those of the product for the length of the block."""
     control = rig.stack.rabbitmq.control
     words = ["--vhost", VHOST, "--priority", "99", "--apply-to", "queues", "test", pattern]
     await control("set_policy", *words, json.dumps(definition))
@@ -265,7 +265,7 @@ async def policy(rig: Rig, pattern: str, definition: dict[str, object]) -> Async
 
 @asynccontextmanager
 async def short_ladder(rig: Rig, *, delay_ms: int) -> AsyncIterator[None]:
-    """Every rung of the retry ladder takes `delay_ms` for the length of the block, and until it is empty."""
+    """Set every retry delay to `delay_ms` for the length of the block, and until no message waits."""
     definition: dict[str, object] = {
         "message-ttl": delay_ms,
         "dead-letter-exchange": "",
@@ -282,7 +282,7 @@ async def short_ladder(rig: Rig, *, delay_ms: int) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def broken_table(rig: Rig, database: str, table: str) -> AsyncIterator[None]:
-    """A table that a handler needs has another name: every try fails, and a later one will not."""
+    """Rename a table that a handler needs, for the length of the block: every attempt fails meanwhile."""
     connection = await asyncpg.connect(rig.stack.postgres.dsn(database))
     try:
         await connection.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
@@ -299,7 +299,7 @@ async def _somebody_waits(rig: Rig) -> bool:
 
 
 async def climb_the_ladder(rig: Rig, _: random.Random) -> None:
-    """Every mail fails for two seconds and climbs rungs of 700 ms."""
+    """Let every mail fail for two seconds, with retry delays of 700 ms."""
     async with short_ladder(rig, delay_ms=700):
         async with broken_table(rig, "emailer", "recipients"):
             await until(lambda: _somebody_waits(rig), timeout_s=10, what=lambda: "a mail on the ladder")

@@ -32,22 +32,22 @@ class Entry:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether somebody was told that it will happen."""
+        """Return whether somebody was told that it will happen."""
         return bool(self.ids)
 
     @property
     def is_lost(self) -> bool:
-        """Whether it was promised and came to no end, or is said to be done and did not happen."""
+        """Return whether it was promised and came to no end, or is said to be done and did not happen."""
         missing = self.effects - len(self.copies)
         return self.is_accepted and (not self.ends or (self.ends[-1] in DONE and missing > 0))
 
     @property
     def duplicates(self) -> int:
-        """How many effects arrived more than once, counted with each further copy."""
+        """Return how many effects arrived more than once, counted with each further copy."""
         return self.copies.total() - len(self.copies)
 
     def complaints(self) -> list[str]:
-        """What is wrong in the books; nothing, when all is well."""
+        """Return what is wrong in the books; nothing, when all is well."""
         found = []
         if len(set(self.ids)) > 1:
             found.append(f"accepted under {len(set(self.ids))} ids")
@@ -116,7 +116,7 @@ class Ledger:
             entry.ends.append(state)
 
     def ended_ids(self) -> list[str]:
-        """The ids that were promised and have ended."""
+        """Return the ids that were promised and have ended."""
         return [entry.ids[-1] for entry in self.entries.values() if entry.is_accepted and entry.ends]
 
     def arrive(self, key: str, effects: Iterable[str]) -> None:
@@ -124,11 +124,11 @@ class Ledger:
         self.entries[key].copies = Counter(effects)
 
     def open_ids(self) -> list[str]:
-        """The ids that were promised and have not ended."""
+        """Return the ids that were promised and have not ended."""
         return [entry.ids[-1] for entry in self.entries.values() if entry.is_accepted and not entry.ends]
 
     def entry_of(self, id_: str) -> Entry:
-        """The entry of an accepted id."""
+        """Return the entry of an accepted id."""
         return self._by_id[id_]
 
     def balance(self) -> Balance:

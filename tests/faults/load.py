@@ -65,12 +65,12 @@ class Answers:
             self.slowest_s, self.slowest = elapsed_s, what
 
     def summary(self) -> str:
-        """All in a line, the most frequent first."""
+        """Return all in a line, the most frequent first."""
         return ", ".join(f"{what}: {count}" for what, count in self.counts.most_common())
 
 
 def plan(counts: Counts, ledger: Ledger, rng: random.Random) -> list[Work]:
-    """The work in an order of the seed's, with an entry in the ledger for each."""
+    """Return the work in an order of the seed's, with an entry in the ledger for each."""
     mark = f"{rng.getrandbits(40):010x}"
     work = [_mail(f"{mark}-m{n}@example.com") for n in range(counts.mails)]
     work += [_task(f"{mark}-t{n}") for n in range(counts.tasks)]
@@ -145,7 +145,7 @@ async def _lines(count: int) -> AsyncIterator[bytes]:
 
 
 def describe(answer: httpx.Response) -> str:
-    """An answer in two words: its status, and its problem if it is one."""
+    """Return an answer in two words: its status, and its problem if it is one."""
     if not answer.headers.get("content-type", "").startswith("application/problem+json"):
         return str(answer.status_code)
     return f"{answer.status_code} {answer.json()['type'].removeprefix('/problems/')}"

@@ -58,11 +58,11 @@ class Cell:
 
     @property
     def readiness(self) -> str:
-        """What `/readyz` of the gateway says meanwhile."""
+        """Return what `/readyz` of the gateway says meanwhile."""
         return "comes and goes" if self.flaps else self.reason or "stays ready"
 
     def allowed(self, probe: str) -> tuple[str, ...]:
-        """The answers that `probe` may get."""
+        """Return the answers that `probe` may get."""
         return self.answers.get(probe, ("202" if probe.startswith("accept") else "200",))
 
 
@@ -142,7 +142,7 @@ _LATENCY_S = {"rabbitmq": 0.2, "postgres": 0.02, "memcached": 1.0, "mailbox_smtp
 
 
 def suffering(rig: Rig, cell: Cell) -> AbstractAsyncContextManager[None]:
-    """The fault of `cell` for the length of the block."""
+    """Return the fault of `cell` for the length of the block."""
     if cell.dependency in rig.proxies:
         return _server_suffers(rig, cell)
     return _service_suffers(rig, cell)
@@ -199,7 +199,7 @@ async def _ask(client: httpx.AsyncClient, probe: str, names: Mapping[str, str]) 
 
 
 def complaints(cell: Cell, seen: list[Seen]) -> list[str]:
-    """What was not as it is promised."""
+    """Return what was not as it is promised."""
     found = []
     for one in seen:
         if one.answer not in cell.allowed(one.probe):
@@ -212,7 +212,7 @@ def complaints(cell: Cell, seen: list[Seen]) -> list[str]:
 
 
 def render() -> str:
-    """The promises as a Markdown table."""
+    """Return the promises as a Markdown table."""
     heads = ["dependency", "fault", *PROBES, "reason in /readyz"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for cell in CELLS:

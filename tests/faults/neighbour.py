@@ -66,20 +66,20 @@ class Diary:
 
     @property
     def waited_for(self) -> Counter[str]:
-        """What was asked by the slowest of 100 requests, and how often."""
+        """Return what was asked by the slowest of 100 requests, and how often."""
         slowest = sorted(zip(self.latencies_s, self.asked, strict=False), reverse=True)
         return Counter(asked for _, asked in slowest[: -(-len(slowest) // 100)])
 
     @property
     def lost(self) -> list[str]:
-        """What was said and not heard exactly once, in its order."""
+        """Return what was said and not heard exactly once, in its order."""
         if self.heard == self.said:
             return []
         heard = Counter(self.heard)
         return [one for one in self.said if heard[one] != 1] or ["the order"]
 
     def slowest_s(self, errand: str) -> float:
-        """The longest time that work of this kind took; infinite when none was done."""
+        """Return the longest time that work of this kind took; infinite when none was done."""
         return max(self.errands_s.get(errand, ()), default=float("inf"))
 
 

@@ -51,18 +51,18 @@ class Rig:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request of the administrator carries."""
+        """Return what a request of the administrator carries."""
         return {"Authorization": f"Bearer {self.stack.api_key}"}
 
     def client(self, *, timeout_s: float = 60) -> httpx.AsyncClient:
-        """A client of the first gateway."""
+        """Return a client of the first gateway."""
         limits = httpx.Limits(max_connections=100, keepalive_expiry=20)
         return httpx.AsyncClient(
             base_url=self.urls[0], headers=self.headers, timeout=timeout_s, limits=limits
         )
 
     async def reasons(self, service: str) -> dict[str, str]:
-        """Why a service is not ready; nothing when it is. A silent one is a reason too."""
+        """Return why a service is not ready; nothing when it is. A silent one is a reason too."""
         try:
             async with httpx.AsyncClient(timeout=5) as client:
                 answer = await client.get(f"{self.stack.ops_url(service)}/readyz")
@@ -72,19 +72,19 @@ class Rig:
         return found
 
     async def metric(self, service: str, name: str) -> float:
-        """The sum of a metric over its labels."""
+        """Return the sum of a metric over its labels."""
         async with httpx.AsyncClient(timeout=5) as client:
             text = (await client.get(f"{self.stack.ops_url(service)}/metrics")).text
         lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.split(" # ")[0].rsplit(" ", 1)[1]) for line in lines)
 
     async def unready(self) -> dict[str, dict[str, str]]:
-        """The services that are not ready, with their reasons."""
+        """Return the services that are not ready, with their reasons."""
         found = {service: await self.reasons(service) for service in SERVICES}
         return {service: reasons for service, reasons in found.items() if reasons}
 
     async def depths(self, *names: str) -> dict[str, int]:
-        """How many messages wait in the durable queues of `names`, or in all that hold any."""
+        """Return how many messages wait in the durable queues of `names`, or in all that hold any."""
         connection = await aiormq.connect(self.stack.rabbitmq.url)
         try:
             channel = await connection.channel()
@@ -100,7 +100,7 @@ class Rig:
         return {name: count or 0 for name, count in counts.items() if count or names}
 
     async def parked(self) -> dict[str, int]:
-        """How much each service has parked, where it is anything: in its queue, and kept from there."""
+        """Return the number of messages each service has parked, in its queue and in its table, if any."""
         found = await self.depths(*(parked_queue(service) for service in SERVICES))
         for database, service in zip(DATABASES, SERVICES, strict=True):
             rows = await self._kept(database, "SELECT count(*) FROM parked WHERE state = 'parked'")

@@ -39,7 +39,7 @@ class Scenario:
     is_quick: bool = False
 
     def enlarged(self, factor: int) -> Scenario:
-        """The same with `factor` times the work in twice the time."""
+        """Return the same with `factor` times the work in twice the time."""
         counts = replace(
             self.counts,
             mails=self.counts.mails * factor,
@@ -64,7 +64,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost and nothing is unexplained."""
+        """Return whether nothing was lost and nothing is unexplained."""
         return not self.complaints
 
 
@@ -97,7 +97,7 @@ async def run(rig: Rig, scenario: Scenario, *, seed: int) -> Row:
 
 
 def _unpromised(scenario: Scenario, answers: Answers) -> list[str]:
-    """The answers that nobody should have got: others than promised, or later."""
+    """Return the answers that nobody should have got: others than promised, or later."""
     allowed = {"202", *scenario.answers}
     found = [
         f"answered {what}, {count} times" for what, count in answers.counts.items() if what not in allowed

@@ -36,7 +36,7 @@ def _slow_relay(rig: Rig, _work: list[Work], _rng: random.Random) -> None:
 
 
 async def _nothing(rig: Rig, _: random.Random) -> None:
-    """The relay is scripted: the load alone brings it out."""
+    """Do nothing: the scripted relay and the load are the fault."""
 
 
 SCENARIOS = (

@@ -57,7 +57,7 @@ class Street:
         return Rig(self.stack, {}, self.relay, [self.stack.url])
 
     def headers(self, who: str) -> dict[str, str]:
-        """What a request of `who` carries."""
+        """Return what a request of `who` carries."""
         return {"Authorization": f"Bearer {self.keys[who]}"}
 
 

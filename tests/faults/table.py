@@ -29,7 +29,7 @@ _HEADS = (
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [_line(_HEADS), _line(["---", *["---:"] * 4, "---", "---:"])]
     return "\n".join([*lines, *(_line(_cells(row)) for row in rows)]) + "\n"
 
@@ -45,13 +45,13 @@ _GUEST_HEADS = (
 
 
 def render_guests(rows: Sequence[GuestRow]) -> str:
-    """What came of the guests, as a Markdown table."""
+    """Return what came of the guests, as a Markdown table."""
     lines = [_line(_GUEST_HEADS), _line(["---", "---", *["---:"] * (len(_GUEST_HEADS) - 2)])]
     return "\n".join([*lines, *(_line(_cells_of_guest(row)) for row in rows)]) + "\n"
 
 
 def insert(text: str, table: str, *, begin: str = BEGIN, end: str = END) -> str:
-    """`text` with `table` between the markers. Raises `ValueError` when they are missing."""
+    """Return `text` with `table` between the markers. Raise `ValueError` when they are missing."""
     before, found_begin, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:

@@ -59,7 +59,7 @@ async def test_a_thread_that_is_busy_there_delays_nobody_here() -> None:
     assert took_s < 0.4
 
 
-async def test_what_cannot_be_entered_or_left_says_so_here() -> None:
+async def test_errors_of_entering_or_leaving_are_raised_here() -> None:
     @asynccontextmanager
     async def broken(*, at_once: bool) -> AsyncIterator[None]:
         if at_once:

@@ -76,7 +76,7 @@ def test_two_ends_are_a_complaint() -> None:
     assert any("ended more than once" in line for line in ledger.balance().complaints)
 
 
-def test_an_end_that_is_none_any_more_is_a_complaint() -> None:
+def test_a_final_state_that_is_left_again_is_a_complaint() -> None:
     ledger = one()
     ledger.accept("a", "1")
     ledger.end("1", "delivered")
@@ -101,7 +101,7 @@ def test_an_end_without_a_promise_is_a_complaint() -> None:
     assert "happened without a promise" in ledger.balance().complaints[0]
 
 
-def test_a_state_on_the_way_is_no_end() -> None:
+def test_an_intermediate_state_is_no_end() -> None:
     ledger = one()
     ledger.accept("a", "1")
     with pytest.raises(ValueError, match="is no end"):

@@ -37,7 +37,7 @@ async def shared_provider_rig(tmp_path_factory: pytest.TempPathFactory) -> Async
 
 @pytest.fixture
 async def provider_rig(shared_provider_rig: Rig) -> AsyncIterator[Rig]:
-    """The product with one provider outside; after the test that is asked again."""
+    """Yield the product with one provider outside; after the test that is asked again."""
     yield shared_provider_rig
     async with shared_provider_rig.client() as client:
 
@@ -53,7 +53,7 @@ async def provider_names(shared_provider_rig: Rig) -> dict[str, str]:
 
 
 async def _make_names(rig: Rig) -> dict[str, str]:
-    """A mail and a user that exist."""
+    """Return a mail and a user that exist."""
     async with rig.client() as client:
         mail = await client.post("/v1/emails", json={"to": ["a@example.com"], "subject": "s", "text": "t"})
         person = {"name": "Matrix", "email": "matrix@example.com"}

@@ -32,7 +32,7 @@ _WARM_UP = 5_000
 
 
 def resident(pid: int) -> float:
-    """The memory of a process in MiB."""
+    """Return the memory of a process in MiB."""
     return float(psutil.Process(pid).memory_info().rss) / _MIB
 
 

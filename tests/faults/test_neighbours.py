@@ -80,7 +80,7 @@ def test_every_container_has_a_limit_of_memory() -> None:
     assert min(memory_limits().values()) >= 128 * _MIB
 
 
-def test_a_row_of_the_table_says_what_came_of_a_guest() -> None:
+def test_a_row_of_the_table_shows_the_result_of_a_guest() -> None:
     line = table.render_guests([good_row()]).splitlines()[2]
     assert line.startswith(
         "| anonymous connection | heads of 16 MiB and of 1,000 fields (5 heads) | 10 ms of 200"

@@ -19,7 +19,7 @@ _OPEN: list[asyncio.StreamWriter] = []
 
 @pytest.fixture
 async def echo() -> AsyncIterator[int]:
-    """A server that says back what it hears."""
+    """Run a server that echoes its input; yield its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -76,7 +76,7 @@ async def is_cut(peer: Peer) -> bool:
         return True
 
 
-async def test_calm_passes_every_byte(proxy: FaultProxy) -> None:
+async def test_a_calm_proxy_passes_every_byte(proxy: FaultProxy) -> None:
     peer = await connect(proxy)
     text = bytes(range(256)) * 4000
     assert await ask(peer, text) == text
@@ -90,7 +90,7 @@ async def test_latency_is_added_each_way(proxy: FaultProxy) -> None:
     assert time.monotonic() - started >= 0.4
 
 
-async def test_latency_does_not_narrow_the_way(proxy: FaultProxy) -> None:
+async def test_latency_does_not_reduce_bandwidth(proxy: FaultProxy) -> None:
     reader, writer = await connect(proxy)
     proxy.set(latency_s=0.2)
     started = time.monotonic()
@@ -109,7 +109,7 @@ async def test_bandwidth_is_bounded(proxy: FaultProxy) -> None:
     assert time.monotonic() - started >= 0.4
 
 
-async def test_a_reset_cuts_those_who_are_there_only(proxy: FaultProxy) -> None:
+async def test_a_reset_cuts_only_the_connections_that_are_open(proxy: FaultProxy) -> None:
     old = await connect(proxy)
     await ask(old, b"x")
     assert proxy.reset_all() == 1
@@ -168,7 +168,7 @@ async def test_a_refusing_port_comes_back_as_the_same(proxy: FaultProxy) -> None
     assert await ask(await connect(proxy), b"y") == b"y"
 
 
-async def test_a_slow_close_tells_late(proxy: FaultProxy) -> None:
+async def test_a_slow_close_reaches_the_peer_late(proxy: FaultProxy) -> None:
     reader, writer = await connect(proxy)
     await ask((reader, writer), b"x")
     proxy.set(slow_close_s=0.2)

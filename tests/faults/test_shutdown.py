@@ -41,7 +41,7 @@ async def test_a_stop_drains_within_its_grace_and_loses_nothing(rig: Rig, servic
 
 @pytest.mark.timeout(120)
 async def test_a_stop_cuts_no_request_that_is_being_answered(rig: Rig) -> None:
-    """The answer of an upload that is under way at SIGTERM still comes, and is kept."""
+    """Yield the answer of an upload that is under way at SIGTERM still comes, and is kept."""
     under_way = asyncio.Event()
 
     async def lines() -> object:

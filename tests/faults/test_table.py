@@ -20,7 +20,7 @@ def row(*, lost: int = 0, complaints: tuple[str, ...] = ()) -> Row:
     return Row(BY_NAME["calm"], 1, balance, answers, 1.0, 2.0, complaints)
 
 
-def test_a_row_says_what_came_of_it() -> None:
+def test_a_row_shows_the_result_of_its_scenario() -> None:
     line = table.render([row()]).splitlines()[2]
     assert line == "| nothing happens | 3 | 0 | 2 (2 explained) | 1.0 s | 202: 1 | 0.25 s |"
 

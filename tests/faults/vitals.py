@@ -33,7 +33,7 @@ class Vitals:
 
     @property
     def stall_s(self) -> float:
-        """How long the loop stood still at most, by both who waited for it and what it says itself."""
+        """Return how long the loop stood still at most, by both who waited for it and what it says itself."""
         return min(self.slowest_s, self.lag_s + _BEAT_S)
 
 

@@ -15,7 +15,7 @@ MONDAY = date(2012, 5, 21)
 
 
 def tick(price: str | int, *, symbol: str = "A", day: date = MONDAY, **changes: Any) -> Quote:
-    """A tick of now that shows noon of `day`."""
+    """Return a tick of now that shows noon of `day`."""
     fields = {
         "symbol": symbol,
         "price": Decimal(price),
@@ -29,7 +29,7 @@ def tick(price: str | int, *, symbol: str = "A", day: date = MONDAY, **changes: 
 
 
 def watched(kind: ConditionKind, threshold: str | int | Decimal, side: int, **changes: Any) -> WatchedAlert:
-    """An alert of the symbol A that was on `side` when it was seen last."""
+    """Return an alert of the symbol A that was on `side` when it was seen last."""
     fields: dict[str, Any] = {
         "id": uuid4(),
         "once": False,

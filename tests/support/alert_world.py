@@ -49,7 +49,7 @@ class World:
         )
 
     def show(self, price: int, **changes: Any) -> Quote:
-        """A tick that the board has seen."""
+        """Return a tick that the board has seen."""
         self.offset += 1
         quote = tick(price, stream=StreamPosition(epoch="1", offset=self.offset), **changes)
         self.board.put([quote])
@@ -69,12 +69,12 @@ class World:
             return await connection.fetch(statement, *arguments)
 
     async def firings(self, owner_id: str = "7") -> list[tuple[int, int]]:
-        """Offset and price of each firing."""
+        """Return offset and price of each firing."""
         found = await self.answers.firings(ListFirings(owner_id=owner_id), SOON)
         return [(firing.offset, int(firing.price)) for firing in found.data]
 
     async def events(self) -> list[AlertFired]:
-        """What waits in the outbox."""
+        """Return what waits in the outbox."""
         rows = await self.rows("SELECT body, message_type FROM outbox ORDER BY id")
         assert {row["message_type"] for row in rows} <= {AlertFired.message_type}
         return [AlertFired.model_validate_json(row["body"]) for row in rows]
@@ -82,7 +82,7 @@ class World:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[World]:
-    """A world in an empty database."""
+    """Yield a world in an empty database."""
     connection = await asyncpg.connect(dsn)
     await migrations.migrate(connection, "stock_data")
     await connection.execute(_SEED)
@@ -99,7 +99,7 @@ async def opened(dsn: str) -> AsyncIterator[World]:
 async def watching(
     world: World, term: int = 1, repository: AlertRepository | None = None
 ) -> AsyncIterator[AlertWatcher]:
-    """A watcher that knows all alerts that there are."""
+    """Yield a watcher that knows all alerts that there are."""
     watcher = AlertWatcher(repository or AlertRepository(world.postgres), wake_relay=lambda: None)
     watcher.begin(Term(term, None))
     task = asyncio.create_task(watcher.run())

@@ -50,7 +50,7 @@ class BatchCallers(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Two owners have something to run."""
+        """Give two owners something to run."""
         self.create("ann", 7, False, "normal", None, False)
         self.create("bob", 1, True, "normal", None, False)
 
@@ -133,7 +133,7 @@ class BatchCallers(RuleBasedStateMachine):
                 {"cancel": self.cancel, "pause": self.pause, "resume": self.resume}[what](which)
 
     def announce(self, owner: str, size: int) -> None:
-        """An upload of which the first message will be another than the one that describes it."""
+        """Start an upload whose describing message is not the first to arrive."""
         self.models.append(BatchModel(new_id(), owner, "batch", size))
 
     def describe(self, which: int) -> None:

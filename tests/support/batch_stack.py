@@ -134,7 +134,7 @@ class Caller:
         return await self._messaging.rpc.call(request, reply, Deadline.after(5))
 
     async def ask_for_bytes(self, request: Any) -> bytes:
-        """The answer as it was written."""
+        """Return the answer as it was written."""
         return await self._messaging.rpc.ask(request, Deadline.after(5))
 
     def creation(self, operation: str, payloads: Sequence[Any] | None, **changes: Any) -> batches.CreateBatch:
@@ -170,7 +170,7 @@ class Caller:
         return found
 
     async def reach(self, batch_id: UUID, *statuses: str, timeout_s: float = 20) -> batches.Batch:
-        """The batch, once it has one of `statuses` (without any: once it is finished)."""
+        """Return the batch, once it has one of `statuses` (without any: once it is finished)."""
         wanted = set(statuses) or batches.FINISHED
 
         async def reached() -> bool:
@@ -183,7 +183,7 @@ class Caller:
         return await self.get(batch_id, kind=kind)
 
     async def results(self, batch_id: UUID, **changes: Any) -> list[batches.Result]:
-        """All results of the batch, page by page."""
+        """Return all results of the batch, page by page."""
         found: list[batches.Result] = []
         cursor: str | None = None
         while True:
@@ -195,7 +195,7 @@ class Caller:
                 return found
 
     async def finished_events(self, *, outbox_empty: bool = True) -> list[batches.BatchFinished]:
-        """The `BatchFinished` events that reached the gateway's queue so far, taken from it."""
+        """Return the `BatchFinished` events that reached the gateway's queue so far, taken from it."""
         if outbox_empty:
             await until(self._outbox_is_empty)
         found: list[batches.BatchFinished] = []
@@ -225,12 +225,12 @@ class House:
         self._stack = stack
 
     async def start(self, **changes: Any) -> Resources:
-        """A service that is ready, until the end of the test."""
+        """Return a service that is ready, until the end of the test."""
         return await self._stack.enter_async_context(self.running(**changes))
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[Resources]:
-        """A service that is ready, until the end of the block."""
+        """Yield a service that is ready, until the end of the block."""
         settings = BatchProcessorSettings.model_validate({**self._needed, **changes})
         resources = Resources(settings, self._stage.operations, isolated=False)
         health = resources.runtime.health

@@ -28,7 +28,7 @@ class Bench:
         self._stack = stack
 
     async def build(self, service: str, *, dsn: str | None = None) -> ServiceRuntime:
-        """A runtime of `service`, not opened yet."""
+        """Return a runtime of `service`, not opened yet."""
         settings = Settings.model_validate(
             {
                 "rabbitmq_url": self._broker_url,

@@ -124,7 +124,7 @@ class Page:
 
 @asynccontextmanager
 async def open_page(directory: Path) -> AsyncIterator[Page]:
-    """A browser with one empty tab and its profile in `directory`, until the end of the block."""
+    """Yield a browser with one empty tab and its profile in `directory`, until the end of the block."""
     assert PROGRAM is not None
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory)}
     process = await asyncio.create_subprocess_exec(
@@ -150,7 +150,7 @@ async def open_page(directory: Path) -> AsyncIterator[Page]:
 
 
 async def _address(directory: Path) -> str:
-    """Where the tab listens; the browser writes its port into its profile."""
+    """Return where the tab listens; the browser writes its port into its profile."""
     note = directory / "DevToolsActivePort"
     await until(lambda: note.exists() and "\n" in note.read_text(), what=lambda: "the browser is up")
     port = note.read_text().split()[0]

@@ -133,7 +133,7 @@ class Listener:
         assert answer.status_code == 200, answer.text
 
     async def new_key(self, *scopes: str, user_id: int | None = None) -> str:
-        """A key of a user (None: a new one) with `scopes`."""
+        """Return a key of a user (None: a new one) with `scopes`."""
         user_id = user_id or await self.new_user()
         wanted = {"name": "test", "scopes": scopes, "user_id": user_id}
         answer = await self.api.post("/v1/api-keys", json=wanted)
@@ -172,7 +172,7 @@ class House:
         return url.host, url.port
 
     def broker_url_by(self, gate: Gate) -> str:
-        """The broker's address through a gate."""
+        """Return the broker's address through a gate."""
         return str(URL(self.rabbitmq_url).with_host("127.0.0.1").with_port(gate.port))
 
     @property
@@ -181,11 +181,11 @@ class House:
         return URL(self.postgres_url).port or 5432
 
     def dsn_by(self, dsn: str, gate: Gate) -> str:
-        """A database's address through a gate."""
+        """Return a database's address through a gate."""
         return str(URL(dsn).with_host("127.0.0.1").with_port(gate.port))
 
     async def database(self) -> str:
-        """An empty database, gone in the end."""
+        """Return an empty database, gone in the end."""
         name = f"gateway_{uuid.uuid4().hex}"
         await self._administer(f"CREATE DATABASE {name}")
         self._stack.push_async_callback(self._administer, f"DROP DATABASE {name} WITH (FORCE)")
@@ -205,7 +205,7 @@ class House:
         limits: Mapping[str, Any] = MappingProxyType({}),
         **changes: Any,
     ) -> Listener:
-        """A gateway of its own database, or of `dsn`; `changes` are settings, `limits` its listener's."""
+        """Return a gateway on a new database, or on `dsn`, with settings `changes` and `limits`."""
         dsn = dsn or await self.database()
         admin_key = changes.pop("bootstrap_key", None) or str(keys.new_key())
         settings = GatewaySettings.model_validate(
@@ -223,11 +223,11 @@ class House:
         return await self._stack.enter_async_context(running(settings, admin_key, wait=wait, limits=limits))
 
     async def double(self, service: str, answers: Mapping[type[Request], Answer]) -> Messaging:
-        """Something that answers the requests to `service`, until the end of the test."""
+        """Return something that answers the requests to `service`, until the end of the test."""
         return await self._stack.enter_async_context(answering(self.rabbitmq_url, service, answers))
 
     async def take(self, queue: str, count: int = 1) -> list[dict[str, Any]]:
-        """The next messages of a queue: their bodies, with type, id and headers under `_`."""
+        """Return the next messages of a queue: their bodies, with type, id and headers under `_`."""
         connection = await aiormq.connect(self.rabbitmq_url)
         found: list[dict[str, Any]] = []
         try:
@@ -250,7 +250,7 @@ class House:
         return found
 
     async def depth(self, queue: str) -> int:
-        """How many messages are in a queue."""
+        """Return how many messages are in a queue."""
         connection = await aiormq.connect(self.rabbitmq_url)
         try:
             channel = await connection.channel()
@@ -327,7 +327,7 @@ async def _stop(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
 async def answering(
     url: str, service: str, answers: Mapping[type[Request], Answer]
 ) -> AsyncIterator[Messaging]:
-    """A service of nothing but answers."""
+    """Yield a service of nothing but answers."""
     messaging = Messaging(url, TOPOLOGIES[service])
     tasks, health = Tasks(), Health()
     if answers:
@@ -356,7 +356,7 @@ class Talk:
         self._pushes: list[dict[str, Any]] = []
 
     async def ask(self, **command: Any) -> Any:
-        """What is under the command's name in its reply, or its error."""
+        """Return what is under the command's name in its reply, or its error."""
         self._number += 1
         await self.socket.send(orjson.dumps({"id": self._number, **command}).decode())
         while (frame := await self._frame()).get("id") != self._number:
@@ -365,7 +365,7 @@ class Talk:
         return content
 
     async def push(self) -> dict[str, Any]:
-        """The next push: its channel, and the parts of its publication."""
+        """Return the next push: its channel, and the parts of its publication."""
         push = self._pushes.pop(0) if self._pushes else dict((await self._frame())["push"])
         return {"channel": push["channel"], **push.get("pub", push)}
 

@@ -35,7 +35,7 @@ class Site:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def exchange(self, *segments: bytes) -> bytes:
-        """Everything that comes back to `segments`, until the server closes."""
+        """Return everything that comes back to `segments`, until the server closes."""
         reader, writer = await self.connect()
         try:
             for segment in segments:

@@ -53,7 +53,7 @@ class _Looked(Exception):
 
 
 async def strays(post_office: PostOffice) -> list[str]:
-    """What is wrong with the mails in the tables; nothing is, unless something is in limbo.
+    """Return what is wrong with the mails in the tables; nothing is, unless something is in limbo.
 
     Each recipient that is open is found by a claim once its time has come, each mail says what its recipients
     sum up to, and those that are over are on their way to be removed.
@@ -94,5 +94,5 @@ async def pass_time(connection: Connection) -> None:
 
 
 def is_settled(email: Email) -> bool:
-    """Whether nothing more happens to a mail by itself."""
+    """Return whether nothing more happens to a mail by itself."""
     return email.status in (*_OVER, "held")

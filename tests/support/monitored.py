@@ -45,27 +45,27 @@ class RuleTest:
 
 
 def load(path: Path) -> Any:
-    """A YAML file."""
+    """Return a YAML file."""
     return yaml.safe_load(path.read_text())
 
 
 def rules() -> list[Rule]:
-    """Every rule of every file."""
+    """Return every rule of every file."""
     return [rule for file in sorted(RULES.glob("*.yml")) for rule in _rules(load(file))]
 
 
 def alerts() -> list[Rule]:
-    """Every alert; one name may have several."""
+    """Return every alert; one name may have several."""
     return [rule for rule in rules() if rule.kind == "alert"]
 
 
 def rule_tests() -> list[RuleTest]:
-    """Every test of an alert."""
+    """Return every test of an alert."""
     return [test for file in sorted(RULE_TESTS.glob("*.yml")) for test in _tests(load(file))]
 
 
 def panel_queries() -> dict[str, str]:
-    """Every query of every panel, by its place."""
+    """Return every query of every panel, by its place."""
     return {
         f"{board.uid} / {panel.title} / {index}": query.expr
         for board in BOARDS
@@ -75,7 +75,7 @@ def panel_queries() -> dict[str, str]:
 
 
 def names(expr: str) -> set[str]:
-    """The metrics that `expr` asks for."""
+    """Return the metrics that `expr` asks for."""
     bare = _NOT_NAMES.sub(" ", expr)
     return {name for name in _NAME.findall(bare) if name not in _WORDS}
 

@@ -28,14 +28,14 @@ _END = '\nset +x\nprintf "FAILED: %s\\n" "${failed[@]}" >&2; [ ${#failed[@]} = 0
 
 
 def blocks(page: str, *, below: str) -> list[str]:
-    """The shell blocks of `page` in the part whose heading is `below`."""
+    """Return the shell blocks of `page` in the part whose heading is `below`."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     part = re.split(r"^## ", text.split(f"\n## {below}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
 
 
 def run(block: str, folder: Path, *, key: str, addresses: Mapping[str, str]) -> str:
-    """What a block prints where `.run/api-key` holds `key`; addresses of the page are where the stack is.
+    """Return what a block prints where `.run/api-key` holds `key` and the page's addresses lead here.
 
     Fails with the lines that failed, or with what was done until the time was over.
     """

@@ -10,7 +10,7 @@ import httpx
 def assert_problem(
     answer: httpx.Response, status: int, code: str, pointer: str | None = None
 ) -> dict[str, Any]:
-    """The problem document of `answer`, which must be this problem; `pointer` is one of its fields."""
+    """Return the problem document of `answer`, which must be this problem; `pointer` is one of its fields."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = answer.json()

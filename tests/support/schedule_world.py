@@ -48,7 +48,7 @@ class World:
         self.woken += 1
 
     async def create(self, owner_id: str = "7", **wanted: Any) -> Schedule:
-        """A schedule that is due every hour."""
+        """Return a schedule that is due every hour."""
         fields = {
             "schedule_id": envelope.new_id(),
             "owner_id": owner_id,
@@ -90,7 +90,7 @@ class World:
         return (await self.answers.run(request, SOON)).run
 
     async def runs(self, schedule: Schedule, **wanted: Any) -> list[ScheduleRun]:
-        """The oldest first."""
+        """Return the runs, the oldest first."""
         request = ListScheduleRuns(schedule_id=schedule.id, owner_id="7", **wanted)
         return (await self.answers.runs(request, SOON)).data[::-1]
 
@@ -129,7 +129,7 @@ class World:
             return await connection.fetch(statement, *arguments)
 
     async def events(self) -> list[ScheduleFired]:
-        """What waits in the outbox."""
+        """Return what waits in the outbox."""
         rows = await self.rows("SELECT message_id, body, message_type FROM outbox ORDER BY id")
         assert {row["message_type"] for row in rows} <= {ScheduleFired.message_type}
         fired = [ScheduleFired.model_validate_json(row["body"]) for row in rows]
@@ -139,7 +139,7 @@ class World:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[World]:
-    """A world in an empty database."""
+    """Yield a world in an empty database."""
     connection = await asyncpg.connect(dsn)
     await migrations.migrate(connection, "batch_processor")
     await connection.close()
@@ -151,7 +151,7 @@ async def opened(dsn: str) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def on_server(url: str) -> AsyncIterator[World]:
-    """A world in a database of its own on a server, which is dropped at the end of the block."""
+    """Yield a world in a database of its own on a server, which is dropped at the end of the block."""
     name = f"test_{uuid4().hex}"
     admin = await asyncpg.connect(url)
     await admin.execute(f"CREATE DATABASE {name}")

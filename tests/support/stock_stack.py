@@ -117,7 +117,7 @@ async def running(resources: Resources) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def hearing_ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
-    """Every quote that is published on the live exchange, as a gateway hears it."""
+    """Yield every quote that is published on the live exchange, as a gateway hears it."""
     heard: list[Quote] = []
 
     def take(body: bytes) -> None:
@@ -129,7 +129,7 @@ async def hearing_ticks(broker_url: str) -> AsyncIterator[list[Quote]]:
 
 @asynccontextmanager
 async def hearing_bars(broker_url: str) -> AsyncIterator[list[LiveBar]]:
-    """Every bar that is published on the live exchange, as a gateway hears it."""
+    """Yield every bar that is published on the live exchange, as a gateway hears it."""
     heard: list[LiveBar] = []
 
     def take(body: bytes) -> None:

@@ -25,21 +25,21 @@ _ENDED = ("completed", "failed", "cancelled", "expired")
 
 @asynccontextmanager
 async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the administrator's key, whose calls belong to a sampled trace."""
+    """Yield a client with the administrator's key, whose calls belong to a sampled trace."""
     headers = {"Authorization": f"Bearer {stack.api_key}", "traceparent": TRACEPARENT}
     async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as api:
         yield api
 
 
 async def everything(stack: Stack, api: httpx.AsyncClient) -> None:
-    """One round; ends when all that was accepted has ended."""
+    """Make one round; return when all that was accepted has ended."""
     await asyncio.gather(
         quotes(api), refusals(api), mails(api), batches(api), users(api), talk(stack, api), poison(stack)
     )
 
 
 async def quotes(api: httpx.AsyncClient) -> None:
-    """Pushed quotes, the same miss by many at a time, bars and search."""
+    """Ask for pushed quotes, for one uncached symbol from many callers at once, for bars and search."""
     for _ in range(10):
         await api.get("/v1/stocks/AAPL")
     await asyncio.gather(*(api.get("/v1/stocks/NOSUCH") for _ in range(8)))
@@ -49,14 +49,14 @@ async def quotes(api: httpx.AsyncClient) -> None:
 
 
 async def refusals(api: httpx.AsyncClient) -> None:
-    """No key, a wrong key, no such route."""
+    """Send requests without a key, with a wrong key, and to a route that does not exist."""
     await api.get("/v1/me", headers={"Authorization": "Bearer tw_live_nonsense"})
     await api.get("/v1/me", headers={"Authorization": ""})
     await api.get("/nowhere")
 
 
 async def mails(api: httpx.AsyncClient) -> None:
-    """A delivered mail, a refused one, and the same request twice."""
+    """Send a mail that is delivered, one that is refused, and one request twice."""
     body = {"to": ["ann@example.com", "reject550@example.com"], "subject": "traffic", "text": "x"}
     headers = {"Idempotency-Key": f'"{uuid4()}"'}
     accepted = (await api.post("/v1/emails", json=body, headers=headers)).json()
@@ -67,7 +67,7 @@ async def mails(api: httpx.AsyncClient) -> None:
 
 
 async def batches(api: httpx.AsyncClient) -> None:
-    """A batch that computes over another service's data, a task, and a schedule that makes some."""
+    """Run a batch on another service's data, a task, and a schedule that makes tasks."""
     every_minute = {"name": "traffic", "cron": "* * * * *", "template": {"operation": "echo", "payload": 1}}
     schedule = (await api.post("/v1/schedules", json=every_minute)).json()
     await api.post(f"/v1/schedules/{schedule['id']}/run")
@@ -79,7 +79,7 @@ async def batches(api: httpx.AsyncClient) -> None:
 
 
 async def users(api: httpx.AsyncClient) -> None:
-    """A user that is made and read."""
+    """Make and read a user."""
     body = {"name": "Traffic", "email": f"{uuid4().hex}@example.com"}
     user = (await api.post("/v1/users", json=body)).json()
     for _ in range(3):
@@ -87,7 +87,7 @@ async def users(api: httpx.AsyncClient) -> None:
 
 
 async def talk(stack: Stack, api: httpx.AsyncClient) -> None:
-    """Streams, chat, recovery, and a connection that the gateway closes."""
+    """Use streams, chat and recovery, and a connection that the gateway closes."""
     room = f"t{uuid4().hex[:8]}"
     await api.post("/v1/rooms", json={"name": room})
     async with _socket(stack) as socket:
@@ -105,7 +105,7 @@ async def talk(stack: Stack, api: httpx.AsyncClient) -> None:
 
 
 async def poison(stack: Stack) -> None:
-    """A message that nobody can decode, which is parked, and one of a type that nobody knows, which waits."""
+    """Send a message that nobody can decode, which is parked, and one of an unknown type, which waits."""
     connection = await aiormq.connect(stack.rabbitmq.url)
     try:
         channel = await connection.channel()

@@ -30,12 +30,12 @@ class UploadSite:
     postgres: Postgres
 
     async def count(self, table: str = "uploads") -> int:
-        """The number of rows of a table."""
+        """Return the number of rows of a table."""
         async with self.postgres.connection() as connection:
             return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
 
     async def is_idle(self, *, but: int = 0) -> bool:
-        """Whether `but` uploads are on their way."""
+        """Return whether exactly `but` uploads are in progress."""
         async with self.postgres.connection() as connection:
             coming = await connection.fetchval("SELECT count(*) FROM uploads WHERE completed_at IS NULL")
         return bool(coming == but)
@@ -74,6 +74,6 @@ async def _nothing() -> AsyncIterator[None]:
 
 
 async def uploaded(api: httpx.AsyncClient, content: bytes, **headers: str) -> httpx.Response:
-    """The answer to an upload of `content`."""
+    """Return the answer to an upload of `content`."""
     sent = {"content-type": "application/octet-stream", **headers}
     return await api.post("/v1/uploads", content=content, headers=sent)

@@ -17,11 +17,11 @@ class Watcher:
         self._client = client
 
     async def values(self, query: str) -> list[Mapping[str, Any]]:
-        """What `query` gives now: labels (`metric`) and `value` of each series."""
+        """Return what `query` gives now: labels (`metric`) and `value` of each series."""
         return list((await self._get("query", query=query))["result"])
 
     async def has_data(self, query: str, *, seconds: int = 60) -> bool:
-        """Whether a graph of `query` over the last `seconds` shows at least one point."""
+        """Return whether a graph of `query` over the last `seconds` shows at least one point."""
         now = time.time()
         span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}", "step": "3"}
         found = await self._get("query_range", query=query, **span)
@@ -30,7 +30,7 @@ class Watcher:
         )
 
     async def firing(self) -> set[tuple[str, str]]:
-        """Name and service of each alert that fires."""
+        """Return name and service of each alert that fires."""
         alerts = (await self._get("alerts"))["alerts"]
         return {
             (alert["labels"]["alertname"], alert["labels"].get("service", ""))
@@ -39,22 +39,22 @@ class Watcher:
         }
 
     async def alerts(self, name: str) -> list[Mapping[str, Any]]:
-        """The alerts of one name that fire, as Prometheus tells them."""
+        """Return the alerts of one name that fire, as Prometheus tells them."""
         found = (await self._get("alerts"))["alerts"]
         return [a for a in found if a["state"] == "firing" and a["labels"]["alertname"] == name]
 
     async def rules(self) -> list[Mapping[str, Any]]:
-        """Every rule, with its `health` and `lastError`."""
+        """Return every rule, with its `health` and `lastError`."""
         groups = (await self._get("rules"))["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     async def targets(self) -> Mapping[str, str]:
-        """The health of each target, by job and service."""
+        """Return the health of each target, by job and service."""
         found = (await self._get("targets"))["activeTargets"]
         return {f"{t['labels']['job']}/{t['labels']['service']}": t["health"] for t in found}
 
     async def exemplars(self, query: str) -> list[Mapping[str, str]]:
-        """The labels of the exemplars of `query` within the last five minutes."""
+        """Return the labels of the exemplars of `query` within the last five minutes."""
         now = time.time()
         found = await self._get(
             "query_exemplars", query=query, start=f"{now - 300:.0f}", end=f"{now + 1:.0f}"

@@ -54,7 +54,7 @@ class Written:
 
 @st.composite
 def addresses(draw: st.DrawFn, *, ascii_only: bool = False) -> str:
-    """An address, often with a name."""
+    """Return an address, often with a name."""
     local = draw(st.sampled_from(_LOCAL_PARTS[:3] if ascii_only else _LOCAL_PARTS))
     address = f"{local}@{draw(st.sampled_from(_DOMAINS))}"
     name = draw(st.none() | texts)
@@ -66,7 +66,7 @@ def addresses(draw: st.DrawFn, *, ascii_only: bool = False) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, str]:
-    """An attachment of one of the kinds that are written in different ways."""
+    """Return an attachment of one of the kinds that are written in different ways."""
     content_type, content = draw(
         st.sampled_from(
             (
@@ -86,7 +86,7 @@ def files(draw: st.DrawFn) -> dict[str, str]:
 
 @st.composite
 def mails(draw: st.DrawFn, *, ascii_addresses: bool = False) -> Written:
-    """A mail that the API takes, and what becomes of it."""
+    """Return a mail that the API takes, and what becomes of it."""
     people = addresses(ascii_only=ascii_addresses)
     fields = {
         "from": draw(addresses(ascii_only=True)),

@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
 
     @property
     def should_exit(self) -> bool:
-        """Whether the server is to stop."""
+        """Return whether the server is to stop."""
         return self._exiting.is_set()
 
     @should_exit.setter

@@ -25,16 +25,16 @@ class Address:
 
     @property
     def is_over(self) -> bool:
-        """Whether the guest's time is up."""
+        """Send whether the guest's time is up."""
         return self.left_s == 0
 
     @property
     def left_s(self) -> float:
-        """How much of the guest's time is left."""
+        """Send how much of the guest's time is left."""
         return max(0.0, self.began_at + self.seconds - time.monotonic())
 
     def head(self, line: str, *fields: str) -> bytes:
-        """The head of a request with the guest's key."""
+        """Send the head of a request with the guest's key."""
         own = (f"{line} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {self.key}", *fields)
         return ("\r\n".join(own) + "\r\n\r\n").encode()
 

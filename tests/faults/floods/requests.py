@@ -15,7 +15,7 @@ _MIB = 1 << 20
 
 
 async def heads(at: Address) -> str:
-    """Heads of 16 MiB, and of ten times as many fields as may be."""
+    """Send heads of 16 MiB, and of ten times as many fields as may be."""
     many = b"".join(b"X-%d: y\r\n" % number for number in range(10 * FIELDS))
 
     async def once(number: int) -> None:
@@ -30,13 +30,13 @@ async def heads(at: Address) -> str:
 
 
 async def connections(at: Address) -> str:
-    """Over ten times as many connections of one address as it may have without a key, each half a request."""
+    """Open over ten times the connections that an address may have without a key, each half a request."""
     taken = await _hold(at, [HOST.replace("0.1", "0.2")] * 2000)
     return f"2000 connections, {taken} held"
 
 
 async def crowd(at: Address) -> str:
-    """More connections without a key than there are places for, from many addresses."""
+    """Open more connections without a key than there are places for, from many addresses."""
     taken = await _hold(at, [f"127.0.1.{number % 100 + 1}" for number in range(4000)])
     return f"4000 connections of 100 addresses, {taken} held"
 
@@ -63,7 +63,7 @@ async def _hold(at: Address, sources: list[str]) -> int:
 
 
 async def bodies(at: Address) -> str:
-    """JSON bodies of ten times the limit, with a length and in chunks, and nested ten times too deep."""
+    """Send JSON bodies of ten times the limit, with a length and in chunks, and nested ten times too deep."""
     large = b'{"to":["a@example.com"],"subject":"s","text":"' + b"x" * (10 * _MIB) + b'"}'
     deep = b'{"to":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -82,7 +82,7 @@ async def bodies(at: Address) -> str:
 
 
 async def keys(at: Address) -> str:
-    """Keys that do not exist, over kept connections, from many addresses."""
+    """Send keys that do not exist, over kept connections, from many addresses."""
 
     async def once(number: int) -> None:
         lines = []
@@ -97,7 +97,7 @@ async def keys(at: Address) -> str:
 
 
 async def uploads(at: Address) -> str:
-    """Ten uploads at a time, with an id of its own in every line, and lines of ten times the limit."""
+    """Send ten uploads at a time, with an id of its own in every line, and lines of ten times the limit."""
     lines = 0
 
     async def parts(number: int) -> AsyncIterator[bytes]:

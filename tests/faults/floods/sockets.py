@@ -24,7 +24,7 @@ _FRAMES = 250_000
 
 
 async def frames(at: Address) -> str:
-    """Empty fragments and pings, as fast as they can be sent, over ten sockets."""
+    """Send empty fragments and pings, as fast as they can be sent, over ten sockets."""
     upgrade = at.head(
         "GET /v1/realtime",
         *("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
@@ -51,7 +51,7 @@ async def frames(at: Address) -> str:
 
 
 async def commands(at: Address) -> str:
-    """Ten times the commands that a connection may send at once, most of them subscriptions."""
+    """Send ten times the commands that a connection may send at once, most of them subscriptions."""
     numbers = count(1)
     first: list[dict[str, Any]] = [{"connect": {"token": at.key}}]
     asked = first + [{"subscribe": {"channel": f"quotes:X{number}"}} for number in range(4000)]
@@ -68,7 +68,7 @@ async def commands(at: Address) -> str:
 
 
 async def slow_readers(at: Address) -> str:
-    """Sockets that ask for 30 MiB each, and read none of it."""
+    """Open sockets that ask for 30 MiB each, and read none of it."""
     room = f"guest-{uuid4().hex[:12]}"
     headers = {"Authorization": f"Bearer {at.key}"}
     async with httpx.AsyncClient(

@@ -14,7 +14,7 @@ _LARGE = b"Subject: large\r\n\r\n" + b"x\r\n" * (12 << 20)
 
 
 async def mails(at: Address) -> str:
-    """Every broken mail again and again, and one that is larger than what is taken."""
+    """Send every broken mail again and again, and one that is larger than what is taken."""
     return await asyncio.to_thread(_send_all, at)
 
 

@@ -29,7 +29,7 @@ _DOCUMENTS = (
 
 
 async def html(at: Address) -> str:
-    """HTML that parsers take quadratic time for, to twenty recipients each."""
+    """Send HTML that parsers take quadratic time for, to twenty recipients each."""
     sent = 0
     async with _client(at) as client:
         for number in range(20 * len(_DOCUMENTS)):
@@ -41,7 +41,7 @@ async def html(at: Address) -> str:
 
 
 async def attachments(at: Address) -> str:
-    """Ten times the bytes of mails that may be in hand, to recipients who are never there."""
+    """Send ten times the bytes of mails that may be in hand, to recipients who are never there."""
     content = base64.b64encode(b"x" * 500_000).decode()
     sent = 0
 
@@ -57,12 +57,12 @@ async def attachments(at: Address) -> str:
 
 
 async def refusals(at: Address) -> str:
-    """Mails whose recipients the relay answers with 530, or without an end."""
+    """Send mails whose recipients the relay answers with 530, or without an end."""
     return await _mails(at, REFUSED, ENDLESS)
 
 
 async def silence(at: Address) -> str:
-    """Ten times as many mails as there are connections to the relay, and it says nothing to any of them."""
+    """Send ten times as many mails as there are connections to the relay, which answers none of them."""
     return await _mails(at, SILENT)
 
 
@@ -81,7 +81,7 @@ async def _mails(at: Address, *recipients: str) -> str:
 
 
 async def items(at: Address) -> str:
-    """Batches of a hundred items that cancel, exit, hang, cannot be printed, or give what cannot be kept."""
+    """Send batches of a hundred items that cancel, exit, hang, or have results that cannot be stored."""
     sent = 0
 
     async def once(_: int) -> None:
@@ -100,7 +100,7 @@ async def items(at: Address) -> str:
 
 
 async def provider(at: Address) -> str:
-    """Questions to which the provider answers with broken elements, and with ten times what is read."""
+    """Ask for quotes that the provider answers with broken elements, and with ten times what is read."""
 
     async def once(number: int) -> None:
         if number == 0:

@@ -73,6 +73,6 @@ async def shared_world(postgres_server: Postgres) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def world(shared_world: World) -> World:
-    """A world without schedules."""
+    """Return a world without schedules."""
     await shared_world.clear()
     return shared_world

@@ -91,7 +91,7 @@ async def test_items_without_a_result_are_pending_or_running(
     assert len(await caller.results(batch_id)) == 300
 
 
-async def test_a_cursor_of_ones_own_making_is_refused(service: Any, caller: Caller) -> None:
+async def test_a_forged_cursor_is_refused(service: Any, caller: Caller) -> None:
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
     for cursor in ("x", "-1", "99999999999", "\u0663"):

@@ -108,7 +108,7 @@ async def test_an_upload_is_refused_by_the_scopes_that_its_seal_tells(service: A
     assert (batch.status, batch.error["code"]) == ("failed", "insufficient-scope")
 
 
-async def test_two_items_of_one_name_fail_the_batch(service: Any, caller: Caller) -> None:
+async def test_two_items_with_the_same_custom_id_fail_the_batch(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None).model_copy(
         update={"items": [Item(custom_id="a", payload=1), Item(custom_id="a", payload=2)]}
     )
@@ -176,7 +176,7 @@ async def test_large_uploads_without_repetitions_run_after_their_check(service: 
         assert (batch.status, batch.counts.succeeded) == ("completed", batch.counts.total)
 
 
-async def test_an_upload_with_a_hole_fails(service: Any, caller: Caller) -> None:
+async def test_an_upload_with_missing_items_fails(service: Any, caller: Caller) -> None:
     creation = caller.creation("echo", None)
     await caller.send(creation)
     await caller.send(caller.append(creation.batch_id, 0, [0, 1]))
@@ -238,7 +238,7 @@ async def test_a_cancel_that_overtakes_its_batch_is_not_forgotten(service: Any, 
     assert len(await caller.finished_events()) == 1
 
 
-async def test_a_message_for_somebody_elses_batch_is_parked(service: Any, caller: Caller) -> None:
+async def test_a_message_for_a_batch_of_another_owner_is_parked(service: Any, caller: Caller) -> None:
     before = _parked()
     batch_id = await caller.submit("echo", [1])
     await caller.reach(batch_id)
@@ -298,7 +298,7 @@ def _parked() -> float:
     return REGISTRY.get_sample_value("tickwire_messages_consumed_total", labels) or 0
 
 
-async def test_others_have_their_turn_while_runs_of_an_upload_are_stored(
+async def test_the_event_loop_is_not_held_up_while_items_of_an_upload_are_stored(
     service: Any, caller: Caller
 ) -> None:
     intake = Intake(Stage().operations, chunk_size=100)

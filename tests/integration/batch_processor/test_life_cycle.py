@@ -136,7 +136,7 @@ class LifeCycle(BatchCallers):
     @precondition(lambda self: self.live)
     @rule(which=WHICH, fates=FATES, count=st.integers(0, 3), goes_on=st.booleans())
     def report_some(self, which: int, fates: list[str], count: int, goes_on: bool) -> None:
-        """Tell of the first items, and go on, or give the rest back."""
+        """Report the first items, and go on, or give the rest back."""
         place = which % len(self.live)
         loaded = self.live[place]
         # With its last item a worker tells that the chunk is done.
@@ -176,7 +176,7 @@ class LifeCycle(BatchCallers):
     @precondition(lambda self: self.dead)
     @rule(which=WHICH, fates=FATES)
     def speak_after_death(self, which: int, fates: list[str]) -> None:
-        """A worker that was taken for dead reports: it counts if nobody has its chunk since."""
+        """Report from a worker that was taken for dead: it counts if nobody has its chunk since."""
         loaded = self.dead.pop(which % len(self.dead))
         batch_id, number = loaded.claim.key
         found = self.wait(
@@ -291,7 +291,7 @@ class LifeCycle(BatchCallers):
 
 @pytest.fixture
 def machine(dsn: str) -> Iterator[type[LifeCycle]]:
-    """The machine, with a loop and an engine of its own: Hypothesis runs outside the loop of the tests."""
+    """Yield a state machine with its own loop and engine: Hypothesis runs outside the tests' loop."""
     with asyncio.Runner() as runner:
         engine = Engine(dsn)
         runner.run(engine.open())

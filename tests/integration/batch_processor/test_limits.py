@@ -15,7 +15,7 @@ from support.waiting import until
 
 @pytest.fixture
 async def workers(house: House) -> Any:
-    """Two workers, and a coordinator in the first of them."""
+    """Yield two workers, and a coordinator in the first of them."""
     await house.start()
     await house.start(roles=("worker",))
 

@@ -31,7 +31,7 @@ async def waits_for(caller: Caller, batch_id: UUID, what: str) -> Batch:
     return await caller.get(batch_id)
 
 
-async def test_of_a_paused_operation_nothing_begins_and_all_else_goes_on_until_it_is_resumed(
+async def test_a_paused_operation_starts_nothing_and_all_else_goes_on_until_it_is_resumed(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     """Sixty items in six chunks, two items of which are at work when the operation is paused."""
@@ -61,7 +61,7 @@ async def test_of_a_paused_operation_nothing_begins_and_all_else_goes_on_until_i
     assert set(stage.runs.values()) == {1}
 
 
-async def test_a_pause_of_an_owner_outlives_a_restart_and_holds_nobody_else(
+async def test_a_pause_of_an_owner_outlives_a_restart_and_affects_nobody_else(
     house: House, caller: Caller, stage: Stage
 ) -> None:
     async with house.running():

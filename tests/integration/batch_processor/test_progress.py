@@ -17,7 +17,7 @@ from support.waiting import until
 
 @pytest.fixture
 async def pushes(caller: Caller, broker_url: str) -> AsyncIterator[list[BatchProgressed]]:
-    """What a gateway hears of all batches."""
+    """Return what a gateway hears of all batches."""
     heard: list[BatchProgressed] = []
 
     async def take(message: Any) -> None:

@@ -25,7 +25,7 @@ async def page_of(caller: Caller, batch_id: UUID, **changes: Any) -> Results:
 
 
 async def running_batch(house: House, caller: Caller, stage: Stage, *, count: int) -> UUID:
-    """A batch of which all items but two have ended: the one at position 3 and the last."""
+    """Return a batch of which all items but two have ended: the one at position 3 and the last."""
     service = await house.start()
     service.worker._timing = ChunkTiming(checkpoint_s=0.05)
     stage.held |= {3, count - 1}
@@ -121,7 +121,7 @@ async def test_a_refused_batch_of_many_items_has_one_empty_page(house: House, ca
 
 @pytest.fixture
 async def large(house: House, caller: Caller) -> UUID:
-    """A finished batch of many items, loaded without a word to the planner's statistics."""
+    """Return a finished batch of many items, loaded without a word to the planner's statistics."""
     await house.start(roles=("coordinator",))
     batch_id = new_id()
     async with caller.database.acquire() as connection:

@@ -16,7 +16,7 @@ from support.schedule_world import World
 
 
 async def copies(world: World, original: contract.Schedule, number: int, *, owner_id: str) -> list[UUID]:
-    """Schedules like the original, all due since a second."""
+    """Return copies of a schedule, all due for a second."""
     rows = await world.rows(
         "INSERT INTO schedules (id, owner_id, made_by, name, cron, time_zone, overlap, missed, jitter_s,"
         " kind, catch_up_window_s, operation, template, due_at, fire_at)"
@@ -31,7 +31,7 @@ async def copies(world: World, original: contract.Schedule, number: int, *, owne
 
 
 async def most_of_a_transaction(world: World, table: str) -> int:
-    """The most rows of a table that one transaction has written."""
+    """Return the most rows of a table that one transaction has written."""
     [row] = await world.rows(
         f"SELECT max(n) AS most FROM (SELECT count(*) AS n FROM {table} GROUP BY xmin::text) AS t"
     )
@@ -69,7 +69,7 @@ async def test_a_schedule_that_becomes_due_meanwhile_does_not_wait_for_the_end_o
     assert 20 <= owners.index("8") <= 60
 
 
-async def test_one_that_cannot_be_stored_leaves_its_neighbours_alone_and_is_tried_again_later(
+async def test_a_schedule_that_cannot_be_stored_does_not_affect_others_and_is_tried_again_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = await world.create()

@@ -177,7 +177,7 @@ async def test_no_owner_has_more_than_its_number_of_schedules_however_it_asks(wo
     await world.create()
 
 
-async def test_anothers_schedule_is_not_there(world: World) -> None:
+async def test_a_schedule_of_another_owner_is_not_found(world: World) -> None:
     schedule = await world.create()
     with pytest.raises(ScheduleNotFound):
         await world.get(schedule, "8")
@@ -282,7 +282,7 @@ async def test_a_refusal_ends_a_run_that_has_fired_and_no_other(world: World) ->
     assert (refused.code, refused.detail) == ("forbidden", "no more")
 
 
-async def test_one_that_cannot_be_planned_any_more_is_paused_and_its_neighbours_run(world: World) -> None:
+async def test_a_schedule_that_cannot_be_planned_any_more_is_paused_and_others_run(world: World) -> None:
     bad, good = await world.create(), await world.create()
     await world.rows("UPDATE schedules SET time_zone = 'Mars/Olympus' WHERE id = $1", bad.id)
     assert (await world.get(bad)).next_runs == []

@@ -12,7 +12,7 @@ from contracts.items import Item
 from support.batch_engine import Engine
 
 
-async def test_a_batch_that_a_checkpoint_has_ended_is_told_to_have_ended_once(engine: Engine) -> None:
+async def test_a_batch_that_a_checkpoint_has_ended_is_announced_once(engine: Engine) -> None:
     batch_id, now = new_id(), datetime.now(UTC)
     items = [Item(payload=number) for number in range(3)]
     creation = CreateBatch(batch_id=batch_id, owner_id="ann", operation="echo", accepted_at=now, items=items)

@@ -39,7 +39,7 @@ async def test_results_become_payloads_and_failed_items_come_as_they_were(
     assert [result.result for result in await caller.results(again)] == list(range(0, 45, 3))
 
 
-async def test_a_source_without_such_items_makes_a_batch_of_none(service: Any, caller: Caller) -> None:
+async def test_a_source_without_matching_items_makes_an_empty_batch(service: Any, caller: Caller) -> None:
     first = await caller.submit("echo", [1])
     await caller.reach(first)
     batch = await caller.reach(await caller.submit_from("echo", Source(batch_id=first, status="failed")))
@@ -74,7 +74,7 @@ async def test_batches_are_filled_in_turns(service: Any, caller: Caller) -> None
     assert [row["id"] for row in begun] == [second, first]
 
 
-async def test_a_batch_that_cannot_be_filled_holds_no_other_and_fails_after_some_tries(
+async def test_a_batch_that_cannot_be_filled_delays_no_other_and_fails_after_some_tries(
     service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "_ASIDE_S", 0.3)

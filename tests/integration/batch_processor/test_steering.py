@@ -138,7 +138,7 @@ async def test_a_task_begins_at_its_time_and_not_at_the_next_look(
     assert datetime.now(UTC) > soon + timedelta(seconds=0.3)
 
 
-async def test_a_batch_past_its_deadline_expires_with_what_it_has(
+async def test_a_batch_past_its_deadline_expires_with_the_results_it_has(
     service: Any, caller: Caller, stage: Stage
 ) -> None:
     stage.free = 3

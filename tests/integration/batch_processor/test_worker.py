@@ -201,7 +201,7 @@ async def test_a_small_batch_does_not_wait_for_a_large_one(
     await caller.reach(large)
 
 
-async def test_batches_past_their_promise_are_counted(house: House, caller: Caller) -> None:
+async def test_overdue_batches_are_counted(house: House, caller: Caller) -> None:
     coordinator = await house.start(roles=("coordinator",))
     await caller.submit("counted", [1])
     stuck = await caller.submit("counted", [1])

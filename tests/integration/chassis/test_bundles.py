@@ -91,7 +91,7 @@ async def test_messages_that_wait_together_are_one_for_the_broker_and_each_has_i
     assert await waiting(broker_url) == 0
 
 
-async def test_one_that_cannot_be_handled_is_parked_and_its_bundle_goes_on(
+async def test_a_message_that_cannot_be_handled_is_parked_and_the_rest_of_its_bundle_goes_on(
     bench: Bench, broker_url: str
 ) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
@@ -134,7 +134,7 @@ async def test_a_bundle_that_comes_again_is_taken_apart(bench: Bench) -> None:
     assert max(tries[str(number)] for number in range(10)) == 1
 
 
-async def test_of_a_bundle_that_the_broker_has_parked_each_part_is_kept(bench: Bench) -> None:
+async def test_each_part_of_a_bundle_that_the_broker_has_parked_is_kept(bench: Bench) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     messages = cancels(5)
     died = {"queue": QUEUE, "reason": "delivery_limit", "time": datetime(2026, 1, 2, tzinfo=UTC)}
@@ -153,7 +153,7 @@ async def test_of_a_bundle_that_the_broker_has_parked_each_part_is_kept(bench: B
     }
 
 
-async def test_what_is_called_a_bundle_and_is_none_is_parked(bench: Bench, broker_url: str) -> None:
+async def test_an_invalid_bundle_is_parked(bench: Bench, broker_url: str) -> None:
     worker = await bench.build(BATCH_PROCESSOR)
     worker.consume(QUEUE, {CancelBatch: InTransaction(store)})
     await bench.run(worker)

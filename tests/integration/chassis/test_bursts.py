@@ -43,7 +43,7 @@ async def test_transient_messages_arrive_in_order_and_one_that_cannot_be_encoded
     assert heard == [message.body for message in messages]
 
 
-async def test_without_a_broker_nothing_is_handed_over() -> None:
+async def test_without_a_broker_a_transient_message_is_refused() -> None:
     message = live(CancelBatch(batch_id=uuid4(), owner_id="ann"), "burst.none")
     with pytest.raises(BrokerUnavailable):
         await Publisher("amqp://127.0.0.1:1/").send_together([message])

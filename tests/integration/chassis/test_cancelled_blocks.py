@@ -38,7 +38,7 @@ async def dsn(fresh_database: FreshDatabase) -> str:
 
 @pytest.fixture
 async def admin(dsn: str) -> AsyncIterator[Admin]:
-    """A connection beside the pool, in a database with a table of guests."""
+    """Yield a connection beside the pool, in a database with a table of guests."""
     connection = await asyncpg.connect(dsn)
     await connection.execute("CREATE TABLE guests (id int)")
     yield connection

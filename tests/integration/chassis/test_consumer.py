@@ -155,7 +155,7 @@ DEATHS: list[Callable[[], Awaitable[None]]] = [
 
 
 @pytest.mark.parametrize("group", [1, 10])
-async def test_whatever_a_handler_dies_of_its_message_is_alone_with_it(bench: Bench, group: int) -> None:
+async def test_any_exception_of_a_handler_affects_its_own_message_only(bench: Bench, group: int) -> None:
     async def die(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         for delivery in deliveries:
             if delivery.message.owner_id.isdigit():
@@ -180,7 +180,7 @@ async def test_whatever_a_handler_dies_of_its_message_is_alone_with_it(bench: Be
     assert worker.health.reasons() == {}
 
 
-async def test_a_message_that_cannot_even_be_moved_leaves_its_neighbours_alone(
+async def test_a_message_that_cannot_even_be_moved_does_not_affect_its_neighbours(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse_bad(connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
@@ -345,7 +345,7 @@ def paused() -> float | None:
 
 @asynccontextmanager
 async def without_first_rung(broker_url: str) -> AsyncIterator[None]:
-    """What is put on the first rung of the ladder is returned."""
+    """Let the broker return every message that is sent to the first retry delay."""
     rung = ladder(BATCH_PROCESSOR)[0]
     admin = await aiormq.connect(broker_url)
     channel = await admin.channel()

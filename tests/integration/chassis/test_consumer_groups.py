@@ -27,7 +27,7 @@ def large(size: int) -> Outgoing:
     return replace(message, body=message.body + b" " * size)
 
 
-async def test_others_have_their_turn_while_a_group_of_large_messages_is_read(
+async def test_the_event_loop_is_not_held_up_while_a_group_of_large_messages_is_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []

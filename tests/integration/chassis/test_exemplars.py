@@ -33,7 +33,7 @@ def trace_id() -> Iterator[str]:
 
 
 def traced(trace_id: str) -> set[str]:
-    """The histograms that have an exemplar of this trace."""
+    """Return the histograms that have an exemplar of this trace."""
     text = metrics.expose("application/openmetrics-text")[0].decode()
     found = re.findall(rf'^(\w+)_bucket{{.*}} \S+ # {{trace_id="{trace_id}"}}', text, re.MULTILINE)
     return set(found)

@@ -33,14 +33,14 @@ BRIEF = ConnectionLimits(
 
 @pytest.fixture(scope="module")
 async def site() -> AsyncIterator[Site]:
-    """A server with the usual limits."""
+    """Yield a server with the usual limits."""
     async with serving(ConnectionLimits()) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 async def brief_site() -> AsyncIterator[Site]:
-    """A server that waits half a second for everything."""
+    """Yield a server that waits half a second for everything."""
     async with serving(BRIEF) as found:
         yield found
 
@@ -165,7 +165,9 @@ async def test_a_client_that_stops_sending_is_not_waited_for(
 
 @pytest.mark.parametrize("first", [b"", GET])
 @pytest.mark.parametrize("part", [b"\r\n", b"G"])
-async def test_a_head_that_drips_has_its_time_once(brief_site: Site, first: bytes, part: bytes) -> None:
+async def test_a_head_that_is_sent_slowly_has_one_deadline(
+    brief_site: Site, first: bytes, part: bytes
+) -> None:
     reader, writer = await brief_site.connect()
     writer.write(first)
     dripping = asyncio.create_task(_drip(writer, part))
@@ -177,7 +179,7 @@ async def test_a_head_that_drips_has_its_time_once(brief_site: Site, first: byte
     assert problem_of(b"HTTP/1.1 " + last)["status"] in (400, 408)
 
 
-async def test_a_body_that_drips_is_408_and_the_application_learns_of_it(brief_site: Site) -> None:
+async def test_a_body_that_is_sent_slowly_is_408_and_the_application_is_told(brief_site: Site) -> None:
     brief_site.recorded.ends.clear()
     reader, writer = await brief_site.connect()
     writer.write(CHUNKED)
@@ -236,7 +238,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(brief_site: Site) -> None:
         await until(lambda: not brief_site.server.server_state.connections)
 
 
-async def test_places_are_limited_and_answer_so() -> None:
+async def test_a_connection_over_the_limit_gets_a_problem_document() -> None:
     async with serving(ConnectionLimits(most=3, per_address=2)) as found:
         first, second = await found.connect(), await found.connect()
         for reader, writer in (first, second):
@@ -253,7 +255,7 @@ async def test_places_are_limited_and_answer_so() -> None:
             writer.close()
 
 
-async def test_a_connection_that_has_shown_a_key_leaves_its_place_to_others() -> None:
+async def test_a_connection_that_has_shown_a_key_leaves_the_unauthenticated_pool() -> None:
     limits = ConnectionLimits(most=4, per_address=4, unauthenticated_share=0.25)
     async with serving(limits) as found:
         reader, writer = await found.connect()
@@ -268,7 +270,7 @@ async def test_a_connection_that_has_shown_a_key_leaves_its_place_to_others() ->
         other.close()
 
 
-async def test_a_connection_that_says_nothing_gives_way_to_one_that_does() -> None:
+async def test_a_silent_connection_without_a_key_gives_way_to_a_new_one() -> None:
     limits = ConnectionLimits(most=8, per_address=16, unauthenticated_share=0.25)
     async with serving(limits) as found:
         silent, held = await found.connect()
@@ -281,7 +283,7 @@ async def test_a_connection_that_says_nothing_gives_way_to_one_that_does() -> No
             writer.close()
 
 
-async def test_a_trusted_proxy_speaks_for_its_clients() -> None:
+async def test_a_trusted_proxy_names_the_addresses_of_its_clients() -> None:
     loopback = (ipaddress.ip_network("127.0.0.0/8"),)
     async with serving(ConnectionLimits(per_address=1, trusted_proxies=loopback)) as found:
         waiting = b"GET /wait HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
@@ -300,7 +302,7 @@ async def test_a_trusted_proxy_speaks_for_its_clients() -> None:
         assert (await found.exchange(asking + b"192.0.2.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
+async def test_a_stop_answers_open_requests_and_closes_idle_connections() -> None:
     async with serving(ConnectionLimits()) as found:
         idle_reader, idle = await found.connect()
         idle.write(GET)

@@ -58,7 +58,7 @@ def with_event(lines: list[Any], event: str) -> list[dict[str, Any]]:
 
 
 async def waiting(bench: Bench, messages: Sequence[Outgoing]) -> None:
-    """Messages that are in the queue before anybody consumes: they arrive at once."""
+    """Put messages into the queue before anybody consumes, so that they arrive together."""
     gateway: ServiceRuntime = await bench.run(await bench.build(GATEWAY))
     for message in messages:
         await gateway.messaging.publisher.publish(message)
@@ -80,7 +80,7 @@ async def test_a_message_that_is_handled_alone_is_logged_under_its_ids(
     assert [{k: line[k] for k in ids_of(messages[0])} for line in at_work] == [*map(ids_of, messages)]
 
 
-async def test_messages_that_are_handled_together_are_logged_under_the_ids_of_none(
+async def test_messages_that_are_handled_together_are_logged_without_ids(
     bench: Bench, lines: list[Any]
 ) -> None:
     messages = [cancel(f"owner{number}") for number in range(40)]
@@ -106,7 +106,7 @@ async def test_a_message_that_fails_among_others_is_logged_under_its_own_ids(
     assert failed["next"] == "parked"
 
 
-async def test_a_message_that_cannot_be_read_is_logged_without_what_it_says(
+async def test_a_message_that_cannot_be_read_is_logged_without_its_content(
     bench: Bench, lines: list[Any]
 ) -> None:
     good = cancel()

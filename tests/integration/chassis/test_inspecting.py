@@ -24,7 +24,7 @@ Run = Callable[..., Any]
 
 @asynccontextmanager
 async def ops(readiness: str, metrics: str = "") -> AsyncIterator[int]:
-    """A listener as every service has one, with these answers; gives its port."""
+    """Yield a listener as every service has one, with these answers; gives its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -39,7 +39,7 @@ async def ops(readiness: str, metrics: str = "") -> AsyncIterator[int]:
 
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
-    """The address of a database that the email service has brought up to date."""
+    """Return the address of a database that the email service has brought up to date."""
     found = await fresh_database()
     connection = await asyncpg.connect(found)
     try:
@@ -73,7 +73,7 @@ def run(dsn: str, tmp_path: Path) -> Run:
 
 
 def names(*, but: int = 0) -> str:
-    """The migrations of this release, without the last `but` of the service's own."""
+    """Return the migrations of this release, without the last `but` of the service's own."""
     own = [f"emailer/{one.name}" for one in migrations.collect("emailer")]
     shared = [f"chassis/{one.name}" for one in migrations.collect("chassis", "schema")]
     return "\n".join([*shared, *own[: len(own) - but]])
@@ -113,7 +113,7 @@ async def test_settings_that_are_wrong_are_told_in_place_of_a_report(run: Run) -
     assert "EMAIL_SMTP_TLS" in output
 
 
-async def test_of_a_log_the_warnings_and_errors_are_left_and_their_secrets_not(run: Run) -> None:
+async def test_a_log_keeps_its_warnings_and_errors_without_their_secrets(run: Run) -> None:
     lines = (
         '{"level": "info", "event": "started"}',
         f'{{"level": "error", "event": "refused {PASSWORD}"}}',
@@ -127,7 +127,7 @@ async def test_of_a_log_the_warnings_and_errors_are_left_and_their_secrets_not(r
     assert "ThisIsTheSecretPart" not in output
 
 
-async def test_before_an_upgrade_what_is_pending_is_named(run: Run) -> None:
+async def test_the_upgrade_check_names_pending_migrations(run: Run) -> None:
     async with ops("200 OK") as port:
         more = f"{names()}\nemailer/9999_add_something"
         code, output = await run("upgrade", "emailer", port=port, text=more)
@@ -135,7 +135,7 @@ async def test_before_an_upgrade_what_is_pending_is_named(run: Run) -> None:
     assert "1 pending emailer/9999_add_something" in output
 
 
-async def test_before_a_way_back_what_stays_is_named(run: Run) -> None:
+async def test_the_rollback_check_names_the_migrations_that_stay(run: Run) -> None:
     async with ops("200 OK") as port:
         code, output = await run("upgrade", "emailer", port=port, text=names(but=1))
     assert code == 0, output

@@ -48,21 +48,23 @@ async def test_a_database_is_brought_up_to_date_once(fresh_database: FreshDataba
         await connection.close()
 
 
-async def test_two_at_a_time_apply_each_change_once(fresh_database: FreshDatabase) -> None:
+async def test_two_migrators_at_the_same_time_apply_each_migration_once(
+    fresh_database: FreshDatabase,
+) -> None:
     dsn = await fresh_database()
     ends = await asyncio.gather(*[run("support.sample_service", POSTGRES_DSN=dsn) for _ in range(2)])
     assert [code for code, _ in ends] == [0, 0]
     assert sum(output.count('"migration":"0001_create_effects"') for _, output in ends) == 1
 
 
-async def test_a_database_that_is_away_ends_it_with_1(unused_tcp_port: int) -> None:
+async def test_an_unreachable_database_exits_with_1(unused_tcp_port: int) -> None:
     dsn = f"postgresql://nobody:x@127.0.0.1:{unused_tcp_port}/nowhere"
     code, output = await run("support.sample_service", POSTGRES_DSN=dsn)
     assert code == 1
     assert "migration failed" in output
 
 
-async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database: FreshDatabase) -> None:
+async def test_a_database_that_is_still_being_created_is_waited_for(fresh_database: FreshDatabase) -> None:
     made = await fresh_database()
     server, _ = made.rsplit("/", 1)
     child = await start("support.sample_service", "--wait", "20", POSTGRES_DSN=f"{server}/made_later")
@@ -78,6 +80,6 @@ async def test_a_database_that_is_still_being_made_is_waited_for(fresh_database:
         await connection.close()
 
 
-async def test_wrong_use_ends_it_with_2() -> None:
+async def test_wrong_usage_exits_with_2() -> None:
     assert (await run("support.sample_service"))[0] == 2
     assert (await run(POSTGRES_DSN="postgresql://x@127.0.0.1/x"))[0] == 2

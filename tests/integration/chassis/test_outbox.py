@@ -140,7 +140,7 @@ async def test_a_message_that_no_queue_takes_is_parked_in_the_end_and_can_be_rep
     assert tuple(row) == ("commands", "nobody.takes.it")
 
 
-async def test_a_look_reads_no_more_while_a_held_snapshot_keeps_what_was_sent(
+async def test_a_poll_reads_no_more_rows_while_a_held_snapshot_keeps_sent_messages(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
@@ -176,7 +176,7 @@ async def test_a_look_reads_no_more_while_a_held_snapshot_keeps_what_was_sent(
     assert measured < 100
 
 
-async def test_a_message_that_is_committed_late_is_found_by_the_whole_look(
+async def test_a_message_that_is_committed_late_is_found_by_the_full_scan(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))

@@ -69,7 +69,7 @@ async def worker(bench: Bench, picky: Picky) -> ServiceRuntime:
 
 @pytest.fixture
 async def hear(worker: ServiceRuntime, broker_url: str) -> AsyncIterator[Hear]:
-    """Gives the first events about parked messages, as many as are asked for."""
+    """Return a function that waits for that many events about parked messages."""
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
     queue = (await channel.queue_declare("", exclusive=True)).queue or ""
@@ -137,7 +137,7 @@ async def test_messages_are_replayed_by_filter_and_rate(worker: ServiceRuntime, 
     await until(lambda: _has(worker, ["a", "b", "c"]))
 
 
-async def test_a_decision_about_many_messages_takes_the_oldest_and_says_how_many_are_left(
+async def test_a_bulk_action_takes_the_oldest_messages_and_says_how_many_are_left(
     worker: ServiceRuntime,
 ) -> None:
     parked = await park(worker, "a", "b", "c")
@@ -261,7 +261,7 @@ async def test_a_discarded_message_stays_on_record(worker: ServiceRuntime) -> No
     assert await effects(worker) == []
 
 
-async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same(
+async def test_an_unreadable_message_is_parked_and_kept(
     worker: ServiceRuntime,
 ) -> None:
     headers = {"x-attempt": "many", "x-queue": "a\0b", "x-sent-at": 2**62, "x-other": "c\0d"}
@@ -278,7 +278,9 @@ async def test_a_parked_message_that_nothing_can_be_read_of_is_kept_all_the_same
     assert (message.attempts, message.first_sent_at) == (1, None)
 
 
-async def test_no_choice_is_refused_rather_than_taken_for_all(worker: ServiceRuntime) -> None:
+async def test_an_action_without_a_filter_is_refused_rather_than_applied_to_all(
+    worker: ServiceRuntime,
+) -> None:
     with pytest.raises(InvalidInput):
         await worker.parked.discard(DiscardParked(wanted=ParkedFilter(), actor="test"), SOON)
     with pytest.raises(NotFound):
@@ -369,7 +371,7 @@ async def test_the_fate_of_a_message_is_announced_in_the_transaction_that_change
     assert [news.at for news in told] == sorted(news.at for news in told)
 
 
-async def test_news_that_nobody_can_take_and_ids_that_are_none_are_no_news(
+async def test_events_about_parking_and_messages_without_a_valid_id_are_not_announced_when_parked(
     worker: ServiceRuntime, hear: Hear
 ) -> None:
     for message_id, message_type in ((str(new_id()), ParkedChanged.message_type), ("none", "x.v1")):

@@ -30,12 +30,12 @@ from support.waiting import until
 async def benches(
     rabbitmq_server: RabbitMQ, broker_url: str, fresh_database: FreshDatabase
 ) -> AsyncIterator[dict[str, Bench]]:
-    """A bench for each service, with the service's own user of the broker."""
+    """Yield a bench for each service, with the service's own user of the broker."""
     async with AsyncExitStack() as stack:
         yield {service: Bench(rabbitmq_server.url_of(service), fresh_database, stack) for service in SERVICES}
 
 
-async def test_every_service_gets_along_with_its_own_rights(benches: dict[str, Bench]) -> None:
+async def test_every_service_works_with_its_own_rights_only(benches: dict[str, Bench]) -> None:
     """Declares, consumes, answers, retries, parks, replays, publishes events and asks."""
     attempts: list[int] = []
 
@@ -93,7 +93,7 @@ async def test_every_service_gets_along_with_its_own_rights(benches: dict[str, B
         (GATEWAY, "", "email.parked"),
     ],
 )
-async def test_a_user_cannot_publish_where_nothing_of_it_is_expected(
+async def test_a_user_cannot_publish_to_exchanges_that_are_not_its_own(
     rabbitmq_server: RabbitMQ, broker_url: str, user: str, exchange: str, routing_key: str
 ) -> None:
     connection = await aiormq.connect(rabbitmq_server.url_of(user))

@@ -42,7 +42,7 @@ async def test_an_error_of_the_block_itself_is_not_taken_for_the_database(
     await postgres.close()
 
 
-async def test_a_connection_goes_back_without_a_question_to_the_server_and_without_a_transaction(
+async def test_a_connection_goes_back_without_a_query_and_without_a_transaction(
     fresh_database: FreshDatabase,
 ) -> None:
     postgres = Postgres(dsn := await fresh_database())

@@ -91,7 +91,7 @@ async def test_an_error_that_quotes_any_input_is_answered(asker: Any, answerer: 
     assert caught.value.detail == "no such thing: \\ud800"
 
 
-async def test_a_request_that_the_replica_does_not_know_may_be_asked_again(asker: Any, answerer: Any) -> None:
+async def test_a_request_that_the_replica_does_not_know_is_retryable(asker: Any, answerer: Any) -> None:
     with pytest.raises(RemoteFailure) as caught:
         await asker.messaging.rpc.ask(GetBars(symbol="A"), Deadline.after(5))
     failure = caught.value
@@ -178,7 +178,7 @@ async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_do
     assert is_told_open() == 0
 
 
-def test_a_breaker_that_is_open_lets_one_probe_through_a_pause() -> None:
+def test_an_open_breaker_lets_one_probe_through_per_pause() -> None:
     breaker = Breaker(threshold=2, pause_s=0.05)
     for _ in range(2):
         assert breaker.allows()
@@ -192,7 +192,7 @@ def test_a_breaker_that_is_open_lets_one_probe_through_a_pause() -> None:
     assert (breaker.is_open, breaker.allows()) == (False, True)
 
 
-async def test_a_service_over_its_bound_refuses_instead_of_hoarding(asker: Any, bench: Bench) -> None:
+async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, bench: Bench) -> None:
     finish = asyncio.Event()
 
     async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
@@ -238,7 +238,7 @@ async def test_a_stop_answers_every_request_that_was_taken(asker: Any, bench: Be
     assert (answers[-1].status, answers[-1].retryable) == (503, True)
 
 
-async def test_misses_close_in_time_share_one_message() -> None:
+async def test_cache_misses_that_are_close_in_time_share_one_message() -> None:
     calls: list[list[str]] = []
 
     async def fetch(keys: Any) -> dict[str, str | Exception]:

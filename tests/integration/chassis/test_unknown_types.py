@@ -58,7 +58,7 @@ class Replica:
         self.attempts.update({delivery.message.owner_id: delivery.attempt for delivery in deliveries})
 
 
-async def test_a_replica_that_knows_the_type_takes_what_one_beside_it_does_not_know(
+async def test_a_replica_that_knows_the_type_handles_what_another_does_not_know(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:
     dsn, before = await fresh_database(), seen("retry")
@@ -84,7 +84,7 @@ async def test_a_replica_that_knows_the_type_takes_what_one_beside_it_does_not_k
     assert await parked(newer.runtime) is None
 
 
-async def test_a_type_that_nobody_knows_is_parked_after_its_waits_and_holds_nobody_up(bench: Bench) -> None:
+async def test_an_unknown_type_is_parked_after_its_retries_and_delays_no_other(bench: Bench) -> None:
     retried, ended = seen("retry"), seen("park")
     older = Replica(await bench.build(BATCH_PROCESSOR), is_newer=False)
     await bench.run(older.runtime)

@@ -171,7 +171,7 @@ async def test_a_hard_bounce_counts_however_many_others_came_before_it(post_offi
     assert [one.address for one in await suppressed(post_office)] == [READER]
 
 
-async def test_a_mail_that_was_given_up_and_then_refused_for_good_counts_as_the_latter(
+async def test_a_soft_bounce_followed_by_a_hard_one_counts_as_hard(
     post_office: PostOffice,
 ) -> None:
     command = await delivered(post_office)

@@ -147,7 +147,7 @@ async def test_a_failed_mail_is_tried_again_with_a_life_of_its_own(post_office: 
     assert [attempt.outcome for attempt in email.recipients[0].attempts] == ["failed", "delivered"]
 
 
-async def test_a_held_mail_is_sent_again_when_somebody_says_so(post_office: PostOffice) -> None:
+async def test_a_held_mail_is_sent_again_on_request(post_office: PostOffice) -> None:
     post_office.server.script("reader@example.com", *[Step("content", HANG_UP)] * 3)
     command = mail()
     await post_office.accept(command)

@@ -141,7 +141,9 @@ async def test_without_the_secret_a_domain_has_no_keys(registrar: Registrar) -> 
         await bare.answers.rotate(RotateDkim(domain_id=domain.id, owner_id=OWNER), LATER)
 
 
-async def test_private_keys_lie_sealed_and_are_sealed_anew_after_a_rotation(registrar: Registrar) -> None:
+async def test_private_keys_are_stored_encrypted_and_encrypted_anew_after_a_rotation(
+    registrar: Registrar,
+) -> None:
     await registrar.create()
     renewed = KeySafe("the next secret of the tests", "a secret for the tests")
     await sealing.renew(registrar.office.postgres, renewed)

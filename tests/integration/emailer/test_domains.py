@@ -63,7 +63,7 @@ async def test_each_owner_sees_and_proves_their_own(registrar: Registrar) -> Non
     assert [domain.id for domain in page.data] == [theirs.id]
 
 
-async def test_a_request_makes_one_domain_and_a_name_stands_once(registrar: Registrar) -> None:
+async def test_a_request_makes_one_domain_and_a_name_exists_once(registrar: Registrar) -> None:
     first = await registrar.create(request_key="k")
     assert (await registrar.create(request_key="k")).id == first.id
     with pytest.raises(DomainExists, match="already"):
@@ -83,7 +83,7 @@ async def test_a_page_is_newest_first_and_leads_to_the_next(registrar: Registrar
     assert [domain.id for domain in named.data] == [made[1].id]
 
 
-async def test_a_page_stays_small_whatever_stands_in_the_records(registrar: Registrar) -> None:
+async def test_a_page_stays_small_whatever_the_records_contain(registrar: Registrar) -> None:
     for number in range(MOST_ON_PAGE + 1):
         await registrar.create(f"d{number}.example")
     async with registrar.office.postgres.connection() as connection:
@@ -240,7 +240,7 @@ async def test_a_removed_domain_is_announced_and_signs_nothing(registrar: Regist
         assert await connection.fetchval("SELECT count(*) FROM domain_keys") == 0
 
 
-async def test_looks_are_counted_by_what_they_found(registrar: Registrar) -> None:
+async def test_dns_checks_are_counted_by_their_result(registrar: Registrar) -> None:
     def count(outcome: str) -> float:
         found: float = metrics.EMAIL_DOMAIN_CHECKS.labels(outcome)._value.get()
         return found

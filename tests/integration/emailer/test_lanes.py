@@ -62,12 +62,12 @@ async def queue_bulk(post_office: PostOffice, count: int) -> None:
 
 
 async def explained(connection: Connection, query: str, *values: object) -> int:
-    """How many buffers a statement reads."""
+    """Return how many buffers a statement reads."""
     return await buffers(connection, query, *values, package="emailer")
 
 
 async def buffers_of_claim(connection: Connection, rounds: Rounds, *, most: int = 100) -> int:
-    """How many buffers a claim of bulk mail reads; what it takes is taken back."""
+    """Return how many buffers a claim of bulk mail reads; what it takes is taken back."""
     assert rounds.seen is not None
     found = await explained(connection, "find_arrivals", *rounds.seen, 10_000)
     await rounds.look(connection)
@@ -168,7 +168,7 @@ async def test_nothing_reads_more_while_a_held_snapshot_keeps_the_rows_of_claime
     assert sum(read.values()) < MOST_BUFFERS
 
 
-async def test_what_gets_into_line_before_the_place_that_was_reached_is_claimed_next(
+async def test_a_mail_that_is_queued_behind_the_scan_position_is_claimed_next(
     post_office: PostOffice,
 ) -> None:
     await post_office.accept(*(mail() for _ in range(3)))
@@ -197,7 +197,7 @@ async def test_what_gets_into_line_before_the_place_that_was_reached_is_claimed_
         assert await claim(connection, 5) == [late.email_id, first]
 
 
-async def test_what_a_transaction_writes_that_is_at_work_during_a_look_is_found_by_the_next(
+async def test_mails_of_a_transaction_that_is_open_during_a_claim_are_found_by_the_next(
     post_office: PostOffice,
 ) -> None:
     await post_office.accept(command := mail())
@@ -246,7 +246,7 @@ def test_owners_share_what_there_is_and_nobody_gets_more_than_is_allowed() -> No
     assert lanes.shares([small], most=90, allowed=lambda _: 0) == {}
 
 
-async def test_mails_of_an_older_release_get_into_line(post_office: PostOffice) -> None:
+async def test_mails_of_an_older_release_are_queued(post_office: PostOffice) -> None:
     command = mail()
     await post_office.accept(command)
     async with post_office.postgres.connection() as connection:

@@ -77,14 +77,14 @@ async def pause(office: PostOffice) -> None:
 
 
 async def retry(office: PostOffice) -> None:
-    """Try everything again that can be."""
+    """Retry every mail that can be retried."""
     async with office.postgres.transaction() as connection:
         request = RetryEmails(owner_id=OWNER, wanted=EACH)
         await choosing.decide(connection, request, choosing.RETRY, life_s=3600)
 
 
 async def cancel(office: PostOffice) -> None:
-    """Cancel everything that can be."""
+    """Cancel every mail that can be cancelled."""
     async with office.postgres.transaction() as connection:
         request = CancelEmails(owner_id=OWNER, wanted=EACH)
         await choosing.decide(connection, request, choosing.CANCEL, life_s=3600)
@@ -127,7 +127,7 @@ Part = Callable[[PostOffice], Awaitable[None]]
 
 
 async def stored(office: PostOffice) -> None:
-    """Mails for all that can happen: taken, refused, put off, lost after the dot, to two, with a file."""
+    """Store mails with every outcome: taken, refused, deferred, lost after the dot, to two, with a file."""
     office.server.scripts.clear()
     office.server.script("refused@example.com", Step("rcpt", "550 5.7.1 not from you"))
     office.server.script("later@example.com", Step("rcpt", "450 4.7.1 later"))
@@ -141,7 +141,7 @@ async def stored(office: PostOffice) -> None:
 
 
 async def limited(office: PostOffice) -> None:
-    """Mails, and a relay that has had enough for a while."""
+    """Store mails, and let the relay limit what it takes for a while."""
     await stored(office)
     office.server.scripts.clear()
     for name in ("taken", "refused", "later", "lost"):
@@ -149,13 +149,13 @@ async def limited(office: PostOffice) -> None:
 
 
 async def delivered(office: PostOffice) -> None:
-    """Mails that were tried once."""
+    """Store mails that were tried once."""
     await stored(office)
     await deliver(office)
 
 
 async def old(office: PostOffice) -> None:
-    """Mails that were tried once; those that have ended did so long ago, some just before."""
+    """Store mails that were tried once, and that ended long ago or a moment ago."""
     await delivered(office)
     async with office.postgres.connection() as connection:
         await connection.execute(
@@ -166,7 +166,7 @@ async def old(office: PostOffice) -> None:
 
 
 async def late(office: PostOffice) -> None:
-    """Mails whose time is over."""
+    """Store mails that have expired."""
     await stored(office)
     async with office.postgres.connection() as connection:
         await connection.execute("UPDATE recipients SET expires_at = now() - interval '1 s'")

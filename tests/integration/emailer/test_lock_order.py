@@ -132,7 +132,7 @@ async def test_a_mail_that_comes_back_to_life_while_it_is_removed_stays(post_off
 async def removal_under_way(
     post_office: PostOffice, command: SendEmail, statement: str
 ) -> asyncpg.Connection[Any]:
-    """A failed mail whose content or files are being removed at this moment."""
+    """Return a failed mail whose content or files are being removed at this moment."""
     async with post_office.postgres.transaction() as connection:
         await connection.execute("UPDATE recipients SET status = 'failed', due_at = NULL, ready = false")
         await connection.execute("UPDATE emails SET status = 'failed', ended_at = now() - interval '8 days'")
@@ -178,7 +178,7 @@ async def test_a_mail_that_is_sent_again_while_its_content_is_removed_is_not_sen
     assert await sending is False
 
 
-async def test_a_mail_of_an_older_release_that_is_retried_gets_into_line(post_office: PostOffice) -> None:
+async def test_a_mail_of_an_older_release_that_is_retried_is_queued(post_office: PostOffice) -> None:
     command = mail()
     await post_office.accept(command)
     async with post_office.postgres.transaction() as connection:

@@ -92,7 +92,7 @@ async def queue(post_office: PostOffice, count: int, *, attached_bytes: int = 0)
 
 
 async def most_memory(post_office: PostOffice, process: psutil.Process) -> float:
-    """The most MiB that the process takes until everything is delivered."""
+    """Return the most MiB that the process takes until everything is delivered."""
     most = 0.0
 
     async def is_done() -> bool:

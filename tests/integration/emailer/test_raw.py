@@ -21,7 +21,7 @@ LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% en
 
 
 async def stored(post_office: PostOffice, text: str, *, owner_id: str = OWNER) -> SendEmail:
-    """A mail of a template that says `text`."""
+    """Return a mail of a template that says `text`."""
     answers = TemplateAnswers(post_office.postgres, post_office.renderer, most_of_owner=3)
     source = TemplateSource(subject="Hello", text=text)
     saving = SaveTemplate(owner_id=owner_id, name="welcome", source=source)

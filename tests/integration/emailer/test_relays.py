@@ -35,7 +35,7 @@ def to_both(second: SmtpServer) -> Terms:
         {},
     ],
 )
-async def test_a_relay_that_turns_us_away_is_passed_over_for_the_next(
+async def test_a_relay_that_refuses_us_is_skipped_for_the_next(
     post_office: PostOffice, second: SmtpServer, turned_away: dict[str, str]
 ) -> None:
     for name, value in turned_away.items():
@@ -54,7 +54,7 @@ async def test_a_relay_that_turns_us_away_is_passed_over_for_the_next(
         await post_office.server.start()
 
 
-async def test_a_relay_that_limits_what_it_takes_is_passed_over_for_the_next(
+async def test_a_relay_that_limits_its_intake_is_skipped_for_the_next(
     post_office: PostOffice, second: SmtpServer
 ) -> None:
     commands = [mail(to=[f"reader-{number}@example.com"]) for number in range(5)]

@@ -202,7 +202,7 @@ async def test_counts_and_removal_cost_the_same_however_many_mails_wait(
     assert await rows(post_office, "attempts") == 0
 
 
-async def test_a_count_is_no_more_than_its_owner_s(post_office: PostOffice) -> None:
+async def test_a_count_includes_only_mails_of_its_owner(post_office: PostOffice) -> None:
     await post_office.accept(*(mail(owner_id=f"owner-{number}") for number in range(30)))
     assert [await counts(post_office, f"owner-{number}") for number in range(30)] == [{"queued": 1}] * 30
     async with post_office.delivering(Terms(connections=1)):

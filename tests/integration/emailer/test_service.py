@@ -53,7 +53,7 @@ class Stack:
             yield
 
     async def start_process(self) -> asyncio.subprocess.Process:
-        """The service as a process of its own, with the same settings."""
+        """Return the service as a process of its own, with the same settings."""
         settings = self.settings
         environment = {
             "RABBITMQ_URL": settings.rabbitmq_url.get_secret_value(),
@@ -92,7 +92,7 @@ class Stack:
         return found
 
     async def events(self, count: int) -> list[dict[str, Any]]:
-        """The next `count` events, from a queue that nobody else takes from."""
+        """Return the next `count` events, from a queue that nobody else takes from."""
         found: list[dict[str, Any]] = []
 
         async def come() -> bool:

@@ -26,7 +26,7 @@ def relay(server: SmtpServer, **fields: object) -> SmtpRelay:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for localhost in one file."""
+    """Return a key and a certificate for localhost in one file."""
     folder = tmp_path_factory.mktemp("tls")
     key, found, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
     subprocess.run(

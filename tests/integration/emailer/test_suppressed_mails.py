@@ -32,7 +32,7 @@ async def suppress(post_office: PostOffice, *addresses: str) -> None:
 
 
 async def told(post_office: PostOffice, command: SendEmail) -> set[str]:
-    """The status of the only mail, as everything that tells it does."""
+    """Return the status of the only mail, as everything that tells it does."""
     wanted = EmailFilter(status=[(await post_office.read(command)).status])  # type: ignore[list-item]
     async with post_office.postgres.connection() as connection:
         request = ListEmails(owner_id=OWNER, wanted=wanted, before=None, limit=50)
@@ -52,7 +52,7 @@ async def told(post_office: PostOffice, command: SendEmail) -> set[str]:
         ([GONE, "refused@example.com"], "failed"),
     ],
 )
-async def test_every_face_tells_the_same_of_a_mail_to_suppressed_addresses(
+async def test_every_interface_reports_the_same_about_a_mail_to_suppressed_addresses(
     post_office: PostOffice, to: list[str], status: str
 ) -> None:
     post_office.server.script("refused@example.com", Step("rcpt", "550 5.7.1 not from you"))

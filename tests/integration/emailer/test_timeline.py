@@ -65,7 +65,7 @@ async def test_attempts_and_decisions_are_shown_in_their_order(post_office: Post
     assert [event.at for event in email.timeline] == sorted(event.at for event in email.timeline)
 
 
-async def test_the_end_of_its_time_and_a_cancellation_are_told(post_office: PostOffice) -> None:
+async def test_expiry_and_cancellation_are_shown(post_office: PostOffice) -> None:
     late = mail(expires_at=datetime.now(UTC) + timedelta(seconds=0.2))
     given_up = mail(send_at=datetime.now(UTC) + timedelta(hours=1))
     await post_office.server.stop()

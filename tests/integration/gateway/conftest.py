@@ -47,7 +47,7 @@ async def shared_house(
 async def module_house(
     rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
 ) -> AsyncIterator[House]:
-    """A house whose gateways live as long as the tests of one file."""
+    """Yield a house whose gateways live as long as the tests of one file."""
     async with AsyncExitStack() as stack:
         yield House(rabbitmq_server, postgres_server, memcached_server, stack)
 
@@ -56,20 +56,20 @@ async def module_house(
 async def house(
     rabbitmq_server: RabbitMQ, postgres_server: Postgres, memcached_server: Memcached
 ) -> AsyncIterator[House]:
-    """A house whose gateways live as long as the test."""
+    """Yield a house whose gateways live as long as the test."""
     async with AsyncExitStack() as stack:
         yield House(rabbitmq_server, postgres_server, memcached_server, stack)
 
 
 @pytest.fixture(scope="package")
 async def shared_door(shared_house: House) -> Listener:
-    """A gateway for all tests that leave it as it was."""
+    """Return a gateway for all tests that leave it as it was."""
     return await shared_house.open()
 
 
 @pytest.fixture
 async def door(shared_door: Listener, shared_house: House) -> Listener:
-    """The shared gateway; the queues of commands are empty at the start."""
+    """Return the shared gateway; the queues of commands are empty at the start."""
     await shared_house.purge("email.send", "batch-processor.intake", "gateway.events", "gateway.parked")
     return shared_door
 
@@ -82,7 +82,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 @pytest.fixture(scope="package")
 async def guarded_door(shared_house: House, issuer: Issuer) -> Listener:
-    """The gateway that is tried with every kind of credential."""
+    """Return the gateway that is tried with every kind of credential."""
     return await shared_house.open(oidc_issuer=issuer.url, oidc_audience=issuers.AUDIENCE)
 
 
@@ -93,7 +93,7 @@ async def keys(guarded_door: Listener, issuer: Issuer) -> Keys:
 
 @pytest.fixture(scope="package")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with npm `centrifuge`; without Node the tests are skipped, but not where CI runs them."""
+    """Return the folder with npm `centrifuge`; without Node skip the test, or fail in CI."""
     folder = tmp_path_factory.mktemp("npm")
     npm = shutil.which("npm") if shutil.which("node") else None
     reason = "node and npm are needed for the JavaScript client"
@@ -110,7 +110,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def node(modules: Path) -> str:
-    """The program that runs JavaScript, where the modules are there."""
+    """Return the program that runs JavaScript, where the modules are there."""
     found = shutil.which("node")
     assert found is not None, modules
     return found
@@ -118,7 +118,7 @@ def node(modules: Path) -> str:
 
 @pytest.fixture(scope="package")
 def connect() -> Connect:
-    """Opens WebSockets; with the administrator's key where no headers are given."""
+    """Return a function that opens a WebSocket, by default with the administrator's key."""
 
     @asynccontextmanager
     async def open_socket(
@@ -135,7 +135,7 @@ def connect() -> Connect:
 
 @pytest.fixture(scope="package")
 def talk(connect: Connect) -> Callable[..., AbstractAsyncContextManager[Talk]]:
-    """Opens connections to `/v1/realtime`."""
+    """Return a function that connects to `/v1/realtime`."""
 
     @asynccontextmanager
     async def open_talk(door: Listener, key: str | None = None) -> AsyncIterator[Talk]:

@@ -266,7 +266,7 @@ async def test_a_database_that_takes_long_is_waited_for_as_long_as_the_caller_wa
     assert await count(door, "acceptances") == before + 1
 
 
-async def test_a_promise_is_refused_for_a_time_that_is_none(door: Listener) -> None:
+async def test_work_with_an_invalid_time_is_refused(door: Listener) -> None:
     answer = await door.api.post("/v1/emails", json=MAIL, headers={"request-timeout": "soon"})
     assert_problem(answer, 422, "invalid-input")
 

@@ -18,13 +18,13 @@ from support.problems import assert_problem
 
 @pytest.fixture
 async def alone(house: House) -> Listener:
-    """A gateway whose administrators nobody else changes."""
+    """Return a gateway whose administrators nobody else changes."""
     return await house.open()
 
 
 @pytest.fixture
 async def second(alone: Listener) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the key of a second administrator, which the first did not make."""
+    """Yield a client with the key of a second administrator, which the first did not make."""
     key, _ = await reset.reset(alone.settings, email="second@example.com", revoke_others=False)
     async with alone.client(str(key)) as client:
         yield client
@@ -60,7 +60,7 @@ async def test_one_of_two_administrators_can_be_ended(
     assert_problem(await try_to_end(second, how, *await id_of(second)), 409, "conflict")
 
 
-async def test_an_administrator_whose_key_the_first_made_does_not_count_for_it(alone: Listener) -> None:
+async def test_an_administrator_whose_key_is_a_child_of_the_ended_key_does_not_count(alone: Listener) -> None:
     user = await alone.new_user(role="admin")
     made = await alone.api.post("/v1/api-keys", json={"name": "x", "scopes": ["admin"], "user_id": user})
     async with alone.client(made.json()["key"]) as client:

@@ -32,7 +32,7 @@ MAIL = {"email": "ann@example.com"}
 async def alerts_house(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, memcached_server: Memcached
 ) -> AsyncIterator[House]:
-    """A house with a broker of its own: events reach this gateway and no other, and its ticks nobody else."""
+    """Yield a house with a broker of its own: its events and ticks reach this gateway only."""
     async with (
         rabbitmq.start(tmp_path_factory.mktemp("rabbitmq")) as broker,
         AsyncExitStack() as stack,
@@ -42,7 +42,7 @@ async def alerts_house(
 
 @pytest.fixture(scope="module")
 async def alerts(alerts_house: House) -> AsyncIterator[Listener]:
-    """A gateway in front of the real stock-data."""
+    """Yield a gateway in front of the real stock-data."""
     async with AsyncExitStack() as stack:
         stocks = StockStack(alerts_house.rabbitmq_url, await alerts_house.database(), stack)
         await stocks.run(replay_enabled=True, alerts_per_owner=20, **DAYS_OF_A_SECOND)

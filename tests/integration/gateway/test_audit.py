@@ -121,7 +121,7 @@ async def test_the_trail_comes_in_pages_and_can_be_narrowed(door: Listener) -> N
 
 
 @pytest.mark.parametrize("query", ["limit=0", "cursor=-1", "user_id=x", "created_after=0", "page=2"])
-async def test_a_question_that_cannot_be_is_422(door: Listener, query: str) -> None:
+async def test_an_invalid_query_is_422(door: Listener, query: str) -> None:
     answer = await door.api.get(f"/v1/admin/audit?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.partition('=')[0]}")
 

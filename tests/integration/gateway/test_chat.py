@@ -17,7 +17,7 @@ from support.waiting import until
 
 @pytest.fixture(scope="module")
 async def two(module_house: Any) -> tuple[Any, Any]:
-    """Two gateways; the second hears the broker through a gate."""
+    """Yield two gateways; the second hears the broker through a gate."""
     dsn, key = await module_house.database(), str(keys.new_key())
     gate = await module_house.gate(*module_house.broker_place)
     first = await module_house.open(dsn=dsn, bootstrap_key=key)

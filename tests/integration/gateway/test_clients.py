@@ -61,7 +61,7 @@ class Two:
         return name
 
     async def new_member(self, *scopes: str) -> tuple[int, str]:
-        """A new user, and a key of theirs."""
+        """Return a new user, and a key of theirs."""
         user = {"name": "Member", "email": f"{uuid4().hex}@example.com"}
         user_id = int((await self.api.post("/v1/users", json=user)).json()["id"])
         return user_id, await self.new_key(*scopes, user_id=user_id)
@@ -91,7 +91,7 @@ async def gateways(house: House) -> AsyncIterator[Two]:
 
 @asynccontextmanager
 async def gateway_process(house: House, dsn: str, key: str) -> AsyncIterator[tuple[Process, int]]:
-    """A gateway in a process of its own, and its port; it is stopped unless it has ended by itself."""
+    """Yield a gateway in a process of its own, and its port; it is stopped unless it has ended by itself."""
     found = Ports.free()
     environment = {
         "PATH": os.environ["PATH"],
@@ -130,7 +130,7 @@ async def two(module_house: House) -> AsyncIterator[Two]:
 
 @pytest.fixture(params=["python", "javascript"])
 def new_client(request: pytest.FixtureRequest) -> Callable[[], RealtimeClient]:
-    """Makes clients of one kind."""
+    """Return a function that makes clients of one kind."""
     if request.param == "python":
         return PythonClient
     return partial(JavaScriptClient, request.getfixturevalue("modules"))
@@ -138,7 +138,7 @@ def new_client(request: pytest.FixtureRequest) -> Callable[[], RealtimeClient]:
 
 @pytest.fixture
 async def open_client(new_client: Callable[[], RealtimeClient]) -> AsyncIterator[Open]:
-    """Opens clients; they are closed in the end."""
+    """Yield a function that connects clients, which are closed after the test."""
     async with AsyncExitStack() as stack:
 
         async def open_one(url: str, token: str, **options: Any) -> RealtimeClient:

@@ -95,7 +95,7 @@ async def registry(module_house: House) -> Registry:
 
 @pytest.fixture(scope="module")
 async def strict(module_house: House, registry: Registry) -> AsyncIterator[Listener]:
-    """A gateway that lets mails from verified domains in, and from one that its operator has named."""
+    """Yield a gateway that lets mails from verified domains in, and from one that its operator has named."""
     yield await module_house.open(allowed_sender_domains="shared.example")
     assert registry.asked
 
@@ -147,7 +147,9 @@ async def test_an_invalid_domain_is_refused(strict: Listener, name: str) -> None
     assert assert_problem(answer, 422, "invalid-input")["errors"][0]["pointer"] == "/name"
 
 
-async def test_keys_are_rotated_by_whoever_has_seen_the_domain(strict: Listener, registry: Registry) -> None:
+async def test_rotating_keys_needs_the_current_version_of_the_domain(
+    strict: Listener, registry: Registry
+) -> None:
     path = f"/v1/domains/{(await created(strict, 'rotated.example'))['id']}"
     seen = (await strict.api.get(path)).headers["etag"]
     for method, address in (("POST", f"{path}/dkim/rotate"), ("DELETE", path)):
@@ -202,7 +204,7 @@ async def test_each_of_several_mails_is_judged_by_its_sender(strict: Listener) -
     assert results[1]["errors"][0]["pointer"] == "/emails/1/from"
 
 
-async def test_news_of_a_domain_count_by_their_version(strict: Listener) -> None:
+async def test_events_of_a_domain_are_ordered_by_their_version(strict: Listener) -> None:
     domain_id, resources = uuid4(), strict.gateway.resources
 
     async def told(*news: tuple[int, bool]) -> None:
@@ -232,7 +234,7 @@ async def test_news_of_a_domain_count_by_their_version(strict: Listener) -> None
     assert await sent(strict, "a@news.example") == 422
 
 
-async def test_looking_needs_another_right_than_changing(strict: Listener) -> None:
+async def test_reading_needs_another_scope_than_changing(strict: Listener) -> None:
     async with strict.client(await strict.new_key("emails:read")) as reader:
         assert (await reader.get("/v1/domains")).status_code == 200
         assert_problem(await reader.post("/v1/domains", json={"name": "a.example"}), 403, "forbidden")

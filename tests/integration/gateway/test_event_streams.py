@@ -76,7 +76,7 @@ async def test_a_reader_of_events_that_goes_away_leaves_nothing(door: Listener) 
     assert not hub.has_listeners(f"batch:{id_}")
 
 
-async def test_events_have_their_place_among_the_connections(house: House, connect: Connect) -> None:
+async def test_an_event_stream_counts_as_a_connection(house: House, connect: Connect) -> None:
     door = await house.open(most_sockets=1)
     id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
     async with connect(door, "/v1/realtime"):

@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 
 
 async def payloads(house: House) -> list[str]:
-    """The payloads of the next command to batch-processor, as they are written there."""
+    """Return the payloads of the next command to batch-processor, as they are written there."""
     [message] = await house.take("batch-processor.intake")
     items = members(message["_"]["body"].decode())["items"]
     return [members(item)["payload"] for item in elements(items)]

@@ -98,7 +98,7 @@ async def asked(module_house: House) -> Asked:
 
 @pytest.fixture(scope="module")
 async def door(module_house: House, asked: Asked) -> Listener:
-    """A gateway with five connections to its database."""
+    """Return a gateway with five connections to its database."""
     return await module_house.open()
 
 
@@ -114,7 +114,7 @@ def held(door: Listener) -> int:
 
 
 def request_of(endpoint: Endpoint) -> dict[str, Any]:
-    """A request that the route takes, made of its first example."""
+    """Return a request that the route takes, made of its first example."""
     given: dict[str, Any] = {"headers": {}, "params": {}, **GIVEN.get(endpoint.name, {})}
     for name, example in endpoint.examples.items():
         if not endpoint.takes_body:

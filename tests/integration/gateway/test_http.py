@@ -19,7 +19,7 @@ ID = "018f0000-0000-7000-8000-000000000000"
 
 
 async def raw(door: Listener, request: bytes) -> bytes:
-    """What comes back to bytes as they are, until the gateway closes."""
+    """Return what comes back to bytes as they are, until the gateway closes."""
     host, port = door.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -201,7 +201,7 @@ async def test_any_json_is_json_and_nothing_else(door: Listener, body: bytes) ->
 
 
 @pytest.mark.parametrize("room", ["%00", "Lobby", "lobby%0A", "x" * 65, "%C3%A9"])
-async def test_a_room_that_cannot_be_is_not_found(door: Listener, room: str) -> None:
+async def test_an_invalid_room_name_is_not_found(door: Listener, room: str) -> None:
     assert_problem(await door.api.get(f"/v1/rooms/{room}/messages"), 404, "not-found")
     assert_problem(await door.api.post(f"/v1/rooms/{room}/messages", json={"text": "x"}), 404, "not-found")
 

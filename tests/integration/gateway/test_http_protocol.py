@@ -34,7 +34,7 @@ async def connected(
 
 
 async def answer_to(door: Listener, request: bytes) -> bytes:
-    """What comes back until the gateway closes."""
+    """Return what comes back until the gateway closes."""
     async with connected(door) as (reader, writer), asyncio.timeout(20):
         writer.write(request)
         return await reader.read()

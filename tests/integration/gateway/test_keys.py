@@ -172,7 +172,7 @@ async def test_an_address_that_tries_many_keys_waits_and_those_who_are_known_do_
     assert (await door.api.get("/v1/me")).status_code == 200
 
 
-async def test_somebody_elses_key_is_not_found(door: Listener) -> None:
+async def test_a_key_of_another_user_is_not_found(door: Listener) -> None:
     theirs = await door.new_key("quotes:read")
     async with door.client(await door.new_key("keys:read", "keys:write")) as client:
         for method in ("GET", "DELETE"):
@@ -288,7 +288,7 @@ async def _is(door: Listener, question: str, wanted: int) -> bool:
 
 
 async def _set_read_only(door: Listener, state: str) -> None:
-    """As after a failover to a server that is not promoted yet."""
+    """Make the server read-only, as after a failover to one that is not promoted yet."""
     name = await door.database.fetchval("SELECT current_database()")
     async with door.database.acquire() as connection:
         await connection.execute("SET default_transaction_read_only = off")

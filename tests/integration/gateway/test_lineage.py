@@ -72,7 +72,7 @@ async def test_making_keys_needs_a_right_of_its_own(door: Listener) -> None:
         assert 'scope="keys:write"' in answer.headers["www-authenticate"]
 
 
-async def test_a_key_gives_no_more_than_its_maker_has(door: Listener) -> None:
+async def test_a_new_key_has_no_scope_that_its_maker_lacks(door: Listener) -> None:
     async with door.client(await door.new_key("quotes:read", "keys:write")) as client:
         for scopes in (["quotes:read", "emails:send"], ["admin"], ["users:write"]):
             more = await client.post("/v1/api-keys", json={"name": "x", "scopes": scopes})

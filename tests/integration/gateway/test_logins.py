@@ -17,14 +17,14 @@ from support.gateway_stack import PEPPER, House, Listener
 
 @pytest.fixture(scope="module")
 async def two(module_house: House) -> tuple[Listener, Listener]:
-    """Two gateways of one database."""
+    """Yield two gateways of one database."""
     first = await module_house.open()
     dsn = first.settings.postgres_dsn.get_secret_value()
     return first, await module_house.open(dsn=dsn, bootstrap_key=first.admin_key)
 
 
 async def login(gateway: Listener, api: httpx.AsyncClient | None = None, **body: Any) -> str:
-    """The token of a new login address."""
+    """Return the token of a new login address."""
     answer = await (api or gateway.api).post("/v1/console/logins", json=body)
     assert answer.status_code == 200, answer.text
     page, _, token = answer.json()["path"].partition("#")

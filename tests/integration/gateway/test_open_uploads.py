@@ -35,7 +35,7 @@ async def append(door: Listener, path: str, offset: int, body: bytes, **headers:
 
 
 async def sent(house: House) -> list[dict[str, Any]]:
-    """The messages of the intake up to the seal."""
+    """Return the messages of the intake up to the seal."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["_"]["type"] != "batch.seal.v1":
         found += await house.take(INTAKE)

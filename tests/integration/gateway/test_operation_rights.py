@@ -16,7 +16,7 @@ from support.gateway_stack import Listener
 
 
 def operation_of(scope: Scope) -> str:
-    """The operation that needs just this scope."""
+    """Return the operation that needs just this scope."""
     return f"needs.{scope.replace(':', '-')}"
 
 
@@ -50,7 +50,7 @@ WAYS: Mapping[str, Ask] = {"batch": as_batch, "upload": as_upload, "task": as_ta
 
 @pytest.fixture(scope="module")
 async def door(guarded_door: Listener) -> AsyncIterator[Listener]:
-    """The gateway, to which these operations were announced."""
+    """Yield the gateway, to which these operations were announced."""
     for name, scopes in OPERATIONS.items():
         await guarded_door.database.execute(
             "INSERT INTO operations (name, description, item_schema, required_scopes)"
@@ -81,7 +81,7 @@ class Credential:
 
 @pytest.fixture(scope="module")
 async def known(door: Listener, keys: Keys) -> Mapping[str, Credential]:
-    """The credentials by name; one of a single scope is tried with the operations that the scope decides."""
+    """Return the credentials by name; those of one scope only with operations that it decides about."""
     every = frozenset(Scope) - {Scope.ADMIN}
     found = {
         "member with everything": Credential(keys.of_member_with_everything, FOR_MEMBERS),
@@ -100,7 +100,7 @@ async def known(door: Listener, keys: Keys) -> Mapping[str, Credential]:
 async def statuses(
     client: httpx.AsyncClient, way: str, key: str | None, operations: Collection[str] = OPERATIONS
 ) -> dict[str, int]:
-    """The status of the answer for each of `operations`."""
+    """Return the status of the answer for each of `operations`."""
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     # An owner may have only so many uploads at a time.
     turns = asyncio.Semaphore(8)

@@ -24,7 +24,7 @@ SiteOpener = Callable[[], Awaitable[str]]
 
 @pytest.fixture
 async def site() -> AsyncIterator[SiteOpener]:
-    """Opens a site that is one empty page; gives its origin."""
+    """Yield a function that serves an empty page and returns its origin."""
     async with AsyncExitStack() as stack:
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +43,7 @@ async def site() -> AsyncIterator[SiteOpener]:
 
 @pytest.fixture(scope="module")
 async def open_door(module_house: House) -> Listener:
-    """A gateway that lets one origin in."""
+    """Return a gateway that lets one origin in."""
     return await module_house.open(cors_origins=LISTED)
 
 

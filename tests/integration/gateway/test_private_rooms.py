@@ -56,7 +56,7 @@ async def people(two: tuple[Listener, Listener]) -> AsyncIterator[People]:
 
 @pytest.fixture
 async def room(people: People) -> str:
-    """A private room with a member of each role."""
+    """Return a private room with a member of each role."""
     name = f"board-{uuid4().hex[:8]}"
     answer = await people.manager.api.post("/v1/rooms", json={"name": name, "private": True})
     assert (answer.status_code, answer.json()["private"], answer.json()["role"]) == (201, True, "manager")

@@ -36,7 +36,7 @@ async def new_room(door: Listener) -> str:
 
 
 async def closing(socket: Any) -> tuple[int, str]:
-    """Code and reason with which the gateway closes."""
+    """Return the code and the reason with which the gateway closes."""
     async with asyncio.timeout(20):
         with contextlib.suppress(ConnectionClosed):
             async for _ in socket:
@@ -96,7 +96,9 @@ async def test_no_more_connections_than_fit(house: House, connect: Connect) -> N
         assert "connect" in orjson.loads(await socket.recv())
 
 
-async def test_strangers_never_keep_out_whoever_has_a_key(house: House, connect: Connect, talk: Any) -> None:
+async def test_connections_without_a_key_never_keep_out_those_with_one(
+    house: House, connect: Connect, talk: Any
+) -> None:
     door = await house.open(most_sockets=2, connections_per_address=40)
     limit = door.gateway.resources.connection_limit
     async with contextlib.AsyncExitStack() as strangers:
@@ -134,7 +136,7 @@ async def test_a_token_comes_with_the_upgrade_with_connect_or_as_a_subprotocol(
         ({"subscribe": {"channel": "chat:lobby"}}, 3501),
     ],
 )
-async def test_a_client_that_does_not_say_who_it_is_is_closed_for_good(
+async def test_a_client_that_does_not_authenticate_is_closed_without_reconnect(
     door: Listener, connect: Connect, frame: dict[str, Any], code: int
 ) -> None:
     async with connect(door, "/v1/realtime", headers={}) as socket:
@@ -143,7 +145,7 @@ async def test_a_client_that_does_not_say_who_it_is_is_closed_for_good(
 
 
 @pytest.mark.parametrize("frame", ["", "nonsense", "[]", b"", '{"id":"x","connect":{}}'])
-async def test_a_frame_that_is_no_command_closes_for_good(
+async def test_a_frame_that_is_no_command_closes_without_reconnect(
     door: Listener, connect: Connect, frame: str | bytes
 ) -> None:
     async with connect(door, "/v1/realtime") as socket:
@@ -295,7 +297,7 @@ async def test_a_connection_that_ends_leaves_nothing(door: Listener, connect: Co
         await until(lambda: not hub.has_listeners(f"chat:{room}"))
 
 
-async def test_a_subscription_without_its_service_is_an_error_with_its_name(
+async def test_a_subscription_whose_service_is_down_is_a_temporary_error_that_names_it(
     door: Listener, talk: Any
 ) -> None:
     async with talk(door) as client:
@@ -319,9 +321,7 @@ async def test_a_batch_is_followed_by_its_owner(door: Listener, house: House, ta
         assert (await stranger.ask(subscribe={"channel": f"batch:{id_}"}))["code"] == 102
 
 
-async def test_live_messages_that_are_not_understood_are_passed_over(
-    door: Listener, house: House, talk: Any
-) -> None:
+async def test_invalid_live_messages_are_skipped(door: Listener, house: House, talk: Any) -> None:
     symbol = f"Z{uuid4().hex[:6].upper()}"
     for message_type, key in (
         ("stocks.ticked.v1", "quotes"),

@@ -14,7 +14,7 @@ GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "realtime.md").read_tex
 
 
 def example(language: str, door: Listener) -> str:
-    """The first example in `language`, with the address and the key of `door`."""
+    """Return the first example in `language`, with the address and the key of `door`."""
     [code, *_] = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
     address = "ws://127.0.0.1:8080/v1/realtime"
     assert code.count(address) == code.count("<key or token>") == 1

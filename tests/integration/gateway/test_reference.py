@@ -16,7 +16,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 @pytest.fixture
 async def anybody(door: Listener) -> AsyncIterator[httpx.AsyncClient]:
-    """A client without a key."""
+    """Yield a client without a key."""
     async with httpx.AsyncClient(base_url=door.url, timeout=20) as client:
         yield client
 

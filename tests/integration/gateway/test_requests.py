@@ -108,7 +108,7 @@ async def test_an_overview_names_the_parts_that_are_missing(door: Listener, hous
         assert (await client.get("/v1/overview?symbols=AAPL")).json() == {"errors": []}
 
 
-async def test_a_quote_is_asked_for(door: Listener, stock_data: StockData) -> None:
+async def test_a_quote_comes_from_stock_data(door: Listener, stock_data: StockData) -> None:
     answer = await door.api.get("/v1/stocks/msft")
     assert (answer.status_code, answer.json()["symbol"], answer.json()["price"]) == (200, "MSFT", 190.12)
     assert "max-age=1" in answer.headers["cache-control"]
@@ -123,7 +123,7 @@ async def test_many_quotes_come_in_the_order_asked_for(door: Listener, stock_dat
     assert document["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
 
 
-async def test_a_pushed_quote_is_answered_without_a_question_and_304_when_known(
+async def test_a_pushed_quote_is_answered_without_a_request_and_is_304_when_known(
     door: Listener, house: House, stock_data: StockData
 ) -> None:
     pushed = quote("PUSHD", stream=stocks.StreamPosition(epoch="e", offset=7))
@@ -172,7 +172,7 @@ async def test_bars_come_in_three_forms(
     assert answer.headers["vary"] == "accept"
 
 
-async def test_bars_that_cannot_be_had(door: Listener, stock_data: StockData) -> None:
+async def test_invalid_requests_for_bars_are_refused(door: Listener, stock_data: StockData) -> None:
     bars = "/v1/stocks/AAPL/bars"
     assert_problem(await door.api.get(bars, headers={"accept": "image/png"}), 406, "not-acceptable")
     assert_problem(await door.api.get(f"{bars}?limit=10001"), 422, "invalid-input", "/limit")

@@ -150,7 +150,7 @@ async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_sec
     assert "tw_live_" not in answer.text
 
 
-async def test_a_key_that_was_made_twice_in_a_day_is_another(door: Listener) -> None:
+async def test_a_request_repeated_after_a_day_makes_another_key(door: Listener) -> None:
     headers = {"idempotency-key": "daily"}
     made = []
     for _ in range(2):
@@ -161,7 +161,7 @@ async def test_a_key_that_was_made_twice_in_a_day_is_another(door: Listener) -> 
     assert datetime.fromisoformat(made[1]["created_at"]) <= datetime.now(UTC)
 
 
-async def test_what_was_made_under_the_pepper_before_is_valid_as_long_as_that_is_kept(house: House) -> None:
+async def test_keys_of_the_previous_pepper_are_valid_as_long_as_it_is_kept(house: House) -> None:
     before = await house.open()
     dsn = before.settings.postgres_dsn.get_secret_value()
     asked: dict[str, Any] = {"json": WANTED, "headers": {"idempotency-key": '"make it once"'}}

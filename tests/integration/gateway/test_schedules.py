@@ -257,7 +257,7 @@ class _RolledBack(Exception):
 
 @asynccontextmanager
 async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[str, Any]]]:
-    """The commands that the gateway sends for runs, in a transaction that is taken back."""
+    """Yield the commands that the gateway sends for runs, in a transaction that is taken back."""
     resources = site.door.gateway.resources
     statements, postgres = queries.load("gateway"), resources.runtime.postgres
     catalogue = OperationCatalogue(postgres, OperationRepository(statements))

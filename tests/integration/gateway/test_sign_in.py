@@ -30,7 +30,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 @pytest.fixture(scope="module")
 async def door(module_house: House, issuer: Issuer) -> Listener:
-    """A gateway that knows users by their verified addresses."""
+    """Return a gateway that knows users by their verified addresses."""
     rules = "scope[*]=*;groups[ops]=admin"
     return await module_house.open(
         oidc_issuer=issuer.url, oidc_audience=AUDIENCE, oidc_scope_rules=rules, connections_per_address=100
@@ -39,12 +39,12 @@ async def door(module_house: House, issuer: Issuer) -> Listener:
 
 @pytest.fixture(scope="module")
 async def welcoming(module_house: House, issuer: Issuer) -> Listener:
-    """A gateway that makes users of whom the issuer knows."""
+    """Return a gateway that makes users of whom the issuer knows."""
     return await module_house.open(oidc_issuer=issuer.url, oidc_audience=AUDIENCE, oidc_users="create")
 
 
 async def person(door: Listener, name: str, **more: str) -> dict[str, Any]:
-    """A user, as the issuer knows it: claims of a verified address."""
+    """Return a user, as the issuer knows it: claims of a verified address."""
     email = f"{name}@example.com"
     made = await door.api.post("/v1/users", json={"name": name, "email": email, **more})
     return {"id": made.json()["id"], "claims": {"email": email, "email_verified": True}}
@@ -59,7 +59,7 @@ async def talking(door: Listener, connect: Connect, token: str) -> AsyncIterator
 
 
 async def end_of(client: Talk) -> int:
-    """The code that the gateway closes the connection with."""
+    """Return the code that the gateway closes the connection with."""
     with suppress(ConnectionClosed):
         async for _ in client.socket:
             continue

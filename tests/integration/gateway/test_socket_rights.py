@@ -32,7 +32,7 @@ def arguments(command: str, channel: str) -> dict[str, Any]:
 
 
 def of_channels(door: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | None]]:
-    """Each command on a channel of each kind, with the scope that it needs; None where nothing suffices."""
+    """Yield each command on each kind of channel, with the scope that it needs (None: no scope does)."""
     for command in COMMANDS.values():
         for kind in SERVED if command.scope in (Right.READ, Right.WRITE) else ():
             channel = kind.name + NAMES.get(kind.argument, f":{uuid4()}")
@@ -44,7 +44,7 @@ def of_channels(door: Listener) -> Iterator[tuple[str, dict[str, Any], Scope | N
 
 
 async def let_in(client: Talk, door: Listener) -> dict[tuple[str, str], tuple[bool, Scope | None]]:
-    """Whether each command was run, and the scope that it needs, by the command and its aim."""
+    """Return whether each command was run, and the scope that it needs, by the command and its aim."""
     found = {}
     for command, given, needed in of_channels(door):
         answer = await client.ask(**{command: given})
@@ -109,7 +109,7 @@ async def test_a_member_with_every_scope_runs_no_command_of_administrators(
 
 
 async def of_administrator(door: Listener, kind: ChannelKind) -> str:
-    """A channel of something that belongs to the first administrator alone."""
+    """Return a channel of something that belongs to the first administrator alone."""
     if kind.name == "chat":
         room = f"own-{uuid4().hex[:8]}"
         await door.api.post("/v1/rooms", json={"name": room, "private": True})
@@ -142,7 +142,7 @@ async def test_no_command_finds_what_belongs_to_another_owner(
             assert (codes[0], codes[1]) == (ErrorCode.UNKNOWN_CHANNEL, None), command.name
 
 
-async def test_a_token_is_refreshed_with_none_but_the_own_users(
+async def test_a_token_is_refreshed_only_with_one_of_the_same_user(
     guarded_door: Listener, keys: Keys, talk: OpenTalk
 ) -> None:
     async with talk(guarded_door, keys.alone[Scope.CHAT_READ]) as client:

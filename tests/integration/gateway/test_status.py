@@ -24,7 +24,7 @@ PAGE = "/console/status"
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[Ports]:
-    """Where the gateway's metrics are those of this process, and no other service answers."""
+    """Serve the metrics of this process as the gateway's; yield the ports of the stack."""
     ports = Ports.free()
     server, thread = start_http_server(ports.gateway_ops, addr="127.0.0.1")
     yield ports
@@ -41,7 +41,7 @@ async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Async
 
 @pytest.fixture(scope="module")
 async def watched(shared_house: House, store: Prometheus) -> Any:
-    """A gateway that was told where Prometheus is."""
+    """Return a gateway that was told where Prometheus is."""
     return await shared_house.open(prometheus_url=store.url)
 
 
@@ -103,7 +103,7 @@ async def test_a_window_that_is_not_offered_is_refused(watched: Any, name: str, 
     assert_problem(answer, 422, "invalid-input", f"/{name}")
 
 
-async def test_a_report_says_its_age_and_is_not_kept_on_the_way(watched: Any) -> None:
+async def test_a_report_says_its_age_and_is_not_cached(watched: Any) -> None:
     answer = await watched.api.get(STATUS)
     assert int(answer.headers["age"]) <= 15
     assert answer.headers["cache-control"] == "no-store"

@@ -21,7 +21,7 @@ LINES = {"content-type": "application/x-ndjson"}
 
 @pytest.fixture
 async def suppressing(house: House, shared_door: Listener) -> AsyncIterator[Listener]:
-    """The shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
+    """Yield the shared gateway, with answers for email that keep at most 1,001 suppressions an owner."""
     dsn = await house.database()
     await migrating.migrate(dsn, "emailer")
     postgres = Postgres(dsn)
@@ -92,7 +92,7 @@ async def test_an_invalid_suppression_is_refused(
     assert [error["pointer"] for error in assert_problem(answer, 422, "invalid-input")["errors"]] == [pointer]
 
 
-async def test_an_export_is_an_import_and_what_is_chosen_is_lifted(suppressing: Listener) -> None:
+async def test_an_export_can_be_imported_and_a_filter_lifts_suppressions(suppressing: Listener) -> None:
     key = await suppressing.new_key("emails:read", "emails:send")
     async with suppressing.client(key) as api:
         for number in range(3):
@@ -115,7 +115,7 @@ async def test_an_export_is_an_import_and_what_is_chosen_is_lifted(suppressing: 
             assert {one["origin"] for one in found} == {"import"}
 
 
-async def test_an_import_takes_all_lines_or_those_that_are_in_order_and_has_room_for(
+async def test_an_import_takes_all_lines_or_only_the_valid_ones_that_fit(
     suppressing: Listener,
 ) -> None:
     api = suppressing.api

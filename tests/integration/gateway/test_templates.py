@@ -22,7 +22,7 @@ BODY = {"subject": "Welcome, {{ name }}", "html": "<p>Hello {{ name }}</p>"}
 
 @pytest.fixture(scope="module")
 async def door(module_house: House) -> AsyncIterator[Listener]:
-    """A gateway in front of the email service's answers about templates."""
+    """Yield a gateway in front of the email service's answers about templates."""
     async with AsyncExitStack() as stack:
         dsn = await module_house.database()
         connection = await asyncpg.connect(dsn)
@@ -45,7 +45,7 @@ async def created(door: Listener, **fields: Any) -> dict[str, Any]:
     return found
 
 
-async def test_a_template_is_changed_by_who_has_seen_its_newest_version(door: Listener) -> None:
+async def test_changing_a_template_needs_its_newest_version(door: Listener) -> None:
     made = await created(door)
     path = f"/v1/templates/{made['name']}"
     assert (await door.api.get(path)).json() == made

@@ -27,13 +27,13 @@ async def site(module_house: House) -> AsyncIterator[UploadSite]:
 
 @pytest.fixture(scope="module")
 async def door(module_house: House, site: UploadSite) -> Listener:
-    """A gateway whose clients bring a kilobyte within a second."""
+    """Return a gateway whose clients bring a kilobyte within a second."""
     return await module_house.open(email_url=site.url, limits={"body_window_s": 1.0})
 
 
 @pytest.fixture(scope="module")
 async def usual_door(module_house: House, site: UploadSite) -> Listener:
-    """A gateway with the usual limits, by which nobody here is too slow."""
+    """Return a gateway with the usual limits, by which nobody here is too slow."""
     return await module_house.open(email_url=site.url)
 
 
@@ -47,7 +47,7 @@ async def trickle(
     part: bytes = b"a",
     request_timeout: str = "",
 ) -> bytes:
-    """The whole answer to a body without an end, of which `part` comes every 20 ms; read until the cut."""
+    """Send `part` every 20 ms as a body without an end; return everything that comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rsplit(":", 1)[1]))
     fields = [
         f"{method} {path} HTTP/1.1",

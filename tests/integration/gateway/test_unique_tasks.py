@@ -111,7 +111,7 @@ async def test_only_one_of_many_at_once_gets_the_key(
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
 
 
-async def test_the_key_of_a_request_goes_before_the_key_of_its_task(
+async def test_the_idempotency_key_is_compared_before_the_unique_key_of_a_task(
     door: Listener, processor: Processor
 ) -> None:
     processor.state = {"status": "queued", "started_at": None}
@@ -140,7 +140,7 @@ async def test_the_key_of_a_request_goes_before_the_key_of_its_task(
         ({"key": "a", "on_conflict": "ask"}, "/unique/on_conflict"),
     ],
 )
-async def test_a_key_that_makes_no_sense_is_refused(
+async def test_an_invalid_unique_key_is_refused(
     door: Listener, processor: Processor, unique: dict[str, Any], pointer: str
 ) -> None:
     assert_problem(await send(door, unique), 422, "invalid-input", pointer)

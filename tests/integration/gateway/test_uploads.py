@@ -28,7 +28,7 @@ def lines(count: int, start: int = 0) -> bytes:
 
 
 async def taken(house: House, last: str) -> list[dict[str, Any]]:
-    """The messages of the intake up to one of the type `last`."""
+    """Return the messages of the intake up to one of the type `last`."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["_"]["type"] != last:
         found += await house.take("batch-processor.intake")
@@ -198,7 +198,7 @@ async def test_into_a_full_queue_an_upload_is_503_and_can_be_repeated(
 
 @asynccontextmanager
 async def _full(server: RabbitMQ, queue: str) -> AsyncIterator[None]:
-    """The queue takes nothing more for the length of the block."""
+    """Let the queue refuse messages for the length of the block."""
     limit = '{"max-length":1,"overflow":"reject-publish"}'
     words = ("--vhost", VHOST, "--priority", "99", "--apply-to", "queues", "full", f"^{queue}$", limit)
     await server.control("set_policy", *words)

@@ -35,7 +35,7 @@ async def test_a_user_is_made_read_and_changed(door: Listener) -> None:
     assert (changed.json()["name"], changed.json()["email"]) == ("Zoe", wanted["email"])
 
 
-async def test_values_written_into_memcached_by_others_are_not_believed(door: Listener, house: House) -> None:
+async def test_values_that_others_write_into_memcached_are_not_trusted(door: Listener, house: House) -> None:
     id_ = await door.new_user("True")
     host, port = house.memcached_address.split(":")
     client = memcachio.Client[bytes]((host, int(port)), decode_responses=False)
@@ -150,7 +150,7 @@ async def test_a_member_sees_itself_and_nobody_else(door: Listener) -> None:
 
 
 @pytest.mark.parametrize("id_", ["0", "999999999", str(2**63 - 1), str(2**63), "9" * 400, "-1", "x", "1.5"])
-async def test_a_user_that_cannot_be_is_not_found(door: Listener, id_: str) -> None:
+async def test_an_invalid_user_id_is_not_found(door: Listener, id_: str) -> None:
     assert_problem(await door.api.get(f"/v1/users/{id_}"), 404, "not-found")
     assert_problem(await door.api.get(f"/user/{id_}"), 404, "not-found")
     assert_problem(
@@ -194,7 +194,7 @@ async def test_pages_follow_each_other_to_the_end(door: Listener) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=201", "cursor=x", "cursor=-1", f"cursor={2**63}", "page=2"]
 )
-async def test_a_page_that_cannot_be_is_422(door: Listener, query: str) -> None:
+async def test_an_invalid_page_is_422(door: Listener, query: str) -> None:
     answer: httpx.Response = await door.api.get(f"/v1/users?{query}")
     assert_problem(answer, 422, "invalid-input", f"/{query.split('=')[0]}")
 

@@ -44,7 +44,7 @@ class RawSocket:
             return
 
     async def close_code(self) -> int | None:
-        """The code with which the gateway closes; None when it closes without a word."""
+        """Return the code with which the gateway closes; None when it closes without a word."""
         data = b""
         async with asyncio.timeout(20):
             try:

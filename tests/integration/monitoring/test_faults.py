@@ -63,7 +63,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 @pytest.fixture(scope="module")
 async def watcher(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watcher]:
-    """A Prometheus beside the stack, with the rules in a hurry."""
+    """Yield a Prometheus beside the stack, with the rules in a hurry."""
     directory = tmp_path_factory.mktemp("hurried")
     hurry(directory / "rules")
     run = RunDirectory.at(directory)
@@ -92,7 +92,7 @@ def hurry(folder: Path) -> None:
 
 @asynccontextmanager
 async def told(watcher: Watcher, fault: Fault, *alerts: Alert) -> AsyncIterator[None]:
-    """All is quiet; then comes the fault, and `alerts` fire; after the block it is healed: quiet again."""
+    """Check that `alerts` are silent before the block, fire during it, and are silent again after it."""
     wanted = set(alerts)
     await quiet(watcher, but=wanted)
     fired: set[Alert] = set()
@@ -187,7 +187,7 @@ async def test_an_alert_fires_when_a_pool_has_no_free_connection(
 
 @asynccontextmanager
 async def stopped(stack: Stack, name: str) -> AsyncIterator[None]:
-    """A process that is not there meanwhile."""
+    """Keep a process stopped for the length of the block."""
     await stack.stop(name)
     try:
         yield
@@ -197,7 +197,7 @@ async def stopped(stack: Stack, name: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def asked(api: httpx.AsyncClient, path: str) -> AsyncIterator[None]:
-    """Somebody asks for `path` over and over meanwhile."""
+    """Request `path` again and again for the length of the block."""
 
     async def ask() -> None:
         while True:
@@ -215,7 +215,7 @@ async def asked(api: httpx.AsyncClient, path: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def frozen(stack: Stack, name: str) -> AsyncIterator[None]:
-    """A process that gets no time at all for a while, before the block."""
+    """Stop a process (SIGSTOP) for a while before the block."""
     stack.kill(name, signal.SIGSTOP)
     try:
         await asyncio.sleep(_STALL_S)
@@ -226,7 +226,7 @@ async def frozen(stack: Stack, name: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def locked(stack: Stack, database: str, table: str) -> AsyncIterator[None]:
-    """A table that nobody else can even read meanwhile."""
+    """Lock a table against reads for the length of the block."""
     connection = await asyncpg.connect(stack.postgres.url.rsplit("/", 1)[0] + f"/{database}")
     try:
         async with connection.transaction():

@@ -32,7 +32,7 @@ _PATIENCE_S = 60
 
 @pytest.fixture(scope="module")
 async def busy(stack: Stack, watcher: Watcher) -> Watcher:
-    """The watcher of a stack that has seen the demo, and a little of everything else several times."""
+    """Return the watcher of a stack that has seen the demo, and a little of everything else several times."""
     async with traffic.client(stack) as api:
         for _ in range(_ROUNDS):
             await traffic.everything(stack, api)
@@ -45,7 +45,7 @@ async def busy(stack: Stack, watcher: Watcher) -> Watcher:
 
 
 def queries() -> dict[str, str]:
-    """What must show something, by its place: panels, recorded series, the selectors of alerts."""
+    """Return what must show something, by its place: panels, recorded series, the selectors of alerts."""
     panels = {
         place: query.replace("$__rate_interval", "15s").replace("$service", ".*")
         for place, query in monitored.panel_queries().items()

@@ -30,7 +30,7 @@ def address(folder: Path, service: str, kind: str) -> str:
 
 
 @pytest.mark.timeout(240)
-async def test_an_empty_postgresql_gets_a_database_for_each_service_alone(tmp_path: Path) -> None:
+async def test_an_empty_postgresql_gets_a_separate_database_for_each_service(tmp_path: Path) -> None:
     async with postgres.start(tmp_path / "server") as server:
         admin = await asyncpg.connect(server.url)
         for name in postgres.DATABASES:

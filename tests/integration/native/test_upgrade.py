@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The folders of the sources of the commit before, for PYTHONPATH."""
+    """Yield the folders of the sources of the commit before, for PYTHONPATH."""
     folder = tmp_path_factory.mktemp("previous") / "checkout"
     git = ["git", "-C", str(REPOSITORY), "worktree"]
     added = subprocess.run(
@@ -100,7 +100,7 @@ class Load:
 
 @asynccontextmanager
 async def under_load(load: Load) -> AsyncIterator[None]:
-    """Somebody sends during the block; after it, all that was accepted ends well, and nothing has failed."""
+    """Send work during the block; check that all of it ended well, and that no request failed."""
     sending = asyncio.create_task(load.send())
     try:
         yield

@@ -68,13 +68,13 @@ class Native:
             self.process = None
 
     def native(self, *words: str) -> str:
-        """What a command of the native run prints."""
+        """Return what a command of the native run prints."""
         command = [sys.executable, "-m", "native", "--run-dir", str(self.directory), *words]
         done = subprocess.run(command, env=self.environment(), check=True, capture_output=True, text=True)
         return done.stdout
 
     def upkeep(self, *arguments: str, code: int = 0, **variables: str) -> str:
-        """What a verb prints; it must end with `code`."""
+        """Return what a verb prints; it must end with `code`."""
         words = [sys.executable, "-m", "upkeep", "--way", "native", "--run-dir", str(self.directory)]
         done = subprocess.run(
             [*words, *arguments],
@@ -139,7 +139,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Native]:
 
 
 def settled(native: Native, paths: list[str]) -> dict[str, str]:
-    """The statuses of what was accepted, when all has ended or a minute has passed."""
+    """Return the statuses of what was accepted, when all has ended or a minute has passed."""
     found: dict[str, str] = {}
     deadline = time.monotonic() + 60
     with httpx.Client(base_url=native.url, headers={"Authorization": f"Bearer {native.key}"}) as client:

@@ -53,7 +53,7 @@ async def test_lists_are_of_their_owner_newest_first_in_pages_and_by_status(worl
     assert {alert.id for alert in of_b.data} == {made[1].id, made[3].id}
 
 
-async def test_anothers_alert_is_not_there(world: World) -> None:
+async def test_an_alert_of_another_owner_is_not_found(world: World) -> None:
     alert = await world.create(above=10)
     with pytest.raises(NotFound):
         await world.get(alert, "8")

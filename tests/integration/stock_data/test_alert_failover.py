@@ -24,7 +24,7 @@ _PRICES = range(555, 571)
 
 @asynccontextmanager
 async def hearing_firings(broker_url: str) -> AsyncIterator[list[AlertFired]]:
-    """Every firing that is announced, as a gateway hears it."""
+    """Yield every firing that is announced, as a gateway hears it."""
     heard: list[AlertFired] = []
 
     async def take(message: aiormq.abc.DeliveredMessage) -> None:

@@ -50,7 +50,7 @@ async def test_without_its_event_a_firing_is_not_stored_either(world: World) -> 
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
 
 
-async def test_a_price_that_is_there_already_does_not_fire(world: World) -> None:
+async def test_a_price_that_was_already_past_the_level_does_not_fire(world: World) -> None:
     world.show(11)
     await world.create(above=10, once=False)
     await world.create(below=20, once=False)
@@ -109,7 +109,7 @@ class LosesAnswers(AlertRepository):
         return changed
 
 
-async def test_a_commit_that_was_not_heard_of_does_not_fire_again(
+async def test_a_commit_whose_answer_was_lost_does_not_fire_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAUSE_S", 0.01)
@@ -124,7 +124,7 @@ async def test_a_commit_that_was_not_heard_of_does_not_fire_again(
     assert (await world.firings(), len(await world.events())) == ([(1, 11)], 1)
 
 
-async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_rest(
+async def test_an_alert_that_repeats_fires_on_the_next_crossing_after_its_cooldown(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REST", timedelta(seconds=0.3))

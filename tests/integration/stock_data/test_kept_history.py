@@ -30,7 +30,7 @@ PRICE = Decimal("101.2345")
 
 
 def bars_of(start: date, end: date) -> list[Bar]:
-    """A bar for each weekday; the price never changes, so each but the first repeats the one before."""
+    """Return a bar for each weekday, all with one price: each but the first repeats the one before."""
     days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
     return [
         Bar(t=sessions.midnight(day), o=PRICE, h=PRICE, l=PRICE, c=PRICE, v=Decimal("7.5"))

@@ -26,7 +26,7 @@ _A_MOMENT = timedelta(days=4)
 
 @pytest.fixture
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Postgres]:
-    """A server of the test's own, because it is stopped."""
+    """Yield a server of the test's own, because it is stopped."""
     async with postgres.start(tmp_path_factory.mktemp("stopped")) as started:
         yield started
 
@@ -43,7 +43,7 @@ def postmaster(server: postgres.Postgres) -> psutil.Process:
 
 @asynccontextmanager
 async def standing_still(server: postgres.Postgres) -> AsyncIterator[None]:
-    """The server and all its sessions do nothing, and nothing is closed."""
+    """Stop the server and its sessions (SIGSTOP) for the length of the block."""
     main = postmaster(server)
     stopped = [main, *main.children(recursive=True)]
     for each in stopped:

@@ -42,7 +42,7 @@ async def empty(fresh_database: FreshDatabase) -> AsyncIterator[Postgres]:
 
 @pytest.fixture(scope="module")
 async def filled(postgres_server: PostgresServer) -> AsyncIterator[Postgres]:
-    """A database with the history, for the tests that only read."""
+    """Yield a database with the history, for the tests that only read."""
     async with AsyncExitStack() as stack:
         postgres = await migrated(await postgres_server.create_database("test_stock_history"), stack)
         await Repository(postgres).import_dataset(dataset.read())

@@ -87,7 +87,9 @@ async def test_a_shared_quote_tells_its_delay_since_it_was_fetched(replica: Repl
         assert found.quotes["A"].delayed_by_s == 4
 
 
-async def test_a_shared_quote_has_its_time_once(replica: Replica, provider: Counting, clock: Clock) -> None:
+async def test_sharing_a_quote_does_not_extend_its_lifetime(
+    replica: Replica, provider: Counting, clock: Clock
+) -> None:
     await prices(replica(), "A")
     clock.pass_s(8)
     second = replica()
@@ -111,7 +113,7 @@ async def test_without_memcached_every_replica_asks_for_itself(
         assert await prices(replica(address=f"127.0.0.1:{unused_tcp_port}"), "A") == [price]
 
 
-async def test_a_memcached_that_says_nothing_is_left_alone(replica: Replica) -> None:
+async def test_a_memcached_that_does_not_answer_is_not_asked_for_a_while(replica: Replica) -> None:
     connections: list[asyncio.StreamWriter] = []
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +132,7 @@ async def test_a_memcached_that_says_nothing_is_left_alone(replica: Replica) -> 
     server.close()
 
 
-async def test_an_entry_that_no_replica_has_signed_is_not_believed(
+async def test_an_entry_that_no_replica_has_signed_is_not_trusted(
     replica: Replica, provider: Counting, raw: memcachio.Client[bytes]
 ) -> None:
     await prices(replica(), "A", "B")
@@ -143,7 +145,7 @@ async def test_an_entry_that_no_replica_has_signed_is_not_believed(
     assert reads("forged") == forged + 4
 
 
-async def test_a_shape_that_is_not_known_here_is_no_quote(
+async def test_an_entry_of_an_unknown_shape_is_no_quote(
     replica: Replica, memcached_server: Memcached
 ) -> None:
     other_release = Cache(memcached_server.address, name="quotes", secret=SECRET)

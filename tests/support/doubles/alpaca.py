@@ -122,5 +122,5 @@ class AlpacaDouble(Upstream):
 
 
 def running() -> AbstractAsyncContextManager[AlpacaDouble]:
-    """A double that listens on a free port of the loopback for the length of the block."""
+    """Return a double that listens on a free port of the loopback for the length of the block."""
     return listening(AlpacaDouble())

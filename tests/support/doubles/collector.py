@@ -43,7 +43,7 @@ class Collector:
     sent: list[bytes] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Seen]:
-        """The spans of one trace, in the order in which they began, whenever they came."""
+        """Return the spans of one trace, in the order in which they began, whenever they came."""
         found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: span.started_ns)
 

@@ -112,7 +112,7 @@ class Issuer:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Issuer]:
-    """An issuer with one key, `one`, until the end of the block."""
+    """Yield an issuer with one key, `one`, until the end of the block."""
     issuer = Issuer(keys=[public_jwk(rsa_key("one"), kid="one", use="sig", alg="RS256")])
     issuer.may_answer.set()
     server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)

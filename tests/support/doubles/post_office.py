@@ -69,12 +69,12 @@ class Terms:
 
 
 def senders(allowed: str = "", safe: KeySafe | None = None) -> Senders:
-    """Who may send as whom; without anything else everybody as anybody."""
+    """Return the rules about senders; by default everybody may send as anybody."""
     return Senders(AllowedSenders.read(allowed), default_sender=DEFAULT_SENDER, safe=safe)
 
 
 def mail(**fields: Any) -> SendEmail:
-    """A command to send a mail to `reader@example.com`."""
+    """Return a command to send a mail to `reader@example.com`."""
     usual = {
         "email_id": new_id(),
         "owner_id": OWNER,
@@ -123,7 +123,7 @@ class PostOffice:
             return await lanes.claim(connection, divided, due_from=found, most=most, terms=terms)
 
     async def read(self, command: SendEmail) -> Email:
-        """The mail as its owner sees it."""
+        """Return the mail as its owner sees it."""
         async with self.postgres.connection() as connection, repository.snapshot(connection):
             found = await repository.find(connection, command.email_id, owner_id=command.owner_id)
         assert found is not None
@@ -148,13 +148,13 @@ class PostOffice:
         return SuppressionAnswers(self.postgres, most_of_owner=SuppressionTerms().most_of_owner)
 
     async def events(self) -> list[dict[str, Any]]:
-        """The events in the outbox, oldest first."""
+        """Return the events in the outbox, oldest first."""
         async with self.postgres.connection() as connection:
             rows = await connection.fetch("SELECT body FROM outbox ORDER BY id")
         return [orjson.loads(row["body"]) for row in rows]
 
     async def has_waiting_lock(self) -> bool:
-        """Whether a transaction waits for a lock of another."""
+        """Return whether a transaction waits for a lock of another."""
         async with self.postgres.connection() as connection:
             found = await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity"
@@ -174,7 +174,7 @@ class PostOffice:
             await connection.close()
 
     def dispatcher(self, terms: Terms = Terms()) -> tuple[Dispatcher, Route]:
-        """A dispatcher on this database that hands over to the scripted relay."""
+        """Return a dispatcher on this database that hands over to the scripted relay."""
         relay = SmtpRelay(
             "127.0.0.1", self.server.port, tls="off", timeout_s=terms.timeout_s, dot_timeout_s=terms.timeout_s
         )
@@ -220,5 +220,5 @@ class PostOffice:
 
 
 def with_relay(**fields: Any) -> Terms:
-    """Terms with another relay."""
+    """Return terms with another relay."""
     return Terms(relay=lambda relay: replace(relay, **fields))

@@ -230,7 +230,7 @@ class Gateway:
 
 
 def payload(frame: bytes) -> bytes:
-    """What an unmasked text frame carries."""
+    """Return what an unmasked text frame carries."""
     length = frame[1]
     return frame[2:] if length < 126 else frame[4:] if length == 126 else frame[10:]
 
@@ -250,7 +250,7 @@ class Client:
         self._number = 0
 
     async def ask(self, **command: Any) -> Any:
-        """What is under the command's name in its reply, or the error."""
+        """Return what is under the command's name in its reply, or the error."""
         self._number += 1
         await self.session.receive(orjson.dumps({"id": self._number, **command}))
         [reply] = [frame for frame in self.frames if frame.get("id") == self._number]
@@ -259,17 +259,17 @@ class Client:
         return content
 
     def pushes(self) -> list[Any]:
-        """The pushes that have come since the last look."""
+        """Return the pushes that have come since the last look."""
         found, self.frames = [frame["push"] for frame in self.frames if "push" in frame], []
         return found
 
     def offsets(self) -> list[int]:
-        """The offsets of the publications that have come since the last look."""
+        """Return the offsets of the publications that have come since the last look."""
         return [push["pub"]["offset"] for push in self.pushes()]
 
 
 async def connected(gateway: Gateway, access: Access) -> Client:
-    """A connection that is logged in."""
+    """Return a connection that is logged in."""
     client = Client(gateway, access)
     assert "client" in await client.ask(connect={})
     return client

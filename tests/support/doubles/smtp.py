@@ -85,7 +85,7 @@ class SmtpServer:
         self.scripts[recipient].extend(steps)
 
     def received_by(self, recipient: str) -> list[Received]:
-        """What has come in for `recipient`."""
+        """Return what has come in for `recipient`."""
         return [mail for mail in self.received if mail.recipient == recipient]
 
     async def start(self) -> None:

@@ -19,7 +19,7 @@ def daily(
     volume: Decimal | int = 1000,
     adjusted: str | None = None,
 ) -> DailyBar:
-    """A bar; what is not given makes a day without movement."""
+    """Return a bar; what is not given makes a day without movement."""
     opening = Decimal(open or close)
     return DailyBar(
         date.fromisoformat(day),
@@ -37,7 +37,7 @@ def split(day: str, ratio: str = "2") -> Split:
 
 
 def listing(symbol: str = "ACME", name: str = "Acme Corporation", **changes: Any) -> Listing:
-    """A listing of two bars."""
+    """Return a listing of two bars."""
     values: dict[str, Any] = {
         "symbol": symbol,
         "name": name,

@@ -49,7 +49,7 @@ async def outcomes_of(world: World, operation: Operation, *, count: int = 5) -> 
 
 
 def poisoned(act: Callable[[Context], Any], **changes: Any) -> Operation:
-    """An operation that calls `act` for one item and returns the payload of the others."""
+    """Return an operation that calls `act` for one item and returns the payload of the others."""
 
     async def run(payload: int, context: Context) -> Any:
         if payload != POISON:

@@ -59,7 +59,7 @@ def test_a_bundle_is_bounded_in_messages_and_bytes() -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_what_is_unusual_about_a_message_troubles_no_other(unusual: dict[str, Any]) -> None:
+def test_an_unusual_message_is_left_out_of_its_bundle(unusual: dict[str, Any]) -> None:
     messages = [message(number) for number in range(9)]
     messages[4] = message(4, **unusual)
     assert sorted(bundles.group(messages)) == [[0, 1, 2, 3], [4], [5, 6, 7, 8]]
@@ -78,7 +78,7 @@ def test_what_is_unusual_about_a_message_troubles_no_other(unusual: dict[str, An
         b'[["t","i",2]]\n{}',
     ],
 )
-def test_what_is_no_bundle_is_refused_without_being_quoted(body: bytes) -> None:
+def test_an_invalid_bundle_is_refused_without_being_quoted(body: bytes) -> None:
     with pytest.raises(BrokenBundle) as refused:
         bundles.unwrap(body)
     assert "json{" not in str(refused.value)

@@ -121,7 +121,7 @@ def is_taken(model: type[BaseModel], values: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("text", [*WRITTEN, *WRONG])
-def test_every_door_has_the_same_verdict(text: str) -> None:
+def test_every_interface_gives_the_same_verdict_on_an_address(text: str) -> None:
     expected = text in WRITTEN
     assert email_send.OPERATION.payload is Mail
     for field in ("to", "cc", "bcc", "reply_to"):

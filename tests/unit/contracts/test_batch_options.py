@@ -48,7 +48,7 @@ def test_a_message_of_another_release_is_read_as_far_as_it_can_be() -> None:
     ("tolerated", "most"),
     [({"count": 0}, 0), ({"percent": 10}, 5), ({"count": 3, "percent": 10}, 3), ({"percent": 100}, 50)],
 )
-def test_the_lesser_of_number_and_part_decides(tolerated: dict[str, Any], most: int) -> None:
+def test_the_smaller_of_count_and_share_decides(tolerated: dict[str, Any], most: int) -> None:
     tolerance = ToleratedFailure.model_validate(tolerated)
     assert tolerance.allows(most, total=50)
     assert not tolerance.allows(most + 1, total=50)

@@ -289,7 +289,7 @@ def test_a_mail_that_the_api_takes_can_be_sent(
 
 
 @given(st.text(st.characters(max_codepoint=0x7F), max_size=80))
-def test_a_header_or_type_that_is_taken_at_a_door_can_be_sent(text: str) -> None:
+def test_a_header_or_type_that_the_api_accepts_can_be_sent(text: str) -> None:
     for change in ({"headers": {text: "x"}}, {"attachments": [{**FILE, "content_type": text}]}):
         try:
             command = as_command(mail(**change))
@@ -304,7 +304,7 @@ def as_command(mail: Mail) -> SendEmail:
     )
 
 
-def test_a_time_as_json_writes_it_is_taken_by_the_strict_door() -> None:
+def test_a_time_as_json_writes_it_is_accepted_in_strict_mode() -> None:
     asked = b'{"to":["ann@example.com"],"text":"x","send_at":"%s"}'
     planned = (datetime.now(UTC) + timedelta(days=1)).isoformat().encode()
     mail = TypeAdapter(Mail).validate_json(asked % planned, strict=True)

@@ -47,7 +47,7 @@ def port() -> Iterator[int]:
 
 
 def call(folder: Path, context: str, **variables: str) -> tuple[int, str, list[str]]:
-    """Exit code, output, and how the programs were called."""
+    """Return exit code, output, and how the programs were called."""
     for part in ("card", "containers", "rabbitmq"):
         shutil.copytree(REPOSITORY / "deploy" / part, folder / "deploy" / part, dirs_exist_ok=True)
     (folder / ".run").mkdir(exist_ok=True)

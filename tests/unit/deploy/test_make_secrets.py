@@ -13,7 +13,7 @@ from gateway.identity import keys
 
 
 def make(folder: Path, **variables: str) -> dict[str, str]:
-    """What is in `folder` after a call, by path."""
+    """Return what is in `folder` after a call, by path."""
     make_secrets.make(folder, folder / "api-key", variables)
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
@@ -48,7 +48,7 @@ def test_a_removed_password_is_made_anew_and_reaches_the_addresses(tmp_path: Pat
     assert after["rabbitmq-password-email"] in after["email/rabbitmq-url"]
 
 
-def test_a_container_sees_what_is_its_own(tmp_path: Path) -> None:
+def test_a_container_sees_its_own_secrets_only(tmp_path: Path) -> None:
     made = make(tmp_path)
     seen = {
         service: [made[name] for name in made if name.startswith(f"{service}/")]

@@ -14,7 +14,7 @@ from containers import probe
 
 @contextmanager
 def door(reply: bytes) -> Iterator[int]:
-    """A port that gives one visitor `reply`."""
+    """Yield a port that gives one visitor `reply`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -51,7 +51,7 @@ def test_a_service_that_is_not_ready_is_not_healthy_and_says_why(
     assert "away" in capsys.readouterr().out
 
 
-def test_a_closed_door_is_not_healthy(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
+def test_a_closed_port_is_not_healthy(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
     assert ask(monkeypatch, unused_tcp_port) == 1
 
 

@@ -22,7 +22,7 @@ from emailer.settings import EmailSettings
         ("example.org@evil.example", False),
     ],
 )
-def test_only_those_who_are_named_get_mail(address: str, is_allowed: bool) -> None:
+def test_only_listed_recipients_get_mail(address: str, is_allowed: bool) -> None:
     guard = RecipientGuard.read(" me@example.com, @example.org,example.net,")
     assert guard.allows(address) == is_allowed
 
@@ -33,7 +33,7 @@ def test_without_a_list_everybody_may_get_mail(text: str | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["me", "a b@example.com", "*@", "me@example.com; you@example.com"])
-def test_a_list_that_is_none_is_refused_at_the_start(text: str) -> None:
+def test_an_invalid_list_is_refused_at_the_start(text: str) -> None:
     with pytest.raises(ValidationError, match="must be an address"):
         EmailSettings.model_validate(
             {

@@ -19,7 +19,7 @@ AT = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def squeezed(text: str) -> str:
-    """`text` without white space: where it may be folded, readers differ about it."""
+    """Return `text` without white space, which readers treat differently at folds."""
     return re.sub(r"\s+", "", text)
 
 
@@ -36,7 +36,7 @@ def check_octets(content: bytes) -> None:
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(mails(ascii_addresses=True))
-def test_another_parser_reads_what_was_meant(written: Written) -> None:
+def test_another_parser_reads_the_same_mail(written: Written) -> None:
     check_octets(written.content)
     read = fast_mail_parser.parse_email(written.content)
     assert squeezed(read.subject) == squeezed(written.letter.subject)

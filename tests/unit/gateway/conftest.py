@@ -32,7 +32,7 @@ def other_gateway(rooms: Rooms, exchange: Exchange) -> Gateway:
 
 @pytest.fixture
 def ann() -> Access:
-    """Somebody who may use every channel."""
+    """Return somebody who may use every channel."""
     scopes = {
         Scope.QUOTES_READ,
         Scope.ALERTS_READ,

@@ -33,13 +33,13 @@ def test_a_field_that_grafana_does_not_know_is_found() -> None:
 
 
 def understood(dashboard: Any) -> Any:
-    """What is left of `dashboard` when Grafana's model has read and written it."""
+    """Return what is left of `dashboard` when Grafana's model has read and written it."""
     register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 
 
 def forgotten(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
-    """The places of `ours` that are not, or not the same, in `theirs`."""
+    """Yield the places of `ours` that are not, or not the same, in `theirs`."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in ours.keys() - _OF_DATASOURCES:
             if name in theirs:

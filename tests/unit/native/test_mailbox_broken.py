@@ -18,7 +18,7 @@ from support.broken_mails import BROKEN_MAILS
 
 
 async def looked_at(raw: bytes, sender: str = "a@example.com", recipient: str = "b@example.com") -> Any:
-    """Everything that the web page and the API do with a message; returns its detail."""
+    """Return everything that the web page and the API do with a message; returns its detail."""
     store = Store()
     neighbour = Received(b"Subject: neighbour\r\n\r\nbody", "a@example.com", ("b@example.com",))
     message = Received(raw, sender, (recipient,))

@@ -51,7 +51,7 @@ def test_a_script_is_gone_after_its_last_time() -> None:
         ({"action": "fail"}, "a script has to, action"),
     ],
 )
-def test_a_script_that_is_none_is_refused_and_leaves_the_others(document: Any, reason: str) -> None:
+def test_an_invalid_script_is_refused_and_the_others_stay(document: Any, reason: str) -> None:
     made = scripts({"to": "*", "action": "fail"})
     with pytest.raises(ValueError, match=reason):
         made.replace([document])
@@ -63,7 +63,7 @@ def test_there_is_a_bounded_number_of_scripts() -> None:
         scripts(*[{"to": "*", "action": "fail"}] * (MOST_SCRIPTS + 1))
 
 
-def test_messages_are_there_again_in_their_order_without_those_that_were_deleted(tmp_path: Path) -> None:
+def test_messages_are_restored_in_order_without_those_that_were_deleted(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     store = Store(most=3, forgotten=folder.remove)
     raws = [b"Subject: %d\r\n\r\n\xff\0\n" % number for number in range(5)]

@@ -131,7 +131,7 @@ def test_an_inhibition_names_only_existing_alerts() -> None:
             assert set(named) <= set(NAMES)
 
 
-def test_the_dead_mans_switch_wakes_nobody_here() -> None:
+def test_the_dead_mans_switch_pages_nobody_from_here() -> None:
     (route,) = monitored.load(ALERTMANAGER)["route"]["routes"]
     assert route["matchers"] == ['severity = "none"']
     assert [alert.name for alert in ALERTS if alert.labels["severity"] == "none"] == ["TickwireDeadMan"]

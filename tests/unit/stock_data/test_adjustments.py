@@ -13,7 +13,7 @@ from support.doubles.stock_history import daily, listing, split
 
 @pytest.fixture
 def acme() -> Listing:
-    """A split on the second, a dividend on the third; later corporate actions halve all adjusted closes."""
+    """Return bars: a split on the 2nd, a dividend on the 3rd; later actions halve adjusted closes."""
     return listing(newest=daily("2012-05-04", "50", adjusted="25"), splits=(split("2012-05-02"),))
 
 

@@ -56,7 +56,7 @@ def test_a_late_tick_of_an_old_leader_changes_nothing_not_even_of_another_symbol
     assert board.epoch == "10"
 
 
-def test_a_quote_without_a_position_is_not_the_feeds() -> None:
+def test_a_quote_without_a_position_does_not_come_from_the_feed() -> None:
     board = Board(stale_after_s=10)
     board.put([quote(stream=None)])
     assert positions(board, "A") == [None]

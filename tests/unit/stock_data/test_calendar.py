@@ -12,7 +12,7 @@ _YEARS = range(1950, 2101)
 
 
 def calendar() -> str:
-    """Every weekday of `_YEARS` on which the exchanges stay closed or close early, one a line."""
+    """Return every weekday of `_YEARS` on which the exchanges stay closed or close early, one a line."""
     kinds = {"closed": "public", "early": "half_day"}
     days = {
         day: kind

@@ -28,7 +28,7 @@ def test_a_name_is_found_by_any_of_its_words_in_any_case() -> None:
     assert found("business  mach") == ["IBM"]
 
 
-def test_a_part_of_a_word_comes_last() -> None:
+def test_a_match_inside_a_word_comes_last() -> None:
     assert found("b") == ["IBM", "FB"]
 
 
@@ -42,5 +42,5 @@ def test_the_limit_holds() -> None:
 
 
 @given(st.text(max_size=30), st.integers(1, 5))
-def test_any_text_is_a_question(q: str, limit: int) -> None:
+def test_any_text_can_be_searched_for(q: str, limit: int) -> None:
     assert len(found(q, limit)) <= limit

@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-def test_a_sealed_file_comes_back(tmp_path: Path, size: int) -> None:
+def test_an_encrypted_file_is_decrypted_to_its_content(tmp_path: Path, size: int) -> None:
     clear, sealed, opened = tmp_path / "clear", tmp_path / "sealed", tmp_path / "opened"
     clear.write_bytes(b"\x07secret" * (size // 7) + b"x" * (size % 7))
     sealing.seal(clear, sealed, PASSPHRASE)

@@ -14,7 +14,7 @@ async def test_a_wake_ends_the_wait_and_is_used_up() -> None:
     assert not wake.is_set()
 
 
-async def test_what_comes_during_the_least_wait_is_not_lost() -> None:
+async def test_a_wake_during_the_minimum_wait_is_not_lost() -> None:
     wake = asyncio.Event()
     waiting = asyncio.create_task(rounds.wait(wake, most_s=3600, least_s=0.01))
     await asyncio.sleep(0)

@@ -104,7 +104,7 @@ class _House:
         await asyncio.gather(*executing)
 
 
-async def test_each_part_has_the_outcome_of_its_own_item() -> None:
+async def test_each_chunk_has_the_outcome_of_its_own_item() -> None:
     house = _House()
     payloads = ["1", '"fail"', "3", '"later"']
     parts = [house.join(number, payload) for number, payload in enumerate(payloads)]
@@ -130,14 +130,14 @@ async def test_owners_and_attempts_have_runs_of_their_own() -> None:
     assert [part.take().results for part in parts] == [["1"], ["2"], ["3"]]
 
 
-async def test_one_that_comes_later_has_a_run_of_its_own() -> None:
+async def test_an_item_that_comes_later_has_a_run_of_its_own() -> None:
     house = _House()
     await house.finish(house.join(1, "1"))
     await house.finish(house.join(2, "2"))
     assert len(house.runs) == 2
 
 
-async def test_what_is_cancelled_leaves_the_others_alone() -> None:
+async def test_cancelling_one_item_leaves_the_others_alone() -> None:
     house = _House()
     first, second = house.join(1, "1"), house.join(2, "2")
     executing = [asyncio.create_task(part.execute()) for part in (first, second)]
@@ -151,7 +151,7 @@ async def test_what_is_cancelled_leaves_the_others_alone() -> None:
     assert second.take().results == ["2"]
 
 
-async def test_with_the_last_part_the_run_is_cancelled() -> None:
+async def test_the_run_is_cancelled_with_its_last_item() -> None:
     house = _House()
     executing = [asyncio.create_task(house.join(number, "1").execute()) for number in (1, 2)]
     await until(lambda: house.runs)
@@ -183,7 +183,7 @@ async def test_the_only_item_at_work_in_a_process_that_died_is_to_blame() -> Non
 
 
 @pytest.mark.parametrize("changes", [{"lost": 1}, {"suspect": True}])
-def test_what_may_be_harmful_runs_alone(changes: dict[str, Any]) -> None:
+def test_an_item_that_may_be_harmful_runs_alone(changes: dict[str, Any]) -> None:
     assert _House().shared.join(claim(**changes), echo.OPERATION, [Item(7, None, "1")]) is None
 
 

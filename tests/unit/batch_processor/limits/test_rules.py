@@ -56,7 +56,7 @@ def test_a_setting_that_cannot_be_read_is_refused_with_the_part(text: str) -> No
         rules.parse(text)
 
 
-def test_a_batch_has_its_own_limits_those_of_its_operation_and_those_of_the_key_that_this_names() -> None:
+def test_a_batch_has_its_own_limits_those_of_its_operation_and_those_of_its_named_key() -> None:
     operations = {
         "free": made("free"),
         "slow": made("slow", max_concurrency=9, limit_key="provider:x"),
@@ -91,7 +91,7 @@ def test_a_batch_has_its_own_limits_those_of_its_operation_and_those_of_the_key_
         ({"rate_limit": 5}, ("rate_limit",)),
     ],
 )
-def test_a_limit_that_is_none_is_refused_at_its_place(
+def test_an_invalid_limit_is_refused_with_its_place(
     options: dict[str, object], location: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValidationError) as refused:

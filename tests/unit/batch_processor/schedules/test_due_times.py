@@ -15,7 +15,7 @@ from batch_processor.schedules.due_times import DueTimes, InvalidCron, UnknownTi
 
 
 def local(cron: str, zone: str, after: str, most: int) -> list[str]:
-    """The due times as clocks in the zone show them."""
+    """Return the due times as clocks in the zone show them."""
     due_times = DueTimes.of(cron, zone)
     start = datetime.fromisoformat(after).replace(tzinfo=due_times.zone)
     found = due_times.following(start.astimezone(UTC), most=most)
@@ -92,7 +92,7 @@ _DAYS = st.sampled_from(["* * *", "* * 5", "30 * *", "4-5 * *", "*/2 * *", "L * 
 
 
 def minute_by_minute(cron: str, due_times: DueTimes, start: datetime, days: int) -> Iterator[datetime]:
-    """The moments at which the clocks of the zone fit the fields of the cron."""
+    """Yield the moments at which the clocks of the zone fit the fields of the cron."""
     fields = CronSim(cron, start)
     for number in range(1, days * 24 * 60):
         minute = start + timedelta(minutes=number)

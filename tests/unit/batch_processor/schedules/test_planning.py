@@ -26,7 +26,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 def schedule(**changes: Any) -> Schedule:
-    """Every hour in UTC, due at noon."""
+    """Return every hour in UTC, due at noon."""
     fields: dict[str, Any] = {
         "id": UUID(int=7),
         "owner_id": "ann",
@@ -51,7 +51,7 @@ def schedule(**changes: Any) -> Schedule:
 
 
 def planned(one: Schedule, *, late: timedelta, load: Load = Load()) -> list[tuple[str, str, str]]:  # noqa: B008
-    """Due time, trigger and status of each run."""
+    """Return due time, trigger and status of each run."""
     made = planning.plan(one, load, now=NOON + late)
     return [(f"{run.due_at:%H:%M}", run.trigger, run.status) for run in made.runs]
 
@@ -179,6 +179,6 @@ def test_a_run_that_is_late_by_its_jitter_only_is_not_missed() -> None:
     assert planned(one, late=29 * MINUTE) == [("12:00", "due", "fired")]
 
 
-def test_a_time_zone_that_is_gone_is_told() -> None:
+def test_a_time_zone_that_no_longer_exists_is_reported() -> None:
     with pytest.raises(UnknownTimeZone):
         planning.plan(schedule(time_zone="Mars/Olympus"), Load(), now=NOON)

@@ -150,7 +150,7 @@ async def test_a_long_answer_is_not_read_to_its_end() -> None:
 @pytest.mark.parametrize(
     "answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
 )
-async def test_an_answer_that_is_none_is_told(answer: bytes) -> None:
+async def test_an_invalid_answer_is_reported(answer: bytes) -> None:
     async with serving(answer) as server:
         with pytest.raises(DestinationUnreachable, match=r"127\.0\.0\.1 cannot be reached"):
             await get(client(), f"http://127.0.0.1:{server.port}/")
@@ -169,7 +169,7 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
     assert late.value.retryable
 
 
-async def test_a_name_without_an_address_is_told() -> None:
+async def test_a_name_without_an_address_is_reported() -> None:
     with pytest.raises(DestinationUnreachable, match="has no address"):
         await get(client("", []), "http://nothing.example/")
 
@@ -188,7 +188,7 @@ async def test_the_name_in_tls_is_that_of_the_url_and_is_verified(tmp_path: Path
 
 
 def certified(folder: Path, name: str) -> tuple[ssl.SSLContext, Callable[[], ssl.SSLContext]]:
-    """The context of a server whose certificate is for `name`, and what trusts it."""
+    """Return the context of a server whose certificate is for `name`, and what trusts it."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (

@@ -37,7 +37,7 @@ async def test_there_are_no_more_connections_than_places() -> None:
     admission.open(Connection(), loop)
 
 
-def test_an_address_that_has_its_part_leaves_the_rest_to_others() -> None:
+def test_an_address_that_has_used_its_share_leaves_the_rest_to_others() -> None:
     admission = Admission(ConnectionLimits(most=10, per_address=2))
     places = [admission.take("10.0.0.1") for _ in range(2)]
     with pytest.raises(TooManyConnections):

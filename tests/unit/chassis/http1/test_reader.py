@@ -20,7 +20,7 @@ CHUNKED = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def read_all(*segments: bytes) -> list[Request]:
-    """The whole requests in `segments`; an incomplete one at the end is left out."""
+    """Return the whole requests in `segments`; an incomplete one at the end is left out."""
     reader, found, head, body = RequestReader(), [], None, b""
     for segment in segments:
         reader.buffer += segment

@@ -5,12 +5,12 @@ from __future__ import annotations
 from chassis.http1.timing import BodyRate, WriteStall
 
 
-def test_a_client_that_takes_nothing_is_noticed_after_the_patience() -> None:
+def test_a_client_that_reads_nothing_is_noticed_after_the_timeout() -> None:
     stall = WriteStall(30)
     assert [stall.is_over(now, 1000) for now in (0, 29, 30, 31)] == [False, False, True, True]
 
 
-def test_a_client_that_takes_a_little_begins_anew() -> None:
+def test_reading_a_little_restarts_the_timeout() -> None:
     stall = WriteStall(30)
     assert not stall.is_over(0, 1000)
     assert not stall.is_over(29, 999)
@@ -18,14 +18,14 @@ def test_a_client_that_takes_a_little_begins_anew() -> None:
     assert stall.is_over(59, 999)
 
 
-def test_a_client_that_has_taken_everything_begins_anew() -> None:
+def test_reading_everything_restarts_the_timeout() -> None:
     stall = WriteStall(30)
     assert not stall.is_over(0, 1000)
     assert not stall.is_over(29, 0)
     assert not stall.is_over(40, 5000)
 
 
-def test_a_body_must_bring_its_least_in_each_window() -> None:
+def test_a_body_must_reach_its_minimum_rate_in_each_window() -> None:
     rate = BodyRate(window_s=10, least_rate=1024)
     assert not rate.is_too_slow(0, 0, is_awaited=True)
     assert not rate.is_too_slow(9, 0, is_awaited=True)
@@ -42,7 +42,7 @@ def test_time_in_which_the_application_does_not_read_does_not_count() -> None:
     assert rate.is_too_slow(25, 0, is_awaited=True)
 
 
-def test_crumbs_that_keep_the_application_busy_at_every_other_look_do_not_begin_a_window_anew() -> None:
+def test_small_pieces_that_keep_the_application_busy_do_not_restart_a_window() -> None:
     rate = BodyRate(window_s=10, least_rate=1024)
     looks = [rate.is_too_slow(now, now, is_awaited=now % 2 == 0) for now in range(30)]
     assert looks.index(True) == 20

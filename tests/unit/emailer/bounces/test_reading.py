@@ -14,7 +14,7 @@ from emailer.bounces.reading import OTHER, Bounce
 
 
 def report(*fields: str, extra: str = "") -> bytes:
-    """A report as Postfix writes it."""
+    """Return a report as Postfix writes it."""
     lines = (
         "From: MAILER-DAEMON@relay.example",
         "To: b+x@bounces.example.com",
@@ -98,7 +98,7 @@ def test_the_worst_of_several_recipients_counts() -> None:
     ],
     ids=["qmail", "Exim", "an answer of a person", "nothing"],
 )
-def test_a_bounce_that_is_no_report_is_read_by_its_form(content: bytes, kind: BounceKind) -> None:
+def test_a_bounce_without_a_report_is_recognized_by_its_form(content: bytes, kind: BounceKind) -> None:
     assert reading.read(content).kind == kind
 
 
@@ -173,6 +173,6 @@ def test_only_the_beginning_is_read_and_many_parts_are_not() -> None:
     assert reading.read(failed + b"\r\nboundary" * 50) == OTHER
 
 
-def test_a_report_that_is_none_is_not_told_of_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_report_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert reading.read(b"From: <>\r\nSubject: hello\r\n\r\nI am away.\r\n").kind == "other"
     assert caplog.records == []

@@ -63,7 +63,7 @@ async def test_a_silent_server_costs_no_more_than_the_deadline(server: DnsServer
     assert time.monotonic() - started < 1
 
 
-async def test_silent_names_of_one_owner_leave_the_rooms_to_the_others(server: DnsServer) -> None:
+async def test_silent_names_of_one_owner_leave_places_for_lookups_of_others(server: DnsServer) -> None:
     server.put("acme.example", "TXT", "v=spf1 ~all")
     server.silent |= {f"s{number}.example" for number in range(MOST_AT_ONCE)}
     asked = lookups(server, deadline_s=1)

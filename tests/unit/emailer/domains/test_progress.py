@@ -39,7 +39,7 @@ def domain(*keys: StoredKey, **fields: Any) -> StoredDomain:
 def checked(
     before: StoredDomain, *missing: str, at: datetime = AT, silent: tuple[str, ...] = ()
 ) -> StoredDomain:
-    """The domain after a look that found all records but those whose names begin with one of `missing`."""
+    """Return the domain after a check that found all records but those named `missing…`."""
     asked = records.expected(before, NOTHING)
     answers = {
         record.key: DnsAnswer(
@@ -76,7 +76,7 @@ def test_a_verified_domain_is_lost_only_after_the_grace() -> None:
     assert checked(missed, at=late).missing_since is None
 
 
-def test_silence_of_dns_takes_nothing_away() -> None:
+def test_a_failed_lookup_takes_nothing_away() -> None:
     verified = checked(domain(key("a", "pending")))
     for number in range(1, 200):
         verified = checked(verified, at=AT + number * HOUR, silent=("_tickwire", "a.", "_dmarc"))
@@ -111,7 +111,7 @@ def test_a_key_goes_on_signing_while_its_record_is_gone() -> None:
     assert states(checked(domain(key("a", "active")), "a.")) == {"a": "active"}
 
 
-def test_looks_grow_more_seldom_and_end_where_nobody_sets_the_records() -> None:
+def test_checks_become_rarer_and_end_where_nobody_sets_the_records() -> None:
     waits = []
     pending, at = domain(), AT
     for _ in range(200):

@@ -84,5 +84,5 @@ def test_found_records_are_judged_by_their_meaning(
     assert records.judge(expected(purpose), DnsAnswer(tuple(values))) == state
 
 
-def test_no_word_of_dns_is_not_a_missing_record() -> None:
+def test_a_lookup_without_an_answer_is_not_a_missing_record() -> None:
     assert records.judge(expected("ownership"), DnsAnswer(is_available=False)) == "unavailable"

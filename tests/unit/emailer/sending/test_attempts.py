@@ -57,7 +57,7 @@ def test_nothing_is_planned_beyond_the_end_of_a_mail() -> None:
     [(False, "deferred"), (True, "ambiguous")],
     ids=["before the dot", "after the dot"],
 )
-def test_the_dot_decides_what_a_lost_connection_means(after_dot: bool, status: str) -> None:
+def test_a_lost_connection_is_ambiguous_only_after_the_final_dot(after_dot: bool, status: str) -> None:
     outcome = attempts.interrupted(job(), "gone", after_dot=after_dot, draft=DRAFT, patience=PATIENCE)
     assert (outcome.status, outcome.due_at) == (status, NOW + timedelta(minutes=1))
     assert outcome.attempt is not None

@@ -27,7 +27,7 @@ def test_there_is_a_rule_for_every_answer(answer: SmtpAnswer) -> None:
 
 
 @given(answers)
-def test_only_a_yes_to_the_content_is_a_delivery(answer: SmtpAnswer) -> None:
+def test_only_a_positive_reply_to_the_content_is_a_delivery(answer: SmtpAnswer) -> None:
     is_yes = answer.stage == "content" and 200 <= answer.reply.code < 300
     assert (outcomes.judge(answer) == "delivered") == is_yes
 
@@ -63,11 +63,11 @@ def test_waits_grow_and_the_last_one_repeats() -> None:
         ("waited 500 ms", None),
     ],
 )
-def test_a_wish_for_a_wait_is_read(text: str, seconds: float | None) -> None:
+def test_a_delay_that_a_reply_asks_for_is_read(text: str, seconds: float | None) -> None:
     assert outcomes.wished_wait_s(text) == seconds
 
 
-def test_a_wish_comes_before_the_schedule() -> None:
+def test_a_delay_that_a_reply_asks_for_overrides_the_schedule() -> None:
     assert outcomes.wait_s(4, reply=Reply(450, "try again in 2 minutes")) == 2 * MINUTE_S
 
 

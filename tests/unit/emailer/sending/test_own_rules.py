@@ -48,6 +48,6 @@ def test_without_rules_of_their_own_nothing_changes() -> None:
         ('[{"name": "a", "codes": ["550"], "colour": "red", "then": "fail"}]', "0.colour"),
     ],
 )
-def test_a_rule_that_is_none_is_refused_with_its_place(text: str, problem: str) -> None:
+def test_an_invalid_rule_is_refused_with_its_place(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         own_rules.read(text)

@@ -30,7 +30,7 @@ def test_mails_of_a_refused_sender_wait_by_the_schedule_and_those_of_others_do_n
         clock.now += wait_s / 2
 
 
-def test_a_sender_that_is_taken_begins_anew() -> None:
+def test_a_sender_that_is_accepted_again_starts_from_the_first_delay() -> None:
     clock = Clock()
     refused = RefusedSenders(scale=0.5, clock=clock)
     refused.note_refused(SENDER, "553 no")

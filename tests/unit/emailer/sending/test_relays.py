@@ -36,12 +36,12 @@ def test_relays_are_hosts_with_or_without_a_port(text: str, found: list[tuple[st
     "text",
     ["", "a.example,", "a b", "a.example:", "a.example:smtp", "a.example:0", "a:65536", "a,a", "-a", "[x]:1"],
 )
-def test_what_is_no_relay_is_refused(text: str) -> None:
+def test_an_invalid_relay_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"relay|port"):
         hosts.read(text)
 
 
-def test_a_relay_that_turned_us_away_comes_last_until_its_time_is_over() -> None:
+def test_a_relay_that_refused_us_comes_last_until_its_pause_is_over() -> None:
     clock = Clock()
     relays = Relays([FIRST, SECOND, THIRD], pause_s=1, clock=clock)
     assert relays.in_order() == [FIRST, SECOND, THIRD]

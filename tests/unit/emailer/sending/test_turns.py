@@ -55,7 +55,7 @@ async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.
 
 
 async def taken(turns: Turns) -> list[Job]:
-    """Everything that may be begun now."""
+    """Return everything that may be begun now."""
     found: list[Job] = []
     while True:
         waiting = asyncio.create_task(turns.take())

@@ -73,7 +73,7 @@ async def test_a_reply_that_is_not_smtp_breaks_the_connection(data: bytes) -> No
         await wire.replies(1, timeout_s=1)
 
 
-async def test_a_farewell_nobody_asked_for_makes_a_connection_unusable() -> None:
+async def test_an_unsolicited_reply_makes_a_connection_unusable() -> None:
     wire = Wire()
     assert wire.is_quiet
     wire.data_received(b"421 too idle\r\n")

@@ -39,7 +39,7 @@ async def renderer() -> AsyncIterator[TemplateRenderer]:
 
 @pytest.fixture
 async def half() -> AsyncIterator[TemplateRenderer]:
-    """A renderer whose templates have half a second."""
+    """Yield a renderer whose templates have half a second."""
     made = TemplateRenderer(cpu_s=0.5)
     yield made
     await made.close()
@@ -47,7 +47,7 @@ async def half() -> AsyncIterator[TemplateRenderer]:
 
 @pytest.fixture
 async def brief() -> AsyncIterator[TemplateRenderer]:
-    """A renderer whose templates have little time."""
+    """Yield a renderer whose templates have little time."""
     made = TemplateRenderer(cpu_s=0.1)
     yield made
     await made.close()

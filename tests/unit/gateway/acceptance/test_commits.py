@@ -57,12 +57,12 @@ def commits(database: Database) -> GroupCommit:
     return GroupCommit(database.accept)
 
 
-async def test_one_alone_is_committed_at_once(commits: GroupCommit, database: Database) -> None:
+async def test_a_single_acceptance_is_committed_at_once(commits: GroupCommit, database: Database) -> None:
     assert await commits.add(work(1))
     assert database.groups == [[1]]
 
 
-async def test_those_who_come_during_a_commit_share_the_next(
+async def test_acceptances_that_arrive_during_a_commit_share_the_next(
     commits: GroupCommit, database: Database
 ) -> None:
     database.gate.clear()
@@ -89,7 +89,9 @@ async def test_two_with_the_same_key_or_id_never_share_a_commit(
     assert database.groups == [[1, 3, 4], [2, 1]]
 
 
-async def test_one_that_cannot_be_stored_fails_alone(commits: GroupCommit, database: Database) -> None:
+async def test_an_acceptance_that_cannot_be_stored_fails_alone(
+    commits: GroupCommit, database: Database
+) -> None:
     database.unstorable = {2}
     found = await asyncio.gather(*(commits.add(work(n)) for n in (1, 2, 3)), return_exceptions=True)
     assert (found[0], found[2]) == (True, True)

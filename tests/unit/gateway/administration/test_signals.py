@@ -18,7 +18,7 @@ NOW = 1_700_000_000.7
 
 
 def known() -> set[str]:
-    """The names under which the registry's metrics are scraped."""
+    """Return the names under which the registry's metrics are scraped."""
     assert metrics.READY
     names = set()
     for family in REGISTRY.collect():

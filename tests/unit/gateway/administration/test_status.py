@@ -83,7 +83,7 @@ async def test_each_window_has_a_report_of_its_own(service: StatusService) -> No
     assert [report["step_s"] for report in found] == [5, 60]
 
 
-async def test_one_who_goes_away_does_not_take_the_report_from_the_others(
+async def test_a_caller_that_goes_away_does_not_take_the_report_from_the_others(
     service: StatusService, double: Double
 ) -> None:
     double.go.clear()

@@ -98,14 +98,14 @@ def test_a_schema_that_refers_elsewhere_fetches_nothing(reference: str) -> None:
         PayloadCheck({"$ref": reference})
 
 
-def test_a_pattern_that_would_track_back_takes_no_time() -> None:
+def test_a_backtracking_pattern_takes_no_time() -> None:
     check = PayloadCheck({"type": "string", "pattern": "^(a+)+$"})
     began = time.process_time()
     assert check.find("a" * 100_000 + "b") is not None
     assert time.process_time() - began < 1
 
 
-async def test_so_many_misfits_are_listed_and_others_have_their_turn_meanwhile() -> None:
+async def test_a_bounded_number_of_misfits_is_listed_and_the_event_loop_is_not_held_up() -> None:
     turns = 0
 
     async def count() -> None:

@@ -171,7 +171,7 @@ def test_a_line_over_256_kib_is_too_large_before_it_ends(end: bytes) -> None:
 
 
 @pytest.mark.parametrize("together", [1, 10])
-async def test_others_have_their_turn_within_large_parts_of_many_uploads(together: int) -> None:
+async def test_the_event_loop_is_not_held_up_by_large_parts_of_many_uploads(together: int) -> None:
     rounds, turns = 0, UploadTurns()
 
     async def count() -> None:
@@ -207,7 +207,7 @@ async def parts(*given: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_a_source_says_what_was_dealt_with_and_hashes_all_of_it() -> None:
+async def test_a_source_reports_the_bytes_that_were_handled_and_hashes_all_of_them() -> None:
     read: list[int] = []
     source = Source(parts(line(1), line(2)), read.append, hashlib.sha256())
     cutter = Cutter()

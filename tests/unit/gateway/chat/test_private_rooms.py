@@ -47,7 +47,7 @@ async def test_no_command_of_a_stranger_finds_the_room(gateway: Gateway, command
     assert private["message"].replace("board", "nowhere") == missing["message"]
 
 
-async def test_a_reader_hears_and_may_not_write(gateway: Gateway) -> None:
+async def test_a_reader_receives_messages_and_may_not_post(gateway: Gateway) -> None:
     reader, writer = await client_of(gateway, READER), await client_of(gateway, WRITER)
     assert (await reader.ask(subscribe={"channel": "chat:board"}))["recoverable"]
     assert (await reader.ask(publish={"channel": "chat:board", "data": {"text": "x"}}))["code"] == 103

@@ -186,7 +186,7 @@ async def test_a_message_is_an_object_with_a_text_of_some_length(gateway: Gatewa
 @pytest.mark.parametrize(
     "body", [b"[]", b"{}", b'{"gateway":"x"}', b'{"gateway":"x","room":"lobby","offset":1}']
 )
-async def test_an_announcement_that_is_none_raises_what_the_feed_catches(
+async def test_an_invalid_announcement_raises_the_error_that_the_feed_catches(
     gateway: Gateway, body: bytes
 ) -> None:
     await gateway.chat.follow("lobby", ANN)

@@ -29,7 +29,7 @@ class Holder:
 
 
 async def settled(*holders: Holder) -> list[bool]:
-    """Which of them have room, once everybody has had a turn."""
+    """Return the requests that have room, once the loop has run."""
     for _ in range(5):
         await asyncio.sleep(0)
     return [holder.has_room.is_set() for holder in holders]
@@ -56,7 +56,7 @@ async def test_all_owners_together_have_no_more_than_there_is() -> None:
     await third.end()
 
 
-async def test_who_finds_no_room_in_time_is_refused_and_who_goes_away_leaves_none_taken() -> None:
+async def test_a_request_without_room_in_time_is_refused_and_a_cancelled_one_frees_its_room() -> None:
     room = BodyRoom(most=100, of_owner=30)
     holder = Holder(room, "1", 30)
     await settled(holder)

@@ -15,7 +15,7 @@ class LampChange(Change):
     name: str | None = Field(default=None, max_length=10)
 
 
-def test_an_absent_field_is_none() -> None:
+def test_an_absent_field_is_read_as_none() -> None:
     assert LampChange.model_validate({}).name is None
 
 

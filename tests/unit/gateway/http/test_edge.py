@@ -33,7 +33,7 @@ async def answer_200(scope: Scope, receive: Receive, send: Send) -> None:
 async def call(
     app: Any, asked: dict[str, Any], *parts: bytes, limit: int = 100
 ) -> tuple[list[Message], dict[bytes, bytes]]:
-    """The messages that came out, and the headers of the answer."""
+    """Return the messages that came out, and the headers of the answer."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": index < len(parts) - 1}
         for index, part in enumerate(parts)

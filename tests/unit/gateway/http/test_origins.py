@@ -39,7 +39,7 @@ def test_origins_are_separated_by_commas() -> None:
         "https://app.example.com;https://b.example.com",
     ],
 )
-def test_a_text_that_no_browser_sends_is_no_origin(text: str) -> None:
+def test_a_text_that_no_browser_sends_is_refused_as_an_origin(text: str) -> None:
     with pytest.raises(ValueError, match="is not an origin"):
         read_origins(text)
 

@@ -46,7 +46,7 @@ def encoded(document: object) -> str:
 
 
 def signed_with_public_key(issuer: Issuer) -> str:
-    """A token whose shared secret is the issuer's public key."""
+    """Return a token whose shared secret is the issuer's public key."""
     _, body, _ = issuer.token().split(".")
     head = encoded({"typ": "at+jwt", "kid": "one", "alg": "HS256"})
     secret = public_pem(rsa_key("one"))

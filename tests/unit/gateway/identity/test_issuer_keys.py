@@ -29,7 +29,7 @@ async def keys(issuer: Issuer) -> AsyncIterator[IssuerKeys]:
 
 @pytest.fixture
 async def eager(issuer: Issuer) -> AsyncIterator[IssuerKeys]:
-    """Keys that may be fetched again at once."""
+    """Return issuer keys that may be fetched again at once."""
     keys = IssuerKeys(issuer.url, cooldown_s=0)
     yield keys
     await keys.close()

@@ -39,6 +39,6 @@ def test_claims_grant_what_the_rules_say(rules: str, claims: dict[str, Any], exp
     "rules",
     ["scope", "scope[*]", "scope[x]=*", "scope[x]=lost:read", "[x]=admin", "scope[]=admin", "a[x]=ADMIN"],
 )
-def test_a_rule_that_cannot_be_meant_is_refused(rules: str) -> None:
+def test_an_invalid_rule_is_refused(rules: str) -> None:
     with pytest.raises(ValueError, match=r"rule|scope|everything"):
         read_rules(rules)

@@ -64,7 +64,7 @@ def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Acce
 
 
 def read(event: bytes) -> tuple[str, str]:
-    """The id and the status of an event."""
+    """Return the id and the status of an event."""
     name, id_, data = event.decode().strip().split("\n")
     assert name == "event: batch"
     return id_.removeprefix("id: "), orjson.loads(data.removeprefix("data: "))["status"]
@@ -103,9 +103,7 @@ async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch
     assert [read(event)[1] for event in (found[0], found[2])] == ["running", "completed"]
 
 
-async def test_a_stream_has_its_place_among_the_connections(
-    hub: Hub, limit: ConnectionLimit, opened: Any
-) -> None:
+async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
     first = opened(state(1))
     await anext(first)
     with pytest.raises(Overloaded):

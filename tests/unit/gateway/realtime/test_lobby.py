@@ -56,7 +56,7 @@ async def test_a_line_that_cannot_be_kept_is_an_error_and_the_connection_lives(
     assert (line.heard[1:], line.closed) == (["Message received: good"], [])
 
 
-async def test_without_the_right_to_read_the_lobby_nobody_comes_in(gateway: Gateway, ann: Access) -> None:
+async def test_a_socket_without_the_right_to_read_the_lobby_is_refused(gateway: Gateway, ann: Access) -> None:
     with pytest.raises(Forbidden):
         await opened(gateway, without(ann, Scope.CHAT_READ))
     assert gateway.hub.counts() == {}

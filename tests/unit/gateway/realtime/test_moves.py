@@ -13,7 +13,7 @@ from support.doubles.realtime import Client, Gateway, connected
 
 
 async def listening(gateway: Gateway, access: Access, *, user_id: int, join_leave: bool = True) -> Client:
-    """A connection of a user that listens to the lobby; what came so far is forgotten."""
+    """Return a connection of a user that listens to the lobby; what came so far is forgotten."""
     principal = replace(access.principal, user_id=user_id)
     client = await connected(gateway, replace(access, principal=principal))
     answer = await client.ask(subscribe={"channel": "chat:lobby", "join_leave": join_leave})
@@ -22,7 +22,7 @@ async def listening(gateway: Gateway, access: Access, *, user_id: int, join_leav
 
 
 def moves(client: Client) -> list[Any]:
-    """What was pushed of joins and leaves since the last look: the kind and the user."""
+    """Return what was pushed of joins and leaves since the last look: the kind and the user."""
     return [
         (kind, push[kind]["info"]["user"])
         for push in client.pushes()
@@ -67,7 +67,7 @@ async def test_a_connection_joins_behind_its_reply_and_a_refused_one_never(
     assert moves(here) == []
 
 
-async def test_channels_that_are_no_rooms_tell_nobody_of_moves(gateway: Gateway, ann: Access) -> None:
+async def test_only_channels_of_rooms_announce_joins_and_leaves(gateway: Gateway, ann: Access) -> None:
     quote = {"symbol": "AAPL", "as_of": "2026-01-01T00:00:00Z", "stream": {"epoch": "feed", "offset": 1}}
     gateway.book.push([quote])
     client = await connected(gateway, ann)
@@ -79,7 +79,7 @@ async def test_channels_that_are_no_rooms_tell_nobody_of_moves(gateway: Gateway,
     assert gateway.exchange.sent == []
 
 
-async def test_moves_that_come_together_are_one_message_of_a_bounded_size(
+async def test_joins_and_leaves_that_come_together_are_one_message_of_a_bounded_size(
     gateway: Gateway, other_gateway: Gateway
 ) -> None:
     heard: list[Any] = []
@@ -94,6 +94,8 @@ async def test_moves_that_come_together_are_one_message_of_a_bounded_size(
 
 
 @pytest.mark.parametrize("body", [b'{"gateway":"x","moves":[1]}', b'{"gateway":"x","moves":[["a","b"]]}'])
-async def test_moves_that_are_none_raise_what_the_feed_catches(gateway: Gateway, body: bytes) -> None:
+async def test_invalid_joins_and_leaves_raise_the_error_that_the_feed_catches(
+    gateway: Gateway, body: bytes
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         await gateway.presence.heard(body)

@@ -16,7 +16,7 @@ async def know_each_other(*gateways: Gateway) -> None:
         await gateway.presence.greet()
 
 
-async def test_a_gateway_alone_tells_its_own(gateway: Gateway) -> None:
+async def test_a_single_gateway_reports_its_own_connections(gateway: Gateway) -> None:
     gateway.presence.join("chat:lobby", "c1", "7")
     gateway.presence.join("chat:lobby", "c2", "7")
     found = await gateway.presence.of("chat:lobby")
@@ -27,7 +27,7 @@ async def test_a_gateway_alone_tells_its_own(gateway: Gateway) -> None:
     assert (await gateway.presence.of("chat:lobby")).num_clients == 0
 
 
-async def test_gateways_tell_the_same(gateway: Gateway, other_gateway: Gateway) -> None:
+async def test_all_gateways_report_the_same_presence(gateway: Gateway, other_gateway: Gateway) -> None:
     await know_each_other(gateway, other_gateway)
     gateway.presence.join("chat:lobby", "c1", "7")
     other_gateway.presence.join("chat:lobby", "c2", "9")

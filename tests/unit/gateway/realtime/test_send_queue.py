@@ -246,7 +246,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.compare()
 
     def compare(self) -> None:
-        """What is due was written, if the peer reads."""
+        """Assert that everything due was written, if the peer reads."""
         taken = {channel: (offset, skipped) for channel, offset, skipped in self.peer.take()}
         now = self.peer.timer.now
         due = {} if self.is_paused else {c: one for c, one in self.latest.items() if one[2] <= now}

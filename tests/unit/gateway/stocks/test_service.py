@@ -66,7 +66,7 @@ async def ask(service: StockService, symbol: str, timeout_s: float = 5) -> Any:
     return orjson.loads(await service.ask(symbol, Deadline.after(timeout_s)))
 
 
-async def test_a_hundred_who_ask_for_one_symbol_share_a_question(service: StockService, rpc: Rpc) -> None:
+async def test_a_hundred_callers_of_one_symbol_share_one_request(service: StockService, rpc: Rpc) -> None:
     answers = await asyncio.gather(*(ask(service, "AAPL") for _ in range(100)))
     assert rpc.questions == [["AAPL"]]
     assert all(answer == quote("AAPL") for answer in answers)
@@ -98,7 +98,7 @@ async def test_everybody_who_waits_gets_the_error(service: StockService, rpc: Rp
     assert await ask(service, "AAPL") == quote("AAPL")
 
 
-async def test_one_who_gives_up_does_not_take_the_answer_from_the_others(
+async def test_a_caller_that_gives_up_does_not_take_the_answer_from_the_others(
     service: StockService, rpc: Rpc
 ) -> None:
     rpc.go.clear()
@@ -121,7 +121,7 @@ async def test_only_what_is_not_fresh_is_asked_for(service: StockService, book: 
     assert found["errors"] == [{"symbol": "NOPE", "code": "unknown-symbol", "detail": "No such symbol."}]
 
 
-async def test_fresh_quotes_need_nobody(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
+async def test_fresh_quotes_need_no_request(service: StockService, book: QuoteBook, rpc: Rpc) -> None:
     book.push([quote("AAPL"), quote("MSFT")])
     found = await service.quotes(["MSFT", "AAPL"], Deadline.after(5))
     assert rpc.questions == []

@@ -72,13 +72,13 @@ def test_a_table_that_cannot_be_understood_is_refused_as_a_whole(text: str) -> N
         read(text, CSV)
 
 
-def test_a_table_must_be_in_utf8_and_may_begin_with_its_mark() -> None:
+def test_a_table_must_be_in_utf8_and_may_begin_with_a_byte_order_mark() -> None:
     with pytest.raises(InvalidInput):
         lines.read(RawBody(b"address\n\xff@example.com\n", CSV))
     assert read("\ufeffaddress\na@example.com\n", CSV).entries[0].address == "a@example.com"
 
 
-def test_a_suppression_that_is_over_is_passed_over() -> None:
+def test_an_expired_suppression_is_skipped() -> None:
     found = read('{"address":"a@example.com","expires_at":"2020-01-01T00:00:00Z"}', NDJSON)
     assert (found.entries, found.skipped, found.errors) == ([], 1, [])
 

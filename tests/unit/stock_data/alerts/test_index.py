@@ -25,7 +25,7 @@ def index_of(*alerts: WatchedAlert) -> AlertIndex:
 
 
 def play(index: AlertIndex, price: int | str, **changes: object) -> list[WatchedAlert]:
-    """The alerts that fire on a tick; those that it reaches are watched again on their new sides."""
+    """Return the alerts that fire on a tick; those that it reaches are watched again on their new sides."""
     quote = tick(price, **changes)  # type: ignore[arg-type]
     fired = []
     for alert in list(index.reached(quote)):

@@ -54,7 +54,7 @@ async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> N
     await asyncio.gather(*crowd.tasks)
 
 
-async def test_who_stops_waiting_takes_nobodys_turn_along() -> None:
+async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
     crowd = Crowd(OwnerTurns(most=1, of_owner=1))
     await crowd.come(*"abc")
     waiting = crowd.tasks[1]
