@@ -44,6 +44,12 @@ BOARD = Board(
             highest("tickwire_email_oldest_due_seconds", "stream"),
         ),
         panel(
+            "Domains at their rate",
+            "Domains that get no mail at the moment because EMAIL_DOMAIN_LIMITS allows no more in this period.",
+            "short",
+            highest("tickwire_email_limited_domains", "service"),
+        ),
+        panel(
             "Held recipients",
             "Recipients held until somebody decides whether to send again.",
             "short",

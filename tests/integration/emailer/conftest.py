@@ -17,7 +17,7 @@ from support.doubles.post_office import PostOffice
 # The tables of recipients, attempts, attachments and events go with that of mails, keys with that of domains.
 _TABLES = (
     "domains, templates, uploads, emails, email_counts, email_count_changes, suppressions, address_failures,"
-    " outbox, inbox"
+    " domain_charges, outbox, inbox"
 )
 
 

@@ -29,6 +29,7 @@ from emailer.guard import RecipientGuard
 from emailer.sending import lanes
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
+from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.lanes import Terms as ClaimTerms
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
@@ -61,6 +62,7 @@ class Terms:
     pause_s: float = 0.05
     refusals_before_pause: int = 20
     allowed_recipients: str | None = None
+    domain_limits: str = ""
     senders: Callable[[], Senders] = lambda: senders()
     suppression: SuppressionTerms = field(default_factory=SuppressionTerms)
     return_path: ReturnPath = field(default_factory=ReturnPath)
@@ -200,6 +202,7 @@ class PostOffice:
             suppression=terms.suppression,
             preparation=self.preparation,
             return_path=terms.return_path,
+            domain_limits=DomainLimits.read(terms.domain_limits),
             poll_s=0.05,
         )
         return dispatcher, route

@@ -36,6 +36,7 @@ from emailer.announcing import StatusChange
 from emailer.domains.senders import Senders
 from emailer.raw import RawMails
 from emailer.sending import choosing
+from emailer.sending.domain_limits import DomainLimits
 from emailer.settings import EmailSettings
 from emailer.suppression import marking
 from emailer.suppression.answers import SuppressionAnswers
@@ -102,13 +103,16 @@ def answers(
     *,
     life_s: float,
     most_suppressions: int,
+    limits: DomainLimits,
     changed: Callable[[], None],
 ) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
 
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):
-            found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
+            found = await repository.find(
+                connection, request.email_id, owner_id=request.owner_id, limits=limits
+            )
         if found is None:
             raise NotFound(f"There is no e-mail {request.email_id}.")
         return found

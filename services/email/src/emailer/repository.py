@@ -22,6 +22,7 @@ from emailer.announcing import StatusChange
 from emailer.intake import PreparedMail
 from emailer.sending import promises, table_rows
 from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.sending.domain_limits import UNLIMITED, DomainLimits
 from emailer.uploads import repository as uploads
 from emailer.writing.letters import File
 
@@ -171,8 +172,13 @@ def snapshot(connection: Connection) -> AbstractAsyncContextManager[object]:
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
-async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Email | None:
-    """Return a mail of `owner_id` with recipients and attempts, or None; within a `snapshot`."""
+async def find(
+    connection: Connection, email_id: UUID, *, owner_id: str, limits: DomainLimits = UNLIMITED
+) -> Email | None:
+    """Return a mail of `owner_id` with recipients and attempts, or None; within a `snapshot`.
+
+    What happens next to a recipient depends on the `limits` of its domain.
+    """
     row = await connection.fetchrow(SQL["read_email"], email_id, owner_id)
     if row is None:
         return None
@@ -182,7 +188,12 @@ async def find(connection: Connection, email_id: UUID, *, owner_id: str) -> Emai
     for attempt in await connection.fetch(SQL["read_attempts"], email_id, most):
         attempts.setdefault(attempt["position"], []).append(AttemptShown.model_validate(dict(attempt)))
     recipients = [
-        table_rows.recipient(recipient, attempts.get(recipient["position"], []), expires_at=row["expires_at"])
+        table_rows.recipient(
+            recipient,
+            attempts.get(recipient["position"], []),
+            expires_at=row["expires_at"],
+            limits=limits,
+        )
         for recipient in rows
     ]
     metadata = row["metadata"]

@@ -25,6 +25,7 @@ from emailer.retention import Retention, keep_counting, keep_removing
 from emailer.sending import outcomes, own_rules, relays
 from emailer.sending.attempts import Patience
 from emailer.sending.dispatcher import Dispatcher
+from emailer.sending.domain_limits import DomainLimits
 from emailer.sending.route import Route
 from emailer.settings import EmailSettings
 from emailer.suppression.rules import SuppressionTerms
@@ -82,6 +83,7 @@ class Resources:
                     preparation,
                     life_s=settings.expires_after_s,
                     most_suppressions=settings.most_suppressions,
+                    limits=DomainLimits.read(settings.domain_limits),
                     changed=self._stored,
                 ),
                 **domains.table,
@@ -114,6 +116,7 @@ class Resources:
             preparation=preparation,
             return_path=ReturnPath.of(settings),
             refusals_before_pause=settings.refusals_before_pause,
+            domain_limits=DomainLimits.read(settings.domain_limits),
         )
 
     def _domains(self, settings: EmailSettings) -> DomainAnswers:

@@ -14,6 +14,7 @@ from emailer.domains.lookups import read_servers
 from emailer.domains.progress import CheckSchedule
 from emailer.guard import RecipientGuard
 from emailer.sending import hosts, own_rules
+from emailer.sending.domain_limits import DomainLimits
 
 TlsPolicy = Literal["off", "opportunistic", "required", "implicit"]
 OnAmbiguous = Literal["retry", "hold"]
@@ -71,7 +72,14 @@ class EmailSettings(Settings):
         default=8, ge=1, le=200, description="most connections to the relay of one process", examples=["8"]
     )
     smtp_deliveries_per_connection: int = Field(
-        default=500, ge=1, description="mails after which a connection is replaced", examples=["500"]
+        default=100, ge=1, description="mails after which a connection is replaced", examples=["100"]
+    )
+    domain_limits: Annotated[str, readable_by(DomainLimits.read)] = Field(
+        default="",
+        description="limits of destination domains, separated by commas: a domain, or * for every other one, "
+        "with how many connections a process may use for it, or with how many attempts of all processes may "
+        "begin in how many seconds",
+        examples=["gmail.com=4,gmail.com=100/60,*=20/1"],
     )
     smtp_idle_s: float = Field(
         default=30, gt=0, description="seconds after which an unused connection is closed", examples=["30"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -279,3 +280,16 @@ async def test_bulk_mail_leaves_some_of_what_doubtful_domains_may_have_to_transa
     for number in range(8):
         turns.put(job(f"{number}.test", owner=f"{number}"))
     assert [one.stream for one in await taken(turns)] == ["transactional"] * 2
+
+
+async def test_no_domain_gets_more_connections_than_its_limit() -> None:
+    clock = Clock()
+    limits = {"few.example": 2, "many.example": 100}
+    turns = Turns(8, clock=clock, most_of_domain=limits.get)
+    await answered(turns, clock, "few.example", "many.example", "other.example")
+    for domain in ("few.example", "many.example", "other.example"):
+        for number in range(8):
+            turns.put(job(domain, owner=f"{domain}-{number}"))
+    found = Counter(one.domain for one in await taken(turns))
+    # A quarter of the connections is left to others.
+    assert found == {"few.example": 2, "many.example": 6, "other.example": 6}

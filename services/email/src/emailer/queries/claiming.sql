@@ -169,3 +169,32 @@ CROSS JOIN LATERAL (
         AND recipients.domain = lane.domain AND due_at >= lane.due_from
     ORDER BY due_at LIMIT 1
 ) AS first
+
+-- name: measure_domains
+-- What was charged to domains within the last $2 seconds of each, and in how many seconds the first of it counts no
+-- more.
+SELECT
+    wanted.domain,
+    coalesce(sum(domain_charges.attempts), 0)::int AS charged,
+    coalesce(extract(epoch FROM min(domain_charges.at) - clock_timestamp()) + wanted.window_s, 0)::float8 AS opens_in_s
+FROM unnest($1::text[], $2::float8[]) AS wanted (domain, window_s)
+LEFT JOIN domain_charges ON domain_charges.domain = wanted.domain
+    AND domain_charges.at > clock_timestamp() - make_interval(secs => wanted.window_s)
+GROUP BY wanted.domain, wanted.window_s
+
+-- name: lock_domain_rate
+SELECT pg_advisory_xact_lock(hashtextextended('emailer.domain ' || $1, 0))
+
+-- name: charge_domain
+-- Charges one attempt to the domain $1, unless it has $2 within $3 seconds; in a slot of $4 seconds.
+INSERT INTO domain_charges (domain, at, attempts)
+SELECT $1, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / $4::float8) * $4::float8), 1
+WHERE $2::int > (
+    SELECT coalesce(sum(attempts), 0) FROM domain_charges
+    WHERE domain = $1 AND at > clock_timestamp() - make_interval(secs => $3::float8)
+)
+ON CONFLICT (domain, at) DO UPDATE SET attempts = domain_charges.attempts + 1
+RETURNING attempts
+
+-- name: remove_domain_charges
+DELETE FROM domain_charges WHERE at < now() - interval '2 days'

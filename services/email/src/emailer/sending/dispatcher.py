@@ -24,6 +24,8 @@ from emailer.sending import attempts, measuring, suppressing
 from emailer.sending.attempts import Job, Outcome, Patience
 from emailer.sending.breaker import RefusalBreaker
 from emailer.sending.delivery import Delivery
+from emailer.sending.domain_limits import DomainLimits
+from emailer.sending.domain_rates import DomainRates
 from emailer.sending.lanes import Lane, Terms, Waiting, shares
 from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
@@ -40,6 +42,8 @@ _MEASURE_S = 5
 # Between two claims while there is nothing in hand and no word of something.
 _IDLE_S = 5
 _MOST_READY = 1000
+# Of a domain with few connections so many recipients for each of them: the others wait in their lane.
+_EACH_IN_HAND = 10
 
 
 class Dispatcher:
@@ -69,6 +73,7 @@ class Dispatcher:
         suppression: SuppressionTerms,
         preparation: MailPreparation,
         return_path: ReturnPath,
+        domain_limits: DomainLimits,
         poll_s: float = 0.5,
     ) -> None:
         self._postgres = postgres
@@ -89,7 +94,13 @@ class Dispatcher:
         self._rendered = RenderedMails(preparation.fill, preparation.attach, preparation.writer.write)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
-        self._turns = Turns(connections, room_left=self._rendered.forget)
+        self._limits = domain_limits
+        self._rates = DomainRates(postgres, domain_limits)
+        self._turns = Turns(
+            connections,
+            room_left=self._rendered.forget,
+            most_of_domain=lambda domain: domain_limits.of(domain).connections,
+        )
         self._rounds = Rounds()
         self._waiting = Waiting()
         # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
@@ -170,7 +181,7 @@ class Dispatcher:
                 if await self._claim(room):
                     continue
             self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
-            await until_set(self._wake, self._poll_s if self._hand else _IDLE_S)
+            await until_set(self._wake, min(self._poll_s if self._hand else _IDLE_S, self._rates.opens_in_s))
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:
@@ -218,8 +229,10 @@ class Dispatcher:
             most = room - len(claimed)
             if turn.stream == "bulk":
                 most = min(most, self._window // 2 - self._bulk)
-            found = turn.next() if most > 0 else ()
+            found = turn.next(self._rates.is_closed) if most > 0 else ()
             divided = shares(found, most=most, allowed=self._allowed)
+            domains = [row["domain"] for row in claimed]
+            divided = await self._rates.cut(connection, divided, claimed=domains)
             if divided:
                 wanted += min(most, sum(divided.values()))
                 held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
@@ -230,6 +243,7 @@ class Dispatcher:
     def _allowed(self, lane: Lane) -> int:
         """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
         part = self._window // (2 if self._turns.is_quick(lane.domain) else 4) or 1
+        part = min(part, _EACH_IN_HAND * (self._limits.of(lane.domain).connections or part))
         held = self._of_domain[lane.domain]
         room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
         return 0 if held and room < part // 4 else room
@@ -255,6 +269,7 @@ class Dispatcher:
         elif job.mail.flaw:
             self.recorder.add(attempts.unsigned(job, draft=self._delivery.draft(), patience=self._patience))
         else:
+            self._rates.hold(job)
             self._turns.put(job)
 
     async def _work(self) -> None:
@@ -274,7 +289,8 @@ class Dispatcher:
     async def _attempt(self, job: Job) -> Outcome:
         async def ready() -> Outcome | None:
             self._turns.ready(job)
-            return await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
+            refused = await suppressing.look_again(self._postgres, job, draft=self._delivery.draft())
+            return refused or await self._rates.begin(job)
 
         with tracing.during(job.mail.traceparent, job.mail.request_id):
             return await self._delivery.attempt(job, ready=ready)
@@ -291,6 +307,7 @@ class Dispatcher:
             self._wake.set()
 
     def _let_go(self, job: Job) -> None:
+        self._rates.release(job)
         if self._hand.get(job.key) is job:
             del self._hand[job.key]
         for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):
@@ -314,7 +331,7 @@ class Dispatcher:
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
                     measured_at = now
-                    await measuring.measure(self._postgres, self._rounds)
+                    await measuring.measure(self._postgres, self._rounds, self._rates)
             except DATABASE_FAILURES as error:
                 log.warning("leases could not be renewed", reason=redaction.safe_message(error))
 

@@ -18,11 +18,17 @@ _ORDINALS = (
 
 
 def of_recipient(
-    status: RecipientStatus, *, due_at: datetime | None, tries: int, expires_at: datetime
+    status: RecipientStatus,
+    *,
+    due_at: datetime | None,
+    tries: int,
+    expires_at: datetime,
+    is_rated: bool = False,
 ) -> Next | None:
     """Return the next step of a recipient; None when there is none.
 
-    `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease.
+    `due_at` is the time of the next attempt, or, while it is being sent, the end of the lease. `is_rated`
+    says that the attempts at its domain in a period are limited: it may wait for its turn until it expires.
     """
     if status == "held":
         return Next(what="your decision: retry or cancel it", by=None)
@@ -33,6 +39,8 @@ def of_recipient(
     if due_at >= expires_at:
         return Next(what="the end: it expires", by=expires_at)
     which = f"{_ORDINALS[tries]} attempt" if tries < len(_ORDINALS) else f"attempt {tries + 1}"
+    if is_rated:
+        return Next(what=f"{which}, when the rate of its domain allows it", by=expires_at)
     return Next(what=which, by=min(due_at + LATEST, expires_at))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -99,12 +99,16 @@ class Round:
         )
         return dict(islice(found, most))
 
-    def next(self) -> list[Lane]:
-        """Return the lanes whose turn it is: up to 10 each of up to 20 owners."""
+    def next(self, is_closed: Callable[[str], bool] = lambda _: False) -> list[Lane]:
+        """Return the lanes whose turn it is: of up to 20 owners up to 10 domains that are not closed."""
+        turns = (
+            (owner, tuple(islice((domain for domain in domains if not is_closed(domain)), DOMAINS)))
+            for owner, domains in self._known.items()
+        )
         found = []
-        for owner in tuple(islice(self._known, OWNERS)):
+        for owner, in_turn in tuple(islice((turn for turn in turns if turn[1]), OWNERS)):
             domains = self._known[owner] = self._known.pop(owner)
-            for domain in tuple(islice(domains, DOMAINS)):
+            for domain in in_turn:
                 domains[domain] = domains.pop(domain)
                 found.append(Lane(self.stream, owner, domain))
         return found
@@ -174,17 +178,22 @@ class Rounds:
             return True
         return bool(await connection.fetchval(SQL["has_arrivals"], *self.seen))
 
-    async def measure(self, connection: Connection) -> tuple[int, dict[Stream, float]]:
+    async def measure(
+        self, connection: Connection, *, is_limiting: Callable[[str], bool] = lambda _: False
+    ) -> tuple[int, dict[Stream, float]]:
         """Return how many recipients are ready, up to 10,000, and each stream's longest wait in seconds.
 
-        The longest wait is that of 200 lanes.
+        The longest wait is that of 200 lanes, without those whose domain `is_limiting` what is sent there.
         """
         await self.look(connection)
         known = [lane for turn in self.streams for lane in turn.lanes(_MOST_COUNTED).items()]
         count: int = await connection.fetchval(SQL["measure_ready"], *_columns(known), _MOST_COUNTED)
         waits: dict[Stream, float] = {}
         for turn in self.streams:
-            first = list(turn.lanes(OWNERS * DOMAINS).items())
+            lanes_there = turn.lanes(_MOST_KNOWN).items()
+            first = list(
+                islice((found for found in lanes_there if not is_limiting(found[0].domain)), OWNERS * DOMAINS)
+            )
             waits[turn.stream] = await connection.fetchval(SQL["oldest_of_lanes"], *_columns(first))
         return count, waits
 

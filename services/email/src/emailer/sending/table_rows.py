@@ -16,6 +16,7 @@ from contracts.mail_headers import replace_unsafe
 from emailer.intake import PreparedMail
 from emailer.sending import promises
 from emailer.sending.attempts import Attempt, StoredMail
+from emailer.sending.domain_limits import DomainLimits
 from emailer.writing.letters import File, FilledTemplate, Letter
 
 _LONGEST_REPLY = 4000
@@ -168,7 +169,9 @@ def _letter(row: Row, files: Sequence[File]) -> Letter:
     )
 
 
-def recipient(row: Row, attempts: list[AttemptShown], *, expires_at: datetime) -> Recipient:
+def recipient(
+    row: Row, attempts: list[AttemptShown], *, expires_at: datetime, limits: DomainLimits
+) -> Recipient:
     """Return a row of `recipients` as its owner sees it."""
     return Recipient(
         address=row["address"],
@@ -176,7 +179,11 @@ def recipient(row: Row, attempts: list[AttemptShown], *, expires_at: datetime) -
         status=row["status"],
         next_attempt_at=None if row["status"] == "sending" else row["due_at"],
         next=promises.of_recipient(
-            row["status"], due_at=row["due_at"], tries=row["tries"], expires_at=expires_at
+            row["status"],
+            due_at=row["due_at"],
+            tries=row["tries"],
+            expires_at=expires_at,
+            is_rated=limits.of(row["address"].rpartition("@")[2]).rate is not None,
         ),
         attempts=attempts,
     )

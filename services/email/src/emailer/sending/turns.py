@@ -36,7 +36,7 @@ class Turns:
 
     An owner that has half of the connections gets another one only when nobody else can use it. Templates are
     rendered at half of the connections, two of an owner as long as there is a place for another owner; mails
-    with uploads begin when there is room.
+    with uploads begin when there is room. No domain gets more connections than `most_of_domain` says.
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class Turns:
         connections: int,
         *,
         room_left: Callable[[UUID], None] = lambda _: None,
+        most_of_domain: Callable[[str], int | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
         self._clock = clock
+        self._most_of_domain = most_of_domain
         self._reserved = connections // 4 or int(connections > 1)
         self._half = max(1, connections // 2)
         self._rendering_places = max(1, min(connections - 1, max(2, connections // 2)))
@@ -184,10 +186,12 @@ class Turns:
 
     def _limit(self, domain: str) -> int:
         if self.is_slow(domain):
-            return max(1, self._connections // max(2, len(self._waiting_domains)))
-        if domain not in self._seconds:
-            return self._half
-        return self._connections - self._reserved
+            limit = max(1, self._connections // max(2, len(self._waiting_domains)))
+        elif domain not in self._seconds:
+            limit = self._half
+        else:
+            limit = self._connections - self._reserved
+        return min(limit, self._most_of_domain(domain) or limit)
 
     def _count(self, job: Job, change: int) -> None:
         _add(self._busy, (job.mail.owner_id, job.domain), change)
