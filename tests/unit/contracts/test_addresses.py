@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import email_validator
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -87,6 +88,35 @@ def test_only_a_local_part_beyond_ascii_needs_utf8() -> None:
 
 def test_the_domain_is_the_part_after_the_at_sign() -> None:
     assert addresses.parse("A <a@exämple.com>").domain == "xn--exmple-cua.com"
+
+
+LOCALS = st.from_regex(r"[A-Za-z0-9._+-]{1,70}", fullmatch=True) | st.sampled_from(
+    ["Info", "POSTMASTER", "www", "x" * 64, "x" * 65]
+)
+# Three octets a character when it is decoded.
+LONG_LABEL = "xn--" + ("字" * 40).encode("punycode").decode()
+LONG_DOMAIN = f"{LONG_LABEL}.{LONG_LABEL}.com"
+DOMAINS = st.from_regex(
+    r"[A-Za-z0-9.-]{1,20}\.(com|COM|test|onion|xn--p1ai)", fullmatch=True
+) | st.sampled_from(
+    [LONG_DOMAIN, ".".join(["d" * 60] * 4), "Example.COM", "a-b.example", "localhost", "x..y"]
+)
+
+
+@example("x" * 64, LONG_DOMAIN)
+@example("Postmaster", "example.com")
+@given(LOCALS, DOMAINS)
+def test_the_short_way_for_plain_addresses_decides_as_the_library_does(local: str, domain: str) -> None:
+    address, theirs, ours = f"{local}@{domain}", "", ""
+    try:
+        theirs = email_validator.validate_email(address, check_deliverability=False).ascii_email or ""
+    except email_validator.EmailNotValidError as error:
+        theirs = f"must be an e-mail address: {error}"
+    try:
+        ours = addresses.parse(address).address
+    except ValueError as error:
+        ours = str(error)
+    assert ours == theirs
 
 
 @given(st.text(max_size=100))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import email_validator
+from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from pydantic import AfterValidator, Field
 
 from contracts.mail_headers import one_line
@@ -27,6 +28,12 @@ MOST_NAME_OCTETS = 320
 _NAMED = re.compile(r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^<>]*))\s*<(?P<address>[^<>]*)>')
 _ESCAPED = re.compile(r"\\(.)")
 
+# The most usual form of an address, about whose local part nothing is left to be judged. With parts of such
+# lengths it has at most the 254 octets that it may have; a domain with `--` may be longer when it is decoded.
+_PLAIN = re.compile(
+    r"(?P<local>(?=.{1,64}@)[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*+)@(?P<domain>(?!.*--)[A-Za-z0-9.-]{1,180})"
+)
+
 # No relay serves these.
 REFUSED_DOMAINS = ("arpa", "invalid", "localhost", "onion")
 
@@ -36,6 +43,7 @@ def refuse_domains(names: Iterable[str]) -> None:
     # The library's documented way to choose.
     email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = [name.strip().lower() for name in names if name.strip()]
     parse.cache_clear()
+    _domain.cache_clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +94,26 @@ def parse(text: str) -> ParsedAddress:
     if len(name.encode()) > MOST_NAME_OCTETS:
         raise ValueError(f"must have a name of at most {MOST_NAME_OCTETS} octets in UTF-8")
     try:
-        found = email_validator.validate_email(
-            named["address"] if named else text.strip(), check_deliverability=False
-        )
+        return ParsedAddress(name, _validated(named["address"] if named else text.strip()))
     except email_validator.EmailNotValidError as error:
         raise ValueError(f"must be an e-mail address: {error}") from None
-    return ParsedAddress(name, found.ascii_email or found.normalized)
+
+
+def _validated(address: str) -> str:
+    """Return `address` in ASCII, or normalised. Raises `EmailNotValidError`."""
+    plain = _PLAIN.fullmatch(address)
+    if plain and plain["local"].lower() not in CASE_INSENSITIVE_MAILBOX_NAMES:
+        # Many addresses share a domain, and nearly all the work is to judge that.
+        return f"{plain['local']}@{_domain(plain['domain'])}"
+    found = email_validator.validate_email(address, check_deliverability=False)
+    return found.ascii_email or found.normalized
+
+
+@lru_cache(maxsize=4096)
+def _domain(name: str) -> str:
+    found = email_validator.validate_email(f"a@{name}", check_deliverability=False)
+    assert found.ascii_email is not None  # both parts are in ASCII
+    return found.ascii_email.rpartition("@")[2]
 
 
 def comparable(address: str) -> str:
