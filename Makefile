@@ -9,7 +9,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-package tickwire-chassis --no-emit-package tickwire-contracts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop status footprint demo login keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images k8s-local k8s-check
+.PHONY: help setup run stop status footprint demo login keys-reset rotate backup restore support-bundle upgrade-check reset test test-long lint e2e bench faults lock up down images images-sign images-verify k8s-local k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,16 @@ down: ## Stop the containers; the data stays
 
 images: ## Build the four images
 	docker compose build gateway stock-data email batch-processor
+
+images-sign: ## Sign the four images: make images-sign KEY=release.pem (docs/guides/images.md)
+	$(if $(KEY),,$(error KEY is missing: make images-sign KEY=release.pem))
+	@$(SETUP)
+	@$(UPKEEP).signing sign --key $(KEY) $(IMAGES)
+
+images-verify: ## Verify the four images without a network: make images-verify KEY=release.pub
+	$(if $(KEY),,$(error KEY is missing: make images-verify KEY=release.pub))
+	@$(SETUP)
+	@$(UPKEEP).signing verify --key $(KEY) $(IMAGES)
 
 k8s-local: ## Everything on the small cluster that kubectl points at (kind, minikube, k3d …)
 	@deploy/containers/k8s-local

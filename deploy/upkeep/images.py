@@ -1,0 +1,105 @@
+"""What an image holds, read from the archive that `docker save` writes; nothing of the image is run."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, cast
+
+from upkeep.errors import UpkeepError
+
+SERVICES = ("gateway", "stock-data", "email", "batch-processor")
+_BILL = "opt/tickwire/sbom.cdx.json"
+_BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: its name, SHA-256 of its configuration (which covers each layer), its bill of materials."""
+
+    name: str
+    digest: str
+    bill: Mapping[str, Any]
+
+
+def names(repository: Path) -> list[str]:
+    """Return the names that compose gives to the images of the four services."""
+    command = ("compose", "--project-directory", str(repository), "config", "--format", "json")
+    services = json.loads(_docker(*command))["services"]
+    return [services[service]["image"] for service in SERVICES]
+
+
+def found(name: str) -> Image:
+    """Return an image that the engine has; nothing is pulled."""
+    with TemporaryDirectory(prefix="tickwire-image-") as folder:
+        archive = Path(folder, "image.tar")
+        _docker("image", "save", "--output", str(archive), name)
+        return read(archive, name)
+
+
+def read(file: Path, name: str) -> Image:
+    """Return the one image of an archive. Raise `UpkeepError` when its layers are not those that it names."""
+    try:
+        with tarfile.open(file) as archive:
+            (entry,) = json.load(_member(archive, "manifest.json"))
+            configuration = _member(archive, entry["Config"]).read()
+            layers, wanted = entry["Layers"], json.loads(configuration)["rootfs"]["diff_ids"]
+            for layer, digest in zip(layers, wanted, strict=True):
+                if _hashed(_layer(archive, layer)) != digest:
+                    raise UpkeepError(
+                        f"{name}: the layer {layer} is not the one that its configuration names."
+                    )
+            bill = _bill(archive, layers)
+    except (KeyError, TypeError, ValueError, EOFError, OSError, tarfile.TarError) as error:
+        raise UpkeepError(f"{name}: its archive cannot be read: {error}") from error
+    if bill is None:
+        raise UpkeepError(f"{name}: it has no bill of materials (/{_BILL}).")
+    return Image(name, hashlib.sha256(configuration).hexdigest(), bill)
+
+
+def _bill(archive: tarfile.TarFile, layers: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the bill that a container would see: that of the uppermost layer which has one."""
+    for layer in reversed(layers):
+        with tarfile.open(fileobj=_layer(archive, layer)) as files:
+            for file in files:
+                if file.isfile() and file.name.removeprefix("./") == _BILL:
+                    return cast(Mapping[str, Any], json.load(_member(files, file)))
+    return None
+
+
+def _layer(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    """Return a layer's files as a tar archive, which some engines write compressed."""
+    stored = _member(archive, name)
+    is_compressed = stored.read(2) == _GZIP
+    stored.seek(0)
+    return cast(IO[bytes], gzip.open(stored)) if is_compressed else stored
+
+
+def _member(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(name)
+    if content is None:
+        raise ValueError(f"{name} is no file")
+    return content
+
+
+def _hashed(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := content.read(_BLOCK):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _docker(*words: str) -> str:
+    try:
+        done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=300, check=True)
+    except subprocess.CalledProcessError as error:
+        raise UpkeepError(error.stderr.strip()) from error
+    return done.stdout
