@@ -45,7 +45,7 @@ BOARD = Board(
         ),
         panel(
             "Domains at their rate",
-            "Domains that get no mail at the moment because EMAIL_DOMAIN_LIMITS allows no more in this period.",
+            "Domains that get no mail at the moment, as EMAIL_DOMAIN_LIMITS allows no more in this period.",
             "short",
             highest("tickwire_email_limited_domains", "service"),
         ),

@@ -199,12 +199,12 @@ EMAIL_DELIVERY_SECONDS = Histogram(
 EMAIL_DUE = Gauge("tickwire_email_due_recipients", "Recipients whose next attempt is due.")
 EMAIL_OLDEST_DUE = Gauge(
     "tickwire_email_oldest_due_seconds",
-    "For how long the first of the due recipients has been due, by stream; without domains whose rate is used up.",
+    "For how long the first of the due recipients has been due, by stream; not for domains at their rate.",
     ("stream",),
 )
 EMAIL_LIMITED_DOMAINS = Gauge(
     "tickwire_email_limited_domains",
-    "Destination domains whose rate (EMAIL_DOMAIN_LIMITS) is used up at the moment while mail waits for them.",
+    "Destination domains whose rate (EMAIL_DOMAIN_LIMITS) is used up at the moment.",
 )
 EMAIL_HELD = Gauge(
     "tickwire_email_held_recipients", "Recipients held until somebody decides whether to send again."
