@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
+
 from chassis.deadlines import Deadline
 from contracts.batches import INTAKE, Batch, BatchCounts, Batches, CountBatches, Counts, GetBatch, ListBatches
 from contracts.topology import BATCH_PROCESSOR
@@ -90,9 +92,12 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
     ]
     async with door.client(lesser) as client:
         for way in ways:
-            refused = await client.post(way)
-            assert_problem(refused, 403, "forbidden")
-            assert "emails:send" in refused.headers["www-authenticate"]
+            for params in ({"dry_run": "true"}, {}):
+                refused = await client.post(
+                    way, params={**httpx.QueryParams(way.partition("?")[2]), **params}
+                )
+                assert_problem(refused, 403, "forbidden")
+                assert "emails:send" in refused.headers["www-authenticate"]
     async with door.client(whole) as client:
         for way in ways:
             assert (await client.post(way)).json()["changed"] == 1
@@ -100,3 +105,29 @@ async def test_a_retry_needs_the_scopes_of_the_operation_whoever_made_the_batch(
     # What follows the end has the rights of whoever retried.
     assert [message["scopes"] for message in messages] == [["batches:write", "emails:send"]] * 4
     assert await house.depth(INTAKE) == 0
+
+
+async def test_a_dry_run_is_as_incomplete_as_the_real_one_would_be(house: House) -> None:
+    """Of 1,500 batches one call cancels a thousand."""
+
+    async def count(_: CountBatches, __: Deadline) -> BatchCounts:
+        return BatchCounts(counts={"running": 1500})
+
+    async def page(request: ListBatches, _: Deadline) -> Batches:
+        first = int(request.cursor or 0)
+        some = Batch(
+            id=FAILED[0], kind="batch", operation="echo", status="running", counts=Counts(),
+            accepted_at=datetime.now(UTC),
+        )  # fmt: skip
+        data = [some.model_copy(update={"id": UUID(int=n)}) for n in range(first, first + request.limit)]
+        return Batches(data=data, next_cursor=str(first + request.limit))
+
+    await house.double(BATCH_PROCESSOR, {CountBatches: count, ListBatches: page})
+    door = await house.open()
+    await house.purge(INTAKE)
+    tried = await door.api.post("/v1/batches/cancel?operation=echo&dry_run=true")
+    assert tried.json() == {"matched": 1500, "changed": 1000, "dry_run": True, "complete": False}
+    assert await house.depth(INTAKE) == 0
+    done = await door.api.post("/v1/batches/cancel?operation=echo")
+    assert done.json() == {"matched": 1500, "changed": 1000, "dry_run": False, "complete": False}
+    assert len(await house.take(INTAKE, 1000)) == 1000

@@ -181,9 +181,7 @@ class BatchActions:
             question = question.model_copy(update={"wanted": wanted})
             counts = (await self._rpc.call(question, contract.BatchCounts, call.deadline)).counts
         statuses = [status for status in action.possible if counts.get(status)]
-        if query.dry_run:
-            changed = sum(counts[status] for status in statuses)
-            return BulkResult(matched=matched, changed=changed, dry_run=True, complete=True)
+        # A dry run looks at the same pages: it is refused, or incomplete, where the real one would be.
         ids: list[UUID] = []
         page = contract.ListBatches(
             owner_id=owner_id,
@@ -200,8 +198,11 @@ class BatchActions:
             page = page.model_copy(update={"cursor": found.next_cursor})
             if found.next_cursor is None:
                 break
-        self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
-        return BulkResult(matched=matched, changed=len(ids), dry_run=False, complete=page.cursor is None)
+        if not query.dry_run:
+            self._promise(call, [action.command(batch_id=id_, owner_id=owner_id) for id_ in ids])
+        return BulkResult(
+            matched=matched, changed=len(ids), dry_run=query.dry_run, complete=page.cursor is None
+        )
 
     def _promise(self, call: Call, commands: Sequence[Command]) -> None:
         owner_id = call.principal.owner_id
