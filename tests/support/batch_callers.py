@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,7 +24,7 @@ from contracts.batches import (
     RetryBatch,
     SealBatch,
 )
-from support.batch_engine import Engine
+from support.batch_engine import PERIOD_S, Engine
 from support.batch_model import BatchModel
 
 T = TypeVar("T")
@@ -32,7 +32,11 @@ T = TypeVar("T")
 ACCEPTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRIORITIES = {"low": 2, "normal": 5, "high": 8}
 WHICH = st.integers(0, 7)
-TABLES = "batches, items, results, failures, attempts, chunks, outbox"
+TABLES = "batches, items, results, failures, attempts, chunks, outbox, pauses, charges"
+OPERATIONS = ("echo", "capped")
+# Of a batch: its own limits, by their names in the model.
+FREE: Mapping[str, int] = {}
+LIMITS = ({"max_concurrency": 2}, {"rate": 3}, {"max_concurrency": 1, "rate": 2})
 
 
 class BatchCallers(RuleBasedStateMachine):
@@ -50,9 +54,11 @@ class BatchCallers(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Give two owners something to run."""
-        self.create("ann", 7, False, "normal", None, False)
-        self.create("bob", 1, True, "normal", None, False)
+        """Give two owners something to run, and each something with limits."""
+        self.create("ann", 7, False, "normal", None, False, "echo", FREE)
+        self.create("bob", 1, True, "normal", None, False, "echo", FREE)
+        self.create("ann", 5, False, "high", None, False, "capped", FREE)
+        self.create("bob", 5, False, "normal", None, False, "echo", {"rate": 3})
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -73,22 +79,30 @@ class BatchCallers(RuleBasedStateMachine):
         priority=st.sampled_from(tuple(PRIORITIES)),
         tolerated=st.sampled_from((None, None, 1)),
         is_open=st.booleans(),
+        operation=st.sampled_from(OPERATIONS),
+        limits=st.sampled_from((FREE, FREE, *LIMITS)),
     )
     def create(
-        self, owner: str, size: int, is_task: bool, priority: str, tolerated: int | None, is_open: bool
-    ) -> None:
+        self, owner: str, size: int, is_task: bool, priority: str, tolerated: int | None, is_open: bool,
+        operation: str, limits: Mapping[str, int],
+    ) -> None:  # fmt: skip
         is_open = is_open and not is_task
         options: dict[str, Any] = {"priority": priority}
+        if "max_concurrency" in limits:
+            options["max_concurrency"] = limits["max_concurrency"]
+        if "rate" in limits:
+            options["rate_limit"] = {"items": limits["rate"], "per_s": PERIOD_S}
         if tolerated is not None and not is_task:
             options["tolerated_failure"] = {"count": tolerated}
         model = BatchModel(
             new_id(), owner, "task" if is_task else "batch", 1 if is_task else size,
-            tolerated=None if is_task else tolerated,
+            tolerated=None if is_task else tolerated, operation=operation,
+            max_concurrency=limits.get("max_concurrency"), rate=limits.get("rate"),
         )  # fmt: skip
         self.models.append(model)
         items = None if is_open else [Item(payload=n) for n in range(model.size)]
         create = CreateBatch(
-            batch_id=model.id, owner_id=owner, kind=model.kind, operation="echo", accepted_at=ACCEPTED_AT,
+            batch_id=model.id, owner_id=owner, kind=model.kind, operation=operation, accepted_at=ACCEPTED_AT,
             options=options, priority=PRIORITIES[priority], items=items,
         )  # fmt: skip
         self.wait(self.engine.handle(create))
@@ -161,7 +175,7 @@ class BatchCallers(RuleBasedStateMachine):
     def seal(self, which: int) -> None:
         model = self.chosen(which)
         seal = SealBatch(
-            batch_id=model.id, owner_id=model.owner, kind=model.kind, operation="echo",
+            batch_id=model.id, owner_id=model.owner, kind=model.kind, operation=model.operation,
             accepted_at=ACCEPTED_AT, total=model.size,
         )  # fmt: skip
         self.wait(self.engine.handle(seal))

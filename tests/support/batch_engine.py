@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from batch_processor import repository
+from batch_processor import pauses, repository
 from batch_processor.batches import Batch
 from batch_processor.coordinator import Coordinator, Windows
 from batch_processor.execution import claims
@@ -15,10 +15,13 @@ from batch_processor.execution.claims import ChunkKey, Loaded
 from batch_processor.execution.lanes import Lanes
 from batch_processor.execution.settlement import Report, Settlement
 from batch_processor.intake import Intake
+from batch_processor.limits.admission import Admission
+from batch_processor.limits.rules import Limit, LimitBook
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis import migrations
 from chassis.broker.envelope import Delivery, new_id
 from chassis.postgres import Postgres
+from contracts.batch_options import RateLimit
 from contracts.batches import (
     AppendItems,
     CancelBatch,
@@ -33,6 +36,11 @@ from contracts.message import Command
 
 # Longer than any test: only what a test declares dead has ended.
 _LEASE_S = 3600
+# Longer than any test, too: a period is over when a test says so.
+PERIOD_S = 3600
+# Over all owners: of `capped` so many items at work, and of all that has the key so many begin in a period.
+MOST_CAPPED, MOST_KEYED = 3, 4
+KEY = "provider:test"
 
 
 class Quiet:
@@ -51,7 +59,15 @@ class Engine:
     def __init__(self, dsn: str, *, chunk_size: int = 3) -> None:
         quiet: Any = Quiet()
         self.postgres = Postgres(dsn, size=2)
-        self.intake = Intake({"echo": replace(ECHO, chunk_size=chunk_size)}, chunk_size=chunk_size)
+        echo = replace(ECHO, chunk_size=chunk_size)
+        capped = replace(
+            echo, name="capped", run_texts=None, concurrency=2, max_concurrency=MOST_CAPPED, limit_key=KEY
+        )
+        operations = {"echo": echo, "capped": capped}
+        limits = LimitBook(operations, {KEY: Limit(KEY, rate=RateLimit(items=MOST_KEYED, per_s=PERIOD_S))})
+        self.intake = Intake(operations, chunk_size=chunk_size, limits=limits)
+        self.admission = Admission(self.postgres, operations, limits, ready=quiet.wake)
+        self.pauses = pauses.PauseAnswers(self.postgres, changed=lambda: self.coordinator.wake_for_pauses())
         self.lanes = Lanes()
         self.settlement = Settlement(self.postgres, quiet, quiet, lease_s=_LEASE_S)
         self.coordinator = Coordinator(
@@ -100,9 +116,11 @@ class Engine:
             return await repository.get_batch(connection, batch_id)
 
     async def claim(self, *, most: int, for_any: int, light: Sequence[str] = ()) -> list[Loaded]:
-        """Claim chunks as a worker does that knows the operations `light`."""
+        """Claim chunks as a worker does that knows the operations `light`, and all that is paused."""
         async with self.postgres.connection() as connection:
-            lanes = await self.lanes.look(connection, most=64)
+            paused = await pauses.PausedWork().refresh(connection)
+            found = await self.lanes.look(connection, most=64)
+            lanes = [lane for lane in found if lane.owner_id not in paused.owners]
             if not lanes:
                 return []
             claimed = await claims.claim(
@@ -113,6 +131,7 @@ class Engine:
                 lease_s=_LEASE_S,
                 in_flight_from=self.lanes.in_flight_from,
                 light=light,
+                paused=paused.operations,
             )
             return await claims.load(connection, claimed)
 

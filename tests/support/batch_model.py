@@ -16,7 +16,8 @@ class BatchModel:
     """One batch or task of `owner` with `size` items; `ended` are the items that have reached their end.
 
     `is_cut_short` tells that it was cancelled while its items arrived, `is_skipped` that it expired then.
-    `retrying` is the filter of error codes of a retry whose items have not been taken yet.
+    `retrying` is the filter of error codes of a retry whose items have not been taken yet. No more than
+    `max_concurrency` of its items may be at work at a time, and no more than `rate` begin in a period.
     """
 
     id: UUID
@@ -24,6 +25,9 @@ class BatchModel:
     kind: Literal["batch", "task"]
     size: int
     tolerated: int | None = None
+    operation: str = "echo"
+    max_concurrency: int | None = None
+    rate: int | None = None
     phase: Phase = "open"
     is_described: bool = False
     is_sealed: bool = False

@@ -106,9 +106,11 @@ WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run
 RETURNING c.batch_id, c.number
 
 -- name: renew_chunks
--- `delayed` is a chunk that this worker cannot run: another one has some seconds to take it.
+-- `delayed` is a chunk that this worker cannot run: another one has some seconds to take it. One that would be ready
+-- again and counts under limits waits for them, as each beginning is charged.
 UPDATE chunks AS c SET
-    state = new.state, remaining = c.remaining - new.done, leased_until = now() + make_interval(secs => $6),
+    state = CASE WHEN new.state = 'ready' AND c.gate IS NOT NULL THEN 'waiting' ELSE new.state END,
+    remaining = c.remaining - new.done, leased_until = now() + make_interval(secs => $6),
     stamp = pg_current_xact_id()::text::bigint,
     due_at = CASE new.state WHEN 'delayed' THEN now() + interval '5 s' ELSE c.due_at END
 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::int[]) AS new (batch_id, number, run, state, done)
@@ -117,7 +119,8 @@ WHERE c.batch_id = new.batch_id AND c.number = new.number AND c.run = new.run
 RETURNING c.batch_id, c.number, b.status
 
 -- name: return_chunks
-UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + $4)
+UPDATE chunks AS c SET
+    state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END, lost = least(1000, c.lost + $4)
 FROM unnest($1::uuid[], $2::int[], $3::int[]) AS old (batch_id, number, run)
 WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run AND c.state = 'running'
 

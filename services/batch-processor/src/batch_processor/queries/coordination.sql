@@ -33,8 +33,11 @@ UPDATE chunks SET stamp = pg_current_xact_id()::text::bigint
 WHERE state = 'ready' AND stamp > pg_current_xact_id()::text::bigint
 
 -- name: sweep_chunks
--- `dispatched` is a state of the release before this one.
-UPDATE chunks AS c SET state = 'ready', lost = least(1000, c.lost + (c.state = 'running')::int)
+-- `dispatched` is a state of the release before this one. What counts under limits waits for them: its items were
+-- charged when they began, and are once more when they begin again.
+UPDATE chunks AS c SET
+    state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,
+    lost = least(1000, c.lost + (c.state = 'running')::int)
 FROM (
     SELECT batch_id, number FROM chunks
     WHERE state IN ('dispatched', 'running') AND leased_until < now() AND stamp >= $1 ORDER BY stamp
