@@ -19,7 +19,10 @@ PAUSABLE = (("owner", "ann"), ("owner", "bob"), *(("operation", name) for name i
 
 
 class BatchOperators(BatchCallers):
-    """The operators' part of a life cycle. `paused` is what is paused, `begun` what began in this period."""
+    """The operators' part of a life cycle.
+
+    `paused` is what is paused, `begun` has the number of items that began in this period, by key.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class BatchOperators(BatchCallers):
         self.wait(self.engine.admission.admit())
 
     def let_the_period_pass(self) -> None:
-        """What has begun counts no more under the rates."""
+        """Let what has begun count no more under the rates."""
         self.wait(self.engine.execute("DELETE FROM charges"))
         self.begun.clear()
 
@@ -79,7 +82,7 @@ class BatchOperators(BatchCallers):
                 assert self.begun[str(model.id)] <= model.rate, model
 
     def assert_all_that_is_paused_is_aside(self) -> None:
-        """Nothing of it stands in the queues, in the way of other work."""
+        """Check that none of it stands in the queues, in the way of other work."""
         queued = "SELECT DISTINCT batch_id FROM chunks WHERE state IN ('ready', 'waiting')"
         for row in self.wait(self.engine.fetch(queued)):
             model = self.model_of(row["batch_id"])

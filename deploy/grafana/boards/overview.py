@@ -92,6 +92,12 @@ BOARD = Board(
             highest("tickwire_parked_messages", "service", "queue"),
         ),
         panel(
+            "Paused work",
+            "Operations and owners that an administrator has paused; /v1/admin/pauses lists them.",
+            "short",
+            highest("tickwire_batch_paused", "kind"),
+        ),
+        panel(
             "Ready processes",
             "Processes that report that they can work; a service without a value does not answer.",
             "short",

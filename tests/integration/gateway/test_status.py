@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import start_http_server
 
+from chassis.deadlines import Deadline
+from contracts.pauses import ListPauses, Pause, Pauses
+from contracts.topology import BATCH_PROCESSOR
 from gateway.administration.signals import CHARTS
 from native import prometheus
 from native.ports import Ports, free_port
 from native.prometheus import Prometheus
 from support.doubles import prometheus as doubles
-from support.gateway_stack import House, Listener
+from support.gateway_stack import House, Listener, answering
 from support.problems import assert_problem
 from support.waiting import until
 
@@ -39,10 +43,21 @@ async def store(tmp_path_factory: pytest.TempPathFactory, ports: Ports) -> Async
         yield running
 
 
+PAUSED = Pause(
+    kind="operation", name="echo", reason="for repair", paused_by="key", paused_at=datetime.now(UTC)
+)
+
+
+async def tell_what_is_paused(_: ListPauses, __: Deadline) -> Pauses:
+    """Play batch-processor, of which one operation is paused."""
+    return Pauses(data=[PAUSED])
+
+
 @pytest.fixture(scope="module")
-async def watched(shared_house: House, store: Prometheus) -> Any:
-    """Return a gateway that was told where Prometheus is."""
-    return await shared_house.open(prometheus_url=store.url)
+async def watched(shared_house: House, store: Prometheus) -> AsyncIterator[Any]:
+    """Yield a gateway that was told where Prometheus is; batch-processor tells it of a pause."""
+    async with answering(shared_house.rabbitmq_url, BATCH_PROCESSOR, {ListPauses: tell_what_is_paused}):
+        yield await shared_house.open(prometheus_url=store.url)
 
 
 async def report(door: Listener, window: str = "15m") -> dict[str, Any]:
@@ -90,6 +105,15 @@ async def test_a_service_that_does_not_answer_prometheus_is_down(watched: Any) -
     assert "does not answer Prometheus" in found["email"]["reasons"][0]
 
 
+async def test_what_is_paused_is_told_with_its_reason(watched: Any) -> None:
+    found = await report(watched)
+    assert [(one["kind"], one["name"], one["reason"]) for one in found["pauses"]] == [
+        ("operation", "echo", "for repair")
+    ]
+    [service] = [one for one in found["services"] if one["service"] == BATCH_PROCESSOR]
+    assert any("the operation echo (for repair)" in reason for reason in service["reasons"])
+
+
 async def test_the_report_is_for_administrators(watched: Any) -> None:
     async with watched.client(await watched.new_key("quotes:read")) as member:
         assert_problem(await member.get(STATUS), 403, "forbidden")
@@ -110,6 +134,7 @@ async def test_a_report_says_its_age_and_is_not_cached(watched: Any) -> None:
 
 
 async def test_without_prometheus_everything_is_unknown_and_the_reason_named(house: House) -> None:
+    await house.double(BATCH_PROCESSOR, {ListPauses: tell_what_is_paused})
     door = await house.open(prometheus_url=f"http://127.0.0.1:{free_port()}")
     found = await report(door)
     assert {one["state"] for one in found["services"]} == {"unknown"}
@@ -119,6 +144,7 @@ async def test_without_prometheus_everything_is_unknown_and_the_reason_named(hou
 async def test_a_server_that_is_not_prometheus_is_recognised(house: House) -> None:
     async with doubles.start() as double:
         double.body = b"<html>Welcome to nginx!</html>"
+        await house.double(BATCH_PROCESSOR, {ListPauses: tell_what_is_paused})
         door = await house.open(prometheus_url=double.url)
         details = {error["detail"] for error in (await report(door))["errors"]}
     assert details == {"The server at GATEWAY_PROMETHEUS_URL does not answer as Prometheus does."}

@@ -98,7 +98,7 @@ class Resources:
         self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
         self.pauses = PauseService(self.rpc, catalogue, self.users, self.audit)
-        self.status = StatusService(_prometheus(settings))
+        self.status = StatusService(_prometheus(settings), pauses=self.pauses.all)
         self.backups = BackupWatch(self.runtime.postgres, statements)
         self.book = QuoteBook(fresh_s=settings.quote_fresh_s)
         self.stocks = StockService(self.book, self.rpc)

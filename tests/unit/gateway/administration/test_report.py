@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import ServiceError
+from contracts.pauses import Pause
 from contracts.topology import SERVICES
 from gateway.administration import report
 from gateway.administration.measurements import Alert, Sample, Series
@@ -70,6 +71,30 @@ def test_services_that_answer_and_are_ready_are_ok() -> None:
     assert [(one["service"], one["state"]) for one in document["services"]] == [(s, "ok") for s in SERVICES]
     assert document["errors"] == []
     assert document["as_of"] == "2023-11-14T22:13:20Z"
+
+
+def test_what_is_paused_is_a_reason_why_batch_processor_is_not_all_well() -> None:
+    about: dict[str, Any] = {"paused_by": "key", "paused_at": "2026-11-27T10:30:12Z"}
+    found = findings(
+        pauses=[
+            Pause(kind="operation", name="stock.backfill", reason="the provider is down", **about),
+            Pause(kind="owner", name="7", **about),
+        ]
+    )
+    service = of("batch-processor", found)
+    assert (service["state"], service["reasons"]) == (
+        "warn",
+        [
+            "paused since 2026-11-27T10:30Z: the operation stock.backfill (the provider is down)",
+            "paused since 2026-11-27T10:30Z: the batches and tasks of user 7",
+        ],
+    )
+    assert of("gateway", found)["state"] == "ok"
+    told = report.document(found)["pauses"]
+    assert [(one["kind"], one["name"], one["paused_by"]) for one in told] == [
+        ("operation", "stock.backfill", "key"),
+        ("owner", "7", "key"),
+    ]
 
 
 def test_a_process_says_its_version_its_start_and_its_restarts() -> None:

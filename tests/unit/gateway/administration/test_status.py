@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from chassis.deadlines import Deadline
-from chassis.errors import DeadlineExceeded
+from chassis.errors import DeadlineExceeded, Unavailable
+from contracts.pauses import Pause
 from gateway.administration import status
 from gateway.administration.prometheus import Prometheus
 from gateway.administration.signals import CHARTS, Window
@@ -27,6 +28,10 @@ def soon() -> Deadline:
     return Deadline.after(10)
 
 
+async def nothing_is_paused(_: Deadline) -> list[Pause]:
+    return []
+
+
 @pytest.fixture
 async def double() -> AsyncIterator[Double]:
     async with doubles.start() as running:
@@ -35,7 +40,7 @@ async def double() -> AsyncIterator[Double]:
 
 @pytest.fixture
 async def service(double: Double) -> AsyncIterator[StatusService]:
-    made = StatusService(Prometheus(double.url))
+    made = StatusService(Prometheus(double.url), pauses=nothing_is_paused)
     yield made
     await made.close()
 
@@ -106,14 +111,14 @@ async def test_a_prometheus_that_is_slow_gives_a_report_that_names_what_is_missi
 
 
 async def test_without_an_address_the_answer_says_how_to_set_it() -> None:
-    service = StatusService(None)
+    service = StatusService(None, pauses=nothing_is_paused)
     with pytest.raises(MonitoringNotConfigured, match="set GATEWAY_PROMETHEUS_URL"):
         await service.report(WINDOW, soon())
     await service.close()
 
 
 async def test_closing_does_not_wait_for_prometheus(double: Double) -> None:
-    service = StatusService(Prometheus(double.url))
+    service = StatusService(Prometheus(double.url), pauses=nothing_is_paused)
     double.go.clear()
     waiting = asyncio.create_task(service.report(WINDOW, soon()))
     await until(lambda: double.busy)
@@ -121,3 +126,16 @@ async def test_closing_does_not_wait_for_prometheus(double: Double) -> None:
         await service.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_batch_processor_that_does_not_answer_leaves_a_gap_and_no_more(double: Double) -> None:
+    async def nobody_answers(_: Deadline) -> list[Pause]:
+        raise Unavailable("batch-processor does not answer.")
+
+    service = StatusService(Prometheus(double.url), pauses=nobody_answers)
+    found = orjson.loads((await service.report(WINDOW, soon())).body)
+    assert found["pauses"] == []
+    assert found["errors"] == [
+        {"part": "pauses", "code": "service-unavailable", "detail": "batch-processor does not answer."}
+    ]
+    await service.close()

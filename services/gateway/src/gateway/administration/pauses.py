@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chassis.broker.rpc import RpcClient
+from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from contracts.pauses import ListPauses, Pause, PauseKind, Pauses, PauseWork, ResumeWork
 from gateway.administration.inputs import PauseInput, PauseList
@@ -26,7 +29,11 @@ class PauseService:
 
     async def list(self, call: Call) -> PauseList:
         """Return all pauses."""
-        return PauseList(data=(await self._rpc.call(ListPauses(), Pauses, call.deadline)).data)
+        return PauseList(data=list(await self.all(call.deadline)))
+
+    async def all(self, deadline: Deadline) -> Sequence[Pause]:
+        """Return all pauses. Raise `Unavailable` when batch-processor does not answer."""
+        return (await self._rpc.call(ListPauses(), Pauses, deadline)).data
 
     async def pause_operation(self, call: Call, name: str, body: PauseInput) -> Pause:
         """Begin nothing more of an operation, whoever it is for. Raise `NotFound` when there is none."""

@@ -1,4 +1,4 @@
-"""From Prometheus' answers to the status of each service: lines over time, a state and its reasons."""
+"""From the answers of Prometheus to the status of each service: lines over time, a state and its reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chassis.errors import ServiceError
-from contracts.topology import SERVICES
+from contracts.pauses import Pause
+from contracts.topology import BATCH_PROCESSOR, SERVICES
 from gateway.administration.measurements import Alert, Sample, Series
 from gateway.administration.signals import CHARTS, Chart, Line, Window
 
@@ -21,7 +22,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The answers of Prometheus; each part may be the error that replaced it.
+    """The answers of Prometheus, and what is paused; each part may be the error that replaced it.
 
     `lines` has the series of every line of every chart, by (chart, line).
     """
@@ -35,6 +36,7 @@ class Findings:
     versions: list[Sample] | ServiceError = field(default_factory=list)
     started: list[Sample] | ServiceError = field(default_factory=list)
     restarts: list[Sample] | ServiceError = field(default_factory=list)
+    pauses: Sequence[Pause] | ServiceError = ()
     index: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ def document(found: Findings) -> dict[str, Any]:
         "services": [_service(name, found, targets.get(name, []), firing) for name in SERVICES],
         "neighbours": neighbours,
         "alerts": firing,
+        "pauses": [pause.model_dump(mode="json") for pause in _good(found.pauses)],
         "errors": _errors(found),
     }
 
@@ -131,6 +134,7 @@ def _service(
         *([] if is_ready else ["not ready: /readyz on its ops port says why"]),
         *(f"{alert['name']}: {alert['summary']}" for alert in firing if alert["service"] == name),
         *crossed,
+        *(_told(pause) for pause in _good(found.pauses) if name == BATCH_PROCESSOR),
     ]
     return {
         "service": name,
@@ -140,6 +144,14 @@ def _service(
         "processes": _processes(targets, found.times[-1]),
         "charts": charts,
     }
+
+
+def _told(pause: Pause) -> str:
+    """Return in words what is paused, since when and why."""
+    name = f"user {pause.name}" if pause.kind == "owner" else pause.name
+    what = "the batches and tasks of" if pause.kind == "owner" else "the operation"
+    since = pause.paused_at.isoformat(timespec="minutes").replace("+00:00", "Z")
+    return f"paused since {since}: {what} {name}" + (f" ({pause.reason})" if pause.reason else "")
 
 
 def _state(targets: list[dict[str, Any]], *, is_ready: bool, reasons: list[str]) -> str:
@@ -182,8 +194,8 @@ def _firing(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
 
 def _errors(found: Findings) -> list[dict[str, str]]:
     """Return each part that is missing, once; a chart counts as one part."""
-    parts: dict[str, list[Any] | ServiceError] = {"targets": found.up, "ready": found.ready}
-    parts |= {"alerts": found.alerts, "versions": found.versions}
+    parts: dict[str, Sequence[Any] | ServiceError] = {"targets": found.up, "ready": found.ready}
+    parts |= {"alerts": found.alerts, "versions": found.versions, "pauses": found.pauses}
     parts |= {"started": found.started, "restarts": found.restarts}
     for (chart, _), answer in found.lines.items():
         parts[chart] = answer if chart not in parts or isinstance(answer, ServiceError) else parts[chart]
@@ -194,8 +206,8 @@ def _errors(found: Findings) -> list[dict[str, str]]:
     ]
 
 
-def _good(answer: list[Any] | ServiceError) -> list[Any]:
-    return [] if isinstance(answer, ServiceError) else answer
+def _good(answer: Sequence[Any] | ServiceError) -> Sequence[Any]:
+    return () if isinstance(answer, ServiceError) else answer
 
 
 def _is_of(one: Sample | Series, service: str) -> bool:

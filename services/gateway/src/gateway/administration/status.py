@@ -1,15 +1,16 @@
-"""`/v1/admin/status`: the golden signals of every service, gathered from Prometheus."""
+"""`/v1/admin/status`: the golden signals of every service, gathered from Prometheus, and what is paused."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, ServiceError
+from contracts.pauses import Pause
 from gateway.administration import report
 from gateway.administration.inputs import StatusQuery
 from gateway.administration.measurements import Series
@@ -26,6 +27,11 @@ _EVERY_S = 5.0
 _USABLE_S = 15.0
 # Below the default deadline of a request: a slow Prometheus gives a report with gaps, not none.
 _GATHER_S = 4.0
+# Only batch-processor knows what is paused. It is asked for less long: the rest does not wait for it.
+_PAUSES_S = 1.0
+
+# Returns what is paused.
+AskPauses: TypeAlias = Callable[[Deadline], Awaitable[Sequence[Pause]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,9 @@ class StatusService:
     for in a while, waits.
     """
 
-    def __init__(self, prometheus: Prometheus | None) -> None:
+    def __init__(self, prometheus: Prometheus | None, *, pauses: AskPauses) -> None:
         self._prometheus = prometheus
+        self._pauses = pauses
         self._makings: dict[WindowName, _Making] = {}
         self._reports: dict[WindowName, Report] = {}
 
@@ -104,9 +111,10 @@ class StatusService:
             )
 
         now = [prometheus.now(query, deadline) for query in (UP, READY, VERSION, STARTED, RESTARTS)]
-        samples, alerts, series = await asyncio.gather(
+        samples, alerts, pauses, series = await asyncio.gather(
             asyncio.gather(*map(_or_error, now)),
             _or_error(prometheus.alerts(deadline)),
+            _or_error(self._pauses(Deadline.after(_PAUSES_S))),
             asyncio.gather(*(_or_error(over(line.query)) for chart in CHARTS for line in chart.lines)),
         )
         keys = [(chart.key, line.name) for chart in CHARTS for line in chart.lines]
@@ -122,6 +130,7 @@ class StatusService:
             versions=versions,
             started=started,
             restarts=restarts,
+            pauses=pauses,
         )
         made = self._reports[window.name] = Report(document(report.document(found)), time.monotonic())
         return made
