@@ -28,6 +28,7 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
         notes.append(
             f"{service}: {len(there)} migrations applied, {len(pending)} pending {' '.join(pending)}".rstrip()
         )
+        notes += [f"{service}: {text}" for name, text in _attention(repository) if name in pending]
         if later:
             # The release that runs is newer: this one works with its schema, if it is the one before.
             notes.append(f"{service}: this is a way back, its schema stays as it is: {' '.join(later)}")
@@ -46,6 +47,16 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
         if parked != "0":
             notes.append(f"{database}: {parked} messages are parked; they stay so")
     return notes, problems
+
+
+def _attention(repository: Path) -> Iterator[tuple[str, str]]:
+    """Return what an upgrade has to heed that applies a migration, by its name.
+
+    A file of its own, because the script for containers reads it as well.
+    """
+    for line in (repository / "deploy/upkeep/attention.txt").read_text(encoding="utf-8").splitlines():
+        name, _, text = line.partition("|")
+        yield name, text
 
 
 def _migrations(repository: Path, package: str) -> Iterator[str]:

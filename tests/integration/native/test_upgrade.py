@@ -1,6 +1,6 @@
 """The release before runs on this one's schema: it takes over under load and gives back, and nothing is lost.
 
-"The release before" is the code of the commit before, from a checkout of its own.
+"The release before" is the code of the commit before, from a checkout of its own; UPGRADE_FROM names another.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 import subprocess
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -32,23 +33,42 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the folders of the sources of the commit before, for PYTHONPATH."""
+    """Yield the folders of the sources of the release before, for PYTHONPATH."""
+    before = os.environ.get("UPGRADE_FROM", "HEAD~1")
     folder = tmp_path_factory.mktemp("previous") / "checkout"
     git = ["git", "-C", str(REPOSITORY), "worktree"]
     added = subprocess.run(
-        [*git, "add", "--detach", str(folder), "HEAD~1"], capture_output=True, text=True, check=False
+        [*git, "add", "--detach", str(folder), before], capture_output=True, text=True, check=False
     )
     if added.returncode:
         if os.environ.get("CI"):
             pytest.fail(f"the history of the repository is needed: {added.stderr}")
-        pytest.skip(f"no commit before this one here: {added.stderr}")
+        pytest.skip(f"{before} is not known here: {added.stderr}")
+    for project in folder.glob("services/*/pyproject.toml"):
+        install_beside(project)
     yield ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
     subprocess.run([*git, "remove", "--force", str(folder)], check=True, capture_output=True)
 
 
+def install_beside(project: Path) -> None:
+    """Write what an installation says of a package beside its sources: with operations of its own."""
+    described = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    name, version = described["name"], described["version"]
+    about = project.parent / "src" / f"{name.replace('-', '_')}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, found in described.get("entry-points", {}).items():
+        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in found.items())]
+    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with native_stack.start(tmp_path_factory.mktemp("upgraded"), without=("prometheus",)) as running:
+    folder = tmp_path_factory.mktemp("upgraded")
+    # As the guide says for an upgrade from a release that knows no bundles.
+    given = {name: os.environ[name] for name in ("MESSAGE_BUNDLES",) if name in os.environ}
+    async with native_stack.start(folder, without=("prometheus",), variables=given) as running:
         yield running
 
 
@@ -75,14 +95,16 @@ class Load:
     failures: list[str] = field(default_factory=list)
 
     async def send(self) -> None:
-        """Send for ever; each request over a connection of its own, as a proxy's health check would."""
+        """Send for ever, eight at a time: what waits together may travel together."""
         for number in itertools.count():
-            path = "/v1/emails" if number % 2 else "/v1/tasks"
             mail = {"to": ["ann@example.com"], "subject": f"load {number}", "text": "x"}
-            await self._post(path, mail if number % 2 else {"operation": "echo", "payload": number})
-            await asyncio.sleep(0.05)
+            task = {"operation": "echo", "payload": number}
+            sent = [("/v1/emails", mail), ("/v1/tasks", task)] * 4
+            await asyncio.gather(*(self._post(path, body) for path, body in sent))
+            await asyncio.sleep(0.3)
 
     async def _post(self, path: str, body: object) -> None:
+        """Send over a connection of its own, as a proxy's health check would."""
         headers = {"Authorization": f"Bearer {self.key}"}
         for url in self.urls:
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
@@ -116,6 +138,8 @@ async def under_load(load: Load) -> AsyncIterator[None]:
                 return (await client.get(load.urls[0] + path)).json().get("status") in ENDED
 
             await until(has_ended, timeout_s=60, what=lambda path=path: path)  # type: ignore[misc]
+        # What only others are told of the work would be here.
+        assert (await client.get(load.urls[0] + "/v1/admin/parked")).json()["data"] == []
 
 
 async def test_a_mail_and_a_task_go_through_the_release_before_on_this_ones_schema(

@@ -82,3 +82,10 @@ def test_an_invalid_bundle_is_refused_without_being_quoted(body: bytes) -> None:
     with pytest.raises(BrokenBundle) as refused:
         bundles.unwrap(body)
     assert "json{" not in str(refused.value)
+
+
+def test_beside_a_release_that_reads_no_bundles_every_message_stays_single(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bundles.Travel, "together", False)
+    assert bundles.group([message(number) for number in range(5)]) == [[0], [1], [2], [3], [4]]

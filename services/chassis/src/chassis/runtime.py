@@ -11,6 +11,7 @@ from typing import Self
 import asyncpg
 
 from chassis import inbox, logging, metrics, migrations, redaction, spans
+from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
 from chassis.broker.consumer import Consumer, Handler
 from chassis.broker.messaging import Messaging
@@ -54,6 +55,7 @@ class ServiceRuntime:
         self.messaging.listen(ParkedKeeper(service, self.parked).attach)
         self._watchdog = Watchdog()
         addresses.refuse_domains(settings.refused_mail_domains.split(","))
+        bundles.Travel.together = settings.message_bundles
         metrics.describe_build(f"tickwire-{service}")
         self._starting: str | None = "starting"
         self._on_database: list[Callable[[], Awaitable[None]]] = []

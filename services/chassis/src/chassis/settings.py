@@ -150,6 +150,12 @@ class Settings(BaseModel):
         description="most connections to PostgreSQL of one process",
         examples=["10"],
     )
+    message_bundles: bool = Field(
+        default=True,
+        alias="MESSAGE_BUNDLES",
+        description="whether messages travel in bundles; off beside replicas of a release that reads none",
+        examples=["off"],
+    )
 
 
 def variable(model: type[Settings], name: str, field: FieldInfo) -> str:

@@ -49,11 +49,20 @@ class Part:
     body: bytes
 
 
+class Travel:
+    """How messages travel in this process."""
+
+    # Not beside replicas of a release that cannot read bundles.
+    together = True
+
+
 def group(messages: Sequence[Outgoing]) -> list[list[int]]:
     """Return the indexes of the messages that may travel together; most groups have one.
 
     The messages of a destination keep their order.
     """
+    if not Travel.together:
+        return [[index] for index in range(len(messages))]
     groups: list[list[int]] = []
     # Of each destination the group that still has room, and its bytes.
     rooms: dict[tuple[str, str, bool], tuple[list[int], int]] = {}
