@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from contracts.stocks import GetBars
+from stock_data.cursors import Cursor
 from stock_data.errors import (
     NotEntitled,
     UnknownSymbol,
 )
+from stock_data.instruments import InstrumentIndex
+from stock_data.market import Market
 from stock_data.providers.alpaca import AlpacaProvider
+from stock_data.providers.failover import Failover
 from stock_data.providers.provider import BarsQuery
 from support.alpaca_answers import QUERY, SNAPSHOTS, provider_of, soon
 from support.doubles import alpaca as double
@@ -151,12 +156,37 @@ async def test_bars_of_an_unknown_symbol_are_not_found(provider: AlpacaProvider,
         await provider.bars(BarsQuery(symbol, "raw", 10), soon())
 
 
-async def test_years_before_alpaca_are_for_the_next_provider(
+async def test_years_before_alpaca_are_empty_and_cost_no_call(
     provider: AlpacaProvider, upstream: AlpacaDouble
 ) -> None:
-    with pytest.raises(NotEntitled):
-        await provider.bars(BarsQuery("AAPL", "raw", 10, end=date(2013, 3, 1)), soon())
+    page = await provider.bars(BarsQuery("AAPL", "raw", 10, end=date(2013, 3, 1)), soon())
+    assert (page.data, page.has_more, page.coverage.first) == ([], False, date(2016, 1, 1))
     assert upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "warning"),
+    [
+        (None, date.min, "before 2016-01-01"),
+        (date.min, date(2015, 12, 31), "before 2016-01-01"),
+        (date(2024, 1, 13), date(2024, 1, 14), "in this range"),
+        (date(9999, 12, 31), None, "in this range"),
+        (date(2190, 1, 1), date.max, "in this range"),
+    ],
+)
+async def test_a_range_that_no_history_has_is_empty_and_no_failure(
+    provider: AlpacaProvider, start: date | None, end: date | None, warning: str
+) -> None:
+    for cursor in (None, Cursor("alpaca", "AAPL", "raw", date.max).encode()):
+        market = Market(Failover([provider]), InstrumentIndex())
+        found = await market.bars(GetBars(symbol="AAPL", start=start, end=end, cursor=cursor), soon())
+        assert (found.data, found.source, found.next_cursor) == ([], "alpaca", None)
+        assert cursor or warning in found.warnings[-1]
+
+
+async def test_a_symbol_that_nobody_has_is_unknown_also_in_the_future(provider: AlpacaProvider) -> None:
+    with pytest.raises(UnknownSymbol):
+        await provider.bars(BarsQuery("NOPE", "raw", 10, date(9999, 12, 31)), soon())
 
 
 async def test_alpaca_has_no_search(provider: AlpacaProvider) -> None:

@@ -6,6 +6,7 @@ import base64
 import re
 import time
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Any
 
 from support.doubles.upstream import Answer, Seen, Upstream, answer_json, listening
@@ -115,7 +116,9 @@ class AlpacaDouble(Upstream):
             return answer_json({"message": "invalid timeframe"}, 400)
         limit = min(int(seen.query.get("limit", "1000")), self.page_size)
         start = base64.b64decode(seen.query.get("page_token", "")).decode() or seen.query["start"]
-        end = seen.query.get("end", "9999")
+        end = seen.query.get("end", datetime.now(UTC).date().isoformat())
+        if start > end:
+            return answer_json({"message": "end should not be before start"}, 400)
         found = [b for b in self.bars.get(symbol, []) if start <= b["t"][:10] <= end]
         token = base64.b64encode(found[limit]["t"][:10].encode()).decode() if len(found) > limit else None
         return answer_json({"bars": found[:limit] or None, "symbol": symbol, "next_page_token": token})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from chassis.deadlines import Deadline
-from contracts.stocks import Instrument, Quote
+from contracts.stocks import Bar, Instrument, Quote
 from stock_data.errors import ProviderFailure, UnknownSymbol
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 class Scripted:
     """A provider that answers, or fails with `error`, or hangs.
 
-    It knows the symbols `knows` (all without it), and fails for those of `bad`.
+    It knows the symbols `knows` (all without it), fails for those of `bad`, and has `bars` bars of each.
     """
 
     def __init__(
@@ -29,12 +29,14 @@ class Scripted:
         hangs: bool = False,
         knows: Sequence[str] | None = None,
         bad: Mapping[str, ProviderFailure] | None = None,
+        bars: int = 0,
     ) -> None:
         self.name = name
         self.error = error
         self.hangs = hangs
         self.knows = knows
         self.bad = bad or {}
+        self.most_bars = bars
         self.asked = 0
         self.symbols: list[str] = []
 
@@ -54,7 +56,11 @@ class Scripted:
 
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         await self._decide()
-        return BarsPage([], has_more=False, as_of=NOW)
+        one = Decimal(1)
+        data = [
+            Bar(t=NOW + timedelta(days=n), o=one, h=one, l=one, c=one, v=one) for n in range(self.most_bars)
+        ]
+        return BarsPage(data, has_more=False, as_of=NOW)
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> list[Instrument]:
         await self._decide()

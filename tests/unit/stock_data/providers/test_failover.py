@@ -49,6 +49,22 @@ async def test_a_failure_leads_to_the_next_provider_with_a_warning(error: Provid
     assert (answered.source, answered.warnings) == ("second", [f"first: {kind}: x"])
 
 
+async def test_a_provider_without_bars_in_the_range_is_passed_over_for_one_that_has_some() -> None:
+    first, second = Scripted("first"), Scripted("second", bars=1)
+    answered = await Failover([first, second]).bars(QUERY, soon())
+    assert (answered.source, len(answered.value.data), answered.warnings) == ("second", 1, [])
+
+
+@pytest.mark.parametrize("error", [UpstreamDown("x"), UnknownSymbol("ACME"), None])
+async def test_no_bars_anywhere_are_an_empty_page_of_the_first(
+    error: ProviderFailure | UnknownSymbol | None,
+) -> None:
+    first, second = Scripted("first"), Scripted("second", error)
+    answered = await Failover([first, second]).bars(QUERY, soon())
+    assert (answered.source, answered.value.data) == ("first", [])
+    assert answered.warnings == (["second: upstream_down: x"] if isinstance(error, UpstreamDown) else [])
+
+
 async def test_an_unknown_symbol_is_final() -> None:
     second = Scripted("second")
     with pytest.raises(UnknownSymbol):

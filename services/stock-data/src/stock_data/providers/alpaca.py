@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from chassis.deadlines import Deadline
-from contracts.stocks import Bar, Instrument
+from contracts.stocks import Bar, Coverage, Instrument
 from stock_data import sessions
 from stock_data.errors import BadData, NotOffered, UnknownSymbol
 from stock_data.providers import alpaca_payloads, payloads
@@ -61,7 +61,8 @@ class AlpacaProvider:
     async def bars(self, query: BarsQuery, deadline: Deadline) -> BarsPage:
         """Return a page of bars, put together from Alpaca's own pages."""
         if query.end < _FIRST_DAY:
-            raise NotOffered(f"Alpaca has no bars before {_FIRST_DAY}.")
+            # Its symbols are those of now: whether one was traded then is for the next provider to say.
+            return BarsPage([], has_more=False, as_of=datetime.now(UTC), coverage=Coverage(first=_FIRST_DAY))
         try:
             found, has_more = await self._collect(query, deadline)
             if not found:
@@ -133,6 +134,9 @@ class AlpacaProvider:
     async def _collect(self, query: BarsQuery, deadline: Deadline) -> tuple[list[AlpacaBar], bool]:
         """Return up to `query.limit` bars, and whether there are more."""
         found: list[AlpacaBar] = []
+        if query.start > sessions.day_of(datetime.now(UTC)):
+            # Alpaca refuses a start behind its own end, which is now.
+            return found, False
         parameters = {
             "timeframe": "1Day",
             "adjustment": query.adjustment,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from chassis.deadlines import Deadline
+from chassis.errors import ServiceError
 from contracts.stocks import Instrument, Quote
 from stock_data.errors import InvalidCursor, ProviderFailure, UnknownSymbol
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
@@ -68,8 +69,17 @@ class Failover:
     async def bars(
         self, query: BarsQuery, deadline: Deadline, *, provider: str | None = None
     ) -> Answered[BarsPage]:
-        """Return a page of bars; with `provider`, only from that one, so that a series has one source."""
-        return await self._ask(lambda of, until: of.bars(query, until), deadline, only=provider)
+        """Return a page of bars; with `provider`, only from that one, so that a series has one source.
+
+        A provider whose history has no bars in the range is passed over for one that has some. Its empty page
+        is the answer when there is none.
+        """
+        return await self._ask(
+            lambda of, until: of.bars(query, until),
+            deadline,
+            only=provider,
+            is_empty=lambda page: not page.data,
+        )
 
     async def search(self, q: str, limit: int, deadline: Deadline) -> Answered[list[Instrument]]:
         """Return the instruments of the first provider that answers."""
@@ -81,27 +91,32 @@ class Failover:
         deadline: Deadline,
         *,
         only: str | None = None,
+        is_empty: Callable[[A], bool] = lambda _: False,
     ) -> Answered[A]:
         chosen = [provider for provider in self._providers if only in (None, provider.name)]
         if not chosen:
             raise InvalidCursor
         warnings: list[str] = []
-        failure: ProviderFailure | None = None
+        failure: ServiceError | None = None
+        empty: Answered[A] | None = None
         for provider in chosen:
-            is_last = provider is chosen[-1]
             try:
-                value = await request(provider, _until(deadline, is_last=is_last))
-                return Answered(value, provider.name, warnings)
-            except UnknownSymbol:
-                if failure is not None:
-                    raise failure from None
-                raise
-            except ProviderFailure as error:
-                if is_last:
-                    raise
+                value = await request(provider, _until(deadline, is_last=provider is chosen[-1]))
+            except UnknownSymbol as error:
                 failure = failure or error
+                break
+            except ProviderFailure as error:
+                failure = error if provider is chosen[-1] else failure or error
                 warnings.append(_warning(provider, error))
-        raise AssertionError("the last provider answers or raises")
+            else:
+                answered = Answered(value, provider.name, warnings)
+                if not is_empty(value):
+                    return answered
+                empty = empty or answered
+        if empty is not None:
+            return empty
+        assert failure is not None, "each provider answers or raises"
+        raise failure
 
 
 def _until(deadline: Deadline, *, is_last: bool) -> Deadline:
