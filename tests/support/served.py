@@ -16,7 +16,7 @@ from gateway.http.edge import Application, Edge
 from gateway.http.endpoints import Endpoint
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply
-from gateway.http.serving import Server
+from gateway.http.serving import Authenticate, Server
 
 MEMBER = Principal(7, "Ann", "member", "k", frozenset({Scope.QUOTES_READ}))
 
@@ -35,12 +35,16 @@ async def without_database(_: Call, __: Endpoint, effect: Callable[[], Awaitable
 
 @asynccontextmanager
 async def serving(
-    endpoints: Iterable[Endpoint], *, body_limit: int = 200, timeout_s: float = 5
+    endpoints: Iterable[Endpoint],
+    *,
+    body_limit: int = 200,
+    timeout_s: float = 5,
+    identify: Authenticate = authenticate,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve `endpoints` to a client that has a key."""
     app = GatewayApp("test", static_folder=None)
     app.server = Server(
-        authenticate,
+        identify,
         without_database,
         routes=app.url_map.bind("gateway"),
         timeout_s=timeout_s,

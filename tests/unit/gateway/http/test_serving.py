@@ -17,9 +17,10 @@ from chassis.errors import DeadlineExceeded, Overloaded
 from contracts.scopes import Scope
 from gateway.http.calls import Call
 from gateway.http.endpoints import Answer, Endpoint, Precondition, events, get, json, lines, patch, post
+from gateway.http.principal import Principal
 from gateway.http.replies import EVENT_STREAM, NDJSON, Reply
 from support.problems import assert_problem
-from support.served import serving
+from support.served import authenticate, serving
 
 DECLARED: dict[str, Any] = {"summary": "Do", "tag": "T", "scope": Scope.QUOTES_READ}
 
@@ -316,6 +317,22 @@ async def test_an_idempotency_key_that_means_nothing_is_refused(client: httpx.As
 async def test_a_handler_that_takes_too_long_is_504(client: httpx.AsyncClient) -> None:
     answer = await client.get("/sleep", headers={"request-timeout": "0.05"})
     assert_problem(answer, 504, "deadline-exceeded")
+
+
+async def test_the_time_that_a_key_takes_to_be_found_is_part_of_the_deadline() -> None:
+    async def identify(text: str | None, address: str | None) -> Principal:
+        await asyncio.sleep(0.2)
+        return await authenticate(text, address)
+
+    async def waits(_: Call) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {}
+
+    endpoint = get("/waits", waits, name="waits", answers={200: json()}, **DECLARED)
+    async with serving([endpoint], identify=identify) as client:
+        answer = await client.get("/waits", headers={"request-timeout": "0.1"})
+        assert_problem(answer, 504, "deadline-exceeded")
+        assert (await client.get("/waits", headers={"request-timeout": "30"})).status_code == 200
 
 
 async def test_a_deadline_that_the_caller_made_short_is_counted_as_its_own(client: httpx.AsyncClient) -> None:

@@ -13,6 +13,7 @@ from gateway.identity import keyring, keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
 from support.doubles.key_table import PEPPER, Clock, Database
+from support.waiting import until
 
 
 async def test_a_good_key_is_its_owner(ring: KeyRing, database: Database) -> None:
@@ -195,6 +196,43 @@ async def test_only_one_request_in_two_seconds_asks_a_database_that_is_away(
     clock.now += 2.1
     await ring.authenticate(str(key))
     assert database.questions == 3
+
+
+async def test_a_known_key_does_not_wait_for_a_slow_database_whose_answer_counts_when_it_comes(
+    ring: KeyRing, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "_REFRESHED_WITHIN_S", 0.01)
+    key = keys.new_key()
+    owner = database.add(key)
+    await ring.authenticate(str(key))
+    database.questions = 0
+    database.may_answer.clear()
+    clock.now += 10
+    together = await asyncio.gather(*(ring.authenticate(str(key)) for _ in range(20)))
+    assert together == [owner] * 20
+    assert await ring.authenticate(str(key)) == owner
+    assert database.questions == 1
+    database.rows.clear()
+    database.may_answer.set()
+
+    async def is_refused() -> bool:
+        try:
+            await ring.authenticate(str(key))
+        except Unauthenticated:
+            return True
+        return False
+
+    await until(is_refused)
+
+
+async def test_a_key_that_is_not_known_waits_a_limited_time_for_the_database(
+    ring: KeyRing, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "_FOUND_WITHIN_S", 0.01)
+    database.may_answer.clear()
+    for _ in range(5):
+        with pytest.raises(DatabaseUnavailable, match="could not be checked in time"):
+            await ring.authenticate(str(keys.new_key()))
 
 
 async def test_long_connections_learn_the_present_rights_of_their_keys_in_one_query(

@@ -84,17 +84,20 @@ def credential(endpoint: Endpoint, request: Incoming) -> str | None:
     return found
 
 
-def deadline(request: Incoming, default_s: float) -> Deadline:
-    """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds."""
+def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
+    """Return until when the caller waits: `Request-Timeout` or `Prefer: wait=`, in seconds since it came.
+
+    `since` is a time of the monotonic clock.
+    """
     asked = request.header(b"request-timeout")
     if asked is None:
         prefer = request.header(b"prefer")
         match = _WAIT.search(prefer) if prefer else None
         wanted_s = float(match[1]) if match else 0.0
-        return Deadline.after(min(max(wanted_s, _LEAST_S), _MOST_S) if wanted_s else default_s)
+        return Deadline(since + (min(max(wanted_s, _LEAST_S), _MOST_S) if wanted_s else default_s))
     if not _SECONDS.fullmatch(asked) or float(asked) < _LEAST_S:
         raise InvalidInput(f"Request-Timeout must be a number of seconds from {_LEAST_S} to {_MOST_S:g}.")
-    return Deadline.after(min(float(asked), _MOST_S))
+    return Deadline(since + min(float(asked), _MOST_S))
 
 
 def prefers_wait(request: Incoming) -> bool:
@@ -106,7 +109,7 @@ def prefers_wait(request: Incoming) -> bool:
 def is_hurried(request: Incoming, default_s: float) -> bool:
     """Return whether the caller allows less time than the default."""
     has_asked = b"request-timeout" in request.headers or b"prefer" in request.headers
-    return has_asked and deadline(request, default_s).remaining_s() < default_s - _LEAST_S
+    return has_asked and deadline(request, default_s, since=0).at < default_s - _LEAST_S
 
 
 def query(endpoint: Endpoint, request: Incoming) -> Any:

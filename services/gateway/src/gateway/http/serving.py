@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -160,7 +161,7 @@ class Server:
             )
 
     async def _call(self, bound: Bound, request: Incoming, found: dict[str, Any]) -> Reply:
-        endpoint = bound.endpoint
+        endpoint, arrived_at = bound.endpoint, time.monotonic()
         request.scope[ROUTE] = endpoint.template
         # Who it is comes first: nothing of the request is looked at, or held, for somebody without a key.
         principal = NOBODY
@@ -177,7 +178,7 @@ class Server:
             arguments["query"] = query
         until = for_handler = _UNLIMITED
         if endpoint.has_deadline:
-            until = reading.deadline(request, self._timeout_s)
+            until = reading.deadline(request, self._timeout_s, since=arrived_at)
             # A little earlier for what the handler waits for, so that it can answer without it.
             margin_s = min(_MOST_FOR_THE_ANSWER_S, until.remaining_s() * _SHARE_FOR_THE_ANSWER)
             for_handler = Deadline(until.at - margin_s)

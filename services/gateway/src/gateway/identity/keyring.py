@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from chassis import logging, metrics
@@ -22,6 +23,7 @@ from gateway.identity.access_tokens import LONGEST as LONGEST_TOKEN
 from gateway.identity.access_tokens import AccessTokens, Claims, is_token
 from gateway.identity.failures import FailureLimit
 from gateway.identity.keys import ApiKey
+from gateway.identity.refreshes import Refreshes
 from gateway.identity.refusals import RefusedAtSight, refusal, unknown_key
 from gateway.identity.repository import KeyRepository, UsableKey
 from gateway.identity.subjects import Subjects
@@ -37,6 +39,9 @@ _MOST_REFUSED = 1000
 _LONGEST = 128
 _TOUCH_EVERY_S = 30.0
 _PAUSE_S = 2.0
+# What a caller waits for the database: with a key that is known here, and with another one.
+_REFRESHED_WITHIN_S = 0.5
+_FOUND_WITHIN_S = 5.0
 # Keys that were not seen lately: how many are looked up at a time, and how many wait for that. The
 # connections of the pool are for those who have said who they are.
 _STRANGERS = 3
@@ -55,9 +60,9 @@ class _Known:
 class KeyRing:
     """Caches the state of each key for 5 seconds, which is how long a change may take to have effect.
 
-    While the database is down, a key that was valid within the last 15 minutes stays valid: reads of pushed
-    quotes must not fail because of it. Invalid keys are cached apart, so that no number of them displaces a
-    valid one. The same holds for the access tokens of an issuer, where `tokens` verifies
+    While the database is down or slow, a key that was valid within the last 15 minutes stays valid: reads of
+    pushed quotes must neither fail nor wait because of it. Invalid keys are cached apart, so that no number
+    of them displaces a valid one. The same holds for the access tokens of an issuer, where `tokens` verifies
     them and `subjects` finds their users.
     """
 
@@ -86,6 +91,7 @@ class KeyRing:
         self._used: dict[str, datetime] = {}
         # While the database is away: when it is asked again, by one request and not by all.
         self._ask_at = 0.0
+        self._refreshes = Refreshes[_Known]()
 
     async def authenticate(self, text: str | None, address: str | None = None) -> Principal:
         """Return the owner of the key `text`, which came from `address`.
@@ -153,15 +159,29 @@ class KeyRing:
             await self._repository.touch(connection, used)
 
     async def _read(self, text: str, fingerprint: bytes, last: _Known | None, address: str | None) -> _Known:
-        """Return the credential's state in the database, or the cached one while the database is down."""
+        """Return the credential's state in the database, or the cached one while that is away or slow."""
         if last is None or time.monotonic() - last.read_at > _USABLE_S:
-            return await self._read_unknown(text, fingerprint, address)
+            try:
+                async with asyncio.timeout(_FOUND_WITHIN_S):
+                    return await self._read_unknown(text, fingerprint, address)
+            except TimeoutError as error:
+                raise DatabaseUnavailable(
+                    "The credential could not be checked in time; try again in a few seconds.",
+                    retry_after_s=2,
+                ) from error
         now = time.monotonic()
         if now < self._ask_at:
             return last
         if self._ask_at:
             # One question in a while shows whether the database is there again.
             self._ask_at = now + _PAUSE_S
+        question = partial(self._ask_again, text, fingerprint, last)
+        answer = await self._refreshes.ask(fingerprint, question, within_s=_REFRESHED_WITHIN_S)
+        if answer is None:
+            self._ask_at = time.monotonic() + _PAUSE_S
+        return answer or last
+
+    async def _ask_again(self, text: str, fingerprint: bytes, last: _Known) -> _Known:
         try:
             return await self._look_up(await self._verified(text), fingerprint)
         except DatabaseUnavailable:
