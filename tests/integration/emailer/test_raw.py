@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, Overloaded
+from chassis.errors import Conflict, TooManyAtOnce
 from contracts.emails import GetRawEmail, SendEmail
 from contracts.templates import SaveTemplate, TemplateSource
 from emailer import raw, repository
@@ -55,7 +55,7 @@ async def test_a_template_that_takes_long_keeps_no_other_owner_waiting(
     await post_office.accept(quick)
     waiting = [asyncio.create_task(mails.part(reading(slow))) for _ in range(raw.MOST_OF_OWNER)]
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyAtOnce):
         await mails.part(reading(slow))
     found = await mails.part(reading(quick))
     assert b"Hello reader" in base64.b64decode(found.content)

@@ -156,7 +156,7 @@ async def test_only_so_many_uploads_of_an_owner_come_in_at_a_time(door: Listener
     ]
 
     await until(lambda: site.is_idle(but=uploads.MOST_OF_AN_OWNER))
-    assert_problem(await uploaded(door.api, b"x"), 503, "overloaded")
+    assert_problem(await uploaded(door.api, b"x"), 429, "too-many-at-once")
     async with door.client(await door.new_key("emails:send")) as other:
         assert (await uploaded(other, b"x")).status_code == 201
     go_on.set()

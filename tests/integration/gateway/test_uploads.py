@@ -250,7 +250,7 @@ async def test_only_so_many_uploads_of_an_owner_come_in_at_a_time(door: Listener
     ]
     await until(lambda: turns.at_work == MOST_OF_AN_OWNER)
     for path in (PATH, f"{PATH}&validate=only"):
-        assert_problem(await door.api.post(path, content=lines(1), headers=NDJSON), 503, "overloaded")
+        assert_problem(await door.api.post(path, content=lines(1), headers=NDJSON), 429, "too-many-at-once")
     async with door.client(await door.new_key("batches:write")) as other:
         assert (await other.post(PATH, content=lines(1), headers=NDJSON)).status_code == 202
     go_on.set()

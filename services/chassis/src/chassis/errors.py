@@ -142,6 +142,12 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class TooManyAtOnce(ServiceError):
+    """The caller has as much of this at work as it may have, however much room there is."""
+
+    code = "too-many-at-once"
+
+
 class DeadlineExceeded(ServiceError):
     """The answer did not come before the caller's deadline."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound, Overloaded
+from chassis.places import Places
 from chassis.postgres import Postgres
 from contracts.emails import GetRawEmail, RawEmail
 from emailer import repository
@@ -50,7 +51,7 @@ class RawMails:
         self._senders = senders
         # By owner; the one that was asked for the longest ago comes first.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._requests: Counter[str] = Counter()
+        self._places = Places("mails that are written for display", of_owner=MOST_OF_OWNER)
         self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._writing = asyncio.Lock()
 
@@ -58,7 +59,8 @@ class RawMails:
         """Return the wanted part.
 
         Raise `NotFound` for another owner's mail, or one without content, `Conflict` for one that its
-        template cannot make, and `Overloaded` when the turn of the owner does not come soon.
+        template cannot make, `TooManyAtOnce` when its owner has asked for several already, and `Overloaded`
+        when the turn of the owner does not come soon.
         """
         async with self._turn_of(request.owner_id):
             await self._require_content(request)
@@ -74,18 +76,12 @@ class RawMails:
 
     @asynccontextmanager
     async def _turn_of(self, owner_id: str) -> AsyncIterator[None]:
-        if self._requests[owner_id] >= MOST_OF_OWNER:
-            raise _busy()
-        own = self._owners.get(owner_id)
-        if own is None:
-            own = self._owners[owner_id] = asyncio.Lock()
-        self._requests[owner_id] += 1
-        try:
+        with self._places.hold(owner_id):
+            own = self._owners.get(owner_id)
+            if own is None:
+                own = self._owners[owner_id] = asyncio.Lock()
             async with _within_turn(own):
                 yield
-        finally:
-            self._requests[owner_id] -= 1
-            self._requests += Counter()
 
     async def _require_content(self, request: GetRawEmail) -> None:
         async with self._postgres.connection() as connection, repository.snapshot(connection):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.batches.upload_turns import MOST_AT_ONCE, MOST_OF_AN_OWNER, UploadTurns
 
 
@@ -16,11 +16,11 @@ def test_an_owner_has_some_places_and_all_have_more() -> None:
     with ExitStack() as held:
         for _ in range(MOST_OF_AN_OWNER):
             held.enter_context(turns.room("ann"))
-        with pytest.raises(Overloaded, match="12 uploads of yours"):
+        with pytest.raises(TooManyAtOnce, match="12 NDJSON uploads"):
             held.enter_context(turns.room("ann"))
         for number in range(MOST_AT_ONCE - MOST_OF_AN_OWNER):
             held.enter_context(turns.room(f"owner {number}"))
-        with pytest.raises(Overloaded, match="48 in all"):
+        with pytest.raises(Overloaded, match="48 NDJSON uploads"):
             held.enter_context(turns.room("bob"))
     with turns.room("ann"), turns.room("bob"):
         pass

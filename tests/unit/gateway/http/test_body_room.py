@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chassis.errors import Overloaded
+from chassis.errors import Overloaded, TooManyAtOnce
 from gateway.http.bodies import BodyRoom
 
 
@@ -60,9 +60,13 @@ async def test_a_request_without_room_in_time_is_refused_and_a_cancelled_one_fre
     room = BodyRoom(most=100, of_owner=30)
     holder = Holder(room, "1", 30)
     await settled(holder)
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyAtOnce):
         async with room.hold("1", 10, within_s=0.01):
             raise AssertionError("there is no room")
+    async with room.hold("2", 30, within_s=0.01), room.hold("3", 30, within_s=0.01):
+        with pytest.raises(Overloaded):
+            async with room.hold("4", 20, within_s=0.01):
+                raise AssertionError("there is no room")
     gone = Holder(room, "1", 10)
     await settled(gone)
     gone.task.cancel()

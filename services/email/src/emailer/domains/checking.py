@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from chassis import logging, metrics, redaction
-from chassis.errors import Overloaded
+from chassis.places import Places
 from chassis.postgres import DATABASE_FAILURES, Postgres
 from emailer.domains import progress, records, repository
 from emailer.domains.lookups import DnsLookups
@@ -44,27 +43,17 @@ class DomainChecks:
         self._settings = settings
         self._schedule = schedule
         self._announced = announced
-        self._under_way: Counter[str] = Counter()
+        self._places = Places("checks of sender domains", of_owner=MOST_OF_OWNER)
 
     async def check(self, domain: StoredDomain) -> StoredDomain | None:
         """Look at the records of `domain`; return what it is now, or None when it was removed meanwhile.
 
-        Raise `Overloaded` when its owner has too many looks under way.
+        Raise `TooManyAtOnce` when its owner has too many looks under way.
         """
         owner_id = domain.owner_id
-        if self._under_way[owner_id] >= MOST_OF_OWNER:
-            raise Overloaded(
-                f"The records of {MOST_OF_OWNER} of your domains are being checked; try again in a moment.",
-                retry_after_s=2,
-            )
-        self._under_way[owner_id] += 1
-        try:
+        with self._places.hold(owner_id):
             expected = records.expected(domain, self._settings)
             answers = await asyncio.gather(*(self._ask(record, owner_id) for record in expected))
-        finally:
-            self._under_way[owner_id] -= 1
-            if not self._under_way[owner_id]:
-                del self._under_way[owner_id]
         found = {record.key: answer for record, answer in zip(expected, answers, strict=True)}
         async with self._postgres.transaction() as connection:
             before = await repository.lock(connection, domain.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chassis.errors import Conflict, DatabaseUnavailable, NotFound, Unavailable
+from chassis.errors import Conflict, DatabaseUnavailable, NotFound, TooManyAtOnce, Unavailable
 from contracts import problems
 from contracts.domains import Domain
 from contracts.scopes import Scope
@@ -78,7 +78,7 @@ def _one(service: DomainService) -> Iterator[Endpoint]:
         tag="Sender domains",
         scope=Scope.DOMAINS_WRITE,
         answers={200: json(Domain, headers=_ETAG)},
-        errors=(NotFound, DatabaseUnavailable, Unavailable),
+        errors=(NotFound, TooManyAtOnce, DatabaseUnavailable, Unavailable),
         # However often it is asked, what is found is what counts.
         idempotency=Idempotency.NONE,
         examples={"domain_id": EXAMPLE_ID},

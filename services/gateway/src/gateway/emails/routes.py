@@ -10,6 +10,7 @@ from chassis.errors import (
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    TooManyAtOnce,
     Unavailable,
 )
 from contracts.scopes import Scope
@@ -121,7 +122,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_READ,
         answers={200: Answer(media_types=(MAIL,), description="headers and body, in MIME")},
-        errors=(NotFound, Conflict, Unavailable),
+        errors=(NotFound, Conflict, TooManyAtOnce, Unavailable),
         examples={"email_id": EXAMPLE_ID},
     )
     yield patch(

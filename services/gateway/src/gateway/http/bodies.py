@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chassis.errors import Overloaded, PayloadTooLarge
+from chassis.errors import Overloaded, PayloadTooLarge, ServiceError, TooManyAtOnce
 
 Message = MutableMapping[str, Any]
 
@@ -35,7 +35,11 @@ class BodyRoom:
 
     @asynccontextmanager
     async def hold(self, owner_id: str, size: int, *, within_s: float) -> AsyncIterator[None]:
-        """Hold `size` bytes during the block. Raise `Overloaded` when there is no room within the time."""
+        """Hold `size` bytes during the block.
+
+        When there is no room within the time, raise `TooManyAtOnce` if it is that of the owner, else
+        `Overloaded`.
+        """
         if not self._take(owner_id, size):
             waiter = (owner_id, size, asyncio.get_running_loop().create_future())
             self._waiting.append(waiter)
@@ -49,20 +53,32 @@ class BodyRoom:
                     self._waiting.remove(waiter)
                 if not isinstance(error, TimeoutError):
                     raise
-                raise Overloaded(
-                    f"The large bodies of your requests may have {self._of_owner} bytes at a time, those of "
-                    f"all owners {self._most}; wait until some requests have been answered.",
-                    retry_after_s=1,
-                ) from None
+                raise self._refusal(owner_id, size) from None
         try:
             yield
         finally:
             self._give_back(owner_id, size)
 
-    def _take(self, owner_id: str, size: int) -> bool:
-        own, total = self._taken[owner_id], self._taken.total()
+    def _refusal(self, owner_id: str, size: int) -> ServiceError:
+        if self._is_over_share(owner_id, size):
+            return TooManyAtOnce(
+                f"The large bodies of your requests may have {self._of_owner} bytes at a time; wait until "
+                "some of them have been answered.",
+                retry_after_s=1,
+            )
+        return Overloaded(
+            f"The large bodies of all requests may have {self._most} bytes at a time; try again in a moment.",
+            retry_after_s=1,
+        )
+
+    def _is_over_share(self, owner_id: str, size: int) -> bool:
         # One that is larger than its share has it alone.
-        if (own and own + size > self._of_owner) or (total and total + size > self._most):
+        own = self._taken[owner_id]
+        return own > 0 and own + size > self._of_owner
+
+    def _take(self, owner_id: str, size: int) -> bool:
+        total = self._taken.total()
+        if self._is_over_share(owner_id, size) or (total and total + size > self._most):
             return False
         self._taken[owner_id] += size
         return True

@@ -45,7 +45,7 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
     if endpoint.has_deadline:
         codes.add("deadline-exceeded")
     if endpoint.takes_body:
-        codes |= {"malformed-input", "payload-too-large", "unsupported-media-type"}
+        codes |= {"malformed-input", "payload-too-large", "unsupported-media-type", "too-many-at-once"}
     if endpoint.upload is not None:
         codes.add("upload-stalled")
     if endpoint.idempotency is Idempotency.NONE:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -19,10 +17,10 @@ from chassis.errors import (
     DatabaseUnavailable,
     InvalidInput,
     NotFound,
-    Overloaded,
     Unavailable,
     UnsupportedMediaType,
 )
+from chassis.places import Places
 from chassis.postgres import Postgres
 from contracts.mail import MOST_UPLOAD_BYTES, Mail
 from contracts.message import FieldError
@@ -64,7 +62,12 @@ class UploadService:
         self._acceptor = acceptor
         self._rpc = rpc
         self._transfer = transfer
-        self._at_work: Counter[str] = Counter()
+        self._places = Places("uploads of files", of_owner=MOST_OF_AN_OWNER, most=MOST_AT_ONCE)
+
+    @property
+    def at_work(self) -> int:
+        """The number of uploads that come in now."""
+        return self._places.taken
 
     async def create(self, call: Call, body: Upload) -> Reply:
         """Store a file; nothing of it is left when the upload fails."""
@@ -72,7 +75,7 @@ class UploadService:
             raise UnsupportedMediaType("Send the file without a content coding: none is supported here.")
         upload_id, owner_id = envelope.new_id(), call.principal.owner_id
         key, claim = call.idempotency_key, upload_id.bytes
-        with self._room(owner_id):
+        with self._places.hold(owner_id):
             if key and not await self._acceptor.begin(owner_id, key.key, claim):
                 return await self._replay(call, key.key, body)
             try:
@@ -128,22 +131,6 @@ class UploadService:
         while removed == _STEP:
             async with self._postgres.connection() as connection:
                 removed = await self._repository.remove_expired(connection, most=_STEP)
-
-    @contextmanager
-    def _room(self, owner_id: str) -> Iterator[None]:
-        if self._at_work.total() >= MOST_AT_ONCE or self._at_work[owner_id] >= MOST_OF_AN_OWNER:
-            raise Overloaded(
-                f"You may send at most {MOST_OF_AN_OWNER} uploads at a time, and all owners together "
-                f"{MOST_AT_ONCE}; wait for one to end.",
-                retry_after_s=2,
-            )
-        self._at_work[owner_id] += 1
-        try:
-            yield
-        finally:
-            self._at_work[owner_id] -= 1
-            if not self._at_work[owner_id]:
-                del self._at_work[owner_id]
 
     async def _store(self, call: Call, upload_id: UUID, body: Upload) -> Reply:
         owner_id, key = call.principal.owner_id, call.idempotency_key
