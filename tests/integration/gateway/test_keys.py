@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from gateway.acceptance import acceptor
+from gateway import resources
 from gateway.identity import keyring, keys
 from gateway.identity.keys import ApiKey
 from support.gateway_stack import House, Listener
@@ -253,7 +253,7 @@ async def test_a_server_that_is_read_only_for_a_while_ends_no_background_task(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keyring, "_TOUCH_EVERY_S", 0.05)
-    monkeypatch.setattr(acceptor, "_CLEAN_EVERY_S", 0.05)
+    monkeypatch.setattr(resources, "_REMOVE_EVERY_S", 0.05)
     door = await house.open()
     await door.database.execute(
         "INSERT INTO idempotency (owner_id, key, body_hash, created_at) VALUES ('1', 'old', '', '2020-01-01')"

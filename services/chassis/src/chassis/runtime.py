@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Self
+from typing import Self, TypeAlias
 
 import asyncpg
 
@@ -29,6 +29,8 @@ from contracts.message import Message, Request
 from contracts.topology import TOPOLOGIES, rpc_queue
 
 log = logging.get(__name__)
+
+Work: TypeAlias = Callable[[], Awaitable[object]]
 
 _LOOK_EVERY_S = 5
 _CLEAN_EVERY_S = 600
@@ -59,6 +61,9 @@ class ServiceRuntime:
         metrics.describe_build(f"tickwire-{service}")
         self._starting: str | None = "starting"
         self._on_database: list[Callable[[], Awaitable[None]]] = []
+        self._repeated: list[tuple[str, Work, float]] = []
+        self.repeat("inbox cleaning", partial(inbox.clean, self.postgres), every_s=_CLEAN_EVERY_S)
+        self.repeat("parked messages", self.parked.measure_and_clean, every_s=_LOOK_EVERY_S)
 
     def on_database(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Run `hook` once the database is there and migrated, before any message is consumed.
@@ -66,6 +71,13 @@ class ServiceRuntime:
         A hook that finds no database is run again; hooks that have succeeded before it are not.
         """
         self._on_database.append(hook)
+
+    def repeat(self, name: str, work: Work, *, every_s: float) -> None:
+        """Do `work` again and again, `every_s` seconds apart, once the database is there; before `open`.
+
+        Work that finds no database is done the next time.
+        """
+        self._repeated.append((name, work, every_s))
 
     def consume(
         self,
@@ -159,10 +171,8 @@ class ServiceRuntime:
         self.tasks.supervise("database watch", self.postgres.watch)
         self.tasks.supervise("outbox relay", self.relay.run)
         self.tasks.supervise("outbox retries", self.relay.run_failed)
-        clean_inbox = partial(inbox.clean, self.postgres)
-        self.tasks.supervise("inbox cleaning", partial(self._repeat, clean_inbox, _CLEAN_EVERY_S))
-        maintain_parked = self.parked.measure_and_clean
-        self.tasks.supervise("parked messages", partial(self._repeat, maintain_parked, _LOOK_EVERY_S))
+        for name, work, every_s in self._repeated:
+            self.tasks.supervise(name, partial(_repeat_forever, name, work, every_s))
         self.messaging.start(self.tasks, self.health)
         self._starting = None
         log.info("started")
@@ -175,15 +185,14 @@ class ServiceRuntime:
             # The rows are committed: the next start, or another replica, brings them to the broker.
             log.warning("the outbox was not emptied", reason=redaction.safe_message(error))
 
-    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
-        while True:
-            try:
-                await work()
-            except DATABASE_FAILURES as error:
-                task = asyncio.current_task()
-                name = task.get_name() if task else ""
-                log.warning("task waits for the database", task=name, reason=redaction.safe_message(error))
-            await asyncio.sleep(every_s)
+
+async def _repeat_forever(name: str, work: Work, every_s: float) -> None:
+    while True:
+        try:
+            await work()
+        except DATABASE_FAILURES as error:
+            log.warning("task waits for the database", task=name, reason=redaction.safe_message(error))
+        await asyncio.sleep(every_s)
 
 
 def _at_most(seconds: float, deadline: Deadline) -> float:

@@ -74,6 +74,11 @@ from gateway.uploads.transfer import Transfer
 
 log = logging.get(__name__)
 
+_REMOVE_EVERY_S = 60
+_REMOVE_AUDIT_EVERY_S = 600
+_LOOK_FOR_BACKUP_EVERY_S = 60
+_LOOK_AT_KEY_EVERY_S = 30
+
 
 class Resources:
     """The parts of the gateway, wired; `open` starts and ends them in order."""
@@ -115,8 +120,17 @@ class Resources:
             committed=self.runtime.relay.wake,
         )
         self.runtime.consume(consumers.EVENTS, events, prefetch=400)
+        self._repeat_upkeep()
+
+    def _repeat_upkeep(self) -> None:
+        repeat = self.runtime.repeat
+        repeat("removal of old acceptances", self.acceptor.remove_old, every_s=_REMOVE_EVERY_S)
+        repeat("removal of old uploads", self.uploads.remove_expired, every_s=_REMOVE_EVERY_S)
+        repeat("removal of old audit entries", self.audit.remove_old, every_s=_REMOVE_AUDIT_EVERY_S)
+        repeat("age of the last backup", self.backups.look, every_s=_LOOK_FOR_BACKUP_EVERY_S)
         if self.bootstrap is not None:
             self.runtime.on_database(self.bootstrap.make_known)
+            repeat("watch over the bootstrap key", self.bootstrap.look, every_s=_LOOK_AT_KEY_EVERY_S)
 
     def _wire_batches(self, statements: Mapping[str, str], catalogue: OperationCatalogue) -> None:
         publisher = self.runtime.messaging.publisher
@@ -227,12 +241,6 @@ class Resources:
             tasks.supervise("who joins and leaves", self.presence.keep_telling_moves)
             tasks.supervise("clock of the connections", self.connections.keep_time)
             tasks.supervise("keys of the connections", self.connections.watch_keys)
-            tasks.supervise("removal of old acceptances", self.acceptor.clean)
-            tasks.supervise("removal of old audit entries", self.audit.clean)
-            tasks.supervise("removal of old uploads", self.uploads.clean)
-            tasks.supervise("age of the last backup", self.backups.watch)
-            if self.bootstrap is not None:
-                tasks.supervise("watch over the bootstrap key", self.bootstrap.watch)
             yield
 
     def _wire_identity(self, statements: Mapping[str, str]) -> None:

@@ -8,10 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
-from chassis import logging, metrics, redaction
+from chassis import metrics
 from chassis.cache import Cache
-from chassis.errors import DatabaseUnavailable
-from chassis.postgres import DATABASE_FAILURES
 from chassis.runtime import ServiceRuntime
 from chassis.supervision import keep_going
 from contracts.topology import STOCK_DATA
@@ -38,8 +36,6 @@ from stock_data.replay.live_bars import LiveBars
 from stock_data.replay.ticks import ReplaySpeed
 from stock_data.repository import Repository
 from stock_data.settings import ProviderName, StockDataSettings
-
-log = logging.get(__name__)
 
 _REFRESH_EVERY_S = 60
 _STALE_AFTER_S = 10.0
@@ -91,6 +87,8 @@ class Resources:
         )
         self._answer(settings)
         self.runtime.on_database(self._fill)
+        self.runtime.repeat("instrument index", self._refresh, every_s=_REFRESH_EVERY_S)
+        self.runtime.repeat("removal of old alerts", self.alert_repository.clean, every_s=_REFRESH_EVERY_S)
         if settings.replays:
             follower = Follower(self.board, feed=self.feed)
             self.runtime.messaging.listen(follower.attach)
@@ -115,8 +113,6 @@ class Resources:
                 # Closed last: the runtime ends the feed and the answers, which ask it.
                 stack.push_async_callback(upstream.close)
             await stack.enter_async_context(self.runtime)
-            self.runtime.tasks.supervise("instrument index", self._refresh)
-            self.runtime.tasks.supervise("removal of old alerts", self._clean_alerts)
             if self._settings.replays:
                 self.runtime.tasks.supervise("replay", self._replay)
             yield
@@ -158,20 +154,7 @@ class Resources:
                 task.cancel()
 
     async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH_EVERY_S)
-            try:
-                self.index.fill(await self.repository.listings())
-            except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("instruments could not be refreshed", reason=redaction.safe_message(error))
-
-    async def _clean_alerts(self) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH_EVERY_S)
-            try:
-                await self.alert_repository.clean()
-            except DATABASE_FAILURES as error:
-                log.warning("old alerts could not be removed", reason=redaction.safe_message(error))
+        self.index.fill(await self.repository.listings())
 
 
 def _alpaca(settings: StockDataSettings) -> AlpacaProvider:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from uuid import UUID
 
-from chassis import logging, metrics, outbox
+from chassis import metrics, outbox
 from chassis.broker.envelope import Outgoing
-from chassis.errors import DatabaseUnavailable, NotFound
+from chassis.errors import NotFound
 from chassis.outbox import OutboxRelay
 from chassis.postgres import Connection, Postgres
 from gateway.acceptance.commits import GroupCommit
@@ -21,9 +20,6 @@ from gateway.http.calls import Call
 from gateway.http.principal import Principal
 from gateway.http.replies import Reply, document
 
-log = logging.get(__name__)
-
-_CLEAN_EVERY_S = 60
 # Short transactions, as many as it takes: what comes in a minute must go in a minute.
 _MOST_REMOVED = 1000
 
@@ -158,15 +154,6 @@ class Acceptor:
         async with self._postgres.connection() as connection:
             await self._repository.abandon(connection, acceptance, key, claim, messages)
         self._relay.wake()
-
-    async def clean(self) -> None:
-        """Remove old records periodically, until cancelled."""
-        while True:
-            await asyncio.sleep(_CLEAN_EVERY_S)
-            try:
-                await self.remove_old()
-            except DatabaseUnavailable as error:
-                log.warning("old acceptances could not be removed", reason=error.detail)
 
     async def remove_old(self) -> None:
         """Remove idempotency records older than 24 hours, and acceptances that ended long ago."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
-from chassis import logging, metrics
-from chassis.errors import DatabaseUnavailable
+from chassis import metrics
 from chassis.postgres import Postgres
-
-log = logging.get(__name__)
-
-_LOOK_EVERY_S = 60
 
 
 class BackupWatch:
@@ -20,15 +14,6 @@ class BackupWatch:
     def __init__(self, postgres: Postgres, queries: Mapping[str, str]) -> None:
         self._postgres = postgres
         self._queries = queries
-
-    async def watch(self) -> None:
-        """Measure every minute, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except DatabaseUnavailable as error:
-                log.debug("age of the last backup could not be read", reason=error.detail)
-            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Measure once."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from chassis import logging, tracing
-from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Connection, Postgres
 from gateway.audit.inputs import Action, Actor, AuditEntry, AuditPage, AuditQuery
 from gateway.audit.repository import AuditRepository
@@ -18,7 +16,6 @@ from gateway.http.principal import Principal
 
 log = logging.get(__name__)
 
-_CLEAN_EVERY_S = 600
 _STEP = 1000
 
 
@@ -101,15 +98,6 @@ class AuditTrail:
             for row in rows[: query.limit]
         ]
         return AuditPage(data=entries, next_cursor=str(entries[-1].id) if len(rows) > query.limit else None)
-
-    async def clean(self) -> None:
-        """Remove entries that are older than the retention periodically, until cancelled."""
-        while True:
-            await asyncio.sleep(_CLEAN_EVERY_S)
-            try:
-                await self.remove_old()
-            except DatabaseUnavailable as error:
-                log.warning("old audit entries could not be removed", reason=error.detail)
 
     async def remove_old(self) -> None:
         """Remove entries that are older than the retention, in short transactions."""

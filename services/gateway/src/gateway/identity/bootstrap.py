@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from typing import Any
 
 from chassis import logging, metrics
-from chassis.errors import DatabaseUnavailable
 from chassis.postgres import Postgres
 from contracts.scopes import Scope
 from gateway.audit.inputs import Action
@@ -19,7 +17,6 @@ from gateway.identity.repository import KeyRepository, UserRepository
 log = logging.get(__name__)
 
 ADMINISTRATOR = "admin@localhost"
-_LOOK_EVERY_S = 30
 
 
 class BootstrapKey:
@@ -61,15 +58,6 @@ class BootstrapKey:
             elif self._before is not None:
                 await self._keys.rehash(connection, self._key.id, self._before, self._digest)
         await self.look()
-
-    async def watch(self) -> None:
-        """Check every 30 seconds whether the key works, until cancelled."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                await self.look()
-            except DatabaseUnavailable as error:
-                log.debug("bootstrap key could not be checked", reason=error.detail)
 
     async def look(self) -> None:
         """Measure whether the key works, and log when it has stopped working."""

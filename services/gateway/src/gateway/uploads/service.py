@@ -42,7 +42,6 @@ MOST_OF_AN_OWNER = 4
 _PATIENCE_S = 60.0
 _OPEN_WITHIN_S = 5.0
 _RENEW_EVERY_S = 60.0
-_CLEAN_EVERY_S = 60.0
 _STEP = 1000
 
 
@@ -115,15 +114,6 @@ class UploadService:
         key, owner_id = call.idempotency_key, call.principal.owner_id
         if errors and (key is None or await self._acceptor.find_answer(owner_id, key.key) is None):
             raise InvalidInput("The mail names uploads that it cannot attach; see errors.", errors=errors)
-
-    async def clean(self) -> None:
-        """Remove expired uploads periodically, until cancelled."""
-        while True:
-            await asyncio.sleep(_CLEAN_EVERY_S)
-            try:
-                await self.remove_expired()
-            except DatabaseUnavailable as error:
-                log.warning("old uploads could not be removed", reason=error.detail)
 
     async def remove_expired(self) -> None:
         """Remove expired uploads."""
