@@ -99,7 +99,12 @@ def _poison_items() -> None:
         # Also what ends the process, and what has no text.
         raise error
 
+    def run_here(self: Any, *arguments: Any) -> Any:
+        # Without the process of its own, which ends in the place of the service.
+        return self._run_here(*arguments)
+
     _put("batch_processor.execution.chunks", cause_of=cause_of)
+    _put("batch_processor.resources:Resources", _run_isolated=run_here)
 
 
 def _outbox_rows() -> None:
