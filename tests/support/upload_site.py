@@ -15,7 +15,7 @@ from chassis.health import Health
 from chassis.http import create_service_app
 from chassis.postgres import Postgres
 from chassis.supervision import Tasks
-from contracts.uploads import OpenUpload
+from contracts.uploads import OpenParcel, OpenUpload
 from emailer import routes
 from emailer.uploads.service import UploadLimits, UploadService
 from support.gateway_stack import House
@@ -51,7 +51,7 @@ async def running(house: House) -> AsyncIterator[UploadSite]:
     postgres = Postgres(dsn)
     await postgres.open()
     service = UploadService(postgres, UploadLimits())
-    await house.double("email", {OpenUpload: service.open})
+    await house.double("email", {OpenUpload: service.open, OpenParcel: service.open_parcel})
     app = create_service_app(Health(), title="email", lifespan=_nothing)
     routes.add_routes(app, service)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))

@@ -32,11 +32,20 @@ StoredStatus = Literal[
 STORED_STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
+class ParcelPart(Contract):
+    """The bytes of an attachment within a parcel, which went ahead of its mail."""
+
+    parcel_id: UUID
+    start: int
+    size: int
+
+
 class Attachment(Contract):
-    """A file in a mail: `content` in base64, or an earlier upload; `content_id` makes it inline."""
+    """A file in a mail: `content` in base64, part of a parcel, or an upload; `content_id` makes it inline."""
 
     filename: str
     content: str | None = None
+    part: ParcelPart | None = None
     upload_id: UUID | None = None
     content_type: str = "application/octet-stream"
     content_id: str | None = None
@@ -112,6 +121,16 @@ class SendEmail(Command):
             metadata_text=metadata_text,
             **fields,
         )
+
+
+class SendPackedEmail(SendEmail):
+    """Send one mail whose attachments went ahead in a parcel.
+
+    The type is one of its own: a release that knows no parcels must not take it for a mail without content.
+    """
+
+    message_type: ClassVar[str] = "email.send-packed.v1"
+    senders: ClassVar[tuple[str, ...]] = ("gateway",)
 
 
 class Attempt(Contract):

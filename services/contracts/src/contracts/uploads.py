@@ -28,6 +28,21 @@ class OpenUpload(Request):
     owner_id: str
 
 
+class OpenParcel(Request):
+    """Reserve room for the attachments of mails that are accepted next, in one piece, and permit to send it.
+
+    Each of `mail_count` mails names its part; email removes the parcel with the last of them.
+    """
+
+    message_type: ClassVar[str] = "uploads.open-parcel.v1"
+    reply: ClassVar[type[Reply]] = OpenedUpload
+    service: ClassVar[str] = EMAIL
+    parcel_id: UUID
+    owner_id: str
+    size_bytes: int
+    mail_count: int
+
+
 class StoredUpload(Contract):
     """An upload that is complete: its bytes, their SHA-256 in hex, and the time until mails may name it."""
 

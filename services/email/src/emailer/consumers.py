@@ -29,6 +29,7 @@ from contracts.emails import (
     ResendEmail,
     RetryEmails,
     SendEmail,
+    SendPackedEmail,
 )
 from contracts.message import Message, Request
 from emailer import announcing, intake, repository
@@ -56,6 +57,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
         commands = [delivery.message for delivery in deliveries]
         there = intake.Known(
             await uploads.find(connection, intake.uploads_of(commands)),
+            await uploads.read_parcels(connection, intake.parcels_of(commands)),
             await templates.resolve(connection, intake.templates_of(commands)),
         )
         # In a thread: addresses, attachments and HTML of a whole group are read.
@@ -92,6 +94,7 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
     return {
         SendEmail: InTransaction(store, group=GROUP, committed=committed),
+        SendPackedEmail: InTransaction(store, group=GROUP, committed=committed),
         ResendEmail: InTransaction(resend, committed=committed),
     }
 

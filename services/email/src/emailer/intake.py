@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,9 +23,13 @@ from emailer.writing.letters import Addressee, Letter
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The uploads (bytes, by id and owner) and the versions of templates that mails name, if they exist."""
+    """The uploads (bytes, by id and owner) and the versions of templates that mails name, if they exist.
+
+    `parcels` are the bytes of attachments that went ahead, by id and owner.
+    """
 
     uploads: Mapping[tuple[UUID, str], int] = field(default_factory=dict)
+    parcels: Mapping[tuple[UUID, str], bytes] = field(default_factory=dict)
     versions: Versions = field(default_factory=dict)
 
 
@@ -114,6 +119,16 @@ def uploads_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
     }
 
 
+def parcels_of(commands: Iterable[SendEmail]) -> set[tuple[UUID, str]]:
+    """Return the parcels in which attachments of `commands` are, each with its owner."""
+    return {
+        (attachment.part.parcel_id, command.owner_id)
+        for command in commands
+        for attachment in command.attachments
+        if attachment.part
+    }
+
+
 def accept(
     command: SendEmail, *, default_sender: str, expires_after_s: float, there: Known = _NOTHING
 ) -> PreparedMail:
@@ -129,7 +144,7 @@ def accept(
         if due_at - command.accepted_at > FURTHEST:
             raise UnsendableMail(f"send_at: must be at most {FURTHEST.days} days ahead")
         letter = letters.write(
-            command,
+            _unpacked(command, there.parcels),
             default_sender=default_sender,
             recipients=recipients,
             uploads=there.uploads,
@@ -146,3 +161,21 @@ def accept(
         due_at=due_at,
         expires_at=command.expires_at or due_at + timedelta(seconds=expires_after_s),
     )
+
+
+def _unpacked(command: SendEmail, parcels: Mapping[tuple[UUID, str], bytes]) -> SendEmail:
+    """Return `command` with the attachments that went ahead. Raise `UnsendableMail` when one is missing."""
+    if not any(attachment.part for attachment in command.attachments):
+        return command
+    attachments = []
+    for attachment in command.attachments:
+        part = attachment.part
+        if part is None:
+            attachments.append(attachment)
+            continue
+        content = parcels.get((part.parcel_id, command.owner_id))
+        if content is None or part.start + part.size > len(content):
+            raise UnsendableMail(f"the bytes of the attachment {attachment.filename!r} are not there")
+        text = base64.b64encode(content[part.start : part.start + part.size]).decode()
+        attachments.append(attachment.model_copy(update={"content": text, "part": None}))
+    return command.model_copy(update={"attachments": attachments})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from chassis import queries
 from chassis.postgres import Connection
 from contracts.emails import Attempt as AttemptShown
 from contracts.emails import Email, EmailCounts, EmailStatus, EventKind, MadeOf
-from emailer import states, timeline
+from emailer import intake, states, timeline
 from emailer.announcing import StatusChange
 from emailer.intake import PreparedMail
 from emailer.sending import promises, table_rows
@@ -57,6 +58,8 @@ async def store(
     if files:
         await connection.execute(SQL["store_attachments"], *_columns(files, 7))
         await uploads.note_used(connection, {row[-1] for row in files if row[-1]})
+    emptied = (parcel_id for one in fresh for parcel_id, _ in intake.parcels_of([one.command]))
+    await uploads.empty_parcels(connection, Counter(emptied))
     return stored
 
 

@@ -10,7 +10,7 @@ from chassis.runtime import ServiceRuntime
 from contracts.domains import AllowedSenders
 from contracts.emails import RecordBounce
 from contracts.topology import EMAIL
-from contracts.uploads import OpenUpload
+from contracts.uploads import OpenParcel, OpenUpload
 from emailer import consumers
 from emailer.bounces.answers import BounceAnswers
 from emailer.bounces.return_path import ReturnPath
@@ -88,6 +88,7 @@ class Resources:
                 ),
                 **domains.table,
                 OpenUpload: self.uploads.open,
+                OpenParcel: self.uploads.open_parcel,
                 **templates.table(),
                 RecordBounce: bounces.record,
             }

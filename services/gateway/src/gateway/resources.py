@@ -35,6 +35,8 @@ from gateway.chat.service import ChatService
 from gateway.domains.repository import SenderDomainRepository
 from gateway.domains.senders import VerifiedSenders
 from gateway.domains.service import DomainService
+from gateway.emails.parcels import MOST_AT_ONCE as MOST_PARCELS
+from gateway.emails.parcels import Parcels
 from gateway.emails.service import EmailService
 from gateway.identity import keys
 from gateway.identity.access_tokens import AccessTokens
@@ -163,10 +165,12 @@ class Resources:
             AllowedSenders.read(settings.allowed_sender_domains),
         )
         self.domains = DomainService(self.rpc, self.senders, self.audit)
+        self.parcel_transfer = Transfer(settings.email_url, most=MOST_PARCELS)
         self.emails = EmailService(
             self.acceptor,
             self.rpc,
             self.uploads,
+            Parcels(self.rpc, self.parcel_transfer),
             self.senders,
             message_id_domain=settings.message_id_domain,
         )
@@ -228,6 +232,7 @@ class Resources:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.status.close)
             stack.push_async_callback(self.transfer.close)
+            stack.push_async_callback(self.parcel_transfer.close)
             if self.access_tokens is not None:
                 stack.push_async_callback(self.access_tokens.keys.close)
             await stack.enter_async_context(self.runtime)

@@ -10,14 +10,14 @@ SELECT
 FROM uploads
 
 -- name: insert_upload
-INSERT INTO uploads (id, owner_id, token_hash, size_bytes, expires_at)
-VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second')
+INSERT INTO uploads (id, owner_id, token_hash, size_bytes, expires_at, mails_left)
+VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', $6)
 
 -- name: begin_upload
 -- A permission is good for one try.
 UPDATE uploads SET token_hash = NULL
 WHERE id = $1 AND token_hash = $2 AND expires_at > now()
-RETURNING id
+RETURNING CASE WHEN mails_left IS NULL THEN 'upload' ELSE 'parcel' END
 
 -- name: append_to_upload
 INSERT INTO upload_parts (upload_id, position, content) VALUES ($1, $2, $3)
@@ -34,7 +34,7 @@ DELETE FROM uploads WHERE id = $1 AND completed_at IS NULL
 -- name: find_uploads
 -- Those of these that are there and belong to who names them; no removal gets between this and their use.
 SELECT id, owner_id, size_bytes FROM uploads
-WHERE completed_at IS NOT NULL
+WHERE completed_at IS NOT NULL AND mails_left IS NULL
     AND (id, owner_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
 ORDER BY id
 FOR KEY SHARE
@@ -60,3 +60,29 @@ WITH gone AS (
 )
 DELETE FROM uploads USING gone WHERE uploads.id = gone.id
 RETURNING CASE WHEN completed_at IS NULL THEN 'incomplete' WHEN is_used THEN 'used' ELSE 'unused' END AS kind
+
+-- name: measure_parcels
+SELECT
+    coalesce(sum(size_bytes) FILTER (WHERE owner_id = $1), 0)::bigint AS own, coalesce(sum(size_bytes), 0)::bigint AS total
+FROM uploads
+WHERE mails_left IS NOT NULL
+
+-- name: read_parcels
+SELECT
+    id, owner_id,
+    (SELECT string_agg(content, '' ORDER BY position) FROM upload_parts WHERE upload_id = uploads.id) AS content
+FROM uploads
+WHERE completed_at IS NOT NULL AND mails_left IS NOT NULL
+    AND (id, owner_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))
+
+-- name: lock_parcels
+-- In one order, as mails of one parcel may be stored by two processes.
+SELECT id FROM uploads WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+
+-- name: empty_parcels
+UPDATE uploads SET mails_left = mails_left - stored.count
+FROM unnest($1::uuid[], $2::int[]) AS stored (id, count)
+WHERE uploads.id = stored.id
+
+-- name: remove_empty_parcels
+DELETE FROM uploads WHERE id = ANY($1::uuid[]) AND mails_left <= 0

@@ -27,6 +27,33 @@ async def measure(connection: Connection, owner_id: str = "") -> tuple[int, int]
     return row["own"], row["total"]
 
 
+async def measure_parcels(connection: Connection, owner_id: str) -> tuple[int, int]:
+    """Return the bytes of parcels whose mails are not stored yet: those of `owner_id`, and those of all."""
+    row = await connection.fetchrow(SQL["measure_parcels"], owner_id)
+    assert row is not None
+    return row["own"], row["total"]
+
+
+async def read_parcels(
+    connection: Connection, wanted: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], bytes]:
+    """Return the bytes of those parcels that are there, each asked for with its owner."""
+    if not wanted:
+        return {}
+    ids, owners = [id_ for id_, _ in wanted], [owner_id for _, owner_id in wanted]
+    rows = await connection.fetch(SQL["read_parcels"], ids, owners)
+    return {(row["id"], row["owner_id"]): row["content"] or b"" for row in rows}
+
+
+async def empty_parcels(connection: Connection, mail_counts: Mapping[UUID, int]) -> None:
+    """Note how many mails of each parcel have been stored; remove those of which all have."""
+    if mail_counts:
+        ids = sorted(mail_counts)
+        await connection.execute(SQL["lock_parcels"], ids)
+        await connection.execute(SQL["empty_parcels"], ids, [mail_counts[id_] for id_ in ids])
+        await connection.execute(SQL["remove_empty_parcels"], ids)
+
+
 async def lock_room(connection: Connection) -> None:
     """Wait until nobody else makes room for an upload, and keep others from it until the transaction ends."""
     await connection.execute(SQL["lock_room_for_uploads"])
@@ -40,14 +67,24 @@ async def insert(
     token_hash: bytes,
     most_bytes: int,
     life_s: float,
+    mail_count: int | None = None,
 ) -> None:
-    """Keep room for an upload of up to `most_bytes` that must be complete within `life_s` seconds."""
-    await connection.execute(SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s)
+    """Keep room for an upload of up to `most_bytes` that must be complete within `life_s` seconds.
+
+    With `mail_count` it is a parcel, which so many mails share.
+    """
+    await connection.execute(
+        SQL["insert_upload"], upload_id, owner_id, token_hash, most_bytes, life_s, mail_count
+    )
 
 
-async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> bool:
-    """Use up the permission to send the bytes; False when it is not valid, or was used."""
-    return await connection.fetchval(SQL["begin_upload"], upload_id, token_hash) is not None
+async def begin(connection: Connection, upload_id: UUID, *, token_hash: bytes) -> str | None:
+    """Use up the permission to send the bytes; return `upload` or `parcel`.
+
+    Return None when the permission is not valid, or was used.
+    """
+    kind: str | None = await connection.fetchval(SQL["begin_upload"], upload_id, token_hash)
+    return kind
 
 
 async def append(connection: Connection, upload_id: UUID, position: int, content: bytes) -> bool:

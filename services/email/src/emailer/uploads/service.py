@@ -15,7 +15,7 @@ from chassis.deadlines import Deadline
 from chassis.errors import NotFound, Overloaded, PayloadTooLarge
 from chassis.postgres import DATABASE_FAILURES, Postgres
 from contracts.mail import MOST_UPLOAD_BYTES
-from contracts.uploads import OpenedUpload, OpenUpload, StoredUpload
+from contracts.uploads import OpenedUpload, OpenParcel, OpenUpload, StoredUpload
 from emailer.errors import TooManyUploads
 from emailer.uploads import repository
 
@@ -26,6 +26,8 @@ _PART_BYTES = 256 * 1024
 _COMING_S = 900.0
 # Seconds that an upload is kept after `expires_at`: a mail accepted in time may still be on its way.
 GRACE_S = 86_400.0
+# A parcel goes with the last of its mails, whose commands may wait for the broker, or be parked, for days.
+_PARCEL_LIFE_S = 30 * 86_400.0
 _STEP = 1000
 _REMOVE_EVERY_S = 10.0
 
@@ -72,13 +74,39 @@ class UploadService:
             )
         return OpenedUpload(token=token)
 
+    async def open_parcel(self, request: OpenParcel, _: Deadline) -> OpenedUpload:
+        """Keep room for the attachments of mails, and return the permission to send them.
+
+        Raise `Overloaded` while too many bytes wait for their mails.
+        """
+        token = secrets.token_urlsafe(32)
+        async with self._postgres.transaction() as connection:
+            own, total = await repository.measure_parcels(connection, request.owner_id)
+            if (
+                own + request.size_bytes > self._limits.owner_bytes
+                or total + request.size_bytes > self._limits.total_bytes
+            ):
+                raise Overloaded("Too many attachments wait until their mails are stored.", retry_after_s=10)
+            await repository.insert(
+                connection,
+                request.parcel_id,
+                request.owner_id,
+                token_hash=_hash(token),
+                most_bytes=request.size_bytes,
+                life_s=_COMING_S,
+                mail_count=request.mail_count,
+            )
+        return OpenedUpload(token=token)
+
     async def store(self, upload_id: UUID, token: str, content: AsyncIterator[bytes]) -> StoredUpload:
         """Store the bytes of an upload as they come. Raise `NotFound` when the permission is not valid."""
         async with self._postgres.connection() as connection:
-            if not await repository.begin(connection, upload_id, token_hash=_hash(token)):
+            kind = await repository.begin(connection, upload_id, token_hash=_hash(token))
+            if kind is None:
                 raise NotFound(f"There is no upload {upload_id} that waits for its content.")
         try:
-            stored = await self._take(upload_id, content)
+            life_s = _PARCEL_LIFE_S if kind == "parcel" else self._limits.life_s
+            stored = await self._take(upload_id, content, life_s=life_s)
         except BaseException:
             metrics.EMAIL_UPLOADS.labels("broken-off").inc()
             try:
@@ -89,7 +117,7 @@ class UploadService:
                 reason = redaction.safe_message(error)
                 log.warning("upload could not be removed", upload_id=str(upload_id), reason=reason)
             raise
-        metrics.EMAIL_UPLOADS.labels("stored").inc()
+        metrics.EMAIL_UPLOADS.labels("stored" if kind == "upload" else kind).inc()
         return stored
 
     async def keep_removing(self) -> None:
@@ -115,7 +143,7 @@ class UploadService:
                 metrics.EMAIL_UPLOADS_REMOVED.labels(kind).inc()
             count = len(removed)
 
-    async def _take(self, upload_id: UUID, content: AsyncIterator[bytes]) -> StoredUpload:
+    async def _take(self, upload_id: UUID, content: AsyncIterator[bytes], *, life_s: float) -> StoredUpload:
         digest, size_bytes, position = hashlib.sha256(), 0, 0
         # A connection for each part: a slow client must hold none of the pool's.
         async for part in _cut(content):
@@ -133,7 +161,7 @@ class UploadService:
                 upload_id,
                 size_bytes=size_bytes,
                 sha256=digest.digest(),
-                life_s=self._limits.life_s,
+                life_s=life_s,
             )
         if expires_at is None:
             raise _too_slow(upload_id)

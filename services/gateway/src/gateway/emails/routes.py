@@ -39,7 +39,10 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
         answers={202: ACCEPTED_EMAIL},
-        errors=(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+        errors=(
+            *(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+            Unavailable,
+        ),
         idempotency=Idempotency.ACCEPTANCE,
         rate="send",
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
@@ -55,7 +58,10 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         answers={
             202: json(EmailResults, description="the outcome of each mail, in the order of the request")
         },
-        errors=(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+        errors=(
+            *(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+            Unavailable,
+        ),
         rate="send",
         cost=lambda body: len(body.emails),
         examples={

@@ -38,6 +38,7 @@ from contracts.mail import Mail
 from contracts.message import Command, FieldError
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
+from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance, Work
 from gateway.domains.senders import VerifiedSenders
 from gateway.emails.inputs import (
@@ -48,6 +49,7 @@ from gateway.emails.inputs import (
     EmailsQuery,
     Rescheduling,
 )
+from gateway.emails.parcels import Parcels
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
@@ -68,12 +70,14 @@ class EmailService:
         acceptor: Acceptor,
         rpc: RpcClient,
         uploads: UploadService,
+        parcels: Parcels,
         senders: VerifiedSenders,
         *,
         message_id_domain: str,
     ) -> None:
         self._acceptor = acceptor
         self._uploads = uploads
+        self._parcels = parcels
         self._rpc = rpc
         self._senders = senders
         self._message_id_domain = message_id_domain
@@ -92,6 +96,12 @@ class EmailService:
         if body.metadata:
             text = member(call.document, "metadata", orjson.dumps(body.metadata)).decode()
         acceptance, command = self._command(call, body, text)
+        if body.attachments and (key := call.idempotency_key) is not None:
+            answered = await self._acceptor.find_answer(acceptance.owner_id, key.key)
+            if answered is not None:
+                # The attachments of a repeated request need not be sent again.
+                return replay(answered, key)
+        [command] = await self._parcels.send_ahead([command], call.deadline)
         return await self._promise(call, acceptance, command, command.message_id)
 
     async def send_several(self, call: Call, body: EmailsInput) -> EmailResults:
@@ -106,17 +116,26 @@ class EmailService:
             raise InvalidInput("Some of the mails do not fit their description; see errors.", errors=errors)
         texts = await asyncio.to_thread(_metadata_texts, call.document, read)
         results: list[EmailResult] = []
-        works: list[Work] = []
+        accepted: list[tuple[Acceptance, SendEmail]] = []
         for index, (found, text) in enumerate(zip(read, texts, strict=True)):
             if isinstance(found, EmailResult):
                 results.append(found)
                 continue
             acceptance, command = self._command(call, found, text)
-            message = envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)
-            works.append(Work(acceptance, [message], b"", f"/v1/emails/{acceptance.id}"))
+            accepted.append((acceptance, command))
             results.append(
                 EmailResult(index=index, status="queued", id=acceptance.id, message_id=command.message_id)
             )
+        commands = await self._parcels.send_ahead([command for _, command in accepted], call.deadline)
+        works = [
+            Work(
+                acceptance,
+                [envelope.command(command, message_id=acceptance.id, tenant=acceptance.owner_id)],
+                b"",
+                f"/v1/emails/{acceptance.id}",
+            )
+            for (acceptance, _), command in zip(accepted, commands, strict=True)
+        ]
         self._acceptor.accept_all(call, works)
         return EmailResults(accepted=len(works), refused=len(results) - len(works), results=results)
 
