@@ -63,7 +63,7 @@ async def mailbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="package")
 async def refusals(mailbox: httpx.AsyncClient) -> None:
-    """Return what a test asks for that sends to addresses which the development mailbox refuses."""
+    """Skip the tests that send to refused addresses where the mailbox does not refuse any."""
     await deployed.require_refusals(mailbox)
 
 
