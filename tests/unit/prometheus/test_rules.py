@@ -105,8 +105,8 @@ def test_an_objective_has_a_test_with_too_few_events_and_one_with_enough(
     objective: objectives.Objective,
 ) -> None:
     tests = [test for test in monitored.rule_tests() if test.alert == objective.alert]
-    assert {test.fires for test in tests if test.name.endswith("are too few to tell")} == {False}
-    assert {test.fires for test in tests if test.name.endswith("are enough to tell")} == {True}
+    assert {test.fires for test in tests if test.name.endswith("are too few for an alert")} == {False}
+    assert {test.fires for test in tests if test.name.endswith("are enough for an alert")} == {True}
 
 
 def test_a_queue_is_nearly_full_at_four_fifths_of_each_of_its_bounds() -> None:
