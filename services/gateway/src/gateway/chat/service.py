@@ -13,15 +13,14 @@ from uuid import uuid4
 import orjson
 
 from chassis import logging
-from chassis.broker.envelope import Outgoing, new_id, stamp
 from chassis.broker.publisher import Publisher
-from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound, Unavailable
+from chassis.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound
 from chassis.postgres import Connection, Postgres
 from contracts.scopes import Scope
-from contracts.topology import LIVE
 from gateway.chat.repository import ChatMessage, Room, RoomRepository
 from gateway.http import strict_json
 from gateway.http.principal import Principal
+from gateway.realtime.announcing import announce
 from gateway.realtime.hub import Hub
 from gateway.realtime.positions import Position
 from gateway.realtime.publications import Publication
@@ -229,20 +228,10 @@ class ChatService:
                 self._hub.publish(publication(message, shown.epoch))
 
     async def _tell_others(self, news: Mapping[str, Any]) -> None:
-        outgoing = Outgoing(
-            exchange=LIVE,
-            routing_key="chat",
-            body=orjson.dumps({"gateway": self._gateway, **news}),
-            message_type=MESSAGE_TYPE,
-            message_id=str(new_id()),
-            headers=stamp(),
-            persistent=False,
+        # What is lost on the way is stored: the other gateways find it when they catch up.
+        await announce(
+            self._publisher, news, gateway=self._gateway, routing_key="chat", message_type=MESSAGE_TYPE
         )
-        try:
-            await self._publisher.send(outgoing)
-        except Unavailable as error:
-            # It is stored: the other gateways find it when they catch up.
-            log.debug("other gateways could not be notified", reason=error.detail)
 
 
 def is_room(name: str) -> bool:

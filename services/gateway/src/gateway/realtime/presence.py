@@ -13,11 +13,10 @@ from uuid import uuid4
 import orjson
 
 from chassis import logging
-from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.broker.envelope import new_id
 from chassis.broker.publisher import Publisher
-from chassis.errors import Unavailable
 from chassis.waits import until_set
-from contracts.topology import LIVE
+from gateway.realtime.announcing import announce
 from gateway.realtime.hub import Hub
 from gateway.realtime.signals import Moved
 
@@ -189,21 +188,9 @@ class Presence:
         }
 
     async def _send(self, news: Mapping[str, Any]) -> bool:
-        outgoing = Outgoing(
-            exchange=LIVE,
-            routing_key=ROUTING_KEY,
-            body=orjson.dumps({"gateway": self.gateway, **news}),
-            message_type=MESSAGE_TYPE,
-            message_id=str(new_id()),
-            headers=stamp(),
-            persistent=False,
+        return await announce(
+            self._publisher, news, gateway=self.gateway, routing_key=ROUTING_KEY, message_type=MESSAGE_TYPE
         )
-        try:
-            await self._publisher.send(outgoing)
-        except Unavailable as error:
-            log.debug("other gateways could not be notified", reason=error.detail)
-            return False
-        return True
 
 
 def _merged(answers: list[dict[str, Any]], *, is_partial: bool = False) -> Present:

@@ -1,0 +1,37 @@
+"""Announcements of one gateway to all others, over the live exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from chassis import logging
+from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.broker.publisher import Publisher
+from chassis.errors import Unavailable
+from contracts.topology import LIVE
+
+log = logging.get(__name__)
+
+
+async def announce(
+    publisher: Publisher, news: Mapping[str, Any], *, gateway: str, routing_key: str, message_type: str
+) -> bool:
+    """Publish the news of `gateway` without a guarantee; return whether the broker was there to take it."""
+    outgoing = Outgoing(
+        exchange=LIVE,
+        routing_key=routing_key,
+        body=orjson.dumps({"gateway": gateway, **news}),
+        message_type=message_type,
+        message_id=str(new_id()),
+        headers=stamp(),
+        persistent=False,
+    )
+    try:
+        await publisher.send(outgoing)
+    except Unavailable as error:
+        log.debug("other gateways could not be notified", reason=error.detail)
+        return False
+    return True
