@@ -16,17 +16,16 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import Attributes
 
 from chassis import tracing
-from chassis.spans import EXPORT_TIMEOUT_S, QUIET
 
 
-def start(*, service: str, endpoint: str) -> TracerProvider:
+def start(*, service: str, endpoint: str, timeout_s: int) -> TracerProvider:
     """Record database statements too; return the provider that sends all spans to `endpoint`."""
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.namespace": "tickwire"}),
         id_generator=_OurIds(),
         sampler=ParentBased(_OursOnly()),
     )
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=timeout_s)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     AsyncPGInstrumentor().instrument(tracer_provider=_QuietProvider(provider))  # type: ignore[no-untyped-call]  # theirs
     return provider
@@ -66,11 +65,11 @@ class _Quiet(otel.Tracer):
         self._tracer: Any = tracer
 
     def start_span(self, *arguments: Any, **options: Any) -> Span:
-        started: Span = self._tracer.start_span(*arguments, **options, **QUIET)
+        started: Span = self._tracer.start_span(*arguments, **options, **tracing.QUIET)
         return started
 
     def start_as_current_span(self, *arguments: Any, **options: Any) -> Any:
-        return self._tracer.start_as_current_span(*arguments, **options, **QUIET)
+        return self._tracer.start_as_current_span(*arguments, **options, **tracing.QUIET)
 
 
 class _QuietProvider(otel.TracerProvider):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel
@@ -28,8 +28,7 @@ _KINDS = {
     "consumer": SpanKind.CONSUMER,
     "internal": SpanKind.INTERNAL,
 }
-EXPORT_TIMEOUT_S = 5
-QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
+_EXPORT_TIMEOUT_S = 5
 
 
 class SpanRecorder:
@@ -46,7 +45,7 @@ def configure(*, service: str, endpoint: str | None, ratio: float) -> None:
     # Loaded only where spans are sent: it takes 5 MiB.
     from chassis import span_export
 
-    SpanRecorder.provider = span_export.start(service=service, endpoint=endpoint)
+    SpanRecorder.provider = span_export.start(service=service, endpoint=endpoint, timeout_s=_EXPORT_TIMEOUT_S)
     SpanRecorder.tracer = SpanRecorder.provider.get_tracer("tickwire")
     Sampling.ratio = ratio
 
@@ -56,7 +55,7 @@ def close() -> None:
     provider, SpanRecorder.provider, SpanRecorder.tracer = SpanRecorder.provider, None, None
     Sampling.ratio = 0.0
     if provider is not None:
-        provider.force_flush(EXPORT_TIMEOUT_S * 1000)
+        provider.force_flush(_EXPORT_TIMEOUT_S * 1000)
         provider.shutdown()
 
 
@@ -71,7 +70,7 @@ def span(name: str, kind: Kind, attributes: Attributes | None = None) -> Iterato
     inner = replace(trace, span_id=format(recorded.get_span_context().span_id, "016x"), is_span=True)
     outer = current_trace.set(inner)
     try:
-        with otel.use_span(recorded, end_on_exit=True, **QUIET):
+        with otel.use_span(recorded, end_on_exit=True, **tracing.QUIET):
             try:
                 yield recorded
             except Exception as error:

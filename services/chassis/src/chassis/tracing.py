@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits, random
+from typing import Any
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
 
 SAMPLED = "01"
 _NOT_SAMPLED = "00"
+# How spans are begun: without the text of an error, which may hold what callers sent.
+QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
 
 
 @dataclass(frozen=True, slots=True)
