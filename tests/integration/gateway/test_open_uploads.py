@@ -174,6 +174,7 @@ async def test_a_check_tells_what_would_be_accepted_and_leaves_nothing(door: Lis
         ("open=true&validate=only", {"operation": "echo"}, "/validate"),
         ("validate=all", {"operation": "echo", "items": [1]}, "/validate"),
         ("priority=high", {"operation": "echo", "items": [1]}, "/priority"),
+        ("metadata=%7B%7D", {"operation": "echo", "items": [1]}, "/metadata"),
         ("open=true", {"operation": "echo", "options": {"urgent": True}}, "/options/urgent"),
         ("open=false", {"operation": "echo", "items": [1], "options": [1]}, "/options"),
         ("open=true", {"operation": "echo", "options": {"max_concurrency": 0}}, "/options/max_concurrency"),

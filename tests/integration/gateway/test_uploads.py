@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,6 +54,62 @@ async def test_an_upload_becomes_runs_of_items_and_a_seal(door: Listener, house:
     assert (seal["total"], seal["operation"]) == (1234, "echo")
     items = [item for append in appends for item in append["items"]]
     assert items[777] == {"custom_id": "777", "payload": 777}
+
+
+async def test_an_upload_takes_in_its_query_all_that_a_json_body_takes_beside_its_items(
+    door: Listener, house: House
+) -> None:
+    """What follows the end has its payload byte for byte, as in a body."""
+    options = {"priority": "high", "max_concurrency": 4, "rate_limit": {"items": 200, "per_s": 60},
+               "tolerated_failure": {"percent": 5}}  # fmt: skip
+    query = {
+        "operation": "echo",
+        "options": json.dumps(options),
+        "metadata": '{"report":"weekly"}',
+        "expires_at": "2099-01-01T00:00:00Z",
+        "on_finished": '{"operation": "echo", "payload": 1.10}',
+    }
+    tried = await door.api.post(
+        "/v1/batches", params={**query, "validate": "only"}, content=lines(3), headers=NDJSON
+    )
+    assert tried.json()["items"] == 3
+    answer = await door.api.post("/v1/batches", params=query, content=lines(3), headers=NDJSON)
+    assert answer.status_code == 202, answer.text
+    *_, seal = await taken(house, "batch.seal.v1")
+    assert (seal["batch_id"], seal["options"]) == (answer.json()["id"], options)
+    assert seal["metadata"] == {"report": "weekly"}
+    assert seal["expires_at"].startswith("2099-01-01T00:00:00")
+    assert seal["on_finished"] == {"operation": "echo", "payload": "1.10"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "pointer"),
+    [
+        ("options", '{"max_concurrency":0}', "/options/max_concurrency"),
+        ("options", '{"max_concurrency":"4"}', "/options/max_concurrency"),
+        ("options", '{"urgent":true}', "/options/urgent"),
+        ("options", '{"priority":"low","priority":"high"}', "/options"),
+        ("options", "priority=high", "/options"),
+        ("options", "[]", "/options"),
+        ("metadata", '{"n":1}', "/metadata/n"),
+        ("expires_at", "tomorrow", "/expires_at"),
+        ("on_finished", '{"payload":1}', "/on_finished/operation"),
+        ("rate_limit", "200/60", "/rate_limit"),
+    ],
+)
+async def test_what_is_wrong_in_the_query_of_an_upload_is_named(
+    door: Listener, house: House, name: str, value: str, pointer: str
+) -> None:
+    params = {"operation": "echo", name: value}
+    answer = await door.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
+    assert_problem(answer, 422, "invalid-input", pointer)
+    assert await house.depth(INTAKE) == 0
+
+
+async def test_an_upload_has_its_priority_in_one_place(door: Listener) -> None:
+    params = {"operation": "echo", "priority": "low", "options": "{}"}
+    answer = await door.api.post("/v1/batches", params=params, content=lines(3), headers=NDJSON)
+    assert_problem(answer, 422, "invalid-input", "/priority")
 
 
 async def test_a_gzip_upload_is_unpacked_and_named_by_its_lines(door: Listener, house: House) -> None:

@@ -13,7 +13,7 @@ from contracts import batches as contract
 from contracts.json_texts import member
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
-from gateway.batches.inputs import BatchInput, FollowUpInput, TaskInput, payload_texts
+from gateway.batches.inputs import BatchInput, BatchTerms, FollowUpInput, TaskInput, payload_texts
 from gateway.http.principal import Principal
 
 _RUN_ITEMS = 1000
@@ -72,7 +72,7 @@ def of_task(
 
 
 def description(
-    acceptance: Acceptance, batch: BatchInput, principal: Principal, document: bytes
+    acceptance: Acceptance, batch: BatchTerms, principal: Principal, document: bytes
 ) -> dict[str, Any]:
     """Return the fields of a `CreateBatch` and a `SealBatch` for the batch in `document`."""
     return {

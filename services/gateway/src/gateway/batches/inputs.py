@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from contracts import json_texts
-from contracts.batch_options import BatchOptions, Priority
+from contracts.batch_options import BatchOptions
 from contracts.batches import BatchFilter, BatchStatus, Counts, ItemStatus, Kind, Limit, Operation
 from contracts.items import MOST_ITEMS_OF_DOCUMENT, Item, OperationName, is_wrapped, item_of
 from contracts.message import Moment, Next
@@ -47,20 +47,25 @@ class SourceInput(BaseModel):
     status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
 
 
-class BatchInput(BaseModel):
+class BatchTerms(BaseModel):
+    """All that is said of a batch beside its items, the same for every way in which these come."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName
+    options: BatchOptions = BatchOptions()
+    metadata: Metadata = Field(default_factory=dict)
+    expires_at: Instant | None = Field(default=None, description=_EXPIRES)
+    on_finished: FollowUpInput | None = None
+
+
+class BatchInput(BatchTerms):
     """The body of `POST /v1/batches`: an item is the payload itself, or `{custom_id, payload}`.
 
     With a `source` it has no `items`, and neither with `open=true`: then the items follow.
     """
 
-    model_config = ConfigDict(extra="forbid")
-    operation: OperationName
     items: list[Any] = Field(default_factory=list, min_length=1, max_length=MOST_ITEMS_OF_DOCUMENT)
     source: SourceInput | None = None
-    options: BatchOptions = BatchOptions()
-    metadata: Metadata = Field(default_factory=dict)
-    expires_at: Instant | None = Field(default=None, description=_EXPIRES)
-    on_finished: FollowUpInput | None = None
     # Made once: a hundred thousand of them take a fifth of a second.
     _contract_items: list[Item] = PrivateAttr(default_factory=list)
 
@@ -144,35 +149,6 @@ class Moving(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     run_at: Instant = Field(description="a time that has passed means at once")
-
-
-class UploadQuery(BaseModel):
-    """The query of `POST /v1/batches`: an NDJSON upload names its operation here."""
-
-    model_config = ConfigDict(extra="forbid")
-    operation: OperationName | None = None
-    priority: Priority | None = Field(default=None, description="the option `priority` of an NDJSON upload")
-    open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
-    only_check: Literal["only"] | None = Field(
-        default=None, alias="validate", description="check everything, but accept nothing"
-    )
-
-
-class AppendQuery(BaseModel):
-    """The query of `PUT /v1/batches/{id}/items`."""
-
-    model_config = ConfigDict(extra="forbid")
-    offset: int = Field(
-        ge=0, le=2**53, description="the number of bytes that the upload already has", examples=[0]
-    )
-
-
-class UploadProgress(BaseModel):
-    """The progress of an upload: the next byte goes to `offset`; `items` are those of whole lines."""
-
-    id: UUID
-    offset: int
-    items: int
 
 
 class AcceptedBatch(BaseModel):

@@ -16,10 +16,10 @@ from gateway.acceptance.acceptor import Acceptor
 from gateway.acceptance.repository import Acceptance
 from gateway.batches import uploads
 from gateway.batches.cutting import Cutter
-from gateway.batches.inputs import AppendQuery, UploadProgress
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.repository import OpenUploadRepository, UploadState
+from gateway.batches.upload_inputs import AppendQuery, UploadProgress
 from gateway.batches.upload_turns import UploadTurns
 from gateway.errors import UploadOffsetMismatch
 from gateway.http.calls import Call, Upload

@@ -17,11 +17,11 @@ from gateway.batches.inputs import (
     BatchView,
     Checked,
     OperationList,
-    UploadProgress,
 )
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.results import ResultReader
 from gateway.batches.service import BatchService
+from gateway.batches.upload_inputs import UploadProgress
 from gateway.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,

@@ -13,7 +13,6 @@ from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
 from chassis.errors import Conflict, NotFound
 from contracts import batches as contract
-from contracts.batch_options import BatchOptions
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.batches import commands
@@ -23,13 +22,13 @@ from gateway.batches.inputs import (
     BatchInput,
     Checked,
     SourceInput,
-    UploadQuery,
 )
 from gateway.batches.lookup import BatchLookup
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
 from gateway.batches.tasks import TaskService
+from gateway.batches.upload_inputs import UploadQuery
 from gateway.batches.upload_service import UploadService
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
@@ -71,15 +70,13 @@ class BatchService:
         if isinstance(body, Upload):
             if query.operation is None or query.open:
                 raise invalid("/operation", "Name the operation of the upload: ?operation=…, without open.")
-            await self._catalogue.permit(call.principal, query.operation)
-            check = await self._catalogue.check_of(query.operation)
+            terms, written = query.read_terms()
+            await self._catalogue.permit(call.principal, terms.operation, following=terms.on_finished)
+            check = await self._catalogue.check_of(terms.operation)
             if query.only_check:
-                return _checked(query.operation, await self._uploads.check(call, body, check), is_upload=True)
-            options = BatchOptions(priority=query.priority or "normal")
-            return await self._uploads.accept(call, query.operation, body, options, check)
-        for name in ("operation", "priority"):
-            if getattr(query, name) is not None:
-                raise invalid(f"/{name}", f"A JSON body contains its {name}: leave the parameter out.")
+                return _checked(terms.operation, await self._uploads.check(call, body, check), is_upload=True)
+            return await self._uploads.accept(call, body, terms, written, check)
+        query.require_nothing_of_uploads()
         if [query.open, bool(body.items), body.source is not None].count(True) != 1:
             raise invalid("/items", "Send items or a source; with open=true the items follow later.")
         if body.source is not None:

@@ -11,12 +11,12 @@ from chassis.broker import envelope
 from chassis.broker.publisher import Publisher
 from chassis.errors import Unavailable
 from contracts import batches as contract
-from contracts.batch_options import BatchOptions
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
 from gateway.acceptance.idempotency import replay
 from gateway.acceptance.repository import Acceptance
-from gateway.batches import uploads
+from gateway.batches import commands, uploads
 from gateway.batches.cutting import Cutter, Run
+from gateway.batches.inputs import BatchTerms
 from gateway.batches.payload_checks import PayloadCheck
 from gateway.batches.upload_turns import UploadTurns
 from gateway.http.calls import Call, IdempotencyKey, Upload
@@ -63,19 +63,24 @@ class UploadService:
     async def accept(
         self,
         call: Call,
-        operation: str,
         body: Upload,
-        options: BatchOptions,
+        terms: BatchTerms,
+        written: bytes,
         check: PayloadCheck | None = None,
     ) -> Reply:
-        """Accept a batch of the lines in `body`; nothing of it is left when the upload fails."""
-        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", operation)
+        """Accept a batch of the lines in `body`; nothing of it is left when the upload fails.
+
+        `written` is the JSON document from which `terms` were read.
+        """
+        acceptance = new_acceptance(envelope.new_id(), call.principal, "batch", terms.operation)
+        about = commands.description(acceptance, terms, call.principal, written)
         upload = _Arriving(call, acceptance, uploads.Source(body.parts, body.has_read, body.digest), body)
         with self._turns.room(acceptance.owner_id):
             if upload.key and not await self._acceptor.begin(acceptance.owner_id, upload.key, upload.claim):
                 return await self._replay(upload, upload.key)
             try:
-                return await self._seal(upload, await self._stream(upload, Cutter(check=check)), options)
+                total = await self._stream(upload, Cutter(check=check))
+                return await self._seal(upload, contract.SealBatch(**about, total=total))
             except BaseException:
                 await self._abandon(upload)
                 raise
@@ -114,17 +119,8 @@ class UploadService:
         upload.body.require_within_limit()
         return cutter.total
 
-    async def _seal(self, upload: _Arriving, total: int, options: BatchOptions) -> Reply:
+    async def _seal(self, upload: _Arriving, seal: contract.SealBatch) -> Reply:
         acceptance = upload.acceptance
-        seal = contract.SealBatch(
-            batch_id=acceptance.id,
-            owner_id=acceptance.owner_id,
-            operation=acceptance.operation or "",
-            accepted_at=acceptance.accepted_at,
-            total=total,
-            options=options.to_message(),
-            scopes=sorted(upload.call.principal.scopes),
-        )
         message = envelope.command(seal, message_id=acceptance.id, tenant=acceptance.owner_id)
         upload.hash_what_was_read()
         location = f"/v1/batches/{acceptance.id}"

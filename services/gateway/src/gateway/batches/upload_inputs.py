@@ -1,0 +1,100 @@
+"""The inputs and answers of uploads: their bodies are items, and all else about them is in the query."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chassis.errors import InvalidInput, MalformedInput
+from contracts.batch_options import Priority
+from contracts.items import OperationName
+from gateway.batches.inputs import BatchTerms
+from gateway.http import strict_json
+from gateway.http.filters import YesOrNo
+from gateway.http.problems import invalid, misfit
+
+_TERMS = TypeAdapter(BatchTerms)
+# Members of a JSON body that an upload names in its query: texts, and those that are JSON.
+_TEXTS = ("operation", "expires_at")
+_DOCUMENTS = ("options", "metadata", "on_finished")
+
+
+class UploadQuery(BaseModel):
+    """The query of `POST /v1/batches`: an NDJSON upload has here what a JSON body has beside its items."""
+
+    model_config = ConfigDict(extra="forbid")
+    operation: OperationName | None = None
+    options: str | None = Field(
+        default=None,
+        description="the member `options` of a JSON body, as JSON",
+        examples=['{"max_concurrency":4}'],
+    )
+    metadata: str | None = Field(
+        default=None, description="the member `metadata`, as JSON", examples=['{"order":"4711"}']
+    )
+    expires_at: str | None = Field(
+        default=None, description="the member `expires_at`", examples=["2026-12-31T23:59:59Z"]
+    )
+    on_finished: str | None = Field(
+        default=None,
+        description="the member `on_finished`, as JSON",
+        examples=['{"operation":"echo","payload":"done"}'],
+    )
+    priority: Priority | None = Field(
+        default=None, description="short for `options` with this priority alone"
+    )
+    open: YesOrNo = Field(default=False, description="the items follow in requests of their own")
+    only_check: Literal["only"] | None = Field(
+        default=None, alias="validate", description="check everything, but accept nothing"
+    )
+
+    def require_nothing_of_uploads(self) -> None:
+        """Raise `InvalidInput` for a parameter that a JSON body contains."""
+        for name in (*_TEXTS, *_DOCUMENTS, "priority"):
+            if getattr(self, name) is not None:
+                raise invalid(f"/{name}", f"A JSON body contains its {name}: leave the parameter out.")
+
+    def read_terms(self) -> tuple[BatchTerms, bytes]:
+        """Return what is said of the upload, and the JSON body that would say the same.
+
+        Raise `InvalidInput` as for that body.
+        """
+        if self.priority is not None and self.options is not None:
+            raise invalid("/priority", "The options contain the priority: leave the parameter out.")
+        members = {name: orjson.dumps(text) for name in _TEXTS if (text := getattr(self, name)) is not None}
+        if self.priority is not None:
+            members["options"] = orjson.dumps({"priority": self.priority})
+        for name in _DOCUMENTS:
+            if (text := getattr(self, name)) is None:
+                continue
+            members[name] = text.encode()
+            try:
+                strict_json.load(members[name])
+            except (MalformedInput, InvalidInput) as error:
+                raise invalid(f"/{name}", error.detail) from None
+        document = b",".join(b'"%s":%s' % (name.encode(), text) for name, text in members.items())
+        document = b"{" + document + b"}"
+        try:
+            return _TERMS.validate_json(document, strict=True), document
+        except ValidationError as error:
+            raise misfit("The query does not fit its description; see errors.", error) from None
+
+
+class AppendQuery(BaseModel):
+    """The query of `PUT /v1/batches/{id}/items`."""
+
+    model_config = ConfigDict(extra="forbid")
+    offset: int = Field(
+        ge=0, le=2**53, description="the number of bytes that the upload already has", examples=[0]
+    )
+
+
+class UploadProgress(BaseModel):
+    """The progress of an upload: the next byte goes to `offset`; `items` are those of whole lines."""
+
+    id: UUID
+    offset: int
+    items: int
