@@ -274,3 +274,28 @@ async def _take_all(caller: Caller, queue: str) -> list[str]:
         found += [str(SendEmail.model_validate_json(message.body).email_id) for message in messages]
     await connection.close()
     return found
+
+
+async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    """The database ends the first transaction that stores results."""
+    await house.start()
+    await caller.database.execute(
+        """
+        CREATE SEQUENCE stored;
+        CREATE FUNCTION fail_at_first() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('stored') = 1 THEN
+                RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01';
+            END IF;
+            RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER fail_at_first AFTER INSERT ON results EXECUTE FUNCTION fail_at_first();
+        """
+    )
+    batch_id = await caller.submit("counted", list(range(20)))
+    assert (await caller.reach(batch_id)).counts.succeeded == 20
+    assert await caller.database.fetchval("SELECT last_value FROM stored") == 2
+    assert set(stage.runs.values()) == {1}

@@ -136,6 +136,11 @@ async def retrying(connection: Connection) -> list[UUID]:
     return [row["id"] for row in await connection.fetch(_SQL["next_retrying"])]
 
 
+async def lock_failures(connection: Connection, batch_id: UUID) -> None:
+    """Lock the counts of a batch's errors; to be called before the batch is locked."""
+    await connection.execute(_SQL["lock_failures"], batch_id)
+
+
 async def take_failed(
     connection: Connection, batch_id: UUID, *, after: int, codes: Sequence[str], most: int
 ) -> list[int]:

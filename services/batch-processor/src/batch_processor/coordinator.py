@@ -240,6 +240,7 @@ class Coordinator:
         while left:
             batch_id = left.pop()
             async with self._postgres.transaction() as connection:
+                await coordination.lock_failures(connection, batch_id)
                 found = await repository.lock_batches(connection, [batch_id])
                 batch = found[batch_id]
                 if batch.retry_codes is None:

@@ -35,6 +35,8 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.CannotConnectNowError,
 )
+# The database ended a transaction that stood in the way of another one, as in a deadlock: it may be repeated.
+TRANSACTION_CONFLICTS = (asyncpg.TransactionRollbackError,)
 # What a unit of work ends with that the database did not take: it is away, it refuses, or it is late.
 DATABASE_FAILURES = (DatabaseUnavailable, asyncpg.PostgresError, TimeoutError)
 # What a server that can be read only looks like: a standby after a failover, or one without room left.

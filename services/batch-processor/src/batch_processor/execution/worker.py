@@ -19,7 +19,7 @@ from batch_processor.operation import Operation
 from batch_processor.pauses import PausedWork
 from chassis import logging, metrics, redaction, spans, tracing
 from chassis.errors import DatabaseUnavailable
-from chassis.postgres import Postgres
+from chassis.postgres import TRANSACTION_CONFLICTS, Postgres
 
 log = logging.get(__name__)
 
@@ -277,7 +277,8 @@ class Worker:
             try:
                 await self._settlement.store(reports)
                 break
-            except (DatabaseUnavailable, TimeoutError) as error:
+            except (DatabaseUnavailable, TimeoutError, *TRANSACTION_CONFLICTS) as error:
+                # None of the chunks is to blame.
                 log.warning("results wait for the database", reason=redaction.safe_message(error))
                 await asyncio.sleep(_PAUSE_S)
             except Exception as error:

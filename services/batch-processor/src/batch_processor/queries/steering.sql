@@ -64,6 +64,10 @@ WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 -- name: next_retrying
 SELECT id FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 100
 
+-- name: lock_failures
+-- Before the batch, as those do that store results: they count what has failed and lock the batch last.
+SELECT FROM failures WHERE batch_id = $1 ORDER BY code FOR UPDATE
+
 -- name: take_failed
 -- Takes back the results of failed items behind the position $2, $4 at a time; the error of each is kept.
 WITH failed AS (
