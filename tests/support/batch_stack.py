@@ -51,7 +51,8 @@ class Stage:
         """By name: `gated` waits for `go` from item `free` on, `held` at the positions in `held`, `flaky`
         fails as often as its payload says, `poisonous` does its worst for four items, `grumpy` refuses every
         third item, `guarded` needs a scope, `measured` takes a while and counts the items at work of each
-        batch, `capped` is the same with three at work over all batches, `keyed` with a key.
+        batch, `capped` is the same with three at work over all batches, `keyed` with a key, `slow` with items
+        of three seconds, two at a time.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
         return {
@@ -68,6 +69,7 @@ class Stage:
             "measured": self._operation("measured", self._measure),
             "capped": self._operation("capped", self._measure, max_concurrency=3),
             "keyed": self._operation("keyed", self._measure, limit_key="provider:test"),
+            "slow": self._operation("slow", self._take_long, concurrency=2, chunk_size=10),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
         }
 
@@ -96,11 +98,14 @@ class Stage:
             raise Unavailable(f"attempt {context.attempt}")
         return context.attempt
 
-    async def _measure(self, payload: Any, context: Context) -> Any:
+    async def _take_long(self, payload: Any, context: Context) -> Any:
+        return await self._measure(payload, context, takes_s=3)
+
+    async def _measure(self, payload: Any, context: Context, takes_s: float = 0.02) -> Any:
         for id_ in (context.batch_id, ALL):
             self.at_work[id_] += 1
             self.most_at_work[id_] = max(self.most_at_work[id_], self.at_work[id_])
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(takes_s)
         for id_ in (context.batch_id, ALL):
             self.at_work[id_] -= 1
         self.runs[context.batch_id, context.position] += 1

@@ -276,6 +276,17 @@ async def _take_all(caller: Caller, queue: str) -> list[str]:
     return found
 
 
+async def test_free_slots_share_what_is_left_of_a_chunk_of_long_items_after_its_turn(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    """Ten items in one chunk, which has two of them at work at a time."""
+    await house.start(worker_concurrency=8)
+    batch_id = await caller.submit("slow", list(range(10)))
+    assert (await caller.reach(batch_id)).counts.succeeded == 10
+    assert stage.most_at_work[batch_id] > 2
+    assert {stage.runs[batch_id, position] for position in range(10)} == {1}
+
+
 async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
     house: House, caller: Caller, stage: Stage
 ) -> None:

@@ -68,7 +68,8 @@ class Claim:
 class Rest:
     """Items of a claimed chunk that go on in a chunk of their own; without `positions` a whole run.
 
-    `lost` and `suspect` are those of the new chunk's claims.
+    `lost` and `suspect` are those of the new chunk's claims. With a `run` it goes ahead of chunks that were
+    never at work, as the claimed one has been.
     """
 
     first_position: int
@@ -79,6 +80,7 @@ class Rest:
     delay_s: float = 0
     lost: int = 0
     suspect: bool = False
+    run: int = 0
 
     @classmethod
     def of(
@@ -89,10 +91,11 @@ class Rest:
         delay_s: float = 0,
         lost: int = 0,
         suspect: bool = False,
+        run: int = 0,
     ) -> Self:
         """Return the rest that consists of `positions`."""
         first, last, items = min(positions), max(positions), len(positions)
-        return cls(first, last, positions, items, attempt, delay_s, lost, suspect)
+        return cls(first, last, positions, items, attempt, delay_s, lost, suspect, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,7 @@ async def create_chunk(
         rest.lost,
         rest.suspect,
         gate,
+        rest.run,
     )
 
 

@@ -11,7 +11,8 @@ log = logging.get(__name__)
 
 # So often may an item that is alone be at work when its process dies.
 _MOST_LOST = 3
-# Chunks into which the items that were at work in a process that died are spread.
+# Chunks into which the items that were at work in a process that died are spread, and those that are left
+# of a chunk after its turn.
 _SPREAD = 16
 
 
@@ -34,8 +35,19 @@ def of_lost(chunk: Loaded) -> Report | None:
     return Report(claim, "done", rests=rests)
 
 
-def of_ended(claim: Claim, run: RunningChunk, beyond: Rest | None, *, is_cancelled: bool = False) -> Report:
-    """Return the last report of a chunk that is at work no more; `beyond` did not fit into memory."""
+def of_ended(
+    claim: Claim,
+    run: RunningChunk,
+    beyond: Rest | None,
+    *,
+    is_cancelled: bool = False,
+    has_had_turn: bool = False,
+) -> Report:
+    """Return the last report of a chunk that is at work no more; `beyond` did not fit into memory.
+
+    One that `has_had_turn` was too large for the time that its items take: what is left of it goes on in
+    chunks of as many items as it has begun in its turn, so that free slots share them.
+    """
     outcomes, rests = run.take(), [beyond] if beyond else []
     if is_cancelled:
         return Report(claim, "done", outcomes, cancelled=run.unfinished, rests=rests)
@@ -43,14 +55,21 @@ def of_ended(claim: Claim, run: RunningChunk, beyond: Rest | None, *, is_cancell
         rests += _after_death(claim, run, run.death, outcomes)
     elsewhere = {*run.retries, *(run.death.suspects if run.death is not None else ())}
     left = [position for position in run.unfinished if position not in elsewhere]
-    if left and not elsewhere and not rests:
+    begun = run.size - len(left)
+    is_too_large = has_had_turn and len(left) > begun > 0 and claim.gate is None and not claim.suspect
+    if left and not elsewhere and not rests and not is_too_large:
         return Report(claim, "ready", outcomes)
     if run.retries and run.retry_delay_s is not None:
         rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
     if left:
-        # Not begun: those of a suspect chunk stay suspect.
+        # Not begun: those of a suspect chunk stay suspect, and all keep their place ahead of other chunks.
         lost = claim.lost if claim.suspect else 0
-        rests.append(Rest.of(left, claim.attempt, lost=lost, suspect=claim.suspect))
+        parts = min(_SPREAD, -(-len(left) // begun)) if is_too_large else 1
+        size = -(-len(left) // parts)
+        rests += [
+            Rest.of(left[n : n + size], claim.attempt, lost=lost, suspect=claim.suspect, run=claim.run)
+            for n in range(0, len(left), size)
+        ]
     return Report(claim, "done", outcomes, rests=rests)
 
 

@@ -96,6 +96,11 @@ class RunningChunk(ABC):
         self._outcomes = Outcomes()
 
     @property
+    def size(self) -> int:
+        """Return how many items the claim has."""
+        return len(self._items)
+
+    @property
     def unfinished(self) -> list[int]:
         """Return the positions of the items without an end, those to be tried again included."""
         return [item.position for item in self._items if item.position not in self._ended]

@@ -58,6 +58,8 @@ class _Work:
     turn_ends_at: float
     # The first chunk starts the batch: with its results, or when it takes longer than a checkpoint.
     has_begun: bool
+    # Its turn has ended before all of its items had begun.
+    has_had_turn: bool = False
     ending: Ending = "done"
     # Held while it reports, so that its last report comes after the one on its way.
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -222,7 +224,13 @@ class Worker:
                     self._forget(claim.key)
                 else:
                     is_cancelled = work.ending == "cancelled"
-                    report = reports.of_ended(claim, work.run, work.beyond, is_cancelled=is_cancelled)
+                    report = reports.of_ended(
+                        claim,
+                        work.run,
+                        work.beyond,
+                        is_cancelled=is_cancelled,
+                        has_had_turn=work.has_had_turn,
+                    )
                     self._reports.put_nowait(report)
                 work.task = None
         metrics.BATCH_CHUNK_SECONDS.labels(claim.operation).observe(time.perf_counter() - started)
@@ -264,10 +272,11 @@ class Worker:
                     work.end("gone")
                 elif status == "cancelling":
                     work.end("cancelled")
-                elif (
-                    status == "paused"
-                    or time.monotonic() > work.turn_ends_at
-                    or self._paused.now.holds(owner_id=work.claim.owner_id, operation=work.claim.operation)
+                elif time.monotonic() > work.turn_ends_at:
+                    work.has_had_turn = True
+                    work.run.stop_beginning()
+                elif status == "paused" or self._paused.now.holds(
+                    owner_id=work.claim.owner_id, operation=work.claim.operation
                 ):
                     work.run.stop_beginning()
 

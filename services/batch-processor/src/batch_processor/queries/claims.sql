@@ -127,9 +127,9 @@ WHERE c.batch_id = old.batch_id AND c.number = old.number AND c.run = old.run AN
 -- name: create_chunk
 INSERT INTO chunks (
     batch_id, number, state, attempt, first_position, last_position, positions, remaining, due_at, owner_id,
-    priority, lost, suspect, gate
+    priority, lost, suspect, gate, run
 )
 SELECT
     id, $2, CASE WHEN $8::float8 > 0 THEN 'delayed' WHEN $11::text IS NOT NULL THEN 'waiting' ELSE 'ready' END,
-    $3, $4, $5, $6, $7, now() + make_interval(secs => $8), owner_id, priority, $9, $10, $11
+    $3, $4, $5, $6, $7, now() + make_interval(secs => $8), owner_id, priority, $9, $10, $11, $12
 FROM batches WHERE id = $1

@@ -1,0 +1,67 @@
+"""How a chunk goes on that has had its turn: in chunks of the size that its items have shown to be right."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from batch_processor.execution import reports
+from batch_processor.execution.claims import Claim
+from batch_processor.execution.running_chunk import Failure, Item, RunningChunk
+from batch_processor.operations.echo import OPERATION as ECHO
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLAIM = Claim(
+    UUID(int=1), 0, run=3, lost=0, suspect=False, attempt=2, first_position=0, last_position=99,
+    positions=None, due_at=NOW, owner_id="ann", operation="echo", status="running", accepted_at=NOW,
+    traceparent=None, request_id=None, is_first=True, claimed_at=NOW,
+)  # fmt: skip
+
+
+class Stopped(RunningChunk):
+    """Plays a chunk of a hundred items, the first of which have ended."""
+
+    def __init__(self, ended: int) -> None:
+        super().__init__(ECHO, [Item(n, None, "1") for n in range(100)], attempt=2)
+        self._ended = set(range(ended))
+
+    def stop_beginning(self) -> None:
+        """Do nothing: it has stopped."""
+
+    async def execute(self) -> None:
+        """Do nothing: it has been executed."""
+
+
+@pytest.mark.parametrize(
+    ("ended", "sizes"), [(20, [20] * 4), (30, [24, 24, 22]), (1, [7] * 14 + [1]), (49, [26, 25])]
+)
+def test_what_is_left_goes_on_in_chunks_of_what_began_in_a_turn(ended: int, sizes: list[int]) -> None:
+    report = reports.of_ended(CLAIM, Stopped(ended), None, has_had_turn=True)
+    assert (report.fate, [rest.items for rest in report.rests]) == ("done", sizes)
+    listed = [position for rest in report.rests for position in rest.positions or ()]
+    assert listed == list(range(ended, 100))
+    # They keep their attempt, and their place ahead of what was never at work.
+    assert {(rest.attempt, rest.run, rest.delay_s) for rest in report.rests} == {(2, 3, 0)}
+
+
+@pytest.mark.parametrize("ended", [0, 50, 99])
+def test_a_chunk_that_another_turn_ends_or_of_which_nothing_began_stays_one(ended: int) -> None:
+    report = reports.of_ended(CLAIM, Stopped(ended), None, has_had_turn=True)
+    assert (report.fate, report.rests) == ("ready", ())
+
+
+def test_a_chunk_that_was_stopped_before_its_turn_was_over_stays_one() -> None:
+    report = reports.of_ended(CLAIM, Stopped(20), None)
+    assert (report.fate, report.rests) == ("ready", ())
+
+
+def test_items_that_are_tried_again_are_no_part_of_what_is_left() -> None:
+    run = Stopped(10)
+    run.retries = list(range(10, 20))
+    run.take().setbacks.extend(Failure(n, "unavailable", "") for n in run.retries)
+    report = reports.of_ended(CLAIM, run, None, has_had_turn=True)
+    again, *parts = report.rests
+    assert (again.positions, again.attempt, again.run) == (list(range(10, 20)), 3, 0)
+    assert [(rest.items, rest.attempt) for rest in parts] == [(20, 2)] * 4
