@@ -36,13 +36,14 @@ ALL = UUID(int=0)
 
 @dataclass
 class Stage:
-    """Operations for tests, and what happened to their items."""
+    """Operations for tests but those in `removed`, and what happened to their items."""
 
     runs: Counter[tuple[UUID, int]] = field(default_factory=Counter)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     free: int = 0
     held: set[int] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
     at_work: Counter[UUID] = field(default_factory=Counter)
     most_at_work: Counter[UUID] = field(default_factory=Counter)
 
@@ -55,7 +56,7 @@ class Stage:
         of three seconds, two at a time.
         """
         retry = RetryPolicy(max_attempts=3, first_s=0.05, factor=1)
-        return {
+        known = {
             "echo": ECHO,
             "email.send": EMAIL_SEND,
             "counted": self._operation("counted", self._count),
@@ -72,6 +73,7 @@ class Stage:
             "slow": self._operation("slow", self._take_long, concurrency=2, chunk_size=10),
             "grumpy": self._operation("grumpy", self._refuse_thirds, chunk_size=10),
         }
+        return {name: operation for name, operation in known.items() if name not in self.removed}
 
     def _operation(self, name: str, run: Any, **changes: Any) -> Operation:
         return Operation(name=name, description="for tests", payload=None, run=run, **changes)

@@ -202,13 +202,13 @@ class Intake:
         """Start a batch whose custom ids were compared, or fail it with the problem that was found."""
         found = await repository.lock_batches(connection, [batch_id])
         now = datetime.now(UTC)
-        begun = [
-            batches.fail(batch, code=problem[0], detail=problem[1], now=now)
-            if problem
-            else batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now)
-            for batch in found.values()
-            if batch.status == "validating"
-        ]
+        begun = []
+        for batch in (batch for batch in found.values() if batch.status == "validating"):
+            # The operation may have been removed since the batch was sealed.
+            if refusal := problem or self._find_refusal(batch):
+                begun.append(batches.fail(batch, code=refusal[0], detail=refusal[1], now=now))
+            else:
+                begun.append(batches.start(batch, chunk_size=self.size_of_chunks(batch), now=now))
         await self._keep(connection, found, begun)
 
     async def advance(self, connection: Connection, before: Batch, after: Batch) -> None:
@@ -288,8 +288,9 @@ class Intake:
         return validation.describe(await repository.find_duplicates(connection, batch.id))
 
     def size_of_chunks(self, batch: Batch) -> int:
-        """Return how many items a chunk of the batch has at most."""
-        return min(self._chunk_size, self._operations[batch.operation or ""].chunk_size)
+        """Return how many items a chunk of the batch has at most; of one whose operation is not here, too."""
+        operation = self._operations.get(batch.operation or "")
+        return min(self._chunk_size, operation.chunk_size) if operation is not None else self._chunk_size
 
 
 async def announce_finished(
