@@ -5,7 +5,7 @@
 -- next in their lane: they run together, so those ride in a slot that has its turn. Nothing of the operations $12 is
 -- claimed. The commit need not wait for the disk: a claim that a crash takes back only lets the chunk run again. What
 -- counts under a key with a rate is charged here, when it begins.
-WITH busy AS (
+WITH busy AS MATERIALIZED (
     SELECT owner_id, count(*)::int AS chunks FROM chunks
     WHERE state = 'running' AND stamp >= $9 AND owner_id = ANY($1::text[]) GROUP BY owner_id
 ), waiting AS (
@@ -28,7 +28,7 @@ WITH busy AS (
         ) AS candidates
     ) AS ranked
     WHERE place <= $7 OR (turn = 1 AND place <= $6)
-), hosts AS (
+), hosts AS MATERIALIZED (
     -- Of each lane the last that is claimed, when it is such a task.
     SELECT last.*, b.operation FROM (
         SELECT DISTINCT ON (owner_id, lane) owner_id, lane, stamp, batch_id, number FROM chosen
