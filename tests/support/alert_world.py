@@ -24,6 +24,7 @@ from stock_data.replay.leadership import Term
 from stock_data.repository import Repository
 from support.alert_ticks import tick
 from support.waiting import until
+from support.waiting_messages import waiting_messages
 
 SOON = Deadline(float("inf"))
 _SEED = """
@@ -75,9 +76,10 @@ class World:
 
     async def events(self) -> list[AlertFired]:
         """Return what waits in the outbox."""
-        rows = await self.rows("SELECT body, message_type FROM outbox ORDER BY id")
-        assert {row["message_type"] for row in rows} <= {AlertFired.message_type}
-        return [AlertFired.model_validate_json(row["body"]) for row in rows]
+        async with self.postgres.connection() as connection:
+            messages = await waiting_messages(connection)
+        assert {message.message_type for message in messages} <= {AlertFired.message_type}
+        return [AlertFired.model_validate_json(message.body) for message in messages]
 
 
 @asynccontextmanager

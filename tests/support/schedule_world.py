@@ -27,6 +27,7 @@ from contracts.schedules import (
     ScheduleFired,
     ScheduleRun,
 )
+from support.waiting_messages import waiting_messages
 
 SOON = Deadline(float("inf"))
 HOUR = timedelta(hours=1)
@@ -130,10 +131,11 @@ class World:
 
     async def events(self) -> list[ScheduleFired]:
         """Return what waits in the outbox."""
-        rows = await self.rows("SELECT message_id, body, message_type FROM outbox ORDER BY id")
-        assert {row["message_type"] for row in rows} <= {ScheduleFired.message_type}
-        fired = [ScheduleFired.model_validate_json(row["body"]) for row in rows]
-        assert [event.run_id for event in fired] == [UUID(str(row["message_id"])) for row in rows]
+        async with self.postgres.connection() as connection:
+            messages = await waiting_messages(connection)
+        assert {message.message_type for message in messages} <= {ScheduleFired.message_type}
+        fired = [ScheduleFired.model_validate_json(message.body) for message in messages]
+        assert [event.run_id for event in fired] == [UUID(message.message_id) for message in messages]
         return fired
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -23,10 +25,12 @@ from batch_processor.execution import reports
 from batch_processor.execution.claims import Loaded, Rest
 from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
+from contracts.batches import BatchFinished
 from support.batch_callers import WHICH
 from support.batch_engine import Engine
 from support.batch_model import BatchModel, Ended
 from support.batch_operators import PAUSABLE, BatchOperators
+from support.waiting_messages import waiting_messages
 
 # Of a claim, what becomes of its items in turn.
 FATE = st.sampled_from(("succeed", "succeed", "fail", "fail late", "again"))
@@ -267,15 +271,13 @@ class LifeCycle(BatchOperators):
 
     @invariant()
     def each_end_is_told_once(self) -> None:
-        told = self.wait(
-            self.engine.fetch(
-                """
-                SELECT convert_from(body, 'utf8')::jsonb -> 'batch' ->> 'id' AS id, count(*) AS times
-                FROM outbox WHERE message_type = 'batch.finished.v1' GROUP BY 1
-                """
-            )
-        )
-        times = {UUID(row["id"]): row["times"] for row in told}
+        async def told() -> Counter[UUID]:
+            async with self.engine.postgres.connection() as connection:
+                messages = await waiting_messages(connection)
+            ended = [m.body for m in messages if m.message_type == BatchFinished.message_type]
+            return Counter(UUID(orjson.loads(body)["batch"]["id"]) for body in ended)
+
+        times = self.wait(told())
         # An upload that nobody ever described has no reader.
         assert times == {model.id: model.endings for model in self.models if model.endings}
 

@@ -100,4 +100,4 @@ def blocked() -> float | None:
 
 
 async def _waiting(connection: Connection) -> int:
-    return int(await connection.fetchval("SELECT count(*) FROM outbox"))
+    return int(await connection.fetchval("SELECT coalesce(sum(messages), 0) FROM outbox"))

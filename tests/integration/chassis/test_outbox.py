@@ -27,8 +27,10 @@ from support.bench import Bench
 from support.databases import FreshDatabase
 from support.explained import buffers
 from support.waiting import until
+from support.waiting_messages import waiting_messages
 
 _MANY = 2000
+_ADD = queries.load("chassis")["add_to_outbox"]
 
 
 def cancel() -> Outgoing:
@@ -43,7 +45,7 @@ async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(
     await postgres.open()
     async with postgres.connection() as connection:
         await migrations.migrate(connection, "support.sample_service")
-        await outbox.add(connection, [cancel() for _ in range(_MANY)])
+        await connection.execute(_ADD, *outbox.columns([cancel() for _ in range(_MANY)]), [1] * _MANY)
     # A row at a time is slow enough to look on, and every step is a full one.
     relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, bound=10, step=1)
     relaying = asyncio.create_task(relay.run())
@@ -123,6 +125,52 @@ async def test_a_message_that_cannot_be_published_is_parked_and_its_neighbours_g
     await until(lambda: worker.health.reasons() == {})
 
 
+async def test_messages_that_are_written_together_wait_in_one_row_and_are_counted_each(
+    bench: Bench, fresh_database: FreshDatabase
+) -> None:
+    handled: list[UUID] = []
+
+    async def handle(delivery: Delivery[CancelBatch]) -> None:
+        handled.append(delivery.message_id)
+
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(INTAKE, {CancelBatch: Direct(handle)}, concurrency=10)
+    await bench.run(worker)
+    postgres = Postgres(await fresh_database())
+    await postgres.open()
+    messages = [cancel() for _ in range(40)]
+    relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, bound=40)
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "support.sample_service")
+        await outbox.add(connection, messages[:39])
+        await relay.measure()
+        relay.require_room()
+        await outbox.add(connection, messages[39:])
+        assert await _depth(postgres) == 2
+        assert await waiting_messages(connection) == messages
+    await relay.measure()
+    with pytest.raises(Overloaded):
+        relay.require_room()
+    await relay.flush()
+    assert await _depth(postgres) == 0
+    await until(lambda: len(handled) == 40)
+    assert set(handled) == {UUID(message.message_id) for message in messages}
+    await postgres.close()
+
+
+async def test_of_messages_in_one_row_that_cannot_be_published_each_is_parked_by_itself(bench: Bench) -> None:
+    worker = await bench.run(await bench.build(BATCH_PROCESSOR))
+    nowhere = [replace(cancel(), exchange="no-such-exchange") for _ in range(5)]
+    async with worker.postgres.transaction() as connection:
+        await outbox.add(connection, nowhere)
+        assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
+    worker.relay.wake()
+    await until(lambda: _has_parked(worker, 5))
+    parked = await _parked(worker)
+    assert {message.message_id for message in parked} == {message.message_id for message in nowhere}
+    assert {(message.message_type, message.attempts) for message in parked} == {("batch.cancel.v1", 5)}
+
+
 async def test_a_message_that_no_queue_takes_is_parked_in_the_end_and_can_be_replayed(bench: Bench) -> None:
     worker = await bench.run(await bench.build(BATCH_PROCESSOR))
     nowhere = replace(cancel(), routing_key="nobody.takes.it")
@@ -154,13 +202,13 @@ async def test_a_poll_reads_no_more_rows_while_a_held_snapshot_keeps_sent_messag
     async with holder.transaction(isolation="repeatable_read"), postgres.connection() as connection:
         await holder.fetchval("SELECT count(*) FROM outbox")
         # So long ago that everything has been committed since.
-        add = queries.load("chassis")["add_to_outbox"].replace("body)", "body, due_at)")
+        add = _ADD.replace("messages)", "messages, due_at)")
         add = add.replace("SELECT *", "SELECT *, now() - interval '1 minute'")
-        await connection.execute(add, *outbox.columns([cancel() for _ in range(10_000)]))
+        await connection.execute(add, *outbox.columns([cancel() for _ in range(10_000)]), [1] * 10_000)
         await relay.flush()
         assert await _depth(postgres) == 0
         await relay.measure()
-        await outbox.add(connection, [cancel() for _ in range(10)])
+        await connection.execute(_ADD, *outbox.columns([cancel() for _ in range(10)]), [1] * 10)
         whole = await buffers(
             connection, "take_fresh", 500, datetime.fromtimestamp(0, UTC), package="chassis"
         )
@@ -200,6 +248,10 @@ async def test_a_message_that_is_committed_late_is_found_by_the_full_scan(
 
 async def _parked(worker: ServiceRuntime) -> list[ParkedMessage]:
     return (await worker.parked.page(ListParked(), Deadline.after(5))).data
+
+
+async def _has_parked(worker: ServiceRuntime, count: int) -> bool:
+    return len(await _parked(worker)) == count
 
 
 def _refuses(relay: OutboxRelay) -> bool:

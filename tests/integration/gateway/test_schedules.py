@@ -28,6 +28,7 @@ from support import schedule_world
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.schedule_world import World
+from support.waiting_messages import waiting_messages
 
 TEMPLATE = '{"operation": "echo", "payload" : {"price": 1.10}, "metadata":{"report":"daily"}}'
 HOURLY = {"name": "hourly", "cron": "0 * * * *", "template": {"operation": "echo", "payload": 1}}
@@ -268,19 +269,17 @@ async def accepted(site: Site, *runs: ScheduleFired) -> AsyncIterator[list[dict[
             # News of changed users may still be there.
             before = await connection.fetchval("SELECT coalesce(max(id), 0) FROM outbox")
             await scheduled.accept(connection, deliveries)
-            rows = await connection.fetch(
-                "SELECT message_id, message_type, body FROM outbox WHERE id > $1 ORDER BY id", before
-            )
+            messages = await waiting_messages(connection, after=before)
             acceptances = await connection.fetch("SELECT id, kind FROM acceptances")
             kinds = {row["id"]: row["kind"] for row in acceptances}
             yield [
                 {
-                    **orjson.loads(row["body"]),
-                    "_type": row["message_type"],
-                    "_kind": kinds.get(row["message_id"]),
-                    "_body": bytes(row["body"]).decode(),
+                    **orjson.loads(message.body),
+                    "_type": message.message_type,
+                    "_kind": kinds.get(UUID(message.message_id)),
+                    "_body": message.body.decode(),
                 }
-                for row in rows
+                for message in messages
             ]
             raise _RolledBack
     except _RolledBack:

@@ -44,6 +44,7 @@ from emailer.writing.preparing import MailPreparation
 from emailer.writing.writer import MailWriter
 from support.doubles import smtp as double
 from support.waiting import until
+from support.waiting_messages import waiting_messages
 
 OWNER = "owner-1"
 DEFAULT_SENDER = "Tickwire <no-reply@tickwire.example>"
@@ -153,8 +154,8 @@ class PostOffice:
     async def events(self) -> list[dict[str, Any]]:
         """Return the events in the outbox, oldest first."""
         async with self.postgres.connection() as connection:
-            rows = await connection.fetch("SELECT body FROM outbox ORDER BY id")
-        return [orjson.loads(row["body"]) for row in rows]
+            messages = await waiting_messages(connection)
+        return [orjson.loads(message.body) for message in messages]
 
     async def has_waiting_lock(self) -> bool:
         """Return whether a transaction waits for a lock of another."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from uuid import UUID
 
 import orjson
 
-from chassis import beats, logging, metrics, queries, redaction, spans
+from chassis import beats, logging, metrics, outbox_rows, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
 from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+from chassis.outbox_rows import Waiting
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from chassis.waits import until_set
 from contracts import headers as names
@@ -43,7 +44,9 @@ Park = Callable[[Connection, int, str], Awaitable[None]]
 
 async def add(connection: Connection, messages: Sequence[Outgoing]) -> None:
     """Write `messages` in the caller's transaction; they leave after it has committed."""
-    await connection.execute(_SQL["add_to_outbox"], *columns(messages))
+    packed = outbox_rows.pack(messages)
+    rows = columns([row for row, _ in packed])
+    await connection.execute(_SQL["add_to_outbox"], *rows, [count for _, count in packed])
 
 
 def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
@@ -56,13 +59,6 @@ def columns(messages: Sequence[Outgoing]) -> tuple[list[object], ...]:
         [orjson.dumps(dict(message.headers)).decode() for message in messages],
         [message.body for message in messages],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    id: int
-    attempts: int
-    message: Outgoing
 
 
 class OutboxRelay:
@@ -82,7 +78,7 @@ class OutboxRelay:
         *,
         park: Park,
         bound: int = 100_000,
-        step: int = 500,
+        step: int = 200,
         poll_s: float = 1,
     ) -> None:
         self._postgres = postgres
@@ -132,22 +128,11 @@ class OutboxRelay:
                 if not rows:
                     break
                 started_ns = time.time_ns()
-                outcomes = await self._publisher.publish_together([row.message for row in rows])
-                for row, error in zip(rows, outcomes, strict=True):
-                    _tell(row.message, error, started_ns=started_ns)
-                failed = [
-                    row.id
-                    for row, error in zip(rows, outcomes, strict=True)
-                    # What could not even be tried, as there is no broker or it takes nothing, has not failed.
-                    if error is not None and type(error) not in (ConnectionBroken, BrokerUnavailable)
-                ]
-                # Nearly always all was sent: two questions less for each step.
-                if sent := _ids(rows, outcomes, type(None)):
-                    await connection.execute(_SQL["delete_sent"], sent)
-                if suspect := _ids(rows, outcomes, ConnectionBroken):
-                    await connection.execute(_SQL["suspect"], suspect)
-                if failed:
-                    await connection.execute(_SQL["postpone"], failed, 1)
+                messages = [message for row in rows for message in row.messages]
+                outcomes = await self._publisher.publish_together(messages)
+                for message, error in zip(messages, outcomes, strict=True):
+                    _tell(message, error, started_ns=started_ns)
+                await _settle(connection, rows, outcomes)
             # A step that only failed must not be followed by another at once.
             is_more = len(rows) == self._step and None in outcomes
             # Under a load that never lets up this is the only place that sees how much waits.
@@ -181,14 +166,15 @@ class OutboxRelay:
                 rows = await _take(connection, "take_failed", _FAILED_STEP)
                 if not rows:
                     break
-                outcomes = await asyncio.gather(*(self._publish_alone(row.message) for row in rows))
-                await connection.execute(_SQL["delete_sent"], _ids(rows, outcomes, type(None)))
+                outcomes = await asyncio.gather(*(self._publish_alone(row.messages[0]) for row in rows))
+                sent = [row.id for row, error in zip(rows, outcomes, strict=True) if error is None]
+                await connection.execute(_SQL["delete_sent"], sent)
                 failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error]
                 for row, error in failed:
                     await self._postpone_or_park(connection, row, error)
             is_more = len(rows) == _FAILED_STEP
 
-    async def _postpone_or_park(self, connection: Connection, row: _Row, error: Exception) -> None:
+    async def _postpone_or_park(self, connection: Connection, row: Waiting, error: Exception) -> None:
         # A message that there was no broker for, or a full queue, has not failed by itself.
         is_counted = isinstance(error, ConnectionBroken) or not isinstance(
             error, (TimeoutError, Overloaded, BrokerUnavailable)
@@ -199,8 +185,9 @@ class OutboxRelay:
             return
         reason = redaction.safe_message(error)
         await self._park(connection, row.id, reason)
-        with row.message.message_context():
-            log.error("message parked", type=row.message.message_type, reason=reason)
+        message = row.messages[0]
+        with message.message_context():
+            log.error("message parked", type=message.message_type, reason=reason)
 
     def look_whole(self) -> None:
         """Begin the next measurement with the oldest message again."""
@@ -226,26 +213,47 @@ class OutboxRelay:
         metrics.OUTBOX_OLDEST.set(row["oldest_s"])
 
 
-async def _take(connection: Connection, statement: str, *arguments: object) -> list[_Row]:
-    return [
-        _Row(
-            record["id"],
-            record["attempts"],
-            Outgoing(
-                exchange=record["exchange"],
-                routing_key=record["routing_key"],
-                message_type=record["message_type"],
-                message_id=str(record["message_id"]),
-                headers=orjson.loads(record["headers"]),
-                body=record["body"],
-            ),
-        )
-        for record in await connection.fetch(_SQL[statement], *arguments)
-    ]
+async def _take(connection: Connection, statement: str, *arguments: object) -> list[Waiting]:
+    records = await connection.fetch(_SQL[statement], *arguments)
+    # What has failed is published as it is.
+    return [outbox_rows.read(record, opened=statement == "take_fresh") for record in records]
 
 
-def _ids(rows: Sequence[_Row], outcomes: Sequence[Exception | None], kind: type[object]) -> list[int]:
-    return [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, kind)]
+async def _settle(
+    connection: Connection, rows: Sequence[Waiting], outcomes: Sequence[Exception | None]
+) -> None:
+    """Remove what was sent, and leave what failed for those that publish each message alone."""
+    sent: list[int] = []
+    suspect: list[int] = []
+    failed: list[int] = []
+    following = iter(outcomes)
+    for row in rows:
+        errors = list(islice(following, len(row.messages)))
+        left = [(message, e) for message, e in zip(row.messages, errors, strict=True) if e is not None]
+        if not left:
+            sent.append(row.id)
+        elif len(left) == len(errors) and not any(_has_failed(error) for _, error in left):
+            continue
+        elif len(errors) > 1:
+            attempts = [int(_has_failed(error)) for _, error in left]
+            parts = columns([message for message, _ in left])
+            await connection.execute(_SQL["split_bundle"], row.id, *parts, attempts)
+        elif isinstance(errors[0], ConnectionBroken):
+            suspect.append(row.id)
+        else:
+            failed.append(row.id)
+    # Nearly always all was sent: two questions less for each step.
+    if sent:
+        await connection.execute(_SQL["delete_sent"], sent)
+    if suspect:
+        await connection.execute(_SQL["suspect"], suspect)
+    if failed:
+        await connection.execute(_SQL["postpone"], failed, 1)
+
+
+def _has_failed(error: Exception) -> bool:
+    """Return whether a message was tried; there may have been no broker, or none that takes messages."""
+    return type(error) is not BrokerUnavailable
 
 
 def _tell(message: Outgoing, error: Exception | None, *, started_ns: int) -> None:

@@ -1,6 +1,7 @@
 """Names of the headers that every message carries beside the AMQP properties."""
 
 ATTEMPT = "x-attempt"
+BUNDLE = "x-bundle"
 DEADLINE = "x-deadline"
 ERROR = "x-error"
 FIRST_ERROR = "x-first-error"

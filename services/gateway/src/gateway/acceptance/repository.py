@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from chassis import outbox
+import orjson
+
+from chassis import outbox, outbox_rows
+from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
 from chassis.postgres import Connection
 from contracts.parked import ParkedChanged, ParkedState
@@ -91,6 +94,9 @@ class AcceptanceRepository:
             [acceptance.payload_hash for acceptance in acceptances],
             [work.unique.key if work.unique else None for work in group],
             [work.unique.replaces if work.unique else None for work in group],
+            outbox_rows.numbers([message for _, message in messages]),
+            orjson.dumps(outbox_rows.bundle_headers()).decode(),
+            bundles.MESSAGE_TYPE,
         )
         return {row["id"] for row in rows}
 

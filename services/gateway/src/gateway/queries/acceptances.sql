@@ -43,14 +43,31 @@ WITH asked AS (
         AND (unique_key IS NULL OR id IN (SELECT task_id FROM held))
     ON CONFLICT (id) DO NOTHING
     RETURNING id
-), sent AS (
-    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body)
-    SELECT m.message_id, m.exchange, m.routing_key, m.message_type, m.headers, m.body
-    FROM unnest(
-        $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::bytea[]
-    ) WITH ORDINALITY AS m (work_id, message_id, exchange, routing_key, message_type, headers, body, place)
+), leaving AS (
+    SELECT m.* FROM unnest(
+        $11::uuid[], $12::uuid[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::bytea[], $21::int[]
+    ) WITH ORDINALITY AS m (
+        work_id, message_id, exchange, routing_key, message_type, headers, body, bundle, place
+    )
     JOIN accepted ON accepted.id = m.work_id
-    ORDER BY m.place
+), sent AS (
+    -- Those of a bundle wait in one row, as chassis.outbox_rows writes it.
+    INSERT INTO outbox (message_id, exchange, routing_key, message_type, headers, body, messages)
+    SELECT message_id, exchange, routing_key, message_type, headers, body, messages FROM (
+        SELECT message_id, exchange, routing_key, message_type, headers, body, 1 AS messages, place
+        FROM leaving WHERE bundle IS NULL
+        UNION ALL
+        SELECT
+            (array_agg(message_id ORDER BY place))[1], min(exchange), min(routing_key), $23::text, $22::jsonb,
+            convert_to(
+                jsonb_agg(
+                    jsonb_build_array(message_type, message_id, headers, octet_length(body)) ORDER BY place
+                )::text, 'UTF8'
+            ) || '\x0a'::bytea || string_agg(body, ''::bytea ORDER BY place),
+            count(*), min(place)
+        FROM leaving WHERE bundle IS NOT NULL GROUP BY bundle
+    ) AS waiting
+    ORDER BY place
 )
 SELECT id FROM accepted
 
