@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from chassis.broker.envelope import Delivery, new_id
 from contracts import headers
@@ -39,6 +40,20 @@ async def test_a_new_task_is_one_row_in_three_tables_and_no_update(engine: Engin
     assert tuple(row) == ("queued", 1, 1, 7, TRACE, "request", ["batches:write"], True)
     assert len(engine.intake.take_changed()) == 50
     assert len(await engine.claim(most=64, for_any=64)) == 50
+
+
+async def test_only_tasks_that_are_new_and_due_concern_nobody_but_workers(engine: Engine) -> None:
+    async def has_only_queued(*deliveries: Delivery[CreateBatch]) -> bool:
+        async with engine.postgres.transaction() as connection:
+            await engine.intake.create(connection, deliveries)
+        return engine.intake.has_only_queued
+
+    known, delayed = delivery(), delivery()
+    later = delayed.message.model_copy(update={"not_before": datetime.now(UTC) + timedelta(hours=1)})
+    assert await has_only_queued(known, delivery())
+    assert not await has_only_queued(known, delivery())
+    assert not await has_only_queued(delivery(), replace(delayed, message=later))
+    assert not await has_only_queued(delivery("no.such"))
 
 
 async def test_tasks_that_are_cancelled_refused_or_known_are_separated_from_new_ones(

@@ -43,6 +43,18 @@ def test_a_complete_batch_is_cut_into_chunks_of_the_size() -> None:
     assert (queued.status, queued.chunk_count) == ("queued", 3)
 
 
+def test_a_task_that_is_queued_at_once_is_what_its_messages_would_have_made_of_it() -> None:
+    description = Description(
+        kind="task", operation="echo", accepted_at=NOW, not_before=NOW + timedelta(hours=1), priority=7,
+        options='{"priority":"high"}', scopes=("quotes:read",), metadata='{"a":1}', expires_at=NOW,
+        on_finished="{}", source="{}",
+    )  # fmt: skip
+    received = batches.receive(NEW, 1, now=NOW)
+    complete = batches.seal(batches.describe(received, description, now=NOW), 1, now=NOW)
+    step_by_step = batches.start(complete, chunk_size=500, now=NOW)
+    assert batches.queue_task(NEW.id, NEW.owner_id, description, now=NOW) == step_by_step
+
+
 def test_a_batch_without_items_is_completed_at_once() -> None:
     done = batches.start(complete(0), chunk_size=500, now=NOW)
     assert (done.status, done.finished_at) == ("completed", NOW)

@@ -152,6 +152,31 @@ def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
     return cancel(described, now=now) if batch.cancel_requested else described
 
 
+def queue_task(id_: UUID, owner_id: str, description: Description, *, now: datetime) -> Batch:
+    """Return a task of which nothing was heard before, with its only item, described and queued at once."""
+    return Batch(
+        id_,
+        owner_id,
+        kind=description.kind,
+        operation=description.operation,
+        status="queued",
+        priority=description.priority,
+        options=description.options,
+        accepted_at=description.accepted_at,
+        not_before=description.not_before,
+        total=1,
+        received=1,
+        chunk_count=1,
+        revision=1,
+        scopes=description.scopes,
+        appended_at=now,
+        metadata=description.metadata,
+        expires_at=description.expires_at,
+        on_finished=description.on_finished,
+        source=description.source,
+    )
+
+
 def takes_items(status: Status, chunk_count: int) -> bool:
     """Return whether items of a batch are stored; those that a cancel has overtaken count as cancelled."""
     return status == "open" or (status == "cancelled" and not chunk_count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import repeat
@@ -47,30 +47,32 @@ class Change:
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
     """Return the change of a message that describes its batch, and may say how many items it has."""
+    if isinstance(message, SealBatch):
+        step = partial(_described, description=describing(message), total=message.total)
+        return Change(message.batch_id, message.owner_id, step)
+    total = None if message.items is None else len(message.items)
+    step = partial(_described, description=describing(message), total=total)
+    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
+
+
+def describing(message: CreateBatch | SealBatch) -> Description:
+    """Return what a message says of its batch."""
     options = batch_options.read(message.options)
-    description = Description(
+    creation = message if isinstance(message, CreateBatch) else None
+    source = None if creation is None else creation.source
+    return Description(
         kind=message.kind,
         operation=message.operation,
         accepted_at=message.accepted_at,
-        priority=_PRIORITIES[options.priority],
+        not_before=None if creation is None else creation.not_before,
+        priority=creation.priority if creation and message.kind == "task" else _PRIORITIES[options.priority],
         options=orjson.dumps(options.to_message()).decode(),
         scopes=None if message.scopes is None else tuple(message.scopes),
         metadata=orjson.dumps(message.metadata).decode(),
         expires_at=message.expires_at,
         on_finished=None if message.on_finished is None else message.on_finished.model_dump_json(),
+        source=None if source is None else source.model_dump_json(),
     )
-    if isinstance(message, SealBatch):
-        step = partial(_described, description=description, total=message.total)
-        return Change(message.batch_id, message.owner_id, step)
-    description = replace(
-        description,
-        not_before=message.not_before,
-        priority=message.priority if message.kind == "task" else description.priority,
-        source=None if message.source is None else message.source.model_dump_json(),
-    )
-    total = None if message.items is None else len(message.items)
-    step = partial(_described, description=description, total=total)
-    return Change(message.batch_id, message.owner_id, step, message.items or (), body)
 
 
 def _described(batch: Batch, *, now: datetime, description: Description, total: int | None) -> Batch:

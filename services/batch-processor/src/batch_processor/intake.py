@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ from pydantic_core import from_json
 
 from batch_processor import batches, repository, steering, validation
 from batch_processor.batches import Batch
-from batch_processor.changes import Change, Transition, opening, rows_of
+from batch_processor.changes import Change, Transition, describing, opening, rows_of
 from batch_processor.errors import BatchNotFound
 from batch_processor.following import follow_up
 from batch_processor.limits.rules import LimitBook
@@ -50,6 +51,8 @@ _CHECKED_AT_ONCE = 2_000
 _STORED_AT_ONCE = 100
 # Of an owner with more batches the next ones are limited by a message of their own.
 _LIMITED_AT_ONCE = 500
+# Of the group that is handled: each has a context of its own.
+_HAS_ONLY_QUEUED: ContextVar[bool] = ContextVar("has_only_queued", default=False)
 
 
 class Intake:
@@ -68,9 +71,16 @@ class Intake:
         taken, self._changed = self._changed, []
         return taken
 
+    @property
+    def has_only_queued(self) -> bool:
+        """Whether the messages that were just handled made tasks that can begin, and did nothing else."""
+        return _HAS_ONLY_QUEUED.get()
+
     async def create(self, connection: Connection, deliveries: Sequence[Delivery[CreateBatch]]) -> None:
         """Open batches; those that bring their items are sealed at once."""
         others = await self._queue_tasks(connection, deliveries)
+        is_due = all(delivery.message.not_before is None for delivery in deliveries)
+        _HAS_ONLY_QUEUED.set(is_due and not others)
         if others:
             await self._apply(connection, [opening(d.message, d.body) for d in others])
             await repository.note_traces(connection, others)
@@ -174,27 +184,25 @@ class Intake:
         Each is a row in three tables, written once. Return the deliveries of all that is not such a task.
         """
         now = datetime.now(UTC)
-        found: dict[UUID, tuple[Delivery[CreateBatch], Change, Batch]] = {}
+        found: dict[UUID, tuple[Delivery[CreateBatch], Batch]] = {}
         for delivery in deliveries:
             message = delivery.message
             if message.kind == "task" and message.items is not None and len(message.items) == 1:
-                change = opening(message, delivery.body)
-                assert change.step is not None
-                new = batches.receive(Batch(message.batch_id, message.owner_id), 1, now=now)
-                task = change.step(new, now=now)
-                if self._find_refusal(task) is None:
-                    task = batches.start(task, chunk_size=self.size_of_chunks(task), now=now)
-                    found.setdefault(message.batch_id, (delivery, change, task))
-        tasks = {id_: task for id_, (_, _, task) in sorted(found.items())}
-        added = await repository.add_batches(connection, tasks.values(), [d for d, _, _ in found.values()])
+                task = batches.queue_task(message.batch_id, message.owner_id, describing(message), now=now)
+                if self._find_refusal(task) is None and task.source is None:
+                    found.setdefault(task.id, (delivery, task))
+        added = await repository.add_tasks(connection, [found[id_] for id_ in sorted(found)])
         if added:
-            rows = [row for id_ in added for row in rows_of(found[id_][1])]
+            rows = []
+            for id_ in added:
+                delivery, task = found[id_]
+                items = delivery.message.items or ()
+                rows += rows_of(Change(id_, task.owner_id, items=items, body=delivery.body))
             await repository.add_items(connection, rows)
-            starts = [
-                Start(id_, 1, 1, tasks[id_].not_before, self.limits.gate_of(tasks[id_])) for id_ in added
-            ]
+            tasks = [found[id_][1] for id_ in added]
+            starts = [Start(task.id, 1, 1, task.not_before, self.limits.gate_of(task)) for task in tasks]
             await repository.create_chunks(connection, starts)
-            self._changed += [tasks[id_] for id_ in added]
+            self._changed += tasks
         stored = {found[id_][0].message_id for id_ in added}
         return [delivery for delivery in deliveries if delivery.message_id not in stored]
 

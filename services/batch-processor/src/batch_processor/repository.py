@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
@@ -41,6 +41,26 @@ _PROGRESS_OF = attrgetter(
     "finished_at",
     "error_code",
     "error_detail",
+)
+# The columns in which a task that is queued may differ from a new row, but for its scopes.
+_TASK_VALUES = attrgetter(
+    "id",
+    "owner_id",
+    "kind",
+    "operation",
+    "status",
+    "priority",
+    "options",
+    "accepted_at",
+    "not_before",
+    "total",
+    "received",
+    "chunk_count",
+    "revision",
+    "appended_at",
+    "metadata",
+    "expires_at",
+    "on_finished",
 )
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
@@ -155,17 +175,16 @@ async def save_batches(connection: Connection, batches: Sequence[Batch]) -> None
         await connection.execute(_SQL["save_batches"], orjson.dumps(batches, default=str).decode())
 
 
-async def add_batches(
-    connection: Connection, batches: Collection[Batch], deliveries: Sequence[Delivery[CreateBatch]]
+async def add_tasks(
+    connection: Connection, tasks: Sequence[tuple[Delivery[CreateBatch], Batch]]
 ) -> list[UUID]:
-    """Store batches that nobody has heard of, with the traces that brought them; return which these were."""
-    if not batches:
+    """Store tasks that nobody has heard of, with the traces that brought them; return which these were."""
+    if not tasks:
         return []
-    rows = await connection.fetch(
-        _SQL["add_batches"],
-        orjson.dumps([*batches], default=str).decode(),
-        *_traces(deliveries),
-    )
+    columns = map(list, zip(*(_TASK_VALUES(task) for _, task in tasks), strict=True))
+    scopes = [None if task.scopes is None else " ".join(task.scopes) for _, task in tasks]
+    _, *traces = _traces([delivery for delivery, _ in tasks])
+    rows = await connection.fetch(_SQL["add_tasks"], *columns, scopes, *traces)
     return [row["id"] for row in rows]
 
 

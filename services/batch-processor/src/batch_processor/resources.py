@@ -211,12 +211,15 @@ class Resources:
         self.admission.wake()
 
     def _stored(self) -> None:
-        self.runtime.relay.wake()
         for batch in self.intake.take_changed():
             self.progress.note(batch)
             if self.limits.gate_of(batch):
                 self.admission.wake()
         self.worker.wake()
+        if self.intake.has_only_queued:
+            # Each of the others would look at the database, many times a second, for nothing.
+            return
+        self.runtime.relay.wake()
         self.coordinator.wake()
         self.validation.wake()
         self.sources.wake()

@@ -265,7 +265,7 @@ def _tell(message: Outgoing, error: Exception | None, *, started_ns: int) -> Non
             else:
                 reason = redaction.safe_message(error)
                 log.warning("message stays in the outbox", type=message.message_type, reason=reason)
-    if error is not None:
+    if error is not None or spans.SpanRecorder.tracer is None:
         return
     spans.record(
         f"publish {message.message_type}",

@@ -119,30 +119,24 @@ SELECT batch_id, code, items FROM failures WHERE batch_id = ANY($1::uuid[]) AND 
 SELECT batch_id, result, error_code, error_detail FROM results
 WHERE batch_id = ANY($1::uuid[]) AND position = 0
 
--- name: add_batches
--- Batches of which there is no row yet, each written once.
+-- name: add_tasks
+-- Tasks of which there is no row yet, each written once. The scopes of a task come as one text, separated by spaces.
 INSERT INTO batches (
-    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received,
-    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since,
-    traceparent, request_id
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
+    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
 )
 SELECT
-    new.id, owner_id, kind, operation, status, priority, options::jsonb, accepted_at, not_before, total, received,
-    succeeded, failed, cancelled, skipped, chunk_count, revision, cancel_requested, started_at, finished_at,
-    error_code, error_detail, scopes, appended_at, metadata, expires_at, on_finished, retry_codes,
-    retry_after, source, source_after, validating_since,
-    traceparent, request_id
-FROM jsonb_to_recordset($1::jsonb) AS new (
-    id uuid, owner_id text, kind text, operation text, status text, priority smallint, options text,
-    accepted_at timestamptz, not_before timestamptz, total int, received int, succeeded int, failed int,
-    cancelled int, skipped int, chunk_count int, revision int, cancel_requested boolean,
-    started_at timestamptz, finished_at timestamptz, error_code text, error_detail text, scopes text[], appended_at timestamptz,
-    metadata text, expires_at timestamptz, on_finished text, retry_codes text[], retry_after int,
-    source text, source_after int, validating_since timestamptz
+    id, owner_id, kind, operation, status, priority, options::jsonb, accepted_at, not_before, total, received,
+    chunk_count, revision, appended_at, metadata, expires_at, on_finished, string_to_array(scopes, ' '), traceparent,
+    request_id
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::timestamptz[],
+    $9::timestamptz[], $10::int[], $11::int[], $12::int[], $13::int[], $14::timestamptz[], $15::text[],
+    $16::timestamptz[], $17::text[], $18::text[], $19::text[], $20::text[]
+) AS new (
+    id, owner_id, kind, operation, status, priority, options, accepted_at, not_before, total, received, chunk_count,
+    revision, appended_at, metadata, expires_at, on_finished, scopes, traceparent, request_id
 )
-JOIN unnest($2::uuid[], $3::text[], $4::text[]) AS noted (id, traceparent, request_id) ON noted.id = new.id
-ORDER BY new.id
+ORDER BY id
 ON CONFLICT DO NOTHING
 RETURNING id

@@ -267,6 +267,12 @@ class Consumer:
                 self._record(incoming, started_ns, error)
                 await self._handle(handler, [incoming])
             return
+        if error is None and not logging.Verbosity.is_debug:
+            # Nearly always, and nothing is logged of a message by itself.
+            for incoming in group:
+                self._record(incoming, started_ns, None)
+                await self._settler.acknowledge(incoming)
+            return
         for incoming in group:
             self._record(incoming, started_ns, error)
             with incoming.message_context():
@@ -289,6 +295,8 @@ class Consumer:
             await self._settler.give_back(incoming, has_failed=True)
 
     def _record(self, incoming: Incoming, started_ns: int, error: BaseException | None) -> None:
+        if spans.SpanRecorder.tracer is None:
+            return
         # The link to where the message was made survives retries, parking and replay, like the header.
         spans.record(
             f"process {incoming.message_type}",
