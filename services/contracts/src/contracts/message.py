@@ -18,13 +18,8 @@ AS_NUMBER = PlainSerializer(
 Json = Any
 
 
-# RFC 3339 in UTC.
-Moment = Annotated[
-    AwareDatetime,
-    PlainSerializer(
-        lambda moment: moment.isoformat().replace("+00:00", "Z"), return_type=str, when_used="json"
-    ),
-]
+# In JSON as RFC 3339 writes it, with `Z` for UTC.
+Moment = AwareDatetime
 
 
 class Contract(BaseModel):
