@@ -245,8 +245,7 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
 
     A body of the media type `stream` may be compressed with gzip.
     """
-    given, options = parse_options_header(request.short_header(b"content-type"))
-    given = given.strip().lower()
+    given, charset = _read_content_type(request.short_header(b"content-type"))
     codings = ("identity", "gzip") if given == stream else ("identity",)
     coding = _coding(request)
     if coding not in codings:
@@ -256,10 +255,15 @@ def require_media_type(request: Incoming, *accepted: str, stream: str | None = N
         )
     if given not in accepted:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}, not as {given or 'nothing'}.")
-    charset = options.get("charset", "utf-8")
     if charset.lower() != "utf-8":
         raise UnsupportedMediaType(f"The body must be in UTF-8, not in {charset[:50]!r}.")
     return given
+
+
+@lru_cache(maxsize=256)
+def _read_content_type(header: str | None) -> tuple[str, str]:
+    given, options = parse_options_header(header)
+    return given.strip().lower(), options.get("charset", "utf-8")
 
 
 async def require_no_body(request: Incoming) -> None:
