@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 from uuid import UUID
 
 from contracts import batch_options
@@ -128,6 +129,18 @@ class Batch:
         return self.succeeded + self.failed + self.cancelled + self.skipped
 
 
+_PLACES = {field.name: place for place, field in enumerate(fields(Batch))}
+_VALUES = attrgetter(*_PLACES)
+
+
+def changed(batch: Batch, **changes: Any) -> Batch:
+    """Return `batch` with other values, as `dataclasses.replace` does in twice the time."""
+    values = [*_VALUES(batch)]
+    for name, value in changes.items():
+        values[_PLACES[name]] = value
+    return Batch(*values)
+
+
 def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
     """Take the description of the batch; the first one counts, and a finished batch stays finished.
 
@@ -135,7 +148,7 @@ def describe(batch: Batch, description: Description, *, now: datetime) -> Batch:
     """
     if batch.operation is not None:
         return batch
-    described = replace(
+    described = changed(
         batch,
         kind=description.kind,
         operation=description.operation,
@@ -186,19 +199,19 @@ def receive(batch: Batch, count: int, *, now: datetime) -> Batch:
     """Count items that were stored for the first time; those that come after the cancel are cancelled."""
     if not count or not takes_items(batch.status, batch.chunk_count):
         return batch
-    received = replace(batch, received=batch.received + count, appended_at=now)
+    received = changed(batch, received=batch.received + count, appended_at=now)
     if batch.status == "open":
         return received
     total = max(batch.total or 0, received.received)
-    return replace(received, total=total, cancelled=total, revision=batch.revision + 1)
+    return changed(received, total=total, cancelled=total, revision=batch.revision + 1)
 
 
 def seal(batch: Batch, total: int, *, now: datetime) -> Batch:
     """Learn how many items there are; a batch cancelled during its upload learns how many it had."""
     if batch.status == "open" and batch.total is None:
-        return replace(batch, total=total)
+        return changed(batch, total=total)
     if batch.status == "cancelled" and batch.started_at is None and total > batch.cancelled:
-        return end(replace(batch, total=total, cancelled=total), "cancelled", now=batch.finished_at or now)
+        return end(changed(batch, total=total, cancelled=total), "cancelled", now=batch.finished_at or now)
     return batch
 
 
@@ -207,18 +220,18 @@ def start(batch: Batch, *, chunk_size: int, now: datetime) -> Batch:
     if not (batch.is_complete or batch.status == "validating"):
         return batch
     if batch.cancel_requested:
-        return end(replace(batch, cancelled=batch.total or 0), "cancelled", now=now)
+        return end(changed(batch, cancelled=batch.total or 0), "cancelled", now=now)
     if batch.total == 0:
         return end(batch, "completed", now=now)
     chunks = -(-(batch.total or 0) // chunk_size)
-    return replace(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
+    return changed(batch, status="queued", chunk_count=chunks, revision=batch.revision + 1)
 
 
 def validate(batch: Batch, *, now: datetime) -> Batch:
     """Let a complete batch wait for the check of its custom ids."""
     if not batch.is_complete:
         return batch
-    return replace(batch, status="validating", validating_since=now, revision=batch.revision + 1)
+    return changed(batch, status="validating", validating_since=now, revision=batch.revision + 1)
 
 
 def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
@@ -226,22 +239,22 @@ def fail(batch: Batch, *, code: str, detail: str, now: datetime) -> Batch:
     if batch.status not in ("open", "validating"):
         return batch
     total = batch.received if batch.total is None else batch.total
-    refused = replace(batch, total=total, skipped=total, error_code=code, error_detail=detail)
+    refused = changed(batch, total=total, skipped=total, error_code=code, error_detail=detail)
     return end(refused, "failed", now=now)
 
 
 def cancel(batch: Batch, *, now: datetime) -> Batch:
     """Stop: at once while items still arrive, else before each worker's next item."""
     if batch.status in ("queued", "running", "paused"):
-        stopping = replace(batch, status="cancelling", retry_codes=None, revision=batch.revision + 1)
+        stopping = changed(batch, status="cancelling", retry_codes=None, revision=batch.revision + 1)
         return end_if_done(stopping, now=now)
     if batch.status not in ("open", "validating"):
         return batch
     if batch.operation is None:
         # Known by name only: the messages that say what it is are still on their way.
-        return replace(batch, cancel_requested=True)
+        return changed(batch, cancel_requested=True)
     total = batch.received if batch.total is None else batch.total
-    return end(replace(batch, total=total, cancelled=total), "cancelled", now=now)
+    return end(changed(batch, total=total, cancelled=total), "cancelled", now=now)
 
 
 def abandon(batch: Batch, *, now: datetime) -> Batch:
@@ -254,8 +267,8 @@ def expire(batch: Batch, *, now: datetime) -> Batch:
     if batch.status != "open":
         return batch
     detail = "The upload was not finished in time; nothing of it was run."
-    expired = replace(batch, error_code="upload-expired", error_detail=detail)
-    return end(replace(expired, total=batch.received, skipped=batch.received), "expired", now=now)
+    expired = changed(batch, error_code="upload-expired", error_detail=detail)
+    return end(changed(expired, total=batch.received, skipped=batch.received), "expired", now=now)
 
 
 def run(batch: Batch, *, now: datetime) -> Batch:
@@ -263,7 +276,7 @@ def run(batch: Batch, *, now: datetime) -> Batch:
     if batch.status != "queued":
         return batch
     started_at = batch.started_at or now
-    return replace(batch, status="running", started_at=started_at, revision=batch.revision + 1)
+    return changed(batch, status="running", started_at=started_at, revision=batch.revision + 1)
 
 
 def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
@@ -272,7 +285,7 @@ def record(batch: Batch, tally: Tally, *, now: datetime) -> Batch:
         return batch
     # Whatever came first, the cancelling or the word of the worker: what ran has started.
     ran = tally.succeeded + tally.failed > 0
-    counted = replace(
+    counted = changed(
         batch,
         started_at=batch.started_at or (now if ran else None),
         succeeded=batch.succeeded + tally.succeeded,
@@ -295,7 +308,7 @@ def stop_if_too_many_failed(batch: Batch) -> Batch:
     if tolerated is None or tolerated.allows(batch.failed, total=batch.total or 0):
         return batch
     detail = f"{batch.failed} of {batch.total} items have failed, which is more than is tolerated."
-    return replace(batch, status="cancelling", error_code=TOO_MANY_FAILURES, error_detail=detail)
+    return changed(batch, status="cancelling", error_code=TOO_MANY_FAILURES, error_detail=detail)
 
 
 def end_if_done(batch: Batch, *, now: datetime) -> Batch:
@@ -333,4 +346,4 @@ def counts(batch: Batch, *, running: int) -> Counts:
 
 def end(batch: Batch, status: Status, *, now: datetime) -> Batch:
     """Return the batch with its last status."""
-    return replace(batch, status=status, finished_at=now, revision=batch.revision + 1)
+    return changed(batch, status=status, finished_at=now, revision=batch.revision + 1)
