@@ -1,0 +1,67 @@
+"""Outcomes that keep coming are written together, also those that come while others are being written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from chassis.broker.publisher import Publisher
+from chassis.outbox import OutboxRelay
+from chassis.parked import park_unpublishable
+from chassis.postgres import Postgres
+from emailer.sending import attempts, recorder
+from emailer.sending.attempts import Job, Outcome, StoredMail
+from emailer.sending.recorder import OutcomeRecorder
+from emailer.suppression.rules import SuppressionTerms
+
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+
+
+def outcome() -> Outcome:
+    mail = StoredMail(uuid4(), "o", None, NOW, None, NOW, 1, None, None)
+    return attempts.expired(Job(mail, 0, "reader@example.com", 0, "queued"))
+
+
+class NotingRecorder(OutcomeRecorder):
+    """Notes the sizes of groups in place of writing them; five more outcomes come after the first."""
+
+    def __init__(self) -> None:
+        postgres = Postgres("postgresql://127.0.0.1:1/")
+        relay = OutboxRelay(postgres, Publisher("amqp://127.0.0.1:1/"), park=park_unpublishable)
+        super().__init__(
+            postgres, relay, holder=uuid4(), suppression=SuppressionTerms(), recorded=self._noted
+        )
+        self.groups: list[int] = []
+        self.all_written = asyncio.Event()
+
+    async def write(self, group: Sequence[Outcome]) -> None:
+        if not self.groups:
+            # While the first is being written.
+            for _ in range(10):
+                self.add(outcome())
+        self.groups.append(len(group))
+
+    def _noted(self, group: Sequence[Outcome]) -> None:
+        if len(self.groups) == 1:
+            for _ in range(5):
+                # Before the gathering is over, however slow the machine is: timers keep their order.
+                asyncio.get_running_loop().call_later(0.01, self.add, outcome())
+        if sum(self.groups) == 16:
+            self.all_written.set()
+
+
+async def test_what_comes_while_others_are_written_is_gathered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "_GATHER_S", 0.2)
+    noting = NotingRecorder()
+    running = asyncio.create_task(noting.run())
+    noting.add(outcome())
+    try:
+        async with asyncio.timeout(30):
+            await noting.all_written.wait()
+    finally:
+        running.cancel()
+    assert noting.groups == [1, 15]
