@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -13,9 +14,12 @@ from contracts.addresses import ParsedAddress
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
 from emailer.writing import rendering
-from emailer.writing.letters import File, Letter
+from emailer.writing.dkim import Signer
+from emailer.writing.letters import File, FilledTemplate, Letter
 from emailer.writing.rendered import RenderedMails
+from emailer.writing.writer import LIGHT_BYTES
 
+SIGNER = Signer("example.com", "s1", "ed25519", b"")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
@@ -56,6 +60,52 @@ async def test_twenty_recipients_share_one_rendering() -> None:
     found = await asyncio.gather(*(rendered.content(large) for _ in range(20)))
     assert len(writings) == 1
     assert all(content is found[0] for content in found)
+
+
+async def test_a_mail_that_is_to_be_signed_is_written_before_its_turn() -> None:
+    writings: list[StoredMail] = []
+
+    async def noted(mail: StoredMail) -> bytes:
+        writings.append(mail)
+        return await written(mail)
+
+    rendered = RenderedMails(as_it_is, as_it_is, noted)
+    signed = replace(mail(text="Look"), signers=(SIGNER,))
+    assert signed.letter is not None
+    template = replace(signed.letter, template=FilledTemplate("a", 1, "{}"))
+    others = (
+        mail(text="Look"),
+        replace(signed, id=uuid4(), letter=template),
+        replace(mail(text="x" * LIGHT_BYTES), signers=(SIGNER,)),
+        replace(with_upload(), signers=(SIGNER,)),
+    )
+    for each in (signed, *others):
+        rendered.hold(each)
+        rendered.sign_ahead(each)
+    rendered.sign_ahead(signed)
+    await asyncio.sleep(0)
+    assert writings == [signed]
+    assert b"Look" in await rendered.content(signed)
+    assert writings == [signed]
+
+
+@pytest.mark.parametrize("recipients", [1, 20])
+async def test_what_could_not_be_signed_ahead_is_written_anew_at_its_turn(recipients: int) -> None:
+    fails = [True]
+
+    async def once(mail: StoredMail) -> bytes:
+        if fails:
+            fails.pop()
+            raise ValueError("no key")
+        return await written(mail)
+
+    rendered = RenderedMails(as_it_is, as_it_is, once)
+    signed = replace(mail(text="Look"), signers=(SIGNER,), recipient_count=recipients)
+    rendered.hold(signed)
+    rendered.sign_ahead(signed)
+    with pytest.raises(ValueError, match="no key"):
+        await rendered.content(signed)
+    assert b"Look" in await rendered.content(signed)
 
 
 async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:

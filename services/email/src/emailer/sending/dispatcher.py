@@ -270,6 +270,7 @@ class Dispatcher:
             self.recorder.add(attempts.unsigned(job, draft=self._delivery.draft(), patience=self._patience))
         else:
             self._rates.hold(job)
+            self._rendered.sign_ahead(job.mail)
             self._turns.put(job)
 
     async def _work(self) -> None:

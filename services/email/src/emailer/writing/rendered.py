@@ -10,6 +10,7 @@ from uuid import UUID
 from chassis import metrics
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
+from emailer.writing.writer import is_light
 
 # While a mail is written there are several copies of it: the large ones are written one after the other.
 _LARGE_BYTES = 1024 * 1024
@@ -60,10 +61,24 @@ class RenderedMails:
         """Drop the bytes of the mail; whoever asks for them next has them rendered anew."""
         self._rendered.pop(mail_id, None)
 
+    def sign_ahead(self, mail: StoredMail) -> None:
+        """Have a light mail in hand written before it is its turn, if it is to be signed.
+
+        While others are being sent it is signed beside them, together with those that wait as well.
+        """
+        letter = mail.letter
+        if not mail.signers or letter is None or letter.template or not is_light(letter):
+            return
+        if not letter.upload_ids and mail.id not in self._rendered:
+            self._rendered[mail.id] = asyncio.create_task(self._render(mail))
+
     async def content(self, mail: StoredMail) -> bytes:
         """Return `mail` as it goes over the wire. Whoever asks first has it rendered."""
         task = self._rendered.get(mail.id)
         if task is None:
+            if mail.recipient_count == 1:
+                # Nobody shares it, so a task of its own would only take time.
+                return await self._render(mail)
             task = self._rendered[mail.id] = asyncio.create_task(self._render(mail))
         try:
             # A caller that is cancelled must not take the rendering from the others.

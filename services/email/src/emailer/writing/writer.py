@@ -12,6 +12,8 @@ from chassis.errors import Overloaded
 from emailer.sending.attempts import StoredMail
 from emailer.workers.processes import ProcessEnded, WorkerProcesses
 from emailer.writing import dkim, rendering, worker
+from emailer.writing.letters import Letter
+from emailer.writing.signing import MailSigner
 
 log = logging.get(__name__)
 
@@ -23,11 +25,17 @@ _TURN_WITHIN_S = 60.0
 _MOST_FRAME = 64 << 20
 
 
+def is_light(letter: Letter) -> bool:
+    """Return whether `letter` is written in this process."""
+    return letter.text is not None and letter.size_bytes <= LIGHT_BYTES
+
+
 class MailWriter:
     """Writes mails and reads HTML in at most `size` processes, which start when they are first needed."""
 
     def __init__(self, *, size: int = 2) -> None:
         self._turns = asyncio.Semaphore(size)
+        self._signer = MailSigner()
         self._processes = WorkerProcesses("emailer.writing.worker")
 
     @property
@@ -48,7 +56,7 @@ class MailWriter:
         assert letter is not None  # without one it was put aside when it was claimed
         # Rows of the release before have none.
         identity = mail.message_id or rendering.message_id(mail.id, domain=letter.sender.domain)
-        if letter.text is not None and letter.size_bytes <= LIGHT_BYTES:
+        if is_light(letter):
             content = rendering.render(letter, identity=identity, at=mail.dated)
             metrics.EMAIL_WRITTEN.labels("light").inc()
             if not mail.signers:
@@ -63,11 +71,11 @@ class MailWriter:
             if not signs:
                 return content
             digest, content = content[: dkim.DIGEST_BYTES], content[dkim.DIGEST_BYTES :]
-        # In a thread: a signature takes a millisecond, and leaves the interpreter to others meanwhile.
-        return await asyncio.to_thread(dkim.sign, content, mail.signers, at=mail.dated, body_digest=digest)
+        return await self._signer.sign(content, mail.signers, at=mail.dated, body_digest=digest)
 
     async def close(self) -> None:
-        """End all processes."""
+        """End all processes and the thread."""
+        self._signer.close()
         await self._processes.close()
 
     async def _ask(self, parts: Iterable[bytes]) -> bytes:
