@@ -66,6 +66,8 @@ class Senders:
         if not (authority.is_verified or is_default or self._allowed.allows(domain)):
             reason = f"sender-not-allowed: {domain} is not a verified domain of the owner of this mail"
             return replace(mail, refusal=reason)
+        if not (authority.signers or authority.flaw or authority.return_path_host):
+            return mail
         if authority.is_verified or is_default or self._allowed.named([domain]):
             return replace(
                 mail,

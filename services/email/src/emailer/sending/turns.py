@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
-from itertools import product
+from itertools import islice, product
 from typing import TypeVar
 from uuid import UUID
 
@@ -149,10 +149,11 @@ class Turns:
             if stream == "bulk" and self._busy_bulk >= self._connections - self._reserved:
                 continue
             lines = self._waiting[stream]
-            for line in tuple(lines):
-                lines.move_to_end(line)
-                job = lines[line][0]
-                if self._busy_owners[job.mail.owner_id] < most and self._may_begin(job):
+            for number, (line, jobs) in enumerate(lines.items(), start=1):
+                if self._busy_owners[jobs[0].mail.owner_id] < most and self._may_begin(jobs[0]):
+                    # Those that were passed over come behind those that were not looked at.
+                    for passed in tuple(islice(lines, number)):
+                        lines.move_to_end(passed)
                     return self._taken_from(lines, line)
         return None
 

@@ -23,6 +23,8 @@ async def marked(connection: Connection, accepted: Sequence[PreparedMail]) -> li
     ]
     asked = {target for of_mail in targets for target in of_mail.values()}
     reasons = await repository.reasons(connection, asked)
+    if not reasons:
+        return list(accepted)
     return [
         replace(one, suppressed={shown: reasons[of] for shown, of in of_mail.items() if of in reasons})
         for one, of_mail in zip(accepted, targets, strict=True)
