@@ -100,7 +100,7 @@ GUESTS = (
         "attachments",
         "mail sender",
         "attachments",
-        "500 kB of attachments a mail, 335 MB in all",
+        "mails with 500 kB of attachments, 24 at a time",
         _script_relay,
     ),
     Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay, is_quick=True),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from native.ports import HOST
 
@@ -25,16 +25,25 @@ class Address:
 
     @property
     def is_over(self) -> bool:
-        """Send whether the guest's time is up."""
+        """Return whether the guest's time is up."""
         return self.left_s == 0
 
     @property
+    def is_late(self) -> bool:
+        """Return whether five times of it are up: for what is to be sent in full, on a slow machine, too."""
+        return time.monotonic() > self.began_at + 5 * self.seconds
+
+    def anew(self) -> Address:
+        """Return the same with the whole time, for a guest that has prepared something first."""
+        return replace(self, began_at=time.monotonic())
+
+    @property
     def left_s(self) -> float:
-        """Send how much of the guest's time is left."""
+        """Return how much of the guest's time is left."""
         return max(0.0, self.began_at + self.seconds - time.monotonic())
 
     def head(self, line: str, *fields: str) -> bytes:
-        """Send the head of a request with the guest's key."""
+        """Return the head of a request with the guest's key."""
         own = (f"{line} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {self.key}", *fields)
         return ("\r\n".join(own) + "\r\n\r\n").encode()
 
