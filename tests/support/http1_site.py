@@ -79,7 +79,7 @@ async def index(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None
 
 
 async def key(scope: Any, receive: Any, send: Any, recorded: Recorded) -> None:
-    mark_authenticated(scope)
+    mark_authenticated(scope, "somebody")
     await _answer(send)
 
 

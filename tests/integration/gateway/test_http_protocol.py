@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 import httpx
 import orjson
 import pytest
+import websockets
 
 from support.gateway_stack import House, Listener
+from support.problems import assert_problem
 
 Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
@@ -217,3 +219,25 @@ async def test_a_connection_with_a_key_leaves_its_place_to_those_without(house: 
         assert await asyncio.wait_for(first_reader.read(), 20) == b""
         for client in clients:
             assert (await client.get("/v1/me")).status_code == 200
+
+
+async def test_an_owner_with_idle_connections_leaves_room_for_others_of_the_same_address(
+    house: House,
+) -> None:
+    door = await house.open(most_connections=16, connections_per_address=16)
+    theirs = await door.new_key("quotes:read", user_id=await door.new_user())
+    async with contextlib.AsyncExitStack() as stack:
+        mine = [await stack.enter_async_context(door.client(door.admin_key)) for _ in range(20)]
+        answers = [await client.get("/v1/me") for client in mine]
+        over = [answer for answer in answers if answer.status_code != 200]
+        assert over
+        for answer in over:
+            assert_problem(answer, 429, "too-many-connections")
+        async with door.client(theirs) as other:
+            assert (await other.get("/v1/me")).status_code == 200
+        socket_url = f"{door.socket_url}/v1/realtime"
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(
+                socket_url, additional_headers={"Authorization": f"Bearer {door.admin_key}"}, proxy=None
+            )
+        assert refused.value.response.status_code == 429

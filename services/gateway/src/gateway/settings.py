@@ -18,6 +18,8 @@ from gateway.identity.scope_rules import read_rules
 
 # What is held for somebody without a key is held for few.
 _UNAUTHENTICATED_SHARE = 0.25
+# The quarter that is left is there for others, also behind the same address.
+_OWNER_SHARE = 0.75
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
@@ -176,6 +178,7 @@ class GatewaySettings(Settings):
             most=self.most_connections,
             per_address=self.connections_per_address,
             unauthenticated_share=_UNAUTHENTICATED_SHARE,
+            owner_share=_OWNER_SHARE,
             trusted_proxies=_networks(self.trusted_proxies),
         )
 

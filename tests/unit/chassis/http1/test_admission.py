@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chassis.http1.admission import PLACE, Admission, address_of, mark_authenticated
+from chassis.http1.admission import PLACE, Admission, Place, address_of, mark_authenticated
 from chassis.http1.limits import UNFINISHED_HEADS_BYTES, ConnectionLimits
 from chassis.http1.refusals import ListenerFull, TooManyConnections
 
@@ -63,9 +63,9 @@ def test_connections_without_a_key_have_a_part_of_the_places() -> None:
     other = admission.take("10.0.0.2")
     with pytest.raises(ListenerFull):
         admission.take("10.0.0.3")
-    mark_authenticated({PLACE: place})
-    mark_authenticated({"state": {PLACE: place}})
-    mark_authenticated({"state": {}})
+    mark_authenticated({PLACE: place}, "ann")
+    mark_authenticated({"state": {PLACE: place}}, "ann")
+    mark_authenticated({"state": {}}, "ann")
     admission.take("10.0.0.1")
     other.release()
     admission.take("10.0.0.3")
@@ -75,7 +75,7 @@ def test_the_oldest_connection_without_a_key_gives_way_to_a_newer_one() -> None:
     admission = Admission(ConnectionLimits(most=16, per_address=16, unauthenticated_share=0.25))
     holders = [Connection(is_answering=number == 0) for number in range(4)]
     places = [admission.take(f"10.0.0.{number}", holder) for number, holder in enumerate(holders)]
-    places[1].authenticated()
+    places[1].authenticated("ann")
     admission.take("10.0.1.1", Connection())
     assert not any(holder.has_given_way for holder in holders)
     admission.take("10.0.1.2", Connection())
@@ -124,9 +124,9 @@ def test_a_place_that_is_given_back_is_forgotten() -> None:
     for number in range(100):
         place = admission.take(f"10.0.0.{number}")
         if number % 2:
-            place.authenticated()
+            place.authenticated("ann")
         place.release()
-        place.authenticated()
+        place.authenticated("ann")
     assert (admission.held.total, len(admission.held.by_address)) == (0, 0)
     assert (admission.unauthenticated.total, len(admission.unauthenticated.by_address)) == (0, 0)
 
@@ -156,3 +156,29 @@ def test_the_client_of_a_proxy_is_the_last_address_that_is_no_proxy(
     assert admission.is_trusted("10.1.2.3")
     assert not admission.is_trusted("192.0.2.1")
     assert admission.client_of([(b"x-forwarded-for", value) for value in forwarded], "10.0.0.1") == expected
+
+
+def test_an_owner_has_its_share_of_an_address_and_of_all_and_leaves_the_rest_to_others() -> None:
+    limits = ConnectionLimits(most=16, per_address=8, unauthenticated_share=0.25, owner_share=0.75)
+    admission = Admission(limits)
+    held: list[Place] = []
+    for _ in range(6):
+        held.append(admission.take("192.0.2.1"))
+        held[-1].authenticated("ann")
+    over = admission.take("192.0.2.1", Connection())
+    with pytest.raises(TooManyConnections, match="one owner may have"):
+        over.authenticated("ann")
+    assert not over.is_authenticated
+    # Another owner behind the same address comes in, and so does a third over what the first holds too much.
+    for _ in range(2):
+        admission.take("192.0.2.1", Connection()).authenticated("bob")
+    # From other addresses the owner comes to its share of all.
+    for number in range(6):
+        held.append(admission.take(f"192.0.2.{number + 2}"))
+        held[-1].authenticated("ann")
+    with pytest.raises(TooManyConnections):
+        admission.take("192.0.2.9").authenticated("ann")
+    admission.take("192.0.2.10").authenticated("bob")
+    for place in held:
+        place.release()
+    admission.take("192.0.2.9").authenticated("ann")

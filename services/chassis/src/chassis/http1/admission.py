@@ -1,4 +1,4 @@
-"""Limits on connections: in total, per address, and smaller ones for those without a valid key."""
+"""Limits on connections: in all, per address, and smaller ones for one owner and for those without a key."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ _RETRY_AFTER_S = 5.0
 _MOST_ASKED = 8
 
 
-def mark_authenticated(scope: Any) -> None:
-    """Tell the server that the connection of this ASGI scope has sent a valid key.
+def mark_authenticated(scope: Any, owner_id: str) -> None:
+    """Tell the server that the connection of this ASGI scope has sent a valid key of `owner_id`.
 
     It then no longer takes one of the few places for unauthenticated connections, and stays open longer
-    between requests. Under another server than this one, nothing happens.
+    between requests. Raise `TooManyConnections` when the owner has its share of the places already; the
+    connection then goes on among those without a key. Under another server than this one, nothing happens.
     """
     place = scope.get(PLACE) or scope.get("state", {}).get(PLACE)
     if place is not None:
-        place.authenticated()
+        place.authenticated(owner_id)
 
 
 class Guarded(Protocol):
@@ -48,18 +49,28 @@ class Guarded(Protocol):
 class Place:
     """The share of the limits that one client holds, until `release`."""
 
-    __slots__ = ("_admission", "_is_released", "address", "is_authenticated")
+    __slots__ = ("_admission", "_is_released", "address", "owner_id")
 
     def __init__(self, admission: Admission, address: str) -> None:
         self._admission = admission
         self._is_released = False
         self.address = address
-        self.is_authenticated = False
+        # Who has sent the first valid key over the connection.
+        self.owner_id: str | None = None
 
-    def authenticated(self) -> None:
-        """Release the place among the unauthenticated: the client has sent a valid key."""
-        if not self.is_authenticated and not self._is_released:
-            self.is_authenticated = True
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether the client has sent a valid key."""
+        return self.owner_id is not None
+
+    def authenticated(self, owner_id: str) -> None:
+        """Release the place among the unauthenticated: the client has sent a valid key of the owner.
+
+        Raise `TooManyConnections` when the owner has its share already.
+        """
+        if self.owner_id is None and not self._is_released:
+            self._admission.give_to(owner_id, self.address)
+            self.owner_id = owner_id
             self._admission.forget_stranger(self)
 
     def release(self) -> None:
@@ -68,8 +79,10 @@ class Place:
             return
         self._is_released = True
         self._admission.held.subtract_one(self.address)
-        if not self.is_authenticated:
+        if self.owner_id is None:
             self._admission.forget_stranger(self)
+        else:
+            self._admission.take_from(self.owner_id, self.address)
 
 
 class _Tally:
@@ -97,6 +110,7 @@ class Admission:
         self.limits = limits
         self.held = _Tally()
         self.unauthenticated = _Tally()
+        self._owners: defaultdict[str, _Tally] = defaultdict(_Tally)
         # The places without a key and who holds them, oldest first: all of them, and those of each address.
         self._strangers: dict[Place, Guarded | None] = {}
         self._strangers_at: defaultdict[str, dict[Place, Guarded | None]] = defaultdict(dict)
@@ -107,8 +121,8 @@ class Admission:
         self.date_line = b""
 
     def open(self, connection: Guarded, loop: asyncio.AbstractEventLoop) -> None:
-        """Count a connection. Raises `ListenerFull`."""
-        if len(self._connections) >= self.limits.most:
+        """Count a connection. Raises `ListenerFull` when all places are taken and nobody gives way."""
+        if len(self._connections) >= self.limits.most and not _make_way(self._strangers):
             raise ListenerFull(
                 "connections", "All places for connections are taken.", retry_after_s=_RETRY_AFTER_S
             )
@@ -141,8 +155,11 @@ class Admission:
         limits, address = self.limits, address_of(host)
         share = limits.unauthenticated_share
         neighbours = self._strangers_at.get(address, {})
-        is_full = len(neighbours) >= limits.per_address * share
-        if (is_full and not _make_way(neighbours)) or self.held.by_address[address] >= limits.per_address:
+        is_full = (
+            len(neighbours) >= limits.per_address * share
+            or self.held.by_address[address] >= limits.per_address
+        )
+        if is_full and not _make_way(neighbours):
             raise TooManyConnections(
                 "address", "This address has too many open connections.", retry_after_s=_RETRY_AFTER_S
             )
@@ -157,6 +174,28 @@ class Admission:
         place = Place(self, address)
         self._strangers[place] = self._strangers_at[address][place] = holder
         return place
+
+    def give_to(self, owner_id: str, address: str) -> None:
+        """Count a connection of `address` as one of the owner. Raises `TooManyConnections`."""
+        limits, owned = self.limits, self._owners.get(owner_id)
+        if owned is not None and (
+            owned.total >= limits.most * limits.owner_share
+            or owned.by_address[address] >= limits.per_address * limits.owner_share
+        ):
+            raise TooManyConnections(
+                "owner",
+                "You have as many open connections as one owner may have; close some, or use one for several "
+                "requests.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._owners[owner_id].add_one(address)
+
+    def take_from(self, owner_id: str, address: str) -> None:
+        """Count a connection of `address` no longer as one of the owner."""
+        owned = self._owners[owner_id]
+        owned.subtract_one(address)
+        if not owned.total:
+            del self._owners[owner_id]
 
     def forget_stranger(self, place: Place) -> None:
         """Stop counting a place among those without a key."""

@@ -40,13 +40,14 @@ class ConnectionLimits:
     """Places and times of one listener's connections.
 
     `unauthenticated_share` is the part of all places, and of those of each address, for connections without a
-    valid key. `trusted_proxies` report their client in `X-Forwarded-For`: the limits of an address then
-    apply to that client.
+    valid key, `owner_share` the part for connections with keys of one owner. `trusted_proxies` report their
+    client in `X-Forwarded-For`: the limits of an address then apply to that client.
     """
 
     most: int = 1024
     per_address: int = 1024
     unauthenticated_share: float = 1.0
+    owner_share: float = 1.0
     trusted_proxies: tuple[Network, ...] = ()
     # From the first byte of a request to the end of its head, and from the connection to its first byte.
     head_s: float = 10.0

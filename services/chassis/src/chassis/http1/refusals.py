@@ -53,7 +53,7 @@ class UpgradeNotPossible(RequestRefused):
 
 
 class TooManyConnections(RequestRefused):
-    """The address of the client has as many connections as it may have."""
+    """The address of the client, or the owner of its key, has as many connections as it may have."""
 
     code = "too-many-connections"
 

@@ -168,7 +168,7 @@ class Server:
         if not endpoint.is_public:
             identify = self._authenticate_stream if endpoint.is_stream else self._authenticate
             principal = await identify(reading.credential(endpoint, request), reading.address(request))
-            mark_authenticated(request.scope)
+            mark_authenticated(request.scope, principal.owner_id)
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         key = reading.idempotency_key(endpoint, request)

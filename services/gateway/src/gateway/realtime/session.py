@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from chassis import logging, metrics
-from chassis.errors import MalformedInput, Overloaded, ServiceError, Unauthenticated
+from chassis.errors import MalformedInput, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
 from gateway.realtime import commands
@@ -246,7 +246,7 @@ class ClientSession:
             raise CloseConnection(CloseCode.INVALID_TOKEN, "connect needs a token.")
         try:
             self._admit(access)
-        except Overloaded as error:
+        except ServiceError as error:
             metrics.SOCKETS_REFUSED.labels(error.code).inc()
             raise
         self.access = access

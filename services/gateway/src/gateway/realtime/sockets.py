@@ -84,7 +84,7 @@ class Sockets:
         require_origin(Incoming(scope), self._origins)
 
         def admit(known: Access) -> None:
-            mark_authenticated(scope)
+            mark_authenticated(scope, known.principal.owner_id)
             stack.callback(self._limit.take(known.principal.owner_id))
 
         # A key or token in the headers, or a subprotocol that carries one.
