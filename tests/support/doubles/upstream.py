@@ -119,8 +119,8 @@ async def _send(send: Any, answer: Answer) -> None:
     for start in range(0, len(answer.body), _PART):
         part = answer.body[start : start + _PART]
         await send({"type": "http.response.body", "body": part, "more_body": True})
-        # The server learns only now that the other side has hung up, and passes over the rest. Without this it
-        # wrote all of it to a connection that was lost, and asyncio warned of each part.
+        # The server learns only now that the other side has hung up, and passes over the rest. Without this
+        # it wrote all of it to a connection that was lost, and asyncio warned of each part.
         await asyncio.sleep(0)
     await send({"type": "http.response.body"})
 
