@@ -120,7 +120,13 @@ async def test_a_path_has_one_spelling_only(door: Listener, path: bytes) -> None
 
 @pytest.mark.parametrize(
     ("method", "name"),
-    [("GET", "Accept"), ("GET", "If-None-Match"), ("PATCH", "If-Match"), ("PATCH", "Content-Type")],
+    [
+        ("GET", "Accept"),
+        ("GET", "If-None-Match"),
+        ("GET", "Prefer"),
+        ("PATCH", "If-Match"),
+        ("PATCH", "Content-Type"),
+    ],
 )
 async def test_a_header_that_is_taken_apart_may_not_be_long(door: Listener, method: str, name: str) -> None:
     body = b"{}" if method == "PATCH" else b""

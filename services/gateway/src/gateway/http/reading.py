@@ -91,7 +91,7 @@ def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
     """
     asked = request.header(b"request-timeout")
     if asked is None:
-        prefer = request.header(b"prefer")
+        prefer = request.short_header(b"prefer")
         match = _WAIT.search(prefer) if prefer else None
         wanted_s = float(match[1]) if match else 0.0
         return Deadline(since + (min(max(wanted_s, _LEAST_S), _MOST_S) if wanted_s else default_s))
@@ -102,7 +102,7 @@ def deadline(request: Incoming, default_s: float, *, since: float) -> Deadline:
 
 def prefers_wait(request: Incoming) -> bool:
     """Return whether the caller prefers to wait for the outcome instead of an immediate 202."""
-    prefer = request.header(b"prefer")
+    prefer = request.short_header(b"prefer")
     return prefer is not None and _WAIT.search(prefer) is not None
 
 
