@@ -41,13 +41,21 @@ async def _work(dsn: str, port: int, work: Work) -> None:
 
 def _die_at(at: int) -> None:
     passed = 0
-    has_written: set[int] = set()
 
-    def boundary() -> None:
+    async def boundary() -> None:
         nonlocal passed
         if passed == at:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
+
+    watch(boundary)
+
+
+def watch(
+    boundary: Callable[[], Awaitable[None]], *, patch: Callable[[type, str, object], None] = setattr
+) -> None:
+    """Call `boundary` at each boundary of what this process writes from now on."""
+    has_written: set[int] = set()
 
     def watched(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(connection: asyncpg.Connection[Any], query: str, *values: Any, **options: Any) -> Any:
@@ -56,7 +64,7 @@ def _die_at(at: int) -> None:
             if ends:
                 has_written.discard(id(connection))
             if commits:
-                boundary()
+                await boundary()
             answer = await method(connection, query, *values, **options)
             has_changed = (
                 _WRITES.search(query) and answer not in (None, []) and not str(answer).endswith(" 0")
@@ -64,10 +72,10 @@ def _die_at(at: int) -> None:
             if has_changed and connection.is_in_transaction():
                 has_written.add(id(connection))
             elif has_changed or commits:
-                boundary()
+                await boundary()
             return answer
 
         return call
 
     for name in ("execute", "fetch", "fetchrow", "fetchval"):
-        setattr(asyncpg.Connection, name, watched(getattr(asyncpg.Connection, name)))
+        patch(asyncpg.Connection, name, watched(getattr(asyncpg.Connection, name)))
