@@ -1,0 +1,41 @@
+"""The files that the README names for the ways through the code are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = {
+    str(file.relative_to(source))
+    for source in REPOSITORY.glob("services/*/src")
+    for file in source.rglob("*.py")
+}
+FOLDERS = {str(folder) for source in SOURCES for folder in Path(source).parents}
+
+
+def rows() -> list[str]:
+    """Return the rows of the two tables: the files that pass things on, and the files that these call."""
+    text = (REPOSITORY / "README.md").read_text()
+    part = text[text.index("| what | the files that pass it on |") : text.index("</details>")]
+    return [line for line in part.splitlines() if line.startswith("| a")]
+
+
+def missing(row: str) -> list[str]:
+    """Return the names of a row that are neither files nor folders of the services.
+
+    A name may leave out the folders that it shares with the name before it.
+    """
+    place, found = Path(), []
+    for name in re.findall(r"`([^`]+)`", row):
+        tried = (str(parent / name) for parent in (Path(), place, *place.parents))
+        if (file := next((one for one in tried if one in SOURCES | FOLDERS), None)) is None:
+            found.append(name)
+        else:
+            place = Path(file).parent
+    return found
+
+
+def test_every_file_that_the_readme_names_on_a_way_exists() -> None:
+    assert len(rows()) == 13
+    assert [name for row in rows() for name in missing(row)] == []
