@@ -28,6 +28,11 @@ _MAIL_OF_TEMPLATE = {
     "template": {"name": "welcome", "data": {"name": "Ann"}},
 }
 
+_OF_ACCEPTANCE = (
+    *(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
+    Unavailable,
+)
+
 
 def endpoints(service: EmailService) -> Iterator[Endpoint]:
     """Yield the endpoints of e-mails."""
@@ -39,10 +44,7 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
         answers={202: ACCEPTED_EMAIL},
-        errors=(
-            *(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
-            Unavailable,
-        ),
+        errors=_OF_ACCEPTANCE,
         idempotency=Idempotency.ACCEPTANCE,
         rate="send",
         cost=lambda mail: len(mail.to) + len(mail.cc) + len(mail.bcc),
@@ -58,10 +60,7 @@ def endpoints(service: EmailService) -> Iterator[Endpoint]:
         answers={
             202: json(EmailResults, description="the outcome of each mail, in the order of the request")
         },
-        errors=(
-            *(Overloaded, DatabaseUnavailable, IdempotencyConflict, IdempotencyMismatch, PayloadTooLarge),
-            Unavailable,
-        ),
+        errors=_OF_ACCEPTANCE,
         rate="send",
         cost=lambda body: len(body.emails),
         examples={
