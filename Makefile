@@ -94,7 +94,9 @@ lock: ## Resolve the dependencies anew into the two lock files
 up images: export COMPOSE_PROFILES ?= observability
 
 up: ## Start the whole stack in containers and wait until it is ready
-	docker compose up --build --wait
+	docker compose build
+	@deploy/containers/replace
+	docker compose up --wait
 	@deploy/containers/card
 
 down: ## Stop the containers; the data stays

@@ -1,0 +1,48 @@
+"""Services in containers are replaced one after the other, seen by a stand-in for docker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DOCKER = """\
+#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$*" in *" ps "*) printf '%s\\n' $RUNNING ;; *"$BROKEN") exit 1 ;; esac
+"""
+
+
+def replaced(folder: Path, running: str, broken: str = "nothing") -> tuple[int, list[str]]:
+    """Return the exit code, and the services that were replaced, in their order."""
+    program = folder / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    calls = folder / "calls"
+    given = {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "CALLS": str(calls),
+        "RUNNING": running,
+        "BROKEN": broken,
+    }
+    done = subprocess.run([REPOSITORY / "deploy/containers/replace"], env=given, check=False)
+    _, *ups = calls.read_text().splitlines()
+    # Without its dependencies a service looks changed, and is replaced once more by the next `up`.
+    assert all(up.startswith("compose up --detach --wait --no-build ") for up in ups)
+    return done.returncode, [up.split()[-1] for up in ups]
+
+
+def test_those_that_receive_are_replaced_before_those_that_send(tmp_path: Path) -> None:
+    running = "gateway gateway-2 email stock-data batch-processor postgres"
+    code, services = replaced(tmp_path, running)
+    assert (code, services) == (0, ["stock-data", "email", "batch-processor", "gateway", "gateway-2"])
+
+
+def test_where_nothing_runs_nothing_is_replaced(tmp_path: Path) -> None:
+    assert replaced(tmp_path, "") == (0, [])
+
+
+def test_the_others_stay_when_one_does_not_become_healthy(tmp_path: Path) -> None:
+    code, services = replaced(tmp_path, "stock-data email gateway", broken=" email")
+    assert (code, services) == (1, ["stock-data", "email"])
