@@ -33,6 +33,7 @@ _SETTINGS = {
     "random_page_cost": "1.1",
     "jit": "off",
     "wal_buffers": "4MB",
+    "max_logical_replication_workers": "0",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
