@@ -20,6 +20,7 @@ from deploy.composed import REPOSITORY, SERVICES, until
 from deploy.engine import Engine
 from deploy.kubelet import Node, Pod, node
 from deploy.manifests import Manifest, kind
+from support import pasted
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(480)]
 
@@ -108,11 +109,24 @@ def test_a_quote_a_mail_and_a_batch(pods: Pods) -> None:
     assert pods.subjects().count(subject) == 1
 
 
+def test_the_lines_of_the_readme_run_as_they_are_pasted(pods: Pods, tmp_path: Path) -> None:
+    addresses = {"127.0.0.1:8080": pods.node.endpoints("gateway", "http")[0]}
+    for block in pasted.blocks("README.md", below="A first minute"):
+        pasted.run(block, tmp_path, key=pods.key, addresses=addresses)
+
+
 def test_the_upgrade_check_of_pods_counts_pending_migrations(pods: Pods) -> None:
     with kubectl.on_path(pods.node, pods.engine.environment) as environment:
         code, said = told.call("upgrade-check", "kubernetes", environment=environment)
     assert said.count(" 0 pending\n") == 4, said
     assert (code, said.splitlines()[-1]) == (0, "Go ahead: docs/guides/upgrade.md")
+
+
+def test_a_support_bundle_of_pods_has_what_helps_and_no_secret(pods: Pods, tmp_path: Path) -> None:
+    with kubectl.on_path(pods.node, pods.engine.environment) as environment:
+        texts = told.bundle("kubernetes", tmp_path, environment=environment)
+    told.check_helps(texts)
+    assert pods.key not in "".join(texts.values())
 
 
 def test_a_rolled_out_release_fails_no_request_and_loses_no_mail(pods: Pods) -> None:
