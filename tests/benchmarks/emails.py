@@ -50,9 +50,9 @@ class Service:
             cpu_before, started = cpu_s(self.pids), time.perf_counter()
             # As the outbox of the gateway brings accepted mails to the broker.
             for start in range(0, count, _STEP):
-                for error in await self.messaging.publisher.publish_together(messages[start : start + _STEP]):
-                    if error is not None:
-                        raise error
+                answers = await self.messaging.publisher.publish_together(messages[start : start + _STEP])
+                if errors := [error for error in answers if error is not None]:
+                    raise errors[0]
             while await _delivered(connection) < expected:
                 if time.perf_counter() - started > _DEADLINE_S:
                     raise TimeoutError(f"not delivered within {_DEADLINE_S} s")

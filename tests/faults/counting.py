@@ -7,8 +7,8 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery
+from chassis.broker.handlers import InTransaction
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from chassis.settings import Settings, load_or_exit

@@ -13,8 +13,8 @@ import aiormq
 import pytest
 from yarl import URL
 
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, command, live
+from chassis.broker.handlers import InTransaction
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, rejections_as_errors
 from chassis.errors import BrokerUnavailable, DatabaseUnavailable

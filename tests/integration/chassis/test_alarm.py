@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import outbox
-from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable
 from chassis.postgres import Connection

@@ -13,8 +13,8 @@ import aiormq
 
 from chassis import outbox
 from chassis.broker import bundles
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import InTransaction
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from chassis.postgres import Connection

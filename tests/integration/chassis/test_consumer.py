@@ -17,8 +17,8 @@ from prometheus_client import REGISTRY
 
 from chassis import outbox
 from chassis.broker import parking
-from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command, new_id, stamp
+from chassis.broker.handlers import Direct, InTransaction
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, Unavailable
 from chassis.postgres import Connection

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import InTransaction
 from chassis.broker.incoming import Incoming
 from chassis.postgres import Connection
 from contracts.batches import CancelBatch

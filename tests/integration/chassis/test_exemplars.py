@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from chassis import exemplars, metrics, tracing
-from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, command
+from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from contracts.batches import CancelBatch

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from chassis import logging, tracing
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import InTransaction
 from chassis.errors import InvalidInput
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import migrations, outbox, queries
-from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
 from chassis.outbox import OutboxRelay

@@ -11,8 +11,8 @@ import aiormq
 import pytest
 
 from chassis import tracing
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Outgoing, new_id, stamp
+from chassis.broker.handlers import InTransaction
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput, NotFound
 from chassis.runtime import ServiceRuntime

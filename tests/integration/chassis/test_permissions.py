@@ -10,8 +10,8 @@ from uuid import uuid4
 import aiormq
 import pytest
 
-from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, command, new_id
+from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import Unavailable
 from chassis.postgres import Connection

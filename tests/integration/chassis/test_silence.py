@@ -13,8 +13,8 @@ import pytest
 from pamqp import commands as spec
 from prometheus_client import REGISTRY
 
-from chassis.broker.consumer import Direct, InTransaction
 from chassis.broker.envelope import Delivery, command
+from chassis.broker.handlers import Direct, InTransaction
 from chassis.postgres import Connection
 from contracts import headers as names
 from contracts.batches import CancelBatch

@@ -16,8 +16,8 @@ from batch_processor.operations import discover
 from batch_processor.resources import Resources as BatchProcessor
 from batch_processor.settings import BatchProcessorSettings
 from chassis import supervision
-from chassis.broker.consumer import Direct
 from chassis.broker.envelope import Delivery, command, new_id
+from chassis.broker.handlers import Direct
 from chassis.broker.rabbitmq import Link
 from chassis.supervision import Tasks, keep_going
 from contracts.batches import INTAKE, CancelBatch

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.broker import retries
-from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery, command
+from chassis.broker.handlers import Handler, InTransaction
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, new_id
+from chassis.broker.handlers import InTransaction
 from chassis.settings import load
 from contracts.emails import SendEmail
 from emailer import consumers

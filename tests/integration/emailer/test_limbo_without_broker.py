@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiormq
@@ -69,9 +72,18 @@ class Events:
         return str(message.email_id) in self._seen
 
 
-async def test_a_broker_that_goes_away_at_any_commit_leaves_no_mail_in_limbo(
-    post_office: PostOffice, broker_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """The service, whose only way to the broker is `gate`, and a gateway and events that are not cut off."""
+
+    resources: Resources
+    gate: Gate
+    gateway: Messaging
+    events: Events
+
+
+@asynccontextmanager
+async def service_behind_a_gate(post_office: PostOffice, broker_url: str) -> AsyncIterator[Parts]:
     broker = urlsplit(broker_url)
     gate = Gate(broker.hostname or "", broker.port or 0)
     await gate.open()
@@ -91,38 +103,47 @@ async def test_a_broker_that_goes_away_at_any_commit_leaves_no_mail_in_limbo(
     channel = await connection.channel()
     queue = (await channel.queue_declare("", exclusive=True)).queue or ""
     await channel.queue_bind(queue, EVENTS, routing_key="email.*")
-    cut, events, health = Cut(gate), Events(channel, queue), resources.runtime.health
+    try:
+        async with resources.open():
+            yield Parts(resources, gate, gateway, Events(channel, queue))
+    finally:
+        await connection.close()
+        await gateway.close()
+        await tasks.close()
+        await gate.shut()
 
-    async def is_hit_or_told(message: SendEmail) -> bool:
-        if cut.happened.is_set():
-            return True
-        async with post_office.postgres.connection() as connection:
-            is_kept = await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)")
-        return await events.have(message) and not is_kept
 
-    at, is_over = 0, False
-    async with resources.open():
+async def test_a_broker_that_goes_away_at_any_commit_leaves_no_mail_in_limbo(
+    post_office: PostOffice, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with service_behind_a_gate(post_office, broker_url) as parts:
+        cut, events, health = Cut(parts.gate), parts.events, parts.resources.runtime.health
+
+        async def is_hit_or_told(message: SendEmail) -> bool:
+            if cut.happened.is_set():
+                return True
+            async with post_office.postgres.connection() as connection:
+                is_kept = await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)")
+            return await events.have(message) and not is_kept
+
+        at, is_over = 0, False
         await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
         killed_office.watch(cut.boundary, patch=monkeypatch.setattr)
         while not is_over:
             message = mail(to=[f"r{at}@example.com"])
             cut.begin(at)
-            await gateway.publisher.publish(command(message, tenant=message.owner_id))
+            await parts.gateway.publisher.publish(command(message, tenant=message.owner_id))
             await until(lambda message=message: is_hit_or_told(message))
             is_over = not cut.end()
             if not is_over:
                 await until(health.reasons, what=lambda: "the service to notice")
-                await gate.open()
+                await parts.gate.open()
             await until(lambda message=message: events.have(message))
             await post_office.reaches(message, "delivered")
             await until(lambda: not health.reasons(), what=lambda: str(health.reasons()))
             at += 1
         assert await limbo.strays(post_office) == []
-    monkeypatch.undo()
+        monkeypatch.undo()
     received = [taken.recipient for taken in post_office.server.received]
     assert sorted(received) == sorted(f"r{number}@example.com" for number in range(at))
     assert at - 1 >= LEAST_BOUNDARIES
-    await connection.close()
-    await gateway.close()
-    await tasks.close()
-    await gate.shut()

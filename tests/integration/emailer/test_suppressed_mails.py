@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chassis import migrations
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery, new_id
+from chassis.broker.handlers import InTransaction
 from chassis.deadlines import Deadline
 from chassis.settings import load
 from contracts.emails import CancelEmails, EmailFilter, ListEmails, RetryEmails, SendEmail

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from chassis import asgi, logging
-from chassis.broker.consumer import InTransaction
 from chassis.broker.envelope import Delivery
+from chassis.broker.handlers import InTransaction
 from chassis.http import add_ops_routes
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime

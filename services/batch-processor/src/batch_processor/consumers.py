@@ -10,7 +10,7 @@ from batch_processor.pauses import PauseAnswers
 from batch_processor.schedules.answers import ScheduleAnswers
 from batch_processor.schedules.firing import Firing
 from chassis.broker.answering import Answer
-from chassis.broker.consumer import Handler, InTransaction
+from chassis.broker.handlers import Handler, InTransaction
 from contracts.batch_items import ListErrors, ListItems
 from contracts.batches import (
     AbandonBatch,

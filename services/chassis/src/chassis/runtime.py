@@ -13,7 +13,8 @@ import asyncpg
 from chassis import inbox, logging, metrics, migrations, redaction, spans
 from chassis.broker import bundles
 from chassis.broker.answering import Answer, RpcServer
-from chassis.broker.consumer import Consumer, Handler
+from chassis.broker.consumer import Consumer
+from chassis.broker.handlers import Handler
 from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable

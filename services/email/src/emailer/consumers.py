@@ -9,8 +9,8 @@ from functools import partial
 
 from chassis import metrics
 from chassis.broker.answering import Answer
-from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery, text
+from chassis.broker.handlers import Handler, InTransaction
 from chassis.deadlines import Deadline
 from chassis.errors import NotFound
 from chassis.postgres import Connection, Postgres
@@ -100,16 +100,15 @@ def handlers(settings: EmailSettings, *, committed: Callable[[], None]) -> dict[
 
 
 def answers(
+    settings: EmailSettings,
     postgres: Postgres,
     senders: Senders,
     preparation: MailPreparation,
     *,
-    life_s: float,
-    most_suppressions: int,
-    limits: DomainLimits,
     changed: Callable[[], None],
 ) -> dict[type[Request], Answer]:
     """Return the answers to the requests on queue `email.rpc`."""
+    limits = DomainLimits.read(settings.domain_limits)
 
     async def get(request: GetEmail, _: Deadline) -> Email:
         async with postgres.connection() as connection, repository.snapshot(connection):
@@ -131,7 +130,7 @@ def answers(
     async def decide(request: CancelEmails | RetryEmails, _: Deadline) -> EmailsChanged:
         action = choosing.CANCEL if isinstance(request, CancelEmails) else choosing.RETRY
         async with postgres.transaction() as connection:
-            found = await choosing.decide(connection, request, action, life_s=life_s)
+            found = await choosing.decide(connection, request, action, life_s=settings.expires_after_s)
         changed()
         return found
 
@@ -149,5 +148,5 @@ def answers(
         CancelEmails: decide,
         RetryEmails: decide,
         RescheduleEmail: reschedule,
-        **SuppressionAnswers(postgres, most_of_owner=most_suppressions).table,
+        **SuppressionAnswers(postgres, most_of_owner=settings.most_suppressions).table,
     }

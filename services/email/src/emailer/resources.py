@@ -78,13 +78,7 @@ class Resources:
         self.runtime.answer(
             {
                 **consumers.answers(
-                    self.runtime.postgres,
-                    senders,
-                    preparation,
-                    life_s=settings.expires_after_s,
-                    most_suppressions=settings.most_suppressions,
-                    limits=DomainLimits.read(settings.domain_limits),
-                    changed=self._stored,
+                    settings, self.runtime.postgres, senders, preparation, changed=self._stored
                 ),
                 **domains.table,
                 OpenUpload: self.uploads.open,

@@ -14,8 +14,8 @@ from aiormq.abc import DeliveredMessage
 from chassis import logging, metrics, redaction
 from chassis.broker import bundles
 from chassis.broker.bundles import BrokenBundle
-from chassis.broker.consumer import Handler, InTransaction
 from chassis.broker.envelope import Delivery
+from chassis.broker.handlers import Handler, InTransaction
 from chassis.broker.rabbitmq import Link
 from chassis.postgres import Connection
 from contracts import headers as names

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,13 +16,14 @@ from chassis import exemplars, inbox, logging, metrics, redaction, spans
 from chassis.broker import parking, retries
 from chassis.broker.activity import Activity
 from chassis.broker.envelope import Delivery
+from chassis.broker.handlers import Direct, Handler
 from chassis.broker.incoming import Incoming, Undecodable, UnknownType, context_of
 from chassis.broker.publisher import Publisher
 from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.settling import Settler
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, ServiceError
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Postgres
 from chassis.supervision import failure_of
 from chassis.waits import until_set
 from contracts import headers as names
@@ -42,29 +42,6 @@ _MOST_MISSED_COUNTS = 2
 _GROUP_BYTES = 4 << 20
 # The bytes of a group that are read before others have their turn of the loop; about a millisecond.
 _READ_AT_ONCE_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class InTransaction:
-    """A handler whose effect, inbox rows and outbox rows commit together; it gets up to `group` messages.
-
-    `committed` is called after each commit: the place to wake the relay.
-    """
-
-    function: Callable[[Connection, Sequence[Delivery[Any]]], Awaitable[None]]
-    group: int = 1
-    committed: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """A handler that is idempotent by a natural key and manages its own transactions."""
-
-    function: Callable[[Delivery[Any]], Awaitable[None]]
-    group: int = 1
-
-
-Handler = InTransaction | Direct
 
 
 class Consumer:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
@@ -31,6 +29,7 @@ from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
+from emailer.sending.window import Window
 from emailer.suppression import repository as suppressions
 from emailer.suppression.rules import SuppressionTerms
 from emailer.writing.preparing import MailPreparation
@@ -42,8 +41,6 @@ _MEASURE_S = 5
 # Between two claims while there is nothing in hand and no word of something.
 _IDLE_S = 5
 _MOST_READY = 1000
-# Of a domain with few connections so many recipients for each of them: the others wait in their lane.
-_EACH_IN_HAND = 10
 
 
 class Dispatcher:
@@ -80,17 +77,15 @@ class Dispatcher:
         self._route = route
         self._patience = patience
         self._connections = connections
-        self._window = window
-        self._window_bytes = window_bytes
+        self._window = Window(window, most_bytes=window_bytes)
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._guard = guard
         self._senders = senders
-        self._holder: UUID = new_id()
+        self._holder = new_id()
         self.recorder = OutcomeRecorder(
             *(postgres, outbox_relay), holder=self._holder, suppression=suppression, recorded=self._recorded
         )
-        self._hand: dict[tuple[UUID, int], Job] = {}
         self._rendered = RenderedMails(preparation.fill, preparation.attach, preparation.writer.write)
         breaker = RefusalBreaker(refusals_before_pause)
         self._delivery = Delivery(route, self._rendered, patience, breaker, return_path)
@@ -103,14 +98,9 @@ class Dispatcher:
         )
         self._rounds = Rounds()
         self._waiting = Waiting()
-        # How many of the recipients in hand go to a domain, belong to an owner, and are bulk mail.
-        self._of_domain: Counter[str] = Counter()
-        self._of_owner: Counter[str] = Counter()
-        self._bulk = 0
         self._leased_until = 0.0
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
-        # With so few in hand there is room again for a good bite.
         self._resume_at = window
         self._stopping = False
 
@@ -145,7 +135,7 @@ class Dispatcher:
         for job in self._turns.take_all():
             self._give_back(job)
         end = time.monotonic() + grace_s
-        while self._hand and time.monotonic() < end:
+        while self._window and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
     async def _make_ready(self) -> None:
@@ -172,16 +162,18 @@ class Dispatcher:
         while True:
             await self._route.wait_open()
             await self.recorder.wait_writable()
-            room = self._window - len(self._hand)
+            room = self._window.room
             # Small bites cost as much as big ones: wait until there is room for a good one.
-            bite = max(1, self._window // 4)
-            is_full = room < bite or self._rendered.held_bytes >= self._window_bytes
+            bite = max(1, self._window.size // 4)
+            is_full = room < bite or self._rendered.held_bytes >= self._window.most_bytes
             if not self._stopping and not is_full:
                 self._wake.clear()
                 if await self._claim(room):
                     continue
-            self._resume_at = self._window - bite if room < bite else len(self._hand) - bite // 2
-            await until_set(self._wake, min(self._poll_s if self._hand else _IDLE_S, self._rates.opens_in_s))
+            # With so few in hand there is room again for a good bite.
+            self._resume_at = self._window.size - bite if room < bite else len(self._window) - bite // 2
+            pause_s = self._poll_s if self._window else _IDLE_S
+            await until_set(self._wake, min(pause_s, self._rates.opens_in_s))
             self._wake.clear()
 
     async def _claim(self, room: int) -> bool:
@@ -200,7 +192,7 @@ class Dispatcher:
                 fresh = [
                     row
                     for row in claimed
-                    if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._hand
+                    if row["was"] != "sending" or (row["email_id"], row["position"]) not in self._window
                 ]
                 mails = await repository.read_mails(connection, list({row["email_id"] for row in fresh}))
                 mails = await self._senders.identify(connection, mails)
@@ -215,7 +207,7 @@ class Dispatcher:
             if not is_taken:
                 # What was claimed stands in its lane again.
                 self._rounds.forget()
-        self._leased_until = min(leased_until, self._leased_until) if self._hand else leased_until
+        self._leased_until = min(leased_until, self._leased_until) if self._window else leased_until
         for job in jobs:
             self._begin(job, suppressed=reasons.get(job.target) or self._guard.refusal_of(job.address))
         return 0 < wanted <= 2 * len(claimed)
@@ -228,7 +220,7 @@ class Dispatcher:
         for turn in self._rounds.streams:
             most = room - len(claimed)
             if turn.stream == "bulk":
-                most = min(most, self._window // 2 - self._bulk)
+                most = min(most, self._window.bulk_room)
             found = turn.next(self._rates.is_closed) if most > 0 else ()
             divided = shares(found, most=most, allowed=self._allowed)
             domains = [row["domain"] for row in claimed]
@@ -236,23 +228,19 @@ class Dispatcher:
             if divided:
                 wanted += min(most, sum(divided.values()))
                 held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
-                terms = Terms(self._holder, self._lease_s, max(1, self._window_bytes - held))
+                terms = Terms(self._holder, self._lease_s, max(1, self._window.most_bytes - held))
                 claimed += await turn.claim(connection, divided, most=most, terms=terms)
         return claimed, wanted
 
     def _allowed(self, lane: Lane) -> int:
-        """Return how many more of a lane may be in hand: no domain or owner may take all the room."""
-        part = self._window // (2 if self._turns.is_quick(lane.domain) else 4) or 1
-        part = min(part, _EACH_IN_HAND * (self._limits.of(lane.domain).connections or part))
-        held = self._of_domain[lane.domain]
-        room = min(part - held, (self._window // 2 or 1) - self._of_owner[lane.owner_id])
-        return 0 if held and room < part // 4 else room
+        return self._window.room_of(
+            lane,
+            is_quick=self._turns.is_quick(lane.domain),
+            connections=self._limits.of(lane.domain).connections,
+        )
 
     def _begin(self, job: Job, *, suppressed: str | None) -> None:
-        self._hand[job.key] = job
-        self._of_domain[job.domain] += 1
-        self._of_owner[job.mail.owner_id] += 1
-        self._bulk += job.stream == "bulk"
+        self._window.take(job)
         self._rendered.hold(job.mail)
         if job.was == "sending":
             self.recorder.add(attempts.fallen(job, draft=self._delivery.draft(), patience=self._patience))
@@ -304,18 +292,12 @@ class Dispatcher:
             self._let_go(outcome.job)
         # Those to be tried again are due at a time of their own.
         self._changed.set()
-        if len(self._hand) <= self._resume_at:
+        if len(self._window) <= self._resume_at:
             self._wake.set()
 
     def _let_go(self, job: Job) -> None:
         self._rates.release(job)
-        if self._hand.get(job.key) is job:
-            del self._hand[job.key]
-        for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):
-            counts[key] -= 1
-            if not counts[key]:
-                del counts[key]
-        self._bulk -= job.stream == "bulk"
+        self._window.let_go(job)
         if self._rendered.release(job.mail.id):
             self._turns.let_go(job.mail.id)
 
@@ -327,7 +309,7 @@ class Dispatcher:
             self._route.close_idle()
             now = time.monotonic()
             try:
-                if self._hand and now - renewed_at >= self._lease_s / 3:
+                if self._window and now - renewed_at >= self._lease_s / 3:
                     await self._renew()
                     renewed_at, self._leased_until = now, now + self._lease_s
                 if now - measured_at >= _MEASURE_S:
@@ -338,5 +320,5 @@ class Dispatcher:
 
     async def _renew(self) -> None:
         async with self._postgres.connection() as connection:
-            keys = list(self._hand)
+            keys = list(self._window)
             await repository.renew(connection, keys, holder=self._holder, lease_s=self._lease_s)

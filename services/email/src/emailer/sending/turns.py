@@ -150,11 +150,12 @@ class Turns:
                 continue
             lines = self._waiting[stream]
             for number, (line, jobs) in enumerate(lines.items(), start=1):
-                if self._busy_owners[jobs[0].mail.owner_id] < most and self._may_begin(jobs[0]):
-                    # Those that were passed over come behind those that were not looked at.
-                    for passed in tuple(islice(lines, number)):
-                        lines.move_to_end(passed)
-                    return self._taken_from(lines, line)
+                if self._busy_owners[jobs[0].mail.owner_id] >= most or not self._may_begin(jobs[0]):
+                    continue
+                # Those that were passed over come behind those that were not looked at.
+                for passed in tuple(islice(lines, number)):
+                    lines.move_to_end(passed)
+                return self._taken_from(lines, line)
         return None
 
     def _taken_from(self, lines: OrderedDict[_Line, deque[Job]], line: _Line) -> Job:

@@ -1,0 +1,74 @@
+"""The recipients in hand: how many there may be, in all, of a domain and of an owner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from uuid import UUID
+
+from emailer.sending.attempts import Job
+from emailer.sending.lanes import Lane
+
+Key = tuple[UUID, int]
+
+# Of a domain with few connections so many recipients for each of them: the others wait in their lane.
+_EACH_IN_HAND = 10
+
+
+class Window:
+    """Holds at most `size` recipients, of which no domain, owner or stream has all the room.
+
+    Their mails have `most_bytes` together.
+    """
+
+    def __init__(self, size: int, *, most_bytes: int) -> None:
+        self.size = size
+        self.most_bytes = most_bytes
+        self._jobs: dict[Key, Job] = {}
+        self._of_domain: Counter[str] = Counter()
+        self._of_owner: Counter[str] = Counter()
+        self._bulk = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._jobs
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._jobs)
+
+    @property
+    def room(self) -> int:
+        """The number of recipients that can still be taken."""
+        return self.size - len(self._jobs)
+
+    @property
+    def bulk_room(self) -> int:
+        """The number of recipients of bulk mail that can still be taken."""
+        return min(self.room, self.size // 2 - self._bulk)
+
+    def room_of(self, lane: Lane, *, is_quick: bool, connections: int | None) -> int:
+        """Return how many more of a lane may be in hand: those of a slow or a narrow domain get less."""
+        part = self.size // (2 if is_quick else 4) or 1
+        part = min(part, _EACH_IN_HAND * (connections or part))
+        held = self._of_domain[lane.domain]
+        room = min(part - held, (self.size // 2 or 1) - self._of_owner[lane.owner_id])
+        return 0 if held and room < part // 4 else room
+
+    def take(self, job: Job) -> None:
+        """Hold a recipient that was claimed."""
+        self._jobs[job.key] = job
+        self._of_domain[job.domain] += 1
+        self._of_owner[job.mail.owner_id] += 1
+        self._bulk += job.stream == "bulk"
+
+    def let_go(self, job: Job) -> None:
+        """Make room again: the outcome of a recipient is written, or it is left to somebody else."""
+        if self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
+        for counts, key in ((self._of_domain, job.domain), (self._of_owner, job.mail.owner_id)):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
+        self._bulk -= job.stream == "bulk"
