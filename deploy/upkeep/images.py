@@ -52,14 +52,13 @@ def read(file: Path, name: str) -> Image:
             (entry,) = json.load(_member(archive, "manifest.json"))
             configuration = _member(archive, entry["Config"]).read()
             layers, wanted = entry["Layers"], json.loads(configuration)["rootfs"]["diff_ids"]
-            for layer, digest in zip(layers, wanted, strict=True):
-                if _hashed(_layer(archive, layer)) != digest:
-                    raise UpkeepError(
-                        f"{name}: the layer {layer} is not the one that its configuration names."
-                    )
+            pairs = zip(layers, wanted, strict=True)
+            strays = [layer for layer, digest in pairs if _hashed(_layer(archive, layer)) != digest]
             bill = _bill(archive, layers)
     except (KeyError, TypeError, ValueError, EOFError, OSError, tarfile.TarError) as error:
         raise UpkeepError(f"{name}: its archive cannot be read: {error}") from error
+    if strays:
+        raise UpkeepError(f"{name}: the layer {strays[0]} is not the one that its configuration names.")
     if bill is None:
         raise UpkeepError(f"{name}: it has no bill of materials (/{_BILL}).")
     return Image(name, hashlib.sha256(configuration).hexdigest(), bill)
@@ -69,9 +68,9 @@ def _bill(archive: tarfile.TarFile, layers: Sequence[str]) -> Mapping[str, Any] 
     """Return the bill that a container would see: that of the uppermost layer which has one."""
     for layer in reversed(layers):
         with tarfile.open(fileobj=_layer(archive, layer)) as files:
-            for file in files:
-                if file.isfile() and file.name.removeprefix("./") == _BILL:
-                    return cast(Mapping[str, Any], json.load(_member(files, file)))
+            found = [file for file in files if file.isfile() and file.name.removeprefix("./") == _BILL]
+            if found:
+                return cast(Mapping[str, Any], json.load(_member(files, found[-1])))
     return None
 
 
