@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from dataclasses import replace
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from deploy.accepted import ended, letter, post, subjects
-from deploy.composed import SERVICES, Composed, until
+from deploy.composed import REPOSITORY, SERVICES, Composed, until
 from upkeep import backups, rotation
 from upkeep.compose_stack import ComposeStack
 
@@ -103,6 +109,28 @@ def test_a_backup_puts_back_what_was_accepted_before_it(
         assert api.get(later).status_code == 404
 
 
+def test_an_upgrade_and_the_way_back_are_not_noticed_behind_the_proxy(stack: Composed) -> None:
+    release = {**stack.engine.environment, "TICKWIRE_TAG": f"{stack.tag}-next"}
+    upgraded = replace(stack, engine=replace(stack.engine, environment=release))
+    with load(stack) as told:
+        before = {service: stack.container(service) for service in (*SERVICES, "gateway-2", "proxy")}
+        upgraded.up()
+        after = {service: stack.container(service) for service in before}
+        subprocess.run(
+            [REPOSITORY / "deploy/containers/replace"],
+            env=stack.engine.environment,
+            capture_output=True,
+            timeout=300,
+            check=True,
+        )
+    stack.engine.docker("rmi", *(f"localhost/tickwire/{service}:{stack.tag}-next" for service in SERVICES))
+    assert {service for service in before if before[service] == after[service]} == {"proxy"}
+    assert len(told.paths) > 100
+    assert told.failures == []
+    with stack.secure as api:
+        assert {ended(api, path)["status"] for path in told.paths} == {"delivered", "completed"}
+
+
 def test_a_stopped_service_drains_and_ends_well(stack: Composed) -> None:
     stack.compose("stop", *SERVICES)
     codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
@@ -127,6 +155,47 @@ def test_the_data_is_there_again_after_down_and_up(stack: Composed) -> None:
     stack.up()
     with stack.api as api:
         assert api.get(path).json()["status"] == "delivered"
+
+
+@dataclass
+class Told:
+    """What callers behind the proxy were told: paths of what was accepted, and every answer that failed."""
+
+    paths: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def ask(self, api: httpx.Client, path: str, body: dict[str, Any]) -> None:
+        try:
+            answer = api.post(path, json=body)
+        except httpx.HTTPError as error:
+            self.failures.append(repr(error))
+            return
+        if answer.status_code == 202:
+            self.paths.append(f"{path}/{answer.json()['id']}")
+        else:
+            self.failures.append(f"{answer.status_code} {answer.text}")
+
+
+@contextmanager
+def load(stack: Composed) -> Iterator[Told]:
+    """Send mails and tasks through the proxy, over a connection that is kept and new ones, for the block."""
+    told, is_over = Told(), threading.Event()
+    bodies = (("/v1/emails", letter("upgraded")), ("/v1/tasks", {"operation": "echo"}))
+
+    def send(kept: httpx.Client) -> None:
+        while not is_over.wait(0.1):
+            for path, body in bodies:
+                told.ask(kept, path, body)
+                with stack.secure as new:
+                    told.ask(new, path, body)
+
+    with ThreadPoolExecutor(1) as pool, stack.secure as kept:
+        sending = pool.submit(send, kept)
+        try:
+            yield told
+        finally:
+            is_over.set()
+        sending.result()
 
 
 def kill(stack: Composed, *services: str) -> None:

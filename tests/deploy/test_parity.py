@@ -95,6 +95,8 @@ def test_settings_are_the_same(compose: dict[str, Any], local: list[Manifest], s
     given = {name: str(value) for name, value in wanted.items() if value is not None}
     # In a cluster, the proxies are those of a component.
     given.pop("GATEWAY_TRUSTED_PROXIES", None)
+    # The pause of a pod before its stop (`preStop`) gives proxies that time.
+    given.pop("SHUTDOWN_DELAY_S", None)
     found = manifests.environment(local, service)
     known = settings(service)
     assert {name: found[name] for name in found if {name, name.removesuffix("_FILE")} & known} == given
@@ -264,8 +266,9 @@ def test_monitors_find_pods_and_ports_that_exist(local: list[Manifest], monitore
 
 def test_drains_end_before_the_engine_kills(compose: dict[str, Any]) -> None:
     for service in SERVICES:
-        grace = int(compose["services"][service]["environment"]["SHUTDOWN_GRACE_S"])
-        assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= grace + 12
+        given = compose["services"][service]["environment"]
+        drain_s = int(given["SHUTDOWN_DELAY_S"] or 0) + int(given["SHUTDOWN_GRACE_S"])
+        assert int(compose["services"][service]["stop_grace_period"].removesuffix("s")) >= drain_s + 12
 
 
 def test_every_image_of_others_has_a_full_version(compose: dict[str, Any]) -> None:

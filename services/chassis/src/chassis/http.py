@@ -19,14 +19,18 @@ log = logging.get(__name__)
 
 
 def ops_routes(health: Health) -> FastAPI:
-    """Return an application with `/livez`, `/readyz` and `/metrics` only."""
+    """Return an application with `/livez`, `/readyz`, `/readyz/shutdown` and `/metrics` only."""
     app = FastAPI(title="ops", openapi_url=None)
     add_ops_routes(app, health)
     return app
 
 
 def add_ops_routes(app: FastAPI, health: Health) -> None:
-    """Add `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics` to `app`."""
+    """Add `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics` to `app`.
+
+    `/readyz/shutdown` is the one check that a proxy should follow: 503 from the moment that a stop begins.
+    While a dependency is away every replica is not ready, and what still works would be refused, too.
+    """
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -39,6 +43,11 @@ def add_ops_routes(app: FastAPI, health: Health) -> None:
         reasons = health.reasons()
         body = {"status": "not ready" if reasons else "ready", "reasons": reasons}
         return Response(orjson.dumps(body), 503 if reasons else 200, media_type="application/json")
+
+    @app.get("/readyz/shutdown")
+    async def shutdown() -> Response:
+        body = {"status": "shutting down" if health.draining else "serving"}
+        return Response(orjson.dumps(body), 503 if health.draining else 200, media_type="application/json")
 
     @app.get("/metrics")
     async def expose(request: Request) -> Response:

@@ -1,0 +1,24 @@
+"""What the ops listener tells proxies and orchestrators."""
+
+from __future__ import annotations
+
+import httpx
+
+from chassis.health import Health
+from chassis.http import ops_routes
+
+
+async def codes(health: Health) -> dict[str, int]:
+    paths = ("/livez", "/readyz", "/readyz/shutdown")
+    transport = httpx.ASGITransport(app=ops_routes(health))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
+        return {path: (await ops.get(path)).status_code for path in paths}
+
+
+async def test_a_proxy_keeps_a_gateway_whose_broker_is_away_and_leaves_one_that_stops() -> None:
+    health = Health()
+    assert await codes(health) == {"/livez": 200, "/readyz": 200, "/readyz/shutdown": 200}
+    health.add("broker-publish", lambda: "connecting")
+    assert await codes(health) == {"/livez": 200, "/readyz": 503, "/readyz/shutdown": 200}
+    health.draining = True
+    assert await codes(health) == {"/livez": 200, "/readyz": 503, "/readyz/shutdown": 503}
