@@ -28,7 +28,7 @@ BOARD = Board(
         ),
         panel(
             "Background tasks begun again",
-            "After errors that nobody expected; the log has them.",
+            "Or something left aside, after errors that nobody expected; the log has them.",
             "ops",
             rate("tickwire_background_task_failures_total", "service", "task", where=_SERVICE),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -95,9 +95,9 @@ async def count_overdue(connection: Connection, *, begun_within_s: float, valida
     return int(await connection.fetchval(_SQL["count_overdue"], begun_within_s, validated_within_s))
 
 
-async def cancelling(connection: Connection) -> list[UUID]:
-    """Return the batches with items to cancel."""
-    return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"])]
+async def cancelling(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
+    """Return the batches with items to cancel, without those in `but`."""
+    return [row["id"] for row in await connection.fetch(_SQL["next_cancelling"], but)]
 
 
 async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -> list[Range]:
@@ -115,9 +115,11 @@ async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence
     return _affected(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
 
 
-async def expired_uploads(connection: Connection, *, after_s: float) -> Mapping[UUID, str]:
-    """Return the batches that are open for longer than `after_s` seconds, with their owners."""
-    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s)
+async def expired_uploads(
+    connection: Connection, *, after_s: float, but: Collection[UUID]
+) -> Mapping[UUID, str]:
+    """Return the batches that are open for more than `after_s` seconds, with their owners, but not `but`."""
+    rows = await connection.fetch(_SQL["find_expired_uploads"], after_s, but)
     return {row["id"]: row["owner_id"] for row in rows}
 
 
@@ -131,9 +133,9 @@ async def release(connection: Connection, *, most: int) -> int:
     return _affected(await connection.execute(_SQL["release_chunks"], most))
 
 
-async def retrying(connection: Connection) -> list[UUID]:
-    """Return the batches with failed items to be taken for a retry."""
-    return [row["id"] for row in await connection.fetch(_SQL["next_retrying"])]
+async def retrying(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
+    """Return the batches with failed items to be taken for a retry, without those in `but`."""
+    return [row["id"] for row in await connection.fetch(_SQL["next_retrying"], but)]
 
 
 async def lock_failures(connection: Connection, batch_id: UUID) -> None:
@@ -149,9 +151,9 @@ async def take_failed(
     return [row["position"] for row in rows]
 
 
-async def lapsed(connection: Connection) -> Mapping[UUID, str]:
-    """Return batches that have not ended by their deadline, with their owners."""
-    return {row["id"]: row["owner_id"] for row in await connection.fetch(_SQL["find_lapsed"])}
+async def lapsed(connection: Connection, *, but: Collection[UUID]) -> Mapping[UUID, str]:
+    """Return batches that have not ended by their deadline, with their owners, but not those in `but`."""
+    return {row["id"]: row["owner_id"] for row in await connection.fetch(_SQL["find_lapsed"], but)}
 
 
 async def lock_removal(connection: Connection) -> bool:

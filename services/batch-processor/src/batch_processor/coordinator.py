@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import UUID
 
 from batch_processor import batches, coordination, pauses, repository, steering
+from batch_processor.aside import Aside
 from batch_processor.batches import Tally
+from batch_processor.changes import Transition
 from batch_processor.coordination import Backlog
 from batch_processor.execution import claims, rounds
 from batch_processor.execution.claims import Rest
@@ -36,6 +40,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # Workers begin nothing of an operation or owner that is paused; what they pass by is put aside so often.
 _HOLD_EVERY_S = 2.0
 _CANCEL_STEP = 20
+# An order that fails unexpectedly is tried again after so long, and then after twice as long each time.
+_ASIDE_S = (1.0, 60.0)
 # Chunks, and failed items, that one transaction moves.
 _STEER_STEP = 1000
 _REDRIVE_STEP = 5_000
@@ -73,6 +79,9 @@ class Coordinator:
         self._progress = progress
         self._windows = windows
         self._ready = ready
+        self._uncancelled = Aside(postgres, "cancel", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
+        self._unexpired = Aside(postgres, "expire", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
+        self._unretried = Aside(postgres, "retry", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
         self._wake = asyncio.Event()
         self._stored = asyncio.Event()
         self._next_due_in_s = 0.0
@@ -182,35 +191,42 @@ class Coordinator:
     async def cancel(self) -> None:
         """Cancel what no worker has begun of the batches to cancel, some chunks a transaction."""
         async with self._postgres.connection() as connection:
-            left = await coordination.cancelling(connection)
-        while left:
-            batch_id = left.pop()
-            async with self._postgres.transaction() as connection:
-                ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
-                if not ranges:
-                    continue
-                cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
-                found = await repository.lock_batches(connection, [batch_id])
-                batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
-                await repository.save_progress(connection, [batch])
-                views = await announce_finished(connection, [batch])
-            metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
-            self._progress.note(batch, views.get(batch.id))
-            self._relay.wake()
-            if not batch.is_finished:
-                left.append(batch_id)
+            left = await coordination.cancelling(connection, but=self._uncancelled.ids())
+        await _take_apart(left, self._cancel_some, self._uncancelled)
+
+    async def _cancel_some(self, batch_id: UUID) -> bool:
+        """Cancel some chunks of a batch; return whether there may be more."""
+        async with self._postgres.transaction() as connection:
+            ranges = await coordination.take_cancelled(connection, batch_id, most=_CANCEL_STEP)
+            if not ranges:
+                return False
+            cancelled = await coordination.cancel_ranges(connection, batch_id, ranges)
+            found = await repository.lock_batches(connection, [batch_id])
+            batch = batches.record(found[batch_id], Tally(cancelled=cancelled), now=datetime.now(UTC))
+            await repository.save_progress(connection, [batch])
+            views = await announce_finished(connection, [batch])
+        metrics.BATCH_ITEMS.labels(batch.operation or "", "cancelled").inc(cancelled)
+        self._progress.note(batch, views.get(batch.id))
+        self._relay.wake()
+        return not batch.is_finished
 
     async def expire(self) -> None:
         """End uploads that stayed open for too long, and batches that are past their deadline."""
         async with self._postgres.connection() as connection:
             if not await coordination.has_expired(connection, after_s=self._windows.upload_expires_s):
                 return
-        async with self._postgres.transaction() as connection:
-            open_ones = await coordination.expired_uploads(connection, after_s=self._windows.upload_expires_s)
-            late_ones = await coordination.lapsed(connection)
-            for owners, step in ((open_ones, batches.expire), (late_ones, steering.lapse)):
-                if owners:
-                    await self._intake.expire(connection, owners, step)
+            open_ones = await coordination.expired_uploads(
+                connection, after_s=self._windows.upload_expires_s, but=self._unexpired.ids()
+            )
+            late_ones = await coordination.lapsed(connection, but=self._unexpired.ids())
+
+        async def end(owners: Mapping[UUID, str], step: Transition, batch_id: UUID) -> bool:
+            async with self._postgres.transaction() as connection:
+                await self._intake.expire(connection, {batch_id: owners[batch_id]}, step)
+            return False
+
+        for owners, step in ((open_ones, batches.expire), (late_ones, steering.lapse)):
+            await _take_apart(list(owners), partial(end, owners, step), self._unexpired)
         for batch in self._intake.take_changed():
             self._progress.note(batch)
         if open_ones or late_ones:
@@ -236,36 +252,37 @@ class Coordinator:
     async def redrive(self) -> None:
         """Queue the failed items of batches that are retried, some at a time."""
         async with self._postgres.connection() as connection:
-            left = await coordination.retrying(connection)
-        while left:
-            batch_id = left.pop()
-            async with self._postgres.transaction() as connection:
-                await coordination.lock_failures(connection, batch_id)
-                found = await repository.lock_batches(connection, [batch_id])
-                batch = found[batch_id]
-                if batch.retry_codes is None:
-                    continue
-                positions = await coordination.take_failed(
-                    connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=_REDRIVE_STEP
-                )
-                size = self._intake.size_of_chunks(batch)
-                rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
-                gate = self._intake.limits.gate_of(batch)
-                for number, rest in enumerate(rests, start=batch.chunk_count):
-                    await claims.create_chunk(connection, batch_id, number, rest, gate=gate)
-                redriven = steering.redrive(
-                    batch,
-                    positions,
-                    chunks=len(rests),
-                    is_last=len(positions) < _REDRIVE_STEP,
-                    now=datetime.now(UTC),
-                )
-                await repository.save_batches(connection, [redriven])
-                views = await announce_finished(connection, [redriven])
-            self._progress.note(redriven, views.get(batch_id))
-            self._ready()
-            if redriven.retry_codes is not None:
-                left.append(batch_id)
+            left = await coordination.retrying(connection, but=self._unretried.ids())
+        await _take_apart(left, self._redrive_some, self._unretried)
+
+    async def _redrive_some(self, batch_id: UUID) -> bool:
+        """Queue some failed items of a batch; return whether there are more."""
+        async with self._postgres.transaction() as connection:
+            await coordination.lock_failures(connection, batch_id)
+            found = await repository.lock_batches(connection, [batch_id])
+            batch = found[batch_id]
+            if batch.retry_codes is None:
+                return False
+            positions = await coordination.take_failed(
+                connection, batch_id, after=batch.retry_after, codes=batch.retry_codes, most=_REDRIVE_STEP
+            )
+            size = self._intake.size_of_chunks(batch)
+            rests = [Rest.of(positions[n : n + size], 1) for n in range(0, len(positions), size)]
+            gate = self._intake.limits.gate_of(batch)
+            for number, rest in enumerate(rests, start=batch.chunk_count):
+                await claims.create_chunk(connection, batch_id, number, rest, gate=gate)
+            redriven = steering.redrive(
+                batch,
+                positions,
+                chunks=len(rests),
+                is_last=len(positions) < _REDRIVE_STEP,
+                now=datetime.now(UTC),
+            )
+            await repository.save_batches(connection, [redriven])
+            views = await announce_finished(connection, [redriven])
+        self._progress.note(redriven, views.get(batch_id))
+        self._ready()
+        return redriven.retry_codes is not None
 
     async def remove(self) -> None:
         """Remove all that is due, in transactions of bounded size, unless another coordinator does."""
@@ -281,3 +298,16 @@ class Coordinator:
                     await coordination.mark_purged(connection, unused)
                     await coordination.remove_batches(connection, outdated)
                 is_more = bool(unused or outdated)
+
+
+async def _take_apart(left: list[UUID], step: Callable[[UUID], Awaitable[bool]], aside: Aside) -> None:
+    """Take steps with the batches in `left` while there are any to take; leave aside those that fail."""
+    while left:
+        batch_id = left.pop()
+        try:
+            if await step(batch_id):
+                left.append(batch_id)
+        except Exception as error:
+            await aside.failed(batch_id, error)
+        else:
+            aside.succeeded(batch_id)

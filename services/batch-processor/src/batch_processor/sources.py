@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from batch_processor import batches, repository
+from batch_processor.aside import Aside
 from batch_processor.batches import Batch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
-from chassis import logging, queries
-from chassis.errors import DatabaseUnavailable
+from chassis import queries
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
-
-log = logging.get(__name__)
 
 _SQL = queries.load("batch_processor")
 _STEP = 5_000
@@ -41,8 +37,7 @@ class Sources:
         self._intake = intake
         self._begun = begun
         self._last = UUID(int=0)
-        self._tries: Counter[UUID] = Counter()
-        self._aside: dict[UUID, float] = {}
+        self._aside = Aside(postgres, "sources", first_s=_ASIDE_S, most_s=_ASIDE_S)
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -65,17 +60,15 @@ class Sources:
 
         They have turns. One that cannot be filled is left aside for a while, and fails after some tries.
         """
-        now = time.monotonic()
-        self._aside = {id_: until for id_, until in self._aside.items() if until > now}
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                batch_id = await connection.fetchval(_SQL["next_copying"], self._last, list(self._aside))
+                batch_id = await connection.fetchval(_SQL["next_copying"], self._last, self._aside.ids())
                 if batch_id is None:
                     return False
                 self._last = batch_id
                 batch = (await repository.lock_batches(connection, [batch_id]))[batch_id]
-                if self._tries[batch_id] < _MOST_TRIES:
+                if self._aside.tries(batch_id) < _MOST_TRIES:
                     after = await _fill(connection, batch)
                 else:
                     detail = (
@@ -86,15 +79,9 @@ class Sources:
                     )
                 await self._intake.advance(connection, batch, after)
         except Exception as error:
-            if batch_id is None or (
-                isinstance(error, DatabaseUnavailable) and not await self._postgres.ping()
-            ):
-                raise
-            self._tries[batch_id] += 1
-            self._aside[batch_id] = now + _ASIDE_S
-            log.exception("a batch cannot be filled, and is tried again later", batch_id=str(batch_id))
+            await self._aside.failed(batch_id, error)
         else:
-            del self._tries[batch_id]
+            self._aside.succeeded(batch_id)
         return True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 from uuid import UUID
 
 from batch_processor import repository
+from batch_processor.aside import Aside
 from batch_processor.execution import rounds
 from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
 from chassis import queries
@@ -16,6 +17,8 @@ from chassis.postgres import Connection, Postgres
 _SQL = queries.load("batch_processor")
 # For what another process has left: this one is woken by its own.
 _IDLE_S = 3.0
+# A check that fails unexpectedly is repeated after so long, and then after twice as long each time.
+_ASIDE_S = (5.0, 60.0)
 
 # In the lane of the smallest a short upload passes the longest; in that of the oldest none waits for ever.
 Order: TypeAlias = Literal["oldest", "smallest"]
@@ -48,6 +51,7 @@ class Validation:
         self._postgres = postgres
         self._begin = begin
         self._begun = begun
+        self._aside = Aside(postgres, "validation", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
         self._wakes = {order: asyncio.Event() for order in ORDERS}
 
     def wake(self) -> None:
@@ -71,13 +75,22 @@ class Validation:
 
         Only an advisory lock is held meanwhile: a cancel finds the batch's row free.
         """
-        async with self._postgres.transaction() as connection:
-            for row in await connection.fetch(_SQL[f"next_validating_{order}"]):
-                batch_id: UUID = row["id"]
-                if await connection.fetchval(_SQL["lock_validation"], batch_id):
-                    break
-            else:
-                return False
-            problem = describe(await repository.find_duplicates(connection, batch_id))
-            await self._begin(connection, batch_id, problem)
+        batch_id: UUID | None = None
+        try:
+            async with self._postgres.transaction() as connection:
+                batch_id = await self._lock_next(connection, order)
+                if batch_id is None:
+                    return False
+                problem = describe(await repository.find_duplicates(connection, batch_id))
+                await self._begin(connection, batch_id, problem)
+        except Exception as error:
+            await self._aside.failed(batch_id, error)
+        else:
+            self._aside.succeeded(batch_id)
         return True
+
+    async def _lock_next(self, connection: Connection, order: Order) -> UUID | None:
+        for row in await connection.fetch(_SQL[f"next_validating_{order}"], self._aside.ids()):
+            if await connection.fetchval(_SQL["lock_validation"], row["id"]):
+                return cast(UUID, row["id"])
+        return None

@@ -108,7 +108,9 @@ QUEUE_CONSUMERS_EXPECTED = Gauge(
 QUEUE_MESSAGES = Gauge("tickwire_queue_ready_messages", "Messages ready in a queue.", ("queue",))
 
 TASK_FAILURES = Counter(
-    "tickwire_background_task_failures", "Restarts of a background task after an error.", ("task",)
+    "tickwire_background_task_failures",
+    "Restarts of a background task, and what it left aside.",
+    ("task",),
 )
 LOOP_STALLS = Counter(
     "tickwire_event_loop_stalls", "Times that the event loop was blocked for a second or more."

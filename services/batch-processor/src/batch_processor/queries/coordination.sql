@@ -91,7 +91,7 @@ SELECT
     )
 
 -- name: next_cancelling
-SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100
+SELECT id FROM batches WHERE status = 'cancelling' AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
 
 -- name: take_cancelled_chunks
 DELETE FROM chunks AS c USING (

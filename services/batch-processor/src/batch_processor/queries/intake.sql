@@ -42,6 +42,7 @@ CROSS JOIN LATERAL generate_series(0, (batch.total - 1) / batch.size) AS number
 SELECT id, owner_id FROM batches
 WHERE status = 'open' AND created_at < now() - make_interval(secs => $1)
     AND (appended_at IS NULL OR appended_at < now() - make_interval(secs => $1))
+    AND id <> ALL ($2::uuid[])
 ORDER BY created_at LIMIT 100
 
 -- name: traces_of

@@ -62,7 +62,7 @@ FROM (
 WHERE c.batch_id = moved.batch_id AND c.number = moved.number
 
 -- name: next_retrying
-SELECT id FROM batches WHERE retry_codes IS NOT NULL ORDER BY id LIMIT 100
+SELECT id FROM batches WHERE retry_codes IS NOT NULL AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 100
 
 -- name: lock_failures
 -- Before the batch, as those do that store results: they count what has failed and lock the batch last.
@@ -94,7 +94,8 @@ SELECT position FROM taken ORDER BY position
 
 -- name: find_lapsed
 SELECT id, owner_id FROM batches
-WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' ORDER BY expires_at LIMIT 100
+WHERE finished_at IS NULL AND expires_at < now() AND status <> 'cancelling' AND id <> ALL ($1::uuid[])
+ORDER BY expires_at LIMIT 100
 
 -- name: list_beyond
 -- Batches and tasks that have not ended and may do more than $2. Those known by name only have no rights yet.

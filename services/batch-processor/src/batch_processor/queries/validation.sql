@@ -1,8 +1,8 @@
 -- name: next_validating_oldest
-SELECT id FROM batches WHERE status = 'validating' ORDER BY id LIMIT 10
+SELECT id FROM batches WHERE status = 'validating' AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 10
 
 -- name: next_validating_smallest
-SELECT id FROM batches WHERE status = 'validating' ORDER BY total, id LIMIT 10
+SELECT id FROM batches WHERE status = 'validating' AND id <> ALL ($1::uuid[]) ORDER BY total, id LIMIT 10
 
 -- name: lock_validation
 SELECT pg_try_advisory_xact_lock(hashtextextended('validation ' || $1::uuid, 0))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from uuid import UUID
 
-from chassis import logging
-from chassis.errors import DatabaseUnavailable
+from batch_processor.aside import Aside
 from chassis.postgres import Connection, Postgres
-
-log = logging.get(__name__)
 
 # What one transaction handles at most: it is short, and what fails takes few neighbours along.
 TOGETHER = 20
@@ -31,18 +27,15 @@ class Turns:
 
     def __init__(self, postgres: Postgres, what: str, *, done: Callable[[], None]) -> None:
         self._postgres = postgres
-        self._what = what
         self._done = done
-        self._aside: dict[UUID, float] = {}
+        self._aside = Aside(postgres, what, first_s=_ASIDE_S, most_s=_ASIDE_S)
 
     async def take(self, find: Find, handle: Handle) -> None:
         """Handle all that `find` finds. Raise `DatabaseUnavailable` when the database is away."""
         handled = -1
         while handled:
-            now = time.monotonic()
-            self._aside = {id_: until for id_, until in self._aside.items() if until > now}
             async with self._postgres.connection() as connection:
-                found = await find(connection, self._aside, _LISTED)
+                found = await find(connection, self._aside.ids(), _LISTED)
             handled = 0
             for start in range(0, len(found), TOGETHER):
                 handled += await self._handle(found[start : start + TOGETHER], handle)
@@ -52,17 +45,9 @@ class Turns:
             async with self._postgres.transaction() as connection:
                 handled = await handle(connection, ids)
         except Exception as error:
-            if isinstance(error, DatabaseUnavailable) and not await self._postgres.ping():
-                raise
-            if len(ids) > 1:
+            if len(ids) > 1 and not await self._aside.is_outage(error):
                 return sum([await self._handle([id_], handle) for id_ in ids])
-            self._aside[ids[0]] = time.monotonic() + _ASIDE_S
-            log.exception(
-                "schedule failed, retrying later",
-                what=self._what,
-                schedule=str(ids[0]),
-                after_s=_ASIDE_S,
-            )
+            await self._aside.failed(ids[0], error)
             return 0
         if handled:
             self._done()
