@@ -26,7 +26,7 @@ class UploadQuery(BaseModel):
     """The query of `POST /v1/batches`: an NDJSON upload has here what a JSON body has beside its items."""
 
     model_config = ConfigDict(extra="forbid")
-    operation: OperationName | None = None
+    operation: OperationName | None = Field(default=None, examples=["echo"])
     options: str | None = Field(
         default=None,
         description="the member `options` of a JSON body, as JSON",
@@ -35,9 +35,7 @@ class UploadQuery(BaseModel):
     metadata: str | None = Field(
         default=None, description="the member `metadata`, as JSON", examples=['{"order":"4711"}']
     )
-    expires_at: str | None = Field(
-        default=None, description="the member `expires_at`", examples=["2026-12-31T23:59:59Z"]
-    )
+    expires_at: str | None = Field(default=None, description="the member `expires_at`, in RFC 3339")
     on_finished: str | None = Field(
         default=None,
         description="the member `on_finished`, as JSON",
