@@ -9,7 +9,7 @@ import pytest
 
 from batch_processor.execution import reports
 from batch_processor.execution.claims import Claim
-from batch_processor.execution.running_chunk import Failure, Item, RunningChunk
+from batch_processor.execution.running_chunk import Death, Failure, Item, RunningChunk
 from batch_processor.operations.echo import OPERATION as ECHO
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,3 +65,13 @@ def test_items_that_are_tried_again_are_no_part_of_what_is_left() -> None:
     again, *parts = report.rests
     assert (again.positions, again.attempt, again.run) == (list(range(10, 20)), 3, 0)
     assert [(rest.items, rest.attempt) for rest in parts] == [(20, 2)] * 4
+
+
+def test_what_is_left_of_a_chunk_whose_process_died_gives_up_its_place() -> None:
+    run = Stopped(10)
+    run.death = Death(suspects=[10], detail="")
+    report = reports.of_ended(CLAIM, run, None)
+    suspect, left = report.rests
+    assert (suspect.positions, suspect.suspect) == ([10], True)
+    # As much again may come: the owner's other chunks do not wait for that.
+    assert (left.items, left.run) == (89, 0)

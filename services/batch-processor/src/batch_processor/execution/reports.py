@@ -62,12 +62,14 @@ def of_ended(
     if run.retries and run.retry_delay_s is not None:
         rests.append(Rest.of(run.retries, claim.attempt + 1, delay_s=run.retry_delay_s))
     if left:
-        # Not begun: those of a suspect chunk stay suspect, and all keep their place ahead of other chunks.
+        # Not begun: those of a suspect chunk stay suspect. They keep their place ahead of the owner's other
+        # chunks, but not when a process died: as much again may come, and the others must not wait for that.
         lost = claim.lost if claim.suspect else 0
+        place = claim.run if run.death is None else 0
         parts = min(_SPREAD, -(-len(left) // begun)) if is_too_large else 1
         size = -(-len(left) // parts)
         rests += [
-            Rest.of(left[n : n + size], claim.attempt, lost=lost, suspect=claim.suspect, run=claim.run)
+            Rest.of(left[n : n + size], claim.attempt, lost=lost, suspect=claim.suspect, run=place)
             for n in range(0, len(left), size)
         ]
     return Report(claim, "done", outcomes, rests=rests)
