@@ -160,7 +160,9 @@ def test_a_process_that_hangs_leaves_the_service_and_is_started_again(pods: Pods
     hung, healthy = pods.node.of("gateway")
     pods.engine.docker("pause", hung.container)
     until(lambda: None if hung.ready else True)
-    assert pods.node.endpoints("gateway", "http") == [f"{healthy.address}:8080"]
+    # On a busy machine a probe of the other one may be late, too: then it comes back.
+    alone = [f"{healthy.address}:8080"]
+    until(lambda: True if pods.node.endpoints("gateway", "http") == alone else None)
     until(lambda: True if hung.restarts == 1 and hung.ready else None, timeout_s=120)
     assert len(pods.node.endpoints("gateway", "http")) == 2
 

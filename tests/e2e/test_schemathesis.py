@@ -17,7 +17,8 @@ from native.stack import Stack
 from support.waiting import until
 
 HERE = Path(__file__).parent
-MOST_S = 240
+# The number of requests is bounded; this ends a run that hangs. A busy machine needs 210 s for them.
+MOST_S = 400
 FEWEST_REACHED = 0.95
 
 
