@@ -125,6 +125,22 @@ async def test_a_message_that_cannot_be_published_is_parked_and_its_neighbours_g
     await until(lambda: worker.health.reasons() == {})
 
 
+async def test_one_pass_goes_by_all_messages_that_cannot_be_published(
+    bench: Bench, fresh_database: FreshDatabase
+) -> None:
+    worker = await bench.run(await bench.build(BATCH_PROCESSOR))
+    postgres = Postgres(await fresh_database())
+    await postgres.open()
+    poison = [replace(NO_AMQP, message_id=str(uuid4())) for _ in range(25)]
+    async with postgres.connection() as connection:
+        await migrations.migrate(connection, "support.sample_service")
+        await connection.execute(_ADD, *outbox.columns([*poison, cancel()]), [1] * 26)
+    relay = OutboxRelay(postgres, worker.messaging.publisher, park=park_unpublishable, step=10)
+    await relay.flush()
+    assert await _depth(postgres) == 25
+    await postgres.close()
+
+
 async def test_messages_that_are_written_together_wait_in_one_row_and_are_counted_each(
     bench: Bench, fresh_database: FreshDatabase
 ) -> None:

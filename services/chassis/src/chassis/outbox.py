@@ -14,7 +14,7 @@ import orjson
 from chassis import beats, logging, metrics, outbox_rows, queries, redaction, spans
 from chassis.broker.envelope import Outgoing, text
 from chassis.broker.publisher import ConnectionBroken, Publisher
-from chassis.errors import BrokerUnavailable, Overloaded, Unavailable
+from chassis.errors import BrokerUnavailable, Overloaded, ServiceError, Unavailable
 from chassis.outbox_rows import Waiting
 from chassis.postgres import DATABASE_FAILURES, Connection, Postgres
 from chassis.waits import until_set
@@ -133,8 +133,9 @@ class OutboxRelay:
                 for message, error in zip(messages, outcomes, strict=True):
                     _tell(message, error, started_ns=started_ns)
                 await _settle(connection, rows, outcomes)
-            # A step that only failed must not be followed by another at once.
-            is_more = len(rows) == self._step and None in outcomes
+            # While the broker takes nothing the next step would be in vain. Messages that cannot be encoded
+            # are out of the way now, and those behind them must not wait.
+            is_more = len(rows) == self._step and any(map(_is_no_fault_of_the_broker, outcomes))
             # Under a load that never lets up this is the only place that sees how much waits.
             await self._measure()
 
@@ -249,6 +250,10 @@ async def _settle(
         await connection.execute(_SQL["suspect"], suspect)
     if failed:
         await connection.execute(_SQL["postpone"], failed, 1)
+
+
+def _is_no_fault_of_the_broker(error: Exception | None) -> bool:
+    return not isinstance(error, (ServiceError, TimeoutError, OSError))
 
 
 def _has_failed(error: Exception) -> bool:
