@@ -318,7 +318,12 @@ def machine(dsn: str) -> Iterator[type[LifeCycle]]:
 
 
 @pytest.mark.parametrize(
-    "examples", [25, pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+    "examples",
+    [
+        # Bounded by the number of examples: a quarter of a minute, or two on a busy machine.
+        pytest.param(25, marks=pytest.mark.timeout(400)),
+        pytest.param(400, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_counts_order_exactness_and_shares_hold_in_whatever_order_things_happen(
     machine: type[LifeCycle], examples: int
