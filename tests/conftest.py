@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiormq
 import asyncpg
 import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
-from contracts.topology import TOPOLOGIES
 from native import memcached, postgres, rabbitmq
+from support import brokers
 from support.databases import FreshDatabase, drop
 
 _TESTS = Path(__file__).parent
@@ -74,15 +73,7 @@ async def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
 @pytest.fixture
 async def broker_url(rabbitmq_server: rabbitmq.RabbitMQ) -> str:
     """Return the broker's address, for a user who may do everything; its queues are empty at first."""
-    connection = await aiormq.connect(rabbitmq_server.url)
-    try:
-        channel = await connection.channel()
-        for topology in TOPOLOGIES.values():
-            rungs = [rung.queue for rung in topology.rungs]
-            for name in [queue.name for queue in topology.durable_queues] + rungs:
-                await channel.queue_purge(name)
-    finally:
-        await connection.close()
+    await brokers.empty(rabbitmq_server.url)
     return rabbitmq_server.url
 
 

@@ -18,7 +18,7 @@ from chassis import logging
 from native.memcached import Memcached
 from native.postgres import Postgres
 from native.rabbitmq import RabbitMQ
-from support import credentials
+from support import brokers, credentials
 from support.credentials import Keys
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
@@ -33,6 +33,12 @@ def _plain_logs() -> Iterator[None]:
     structlog.configure(cache_logger_on_first_use=False)
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(scope="package", autouse=True)
+async def _empty_queues(rabbitmq_server: RabbitMQ) -> None:
+    # A gateway would take in what other suites have left, the operations that they announced for example.
+    await brokers.empty(rabbitmq_server.url)
 
 
 @pytest.fixture(scope="package")

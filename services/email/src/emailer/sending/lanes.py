@@ -69,9 +69,9 @@ async def claim(
 ) -> list[Row]:
     """Take what has been ready longest in each lane, as many as its share; `was` is the status a row had.
 
-    Nothing in a lane is due before its `due_from`.
+    What was due first comes first. Nothing in a lane is due before its `due_from`.
     """
-    return await connection.fetch(
+    rows = await connection.fetch(
         SQL["claim_lanes"],
         [lane.stream for lane in divided],
         [lane.owner_id for lane in divided],
@@ -83,6 +83,8 @@ async def claim(
         terms.most_bytes,
         [due_from[lane] for lane in divided],
     )
+    # An UPDATE returns its rows in the order of its plan, which the statistics of the day decide.
+    return sorted(rows, key=lambda row: (row["was_due_at"], row["email_id"], row["position"]))
 
 
 class Waiting:
