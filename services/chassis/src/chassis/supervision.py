@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from chassis import logging, metrics, redaction
@@ -15,6 +15,9 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 # Who ran for so long begins with the short pause again.
 _STABLE_AFTER_S = 60.0
+# Long enough for what a task does at its end, rolling back for example.
+_CANCEL_AGAIN_AFTER_S = 2.0
+_MOST_CANCELLATIONS = 5
 
 
 class Tasks:
@@ -57,9 +60,27 @@ class Tasks:
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended."""
         self._closing = True
-        for task in self._tasks.values():
+        await end(self._tasks.values())
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` and wait until they have ended; a task that goes on is cancelled again.
+
+    A cancellation can be lost: before Python 3.12 `asyncio.wait_for` drops one that comes together with its
+    result. A task that outlives every cancellation is logged and left.
+    """
+    pending = set(tasks)
+    for _ in range(_MOST_CANCELLATIONS):
+        if not pending:
+            return
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        ended, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER_S)
+        for task in ended:
+            # An error that nobody asks for would be logged when the task is collected.
+            task.cancelled() or task.exception()
+    for task in pending:
+        log.error("task does not end when it is cancelled", task=task.get_name())
 
 
 async def keep_going(name: str, loop: Callable[[], Awaitable[None]]) -> None:

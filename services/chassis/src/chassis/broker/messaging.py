@@ -23,6 +23,7 @@ from contracts.topology import Topology, own_exchange
 log = logging.get(__name__)
 
 _COUNT_EVERY_S = 5
+_COUNT_WITHIN_S = 5
 
 
 class Attached(Protocol):
@@ -116,8 +117,10 @@ class Messaging:
         if channel is None or not self._is_counting:
             return
         try:
+            # aiormq's own time-outs lose a cancellation that comes together with the answer.
             with rejections_as_errors():
-                found = await channel.queue_declare(queue, passive=True, timeout=5)
+                async with asyncio.timeout(_COUNT_WITHIN_S):
+                    found = await channel.queue_declare(queue, passive=True)
         except AWAY as error:
             log.warning(
                 "queue statistics could not be read", queue=queue, reason=redaction.safe_message(error)

@@ -65,7 +65,8 @@ async def cancel_consumer(channel: Channel | None, tag: str | None) -> None:
         return
     try:
         with rejections_as_errors():
-            await channel.basic_cancel(tag, timeout=_CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await channel.basic_cancel(tag)
     except AWAY as error:
         log.debug("cancelling a consumer", reason=redaction.safe_message(error))
 

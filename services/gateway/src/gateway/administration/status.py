@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from chassis import supervision
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, ServiceError
 from contracts.pauses import Pause
@@ -89,10 +90,7 @@ class StatusService:
 
     async def close(self) -> None:
         """Cancel the reports that are being made and close the connections."""
-        tasks = [making.task for making in self._makings.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await supervision.end(making.task for making in self._makings.values())
         if self._prometheus is not None:
             await self._prometheus.close()
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, timedelta
 
-from chassis import logging, redaction
+from chassis import logging, redaction, supervision
 from chassis.errors import DatabaseUnavailable
 from stock_data.replay.ticks import ReplayBar
 
@@ -44,8 +44,7 @@ class ComingDays:
     async def close(self) -> None:
         """Stop reading."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await supervision.end([self._reading])
 
     async def _read_ahead(self) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from chassis import beats, logging, queries, redaction
+from chassis import beats, logging, queries, redaction, supervision
 from chassis.errors import DatabaseUnavailable
 from chassis.postgres import AWAY
 from contracts.stocks import epoch_number
@@ -101,8 +101,7 @@ class Leadership:
                     return
             task.result()
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await supervision.end([task])
 
     async def _save(self, term: Term) -> bool:
         """Save the position; return False when the database knows a later term."""
