@@ -22,6 +22,14 @@ run: ## Start the whole stack on this machine without Docker; Ctrl-C stops it
 	@$(SETUP)
 	@$(NATIVE) run
 
+# Where there is no virtual environment, no `make run` was here. The verbs of containers and clusters need its packages.
+$(PYTHON):
+	@[ -n "$(ARGS)" ] || docker compose ps --all --quiet 2>/dev/null | grep -q . || \
+		{ echo "Nothing has been started here: make run, or make up." >&2; exit 1; }
+	@$(SETUP) --packages
+
+stop status footprint demo login keys-reset rotate backup restore reset: | $(PYTHON)
+
 stop: ## Stop the stack that `make run` started
 	@$(NATIVE) stop
 

@@ -5,9 +5,10 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-Usage: deploy/native/setup.sh [--test | --bench]
+Usage: deploy/native/setup.sh [--packages | --test | --bench]
 
   (no option)  what running the stack needs
+  --packages   only the Python packages: for `make rotate`, `make backup` and others beside a stack in containers
   --test       also what tests, linters and benchmarks need (same as --bench)
 
 As root it installs missing Debian packages itself; otherwise it prints the command to type.
@@ -23,9 +24,10 @@ venv=.venv
 lock=requirements.lock
 stamps='run dev'
 stamp=run
-development=no
+development=no servers=yes
 case "${1:-}" in
     '') ;;
+    --packages) servers=no ;;
     --test | --bench) development=yes lock=requirements-dev.lock stamps=dev stamp=dev ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -44,6 +46,7 @@ venv_works() { "$venv/bin/python" -c '' 2>/dev/null; }
 
 missing_packages() {
     venv_works || suitable_python >/dev/null || printf 'python3-venv '
+    [ $servers = yes ] || return 0
     any_file /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server || printf 'rabbitmq-server '
     any_file /usr/lib/postgresql/*/bin/postgres || printf 'postgresql '
     present memcached || printf 'memcached '

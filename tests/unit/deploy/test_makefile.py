@@ -1,0 +1,68 @@
+"""The targets of the Makefile where nothing was started yet, seen by a stand-in for docker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+OF_THE_NATIVE_RUN = ("stop", "status", "footprint", "demo", "keys-reset", "reset")
+OF_EVERY_WAY = ("login", "rotate", "backup", "restore")
+INSIDE_CONTAINERS = ("support-bundle", "upgrade-check")
+SETUP = """\
+#!/bin/sh
+echo "setup $*"
+mkdir -p .venv/bin
+echo '#!/bin/sh' >.venv/bin/python
+chmod +x .venv/bin/python
+"""
+
+
+def make(folder: Path, *words: str, containers: str = "", docker_code: int = 0) -> tuple[int, list[str]]:
+    """Call make in a folder that has no virtual environment; return exit code and output."""
+    (folder / "deploy/native").mkdir(parents=True, exist_ok=True)
+    (folder / "deploy/containers").mkdir(parents=True, exist_ok=True)
+    shutil.copy(REPOSITORY / "Makefile", folder)
+    shutil.copy(REPOSITORY / "deploy/containers/upkeep", folder / "deploy/containers/upkeep")
+    programs = {
+        "docker": f"#!/bin/sh\nprintf '%s' '{containers}'\nexit {docker_code}\n",
+        "deploy/native/setup.sh": SETUP,
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["make", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    said = done.stdout + done.stderr
+    return done.returncode, [line for line in said.splitlines() if not line.startswith("make: ***")]
+
+
+@pytest.mark.parametrize("target", [*OF_THE_NATIVE_RUN, *OF_EVERY_WAY])
+def test_a_command_without_a_stack_says_so_in_one_line(tmp_path: Path, target: str) -> None:
+    code, lines = make(tmp_path, target, docker_code=1)
+    assert (code, lines) == (2, ["Nothing has been started here: make run, or make up."])
+
+
+@pytest.mark.parametrize("target", INSIDE_CONTAINERS)
+@pytest.mark.parametrize("docker_code", [0, 1])
+def test_what_asks_containers_says_in_one_line_that_there_are_none(
+    tmp_path: Path, target: str, docker_code: int
+) -> None:
+    code, lines = make(tmp_path, target, docker_code=docker_code)
+    assert code == 2
+    assert [line.partition(":")[0] for line in lines] == ["No stack answers"]
+
+
+@pytest.mark.parametrize("target", OF_EVERY_WAY)
+def test_beside_containers_a_verb_installs_packages_and_no_servers(tmp_path: Path, target: str) -> None:
+    assert make(tmp_path, target, containers="0123abcd") == (0, ["setup --packages"])
+
+
+def test_the_tour_of_a_stack_that_is_named_installs_its_packages(tmp_path: Path) -> None:
+    assert make(tmp_path, "demo", "ARGS=--url http://127.0.0.1:8080") == (0, ["setup --packages"])
