@@ -55,7 +55,6 @@ async def run_gateway(control: Connection) -> None:
     gateway.callers["k"] = Access(Principal(1, "B", "admin", "k", frozenset(Scope)))
     realtime = gateway.realtime
     sockets = Sockets(
-        _nothing_else,
         realtime=replace(realtime, channels=gateway.channels),
         connections=Connections(_nobody),
         limit=ConnectionLimit(total=10_000, per_owner=10_000),
@@ -112,10 +111,6 @@ async def _obey(control: Connection, publish: Callable[[int], None]) -> None:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-async def _nothing_else(scope: Any, receive: Any, send: Any) -> None:
-    raise AssertionError("only WebSockets come here")
 
 
 async def _nobody(_: Principal) -> None:

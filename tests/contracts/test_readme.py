@@ -36,6 +36,13 @@ def missing(row: str) -> list[str]:
     return found
 
 
+def test_a_request_crosses_at_most_eight_files_with_the_service_that_it_is_for() -> None:
+    row = next(row for row in rows() if row.startswith("| any request |"))
+    files = re.findall(r"`[^`]+`", re.sub(r"\([^)]*\)", "", row))
+    assert row.rstrip(" |").endswith("the service of a feature")
+    assert len(files) + 1 <= 8, files
+
+
 def test_every_file_that_the_readme_names_on_a_way_exists() -> None:
     assert len(rows()) == 13
     assert [name for row in rows() for name in missing(row)] == []

@@ -21,7 +21,6 @@ from gateway.chat import routes as chat_routes
 from gateway.chat.rooms import RoomService
 from gateway.domains import routes as domain_routes
 from gateway.emails import routes as email_routes
-from gateway.http import edge
 from gateway.http.edge import Edge
 from gateway.http.endpoints import Endpoint
 from gateway.http.origins import with_cors
@@ -33,7 +32,7 @@ from gateway.overview.service import OverviewService
 from gateway.realtime import routes as realtime_routes
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.routes import EventStreams, TokenEndpoint
-from gateway.realtime.sockets import Sockets
+from gateway.realtime.sockets import PATHS, Sockets
 from gateway.reference import routes as reference_routes
 from gateway.reference.service import ReferenceService
 from gateway.resources import Resources
@@ -56,15 +55,18 @@ def create_app(settings: GatewaySettings, resources: Resources | None = None) ->
     """Return the gateway, wired; its lifespan opens and closes it."""
     resources = resources or Resources(settings)
     sockets = Sockets(
-        cast(edge.Application, create_quart(settings, resources)),
         realtime=resources.realtime,
         connections=resources.connections,
         limit=resources.connection_limit,
         origins=settings.origins,
     )
     # Inside the edge, so that a preflight request has its ids and is counted, too.
-    app = with_cors(cast(Any, sockets), settings.origins) if settings.origins else sockets
-    asgi = Edge(app, body_limit=settings.body_limit_bytes)
+    asgi = Edge(
+        with_cors(cast(Any, create_quart(settings, resources)), settings.origins),
+        body_limit=settings.body_limit_bytes,
+        sockets=with_cors(cast(Any, sockets), settings.origins),
+        socket_paths=PATHS,
+    )
     return Application(asgi, resources.runtime.health)
 
 

@@ -331,6 +331,26 @@ async def test_an_empty_binary_frame_is_an_empty_text(event: dict[str, Any], tex
     assert seen[0].get("text") == text
 
 
+async def test_sockets_get_the_websockets_and_the_requests_for_their_paths_and_nothing_else() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def noting(name: str) -> Any:
+        async def note(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append((name, scope["type"], scope["path"]))
+
+        return note
+
+    edge = Edge(noting("app"), body_limit=1, sockets=noting("sockets"), socket_paths=("/socket",))
+    for kind, path in (("http", "/x"), ("http", "/socket"), ("websocket", "/socket"), ("websocket", "/x")):
+        await edge({**scope(kind=kind), "path": path}, _never, _never_send)
+    assert seen == [
+        ("app", "http", "/x"),
+        ("sockets", "http", "/socket"),
+        ("sockets", "websocket", "/socket"),
+        ("sockets", "websocket", "/x"),
+    ]
+
+
 async def test_the_lifespan_passes_through() -> None:
     seen: list[Scope] = []
 

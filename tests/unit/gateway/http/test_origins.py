@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.errors import Forbidden
-from gateway.http.incoming import Incoming
+from gateway.http.calls import Incoming
 from gateway.http.origins import read_origins, require_origin
 
 

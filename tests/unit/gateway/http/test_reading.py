@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from chassis.errors import InvalidInput, NotAcceptable
 from gateway.errors import IdempotencyNotSupported
 from gateway.http import reading
-from gateway.http.calls import Call
+from gateway.http.calls import Call, Incoming
 from gateway.http.endpoints import Answer, Endpoint, get, post
-from gateway.http.incoming import Incoming
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255)
 

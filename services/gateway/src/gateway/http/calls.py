@@ -1,20 +1,66 @@
-"""One call of an endpoint, as its handler sees it: typed values, independent of the framework."""
+"""One call of an endpoint: the request as it comes in, and the typed values that its handler sees."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from werkzeug.datastructures import ETags
 
 from chassis.deadlines import Deadline
 from chassis.postgres import Connection
-from gateway.errors import PreconditionFailed
+from gateway.errors import HeaderTooLong, PreconditionFailed
 from gateway.http.principal import Principal
 
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 Write = Callable[[Connection], Awaitable[object]]
 AfterCommit = Callable[[], Awaitable[None]]
+
+# Of a list of media types or versions, or a media type: 64 KiB took 50 ms of the loop.
+_TAKEN_APART_BYTES = 4 * 1024
+
+
+class Incoming:
+    """A request as the server handed it over: its ASGI scope, and the body still to come."""
+
+    __slots__ = ("headers", "is_abandoned", "is_complete", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
+        self.scope = scope
+        self.receive = receive or _nothing
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+        self.headers = headers
+        # Set when all of the body has come, which is at once where none is announced.
+        self.is_complete = asyncio.Event()
+        self.is_abandoned = False
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            self.is_complete.set()
+
+    def header(self, name: bytes) -> str | None:
+        """Return a header by its lower-case name; repeated ones are joined with commas."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def short_header(self, name: bytes) -> str | None:
+        """Return a header that is taken apart: some microseconds for each of its parts.
+
+        Raise `HeaderTooLong` when it has more than `_TAKEN_APART_BYTES`.
+        """
+        value = self.headers.get(name)
+        if value is not None and len(value) > _TAKEN_APART_BYTES:
+            raise HeaderTooLong(f"{name.decode().title()} may have {_TAKEN_APART_BYTES} bytes.")
+        return self.header(name)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from chassis import exemplars, logging, metrics, spans, tracing
@@ -40,10 +40,23 @@ _GONE = 499
 
 
 class Edge:
-    """Wraps the application: every answer carries its ids, every request is counted once."""
+    """Wraps the application: every answer carries its ids, every request is counted once.
 
-    def __init__(self, app: Application, *, body_limit: int, patience_s: float = _PATIENCE_S) -> None:
+    `sockets` serves the WebSockets, and refuses requests for `socket_paths` that are no upgrade.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        body_limit: int,
+        sockets: Application | None = None,
+        socket_paths: Collection[str] = (),
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._app = app
+        self._sockets = sockets or app
+        self._socket_paths = socket_paths
         self._body_limit = body_limit
         self._patience_s = patience_s
         self._in_flight = 0
@@ -57,7 +70,7 @@ class Edge:
         given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _IDS}
         trace = tracing.begin(*map(given.get, _IDS))
         if scope["type"] == "websocket":
-            await self._app(scope, _with_text(receive), _with_headers(send, trace))
+            await self._sockets(scope, _with_text(receive), _with_headers(send, trace))
             return
         with spans.span(scope["method"], "server") as span:
             # Inside the span, whose id the next hop and the answer get.
@@ -86,7 +99,8 @@ class Edge:
 
         self._in_flight += 1
         try:
-            await self._app(scope, self._limited(scope, receive), send_and_note)
+            app = self._sockets if scope["path"] in self._socket_paths else self._app
+            await app(scope, self._limited(scope, receive), send_and_note)
         except Exception:
             status = 500
             raise

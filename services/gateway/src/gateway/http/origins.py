@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from chassis.errors import Forbidden
-from gateway.http.incoming import Incoming
+from gateway.http.calls import Incoming
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 # A browser leaves the usual port out.
@@ -44,7 +44,9 @@ def read_origins(text: str) -> tuple[str, ...]:
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Return `app` wrapped so that preflight requests are answered, which need no credentials."""
+    """Return `app` wrapped so that preflight requests of `origins` are answered, without credentials."""
+    if not origins:
+        return app
     return CORSMiddleware(
         app,
         allow_origins=origins,

@@ -26,9 +26,8 @@ from gateway.errors import (
 )
 from gateway.http import strict_json
 from gateway.http.bodies import BODY, LARGE_BYTES, Body
-from gateway.http.calls import IdempotencyKey, Upload
+from gateway.http.calls import IdempotencyKey, Incoming, Upload
 from gateway.http.endpoints import Endpoint, Idempotency, Precondition
-from gateway.http.incoming import Incoming
 from gateway.http.problems import invalid, misfit
 from gateway.http.replies import CSV, JSON, NDJSON
 from gateway.http.stepping import Finished, begin

@@ -36,9 +36,8 @@ from chassis.http1.admission import mark_authenticated
 from gateway.errors import NotImplementedMethod
 from gateway.http import problems, reading, replies
 from gateway.http.bodies import BodyRoom
-from gateway.http.calls import Call, RawBody
+from gateway.http.calls import Call, Incoming, RawBody
 from gateway.http.endpoints import Endpoint, Idempotency
-from gateway.http.incoming import Incoming
 from gateway.http.principal import Principal
 from gateway.http.replies import CSV, JSON, Reply
 from gateway.http.stepping import Finished, begin

@@ -15,8 +15,8 @@ from chassis.http1.admission import mark_authenticated
 from chassis.problems import problem, problem_headers
 from gateway.errors import UpgradeRequired
 from gateway.http import reading
-from gateway.http.edge import Application, Receive, Scope, Send
-from gateway.http.incoming import Incoming
+from gateway.http.calls import Incoming
+from gateway.http.edge import Receive, Scope, Send
 from gateway.http.origins import require_origin
 from gateway.http.reading import token
 from gateway.http.serving import ROUTE
@@ -41,31 +41,26 @@ _UPGRADE = UpgradeRequired(
 
 
 class Sockets:
-    """Serves the WebSockets in front of `app`, which serves the rest; refusals are problem documents."""
+    """Serves the WebSockets; refusals are problem documents."""
 
     def __init__(
         self,
-        app: Application,
         *,
         realtime: Realtime,
         connections: Connections,
         limit: ConnectionLimit,
         origins: Collection[str] = (),
     ) -> None:
-        self._app = app
         self._realtime = realtime
         self._connections = connections
         self._limit = limit
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket from its upgrade to its end, or hand the connection on."""
-        if scope["type"] == "http" and scope["path"] in PATHS:
+        """Serve one WebSocket from its upgrade to its end, or refuse a request that is no upgrade."""
+        if scope["type"] == "http":
             scope[ROUTE] = scope["path"]
             await _answer(send, _UPGRADE, "http.response")
-            return
-        if scope["type"] != "websocket":
-            await self._app(scope, receive, send)
             return
         await receive()
         try:
