@@ -83,6 +83,12 @@ class PreconditionRequired(ServiceError):
     code = "precondition-required"
 
 
+class PreconditionNotSupported(ServiceError):
+    """The route compares no versions, so it would ignore the condition that the caller makes."""
+
+    code = "precondition-not-supported"
+
+
 class NotImplementedMethod(ServiceError):
     """No route of the gateway knows this method."""
 

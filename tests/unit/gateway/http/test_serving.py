@@ -301,6 +301,25 @@ async def test_a_change_wants_to_know_the_version_that_was_read(
     assert status == 200 or answer.json()["type"] == f"/problems/{code}"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "is_heeded"),
+    [
+        ("POST", "/things", {"if-match": '"1"'}, False),
+        ("POST", "/things", {"if-match": "*"}, True),
+        ("POST", "/things", {"if-none-match": "*"}, False),
+        ("PATCH", "/thing", {"if-match": '"2"', "if-none-match": "*"}, False),
+    ],
+)
+async def test_a_condition_that_a_change_would_ignore_is_refused(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], is_heeded: bool
+) -> None:
+    answer = await client.request(method, path, json={"name": "new"}, headers=headers)
+    if is_heeded:
+        assert answer.is_success
+    else:
+        assert_problem(answer, 400, "precondition-not-supported")
+
+
 async def test_rows_come_in_the_media_type_that_is_accepted(client: httpx.AsyncClient) -> None:
     page = await client.get("/rows")
     streamed = await client.get("/rows", headers={"accept": NDJSON})

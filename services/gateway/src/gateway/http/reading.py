@@ -21,6 +21,7 @@ from chassis.errors import InvalidInput, MalformedInput, NotAcceptable, Unauthen
 from gateway.errors import (
     BodyTooSlow,
     IdempotencyNotSupported,
+    PreconditionNotSupported,
     PreconditionRequired,
     UploadStalled,
 )
@@ -205,8 +206,18 @@ def request_digest(request: Incoming) -> hashlib._Hash:
 
 
 def if_match(endpoint: Endpoint, request: Incoming) -> ETags | None:
-    """Return the versions that the caller has read. Raise `PreconditionRequired` when it must name them."""
+    """Return the versions that the caller has read.
+
+    Raise `PreconditionRequired` when it must name them, and `PreconditionNotSupported` for a condition of a
+    change that would be ignored. `If-Match: *` holds for everything that is there to be changed.
+    """
     header = request.short_header(b"if-match")
+    is_compared = endpoint.precondition is not Precondition.NONE or header in (None, "*")
+    if endpoint.method != "GET" and (not is_compared or b"if-none-match" in request.headers):
+        raise PreconditionNotSupported(
+            f"{endpoint.method} {endpoint.template} would not heed "
+            f"{'If-None-Match' if is_compared else 'If-Match'}: leave it out."
+        )
     if header is None and endpoint.precondition is Precondition.REQUIRED:
         raise PreconditionRequired(
             "Several people may edit this: send the ETag that you read as If-Match; * overwrites."

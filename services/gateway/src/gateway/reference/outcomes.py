@@ -52,6 +52,8 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
         codes.add("idempotency-not-supported")
     else:
         codes |= {"idempotency-running", "idempotency-mismatch"}
+    if endpoint.method != "GET":
+        codes.add("precondition-not-supported")
     if endpoint.precondition is not Precondition.NONE:
         codes.add("precondition-failed")
     if endpoint.precondition is Precondition.REQUIRED:
