@@ -40,9 +40,12 @@ async def test_a_program_gets_links_at_the_root_and_each_leads_somewhere(anybody
         assert (await anybody.get(path)).status_code == 200, path
 
 
-async def test_a_browser_is_led_from_the_root_to_the_reference(anybody: httpx.AsyncClient) -> None:
+async def test_a_browser_is_led_from_the_root_to_the_console(anybody: httpx.AsyncClient) -> None:
     answer = await anybody.get("/", headers={"accept": BROWSER})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/status")
+    page = await anybody.get(answer.headers["location"], headers={"accept": BROWSER})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert 'href="/docs"' in page.text
 
 
 @pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not-found", "/docs/runbooks"])

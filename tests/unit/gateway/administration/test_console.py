@@ -40,10 +40,12 @@ async def test_every_file_is_served_to_everybody_and_known_again(
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_the_page_names_nothing_but_its_own_files(client: httpx.AsyncClient) -> None:
+async def test_the_page_loads_nothing_but_its_own_files_and_leads_to_the_reference(
+    client: httpx.AsyncClient,
+) -> None:
     page = await text(client, "/console/status")
     named = set(re.findall(r'(?:src|href)="([^"]+)"', page))
-    assert named == set(PATHS) - {"/console/status"}
+    assert named == set(PATHS) - {"/console/status"} | {"/docs"}
 
 
 async def test_nothing_is_written_into_the_page_that_its_policy_forbids(client: httpx.AsyncClient) -> None:

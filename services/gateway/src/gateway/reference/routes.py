@@ -35,7 +35,7 @@ def endpoints(service: ReferenceService) -> Iterator[Endpoint]:
         "/",
         service.root,
         name="getRoot",
-        summary="List the entry points of the API; a browser is redirected to /docs",
+        summary="List the entry points of the API; a browser is redirected to the console",
         answers={200: Answer(Links, media_types=(JSON, HTML)), 303: nothing()},
     )
     yield _get(

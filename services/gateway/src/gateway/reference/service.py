@@ -46,9 +46,9 @@ class ReferenceService:
         self._documents: dict[str, Reply] = {}
 
     async def root(self, call: Call) -> Reply:
-        """Return the links to everything else; redirect a browser to the pages."""
+        """Return the links to everything else; redirect a browser to the console."""
         if call.media_type == HTML:
-            return Reply(None, 303, location="/docs")
+            return Reply(None, 303, location=_LINKS.console)
         return Reply(document(_LINKS))
 
     async def openapi(self, _: Call) -> Reply:
