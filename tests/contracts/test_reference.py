@@ -13,7 +13,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 
-from gateway.http.endpoints import Endpoint
+from gateway.http.endpoints import Endpoint, Idempotency
 from gateway.realtime import sockets
 from gateway.realtime.command_table import COMMANDS
 from gateway.reference import asyncapi, openapi
@@ -24,6 +24,27 @@ ENDPOINTS = APP.server.endpoints
 OPENAPI = openapi.build(ENDPOINTS)
 ASYNCAPI = asyncapi.build(ENDPOINTS, COMMANDS.values())
 SCHEMA = Path(__file__).parent / "schemas" / "asyncapi-3.0.0.json"
+
+# A POST that leaves nothing behind which a repetition could double, and the reason.
+HARMLESS = {
+    "createRealtimeToken": "a token is signed and not stored",
+    "createLogin": "an address is signed and not stored",
+    "createSession": "a token of an address works once",
+    "previewSource": "nothing is stored",
+    "previewTemplate": "nothing is stored",
+    "verifyDomain": "what is found counts, however often it is looked for",
+}
+# Lists that are bounded by what they list, and come whole.
+WHOLE = {
+    "listQuotes",
+    "searchSymbols",
+    "listOperations",
+    "listErrors",
+    "listNextRuns",
+    "listPauses",
+    "listProblems",
+    "listRunbooks",
+}
 
 # HEAD comes with GET, and OPTIONS answers for itself.
 IMPLIED = {"HEAD", "OPTIONS"}
@@ -83,6 +104,22 @@ def test_operation_ids_and_summaries_are_unique() -> None:
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"[a-z][A-Za-z]+", name) for name in names)
     assert all(not endpoint.summary.endswith(".") for endpoint in ENDPOINTS)
+
+
+def test_every_post_honours_an_idempotency_key_unless_it_leaves_nothing_behind() -> None:
+    refusing = {e.name for e in ENDPOINTS if e.method == "POST" and e.idempotency is Idempotency.NONE}
+    assert refusing == HARMLESS.keys()
+
+
+def test_every_list_comes_in_pages_of_one_form_unless_it_is_bounded() -> None:
+    whole = set()
+    for endpoint in (e for e in ENDPOINTS if e.method == "GET" and re.match("list|search", e.name)):
+        taken = set(endpoint.query.model_fields) if endpoint.query else set()
+        answered = TypeAdapter(endpoint.answers[200].model).json_schema().get("properties", {}).keys()
+        if not ({"limit", "cursor"} <= taken and {"data", "next_cursor"} <= answered):
+            assert "cursor" not in taken, endpoint.name
+            whole.add(endpoint.name)
+    assert whole == WHOLE
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,17 @@ async def test_an_address_that_tries_many_keys_waits_and_those_who_are_known_do_
     assert (await door.api.get("/v1/me")).status_code == 200
 
 
+async def test_headers_that_name_a_user_are_believed_of_nobody(door: Listener) -> None:
+    claims = {"x-user-id": "1", "x-forwarded-user": "1", "x-remote-user": "1", "x-user-role": "admin"}
+    async with httpx.AsyncClient(base_url=door.url, headers=claims) as stranger:
+        assert_problem(await stranger.get("/v1/me"), 401, "unauthenticated")
+    user = await door.new_user()
+    async with door.client(await door.new_key("quotes:read", user_id=user)) as member:
+        me = (await member.get("/v1/me", headers=claims)).json()
+        assert (me["user"]["id"], me["user"]["role"]) == (user, "member")
+        assert_problem(await member.get("/v1/users", headers=claims), 403, "forbidden")
+
+
 async def test_a_key_of_another_user_is_not_found(door: Listener) -> None:
     theirs = await door.new_key("quotes:read")
     async with door.client(await door.new_key("keys:read", "keys:write")) as client:

@@ -57,6 +57,10 @@ async def test_changing_a_template_needs_its_newest_version(door: Listener) -> N
     assert (await door.api.get(path, params={"version": 1})).json()["subject"] == BODY["subject"]
     versions = (await door.api.get(f"{path}/versions")).json()
     assert [each["version"] for each in versions["data"]] == [2, 1]
+    newest = (await door.api.get(f"{path}/versions", params={"limit": "1"})).json()
+    assert ([each["version"] for each in newest["data"]], newest["next_cursor"]) == ([2], 2)
+    older = await door.api.get(f"{path}/versions", params={"limit": "1", "cursor": "2"})
+    assert [each["version"] for each in older.json()["data"]] == [1]
     assert made["name"] in [each["name"] for each in (await door.api.get("/v1/templates")).json()["data"]]
     assert_problem(await door.api.delete(path), 428, "precondition-required")
     assert (await door.api.delete(path, headers={"if-match": "*"})).status_code == 204

@@ -56,6 +56,8 @@ class VersionsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # A version may be so large that more of them do not fit a message.
+    limit: int = Field(default=2, ge=1, le=2)
     cursor: int | None = Field(
         default=None, ge=1, le=1_000_000, description="`next_cursor` of the page before"
     )

@@ -81,7 +81,9 @@ class TemplateService:
 
     async def versions(self, call: Call, name: Name, query: VersionsQuery) -> VersionList:
         """Return versions of a template, newest first."""
-        request = ListTemplateVersions(owner_id=call.principal.owner_id, name=name, before=query.cursor)
+        request = ListTemplateVersions(
+            owner_id=call.principal.owner_id, name=name, before=query.cursor, limit=query.limit
+        )
         page = await self._rpc.call(request, TemplateVersions, call.deadline)
         return VersionList(data=[view(each) for each in page.data], next_cursor=page.next_cursor)
 
