@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from contracts.batches import PauseBatch, ResumeBatch
+from batch_processor.execution.running_chunk import Outcomes
+from batch_processor.execution.settlement import Report
+from chassis.broker.envelope import new_id
+from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch
+from support.batch_engine import PERIOD_S, Engine
 from support.batch_stack import ALL, Caller, House, Stage
 from support.waiting import until
 
@@ -135,3 +139,24 @@ async def test_work_that_waits_when_its_operation_gets_a_limit_is_limited_too(
     await house.start(limits="provider:test=2")
     assert (await caller.reach(early)).counts.succeeded == 30
     assert stage.most_at_work[early] == 2
+
+
+async def test_what_is_left_of_a_chunk_that_came_back_counts_item_by_item(engine: Engine) -> None:
+    """Two chunks, of three and two items: the first comes back with two left when the next period begins."""
+    rate = {"rate_limit": {"items": 3, "per_s": PERIOD_S}}
+    items = [Item(payload=n) for n in range(5)]
+    await engine.handle(
+        CreateBatch(
+            batch_id=new_id(), owner_id="ann", operation="echo", accepted_at=datetime.now(UTC),
+            items=items, options=rate,
+        )
+    )  # fmt: skip
+    await engine.admission.admit()
+    [first] = await engine.claim(most=4, for_any=4)
+    assert [item.position for item in first.items] == [0, 1, 2]
+    await engine.store([Report(first.claim, "ready", Outcomes(positions=[0], results=["0"]))])
+    await engine.execute("DELETE FROM charges")
+    await engine.admission.admit()
+    claimed = await engine.claim(most=4, for_any=4)
+    assert sum(len(loaded.items) for loaded in claimed) == 3
+    assert not {item.position for loaded in claimed for item in loaded.items} & {0}

@@ -26,9 +26,9 @@ SELECT
             SELECT position
             FROM unnest(coalesce(
                 head.positions, ARRAY(SELECT generate_series(head.first_position, head.last_position))
-            )) AS position
+            )) AS listed (position)
             WHERE NOT EXISTS (
-                SELECT FROM results AS r WHERE r.batch_id = head.batch_id AND r.position = position
+                SELECT FROM results AS r WHERE r.batch_id = head.batch_id AND r.position = listed.position
             )
             ORDER BY position
         )
