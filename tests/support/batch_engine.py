@@ -104,9 +104,9 @@ class Engine:
         async with self.postgres.connection() as connection:
             return list(await connection.fetch(statement, *arguments))
 
-    async def handle(self, message: Command) -> None:
+    async def handle(self, message: Command, *, attempt: int = 1) -> None:
         """Take in a message as the consumer does."""
-        delivery = Delivery(message, message_id=new_id(), attempt=1, tenant="", headers={})
+        delivery = Delivery(message, message_id=new_id(), attempt=attempt, tenant="", headers={})
         async with self.postgres.transaction() as connection:
             await self._handlers[type(message)](connection, [delivery])
 

@@ -73,14 +73,6 @@ async def test_parts_that_overlap_are_stored_once(service: Any, caller: Caller) 
     assert (batch.status, batch.counts.succeeded) == ("completed", 100)
 
 
-async def test_an_unknown_operation_fails_the_batch_and_says_so(service: Any, caller: Caller) -> None:
-    batch = await caller.reach(await caller.submit("no.such", [1, 2]))
-    assert (batch.status, batch.counts.skipped, batch.counts.total) == ("failed", 2, 2)
-    assert batch.error["code"] == "unknown-operation"
-    assert "no.such" in batch.error["detail"]
-    assert len(await caller.finished_events()) == 1
-
-
 async def test_a_batch_whose_owner_lacks_a_scope_of_the_operation_fails_and_runs_nothing(
     service: Any, caller: Caller
 ) -> None:

@@ -35,6 +35,10 @@ class ResultTooLarge(ServiceError):
     code = "result-too-large"
 
 
+class OperationNotHere(Unavailable):
+    """This replica lacks the operation; one of a newer release may have it, while both run side by side."""
+
+
 class ProcessDied(Unavailable):
     """The process that computed for an item died; another is started for the next attempt."""
 

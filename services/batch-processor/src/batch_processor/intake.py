@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -17,10 +18,10 @@ from pydantic_core import from_json
 from batch_processor import batches, repository, steering, validation
 from batch_processor.batches import Batch
 from batch_processor.changes import Change, Transition, describing, opening, rows_of
-from batch_processor.errors import BatchNotFound
+from batch_processor.errors import BatchNotFound, OperationNotHere
 from batch_processor.following import follow_up
 from batch_processor.limits.rules import LimitBook
-from batch_processor.operation import Operation
+from batch_processor.operation import TRIES_LEFT_TO_OTHERS, Operation
 from batch_processor.repository import Start, Trace
 from batch_processor.validation import Problem
 from batch_processor.views import Surroundings, show
@@ -82,7 +83,8 @@ class Intake:
         is_due = all(delivery.message.not_before is None for delivery in deliveries)
         _HAS_ONLY_QUEUED.set(is_due and not others)
         if others:
-            await self._apply(connection, [opening(d.message, d.body) for d in others])
+            attempt = _least_attempt(others)
+            await self._apply(connection, [opening(d.message, d.body) for d in others], attempt=attempt)
             await repository.note_traces(connection, others)
 
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
@@ -91,11 +93,12 @@ class Intake:
             Change(m.batch_id, m.owner_id, items=m.items, body=body, offset=m.offset, lines=m.lines)
             for m, body in ((d.message, d.body) for d in deliveries)
         ]
-        await self._apply(connection, changes)
+        await self._apply(connection, changes, attempt=_least_attempt(deliveries))
 
     async def seal(self, connection: Connection, deliveries: Sequence[Delivery[SealBatch]]) -> None:
         """Learn how many items the batches have."""
-        await self._apply(connection, [opening(delivery.message) for delivery in deliveries])
+        changes = [opening(delivery.message) for delivery in deliveries]
+        await self._apply(connection, changes, attempt=_least_attempt(deliveries))
         await repository.note_traces(connection, deliveries)
 
     async def abandon(self, connection: Connection, deliveries: Sequence[Delivery[AbandonBatch]]) -> None:
@@ -149,7 +152,13 @@ class Intake:
         """End what was not finished in time, by `step`."""
         await self._apply(connection, [Change(id_, owner, step) for id_, owner in owners.items()])
 
-    async def _apply(self, connection: Connection, changes: Sequence[Change]) -> None:
+    async def _apply(
+        self, connection: Connection, changes: Sequence[Change], *, attempt: int | None = None
+    ) -> None:
+        """Make changes, and start what is complete.
+
+        Raise `OperationNotHere` while other replicas may start it: at an early `attempt` at its messages.
+        """
         known = await repository.ensure_rows(connection, {c.batch_id: c.owner_id for c in changes})
         for change in changes:
             if known[change.batch_id].owner_id != change.owner_id:
@@ -173,6 +182,10 @@ class Intake:
         for change in changes:
             if change.step is not None:
                 after[change.batch_id] = change.step(after[change.batch_id], now=now)
+        if attempt is not None and attempt <= TRIES_LEFT_TO_OTHERS:
+            for batch in (b for b in after.values() if b.is_complete and not b.cancel_requested):
+                if batch.operation not in self._operations:
+                    raise OperationNotHere(f"This replica has no operation named {batch.operation!r}.")
         started = [await self._start(connection, batch, now) for batch in after.values()]
         await self._keep(connection, found, started)
 
@@ -299,6 +312,10 @@ class Intake:
         """Return how many items a chunk of the batch has at most; of one whose operation is not here, too."""
         operation = self._operations.get(batch.operation or "")
         return min(self._chunk_size, operation.chunk_size) if operation is not None else self._chunk_size
+
+
+def _least_attempt(deliveries: Sequence[Delivery[Any]]) -> int:
+    return min(delivery.attempt for delivery in deliveries)
 
 
 async def announce_finished(

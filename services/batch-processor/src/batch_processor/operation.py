@@ -23,6 +23,11 @@ _MOST_ATTEMPTS = 1000
 _LONGEST_WAIT_S = 30 * 86_400
 _LARGEST_POWER = 40
 
+# While two releases run side by side, a replica of the newer one may have an operation that this one lacks:
+# so long (seconds), and for so many tries at a message, its work is left to that one. A roll-out takes less.
+LEFT_TO_OTHERS_S = 300.0
+TRIES_LEFT_TO_OTHERS = 4
+
 # Items of the class `io` wait most of their time, those of `cpu` compute.
 Resource = Literal["io", "cpu"]
 

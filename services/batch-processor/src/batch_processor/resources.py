@@ -122,8 +122,9 @@ class Resources:
             yield
 
     def _coordinate(self) -> None:
-        self.validation = Validation(self.runtime.postgres, self.intake.begin, begun=self._stored)
-        self.sources = Sources(self.runtime.postgres, self.intake, begun=self._stored)
+        postgres, names = self.runtime.postgres, self.operations.keys()
+        self.validation = Validation(postgres, self.intake.begin, operations=names, begun=self._stored)
+        self.sources = Sources(postgres, self.intake, operations=names, begun=self._stored)
         runs_kept, wake_relay = self.settings.schedule_runs_kept, self.runtime.relay.wake
         self.firing = Firing(
             self.runtime.postgres,

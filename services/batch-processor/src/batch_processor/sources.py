@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from batch_processor.aside import Aside
 from batch_processor.batches import Batch
 from batch_processor.execution import rounds
 from batch_processor.intake import Intake
+from batch_processor.operation import LEFT_TO_OTHERS_S
 from chassis import queries
 from chassis.postgres import Connection, Postgres
 from contracts.batches import Source
@@ -29,12 +30,16 @@ _MOST_TRIES = 3
 class Sources:
     """Fills and seals batches that have a source; several may run side by side.
 
-    `begun` is called when a batch has left `open`.
+    `begun` is called when a batch has left `open`. Batches of an operation that is not one of `operations`
+    are left for a while to a replica that has it.
     """
 
-    def __init__(self, postgres: Postgres, intake: Intake, *, begun: Callable[[], None]) -> None:
+    def __init__(
+        self, postgres: Postgres, intake: Intake, *, operations: Collection[str], begun: Callable[[], None]
+    ) -> None:
         self._postgres = postgres
         self._intake = intake
+        self._operations = list(operations)
         self._begun = begun
         self._last = UUID(int=0)
         self._aside = Aside(postgres, "sources", first_s=_ASIDE_S, most_s=_ASIDE_S)
@@ -63,7 +68,9 @@ class Sources:
         batch_id: UUID | None = None
         try:
             async with self._postgres.transaction() as connection:
-                batch_id = await connection.fetchval(_SQL["next_copying"], self._last, self._aside.ids())
+                seen = self._last, self._aside.ids()
+                ours = self._operations, LEFT_TO_OTHERS_S
+                batch_id = await connection.fetchval(_SQL["next_copying"], *seen, *ours)
                 if batch_id is None:
                     return False
                 self._last = batch_id

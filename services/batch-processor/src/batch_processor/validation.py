@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal, TypeAlias, cast
 from uuid import UUID
 
 from batch_processor import repository
 from batch_processor.aside import Aside
 from batch_processor.execution import rounds
+from batch_processor.operation import LEFT_TO_OTHERS_S
 from batch_processor.repository import COMPARED_WITHIN_S, Duplicate
 from chassis import queries
 from chassis.postgres import Connection, Postgres
@@ -44,11 +45,20 @@ def describe(duplicates: Sequence[Duplicate] | None) -> Problem | None:
 class Validation:
     """Compares the custom ids of sealed uploads, and hands each with what was found to `begin`.
 
-    Several may run side by side. `begun` is called when batches have left `validating`.
+    Several may run side by side. `begun` is called when batches have left `validating`. Uploads of an
+    operation that is not one of `operations` are left for a while to a replica that has it.
     """
 
-    def __init__(self, postgres: Postgres, begin: Begin, *, begun: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        begin: Begin,
+        *,
+        operations: Collection[str],
+        begun: Callable[[], None],
+    ) -> None:
         self._postgres = postgres
+        self._operations = list(operations)
         self._begin = begin
         self._begun = begun
         self._aside = Aside(postgres, "validation", first_s=_ASIDE_S[0], most_s=_ASIDE_S[1])
@@ -90,7 +100,9 @@ class Validation:
         return True
 
     async def _lock_next(self, connection: Connection, order: Order) -> UUID | None:
-        for row in await connection.fetch(_SQL[f"next_validating_{order}"], self._aside.ids()):
+        statement = _SQL[f"next_validating_{order}"]
+        ours = self._operations, LEFT_TO_OTHERS_S
+        for row in await connection.fetch(statement, self._aside.ids(), *ours):
             if await connection.fetchval(_SQL["lock_validation"], row["id"]):
                 return cast(UUID, row["id"])
         return None

@@ -1,7 +1,9 @@
 -- name: next_copying
--- The first batch behind $1 that waits for items, in a circle, but none of $2.
+-- The first batch behind $1 that waits for items, in a circle, but none of $2, and for $4 seconds only of the
+-- operations $3.
 SELECT id FROM batches
 WHERE status = 'open' AND source IS NOT NULL AND id <> ALL ($2::uuid[])
+    AND (operation = ANY ($3::text[]) OR accepted_at < now() - make_interval(secs => $4))
 ORDER BY id <= $1, id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: copy_items

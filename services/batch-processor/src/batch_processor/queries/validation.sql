@@ -1,8 +1,21 @@
 -- name: next_validating_oldest
-SELECT id FROM batches WHERE status = 'validating' AND id <> ALL ($1::uuid[]) ORDER BY id LIMIT 10
+-- None of $1, and for $3 seconds only of the operations $2.
+SELECT id FROM batches
+WHERE status = 'validating' AND id <> ALL ($1::uuid[])
+    AND (
+        operation = ANY ($2::text[])
+        OR coalesce(validating_since, created_at) < now() - make_interval(secs => $3)
+    )
+ORDER BY id LIMIT 10
 
 -- name: next_validating_smallest
-SELECT id FROM batches WHERE status = 'validating' AND id <> ALL ($1::uuid[]) ORDER BY total, id LIMIT 10
+SELECT id FROM batches
+WHERE status = 'validating' AND id <> ALL ($1::uuid[])
+    AND (
+        operation = ANY ($2::text[])
+        OR coalesce(validating_since, created_at) < now() - make_interval(secs => $3)
+    )
+ORDER BY total, id LIMIT 10
 
 -- name: lock_validation
 SELECT pg_try_advisory_xact_lock(hashtextextended('validation ' || $1::uuid, 0))
