@@ -100,7 +100,7 @@ GUESTS = (
         "attachments",
         "mail sender",
         "attachments",
-        "mails with 500 kB of attachments, 24 at a time",
+        "mails with 500 kB of attachments, 30 at a time",
         _script_relay,
     ),
     Guest("refusals", "relay", "refusals", "530, and replies of 640 KiB", _script_relay, is_quick=True),

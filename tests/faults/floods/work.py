@@ -43,7 +43,7 @@ async def html(at: Address) -> str:
 
 
 async def attachments(at: Address) -> str:
-    """Send ten times the bytes that an owner may have in hand, twice as much as that at a time."""
+    """Send ten times the bytes that an owner may have in hand, all at a time, and again until the time is over."""
     content = base64.b64encode(b"x" * 500_000).decode()
     files = [{"filename": "f.bin", "content_type": "application/octet-stream", "content": content}]
     # Made once: to write it anew for each would take this process longer than the gateway to read it.
@@ -55,10 +55,11 @@ async def attachments(at: Address) -> str:
         nonlocal sent, offered
         while not at.is_late and (offered < 10 * in_hand or not at.is_over):
             offered += 1
-            sent += await _send(client, body)
+            accepted = await _send(client, body)
+            sent += accepted
 
     async with _client(at) as client:
-        await asyncio.gather(*(lane() for _ in range(2 * in_hand)))
+        await asyncio.gather(*(lane() for _ in range(10 * in_hand)))
     return f"{sent} of {offered} mails accepted"
 
 
@@ -78,7 +79,8 @@ async def _mails(at: Address, *recipients: str) -> str:
     async def once(number: int) -> None:
         nonlocal sent
         to = [recipients[number % len(recipients)]]
-        sent += await _send(client, {"to": to, "subject": "s", "text": "t"})
+        accepted = await _send(client, {"to": to, "subject": "s", "text": "t"})
+        sent += accepted
         await asyncio.sleep(0.05)
 
     async with _client(at) as client:

@@ -16,7 +16,7 @@ BODY = "tickwire.body"
 # Bodies above `LARGE_BYTES` that are held whole, in all and of one owner. Smaller ones are bounded by the
 # number of connections.
 MOST_BYTES = 64 * 1024 * 1024
-MOST_BYTES_OF_OWNER = 8 * 1024 * 1024
+MOST_BYTES_OF_OWNER = 2 * 1024 * 1024
 LARGE_BYTES = 64 * 1024
 _BUFFERED_BYTES = 1 << 20
 
