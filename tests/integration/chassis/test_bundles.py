@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import aiormq
+import pytest
+from prometheus_client import REGISTRY
 
 from chassis import outbox
 from chassis.broker import bundles
@@ -108,6 +111,30 @@ async def test_a_message_that_cannot_be_handled_is_parked_and_the_rest_of_its_bu
     assert await waiting(broker_url) == 0
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"headers": {"x-number": 2**64 - 1}, "body": b"no message"}, {"message_type": "t" * 300}],
+    ids=["an undecodable part with a header that AMQP cannot carry", "a type that AMQP cannot carry"],
+)
+async def test_a_part_that_cannot_even_be_moved_does_not_affect_its_neighbours(
+    bench: Bench, broker_url: str, odd: dict[str, Any]
+) -> None:
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
+    await bench.run(worker)
+    before = failures_of_the_consumer()
+    messages = cancels(12)
+    messages[2] = replace(messages[2], **odd)
+    await worker.messaging.publisher.publish(bundles.wrap(messages))
+    # The broker gives up on the bundle, which is kept with every part of it.
+    await until(lambda: parked(worker, 12))
+    page = await worker.parked.page(ListParked(), Deadline.after(5))
+    assert {message.reason for message in page.data} == {"delivery-limit"}
+    assert await effects(worker) == [number for number in range(12) if number != 2]
+    assert failures_of_the_consumer() == before
+    assert await waiting(broker_url) == 0
+
+
 async def test_a_bundle_that_comes_again_is_taken_apart(bench: Bench) -> None:
     sizes: list[int] = []
     tries: Counter[str] = Counter()
@@ -162,6 +189,11 @@ async def test_an_invalid_bundle_is_parked(bench: Bench, broker_url: str) -> Non
     await until(lambda: parked(worker, 1))
     assert await parked_ids(worker) == {broken.message_id}
     assert await waiting(broker_url) == 0
+
+
+def failures_of_the_consumer() -> float:
+    labels = {"task": f"consumer {QUEUE}"}
+    return REGISTRY.get_sample_value("tickwire_background_task_failures_total", labels) or 0
 
 
 async def parked_ids(worker: ServiceRuntime) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -158,12 +159,13 @@ class Consumer:
 
     async def _take(self, message: DeliveredMessage) -> None:
         incoming = Incoming.of(message)
-        try:
-            for part in await self._settler.open(incoming, is_again=bool(message.redelivered)):
-                part.observe_age(self.queue)
-                self._arrived.put_nowait(part)
-        except Undecodable as error:
-            await self._park(incoming, error.code, error.detail)
+        async with self._settling(incoming):
+            try:
+                for part in await self._settler.open(incoming, is_again=bool(message.redelivered)):
+                    part.observe_age(self.queue)
+                    self._arrived.put_nowait(part)
+            except Undecodable as error:
+                await self._park(incoming, error.code, error.detail)
 
     async def _work(self) -> None:
         while True:
@@ -186,12 +188,13 @@ class Consumer:
                 await asyncio.sleep(0)
             found = self._handlers.get(incoming.message_type)
             if found is None:
-                await self._postpone_unknown(incoming)
+                async with self._settling(incoming):
+                    await self._postpone_unknown(incoming)
                 continue
             try:
                 fit = incoming.fit(found[0])
             except Undecodable as error:
-                with incoming.message_context():
+                async with self._settling(incoming):
                     log.warning(
                         "message cannot be decoded", queue=self.queue, next="parked", error=error.detail
                     )
@@ -206,29 +209,28 @@ class Consumer:
         """Let a message of an unknown type wait a few times for a replica that knows it, then park it."""
         rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
         error = UnknownType(incoming.message_type)
-        with incoming.message_context():
-            log.warning(
-                "unknown message type; is a rolling upgrade in progress?",
-                queue=self.queue,
-                type=incoming.message_type,
-                next=rung.queue if rung else "parked",
-            )
-            self._record(incoming, time.time_ns(), error)
-            if rung is None:
-                await self._park(incoming, error.code, error.detail)
-                return
-            # A try that nobody could make does not count: the ladder is there for those that know the type.
-            copy = retries.copy_for(
-                rung,
-                queue=self.queue,
-                body=incoming.body,
-                message_type=incoming.message_type,
-                message_id=incoming.message_id,
-                headers={**incoming.headers, names.UNKNOWN_WAITS: incoming.unknown_waits + 1},
-                attempt=incoming.attempt - 1,
-                error=error.detail,
-            )
-            await self._settler.move(incoming, [copy], "retry")
+        log.warning(
+            "unknown message type; is a rolling upgrade in progress?",
+            queue=self.queue,
+            type=incoming.message_type,
+            next=rung.queue if rung else "parked",
+        )
+        self._record(incoming, time.time_ns(), error)
+        if rung is None:
+            await self._park(incoming, error.code, error.detail)
+            return
+        # A try that nobody could make does not count: the ladder is there for those that know the type.
+        copy = retries.copy_for(
+            rung,
+            queue=self.queue,
+            body=incoming.body,
+            message_type=incoming.message_type,
+            message_id=incoming.message_id,
+            headers={**incoming.headers, names.UNKNOWN_WAITS: incoming.unknown_waits + 1},
+            attempt=incoming.attempt - 1,
+            error=error.detail,
+        )
+        await self._settler.move(incoming, [copy], "retry")
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
@@ -252,7 +254,7 @@ class Consumer:
             return
         for incoming in group:
             self._record(incoming, started_ns, error)
-            with incoming.message_context():
+            async with self._settling(incoming):
                 await self._end(incoming, error)
 
     async def _end(self, incoming: Incoming, error: BaseException | None) -> None:
@@ -264,12 +266,18 @@ class Consumer:
                 log.debug("message handled", queue=self.queue, type=incoming.message_type)
             await self._settler.acknowledge(incoming)
             return
-        try:
-            await self._fail(incoming, error)
-        except Exception:
-            # Its neighbours go on; the broker parks what comes back too often.
-            log.exception("failed message could not be moved", queue=self.queue)
-            await self._settler.give_back(incoming, has_failed=True)
+        await self._fail(incoming, error)
+
+    @asynccontextmanager
+    async def _settling(self, incoming: Incoming) -> AsyncIterator[None]:
+        """Run the block in the trace of the message, and return one that the block cannot settle."""
+        with incoming.message_context():
+            try:
+                yield
+            except Exception:
+                # Its neighbours go on; the broker parks what comes back too often.
+                log.exception("failed message could not be moved", queue=self.queue)
+                await self._settler.give_back(incoming, has_failed=True)
 
     def _record(self, incoming: Incoming, started_ns: int, error: BaseException | None) -> None:
         if spans.SpanRecorder.tracer is None:
