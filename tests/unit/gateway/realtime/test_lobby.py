@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from chassis.errors import Forbidden
+from chassis.errors import Forbidden, Overloaded
 from contracts.scopes import Scope
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.lobby import LobbySession
+from gateway.realtime.positions import Position
+from gateway.realtime.publications import Publication
 from support.doubles.realtime import Gateway, payload
 
 
@@ -59,6 +62,18 @@ async def test_a_line_that_cannot_be_kept_is_an_error_and_the_connection_lives(
 async def test_a_socket_without_the_right_to_read_the_lobby_is_refused(gateway: Gateway, ann: Access) -> None:
     with pytest.raises(Forbidden):
         await opened(gateway, without(ann, Scope.CHAT_READ))
+    assert gateway.hub.counts() == {}
+
+
+async def test_a_socket_that_falls_behind_while_it_opens_is_refused_and_leaves_nothing(
+    gateway: Gateway, ann: Access
+) -> None:
+    opening = asyncio.create_task(opened(gateway, ann))
+    await asyncio.sleep(0)
+    for offset in range(1, 1002):
+        gateway.hub.publish(Publication("chat:lobby", Position("epoch-1", offset), {"text": "x"}))
+    with pytest.raises(Overloaded):
+        await opening
     assert gateway.hub.counts() == {}
 
 

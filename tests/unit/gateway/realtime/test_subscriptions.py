@@ -121,6 +121,19 @@ async def test_a_connection_that_closes_while_it_subscribes_leaves_nothing(
     assert (await gateway.presence.of("chat:lobby")).num_clients == 0
 
 
+async def test_a_right_that_is_lost_while_it_subscribes_is_an_error(
+    gateway: Gateway, client: Client, ann: Access
+) -> None:
+    asking = asyncio.create_task(client.ask(subscribe={"channel": "chat:lobby"}))
+    while not gateway.hub.counts():
+        await asyncio.sleep(0)
+    less = replace(ann.principal, scopes=ann.principal.scopes - {Scope.CHAT_READ})
+    client.session.change_access(replace(ann, principal=less))
+    assert (await asking)["code"] == 103
+    assert gateway.hub.counts() == {}
+    assert (await gateway.presence.of("chat:lobby")).num_clients == 0
+
+
 async def test_quotes_wait_for_their_interval_and_chat_does_not(
     gateway: Gateway, client: Client, ann: Access
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from chassis.errors import ServiceError
+from chassis.errors import Overloaded, ServiceError
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError
 from gateway.realtime.command_rate import CommandRate
 from gateway.realtime.frames import text_frame
-from gateway.realtime.positions import Handover
+from gateway.realtime.positions import Handover, HandoverOverflow
 from gateway.realtime.publications import Publication
 from gateway.realtime.send_queue import SendQueue
 from gateway.realtime.session import Realtime
@@ -43,7 +43,10 @@ class LobbySession:
         )
 
     async def open(self) -> None:
-        """Begin to listen to the lobby. Raises `Forbidden` without the right to read it."""
+        """Begin to listen to the lobby.
+
+        Raises `Forbidden` without the right to read it, and `Overloaded` when too much is posted meanwhile.
+        """
 
         def show(publication: Publication) -> None:
             if self._handover.offer(publication):
@@ -52,10 +55,15 @@ class LobbySession:
         self._stop = self._realtime.channels.hub.listen(str(_LOBBY), show)
         try:
             joined = await self._realtime.channels.join(self._caller, _LOBBY, None)
-        except BaseException:
+            held = self._handover.begin(joined.position)
+        except BaseException as error:
             self._stop()
+            if isinstance(error, HandoverOverflow):
+                raise Overloaded(
+                    "Too much was posted while the lobby was read; connect again.", retry_after_s=1
+                ) from None
             raise
-        for publication in self._handover.begin(joined.position):
+        for publication in held:
             self._say(publication)
 
     async def receive(self, frame: str | bytes) -> None:

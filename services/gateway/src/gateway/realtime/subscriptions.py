@@ -93,6 +93,8 @@ class Subscriptions:
         since = Position(wanted.epoch, wanted.offset) if wanted.recover else None
         try:
             joined = await self._channels.join(access, channel, since)
+            if self._open.get(name) is not subscription:
+                raise CommandError(ErrorCode.PERMISSION_DENIED, f"The right to {name} was lost.")
             answer = _answer(channel, joined, wanted, most_bytes=most_bytes)
         except BaseException:
             self.end(name)
