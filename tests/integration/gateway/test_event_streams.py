@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 from chassis.broker import envelope
@@ -84,6 +85,31 @@ async def test_an_event_stream_counts_as_a_connection(house: House, connect: Con
         assert refused.status_code == 503
     async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
         await status_in(stream.aiter_lines(), "queued")
+
+
+async def test_event_streams_beyond_the_limit_that_come_together_are_refused_and_none_breaks(
+    house: House,
+) -> None:
+    door = await house.open(most_sockets=10)
+    id_ = (await door.api.post("/v1/batches", json={"operation": "echo", "items": [1]})).json()["id"]
+    is_over = asyncio.Event()
+    answers: list[int] = []
+
+    async def follow() -> None:
+        async with door.api.stream("GET", f"/v1/batches/{id_}/events") as stream:
+            lines = stream.aiter_lines()
+            if stream.status_code == 200:
+                await status_in(lines, "queued")
+            answers.append(stream.status_code)
+            await is_over.wait()
+
+    async with asyncio.TaskGroup() as readers:
+        for _ in range(20):
+            readers.create_task(follow())
+        await until(lambda: len(answers) == 20)
+        is_over.set()
+    assert sorted(answers) == [200] * 5 + [503] * 15
+    await until(lambda: not door.gateway.resources.connection_limit.owners)
 
 
 async def test_quotes_are_streamed_from_where_the_reader_was(door: Listener, house: House) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,9 @@ def connections() -> Connections:
 
 @pytest.fixture
 def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Access) -> Any:
-    def open_stream(*first: Publication, access: Access = ann, **more: Any) -> AsyncIterator[bytes]:
+    async def open_stream(
+        *first: Publication, access: Access = ann, **more: Any
+    ) -> AsyncGenerator[bytes, None]:
         stream = EventStream(
             access,
             [channel_of(f"batch:{BATCH}")],
@@ -58,7 +60,9 @@ def opened(hub: Hub, limit: ConnectionLimit, connections: Connections, ann: Acce
             is_last=lambda data: data["status"] == "completed",
             **more,
         )
-        return stream.events(hub, connections, limit)
+        events = stream.events(hub, connections, limit)
+        assert await anext(events) == b""
+        return events
 
     return open_stream
 
@@ -73,7 +77,7 @@ def read(event: bytes) -> tuple[str, str]:
 async def test_the_state_comes_first_then_the_newest_until_the_end(
     hub: Hub, limit: ConnectionLimit, opened: Any
 ) -> None:
-    stream = opened(state(1))
+    stream = await opened(state(1))
     assert read(await anext(stream)) == ("e:1", "running")
     for offset in (2, 3, 3, 2):
         hub.publish(state(offset))
@@ -87,7 +91,7 @@ async def test_the_state_comes_first_then_the_newest_until_the_end(
 async def test_an_event_that_the_reader_has_is_not_sent_again(
     hub: Hub, limit: ConnectionLimit, opened: Any
 ) -> None:
-    stream = opened(state(5), state(6, channel="batch:y"), last_event_id="e:5")
+    stream = await opened(state(5), state(6, channel="batch:y"), last_event_id="e:5")
     assert read(await anext(stream)) == ("e:6", "running")
 
 
@@ -97,26 +101,25 @@ async def test_after_a_silence_the_stored_state_is_read(opened: Any, monkeypatch
     async def look_again() -> list[Publication]:
         return [state(1, "completed")]
 
-    stream = opened(state(1), look_again=look_again)
+    stream = await opened(state(1), look_again=look_again)
     found = [event async for event in stream]
     assert found[1].startswith(b":")
     assert [read(event)[1] for event in (found[0], found[2])] == ["running", "completed"]
 
 
 async def test_a_stream_counts_as_a_connection(hub: Hub, limit: ConnectionLimit, opened: Any) -> None:
-    first = opened(state(1))
-    await anext(first)
+    first = await opened(state(1))
     with pytest.raises(Overloaded):
-        await anext(opened(state(1)))
+        await opened(state(1))
     await first.aclose()
     assert (hub.counts(), limit.owners) == ({}, {})
-    await anext(opened(state(1)))
+    await opened(state(1))
 
 
 async def test_a_stream_ends_with_the_right_to_it(
     hub: Hub, connections: Connections, opened: Any, limit: ConnectionLimit
 ) -> None:
-    stream = opened(state(1))
+    stream = await opened(state(1))
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream, None))
     await connections.check_keys()
@@ -126,7 +129,7 @@ async def test_a_stream_ends_with_the_right_to_it(
 
 
 async def test_a_stream_ends_with_its_token(opened: Any, ann: Access, connections: Connections) -> None:
-    stream = opened(state(1), access=replace(ann, expires_at=1.0))
+    stream = await opened(state(1), access=replace(ann, expires_at=1.0))
     await anext(stream)
     [held] = connections._open
     held.tick(0.0)

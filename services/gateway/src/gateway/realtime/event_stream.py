@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -71,10 +71,12 @@ class EventStream:
 
     async def events(
         self, hub: Hub, connections: Connections, limit: ConnectionLimit
-    ) -> AsyncIterator[bytes]:
-        """Yield the events. Their id is the position, `<epoch>:<offset>`; the last that was seen is left out.
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield nothing once the stream has a place among the connections, and then its events.
 
-        Pushes are transient: after a silence the stored state is read again.
+        Their id is the position, `<epoch>:<offset>`; the last that was seen is left out. Pushes are
+        transient: after a silence the stored state is read again. Without a place the first step raises
+        `Overloaded`.
         """
         async with AsyncExitStack() as stack:
             stack.callback(limit.take(self._owner))
@@ -86,6 +88,7 @@ class EventStream:
                 handover = self._handovers[publication.channel] = Handover(is_ordered=False)
                 handover.begin(publication.position)
                 stack.callback(hub.listen(publication.channel, self._offer))
+            yield b""
             pending, silence_s = list(self._first), _FIRST_SILENCE_S
             while not self._is_over:
                 unseen = [one for one in pending if event_id(one.position) != self._last_event_id]

@@ -87,6 +87,8 @@ class EventStreams:
             is_last=lambda data: kind != "quotes" and data["status"] in _ENDED,
         )
         events = stream.events(self._channels.hub, self._connections, self._limit)
+        # Others may have taken the last place meanwhile: then the answer says so, where a stream would break.
+        await anext(events)
         return Reply(events, media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"})
 
 
