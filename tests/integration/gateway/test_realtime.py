@@ -18,9 +18,10 @@ from websockets.typing import Subprotocol
 from chassis.broker.envelope import Outgoing
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.realtime.tokens import MOST_CHANNELS
 from gateway.realtime.wire import WebSocketWire
 from support.event_streams import events_of
-from support.gateway_stack import Connect, House, Listener
+from support.gateway_stack import Connect, House, Listener, Talk
 from support.problems import assert_problem
 from support.pushes import progress, ticks
 from support.waiting import until
@@ -368,6 +369,18 @@ async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(
         assert "epoch" in await client.ask(subscribe={"channel": f"quotes:{symbol}"})
         assert (await client.ask(subscribe={"channel": f"quotes:{other}"}))["code"] == 103
         assert (await client.ask(subscribe={"channel": "chat:lobby"}))["code"] == 103
+
+
+async def test_a_token_for_as_many_channels_as_there_may_be_is_taken(
+    door: Listener, connect: Connect
+) -> None:
+    names = [f"chat:{uuid4().hex}{number:032}" for number in range(MOST_CHANNELS)]
+    made = await door.api.post("/v1/realtime/tokens", json={"channels": names, "scopes": list(Scope)})
+    token = made.json()["token"]
+    async with connect(door, "/v1/realtime", headers={}) as socket:
+        client = Talk(socket)
+        assert (await client.ask(connect={"token": token}))["expires"] is True
+        assert (await client.ask(refresh={"token": token}))["expires"] is True
 
 
 async def test_a_token_has_no_right_that_its_key_lacks_and_ends_with_it(

@@ -13,6 +13,8 @@ from gateway.http.strict_json import MOST_ID
 
 MOST_HISTORY = 300
 MOST_CONFLATE_MS = 60_000
+# Of a token that is limited to as many channels as it may be, with the longest names.
+LONGEST_TOKEN = 24_000
 
 Channel = Annotated[str, Field(min_length=1, max_length=255)]
 Offset = Annotated[int, Field(ge=0, le=MOST_ID)]
@@ -60,7 +62,7 @@ class RecoverArguments(Arguments):
 class ConnectArguments(Arguments):
     """Authenticate. `subs` names channels to subscribe to at once."""
 
-    token: str | None = Field(default=None, max_length=8192)
+    token: str | None = Field(default=None, max_length=LONGEST_TOKEN)
     subs: dict[Channel, RecoverArguments] = Field(default_factory=dict)
 
 
@@ -93,7 +95,7 @@ class HistoryArguments(ChannelArguments):
 class RefreshArguments(Arguments):
     """Replace the token by a new one of the same user."""
 
-    token: str = Field(max_length=8192)
+    token: str = Field(max_length=LONGEST_TOKEN)
 
 
 class RpcArguments(Arguments):
