@@ -1,6 +1,7 @@
 """The release before runs on this one's schema: it takes over under load and gives back, and nothing is lost.
 
-"The release before" is the code of the commit before, from a checkout of its own; UPGRADE_FROM names another.
+"The release before" is the code from before the newest migration, which does not know all of the schema. It
+runs from a checkout of its own; UPGRADE_FROM names another commit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import itertools
 import os
 import subprocess
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +28,7 @@ from support.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENDED = ("delivered", "completed")
+MIGRATIONS = ("services/chassis/src/chassis/schema/*.sql", "services/*/src/*/migrations/*.sql")
 OF_SERVICES = ("gateway", "gateway_ops", "stock_data", "email", "batch_processor")
 
 pytestmark = pytest.mark.timeout(300)
@@ -34,9 +37,12 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the folders of the sources of the release before, for PYTHONPATH."""
-    before = os.environ.get("UPGRADE_FROM", "HEAD~1")
     folder = tmp_path_factory.mktemp("previous") / "checkout"
-    git = ["git", "-C", str(REPOSITORY), "worktree"]
+    git = ["git", "-C", str(REPOSITORY)]
+    words = [*git, "log", "-1", "--diff-filter=A", "--format=%H~1", "--", *MIGRATIONS]
+    newest = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    before = os.environ.get("UPGRADE_FROM", newest)
+    git += ["worktree"]
     added = subprocess.run(
         [*git, "add", "--detach", str(folder), before], capture_output=True, text=True, check=False
     )
@@ -46,8 +52,21 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(f"{before} is not known here: {added.stderr}")
     for project in folder.glob("services/*/pyproject.toml"):
         install_beside(project)
-    yield ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
+    if before == newest:
+        assert migrations(folder) < migrations(REPOSITORY)
+    sources = ":".join(str(found) for found in sorted(folder.glob("services/*/src")))
+    for package in ("chassis", "contracts", *(service.package for service in SERVICES)):
+        words = [sys.executable, "-c", f"import {package}; print({package}.__file__)"]
+        given = {**os.environ, "PYTHONPATH": sources}
+        imported = subprocess.run(words, env=given, capture_output=True, text=True, check=True).stdout
+        assert imported.startswith(f"{folder}/services/"), imported
+    yield sources
     subprocess.run([*git, "remove", "--force", str(folder)], check=True, capture_output=True)
+
+
+def migrations(checkout: Path) -> set[Path]:
+    """Return the migrations that a release knows."""
+    return {file.relative_to(checkout) for pattern in MIGRATIONS for file in checkout.glob(pattern)}
 
 
 def install_beside(project: Path) -> None:
