@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,6 +24,7 @@ from native.mailbox.scripts import Scripts
 
 _PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 _MOST_LISTED = 1000
+_MOST_DIGITS = 18
 
 
 def create_app(store: Store, receiver: Receiver, *, smtp_host: str, smtp_port: int) -> Starlette:
@@ -44,8 +46,9 @@ def _routes(store: Store, scripts: Scripts) -> list[Route]:
         return JSONResponse({"scripts": scripts.documents()})
 
     async def replace_scripts(request: Request) -> Response:
+        document = await _document(request)
         try:
-            scripts.replace((await request.json())["scripts"])
+            scripts.replace(document["scripts"])
         except (ValueError, KeyError, TypeError) as error:
             raise HTTPException(400, f'expected {{"scripts": […]}}: {error}') from None
         return JSONResponse({"scripts": scripts.documents()})
@@ -67,7 +70,7 @@ def _routes(store: Store, scripts: Scripts) -> list[Route]:
         Route("/api/v1/scripts", replace_scripts, methods=["PUT"]),
         Route("/api/v1/message/{id}", api.message),
         Route("/api/v1/message/{id}/headers", api.headers),
-        Route("/api/v1/message/{id}/part/{part:int}", api.part),
+        Route("/api/v1/message/{id}/part/{part}", api.part),
         *routes,
     ]
 
@@ -105,7 +108,8 @@ class Api:
 
     async def part(self, request: Request) -> Response:
         """Answer one attachment or inline part, with its original bytes."""
-        found = await asyncio.to_thread(self._wanted(request).file, request.path_params["part"])
+        number = _number(request.path_params["part"], -1)
+        found = await asyncio.to_thread(self._wanted(request).file, number)
         if found is None:
             raise HTTPException(404, "part not found")
         headers = _INERT | {"Content-Disposition": "attachment"}
@@ -113,11 +117,10 @@ class Api:
 
     async def delete(self, request: Request) -> Response:
         """Forget the messages named in the body, or all without a body."""
-        body = await request.body()
-        try:
-            identifiers = [str(identifier) for identifier in json.loads(body or b"{}").get("IDs") or []]
-        except (ValueError, AttributeError) as error:
-            raise HTTPException(400, 'expected {"IDs": […]}') from error
+        document = await _document(request)
+        if not isinstance(document, dict) or not isinstance(document.get("IDs"), list | None):
+            raise HTTPException(400, 'expected {"IDs": […]}')
+        identifiers = [str(identifier) for identifier in document.get("IDs") or []]
         self._store.remove(identifiers) if identifiers else self._store.clear()
         return PlainTextResponse("ok")
 
@@ -133,8 +136,8 @@ class Api:
         return message
 
     def _listing(self, request: Request, found: list[Received]) -> Response:
-        start = _number(request, "start", 0)
-        limit = min(_number(request, "limit", 50), _MOST_LISTED)
+        start = _number(request.query_params.get("start", ""), 0)
+        limit = min(_number(request.query_params.get("limit", ""), 50), _MOST_LISTED)
         shown = [message.summary for message in found[start : start + limit]]
         answer: Json = {
             "total": len(self._store),
@@ -188,6 +191,13 @@ def _query(request: Request) -> str:
     return query
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isdecimal() else default
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else default
+
+
+async def _document(request: Request) -> Any:
+    """Return the body as JSON. Raise `HTTPException` for one that is none, or is nested too deep."""
+    try:
+        return json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from None

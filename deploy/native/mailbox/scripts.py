@@ -12,6 +12,7 @@ Stage = Literal["rcpt", "data"]
 MOST_SCRIPTS = 100
 _LONGEST_WAIT_S = 60
 _LONGEST_TEXT = 200
+_LONGEST_ADDRESS = 320
 _TEXTS: dict[Action, str] = {
     "fail": "5.0.0 Scripted: refused",
     "defer": "4.0.0 Scripted: not now",
@@ -40,8 +41,10 @@ class Script:
     def __post_init__(self) -> None:
         if self.action not in get_args(Action) or self.stage not in get_args(Stage):
             raise ValueError("action must be fail, defer, drop or slow, and stage rcpt or data")
-        if not isinstance(self.to, str) or not self.to:
+        if not _is_line(self.to, _LONGEST_ADDRESS) or not self.to:
             raise ValueError("to must be a recipient, or a pattern such as *@example.com")
+        if type(self.code) is not int or not isinstance(self.times, int | None):
+            raise ValueError("code and times must be whole numbers")
         codes = _CODES.get(self.action)
         self.code = self.code or (codes[50] if codes else 0)
         if codes and self.code not in codes:
@@ -49,13 +52,18 @@ class Script:
         if not 0 <= self.seconds <= _LONGEST_WAIT_S or (self.times is not None and self.times < 1):
             raise ValueError(f"seconds must be 0 to {_LONGEST_WAIT_S}, and times at least 1")
         self.text = self.text or _TEXTS[self.action]
-        if len(self.text) > _LONGEST_TEXT or not self.text.isprintable():
+        if not _is_line(self.text, _LONGEST_TEXT):
             raise ValueError(f"text must be one line of at most {_LONGEST_TEXT} characters")
 
     @property
     def reply(self) -> str:
         """The line that is answered."""
         return f"{self.code} {self.text}"
+
+
+def _is_line(found: Any, longest: int) -> bool:
+    # No part of a surrogate pair is printable: it could neither be answered nor shown.
+    return isinstance(found, str) and len(found) <= longest and found.isprintable()
 
 
 @dataclass

@@ -70,6 +70,40 @@ async def test_an_unknown_path_or_mail_has_an_error_status(
     assert (await client.get(path)).status_code == status
 
 
+@pytest.mark.parametrize("name", ["start", "limit"])
+async def test_a_page_is_shown_however_long_its_numbers_are(client: httpx.AsyncClient, name: str) -> None:
+    answer = await client.get("/api/v1/messages", params={name: "9" * 5000})
+    assert (answer.status_code, answer.json()["total"]) == (200, 3)
+
+
+async def test_a_part_has_a_number(client: httpx.AsyncClient) -> None:
+    for number in ("9" * 5000, "-1", "x"):
+        assert (await client.get(f"/api/v1/message/latest/part/{number}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 200_000,
+        b"\xff",
+        b"[1]",
+        b"null",
+        b'{"IDs":5,"scripts":5}',
+        b'{"IDs":true,"scripts":[5]}',
+        b'{"IDs":{},"scripts":[{"to":"*","action":"fail","text":["x"]}]}',
+        b'{"IDs":"x","scripts":[{"to":"\\ud800","action":"fail"}]}',
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+async def test_a_body_of_another_shape_is_refused_and_changes_nothing(
+    client: httpx.AsyncClient, store: Store, body: bytes
+) -> None:
+    assert (await client.request("DELETE", "/api/v1/messages", content=body)).status_code == 400
+    assert (await client.put("/api/v1/scripts", content=body)).status_code == 400
+    assert len(store) == 3
+    assert (await client.get("/api/v1/scripts")).json() == {"scripts": []}
+
+
 async def test_the_page_runs_no_script_but_its_own_and_fetches_nothing(client: httpx.AsyncClient) -> None:
     answer = await client.get("/")
     policy = answer.headers["content-security-policy"]
