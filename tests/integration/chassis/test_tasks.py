@@ -316,13 +316,13 @@ _DYING = """
 import asyncio
 from chassis import asgi, logging
 from chassis.health import Health
-from chassis.http import ops_routes
+from chassis.ops import ops_app
 from chassis.supervision import Tasks
 
 logging.configure(service="dying", level="INFO", style="json")
 health, tasks = Health(), Tasks()
 health.add_vital("tasks", tasks.check)
-app = ops_routes(health)
+app = ops_app(health)
 
 async def die():
     raise RuntimeError("out of luck")

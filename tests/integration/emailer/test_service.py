@@ -22,7 +22,7 @@ from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, Unavailable
 from chassis.health import Health
-from chassis.http import ops_routes
+from chassis.ops import ops_app
 from chassis.supervision import Tasks
 from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
 from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
@@ -235,7 +235,7 @@ async def test_mails_accepted_while_the_relay_is_away_arrive_later(stack: Stack,
         await stack.send(message)
         await until(lambda: stack.resources.route.is_paused)
         # Not the service's fault: it is ready, and takes what comes.
-        transport = httpx.ASGITransport(app=ops_routes(stack.resources.runtime.health))
+        transport = httpx.ASGITransport(app=ops_app(stack.resources.runtime.health))
         async with httpx.AsyncClient(transport=transport, base_url="http://email") as client:
             assert (await client.get("/readyz")).status_code == 200
         await server.start()

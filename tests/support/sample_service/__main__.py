@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from chassis import asgi, logging
 from chassis.broker.envelope import Delivery
 from chassis.broker.handlers import InTransaction
-from chassis.http import add_ops_routes
+from chassis.ops import ops_routes
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from chassis.settings import Settings, load
@@ -40,8 +40,7 @@ def create_app(runtime: ServiceRuntime) -> FastAPI:
         async with runtime:
             yield
 
-    app = FastAPI(lifespan=lifespan)
-    add_ops_routes(app, runtime.health)
+    app = FastAPI(lifespan=lifespan, routes=[*ops_routes(runtime.health)])
     app.add_api_route("/stream", lambda: StreamingResponse(stream()))
     return app
 

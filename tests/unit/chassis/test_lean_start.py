@@ -10,12 +10,24 @@ import pytest
 # The export of spans is off by default, rich draws nothing, and the calendar of sessions is a file.
 HEAVY = ("google.protobuf", "holidays", "opentelemetry.sdk", "psutil", "pygments", "rich", "wrapt")
 # Templates are rendered, and items run, in processes of their own.
-ELSEWHERE = {"emailer": ("css_inline", "jinja2", "mjml"), "batch_processor": ("numpy",)}
+ELSEWHERE = {
+    "gateway": ("fastapi",),
+    "emailer": ("css_inline", "jinja2", "mjml"),
+    "batch_processor": ("numpy",),
+}
 
 
 @pytest.mark.parametrize("package", ["gateway", "stock_data", "emailer", "batch_processor"])
 def test_a_service_starts_without_what_it_does_not_use(package: str) -> None:
-    wanted = HEAVY + ELSEWHERE.get(package, ())
-    program = f"import sys, {package}.__main__; print([name for name in {wanted} if name in sys.modules])"
+    assert loaded(f"{package}.__main__", HEAVY + ELSEWHERE.get(package, ())) == "[]"
+
+
+def test_what_processes_of_items_are_forked_from_is_as_lean_as_the_service() -> None:
+    assert loaded("batch_processor.execution.preloaded", (*HEAVY, "fastapi", "numpy")) == "[]"
+
+
+def loaded(module: str, unwanted: tuple[str, ...]) -> str:
+    """Return which of the packages a process has that imports a module."""
+    program = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from chassis import metrics
 from chassis.broker.consumer import Consumer
 from chassis.health import Health
-from chassis.http import ops_routes
+from chassis.ops import ops_app
 from chassis.parked import Parked
 
 OPENMETRICS = "application/openmetrics-text"
@@ -23,7 +23,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 async def scrape(accept: str) -> httpx.Response:
-    transport = httpx.ASGITransport(app=ops_routes(Health()))
+    transport = httpx.ASGITransport(app=ops_app(Health()))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         return await client.get("/metrics", headers={"accept": accept})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpx
 
 from chassis.health import Health
-from chassis.http import ops_routes
+from chassis.ops import ops_app
 
 
 async def codes(health: Health) -> dict[str, int]:
     paths = ("/livez", "/readyz", "/readyz/shutdown")
-    transport = httpx.ASGITransport(app=ops_routes(health))
+    transport = httpx.ASGITransport(app=ops_app(health))
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         return {path: (await ops.get(path)).status_code for path in paths}
 

@@ -7,7 +7,7 @@ from chassis import lean
 # structlog and httpx would load them where they are installed, 4 MiB for what no service draws.
 with lean.without("pygments", "rich"):
     from chassis import asgi, logging
-    from chassis.http import ops_routes
+    from chassis.ops import ops_app
     from chassis.settings import load_or_exit
     from contracts.topology import GATEWAY
     from gateway.app import create_app
@@ -29,7 +29,7 @@ def main() -> None:
                 websockets=WebSocketWire,
                 limits=settings.connection_limits,
             ),
-            asgi.Listener(ops_routes(gateway.health), settings.host, settings.ops_port),
+            asgi.Listener(ops_app(gateway.health), settings.host, settings.ops_port),
         ],
         health=gateway.health,
         delay_s=settings.shutdown_delay_s,

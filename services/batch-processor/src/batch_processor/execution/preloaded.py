@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 
-from batch_processor import operations
-from batch_processor.execution import item_process
+from chassis import lean
+
+# As in the service itself.
+with lean.without("pygments", "rich"):
+    from batch_processor import operations
+    from batch_processor.execution import item_process
 
 __all__ = ["item_process"]
 

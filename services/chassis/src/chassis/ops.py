@@ -1,0 +1,46 @@
+"""What a service tells proxies, orchestrators and Prometheus, on its ops port."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from chassis import metrics
+from chassis.health import Health
+
+
+def ops_app(health: Health) -> Starlette:
+    """Return an application with the ops routes only."""
+    return Starlette(routes=ops_routes(health))
+
+
+def ops_routes(health: Health) -> list[Route]:
+    """Return `/livez` (the process runs), `/readyz` (it can work; if not, why) and `/metrics`.
+
+    `/readyz/shutdown` is the one check that a proxy should follow: 503 from the moment that a stop begins.
+    While a dependency is away every replica is not ready, and what still works would be refused, too.
+    """
+
+    async def livez(_: Request) -> Response:
+        failures = health.failures()
+        body = {"status": "failed", "reasons": failures} if failures else {"status": "alive"}
+        return Response(orjson.dumps(body), 503 if failures else 200, media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        reasons = health.reasons()
+        body = {"status": "not ready" if reasons else "ready", "reasons": reasons}
+        return Response(orjson.dumps(body), 503 if reasons else 200, media_type="application/json")
+
+    async def shutdown(_: Request) -> Response:
+        body = {"status": "shutting down" if health.draining else "serving"}
+        return Response(orjson.dumps(body), 503 if health.draining else 200, media_type="application/json")
+
+    async def expose(request: Request) -> Response:
+        text, media_type = metrics.expose(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": media_type})
+
+    found = {"/livez": livez, "/readyz": readyz, "/readyz/shutdown": shutdown, "/metrics": expose}
+    return [Route(path, endpoint) for path, endpoint in found.items()]
