@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from gateway.realtime.wire import WebSocketWire
 from support.event_streams import events_of
 from support.gateway_stack import Connect, House, Listener, Talk
 from support.problems import assert_problem
-from support.pushes import progress, ticks
+from support.pushes import bars, progress, ticks
 from support.waiting import until
 
 ROOT = Principal(1, "Root", "admin", "k", frozenset(Scope))
@@ -341,6 +342,16 @@ async def test_invalid_live_messages_are_skipped(door: Listener, house: House, t
             await house.publish([Outgoing("live", key, body, message_type, "x", persistent=False)])
     await house.publish([ticks(symbol, 1)])
     await until(lambda: door.gateway.resources.book.last(symbol))
+
+
+async def test_a_broken_element_of_a_live_message_takes_no_other_along(door: Listener, house: House) -> None:
+    symbol = f"Y{uuid4().hex[:6].upper()}"
+    for message, name in ((ticks(symbol, 1), "quotes"), (bars(symbol, 1), "bars")):
+        broken = [None, 5, {}, {"symbol": []}, {"symbol": symbol, "stream": {"epoch": "e"}}]
+        body = orjson.dumps({name: [*broken, *orjson.loads(message.body)[name]]})
+        await house.publish([replace(message, body=body)])
+    await until(lambda: door.gateway.resources.book.last(symbol))
+    await until(lambda: door.gateway.resources.channels.bars.now(symbol))
 
 
 async def test_a_token_opens_what_it_is_bound_to_and_nothing_else(

@@ -187,10 +187,10 @@ class LiveFeed:
     async def _hear(self, message_type: str, body: bytes, headers: Mapping[str, Any]) -> None:
         try:
             if message_type == QuotesTicked.message_type:
-                self._book.push(orjson.loads(body)["quotes"])
+                _push_each(self._book.push, orjson.loads(body)["quotes"])
                 metrics.LAST_PUSH.set_to_current_time()
             elif message_type == BarsTicked.message_type:
-                self._bars.push(orjson.loads(body)["bars"])
+                _push_each(self._bars.push, orjson.loads(body)["bars"])
             elif message_type == BatchProgressed.message_type:
                 progress = orjson.loads(body)
                 batch = progress["batch"]
@@ -209,7 +209,7 @@ class LiveFeed:
                 await self._chat.heard(body)
             elif message_type == PRESENCE:
                 await self._presence.heard(body)
-        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever it is, what comes behind it is heard
             log.warning(
                 "live message cannot be decoded", type=message_type, reason=redaction.safe_message(error)
             )
@@ -217,3 +217,12 @@ class LiveFeed:
         histogram, sent_at = _AGES.get(message_type), headers.get(names.SENT_AT)
         if histogram is not None and isinstance(sent_at, int):
             histogram.observe(max(0.0, time.time() - sent_at / 1000))
+
+
+def _push_each(push: Callable[[Sequence[Any]], None], elements: Sequence[Any]) -> None:
+    """Push each element by itself: a broken one takes no other along."""
+    for element in elements:
+        try:
+            push([element])
+        except Exception as error:  # as above
+            log.warning("part of a live message cannot be decoded", reason=redaction.safe_message(error))
