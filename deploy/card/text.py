@@ -49,7 +49,10 @@ class Card:
         try_it = f"curl -H {header} {self.gateway}/v1/stocks/AAPL"
         hints = {"try it": try_it, **{name: command for name, command in self.hints.items() if command}}
         parts = (("  ", {"Tickwire is ready.": ""}), ("    ", rows), ("    ", hints))
-        return "\n" + "\n".join(_lines(indent, part) for indent, part in parts)
+        return "\n" + "\n".join(
+            "".join(f"{indent}{name:<{_WIDTH}}{value}".rstrip() + "\n" for name, value in part.items())
+            for indent, part in parts
+        )
 
     def _senders(self) -> str:
         if not self.senders:
@@ -66,10 +69,6 @@ class Card:
             return f"{self.gateway}/console/status    (no login address: {error})"
         about = f"(opens once, within {asking.LOGIN_MINUTES} minutes; for another one: {self.login})"
         return f"{address}\n{'':{_WIDTH + 4}}{about}"
-
-
-def _lines(indent: str, part: Mapping[str, str]) -> str:
-    return "".join(f"{indent}{name:<{_WIDTH}}{value}".rstrip() + "\n" for name, value in part.items())
 
 
 def _tried(shown: str) -> str:

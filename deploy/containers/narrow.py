@@ -28,7 +28,15 @@ class Pin:
 def read(lock: str) -> list[Pin]:
     """Return the pins of a lock file as `uv pip compile` writes it."""
     blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
-    return [_pin(block) for block in blocks if block[:1].isalnum()]
+    pins = []
+    for block in blocks:
+        first = _NAME.match(block)
+        if first is None:
+            continue
+        comments = block.partition("# via")[2].replace("#", " ")
+        wanted_by = (_NAME.match(line.strip()) for line in comments.splitlines())
+        pins.append(Pin(first[0].lower(), frozenset(found[0].lower() for found in wanted_by if found), block))
+    return pins
 
 
 def needed(pins: Iterable[Pin], roots: Iterable[str]) -> list[Pin]:
@@ -37,14 +45,6 @@ def needed(pins: Iterable[Pin], roots: Iterable[str]) -> list[Pin]:
     while grown := {pin.name for pin in pins if pin.wanted_by & names} - names:
         names |= grown
     return [pin for pin in pins if pin.name in names]
-
-
-def _pin(block: str) -> Pin:
-    first = _NAME.match(block)
-    assert first is not None
-    comments = block.partition("# via")[2].replace("#", " ")
-    wanted_by = (_NAME.match(line.strip()) for line in comments.splitlines())
-    return Pin(first[0].lower(), frozenset(found[0].lower() for found in wanted_by if found), block)
 
 
 if __name__ == "__main__":

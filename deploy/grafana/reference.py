@@ -51,11 +51,15 @@ class Declared:
 
 def declared() -> list[Declared]:
     """Return the registry, by name."""
-    found = [
-        _declared(attribute, value)
-        for attribute, value in vars(metrics).items()
-        if isinstance(value, MetricWrapperBase)
-    ]
+    found = []
+    for attribute, metric in vars(metrics).items():
+        if not isinstance(metric, MetricWrapperBase):
+            continue
+        (described,) = metric.describe()
+        kind = _KINDS[type(metric)]
+        name = f"{described.name}_total" if kind == "counter" else described.name
+        traced = metric in metrics.TRACED
+        found.append(Declared(attribute, name, kind, metric._labelnames, described.documentation, traced))
     return sorted(found, key=lambda metric: metric.name)
 
 
@@ -78,11 +82,3 @@ def text() -> str:
         where = ", ".join([*boards, *rules]) or "nowhere yet: for a closer look"
         rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {where} |\n")
     return _HEAD + "".join(rows)
-
-
-def _declared(attribute: str, metric: MetricWrapperBase) -> Declared:
-    (described,) = metric.describe()
-    kind = _KINDS[type(metric)]
-    name = f"{described.name}_total" if kind == "counter" else described.name
-    traced = metric in metrics.TRACED
-    return Declared(attribute, name, kind, metric._labelnames, described.documentation, traced)

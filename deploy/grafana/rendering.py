@@ -15,6 +15,17 @@ _WIDTH, _HEIGHT = 24 // _COLUMNS, 8
 _TRACED = reference.traced()
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
+_ALERTS = {
+    "name": "Firing alerts",
+    "datasource": _SOURCE,
+    "enable": True,
+    "iconColor": "red",
+    "expr": 'ALERTS{alertstate="firing", severity!="none"}',
+    "titleFormat": "{{alertname}}",
+    "textFormat": "{{service}}",
+    "step": "30s",
+}
+
 
 def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
     """Return the whole JSON of `board`, with links to `others`."""
@@ -45,7 +56,7 @@ def dashboard(board: Board, others: Sequence[Board]) -> dict[str, Any]:
             for other in others
             if other is not board
         ],
-        "annotations": {"list": [_alerts()]},
+        "annotations": {"list": [_ALERTS]},
         "panels": [_panel(panel, number) for number, panel in enumerate(board.panels)],
     }
 
@@ -74,19 +85,6 @@ def _variables(board: Board) -> list[dict[str, Any]]:
         "hide": 0,
     }
     return [source, service] if board.per_service else [source]
-
-
-def _alerts() -> dict[str, Any]:
-    return {
-        "name": "Firing alerts",
-        "datasource": _SOURCE,
-        "enable": True,
-        "iconColor": "red",
-        "expr": 'ALERTS{alertstate="firing", severity!="none"}',
-        "titleFormat": "{{alertname}}",
-        "textFormat": "{{service}}",
-        "step": "30s",
-    }
 
 
 def _panel(panel: Panel, number: int) -> dict[str, Any]:

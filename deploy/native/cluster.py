@@ -75,7 +75,8 @@ class Cluster:
 
     def create(self, *, superuser: str, password: str) -> None:
         """Make the cluster unless it exists; a half-made one from a killed start is made anew."""
-        self._own(self.home)
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._hand_over(self.home)
         if (self.data / "PG_VERSION").exists():
             return
         draft = self.home / "cluster.new"
@@ -102,8 +103,13 @@ class Cluster:
     def drop_stale_lock(self) -> None:
         """Remove `postmaster.pid` when its process is gone, or the id now belongs to something else."""
         lock = self.data / "postmaster.pid"
-        if lock.exists() and not self._is_server(int(lock.read_text().split()[0])):
-            lock.unlink()
+        if not lock.exists():
+            return
+        pid = int(lock.read_text().split()[0])
+        with suppress(psutil.Error, OSError):
+            if Path(psutil.Process(pid).cwd()) == self.data:
+                return
+        lock.unlink()
 
     def remove(self) -> None:
         """Remove the cluster when it lives outside the run directory."""
@@ -114,10 +120,6 @@ class Cluster:
     def _elsewhere(self) -> Path:
         name = f"tickwire-{sha256(str(self.run.root).encode()).hexdigest()[:10]}"
         return Path(tempfile.gettempdir() if self.temporary else "/var/lib") / name
-
-    def _own(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._hand_over(folder)
 
     def _hand_over(self, path: Path) -> None:
         if self.user:
@@ -146,8 +148,3 @@ class Cluster:
             return list(command)
         group = str(pwd.getpwnam(self.user).pw_gid)
         return ["setpriv", "--reuid", self.user, "--regid", group, "--init-groups", "--", *command]
-
-    def _is_server(self, pid: int) -> bool:
-        with suppress(psutil.Error, OSError):
-            return Path(psutil.Process(pid).cwd()) == self.data
-        return False

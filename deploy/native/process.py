@@ -93,8 +93,10 @@ class Process:
         """Ask it to end, wait for its deadline, then kill what is left of its tree."""
         if self._child is None:
             return
-        family = _family(self._child.pid) if self._child.returncode is None else []
+        family: list[psutil.Process] = []
         if self._child.returncode is None:
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(self._child.pid).children(recursive=True)
             with suppress(TimeoutError, NativeError):
                 async with asyncio.timeout(_BEFORE_STOP_S):
                     await self.program.before_stop()
@@ -153,12 +155,6 @@ def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
 
 
 def _open_log(program: Program) -> BinaryIO:

@@ -43,6 +43,12 @@ class Prometheus:
     def configuration(self) -> dict[str, Any]:
         """Return the configuration; each target carries its service as a label."""
         interval = f"{self.scrape_interval_s}s"
+        services = {
+            "gateway": self.ports.gateway_ops,
+            "stock-data": self.ports.stock_data,
+            "email": self.ports.email,
+            "batch-processor": self.ports.batch_processor,
+        }
         return {
             "global": {
                 "scrape_interval": interval,
@@ -52,7 +58,7 @@ class Prometheus:
             },
             "rule_files": [str(self.rules / "*.yml")],
             "scrape_configs": [
-                _job("services", _service_targets(self.ports)),
+                _job("services", services),
                 _job("rabbitmq", {"rabbitmq": self.ports.rabbitmq_metrics}),
                 _job("rabbitmq-detailed", {"rabbitmq": self.ports.rabbitmq_metrics})
                 | {"metrics_path": "/metrics/detailed", "params": {"family": list(_DETAILED)}},
@@ -92,15 +98,6 @@ class Prometheus:
         self._home.mkdir(parents=True, exist_ok=True)
         # JSON is YAML too, and needs no quoting rules of our own.
         (self._home / "prometheus.json").write_text(json.dumps(self.configuration(), indent=2))
-
-
-def _service_targets(ports: Ports) -> dict[str, int]:
-    return {
-        "gateway": ports.gateway_ops,
-        "stock-data": ports.stock_data,
-        "email": ports.email,
-        "batch-processor": ports.batch_processor,
-    }
 
 
 def _job(name: str, targets: Mapping[str, int]) -> dict[str, Any]:

@@ -138,7 +138,8 @@ class RabbitMQ:
         (self._home / "enabled_plugins").write_text("[rabbitmq_prometheus].\n")
         (self._home / "rabbitmq.conf").write_text(self._configuration())
         passwords = {user: self._password(user) for user in (*SERVICE_USERS, ADMIN)}
-        merged = with_users(_read(self.definitions), passwords)
+        defined = json.loads(self.definitions.read_text()) if self.definitions.exists() else {}
+        merged = with_users(defined, passwords)
         (self._home / "definitions.json").write_text(json.dumps(merged, indent=2))
         # The node starts a daemon of its own, which nobody would stop, when it finds no port mapper.
         await probes.tcp(self.ports.epmd).passed(timeout_s=10.0)
@@ -209,11 +210,12 @@ def with_users(definitions: Mapping[str, Any], passwords: Mapping[str, str]) -> 
     """
     allowed = [entry for entry in definitions.get("permissions", []) if entry["user"] in passwords]
     missing = passwords.keys() - {entry["user"] for entry in allowed}
+    everything = {"vhost": VHOST, "configure": _ALL, "write": _ALL, "read": _ALL}
     topics = [entry for entry in definitions.get("topic_permissions", []) if entry["user"] in passwords]
     return dict(definitions) | {
         "vhosts": definitions.get("vhosts") or [{"name": VHOST}],
         "users": [_user(name, password) for name, password in passwords.items()],
-        "permissions": [*allowed, *(_everything(user) for user in sorted(missing))],
+        "permissions": [*allowed, *({"user": user, **everything} for user in sorted(missing))],
         "topic_permissions": topics,
     }
 
@@ -227,14 +229,6 @@ def _user(name: str, password: str) -> dict[str, Any]:
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": "administrator" if name == ADMIN else "",
     }
-
-
-def _everything(user: str) -> dict[str, str]:
-    return {"user": user, "vhost": VHOST, "configure": _ALL, "write": _ALL, "read": _ALL}
-
-
-def _read(definitions: Path) -> dict[str, Any]:
-    return dict(json.loads(definitions.read_text())) if definitions.exists() else {}
 
 
 def _scripts() -> Path:

@@ -30,9 +30,14 @@ async def run(root: Path, settings: Settings, progress: Progress) -> None:
     """Run the stack until a signal; a second signal ends it at once."""
     directory = RunDirectory.at(root)
     with ownership(directory):
-        await _clear_the_way(directory, progress)
+        directory.ready.unlink(missing_ok=True)
+        stopped = await leftovers.stop(directory.root, patience_s=_LEFTOVER_PATIENCE_S)
+        if stopped:
+            progress.say(f"  cleaned  left over from a runner that was killed: {', '.join(stopped)}")
         check_free(settings.ports)
-        _check_packages()
+        missing = [one.package for one in SERVICES if importlib.util.find_spec(one.package) is None]
+        if missing:
+            raise MissingProgramError(f"Not installed: {', '.join(missing)}. Run `make setup`.")
         blueprint = Blueprint(directory, settings.ports, variables=settings.variables)
         await checking.check(
             blueprint.backing, settings.ports, say=lambda note: progress.say(f"  note     {note}")
@@ -82,19 +87,6 @@ def ports(run: RunDirectory) -> Ports | None:
     if owner(run) is None or not run.ports.exists():
         return None
     return Ports(**json.loads(run.ports.read_text()))
-
-
-async def _clear_the_way(run: RunDirectory, progress: Progress) -> None:
-    run.ready.unlink(missing_ok=True)
-    stopped = await leftovers.stop(run.root, patience_s=_LEFTOVER_PATIENCE_S)
-    if stopped:
-        progress.say(f"  cleaned  left over from a runner that was killed: {', '.join(stopped)}")
-
-
-def _check_packages() -> None:
-    missing = [service.package for service in SERVICES if importlib.util.find_spec(service.package) is None]
-    if missing:
-        raise MissingProgramError(f"Not installed: {', '.join(missing)}. Run `make setup`.")
 
 
 async def _run(blueprint: Blueprint, progress: Progress) -> None:

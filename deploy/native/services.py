@@ -87,7 +87,11 @@ class Backing:
             for name, value in self._defaults(service).items()
             if name.removesuffix("_FILE") not in self.variables
         }
-        return defaults | dict(self.variables) | self._port_variables(service, ports) | own
+        if service.name == "gateway":
+            own |= {"GATEWAY_PORT": str(ports.gateway), "GATEWAY_OPS_PORT": str(ports.gateway_ops)}
+        else:
+            own[f"{service.prefix}_PORT"] = str(service.ops_port(ports))
+        return defaults | dict(self.variables) | own
 
     def write_addresses(self) -> None:
         """Write the addresses of the servers, which hold passwords, where each service reads its own.
@@ -136,9 +140,3 @@ class Backing:
             "GATEWAY_PREVIOUS_KEY_PEPPER_FILE": str(previous),
             "GATEWAY_BOOTSTRAP_KEY_FILE": str(run.api_key),
         }
-
-    @staticmethod
-    def _port_variables(service: Service, ports: Ports) -> dict[str, str]:
-        if service.name == "gateway":
-            return {"GATEWAY_PORT": str(ports.gateway), "GATEWAY_OPS_PORT": str(ports.gateway_ops)}
-        return {f"{service.prefix}_PORT": str(service.ops_port(ports))}

@@ -194,7 +194,17 @@ def _meta(objective: Objective) -> Iterator[str]:
 
 def _alerts(objective: Objective) -> Iterator[str]:
     for urgency in URGENCIES:
-        burning = " or ".join(f"({_burning(objective, burn)})" for burn in urgency.burns)
+        most = f"(1 - {objective.target:g})"
+        burning = " or ".join(
+            "("
+            + " and ".join(
+                f"max(slo:sli_error:ratio_rate{window}{_selector(objective)} > ({burn.factor:g} * {most}))"
+                " without (sloth_window)"
+                for window in (burn.short, burn.long)
+            )
+            + ")"
+            for burn in urgency.burns
+        )
         events = f"slo:sli_events:increase{urgency.events_window}{_selector(objective)}"
         yield (
             f"      - alert: {objective.alert}\n"
@@ -207,16 +217,6 @@ def _alerts(objective: Objective) -> Iterator[str]:
             "          runbook_url: "
             f'"{{{{ $externalLabels.gateway_url }}}}/docs/runbooks/{objective.alert}"\n'
         )
-
-
-def _burning(objective: Objective, burn: Burn) -> str:
-    selector = _selector(objective)
-    over = [
-        f"max(slo:sli_error:ratio_rate{window}{selector} > ({burn.factor:g} * (1 - {objective.target:g})))"
-        " without (sloth_window)"
-        for window in (burn.short, burn.long)
-    ]
-    return " and ".join(over)
 
 
 def _record(name: str, expr: str, objective: Objective, window: str | None = None) -> str:

@@ -27,9 +27,16 @@ _SERVERS = ("postgres", "rabbitmq", "prometheus")
 def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str], repository: Path) -> Path:
     """Write a bundle into `folder` and return its file; every text in it is redacted."""
     redaction.remember(_secrets(installation))
+    settings = {
+        name: inspecting.describe(
+            inspecting.model_of(DATABASES[name]), installation.settings()[name], dotenv=dotenv
+        )
+        for name in SERVICES
+    }
+    logs = {name: installation.log(name, _LINES).splitlines() for name in (*SERVICES, *_SERVERS)}
     texts = {
         "versions.json": json.dumps(_versions(installation, repository), indent=1),
-        "settings.json": json.dumps(_settings(installation, dotenv), indent=1),
+        "settings.json": json.dumps(settings, indent=1),
         "readiness.txt": "\n".join(f"{name}: {installation.readiness(name)}" for name in SERVICES),
         "queues.txt": _tried(lambda: installation.rabbitmqctl("--quiet", "list_queues", *_QUEUES).run()),
         "database.txt": _tried(lambda: _tables(installation)),
@@ -39,7 +46,7 @@ def bundle(installation: NativeStack, folder: Path, *, dotenv: Mapping[str, str]
                 indent=1,
             )
         ),
-        **{f"errors/{name}.log": _errors(installation, name) for name in (*SERVICES, *_SERVERS)},
+        **{f"errors/{name}.log": "\n".join(inspecting.bad_lines(lines)) for name, lines in logs.items()},
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / f"tickwire-support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
@@ -78,25 +85,12 @@ def _versions(installation: NativeStack, repository: Path) -> dict[str, Any]:
     }
 
 
-def _settings(installation: NativeStack, dotenv: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
-    return {
-        name: inspecting.describe(
-            inspecting.model_of(DATABASES[name]), installation.settings()[name], dotenv=dotenv
-        )
-        for name in SERVICES
-    }
-
-
 def _tables(installation: NativeStack) -> str:
     statement = (
         "SELECT relname, n_live_tup, n_dead_tup, pg_size_pretty(pg_total_relation_size(relid)) "
         "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC;"
     )
     return "\n\n".join(f"{name}\n{query(installation, name, statement)}" for name in DATABASES.values())
-
-
-def _errors(installation: NativeStack, name: str) -> str:
-    return "\n".join(inspecting.bad_lines(installation.log(name, _LINES).splitlines()))
 
 
 def _tried(ask: Any) -> str:

@@ -150,8 +150,10 @@ async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "
     """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
 
     async def look() -> Json | None:
-        if identifier:
-            await _not_failed(tour, identifier)
+        state: Json = await tour.get(f"/v1/emails/{identifier}") if identifier else {"status": ""}
+        if state["status"] in ("failed", "suppressed"):
+            attempts = [attempt for recipient in state["recipients"] for attempt in recipient["attempts"]]
+            raise DemoError(f"the mail failed: {attempts[-1]['smtp_reply'] if attempts else 'no attempt'}")
         found = (await tour.mailbox.get("/api/v1/search", params={"query": f"to:{address}"})).json()
         return dict(found["messages"][0]) if found["messages"] else None
 
@@ -159,10 +161,3 @@ async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "
     tour.say(
         f"arrived after {(time.monotonic() - began) * 1000:.0f} ms: “{message['Subject']}” for {address}"
     )
-
-
-async def _not_failed(tour: Tour, identifier: str) -> None:
-    message = await tour.get(f"/v1/emails/{identifier}")
-    if message["status"] in ("failed", "suppressed"):
-        attempts = [attempt for recipient in message["recipients"] for attempt in recipient["attempts"]]
-        raise DemoError(f"the mail failed: {attempts[-1]['smtp_reply'] if attempts else 'no attempt'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -80,9 +79,13 @@ async def batch(tour: Tour) -> None:
     accepted = await tour.post("/v1/batches", {"operation": "echo", "items": items})
     with tour.progress("items") as progress:
         task = progress.add_task("", total=_BATCH_ITEMS)
-        state = await until(
-            lambda: _finished(tour, accepted["id"], lambda n: progress.update(task, completed=n))
-        )
+
+        async def look() -> Json | None:
+            seen = await tour.get(f"/v1/batches/{accepted['id']}")
+            progress.update(task, completed=int((seen.get("counts") or {}).get("succeeded", 0)))
+            return seen if seen["status"] in ENDED else None
+
+        state = await until(look)
     if state["status"] != "completed":
         raise DemoError(f"the batch ended as {state['status']}")
 
@@ -151,10 +154,4 @@ async def schedule(tour: Tour) -> None:
 
 async def _ended(tour: Tour, path: str) -> Json | None:
     state = await tour.get(path)
-    return state if state["status"] in ENDED else None
-
-
-async def _finished(tour: Tour, identifier: str, show: Callable[[int], None]) -> Json | None:
-    state = await tour.get(f"/v1/batches/{identifier}")
-    show(int((state.get("counts") or {}).get("succeeded", 0)))
     return state if state["status"] in ENDED else None

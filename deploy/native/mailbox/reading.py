@@ -143,14 +143,11 @@ def decoded_words(value: str) -> str:
 
 def _decoded_word(word: re.Match[str]) -> str:
     charset, encoding, text = word.groups()
-    octets = attempted(lambda: _octets(encoding.lower(), text), None)
+    if encoding.lower() == "b":
+        octets = attempted(lambda: codecs.decode(text.encode(), "base64"), None)
+    else:
+        octets = attempted(lambda: codecs.decode(text.replace("_", "=20").encode(), "quopri"), None)
     return word[0] if octets is None else decoded(octets, charset.partition("*")[0])
-
-
-def _octets(encoding: str, text: str) -> bytes:
-    if encoding == "b":
-        return codecs.decode(text.encode(), "base64")
-    return codecs.decode(text.replace("_", "=20").encode(), "quopri")
 
 
 def _decode(octets: bytes, charset: str) -> str:
