@@ -32,11 +32,11 @@ from chassis import asgi
 from chassis.http1.limits import ConnectionLimits
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
 from gateway.realtime.sockets import Sockets
 from gateway.realtime.wire import WebSocketWire
 from support.doubles.realtime import Exchange, Gateway, Rooms

@@ -22,12 +22,12 @@ from gateway.chat.repository import ChatMessage, Room
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.command_table import COMMANDS
-from gateway.realtime.hub import Hub
 from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed

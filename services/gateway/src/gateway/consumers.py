@@ -36,12 +36,12 @@ from gateway.batches.repository import OperationRepository
 from gateway.chat.service import MESSAGE_TYPE as CHAT_POSTED
 from gateway.chat.service import ChatService
 from gateway.domains.senders import VerifiedSenders
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.bar_feed import BarFeed
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
 from gateway.realtime.presence import MESSAGE_TYPE as PRESENCE
 from gateway.realtime.presence import Presence
-from gateway.realtime.publications import Publication
 from gateway.schedules.runs import ScheduledRuns
 from gateway.stocks.book import QuoteBook
 

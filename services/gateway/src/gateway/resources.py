@@ -51,12 +51,12 @@ from gateway.identity.repository import KeyRepository, UserRepository
 from gateway.identity.scope_rules import read_rules
 from gateway.identity.subjects import Subjects
 from gateway.identity.user_service import UserService
+from gateway.publishing.hub import Hub
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import Channels
 from gateway.realtime.command_table import COMMANDS
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
-from gateway.realtime.hub import Hub
 from gateway.realtime.operations import ReadingOperations
 from gateway.realtime.presence import Presence
 from gateway.realtime.quote_feed import QuoteFeed

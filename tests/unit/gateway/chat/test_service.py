@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chassis.errors import InvalidInput, NotFound
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
-from gateway.realtime.positions import Position
+from gateway.publishing.positions import Position
 from support.doubles.realtime import Exchange, Gateway, Rooms
 
 ANN = Principal(7, "Ann", "member", "k7", frozenset({Scope("chat:write")}))

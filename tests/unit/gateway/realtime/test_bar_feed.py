@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from chassis.errors import NotFound
+from gateway.publishing.positions import Position
 from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import channel_of
-from gateway.realtime.positions import Position
 from support.doubles.realtime import Client, Gateway, connected, quote
 
 

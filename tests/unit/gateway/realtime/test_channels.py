@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from chassis.errors import Forbidden, NotFound
 from contracts.scopes import Scope
+from gateway.publishing.positions import Position
 from gateway.realtime.access import Access
 from gateway.realtime.channels import KINDS, MOST_RECOVERED, channel_of
 from gateway.realtime.codes import CommandError, ErrorCode
-from gateway.realtime.positions import Position
 from support.doubles.realtime import Exchange, Gateway
 
 LOBBY = channel_of("chat:lobby")

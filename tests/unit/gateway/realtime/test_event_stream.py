@@ -12,15 +12,15 @@ import pytest
 
 from chassis.errors import Overloaded
 from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime import event_stream as module
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
 
 BATCH = "018f0000-0000-7000-8000-000000000001"
 

@@ -9,11 +9,11 @@ import pytest
 
 from chassis.errors import Forbidden, Overloaded
 from contracts.scopes import Scope
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from gateway.realtime.lobby import LobbySession
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
 from support.doubles.realtime import Gateway, payload
 
 

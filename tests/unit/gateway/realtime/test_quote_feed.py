@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.publishing.hub import Hub
+from gateway.publishing.publications import Publication
 from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
-from gateway.realtime.hub import Hub
-from gateway.realtime.publications import Publication
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.stocks import book as book_module
 from gateway.stocks.book import QuoteBook

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import REGISTRY
 
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.send_queue import SendQueue
 from support.doubles.realtime import payload
 

@@ -15,9 +15,9 @@ from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts.alerts import Firings, ListFirings
 from gateway.http.principal import Principal
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 
 log = logging.get(__name__)
 

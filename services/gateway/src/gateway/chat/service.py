@@ -20,11 +20,11 @@ from contracts.scopes import Scope
 from gateway.chat.repository import ChatMessage, Room, RoomRepository
 from gateway.http import strict_json
 from gateway.http.principal import Principal
-from gateway.realtime.announcing import announce
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
-from gateway.realtime.signals import MembersChanged
+from gateway.publishing.announcing import announce
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import MembersChanged
 
 log = logging.get(__name__)
 

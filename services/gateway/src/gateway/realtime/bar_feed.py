@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.stocks import is_later
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.silence import Silence
 
 _PREFIX = "bars:"

@@ -17,13 +17,13 @@ from gateway.alerts.feed import AlertFeed
 from gateway.chat.repository import ChatMessage
 from gateway.chat.service import ChatService, is_room, publication
 from gateway.http.principal import Principal
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.codes import CommandError, ErrorCode
 from gateway.realtime.commands import MOST_HISTORY
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
 from gateway.realtime.quote_feed import NO_EPOCH, QuoteFeed
 from gateway.stocks.inputs import symbol_of
 

@@ -12,13 +12,13 @@ import orjson
 
 from chassis import metrics
 from chassis.waits import until_set
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Handover, Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel
 from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Handover, Position
-from gateway.realtime.publications import Publication
 
 _SILENCE_S = 15.0
 # What is looked at may have changed between the first look and the first push that was heard.

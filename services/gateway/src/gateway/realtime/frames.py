@@ -1,25 +1,14 @@
-"""WebSocket frames (RFC 6455): making those of a server, and counting those of a client before parsing."""
+"""WebSocket frames (RFC 6455) of a client, counted before they are parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-_TEXT = 0x81
 _MASKED = 0x80
 # Of a length that takes two bytes, and of one that takes eight.
 _LEAST_LENGTHS = {126: 126, 127: 65_536}
 _FRAMES_PER_S = 100.0
 _BURST = 500.0
-
-
-def text_frame(payload: bytes) -> bytes:
-    """Return `payload` as one unmasked text frame: the same bytes for every connection."""
-    size = len(payload)
-    if size < 126:
-        return bytes((_TEXT, size)) + payload
-    if size < 65_536:
-        return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
 
 
 class FrameBudget:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 from chassis.errors import Overloaded, ServiceError
+from gateway.publishing.positions import Handover, HandoverOverflow
+from gateway.publishing.publications import Publication
+from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import channel_of
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError
 from gateway.realtime.command_rate import CommandRate
-from gateway.realtime.frames import text_frame
-from gateway.realtime.positions import Handover, HandoverOverflow
-from gateway.realtime.publications import Publication
 from gateway.realtime.send_queue import SendQueue
 from gateway.realtime.session import Realtime
 

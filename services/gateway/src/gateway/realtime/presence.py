@@ -16,9 +16,9 @@ from chassis import logging
 from chassis.broker.envelope import new_id
 from chassis.broker.publisher import Publisher
 from chassis.waits import until_set
-from gateway.realtime.announcing import announce
-from gateway.realtime.hub import Hub
-from gateway.realtime.signals import Moved
+from gateway.publishing.announcing import announce
+from gateway.publishing.hub import Hub
+from gateway.publishing.signals import Moved
 
 log = logging.get(__name__)
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts.stocks import freshness
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.silence import Silence
 from gateway.stocks.book import Entry, QuoteBook
 

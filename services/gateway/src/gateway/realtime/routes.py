@@ -18,6 +18,7 @@ from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint, Idempotency, get, json, post
 from gateway.http.problems import invalid
 from gateway.http.replies import EVENT_STREAM, Reply
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, channel_of
 from gateway.realtime.codes import CommandError
@@ -25,7 +26,6 @@ from gateway.realtime.connection_limit import ConnectionLimit
 from gateway.realtime.connections import Connections
 from gateway.realtime.event_stream import EventStream
 from gateway.realtime.inputs import QuoteStreamQuery, StreamQuery, TokenInput, TokenView
-from gateway.realtime.publications import Publication
 from gateway.realtime.tokens import TokenService
 
 log = logging.get(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis import metrics
-from gateway.realtime.publications import Publication
+from gateway.publishing.publications import Publication
 
 _MOST_PLACES = 10
 

@@ -18,13 +18,13 @@ from chassis import logging, metrics
 from chassis.errors import MalformedInput, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
+from gateway.publishing.positions import Position
+from gateway.publishing.text_frames import text_frame
 from gateway.realtime import commands
 from gateway.realtime.access import Access, Authenticate
 from gateway.realtime.channels import Channels, channel_of
 from gateway.realtime.codes import CloseCode, CloseConnection, CommandError, ErrorCode
 from gateway.realtime.command_rate import CommandRate
-from gateway.realtime.frames import text_frame
-from gateway.realtime.positions import Position
 from gateway.realtime.presence import Presence, Present
 from gateway.realtime.send_queue import SendQueue
 from gateway.realtime.subscriptions import Opened, Subscriptions

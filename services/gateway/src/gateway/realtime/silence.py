@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from chassis import beats
-from gateway.realtime.hub import Hub
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.publications import Publication
 
 _LOOK_EVERY_S = 1.0
 

@@ -9,16 +9,16 @@ from typing import Any
 import orjson
 
 from chassis import metrics
+from gateway.publishing.positions import Handover, HandoverOverflow, Position
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import MembersChanged, Signal
+from gateway.publishing.text_frames import text_frame
 from gateway.realtime.access import Access
 from gateway.realtime.channels import Channel, Channels, Joined, channel_of
 from gateway.realtime.codes import CommandError, ErrorCode, UnsubscribeCode
 from gateway.realtime.commands import RecoverArguments
-from gateway.realtime.frames import text_frame
-from gateway.realtime.positions import Handover, HandoverOverflow, Position
 from gateway.realtime.presence import Presence
-from gateway.realtime.publications import Publication
 from gateway.realtime.send_queue import SendQueue
-from gateway.realtime.signals import MembersChanged, Signal
 
 MOST_CHANNELS = 200
 _REJECT_UNRECOVERED = 2

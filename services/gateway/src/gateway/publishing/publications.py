@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from gateway.realtime.frames import text_frame
-from gateway.realtime.positions import Position
+from gateway.publishing.positions import Position
+from gateway.publishing.text_frames import text_frame
 
 
 class Publication:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from support.doubles.realtime import payload
 
 NEWS = Publication("quotes:A", Position("e", 7), {"price": 1.5}, time_ms=1700000000123)

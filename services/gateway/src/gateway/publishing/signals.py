@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import orjson
 
-from gateway.realtime.frames import text_frame
+from gateway.publishing.text_frames import text_frame
 
 
 @dataclass(frozen=True, slots=True)

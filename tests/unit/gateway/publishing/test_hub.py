@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.realtime.hub import Hub
-from gateway.realtime.positions import Position
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 
 
 def news(channel: str, offset: int = 1) -> Publication:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from chassis import metrics
-from gateway.realtime.publications import Publication
-from gateway.realtime.signals import Signal
+from gateway.publishing.publications import Publication
+from gateway.publishing.signals import Signal
 
 Listener = Callable[[Publication], None]
 SignalListener = Callable[[Signal], None]

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.realtime.positions import Handover, HandoverOverflow, Position, Progression
+from gateway.publishing.positions import Handover, HandoverOverflow, Position, Progression
 
 
 @dataclass(frozen=True)
