@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results
+from benchmarks import acceptances, batches, emails, fan_out, peer_queues, quotes, results, uploads
 from benchmarks.acceptances import MAILS, TASKS, Rates
 from benchmarks.latency import delayed
 from benchmarks.letters import PLAIN, SIGNED
@@ -104,6 +104,15 @@ async def measure_batches(scale: float, report: Report) -> None:
             report.add(Measure(name, ours.load, f"{peer}, no result", theirs, 10))
 
 
+async def measure_uploads(scale: float, report: Report) -> None:
+    """Upload the lines of a large batch, and wait for their results."""
+    lines = max(5, round(1_000_000 * scale))
+    async with _stack("gateway", "batch-processor") as running:
+        large, small = await uploads.compare(running, lines=lines)
+    name = f"upload of {lines:,} lines, from HTTP to durable results ({large})"
+    report.add(Measure(name, large.load, f"of {lines // 5:,} lines ({small})", small.load, 0.7, 80_000))
+
+
 async def measure_emails(scale: float, report: Report) -> None:
     """Deliver mails to a sink: plain, signed, and over a way to the relay that takes time."""
     async with broker() as url, database("emailer") as dsn, sink() as port:
@@ -180,6 +189,7 @@ PARTS: dict[str, Callable[[float, Report], Awaitable[None]]] = {
     "mail-acceptances": measure_mail_acceptances,
     "tasks": measure_tasks,
     "batches": measure_batches,
+    "uploads": measure_uploads,
     "emails": measure_emails,
     "sockets": measure_sockets,
     "results": measure_results,
