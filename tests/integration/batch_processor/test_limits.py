@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from batch_processor.execution.running_chunk import Outcomes
+from batch_processor.execution.running_chunk import Failure, Outcomes
 from batch_processor.execution.settlement import Report
 from chassis.broker.envelope import new_id
-from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch
+from contracts.batches import CreateBatch, Item, PauseBatch, ResumeBatch, RetryBatch
 from support.batch_engine import PERIOD_S, Engine
 from support.batch_stack import ALL, Caller, House, Stage
 from support.waiting import until
@@ -160,3 +160,37 @@ async def test_what_is_left_of_a_chunk_that_came_back_counts_item_by_item(engine
     claimed = await engine.claim(most=4, for_any=4)
     assert sum(len(loaded.items) for loaded in claimed) == 3
     assert not {item.position for loaded in claimed for item in loaded.items} & {0}
+
+
+async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_for(engine: Engine) -> None:
+    """Three failed items of an operation that has two of a chunk at work at a time, and three in all."""
+    id_, items = new_id(), [Item(payload=n) for n in range(3)]
+    await engine.handle(
+        CreateBatch(
+            batch_id=id_, owner_id="ann", operation="capped", accepted_at=datetime.now(UTC), items=items
+        )
+    )
+
+    async def end(outcome: str) -> None:
+        await engine.admission.admit()
+        while claimed := await engine.claim(most=4, for_any=4):
+            for loaded in claimed:
+                outcomes = Outcomes()
+                for item in loaded.items:
+                    if outcome == "failed":
+                        outcomes.failures.append(Failure(item.position, "early", "no"))
+                    else:
+                        outcomes.positions.append(item.position)
+                        outcomes.results.append(item.payload)
+                await engine.store([Report(loaded.claim, "done", outcomes)])
+            await engine.admission.admit()
+
+    await end("failed")
+    await engine.handle(RetryBatch(batch_id=id_, owner_id="ann"))
+    await engine.coordinator.redrive()
+    await engine.execute("DELETE FROM charges")
+    await end("succeeded")
+    found = await engine.get(id_)
+    assert found is not None
+    assert (found.status, found.succeeded, found.failed) == ("completed", 3, 0)
+    assert await engine.fetch("SELECT * FROM chunks") == []

@@ -121,8 +121,13 @@ async def _cut(connection: Connection, passages: Sequence[Passage]) -> None:
         {"batch_id": p.chunk.batch_id, "number": p.chunk.number}
         | p.chunk.part(p.items, p.chunk.items - p.items)
         for p in passages
+        if p.items < p.chunk.items
     ]
     await connection.execute(_SQL["shrink_waiting"], _json(rests))
+    # Of the others nothing is left: they would wait for room, and have no use for it.
+    emptied = [(p.chunk.batch_id, p.chunk.number) for p in passages if p.items == p.chunk.items]
+    if emptied:
+        await connection.execute(_SQL["remove_emptied"], *map(list, zip(*emptied, strict=True)))
 
 
 def _marked(passage: Passage, *, number: int) -> dict[str, object]:

@@ -93,6 +93,10 @@ FROM jsonb_to_recordset($1::jsonb) AS new (
 )
 WHERE c.batch_id = new.batch_id AND c.number = new.number
 
+-- name: remove_emptied
+DELETE FROM chunks AS c USING unnest($1::uuid[], $2::int[]) AS gone (batch_id, number)
+WHERE c.batch_id = gone.batch_id AND c.number = gone.number
+
 -- name: number_chunks
 -- Numbers for $2 more chunks of each batch; returns the first of each.
 UPDATE batches AS b SET chunk_count = b.chunk_count + more.chunks
