@@ -101,6 +101,7 @@ class Resources:
             postgres, acceptances, self.runtime.relay, retention_days=settings.retention_days
         )
         catalogue = OperationCatalogue(postgres, operations)
+        self.hub = Hub()
         self._wire_mail(statements)
         self._wire_batches(statements, catalogue)
         self.parked = ParkedService(self.runtime.parked, self.rpc, self.audit)
@@ -150,6 +151,7 @@ class Resources:
                 catalogue=catalogue,
                 turns=self.upload_turns,
             ),
+            hub=self.hub,
         )
 
     def _wire_mail(self, statements: Mapping[str, str]) -> None:
@@ -178,7 +180,6 @@ class Resources:
 
     def _wire_realtime(self) -> None:
         publisher = self.runtime.messaging.publisher
-        self.hub = Hub()
         self.feed = QuoteFeed(self.book, self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.bar_feed = BarFeed(self.hub, silent_after_s=2 * self.settings.quote_fresh_s)
         self.alert_feed = AlertFeed(self.hub, self.rpc)

@@ -34,6 +34,7 @@ from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import Reply, document
+from gateway.realtime.hub import Hub
 
 # What is written out in a thread: the loop has other requests to serve.
 _LARGE_BYTES = 64 * 1024
@@ -50,6 +51,7 @@ class BatchService:
         *,
         uploads: UploadService,
         open_uploads: OpenUploads,
+        hub: Hub,
     ) -> None:
         self._acceptor = acceptor
         self._catalogue = catalogue
@@ -59,7 +61,7 @@ class BatchService:
         self.lookup = BatchLookup(acceptor, rpc)
         self.actions = BatchActions(acceptor, catalogue, self.lookup, rpc)
         self.results = ResultReader(acceptor, self.lookup, rpc)
-        self.tasks = TaskService(acceptor, catalogue, self.lookup)
+        self.tasks = TaskService(acceptor, catalogue, self.lookup, hub)
 
     async def create(self, call: Call, query: UploadQuery, body: BatchInput | Upload) -> Reply:
         """Accept a batch, sent as one JSON document, streamed line by line, or still to be sent."""

@@ -15,7 +15,8 @@ import orjson
 from chassis.broker import envelope
 from chassis.broker.envelope import Outgoing
 from chassis.deadlines import Deadline
-from chassis.errors import Conflict, NotFound
+from chassis.errors import Conflict, NotFound, ServiceError
+from chassis.waits import until_set
 from contracts import batches as contract
 from contracts.json_texts import member
 from gateway.acceptance.acceptor import Acceptor, new_acceptance
@@ -28,13 +29,17 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
+from gateway.realtime.hub import Hub
+from gateway.realtime.publications import Publication
 
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 # The state of a task that is known is asked for so long; then the last one heard of is told.
 _STATE_S = 1
-# Between two looks at a task that its caller waits for.
+# Between two looks at a task that its caller waits for; each look asks the database and batch-processor.
 _FIRST_LOOK_S = 0.02
-_LONGEST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 4.0
+# What is left of a caller's time when the waiting ends.
+_TO_ANSWER_S = 0.1
 # Of requests with one unique key that come at the same moment all but one find its holder the next time.
 _MOST_TRIES = 5
 
@@ -42,10 +47,13 @@ _MOST_TRIES = 5
 class TaskService:
     """Accepts tasks, for every interface."""
 
-    def __init__(self, acceptor: Acceptor, catalogue: OperationCatalogue, lookup: BatchLookup) -> None:
+    def __init__(
+        self, acceptor: Acceptor, catalogue: OperationCatalogue, lookup: BatchLookup, hub: Hub
+    ) -> None:
         self._acceptor = acceptor
         self._catalogue = catalogue
         self._lookup = lookup
+        self._hub = hub
 
     async def create(self, call: Call, body: TaskInput) -> Reply:
         """Accept one item, and wait for its result when the caller prefers to."""
@@ -144,19 +152,36 @@ class TaskService:
         )
 
     async def _wait_for_end(self, call: Call, accepted: Reply) -> Reply:
-        """Return the task when it ends in time, else the answer to its acceptance."""
+        """Return the task when it ends in time, else the answer to its acceptance.
+
+        Its end is pushed. As a push can be lost the task is looked at too, more and more seldom: a caller may
+        wait for hundreds.
+        """
         assert isinstance(accepted.body, bytes)
         task_id = UUID(orjson.loads(accepted.body)["id"])
+        has_ended = asyncio.Event()
+
+        def hear(change: Publication) -> None:
+            if change.data["status"] in contract.FINISHED:
+                has_ended.set()
+
+        stop = self._hub.listen(f"task:{task_id}", hear)
         pause_s = _FIRST_LOOK_S
-        while call.deadline.remaining_s() > pause_s:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            task = await self._lookup.read(call.principal, task_id, "task", call.deadline)
-            if isinstance(task, bytes) and orjson.loads(task)["status"] in contract.FINISHED:
-                return replace(
-                    accepted, body=document(task), status=200, headers={"preference-applied": "wait"}
-                )
-        return accepted
+        try:
+            async with asyncio.timeout(call.deadline.remaining_s() - _TO_ANSWER_S):
+                while True:
+                    await until_set(has_ended, pause_s)
+                    has_ended.clear()
+                    pause_s = min(4 * pause_s, _LONGEST_PAUSE_S)
+                    task = await self._lookup.read(call.principal, task_id, "task", call.deadline)
+                    if isinstance(task, bytes) and orjson.loads(task)["status"] in contract.FINISHED:
+                        headers = {"preference-applied": "wait"}
+                        return replace(accepted, body=document(task), status=200, headers=headers)
+        except (TimeoutError, ServiceError):
+            # It is accepted, whatever became of the looks.
+            return accepted
+        finally:
+            stop()
 
 
 def _hash(body: TaskInput) -> bytes:

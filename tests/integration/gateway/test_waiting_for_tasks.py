@@ -1,0 +1,73 @@
+"""`Prefer: wait`: the answer is the task's end, told by a push or found, or that it is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.deadlines import Deadline
+from contracts import batches
+from contracts.topology import BATCH_PROCESSOR
+from gateway.batches import tasks
+from support.gateway_stack import House, Listener
+from support.pushes import batch, progress
+from support.waiting import until
+
+TASK = {"operation": "echo", "payload": 1}
+
+
+class Work:
+    """batch-processor as far as it is asked about one task."""
+
+    def __init__(self) -> None:
+        self.status = "running"
+        self.asked: list[str] = []
+        self.is_silent = False
+
+    async def get(self, request: batches.GetBatch, _: Deadline) -> batches.Batch:
+        self.asked.append(str(request.batch_id))
+        if self.is_silent:
+            await asyncio.Event().wait()
+        return batch(str(request.batch_id), self.status, kind="task")
+
+
+@pytest.fixture
+async def work(house: House) -> Work:
+    found = Work()
+    await house.double(BATCH_PROCESSOR, {batches.GetBatch: found.get})
+    return found
+
+
+async def test_a_task_that_ends_is_answered_at_its_push(
+    door: Listener, house: House, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_FIRST_LOOK_S", 60.0)
+    waiting = asyncio.create_task(door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"}))
+    [channel] = await until(lambda: list(door.gateway.resources.hub.channels("task:")))
+    id_ = channel.removeprefix("task:")
+    await house.publish([progress(id_, 1, "running", kind="task")])
+    work.status = "completed"
+    await house.publish([progress(id_, 2, "completed", kind="task")])
+    answer = await waiting
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+    assert work.asked == [id_]
+    assert not door.gateway.resources.hub.has_listeners(channel)
+
+
+async def test_a_task_whose_push_was_lost_is_found(door: Listener, work: Work) -> None:
+    work.status = "completed"
+    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=15"})
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+
+
+async def test_a_caller_that_waits_costs_few_questions(door: Listener, work: Work) -> None:
+    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=3"})
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert 1 <= len(work.asked) <= 5
+
+
+async def test_a_task_that_is_accepted_is_never_a_time_out(door: Listener, work: Work) -> None:
+    work.is_silent = True
+    answer = await door.api.post("/v1/tasks", json=TASK, headers={"prefer": "wait=1"})
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
