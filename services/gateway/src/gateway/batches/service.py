@@ -34,7 +34,7 @@ from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
 from gateway.http.replies import Reply, document
-from gateway.realtime.hub import Hub
+from gateway.publishing.hub import Hub
 
 # What is written out in a thread: the loop has other requests to serve.
 _LARGE_BYTES = 64 * 1024

@@ -29,8 +29,8 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import UniqueKeyInUse, UniqueKeyMoved
 from gateway.http.calls import Call
 from gateway.http.replies import Reply, document
-from gateway.realtime.hub import Hub
-from gateway.realtime.publications import Publication
+from gateway.publishing.hub import Hub
+from gateway.publishing.publications import Publication
 
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
 # The state of a task that is known is asked for so long; then the last one heard of is told.
