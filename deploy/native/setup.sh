@@ -157,6 +157,8 @@ Next: check the network, then call this again; rm -r $venv starts from nothing."
 }
 
 install_python_packages() {
+    [ -w "$venv" ] || [ -w . ] || fail "$(id -un) cannot write to $root, where the packages (.venv) and the data (.run) go.
+Next: clone Tickwire into a folder that this user may write to, and call this there."
     venv_works || {
         python=$(suitable_python) || fail 'Python 3.11 or newer with venv is needed.'
         say "Making the virtual environment $venv with $($python --version)"
