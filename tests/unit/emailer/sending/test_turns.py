@@ -293,3 +293,26 @@ async def test_no_domain_gets_more_connections_than_its_limit() -> None:
     found = Counter(one.domain for one in await taken(turns))
     # A quarter of the connections is left to others.
     assert found == {"few.example": 2, "many.example": 6, "other.example": 6}
+
+
+async def test_jobs_that_come_together_are_begun_by_as_many_that_wait() -> None:
+    turns = Turns(8)
+    waiting = [asyncio.create_task(turns.take()) for _ in range(6)]
+    await asyncio.sleep(0)
+    for number in range(3):
+        turns.put(job(f"{number}.example.com", owner=f"{number}"))
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert [each.done() for each in waiting] == [True] * 3 + [False] * 3
+    for each in waiting[3:]:
+        each.cancel()
+
+
+async def test_a_wait_that_is_cancelled_together_with_its_job_leaves_it_to_the_next() -> None:
+    turns = Turns(8)
+    first, second = (asyncio.create_task(turns.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    turns.put(wanted := job())
+    first.cancel()
+    assert await asyncio.wait_for(second, 5) is wanted
+    assert first.cancelled()

@@ -70,14 +70,15 @@ class Turns:
         self._under_way: dict[str, dict[int, float]] = {}
         self._seconds: OrderedDict[str, float] = OrderedDict()
         self._streams = deque(STREAMS)
-        self._changed = asyncio.Event()
+        # One wait for each connection that has nothing to do.
+        self._idle: deque[asyncio.Future[None]] = deque()
 
     def put(self, job: Job) -> None:
         """Let `job` wait for its turn."""
         line = job.lane, job.needs_rendering, job.has_uploads
         self._waiting[job.stream].setdefault(line, deque()).append(job)
         self._waiting_domains[job.domain] += 1
-        self._changed.set()
+        self._wake()
 
     async def take(self) -> Job:
         """Return the next job whose turn it is.
@@ -85,8 +86,16 @@ class Turns:
         `ready` must be called when there is the content of its mail, and `done` when it is over.
         """
         while (job := self._pick()) is None:
-            self._changed.clear()
-            await self._changed.wait()
+            waiter = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self._wake()
+                raise
+        # A change may have let several begin: each that does wakes the next.
+        self._wake()
         self._count(job, 1)
         if job.needs_rendering:
             self._rendering[id(job)] = job.mail.owner_id
@@ -98,7 +107,7 @@ class Turns:
         """Note that the content of the mail is there: from now on it is the domain that takes time."""
         self._rendering.pop(id(job), None)
         self._under_way.setdefault(job.domain, {})[id(job)] = self._clock()
-        self._changed.set()
+        self._wake()
 
     def done(self, job: Job) -> None:
         """Note that the connection is free again."""
@@ -116,12 +125,12 @@ class Turns:
             self._seconds[job.domain] = 0.7 * known + 0.3 * took_s
             if len(self._seconds) > _MOST_REMEMBERED:
                 self._seconds.popitem(last=False)
-        self._changed.set()
+        self._wake()
 
     def let_go(self, mail_id: UUID) -> None:
         """Note that no recipient of the mail is in hand any more."""
         self._rooms.leave(mail_id)
-        self._changed.set()
+        self._wake()
 
     def take_all(self) -> list[Job]:
         """Return everything that waits, which is not waiting any more."""
@@ -141,6 +150,14 @@ class Turns:
     def is_quick(self, domain: str) -> bool:
         """Return whether `domain` has answered lately, and not slowly."""
         return domain in self._seconds and not self.is_slow(domain)
+
+    def _wake(self) -> None:
+        """Let one that waits look again: what it finds nothing in has nothing for the others either."""
+        while self._idle:
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     def _pick(self) -> Job | None:
         """Return the next job that may begin; one of an owner that has its share already comes last."""
