@@ -17,15 +17,16 @@ import orjson
 import pytest
 from aiormq.abc import AbstractChannel as Channel
 
-from chassis.broker.envelope import command
+from chassis.broker.envelope import command, new_id
 from chassis.broker.messaging import Messaging
 from chassis.deadlines import Deadline
 from chassis.errors import RemoteFailure, Unavailable
 from chassis.health import Health
 from chassis.ops import ops_app
 from chassis.supervision import Tasks
-from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail
+from contracts.emails import CountEmails, Email, EmailCounts, GetEmail, SendEmail, SendPackedEmail
 from contracts.topology import EVENTS, GATEWAY, TOPOLOGIES
+from contracts.uploads import OpenedUpload, OpenParcel
 from emailer.resources import Resources
 from emailer.settings import EmailSettings
 from native.ports import free_ports
@@ -155,6 +156,34 @@ async def test_a_command_becomes_a_mail_and_the_answer_has_the_relays_words(
     assert (email.tags, email.sender) == (["welcome"], "Tickwire <no-reply@tickwire.example>")
     assert (email.metadata, email.metadata_text) == ({"order": 2**53, "ratio": 0.5}, written)
     assert server.received[0].message["message-id"] == f"<{message.email_id}@tickwire.example>"
+
+
+async def test_a_mail_whose_attachments_went_ahead_in_a_parcel_is_delivered_with_them(
+    stack: Stack, server: SmtpServer
+) -> None:
+    content, parcel_id = bytes(range(256)) * 1_000, new_id()
+
+    async def bytes_of_parcel() -> AsyncIterator[bytes]:
+        yield content
+
+    question = OpenParcel(parcel_id=parcel_id, owner_id=OWNER, size_bytes=len(content), mail_count=1)
+    part = {"parcel_id": parcel_id, "start": 256, "size": len(content) - 256}
+    file = {"filename": "a.bin", "content_type": "application/octet-stream", "part": part}
+    message = SendPackedEmail.model_validate(mail(attachments=[file]).model_dump())
+    async with stack.running():
+        opened = await stack.gateway.rpc.call(question, OpenedUpload, Deadline.after(5))
+        await stack.resources.uploads.store(parcel_id, opened.token, bytes_of_parcel())
+        await stack.send(message)
+        # Again, under another message id: its parcel is gone with the first.
+        await stack.send(message)
+        await stack.reaches(message, "delivered")
+        assert await stack.counts() == {"delivered": 1}
+        async with stack.resources.runtime.postgres.connection() as connection:
+            found = await connection.fetchval("SELECT count(*) FROM uploads WHERE id = $1", parcel_id)
+    assert found == 0
+    [received] = server.received
+    [attached] = received.message.iter_attachments()
+    assert (attached.get_filename(), attached.get_payload(decode=True)) == ("a.bin", content[256:])
 
 
 async def test_a_hundred_mails_are_delivered_once_each_and_announced(
