@@ -123,6 +123,7 @@ class Backing:
             kept(previous, "")
             defaults |= {
                 "EMAIL_BOUNCE_DOMAIN": "bounces.tickwire.example",
+                "EMAIL_DOMAIN_LIMITS": "slow.tickwire.example=1/3",
                 "EMAIL_SMTP_PASSWORD_FILE": str(password),
                 "EMAIL_SECRETS_KEY_FILE": str(key),
                 "EMAIL_PREVIOUS_SECRETS_KEY_FILE": str(previous),

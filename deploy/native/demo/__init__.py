@@ -25,6 +25,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Awaitable[None]]], ...] = (
     ("A sender domain", mails.domain),
     ("A suppression", mails.suppression),
     ("A bounce", mails.bounce),
+    ("A slow domain", mails.limit),
     ("A price alert", market.alert),
     ("A task", work.task),
     ("A task for later", work.steering),

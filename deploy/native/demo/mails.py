@@ -146,6 +146,28 @@ async def bounce(tour: Tour) -> None:
     tour.say(f"{held['address']} is suppressed until {held['expires_at'][:10]}, by a {held['origin']}")
 
 
+async def limit(tour: Tour) -> None:
+    """Three mails to a domain that is sent one in three seconds: those over its rate wait for their turn."""
+    began, accepted = time.monotonic(), {}
+    for number in range(3):
+        address = f"reader-{number}+{tour.run}@slow.tickwire.example"
+        body = {"to": [address], "subject": f"Slowly {tour.run}", "text": "One after the other."}
+        accepted[address] = (await tour.post("/v1/emails", body))["id"]
+
+    async def stored() -> Json | None:
+        found = await tour.get(f"/v1/emails/{last}")
+        return found if found.get("timeline") else None
+
+    *_, last = accepted.values()
+    following = (await until(stored))["next"] or {"what": "nothing"}
+    if "rate" not in following["what"]:
+        tour.say("off here: set EMAIL_DOMAIN_LIMITS=slow.tickwire.example=1/3 to send no more than that")
+        return
+    tour.say(f"what the last one waits for: {following['what']}")
+    for address, identifier in accepted.items():
+        await arrived(tour, address, began, identifier=identifier)
+
+
 async def arrived(tour: Tour, address: str, began: float, *, identifier: str = "") -> None:
     """Wait until a mail for `address` is in the mailbox, and say how long it took; raise when it failed."""
 
