@@ -129,6 +129,9 @@ PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
 
+_CONTENT = "In base64. Mails that carry it are answered 503 at `/v1/emails` while the email service is away."
+
+
 class MailAttachment(BaseModel):
     """A file: either its `content` in base64, or the `upload_id` of one that was uploaded before.
 
@@ -142,7 +145,7 @@ class MailAttachment(BaseModel):
     )
 
     filename: Annotated[OneLine, Field(min_length=1, max_length=100)]
-    content: Annotated[str, AfterValidator(_base64)] = _NOT_GIVEN
+    content: Annotated[str, AfterValidator(_base64), Field(description=_CONTENT)] = _NOT_GIVEN
     upload_id: UUID = _NOT_GIVEN
     content_type: Annotated[str, Field(pattern=_CONTENT_TYPE), AfterValidator(_single_part)] = (
         "application/octet-stream"
