@@ -53,7 +53,7 @@ def test_a_mail_says_what_comes_first() -> None:
 
 def test_the_alert_on_overdue_mails_holds_the_promise() -> None:
     seconds = int(promises.LATEST.total_seconds())
-    assert f"max by (service) (tickwire_email_oldest_due_seconds) > {seconds}\n" in RULES.read_text()
+    assert f"max by (service, stream) (tickwire_email_oldest_due_seconds) > {seconds}\n" in RULES.read_text()
 
 
 def test_a_mail_to_a_domain_with_a_rate_may_wait_until_it_expires() -> None:
