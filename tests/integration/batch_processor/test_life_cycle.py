@@ -168,6 +168,22 @@ class LifeCycle(BatchOperators):
             self.store(Report(loaded.claim, "ready", outcomes), is_ours=True)
 
     @precondition(lambda self: self.live)
+    @rule(which=WHICH, kept=st.integers(1, 2))
+    def share_after_a_turn(self, which: int, kept: int) -> None:
+        """Keep the first items at work, and let the others go on by themselves, one by one."""
+        place = which % len(self.live)
+        loaded = self.live[place]
+        claim, positions = loaded.claim, [item.position for item in loaded.items]
+        if claim.gate is not None or claim.suspect or len(positions) <= kept:
+            return
+        rests = [Rest.of([position], claim.attempt, run=claim.run) for position in positions[kept:]]
+        self.live[place] = replace(loaded, items=loaded.items[:kept])
+        report = Report(
+            claim, "running", rests=rests, keeps=positions[:kept], begins=claim.status == "queued"
+        )
+        self.store(report, is_ours=True)
+
+    @precondition(lambda self: self.live)
     @rule(which=WHICH)
     def stop_what_is_cancelled(self, which: int) -> None:
         loaded = self.live[which % len(self.live)]

@@ -287,6 +287,20 @@ async def test_free_slots_share_what_is_left_of_a_chunk_of_long_items_after_its_
     assert {stage.runs[batch_id, position] for position in range(10)} == {1}
 
 
+async def test_items_that_have_not_begun_do_not_wait_for_those_at_work_after_a_turn(
+    house: House, caller: Caller, stage: Stage
+) -> None:
+    """Ten items in one chunk, two at a time, none of which ends before all have begun."""
+    await house.start(worker_concurrency=8)
+    batch_id = await caller.submit("gated", list(range(10)))
+    await until(lambda: len(stage.runs) == 10)
+    kept = "SELECT sum(remaining) FROM chunks WHERE batch_id = $1"
+    assert await caller.database.fetchval(kept, batch_id) == 10
+    stage.go.set()
+    assert (await caller.reach(batch_id)).counts.succeeded == 10
+    assert {stage.runs[batch_id, position] for position in range(10)} == {1}
+
+
 async def test_a_deadlock_while_results_are_stored_costs_no_item_a_second_run(
     house: House, caller: Caller, stage: Stage
 ) -> None:

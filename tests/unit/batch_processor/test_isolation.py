@@ -32,7 +32,7 @@ from batch_processor.operation import Operation
 from batch_processor.operations.echo import OPERATION as ECHO
 from chassis.broker.rpc import RpcClient
 from support import harmful_operation
-from support.harmful_operation import OF_TEXTS, OPERATION, WAYS
+from support.harmful_operation import OF_TEXTS, OPERATION, SLEEPY, WAYS
 from support.waiting import until
 
 POISON = 7
@@ -193,6 +193,18 @@ async def test_a_chunk_that_holds_its_process_is_stopped_when_its_run_is_cancell
     assert run.death is None
     await bench.finish(ECHO, ["1"])
     assert bench.results == {0: "1"}
+
+
+async def test_a_process_that_begins_no_more_says_which_items_have_not_begun(bench: Bench) -> None:
+    run = bench.run(SLEEPY, of(["1", "0", "0"]))
+    executing = asyncio.create_task(run.execute())
+    await until(lambda: run._process is not None and run._process.marks.at_work(3) == [0])
+    run.stop_beginning()
+    await until(lambda: run.not_begun == [1, 2])
+    run.let_go(run.not_begun)
+    assert run.unfinished == [0]
+    await executing
+    assert (run.take().positions, run.unfinished, run.death) == ([0], [], None)
 
 
 async def test_a_process_has_no_file_or_socket_of_the_service(bench: Bench) -> None:

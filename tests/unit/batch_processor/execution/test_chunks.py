@@ -140,6 +140,28 @@ async def test_a_stopped_run_keeps_what_has_ended_and_names_the_rest(world: Worl
     assert run.unfinished == [1, 2]
 
 
+async def test_a_run_that_begins_no_more_ends_with_what_is_at_work_and_names_the_rest(world: World) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(payload: Number, _: Context) -> int:
+        begun.set()
+        await go.wait()
+        return payload.n
+
+    many = items(*(f'{{"n":{n}}}' for n in range(5)))
+    run = ChunkRun(operation(wait, concurrency=2), many, attempt=1, context=world.context)
+    executing = asyncio.create_task(run.execute())
+    await begun.wait()
+    await asyncio.sleep(0)
+    run.stop_beginning()
+    assert run.not_begun == [2, 3, 4]
+    run.let_go(run.not_begun)
+    assert run.unfinished == [0, 1]
+    go.set()
+    await executing
+    assert (run.take().positions, run.unfinished) == ([0, 1], [])
+
+
 async def test_commands_of_an_item_that_failed_are_not_sent(world: World) -> None:
     async def send_then_fail(payload: Number, context: Context) -> int:
         command = SendEmail(email_id=context.batch_id, owner_id="ann", accepted_at=context.accepted_at)

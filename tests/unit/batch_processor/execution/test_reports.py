@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from batch_processor.execution import reports
-from batch_processor.execution.claims import Claim
+from batch_processor.execution.claims import Claim, Rest
 from batch_processor.execution.running_chunk import Death, Failure, Item, RunningChunk
 from batch_processor.operations.echo import OPERATION as ECHO
 
@@ -50,6 +51,34 @@ def test_what_is_left_goes_on_in_chunks_of_what_began_in_a_turn(ended: int, size
 def test_a_chunk_that_another_turn_ends_or_of_which_nothing_began_stays_one(ended: int) -> None:
     report = reports.of_ended(CLAIM, Stopped(ended), None, has_had_turn=True)
     assert (report.fate, report.rests) == ("ready", ())
+
+
+def test_what_has_not_begun_in_a_turn_does_not_wait_for_what_is_at_work() -> None:
+    run, beyond = Stopped(10), Rest(100, 149, None, 50, 2)
+    run.not_begun = list(range(30, 100))
+    report = reports.of_running(CLAIM, run, beyond, begins=True, has_had_turn=True)
+    assert (report.fate, report.begins, report.keeps) == ("running", True, list(range(10, 30)))
+    assert report.rests[0] == beyond
+    assert [rest.items for rest in report.rests[1:]] == [24, 24, 22]
+    run.let_go(run.not_begun)
+    assert (run.unfinished, run.not_begun) == (list(range(10, 30)), [])
+
+
+@pytest.mark.parametrize(
+    ("claim", "ended", "has_had_turn"),
+    [
+        (CLAIM, 10, False),
+        (CLAIM, 30, True),
+        (replace(CLAIM, suspect=True), 10, True),
+        (replace(CLAIM, gate="batch:1"), 10, True),
+    ],
+    ids=["before its turn is over", "nothing is at work", "suspect", "limited"],
+)
+def test_a_chunk_at_work_stays_whole_otherwise(claim: Claim, ended: int, has_had_turn: bool) -> None:
+    run = Stopped(ended)
+    run.not_begun = list(range(30, 100))
+    report = reports.of_running(claim, run, None, begins=False, has_had_turn=has_had_turn)
+    assert (report.fate, report.rests, report.keeps) == ("running", (), ())
 
 
 def test_a_chunk_that_was_stopped_before_its_turn_was_over_stays_one() -> None:

@@ -61,12 +61,11 @@ class ChunkRun(RunningChunk):
         self._watch = watch or Watch()
         self._is_one_by_one = one_by_one
         self._waiting = iter(enumerate(items))
-        self._is_closing = False
         self._logged: set[str] = set()
 
     def stop_beginning(self) -> None:
         """Begin no more items; `execute` ends with those at work."""
-        self._is_closing = True
+        self.not_begun += [item.position for _, item in self._waiting]
 
     async def execute(self) -> None:
         """Run all items; cancelling this stops them, and what has ended stays to be taken."""
@@ -76,8 +75,6 @@ class ChunkRun(RunningChunk):
             async def run_lane() -> None:
                 for index, item in self._waiting:
                     await self._run(index, item)
-                    if self._is_closing:
-                        return
 
             lanes = 1 if self._is_one_by_one else min(self._operation.lanes, len(self._items))
             async with asyncio.TaskGroup() as group:
@@ -89,8 +86,6 @@ class ChunkRun(RunningChunk):
             for indexed in self._waiting:
                 self._run_texts(run_texts, [indexed])
                 await asyncio.sleep(0)
-                if self._is_closing:
-                    return
 
     def _run_texts(self, run_texts: Texts, items: Sequence[tuple[int, Item]]) -> None:
         deadline = ItemDeadline(self._operation.timeout_s)

@@ -184,6 +184,11 @@ async def renew(
     return {(row["batch_id"], row["number"]): row["status"] for row in rows}
 
 
+async def shrink(connection: Connection, claim: Claim, positions: Sequence[int]) -> None:
+    """Leave the chunk these positions; others have the rest of it."""
+    await connection.execute(_SQL["shrink_chunk"], claim.batch_id, claim.number, claim.run, positions)
+
+
 async def give_back(connection: Connection, claims: Collection[Claim], *, lost: int = 0) -> None:
     """Give chunks back that were claimed here; `lost` counts what their worker could not bring to an end."""
     await connection.execute(_SQL["return_chunks"], *_columns(claims), lost)

@@ -106,6 +106,11 @@ class IsolatedRun(RunningChunk):
         self._left = {item.position for item in items}
         self._answering: dict[int, asyncio.Task[None]] = {}
 
+    def let_go(self, positions: Iterable[int]) -> None:
+        """Forget items that have not begun: the process may tell of them no more."""
+        super().let_go(positions)
+        self._left -= self._let_go
+
     def stop_beginning(self) -> None:
         """Begin no more items; `execute` ends with those at work."""
         if not self._is_closing and self._process is not None:
@@ -140,7 +145,7 @@ class IsolatedRun(RunningChunk):
 
     async def _execute_in(self, process: ItemProcess, order: bytes) -> ProcessDied | None:
         """Run the items in `process`; return how it died, if it did."""
-        self._process = process
+        self._process, self.not_begun = process, []
         process.marks.clear(len(self._items))
         process.marks.due = time.monotonic() + _LOAD_S
         process.send(order)
@@ -209,6 +214,10 @@ class IsolatedRun(RunningChunk):
                     self._answering[number].cancel()
                 case ["drop", int()]:
                     pass
+                case ["stopped", int() as count]:
+                    # Items begin in their order, so these are the last ones.
+                    tail = self._items[max(0, len(self._items) - max(0, count)) :]
+                    self.not_begun = [item.position for item in tail if item.position in self._left]
                 case ["done", bool() as is_clean]:
                     if self._left and not self._is_closing and not self._is_cancelled:
                         raise ProcessDied("The process ended the chunk before its items.")

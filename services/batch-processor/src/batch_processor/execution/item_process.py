@@ -116,6 +116,7 @@ class _Chunks:
                 self._task = asyncio.create_task(self._execute(*order))
             case ["stop"] if self._run is not None:
                 self._run.stop_beginning()
+                self._writer.write(frames.write("stopped", len(self._run.not_begun)))
             case ["cancel"] if self._task is not None:
                 self._task.cancel()
             case ["begun", number]:

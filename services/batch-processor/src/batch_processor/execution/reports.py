@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batch_processor.execution.claims import Claim, Loaded, Rest
 from batch_processor.execution.running_chunk import Death, Failure, Outcomes, RunningChunk
 from batch_processor.execution.settlement import Report
@@ -35,6 +37,22 @@ def of_lost(chunk: Loaded) -> Report | None:
     return Report(claim, "done", rests=rests)
 
 
+def of_running(
+    claim: Claim, run: RunningChunk, beyond: Rest | None, *, begins: bool, has_had_turn: bool
+) -> Report:
+    """Return the report of a chunk that is at work.
+
+    Of one that `has_had_turn` the items that have not begun go on by themselves: those at work take long, as
+    they have not ended since.
+    """
+    outcomes, left = run.take(), run.not_begun if has_had_turn else []
+    keeps = sorted(set(run.unfinished).difference(left))
+    if not left or not keeps or claim.gate is not None or claim.suspect:
+        return Report(claim, "running", outcomes, begins=begins)
+    rests = [*([beyond] if beyond else []), *_spread(claim, left, begun=run.size - len(left), run=claim.run)]
+    return Report(claim, "running", outcomes, rests=rests, begins=begins, keeps=keeps)
+
+
 def of_ended(
     claim: Claim,
     run: RunningChunk,
@@ -64,15 +82,19 @@ def of_ended(
     if left:
         # Not begun: those of a suspect chunk stay suspect. They keep their place ahead of the owner's other
         # chunks, but not when a process died: as much again may come, and the others must not wait for that.
-        lost = claim.lost if claim.suspect else 0
         place = claim.run if run.death is None else 0
-        parts = min(_SPREAD, -(-len(left) // begun)) if is_too_large else 1
-        size = -(-len(left) // parts)
-        rests += [
-            Rest.of(left[n : n + size], claim.attempt, lost=lost, suspect=claim.suspect, run=place)
-            for n in range(0, len(left), size)
-        ]
+        rests += _spread(claim, left, begun=begun if is_too_large else len(left), run=place)
     return Report(claim, "done", outcomes, rests=rests)
+
+
+def _spread(claim: Claim, left: Sequence[int], *, begun: int, run: int) -> list[Rest]:
+    """Return `left` in chunks of about as many items as have `begun` in a turn."""
+    size = -(-len(left) // min(_SPREAD, -(-len(left) // begun)))
+    lost = claim.lost if claim.suspect else 0
+    return [
+        Rest.of(left[n : n + size], claim.attempt, lost=lost, suspect=claim.suspect, run=run)
+        for n in range(0, len(left), size)
+    ]
 
 
 def _after_death(claim: Claim, run: RunningChunk, death: Death, outcomes: Outcomes) -> list[Rest]:

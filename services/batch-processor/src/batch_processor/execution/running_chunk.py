@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -83,16 +83,18 @@ class RunningChunk(ABC):
     """One claim of a chunk at work. `take` returns what has ended since it was last called.
 
     `retries` are the positions to be tried again after `retry_delay_s`; `death` tells that the chunk ended
-    with its process.
+    with its process. `not_begun` are known once `stop_beginning` was obeyed, and begin here no more.
     """
 
     def __init__(self, operation: Operation, items: Sequence[Item], *, attempt: int) -> None:
         self.retry_delay_s = operation.retry.delay_s(attempt)
         self.retries: list[int] = []
         self.death: Death | None = None
+        self.not_begun: list[int] = []
         self._operation = operation
         self._items = items
         self._ended: set[int] = set()
+        self._let_go: set[int] = set()
         self._outcomes = Outcomes()
 
     @property
@@ -103,7 +105,8 @@ class RunningChunk(ABC):
     @property
     def unfinished(self) -> list[int]:
         """Return the positions of the items without an end, those to be tried again included."""
-        return [item.position for item in self._items if item.position not in self._ended]
+        gone = self._ended | self._let_go
+        return [item.position for item in self._items if item.position not in gone]
 
     def take(self) -> Outcomes:
         """Return the outcomes since the last call."""
@@ -114,6 +117,11 @@ class RunningChunk(ABC):
         """Take back what could not be stored, for the next `take`."""
         taken.extend(self._outcomes)
         self._outcomes = taken
+
+    def let_go(self, positions: Iterable[int]) -> None:
+        """Forget items that have not begun: they go on in other chunks."""
+        self._let_go.update(positions)
+        self.not_begun = []
 
     @abstractmethod
     def stop_beginning(self) -> None:

@@ -27,7 +27,8 @@ Fate: TypeAlias = Literal["done", "running", "ready", "delayed"]
 class Report:
     """What a worker has to tell of a chunk that it claimed.
 
-    `begins` tells that a chunk which goes on is at work for the first time; `rests` go on by themselves.
+    `begins` tells that a chunk which goes on is at work for the first time; `rests` go on by themselves, and
+    the chunk with the positions in `keeps`, if any are named.
     """
 
     claim: Claim
@@ -36,6 +37,7 @@ class Report:
     cancelled: Sequence[int] = ()
     rests: Sequence[Rest] = ()
     begins: bool = False
+    keeps: Sequence[int] = ()
 
     @property
     def changes_batch(self) -> bool:
@@ -115,6 +117,9 @@ class Settlement:
         rests = [(rest, report.claim.gate) for report in reports for rest in report.rests]
         if not rests:
             return batch
+        for report in reports:
+            if report.keeps:
+                await claims.shrink(connection, report.claim, report.keeps)
         for number, (rest, gate) in enumerate(rests, start=batch.chunk_count):
             await claims.create_chunk(connection, batch.id, number, rest, gate=gate)
         return replace(batch, chunk_count=batch.chunk_count + len(rests))

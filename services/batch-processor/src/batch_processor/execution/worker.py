@@ -250,20 +250,27 @@ class Worker:
             for work in [work for work in self._works.values() if work is not None]:
                 await held.enter_async_context(work.reporting)
                 works += [work] if work.task is not None else []
-            reports = [
-                Report(
-                    w.claim, "running", w.run.take(), begins=w.claim.status == "queued" and not w.has_begun
+            told = [
+                reports.of_running(
+                    w.claim,
+                    w.run,
+                    w.beyond,
+                    begins=w.claim.status == "queued" and not w.has_begun,
+                    has_had_turn=w.has_had_turn,
                 )
                 for w in works
             ]
             try:
-                statuses = await self._settlement.store(reports) if reports else {}
+                statuses = await self._settlement.store(told) if told else {}
             except BaseException:
-                for work, report in zip(works, reports, strict=True):
+                for work, report in zip(works, told, strict=True):
                     work.run.put_back(report.outcomes)
                 raise
-            for work in works:
+            for work, report in zip(works, told, strict=True):
                 work.has_begun = True
+                if report.keeps:
+                    work.run.let_go(set(work.run.unfinished).difference(report.keeps))
+                    work.beyond = None
                 status = statuses.get(work.claim.key)
                 if status is None:
                     log.info(

@@ -118,6 +118,11 @@ JOIN batches AS b ON b.id = new.batch_id
 WHERE c.batch_id = new.batch_id AND c.number = new.number AND c.run = new.run
 RETURNING c.batch_id, c.number, b.status
 
+-- name: shrink_chunk
+UPDATE chunks SET
+    positions = $4::int[], first_position = $4[1], last_position = $4[cardinality($4)], remaining = cardinality($4)
+WHERE batch_id = $1 AND number = $2 AND run = $3
+
 -- name: return_chunks
 UPDATE chunks AS c SET
     state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END, lost = least(1000, c.lost + $4)
