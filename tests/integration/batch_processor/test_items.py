@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from batch_processor import intake
 from chassis.errors import RemoteFailure
 from contracts.batch_items import ErrorSummaries, Items, ListErrors, ListItems
 from contracts.batches import CancelBatch, GetBatch, Item, ListResults, Results
@@ -53,7 +54,11 @@ async def test_errors_are_summed_up_by_code_with_the_first_items(service: Any, c
     assert (await caller.ask(ListErrors(batch_id=fine, owner_id="ann"), ErrorSummaries)).data == []
 
 
-async def test_items_of_a_batch_that_never_ran_say_so(service: Any, caller: Caller) -> None:
+async def test_items_of_a_batch_that_never_ran_say_so(
+    service: Any, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There is no other replica that could know the operation.
+    monkeypatch.setattr(intake, "TRIES_LEFT_TO_OTHERS", 0)
     refused = await caller.submit("no.such", [1, 2])
     await caller.reach(refused)
     page: Items = await caller.ask(ListItems(batch_id=refused, owner_id="ann"), Items)
