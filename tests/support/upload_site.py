@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -33,6 +34,14 @@ class UploadSite:
         """Return the number of rows of a table."""
         async with self.postgres.connection() as connection:
             return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+    async def content_of(self, upload_id: UUID) -> bytes:
+        """Return the bytes that are there of an upload."""
+        async with self.postgres.connection() as connection:
+            parts = await connection.fetch(
+                "SELECT content FROM upload_parts WHERE upload_id = $1 ORDER BY position", upload_id
+            )
+        return b"".join(part["content"] for part in parts)
 
     async def is_idle(self, *, but: int = 0) -> bool:
         """Return whether exactly `but` uploads are in progress."""

@@ -18,11 +18,12 @@ from chassis import logging
 from native.memcached import Memcached
 from native.postgres import Postgres
 from native.rabbitmq import RabbitMQ
-from support import brokers, credentials
+from support import brokers, credentials, upload_site
 from support.credentials import Keys
 from support.doubles import issuer as issuers
 from support.doubles.issuer import Issuer
 from support.gateway_stack import Connect, House, Listener, Talk
+from support.upload_site import UploadSite
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -56,6 +57,12 @@ async def module_house(
     """Yield a house whose gateways live as long as the tests of one file."""
     async with AsyncExitStack() as stack:
         yield House(rabbitmq_server, postgres_server, memcached_server, stack)
+
+
+@pytest.fixture(scope="module")
+async def site(module_house: House) -> AsyncIterator[UploadSite]:
+    async with upload_site.running(module_house) as running:
+        yield running
 
 
 @pytest.fixture

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from support import upload_site
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.upload_site import UploadSite
 
 PDF, TEXT = bytes(range(256)) * 1_000, b"Hello\n"
-
-
-@pytest.fixture(scope="module")
-async def site(module_house: House) -> AsyncIterator[UploadSite]:
-    async with upload_site.running(module_house) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +34,7 @@ def attaching(*files: bytes) -> dict[str, Any]:
 
 async def bytes_of(site: UploadSite, part: dict[str, Any]) -> bytes:
     """Return what email has of a part."""
-    async with site.postgres.connection() as connection:
-        rows = await connection.fetch(
-            "SELECT content FROM upload_parts WHERE upload_id = $1 ORDER BY position", UUID(part["parcel_id"])
-        )
-    content = b"".join(row["content"] for row in rows)
+    content = await site.content_of(UUID(part["parcel_id"]))
     return content[part["start"] : part["start"] + part["size"]]
 
 

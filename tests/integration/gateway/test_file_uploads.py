@@ -12,7 +12,6 @@ import pytest
 
 from contracts.mail import MOST_UPLOAD_BYTES
 from gateway.uploads import service as uploads
-from support import upload_site
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.upload_site import UploadSite, uploaded
@@ -20,12 +19,6 @@ from support.waiting import until
 
 CONTENT = bytes(range(256)) * 5_000
 TO = {"to": ["ann@example.com"], "subject": "Look", "text": "at this"}
-
-
-@pytest.fixture(scope="module")
-async def site(module_house: House) -> AsyncIterator[UploadSite]:
-    async with upload_site.running(module_house) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +43,7 @@ async def test_an_upload_tells_its_checksum_and_is_attached_by_its_id(
     )
     assert answer.headers["location"] == f"/v1/uploads/{made['id']}"
     assert (await door.api.get(answer.headers["location"])).json() == made
-    async with site.postgres.connection() as connection:
-        parts = await connection.fetch(
-            "SELECT content FROM upload_parts WHERE upload_id = $1 ORDER BY position", UUID(made["id"])
-        )
-    assert b"".join(part["content"] for part in parts) == CONTENT
+    assert await site.content_of(UUID(made["id"])) == CONTENT
     await module_house.purge("email.send")
     assert (await door.api.post("/v1/emails", json=attaching(made["id"]))).status_code == 202
     [command] = await module_house.take("email.send")

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
 from gateway.http import reading
-from support import upload_site
 from support.gateway_stack import House, Listener
 from support.upload_site import UploadSite, uploaded
 from support.waiting import until
 
 LINE = b'{"payload":1}\n'
 FILE, LINES = "application/octet-stream", "application/x-ndjson"
-
-
-@pytest.fixture(scope="module")
-async def site(module_house: House) -> AsyncIterator[UploadSite]:
-    async with upload_site.running(module_house) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
