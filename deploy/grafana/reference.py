@@ -58,8 +58,9 @@ def declared() -> list[Declared]:
         (described,) = metric.describe()
         kind = _KINDS[type(metric)]
         name = f"{described.name}_total" if kind == "counter" else described.name
+        labels = metric._labelnames  # noqa: SLF001 - the library has no other place for them
         traced = metric in metrics.TRACED
-        found.append(Declared(attribute, name, kind, metric._labelnames, described.documentation, traced))
+        found.append(Declared(attribute, name, kind, labels, described.documentation, traced))
     return sorted(found, key=lambda metric: metric.name)
 
 

@@ -19,7 +19,7 @@ def check(installation: NativeStack, repository: Path) -> tuple[list[str], list[
         raise UpkeepError("Nothing runs: start the stack first (`make run` or `make up`).")
     notes, problems = [], []
     for service, database in DATABASES.items():
-        here = dict.fromkeys(_migrations(repository, database))
+        here = dict.fromkeys(migrations(repository, database))
         there = query(
             installation, database, "SELECT package || '/' || name FROM migrations ORDER BY 1;"
         ).split()
@@ -59,7 +59,7 @@ def _attention(repository: Path) -> Iterator[tuple[str, str]]:
         yield name, text
 
 
-def _migrations(repository: Path, package: str) -> Iterator[str]:
+def migrations(repository: Path, package: str) -> Iterator[str]:
     """Return the migrations that this release brings for a service, in their order."""
     folders = {"chassis": repository / "services/chassis/src/chassis/schema"}
     (own,) = repository.glob(f"services/*/src/{package}/migrations")

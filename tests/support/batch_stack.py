@@ -130,7 +130,7 @@ class Caller:
 
     def __init__(self, messaging: Messaging, database: asyncpg.Pool[asyncpg.Record], broker_url: str) -> None:
         self._messaging = messaging
-        self._broker_url = broker_url
+        self.broker_url = broker_url
         self.database = database
         self.owner = "ann"
 
@@ -204,9 +204,9 @@ class Caller:
     async def finished_events(self, *, outbox_empty: bool = True) -> list[batches.BatchFinished]:
         """Return the `BatchFinished` events that reached the gateway's queue so far, taken from it."""
         if outbox_empty:
-            await until(self._outbox_is_empty)
+            await until(self.outbox_is_empty)
         found: list[batches.BatchFinished] = []
-        connection = await aiormq.connect(self._broker_url)
+        connection = await aiormq.connect(self.broker_url)
         try:
             channel = await connection.channel()
             while messages := messages_in(await channel.basic_get(f"{GATEWAY}.events", no_ack=True)):
@@ -219,7 +219,7 @@ class Caller:
             await connection.close()
         return found
 
-    async def _outbox_is_empty(self) -> bool:
+    async def outbox_is_empty(self) -> bool:
         return not await self.database.fetchval("SELECT count(*) FROM outbox")
 
 

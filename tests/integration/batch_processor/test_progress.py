@@ -53,7 +53,7 @@ async def test_the_operations_are_announced_at_the_start(
     house: House, caller: Caller, broker_url: str
 ) -> None:
     await house.start()
-    await until(caller._outbox_is_empty)
+    await until(caller.outbox_is_empty)
     connection = await aiormq.connect(broker_url)
     channel = await connection.channel()
     message = await channel.basic_get("gateway.events", no_ack=True)

@@ -48,7 +48,7 @@ async def test_one_pass_removes_all_that_is_due_however_many_batches(house: Hous
 
 async def test_one_pass_removes_a_batch_that_is_larger_than_a_step(house: House, caller: Caller) -> None:
     service = await house.start(roles=("worker",))
-    await _fill(caller, tasks=2, items=2 * coordinator._REMOVE_ROWS + 1)
+    await _fill(caller, tasks=2, items=2 * coordinator.REMOVE_ROWS + 1)
     await service.coordinator.remove()
     assert await _rows(caller) == {"batches": 0, "items": 0, "results": 0}
 

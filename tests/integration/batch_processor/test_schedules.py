@@ -20,6 +20,7 @@ from contracts.schedules import (
     Schedule,
     ScheduleRun,
 )
+from support.measured import value_of
 from support.schedule_world import HOUR, SOON, World
 
 
@@ -320,15 +321,15 @@ async def test_schedules_past_their_next_step_are_counted(world: World) -> None:
     schedule = await world.create()
     run = await world.fire(schedule)
     await world.firing.follow()
-    assert SCHEDULES_LATE._value.get() == 0
+    assert value_of(SCHEDULES_LATE) == 0
     await world.make_due(schedule, ago=timedelta(seconds=90))
     await world.rows("UPDATE schedule_runs SET fired_at = now() - interval '2 minutes'")
     await world.firing.follow()
-    assert SCHEDULES_LATE._value.get() == 2
+    assert value_of(SCHEDULES_LATE) == 2
     await world.begin(run)
     await world.firing.fire()
     await world.firing.follow()
-    assert SCHEDULES_LATE._value.get() == 0
+    assert value_of(SCHEDULES_LATE) == 0
 
 
 async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(world: World) -> None:
@@ -339,7 +340,7 @@ async def test_a_coordinator_is_busy_while_something_is_due_at_work_or_waiting(w
         return world.firing.is_busy
 
     SCHEDULES_LATE.set(1)
-    assert (await is_busy(), SCHEDULES_LATE._value.get()) == (False, 0)
+    assert (await is_busy(), value_of(SCHEDULES_LATE)) == (False, 0)
     await world.make_due(schedule)
     assert await is_busy()
     await world.firing.fire()

@@ -224,7 +224,7 @@ async def test_a_mail_merge_puts_one_command_per_item_into_the_mail_queue(
     batch = await caller.reach(batch_id)
     assert (batch.counts.succeeded, batch.counts.failed) == (5, 1)
     assert batch.errors == {"invalid-item": 1}
-    await until(caller._outbox_is_empty)
+    await until(caller.outbox_is_empty)
     results = await caller.results(batch_id, status="succeeded")
     sent = await _take_all(caller, "email.send")
     assert sorted(sent) == sorted(result.result["email_id"] for result in results)
@@ -256,7 +256,7 @@ async def _results(caller: Caller, batch_id: Any, least: int) -> bool:
 
 
 async def _channel(caller: Caller) -> Any:
-    connection = await aiormq.connect(caller._broker_url)
+    connection = await aiormq.connect(caller.broker_url)
     return connection, await connection.channel()
 
 

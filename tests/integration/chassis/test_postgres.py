@@ -60,14 +60,15 @@ async def test_a_connection_goes_back_without_a_query_and_without_a_transaction(
 
 
 async def test_an_error_of_the_connection_is_one_of_the_database(fresh_database: FreshDatabase) -> None:
-    postgres = Postgres(await fresh_database(), statement_timeout_s=0.2)
+    dsn = await fresh_database()
+    postgres = Postgres(dsn, statement_timeout_s=0.2)
     await postgres.open()
     with pytest.raises(DatabaseUnavailable):
         async with postgres.connection() as connection:
             await connection.execute("SELECT pg_sleep(5)", timeout=0.1)
 
     async def cut(connection: Any) -> None:
-        admin = await asyncpg.connect(postgres._dsn)
+        admin = await asyncpg.connect(dsn)
         pid = await connection.fetchval("SELECT pg_backend_pid()")
         await admin.execute("SELECT pg_terminate_backend($1)", pid)
         await admin.close()

@@ -18,6 +18,7 @@ from emailer.errors import DomainChangedMeanwhile, DomainExists, TooManyDomains
 from support.doubles import dns
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
 from support.doubles.registrar import FROM_ACME, LATER, SAFE, Registrar, registrar_of, terms
+from support.measured import value_of
 
 
 @pytest.fixture
@@ -242,8 +243,7 @@ async def test_a_removed_domain_is_announced_and_signs_nothing(registrar: Regist
 
 async def test_dns_checks_are_counted_by_their_result(registrar: Registrar) -> None:
     def count(outcome: str) -> float:
-        found: float = metrics.EMAIL_DOMAIN_CHECKS.labels(outcome)._value.get()
-        return found
+        return value_of(metrics.EMAIL_DOMAIN_CHECKS.labels(outcome))
 
     before = {outcome: count(outcome) for outcome in ("complete", "incomplete", "unavailable")}
     domain = await registrar.verified()

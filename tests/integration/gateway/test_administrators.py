@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +12,7 @@ from structlog.testing import capture_logs
 from chassis import metrics
 from gateway.identity import keys, reset
 from support.gateway_stack import House, Listener
+from support.measured import value_of
 from support.problems import assert_problem
 
 
@@ -180,5 +180,5 @@ async def test_many_replicas_that_start_together_make_one_administrator(house: H
     assert await doors[0].database.fetchval("SELECT count(*) FROM audit_entries") == 1
 
 
-def refused() -> Any:
-    return metrics.BOOTSTRAP_KEY_REFUSED._value.get()
+def refused() -> float:
+    return value_of(metrics.BOOTSTRAP_KEY_REFUSED)

@@ -71,7 +71,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self.answer: Callable[[Request], Awaitable[Any]] = self._refuse
+        self.answer: Callable[[Request], Awaitable[Any]] = self.refuse
 
     def answers(self) -> dict[type[Request], Answer]:
         modules = (
@@ -84,7 +84,7 @@ class Asked:
         self.requests.append(request)
         return await self.answer(request)
 
-    async def _refuse(self, _: Request) -> Any:
+    async def refuse(self, _: Request) -> Any:
         raise Unavailable("It is away.", retry_after_s=1)
 
 
@@ -106,7 +106,7 @@ async def door(module_house: House, asked: Asked) -> Listener:
 def _anew(asked: Asked) -> Iterator[None]:
     yield
     asked.requests.clear()
-    asked.answer = asked._refuse
+    asked.answer = asked.refuse
 
 
 def held(door: Listener) -> int:

@@ -47,7 +47,7 @@ class Collector:
         found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: span.started_ns)
 
-    async def _take(self, request: Request) -> Response:
+    async def take(self, request: Request) -> Response:
         self.sent.append(await request.body())
         sent = ExportTraceServiceRequest.FromString(self.sent[-1])
         for resource in sent.resource_spans:
@@ -76,7 +76,7 @@ async def collecting() -> AsyncIterator[Collector]:
     """Run a collector for the length of the block."""
     port = free_port()
     collector = Collector(f"http://127.0.0.1:{port}")
-    app = Starlette(routes=[Route("/v1/traces", collector._take, methods=["POST"])])
+    app = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
     task = asyncio.create_task(server.serve())
     try:

@@ -1,4 +1,4 @@
-"""A table of API keys in memory, and a clock that the test sets."""
+"""A table of API keys in memory."""
 
 from __future__ import annotations
 
@@ -53,11 +53,3 @@ class Database:
 
     async def find_usable(self, _: None, key_ids: Collection[str]) -> dict[str, UsableKey]:
         return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -238,12 +238,20 @@ def payload(frame: bytes) -> bytes:
 class Client:
     """A connection: what it says, and what comes back."""
 
-    def __init__(self, gateway: Gateway, access: Access | None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        access: Access | None,
+        *,
+        admit: Callable[[Access], None] = lambda _: None,
+        realtime: Realtime | None = None,
+    ) -> None:
         self.frames: list[Any] = []
         self.closed: list[tuple[CloseCode, str]] = []
         self.session = ClientSession(
-            gateway.realtime,
+            realtime or gateway.realtime,
             offered=access,
+            admit=admit,
             write=lambda frame: self.frames.append(orjson.loads(payload(frame))),
             close_connection=lambda code, reason: self.closed.append((code, reason)),
         )

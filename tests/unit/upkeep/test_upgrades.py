@@ -34,7 +34,7 @@ class Running:
 
 def noted(monkeypatch: pytest.MonkeyPatch, *, without: str) -> list[str]:
     """The notes before an upgrade from a release that has every migration of this one but `without`."""
-    every = [name for database in DATABASES.values() for name in upgrades._migrations(REPOSITORY, database)]
+    every = [name for database in DATABASES.values() for name in upgrades.migrations(REPOSITORY, database)]
     running = Running([name for name in every if name != without])
     monkeypatch.setattr(upgrades, "query", running.answer)
     notes, problems = upgrades.check(cast(NativeStack, running), REPOSITORY)

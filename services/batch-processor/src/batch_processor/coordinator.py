@@ -47,7 +47,7 @@ _STEER_STEP = 1000
 _REDRIVE_STEP = 5_000
 # What one transaction removes: short enough to stay out of everybody's way.
 _REMOVE_BATCHES = 500
-_REMOVE_ROWS = 5_000
+REMOVE_ROWS = 5_000
 _REMOVE_EVERY_S = 60
 
 
@@ -294,7 +294,7 @@ class Coordinator:
                     return
                 unused = await coordination.unused(connection, most=_REMOVE_BATCHES)
                 outdated = await coordination.outdated(connection, days=days, most=_REMOVE_BATCHES)
-                if await coordination.remove_rows(connection, [*unused, *outdated], most=_REMOVE_ROWS):
+                if await coordination.remove_rows(connection, [*unused, *outdated], most=REMOVE_ROWS):
                     await coordination.mark_purged(connection, unused)
                     await coordination.remove_batches(connection, outdated)
                 is_more = bool(unused or outdated)

@@ -47,7 +47,7 @@ class Watchdog:
             is_stalled = self.stalled_for_s > self._stall_s
             if is_stalled and not reported:
                 metrics.LOOP_STALLS.inc()
-                frame = sys._current_frames().get(self._loop_thread)
+                frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
                 stack = "".join(traceback.format_stack(frame)[-12:]) if frame else "unknown"
                 stalled_for_s = round(self.stalled_for_s, 2)
                 log.error("the event loop is blocked", stalled_for_s=stalled_for_s, stack=stack)

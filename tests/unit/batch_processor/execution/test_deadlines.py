@@ -6,13 +6,7 @@ import pytest
 
 from batch_processor.execution import deadlines
 from batch_processor.execution.deadlines import ItemDeadline
-
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+from support.clocks import Clock
 
 
 @pytest.fixture

@@ -5,14 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from emailer.sending.breaker import RefusalBreaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.clocks import Clock
 
 
 def test_refusals_to_many_domains_open_the_breaker() -> None:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from emailer.sending import refused_senders
 from emailer.sending.outcomes import SCHEDULE_S
 from emailer.sending.refused_senders import RefusedSenders
+from support.clocks import Clock
 
 SENDER, OTHER = ("ann", "a.example"), ("ann", "b.example")
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_mails_of_a_refused_sender_wait_by_the_schedule_and_those_of_others_do_not() -> None:
@@ -41,7 +35,7 @@ def test_a_sender_that_is_accepted_again_starts_from_the_first_delay() -> None:
 
 def test_a_bounded_number_of_senders_is_known() -> None:
     refused = RefusedSenders(scale=1, clock=Clock())
-    for number in range(refused_senders._MOST + 1):
+    for number in range(refused_senders.MOST + 1):
         refused.note_refused(("ann", str(number)), "553 no")
     assert refused.of(("ann", "0")) is None
     assert refused.of(("ann", "1")) is not None

@@ -7,15 +7,9 @@ import pytest
 from emailer.sending import hosts
 from emailer.sending.relays import Relays
 from emailer.sending.smtp import SmtpRelay
+from support.clocks import Clock
 
 FIRST, SECOND, THIRD = (SmtpRelay(f"relay-{number}.example", 25) for number in (1, 2, 3))
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from contracts.mail import Stream
 from emailer.sending.attempts import Job, StoredMail
 from emailer.sending.turns import Turns
 from emailer.writing.letters import File, FilledTemplate, Letter
+from support.clocks import Clock
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -33,16 +34,6 @@ def with_upload(owner: str = "o", domain: str = "example.com") -> Job:
     found = job(domain, owner=owner)
     letter = Letter(ParsedAddress("", "a@example.com"), "Hello", text="Look", files=files)
     return replace(found, mail=replace(found.mail, letter=letter))
-
-
-class Clock:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def answered(turns: Turns, clock: Clock, *domains: str, took_s: float = 0.01) -> None:
@@ -68,7 +59,7 @@ async def taken(turns: Turns) -> list[Job]:
 
 
 async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     domains = [f"{number}.example" for number in range(20)]
     await answered(turns, clock, "example.com", "other.example", *domains)
     for domain in domains:
@@ -80,7 +71,7 @@ async def test_bulk_mail_leaves_connections_to_transactional_mail() -> None:
 
 
 async def test_no_domain_gets_all_connections_and_a_new_one_half_until_it_has_answered() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     for _ in range(20):
         turns.put(job())
     begun = await taken(turns)
@@ -95,7 +86,7 @@ async def test_no_domain_gets_all_connections_and_a_new_one_half_until_it_has_an
 
 
 async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_wait() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "slow.example", took_s=5)
     await answered(turns, clock, *(f"{number}.example" for number in range(7)))
     assert turns.is_slow("slow.example")
@@ -113,7 +104,7 @@ async def test_a_slow_domain_gets_half_of_the_connections_and_less_while_others_
 
 
 async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     for _ in range(8):
         turns.put(job("tarpit.example"))
     begun = await taken(turns)
@@ -133,7 +124,7 @@ async def test_a_domain_that_never_answers_is_slow_while_it_is_waited_for() -> N
 
 
 async def test_a_domain_that_recovers_is_slow_no_more() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     for took_s in (5, 0.01, 0.01, 0.01, 0.01, 0.01):
         await answered(turns, clock, "example.com", took_s=took_s)
     assert not turns.is_slow("example.com")
@@ -177,7 +168,7 @@ async def test_a_free_connection_wakes_who_waits() -> None:
 
 
 async def test_an_owner_gets_more_than_half_of_the_connections_only_while_nobody_else_can_use_them() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     domains = [f"{number}.example" for number in range(8)]
     await answered(turns, clock, *domains)
     for domain in domains:
@@ -193,7 +184,7 @@ async def test_an_owner_gets_more_than_half_of_the_connections_only_while_nobody
 
 
 async def test_domains_that_do_not_answer_cost_their_owner_half_and_all_owners_not_every_connection() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com")
     for owner in ("one", "two"):
         for number in range(8):
@@ -212,7 +203,7 @@ async def test_one_owner_waits_for_domains_that_do_not_answer_at_half_of_the_con
 
 
 async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() -> None:
-    turns = Turns(4, clock=(clock := Clock()))
+    turns = Turns(4, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com")
     for _ in range(3):
         turns.put(of_template("a"))
@@ -222,7 +213,7 @@ async def test_templates_of_an_owner_leave_a_place_to_render_those_of_another() 
 
 
 async def test_templates_that_are_rendered_take_two_connections_of_an_owner_and_half_of_all() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     await answered(turns, clock, "example.com", *"abc")
     for owner in "abc":
         for _ in range(4):
@@ -243,7 +234,7 @@ async def test_templates_that_are_rendered_take_two_connections_of_an_owner_and_
 
 
 async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> None:
-    turns = Turns(8, clock=(clock := Clock()))
+    turns = Turns(8, clock=(clock := Clock(0.0)))
     turns.put(of_template())
     one = await turns.take()
     clock.now = 5.0
@@ -261,7 +252,7 @@ async def test_the_time_that_a_template_takes_is_not_that_of_the_domain() -> Non
 
 async def test_a_mail_with_uploads_begins_when_there_is_room_and_others_do_not_stand_behind_it() -> None:
     left: list[UUID] = []
-    turns = Turns(8, clock=(clock := Clock()), room_left=left.append)
+    turns = Turns(8, clock=(clock := Clock(0.0)), room_left=left.append)
     await answered(turns, clock, "example.com")
     first, second, plain = with_upload(), with_upload(), job()
     for one in (first, second, plain):
@@ -283,7 +274,7 @@ async def test_bulk_mail_leaves_some_of_what_doubtful_domains_may_have_to_transa
 
 
 async def test_no_domain_gets_more_connections_than_its_limit() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     limits = {"few.example": 2, "many.example": 100}
     turns = Turns(8, clock=clock, most_of_domain=limits.get)
     await answered(turns, clock, "few.example", "many.example", "other.example")

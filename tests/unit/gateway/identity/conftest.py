@@ -8,7 +8,8 @@ import pytest
 
 from gateway.identity import failures, keyring
 from gateway.identity.keyring import KeyRing
-from support.doubles.key_table import PEPPER, Clock, Database
+from support.clocks import Clock
+from support.doubles.key_table import PEPPER, Database
 
 
 @pytest.fixture

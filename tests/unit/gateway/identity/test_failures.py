@@ -6,14 +6,7 @@ import pytest
 
 from gateway.identity import failures
 from gateway.identity.failures import FailureLimit
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+from support.clocks import Clock
 
 
 @pytest.fixture

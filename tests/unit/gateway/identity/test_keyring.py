@@ -12,7 +12,8 @@ from chassis.errors import DatabaseUnavailable, Unauthenticated
 from gateway.identity import keyring, keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
-from support.doubles.key_table import PEPPER, Clock, Database
+from support.clocks import Clock
+from support.doubles.key_table import PEPPER, Database
 from support.waiting import until
 
 

@@ -12,7 +12,8 @@ from gateway.errors import TooManyFailures
 from gateway.identity import keys
 from gateway.identity.keyring import KeyRing
 from gateway.identity.keys import ApiKey
-from support.doubles.key_table import Clock, Database
+from support.clocks import Clock
+from support.doubles.key_table import Database
 
 ADDRESS = "192.0.2.1"
 

@@ -12,17 +12,8 @@ from gateway.realtime import silence as silence_module
 from gateway.realtime.access import Access
 from gateway.realtime.bar_feed import BarFeed
 from gateway.realtime.channels import channel_of
+from support.clocks import Clock
 from support.doubles.realtime import Client, Gateway, connected, quote
-
-
-class Clock:
-    """A monotonic clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

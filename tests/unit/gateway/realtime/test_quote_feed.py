@@ -14,20 +14,8 @@ from gateway.realtime.access import Access
 from gateway.realtime.quote_feed import QuoteFeed
 from gateway.stocks import book as book_module
 from gateway.stocks.book import QuoteBook
+from support.clocks import Clock
 from support.doubles.realtime import Gateway, connected
-
-
-class Clock:
-    """A monotonic clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -44,17 +32,22 @@ def heard() -> list[Publication]:
 
 
 @pytest.fixture
-def feed(clock: Clock, heard: list[Publication]) -> QuoteFeed:
+def book(clock: Clock) -> QuoteBook:
+    return QuoteBook(fresh_s=5)
+
+
+@pytest.fixture
+def feed(book: QuoteBook, heard: list[Publication]) -> QuoteFeed:
     hub = Hub()
     hub.listen("quotes:A", heard.append)
-    return QuoteFeed(QuoteBook(fresh_s=5), hub, silent_after_s=5)
+    return QuoteFeed(book, hub, silent_after_s=5)
 
 
-def push(feed: QuoteFeed, offset: int, *, epoch: str = "e1", **more: Any) -> None:
+def push(book: QuoteBook, offset: int, *, epoch: str = "e1", **more: Any) -> None:
     as_of = (datetime.now(UTC) - timedelta(seconds=17)).isoformat()
     fields = {"symbol": "A", "price": 1, "as_of": as_of, "delayed_by_s": 0, "stale": False}
     quote = {**fields, "session": "regular", **more}
-    feed._book.push([{**quote, "stream": {"epoch": epoch, "offset": offset}}])
+    book.push([{**quote, "stream": {"epoch": epoch, "offset": offset}}])
 
 
 def states(heard: list[Publication]) -> list[tuple[str, int, str]]:
@@ -62,9 +55,9 @@ def states(heard: list[Publication]) -> list[tuple[str, int, str]]:
 
 
 def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
-    feed: QuoteFeed, clock: Clock
+    feed: QuoteFeed, book: QuoteBook, clock: Clock
 ) -> None:
-    push(feed, 1)
+    push(book, 1)
     clock.now += 4
     now = feed.now("A")
     assert now is not None
@@ -78,18 +71,18 @@ def test_a_quote_is_stale_when_the_feed_is_silent_and_says_for_how_long(
 
 
 def test_a_symbol_that_is_seldom_traded_is_not_stale_while_the_feed_lives(
-    feed: QuoteFeed, clock: Clock
+    feed: QuoteFeed, book: QuoteBook, clock: Clock
 ) -> None:
-    push(feed, 1)
+    push(book, 1)
     clock.now += 60
-    push(feed, 1, symbol="B")
+    push(book, 1, symbol="B")
     now = feed.now("A")
     assert now is not None
     assert now.data["state"] == "live"
 
 
-def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, clock: Clock) -> None:
-    push(feed, 1, session="closed")
+def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, book: QuoteBook, clock: Clock) -> None:
+    push(book, 1, session="closed")
     clock.now += 600
     now = feed.now("A")
     assert now is not None
@@ -97,15 +90,15 @@ def test_a_closed_market_is_not_expected_to_tick(feed: QuoteFeed, clock: Clock) 
 
 
 def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
-    feed: QuoteFeed, clock: Clock, heard: list[Publication]
+    feed: QuoteFeed, book: QuoteBook, clock: Clock, heard: list[Publication]
 ) -> None:
-    push(feed, 1)
+    push(book, 1)
     for _ in range(10):
         clock.now += 1
         feed.silence.look()
-    push(feed, 2)
-    push(feed, 1, epoch="e2")
-    push(feed, 2, epoch="e2")
+    push(book, 2)
+    push(book, 1, epoch="e2")
+    push(book, 2, epoch="e2")
     assert states(heard) == [
         ("e1", 1, "live"),
         ("e1", 1, "stale"),
@@ -116,9 +109,9 @@ def test_listeners_hear_once_that_the_feed_stopped_and_that_it_goes_on(
 
 
 def test_a_quote_that_has_waited_has_its_present_freshness(
-    feed: QuoteFeed, clock: Clock, heard: list[Publication]
+    feed: QuoteFeed, book: QuoteBook, clock: Clock, heard: list[Publication]
 ) -> None:
-    push(feed, 1)
+    push(book, 1)
     assert feed.refreshed(heard[0]) is heard[0]
     clock.now += 30
     assert feed.refreshed(heard[0]).data["delayed_by_s"] >= 17
@@ -129,7 +122,7 @@ def test_a_quote_that_has_waited_has_its_present_freshness(
 async def test_a_subscriber_gets_the_news_that_the_feed_stopped_at_a_position_that_it_has(
     gateway: Gateway, ann: Access, clock: Clock
 ) -> None:
-    push(gateway.feed, 1)
+    push(gateway.book, 1)
     client = await connected(gateway, ann)
     await client.ask(subscribe={"channel": "quotes:A"})
     clock.now += 10

@@ -57,12 +57,10 @@ async def test_a_wrong_or_missing_token_closes_for_good(gateway: Gateway, argume
 
 
 async def test_a_connection_over_the_limit_is_told_to_try_again(gateway: Gateway, ann: Access) -> None:
-    client = Client(gateway, ann)
-
     def refuse(_: Access) -> None:
         raise Overloaded("full")
 
-    client.session._admit = refuse
+    client = Client(gateway, ann, admit=refuse)
     answer = await client.ask(connect={})
     assert (answer["code"], answer["temporary"]) == (111, True)
     assert client.session.access is None
@@ -247,12 +245,11 @@ async def test_a_bounded_token_cannot_call_operations(gateway: Gateway, ann: Acc
 
 
 async def test_an_operation_is_called_as_the_caller(gateway: Gateway, ann: Access) -> None:
-    client = await connected(gateway, ann)
-
     async def call(principal: Principal, name: str, params: Any) -> Any:
         return [principal.user_name, name, params]
 
-    client.session._realtime = replace(client.session._realtime, call_operation=call)
+    client = Client(gateway, ann, realtime=replace(gateway.realtime, call_operation=call))
+    await client.ask(connect={})
     answer = await client.ask(rpc={"method": "getQuote", "data": {"symbol": "A"}})
     assert answer == {"data": ["Ann", "getQuote", {"symbol": "A"}]}
 

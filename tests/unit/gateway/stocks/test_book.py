@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.stocks import book as module
 from gateway.stocks.book import Entry, QuoteBook
+from support.clocks import Clock
 
 
 def quote(symbol: str = "AAPL", offset: int = 1, epoch: str = "e", price: float = 1.0) -> dict[str, Any]:
@@ -20,14 +21,6 @@ def quote(symbol: str = "AAPL", offset: int = 1, epoch: str = "e", price: float 
         "as_of": "2026-01-01T00:00:00Z",
         "stream": {"epoch": epoch, "offset": offset},
     }
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

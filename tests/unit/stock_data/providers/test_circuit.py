@@ -12,13 +12,7 @@ from stock_data.errors import (
     UpstreamDown,
 )
 from stock_data.providers.circuit import Circuit
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.clocks import Clock
 
 
 @pytest.fixture

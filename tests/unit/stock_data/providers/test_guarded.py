@@ -12,6 +12,7 @@ from stock_data.providers.circuit import Circuit
 from stock_data.providers.guarded import Guarded
 from stock_data.providers.provider import BarsQuery
 from support.doubles.provider import Scripted
+from support.measured import value_of
 
 QUERY = BarsQuery("ACME", "raw", 10)
 
@@ -21,7 +22,7 @@ def soon() -> Deadline:
 
 
 def calls(outcome: str) -> float:
-    return float(metrics.PROVIDER_CALLS.labels("guarded", "bars", outcome)._value.get())
+    return value_of(metrics.PROVIDER_CALLS.labels("guarded", "bars", outcome))
 
 
 async def test_answers_of_the_provider_pass_through() -> None:

@@ -17,7 +17,7 @@ class Crowd:
         self._turns = turns
         self.begun: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self._ends: dict[str, list[asyncio.Event]] = {}
+        self.ends: dict[str, list[asyncio.Event]] = {}
 
     async def come(self, *owners: str) -> None:
         for owner in owners:
@@ -25,7 +25,7 @@ class Crowd:
             await asyncio.sleep(0)
 
     async def end(self, owner: str) -> None:
-        self._ends[owner].pop(0).set()
+        self.ends[owner].pop(0).set()
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -33,7 +33,7 @@ class Crowd:
         async with self._turns.turn(owner):
             self.begun.append(owner)
             end = asyncio.Event()
-            self._ends.setdefault(owner, []).append(end)
+            self.ends.setdefault(owner, []).append(end)
             await end.wait()
 
 
@@ -64,7 +64,7 @@ async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
     assert crowd.begun == ["a", "c"]
     await crowd.come("d")
     # Cancelled in the very moment in which its turn came.
-    crowd._ends["c"].pop(0).set()
+    crowd.ends["c"].pop(0).set()
     await asyncio.sleep(0)
     crowd.tasks[3].cancel()
     await crowd.come("e")

@@ -17,6 +17,7 @@ from stock_data.replay.feed import Feed
 from stock_data.replay.leadership import Term
 from stock_data.replay.ticks import ReplayBar, ReplaySpeed
 from support.doubles.stock_history import daily
+from support.measured import value_of
 from support.waiting import until
 
 DAYS = [
@@ -143,9 +144,9 @@ async def test_without_a_broker_ticks_are_dropped_and_counted_and_the_board_goes
 ) -> None:
     wire.is_broken = True
     dropped = metrics.PUBLISHED.labels("live", "dropped")
-    before = dropped._value.get()
+    before = value_of(dropped)
     async with playing(feed_of(wire, board)):
-        await until(lambda: dropped._value.get() >= before + 3)
+        await until(lambda: value_of(dropped) >= before + 3)
         assert board.get("ACME", datetime.now(UTC)) is not None
         wire.is_broken = False
         await until(lambda: wire.messages)

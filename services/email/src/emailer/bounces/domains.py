@@ -6,7 +6,7 @@ from collections import Counter
 
 OTHER = "other"
 MOST_LABELS = 50
-_MOST_COUNTED = 10_000
+MOST_COUNTED = 10_000
 # A rate of fewer mails says nothing.
 _BUSY = 20
 
@@ -24,7 +24,7 @@ class DomainLabels:
             return domain
         if len(self._labels) >= MOST_LABELS:
             return OTHER
-        if len(self._seen) >= _MOST_COUNTED:
+        if len(self._seen) >= MOST_COUNTED:
             self._seen.clear()
         self._seen[domain] += 1
         if self._seen[domain] < _BUSY:

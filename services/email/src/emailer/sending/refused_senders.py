@@ -11,7 +11,7 @@ from emailer.sending import outcomes
 # The owner of a mail, and the domain of its sender.
 Sender = tuple[str, str]
 
-_MOST = 10_000
+MOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class RefusedSenders:
         count = known.count + 1 if known else 1
         wait_s = outcomes.wait_s(count, scale=self._scale)
         self._refusals[sender] = Refusal(words, count, self._clock() + wait_s)
-        if len(self._refusals) > _MOST:
+        if len(self._refusals) > MOST:
             # The one whose last refusal is longest ago asks again.
             del self._refusals[next(iter(self._refusals))]
         return wait_s

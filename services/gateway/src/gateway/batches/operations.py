@@ -37,7 +37,7 @@ class OperationCatalogue:
     def on(self, connection: Connection) -> OperationCatalogue:
         """Return the catalogue for a caller that holds a connection and must not wait for a second one."""
         bound = copy.copy(self)
-        bound._lend = lambda: nullcontext(connection)
+        bound._lend = lambda: nullcontext(connection)  # noqa: SLF001 - a copy of its own
         return bound
 
     async def all(self) -> list[dict[str, Any]]:
