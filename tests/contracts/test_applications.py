@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 import batch_processor.app
+import batch_processor.resources
 import batch_processor.settings
 import emailer.app
+import emailer.resources
 import emailer.settings
 import gateway.app
+import gateway.resources
 import gateway.settings
 import stock_data.app
+import stock_data.resources
 import stock_data.settings
 from chassis.asgi import Application
 from contracts.topology import SERVICES
@@ -39,3 +44,20 @@ async def test_a_service_is_wired_to_an_application_without_opening_anything(ser
     assert type(application) is Application
     assert callable(application.asgi)
     assert application.health.failures() == {}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        gateway.resources.Resources,
+        stock_data.resources.Resources,
+        emailer.resources.Resources,
+        batch_processor.resources.Resources,
+    ],
+    ids=SERVICES,
+)
+def test_what_a_service_opens_is_one_context_manager_on_an_exit_stack(resources: Any) -> None:
+    opening = inspect.unwrap(resources.open)
+    assert inspect.isasyncgenfunction(opening), "decorated with asynccontextmanager"
+    assert list(inspect.signature(opening).parameters) == ["self"]
+    assert "AsyncExitStack" in opening.__code__.co_names
