@@ -77,6 +77,9 @@ def support_bundle(installation: Installation, options: argparse.Namespace) -> i
     """Gather versions, settings, readiness, queues and the last errors into one file without secrets."""
     if not isinstance(installation, NativeStack):
         return _inside_containers("support-bundle", SUPPORT_FOLDER=str(options.folder))
+    # One of a stack that stopped tells why: it need not run.
+    if not installation.run.secrets.exists():
+        raise UpkeepError("Nothing has run here: start the stack first (`make run` or `make up`).")
     dotenv = _REPOSITORY / ".env"
     found = parse(dotenv.read_text(encoding="utf-8"), dotenv) if dotenv.is_file() else {}
     print(bundles.bundle(installation, options.folder, dotenv=found, repository=_REPOSITORY))

@@ -227,6 +227,8 @@ def test_a_verb_says_what_is_wrong(native: Native, tmp_path: Path) -> None:
     assert "No rotation of email" in native.upkeep("rotate", "email-secrets-key", "--finish", code=1)
     nobody = Native(tmp_path / ".run", native.ports)
     assert "start the stack first" in nobody.upkeep("rotate", "api-key", code=1)
+    assert "start the stack first" in nobody.upkeep("support-bundle", code=1)
+    assert not nobody.directory.exists()
     assert "There is no file" in nobody.upkeep("restore", str(tmp_path / "missing.tar"), code=1)
 
 
