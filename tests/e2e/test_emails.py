@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from support.waiting import until
+
+_FILE = bytes(range(256)) * 400
 
 
 async def settled(api: httpx.AsyncClient, email_id: str) -> dict[str, Any]:
@@ -36,6 +39,7 @@ async def test_a_mail_arrives_as_text_and_html_and_its_state_tells_the_reply(
         "subject": subject,
         "text": "plain words",
         "html": "<p>rich <b>words</b></p>",
+        "attachments": [{"filename": "é.bin", "content": base64.b64encode(_FILE).decode()}],
     }
     accepted = await api.post("/v1/emails", json=mail)
     assert accepted.status_code == 202
@@ -53,6 +57,9 @@ async def test_a_mail_arrives_as_text_and_html_and_its_state_tells_the_reply(
     whole = (await mailbox.get(f"/api/v1/message/{found[0]['ID']}")).json()
     assert whole["Text"].strip() == "plain words"
     assert "rich <b>words</b>" in whole["HTML"]
+    [attached] = whole["Attachments"]
+    part = await mailbox.get(f"/api/v1/message/{found[0]['ID']}/part/{attached['PartID']}")
+    assert (attached["FileName"], part.content) == ("é.bin", _FILE)
 
 
 @pytest.mark.usefixtures("refusals")
