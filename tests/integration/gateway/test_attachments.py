@@ -87,3 +87,14 @@ async def test_while_email_is_away_mails_with_attachments_are_503_and_nothing_of
     assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 0
     # Others are accepted as ever; the key is free.
     assert (await door.api.post("/v1/emails", json=attaching(), headers=key)).status_code == 202
+
+
+async def test_without_the_broker_mails_with_attachments_are_503_and_others_accepted(house: House) -> None:
+    gate = await house.gate(*house.broker_place)
+    async with upload_site.running(house) as site:
+        door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
+        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
+        await gate.shut()
+        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code in (503, 504)
+        assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
+        assert (await door.api.post("/v1/emails", json=attaching())).status_code == 202

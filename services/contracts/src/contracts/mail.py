@@ -129,7 +129,7 @@ PlannedTime = Annotated[Instant, AfterValidator(_within_a_year)]
 _NOT_GIVEN: Any = Field(default_factory=lambda: None, exclude_if=lambda value: value is None)
 
 
-_CONTENT = "In base64. Mails that carry it are answered 503 at `/v1/emails` while the email service is away."
+_CONTENT = "In base64. `/v1/emails` answers such mails 503 while the email service or the broker is away."
 
 
 class MailAttachment(BaseModel):
