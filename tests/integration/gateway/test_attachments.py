@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from support import upload_site
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.upload_site import UploadSite
