@@ -249,6 +249,15 @@ async def test_a_relay_that_stops_reading_before_the_dot_has_no_mail() -> None:
     assert not caught.value.after_dot
 
 
+async def test_a_relay_may_take_longer_for_a_whole_mail_than_for_a_command() -> None:
+    async with double.running(SmtpServer(dot_delay_s=2)) as server:
+        usual = relay(server, timeout_s=1)
+        session = await smtp.connect(usual)
+        answer = await session.deliver(ENVELOPE)
+        session.close()
+    assert (usual.dot_timeout_s, answer.reply.code) == (600, 250)
+
+
 async def test_a_refused_connection_is_a_relay_that_is_away(server: SmtpServer) -> None:
     await server.stop()
     with pytest.raises(RelayUnreachable, match="cannot connect"):

@@ -66,6 +66,8 @@ class SmtpServer:
     mechanisms: str = "PLAIN LOGIN"
     repeats_login: bool = False
     delay_s: float = 0
+    # How long it waits with the answer to a mail.
+    dot_delay_s: float = 0
     # How much is read ahead, and how long it waits after each 2,000 lines of a mail.
     buffer_bytes: int = 1 << 22
     read_delay_s: float = 0
@@ -264,6 +266,7 @@ class _Conversation:
             await asyncio.Event().wait()
         content = await self._read_content()
         self._take(content)
+        await asyncio.sleep(self._server.dot_delay_s)
         await self._act("content", f"250 2.0.0 taken as {len(self._server.received)}")
 
     async def _read_content(self) -> bytes:
