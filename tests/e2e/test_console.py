@@ -23,6 +23,15 @@ pytestmark = pytest.mark.skipif(
 CARD = "document.querySelector('[data-service=%s]')"
 CALLS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/v1/admin/status')).length"
 
+WITH_ALERT = """{
+    const ask = window.fetch;
+    window.fetch = async (...asked) => {
+        const answer = await ask(...asked);
+        if (!String(asked[0]).includes("/v1/admin/status") || !answer.ok) return answer;
+        return Response.json({ ...(await answer.json()), alerts: [%s] });
+    };
+}"""
+
 
 @pytest.fixture
 async def page(tab: Page, stack: Stack) -> AsyncIterator[Page]:
@@ -99,6 +108,23 @@ async def test_the_figures_of_all_services_are_drawn(page: Page, stack: Stack, s
     traffic = f"{CARD % 'gateway'}.querySelector('[data-chart=traffic]')"
     # The page itself makes requests.
     await page.until(f"/HTTP requests\\s+0?\\.?\\d+\\/s/.test({traffic}.innerText)", timeout_s=60)
+
+
+async def test_an_alert_that_fires_leads_to_its_runbook(page: Page, stack: Stack, store: Prometheus) -> None:
+    runbook = f"{stack.url}/docs/runbooks/TickwireBackupOld"
+    alert = {
+        "name": "TickwireBackupOld",
+        "severity": "ticket",
+        "summary": "The backup is old",
+        "runbook": runbook,
+    }
+    # No alert of a healthy stack fires: the page is told of one, in an answer that is else the gateway's.
+    await page.run(WITH_ALERT % json.dumps(alert))
+    await enter(page, stack.api_key)
+    await page.until("document.querySelector('.alert a')?.innerText === 'TickwireBackupOld'")
+    assert await page.run("document.querySelector('.alert a').href") == runbook
+    async with httpx.AsyncClient(trust_env=False) as reader:
+        assert "TickwireBackupOld" in (await reader.get(runbook)).raise_for_status().text
 
 
 async def test_the_page_keeps_itself_up_to_date(page: Page, stack: Stack, store: Prometheus) -> None:
