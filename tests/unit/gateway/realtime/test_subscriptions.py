@@ -11,6 +11,8 @@ import pytest
 
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
+from gateway.publishing.positions import Position
+from gateway.publishing.publications import Publication
 from gateway.realtime.access import Access
 from gateway.realtime.codes import CloseCode
 from support.doubles.realtime import Client, Gateway, connected, quote, say
@@ -132,6 +134,21 @@ async def test_a_right_that_is_lost_while_it_subscribes_is_an_error(
     assert (await asking)["code"] == 103
     assert gateway.hub.counts() == {}
     assert (await gateway.presence.of("chat:lobby")).num_clients == 0
+
+
+async def test_a_subscriber_that_cannot_be_told_everything_is_told_to_come_back(
+    gateway: Gateway, client: Client
+) -> None:
+    asking = asyncio.create_task(client.ask(subscribe={"channel": "chat:lobby"}))
+    while not gateway.hub.counts():
+        await asyncio.sleep(0)
+    for offset in range(1, 1002):
+        gateway.hub.publish(Publication("chat:lobby", Position("epoch-1", offset), {"text": "x"}))
+    assert (await asking)["positioned"] is True
+    [push] = client.pushes()
+    assert (push["channel"], push["unsubscribe"]["code"]) == ("chat:lobby", 2500)
+    assert gateway.hub.counts() == {}
+    assert (await client.ask(subscribe={"channel": "chat:lobby"}))["positioned"] is True
 
 
 async def test_quotes_wait_for_their_interval_and_chat_does_not(
