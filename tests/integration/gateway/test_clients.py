@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +24,7 @@ from gateway.identity import keys
 from gateway.realtime import tokens
 from native.ports import Ports
 from support import pushes
-from support.gateway_stack import PEPPER, Gate, House
+from support.gateway_stack import PEPPER, Gate, House, Listener
 from support.realtime_clients import (
     ClientError,
     JavaScriptClient,
@@ -302,6 +303,23 @@ async def test_a_token_is_refreshed_before_it_ends(two: Two, open_client: Open) 
     assert [event for event in client.events if event["event"] == "disconnected"] == []
     assert len([event for event in client.events if event["event"] == "connected"]) == 1
     await client.call("presence_stats", channel="chat:lobby")
+
+
+async def test_a_client_that_comes_with_an_expired_token_gets_in_with_its_next_one(
+    door: Listener, open_client: Open
+) -> None:
+    key_id, now = door.admin_key.split("_")[2], int(time.time())
+    expired, good = (
+        tokens.sign(tokens.signing_keys(PEPPER)[0], tokens.Grant(key_id, now + s, None, None))
+        for s in (-5, 600)
+    )
+    url = f"{door.socket_url}/v1/realtime"
+    client = await open_client(url, expired, refreshed=[good])
+    await wait_for(client, is_event("connected"))
+    assert [event for event in client.events if event["event"] == "disconnected"] == []
+    assert len([event for event in client.events if event["event"] == "token wanted"]) == 1
+    stranger = await open_client(url, expired)
+    await wait_for(stranger, is_event("disconnected"))
 
 
 async def _nobody(*_: Any) -> Any:

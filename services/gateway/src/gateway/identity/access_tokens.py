@@ -14,7 +14,7 @@ import jwt
 
 from contracts.scopes import Scope
 from gateway.identity.issuer_keys import IssuerKeys
-from gateway.identity.refusals import RefusedAtSight, refusal
+from gateway.identity.refusals import Expired, RefusedAtSight, refusal
 from gateway.identity.scope_rules import ScopeRule, granted
 
 LONGEST = 8192
@@ -29,8 +29,8 @@ _REQUIRED = ["iss", "sub", "aud", "exp", "iat"]
 _LEEWAY_S = 30
 _LONGEST_SUBJECT = 255
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 86_400
+_EXPIRED = ("expired", "The access token has expired.")
 _REASONS: Mapping[type[Exception], tuple[str, str]] = {
-    jwt.ExpiredSignatureError: ("expired", "The access token has expired."),
     jwt.ImmatureSignatureError: ("token-early", "The access token is not valid yet."),
     jwt.InvalidIssuerError: ("token-issuer", "The access token was issued by another issuer."),
     jwt.InvalidAudienceError: ("token-audience", "The access token is meant for another audience."),
@@ -116,13 +116,15 @@ class AccessTokens:
             ends_at = min(float(claims["exp"]), _LATEST)
         except jwt.InvalidSignatureError:
             raise refusal("token-signature", "The signature of the access token is wrong.") from None
+        except jwt.ExpiredSignatureError:
+            raise refusal(*_EXPIRED, kind=Expired) from None
         except jwt.PyJWTError as error:
             raise _at_sight(*_REASONS.get(type(error), _WRONG_CLAIM)) from None
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise _at_sight(*_WRONG_CLAIM) from None
         if ends_at <= time.time():
             # What differing clocks excuse is a token that comes early, not one that is over.
-            raise _at_sight(*_REASONS[jwt.ExpiredSignatureError])
+            raise refusal(*_EXPIRED, kind=Expired)
         subject = claims["sub"]
         if not subject or len(subject) > _LONGEST_SUBJECT or "\0" in subject:
             raise _at_sight("token-claims", f"The claim sub must have 1 to {_LONGEST_SUBJECT} characters.")

@@ -24,7 +24,7 @@ from gateway.identity.access_tokens import AccessTokens, Claims, is_token
 from gateway.identity.failures import FailureLimit
 from gateway.identity.keys import ApiKey
 from gateway.identity.refreshes import Refreshes
-from gateway.identity.refusals import RefusedAtSight, refusal, unknown_key
+from gateway.identity.refusals import Expired, RefusedAtSight, refusal, unknown_key
 from gateway.identity.repository import KeyRepository, UsableKey
 from gateway.identity.subjects import Subjects
 
@@ -109,7 +109,8 @@ class KeyRing:
             known = await self._read(text, fingerprint, known, address)
         ends_at = known.principal.expires_at
         if ends_at is not None and ends_at <= datetime.now(UTC):
-            raise refusal("expired", "The API key or access token has expired.")
+            kind = Unauthenticated if known.principal.has_key else Expired
+            raise refusal("expired", "The API key or access token has expired.", kind=kind)
         return known.principal
 
     async def current(self, key_ids: Collection[str]) -> dict[str, Principal]:

@@ -12,6 +12,10 @@ class RefusedAtSight(Unauthenticated):
     """A credential is refused for what it contains: sending it again is not guessing."""
 
 
+class Expired(RefusedAtSight):
+    """The time of a credential is over: its owner can get another one."""
+
+
 def refusal(
     reason: str, detail: str, *, error: bool = True, kind: type[Unauthenticated] = Unauthenticated
 ) -> Unauthenticated:

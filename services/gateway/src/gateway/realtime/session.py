@@ -18,6 +18,7 @@ from chassis import logging, metrics
 from chassis.errors import MalformedInput, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
+from gateway.identity.refusals import Expired
 from gateway.publishing.positions import Position
 from gateway.publishing.text_frames import text_frame
 from gateway.realtime import commands
@@ -240,6 +241,9 @@ class ClientSession:
                 if arguments.token
                 else self._offered
             )
+        except Expired as error:
+            # Closed for good, a client that comes back after a sleep would never ask for a new one.
+            raise CommandError(ErrorCode.TOKEN_EXPIRED, error.detail) from None
         except Unauthenticated as error:
             raise CloseConnection(CloseCode.INVALID_TOKEN, error.detail) from None
         if access is None:
@@ -272,7 +276,9 @@ class ClientSession:
         try:
             access = await self._realtime.authenticate(arguments.token, self._address)
         except Unauthenticated as error:
-            raise CommandError(ErrorCode.UNAUTHORIZED, error.detail) from None
+            is_expired = isinstance(error, Expired)
+            code = ErrorCode.TOKEN_EXPIRED if is_expired else ErrorCode.UNAUTHORIZED
+            raise CommandError(code, error.detail) from None
         if access.principal.user_id != self.caller.principal.user_id:
             raise CommandError(ErrorCode.PERMISSION_DENIED, "The token is of another user.")
         self.change_access(access)

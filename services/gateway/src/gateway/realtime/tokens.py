@@ -11,6 +11,7 @@ from chassis.errors import Forbidden, Unauthenticated
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
 from gateway.identity import signed_texts
+from gateway.identity.refusals import Expired
 from gateway.realtime.access import Access, FindPrincipal
 
 PREFIX = "tw_rt_"
@@ -54,7 +55,9 @@ def read(keys: Sequence[bytes], token: str, *, now: float) -> Grant:
     if document is None:
         raise _refused("The token is not valid.")
     if document["e"] <= now:
-        raise _refused("The token has expired; get a new one with POST /v1/realtime/tokens.")
+        raise Expired(
+            "The token has expired; get a new one with POST /v1/realtime/tokens.", headers=_CHALLENGE
+        )
     scopes, channels = document.get("s"), document.get("c")
     return Grant(
         document["k"],
