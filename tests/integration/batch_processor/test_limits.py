@@ -171,25 +171,23 @@ async def test_items_that_are_retried_pass_in_as_many_pieces_as_there_is_room_fo
         )
     )
 
-    async def end(outcome: str) -> None:
+    async def end(*, succeeds: bool) -> None:
         await engine.admission.admit()
-        while claimed := await engine.claim(most=4, for_any=4):
-            for loaded in claimed:
-                outcomes = Outcomes()
-                for item in loaded.items:
-                    if outcome == "failed":
-                        outcomes.failures.append(Failure(item.position, "early", "no"))
-                    else:
-                        outcomes.positions.append(item.position)
-                        outcomes.results.append(item.payload)
-                await engine.store([Report(loaded.claim, "done", outcomes)])
+        while claimed := await engine.claim(most=1, for_any=1):
+            [loaded] = claimed
+            positions = [item.position for item in loaded.items]
+            if succeeds:
+                outcomes = Outcomes(positions, [item.payload for item in loaded.items])
+            else:
+                outcomes = Outcomes(failures=[Failure(position, "early", "no") for position in positions])
+            await engine.store([Report(loaded.claim, "done", outcomes)])
             await engine.admission.admit()
 
-    await end("failed")
+    await end(succeeds=False)
     await engine.handle(RetryBatch(batch_id=id_, owner_id="ann"))
     await engine.coordinator.redrive()
     await engine.execute("DELETE FROM charges")
-    await end("succeeded")
+    await end(succeeds=True)
     found = await engine.get(id_)
     assert found is not None
     assert (found.status, found.succeeded, found.failed) == ("completed", 3, 0)

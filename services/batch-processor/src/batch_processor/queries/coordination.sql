@@ -35,16 +35,24 @@ WHERE state = 'ready' AND stamp > pg_current_xact_id()::text::bigint
 
 -- name: sweep_chunks
 -- `dispatched` is a state of the release before this one. What counts under limits waits for them: its items were
--- charged when they began, and are once more when they begin again.
-UPDATE chunks AS c SET
-    state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,
-    lost = least(1000, c.lost + (c.state = 'running')::int)
-FROM (
+-- charged when they began, and are once more when they begin again. A worker that died between the last result of a
+-- batch and the end of its chunk leaves one that nobody needs: it would have a place in the lane of its owner for ever.
+WITH stale AS (
     SELECT batch_id, number FROM chunks
     WHERE state IN ('dispatched', 'running') AND leased_until < now() AND stamp >= $1 ORDER BY stamp
     LIMIT 1000 FOR UPDATE SKIP LOCKED
-) AS stale
-WHERE c.batch_id = stale.batch_id AND c.number = stale.number
+), judged AS MATERIALIZED (
+    SELECT stale.*, b.id IS NULL OR b.finished_at IS NOT NULL AS is_over
+    FROM stale LEFT JOIN batches AS b ON b.id = stale.batch_id
+), gone AS (
+    DELETE FROM chunks AS c USING judged
+    WHERE judged.is_over AND c.batch_id = judged.batch_id AND c.number = judged.number
+)
+UPDATE chunks AS c SET
+    state = CASE WHEN c.gate IS NULL THEN 'ready' ELSE 'waiting' END,
+    lost = least(1000, c.lost + (c.state = 'running')::int)
+FROM judged
+WHERE NOT judged.is_over AND c.batch_id = judged.batch_id AND c.number = judged.number
 
 -- name: measure_chunks
 -- Up to $3 of the chunks that are ready, with stamps from $1 on, and those at work, from $2 on; and the stamps before
