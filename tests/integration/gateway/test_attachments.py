@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from support import upload_site
 from support.gateway_stack import House, Listener
 from support.problems import assert_problem
 from support.upload_site import UploadSite
@@ -90,12 +89,13 @@ async def test_while_email_is_away_mails_with_attachments_are_503_and_nothing_of
     assert (await door.api.post("/v1/emails", json=attaching(), headers=key)).status_code == 202
 
 
-async def test_without_the_broker_mails_with_attachments_are_503_and_others_accepted(house: House) -> None:
+async def test_without_the_broker_mails_with_attachments_are_503_and_others_accepted(
+    house: House, site: UploadSite
+) -> None:
     gate = await house.gate(*house.broker_place)
-    async with upload_site.running(house) as site:
-        door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
-        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
-        await gate.shut()
-        assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code in (503, 504)
-        assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
-        assert (await door.api.post("/v1/emails", json=attaching())).status_code == 202
+    door = await house.open(rabbitmq_url=house.broker_url_by(gate), email_url=site.url)
+    assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code == 202
+    await gate.shut()
+    assert (await door.api.post("/v1/emails", json=attaching(TEXT))).status_code in (503, 504)
+    assert await door.database.fetchval("SELECT count(*) FROM acceptances WHERE kind = 'email'") == 1
+    assert (await door.api.post("/v1/emails", json=attaching())).status_code == 202
