@@ -165,23 +165,27 @@ class TaskService:
             if change.data["status"] in contract.FINISHED:
                 has_ended.set()
 
+        async def end() -> bytes:
+            pause_s = _FIRST_LOOK_S
+            while True:
+                await until_set(has_ended, pause_s)
+                has_ended.clear()
+                pause_s = min(4 * pause_s, _LONGEST_PAUSE_S)
+                task = await self._lookup.read(call.principal, task_id, "task", call.deadline)
+                if isinstance(task, bytes) and orjson.loads(task)["status"] in contract.FINISHED:
+                    return task
+
         stop = self._hub.listen(f"task:{task_id}", hear)
-        pause_s = _FIRST_LOOK_S
         try:
             async with asyncio.timeout(call.deadline.remaining_s() - _TO_ANSWER_S):
-                while True:
-                    await until_set(has_ended, pause_s)
-                    has_ended.clear()
-                    pause_s = min(4 * pause_s, _LONGEST_PAUSE_S)
-                    task = await self._lookup.read(call.principal, task_id, "task", call.deadline)
-                    if isinstance(task, bytes) and orjson.loads(task)["status"] in contract.FINISHED:
-                        headers = {"preference-applied": "wait"}
-                        return replace(accepted, body=document(task), status=200, headers=headers)
+                ended = await end()
         except (TimeoutError, ServiceError):
             # It is accepted, whatever became of the looks.
             return accepted
         finally:
             stop()
+        headers = {"preference-applied": "wait"}
+        return replace(accepted, body=document(ended), status=200, headers=headers)
 
 
 def _hash(body: TaskInput) -> bytes:
