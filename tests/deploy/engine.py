@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 CACHE = Path("/var/cache/tickwire-tests")
 _STATE = Path("/run/tickwire-tests")
 _PLUGINS = CACHE / "docker-config" / "cli-plugins"
@@ -147,6 +149,7 @@ def _daemon() -> Iterator[Engine]:
     socket = _STATE / "docker.sock"
     environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_PLUGINS.parent)}
     engine = Engine(environment, stand_ins=True)
+    _end_left_over()
     before = _forwarding()
     command = ["dockerd", "--data-root", str(CACHE / "docker"), "--exec-root", str(_STATE / "exec")]
     command += ["--pidfile", str(_STATE / "docker.pid"), "--host", f"unix://{socket}"]
@@ -160,6 +163,18 @@ def _daemon() -> Iterator[Engine]:
         process.terminate()
         process.wait(timeout=60)
         _take_back(*before)
+
+
+def _end_left_over() -> None:
+    """End the engine of a run that was killed: two cannot share the data, and it is nobody's now."""
+    pid_file = _STATE / "docker.pid"
+    if not pid_file.exists():
+        return
+    with suppress(psutil.NoSuchProcess, ValueError):
+        left = psutil.Process(int(pid_file.read_text()))
+        if str(CACHE / "docker") in left.cmdline():
+            left.terminate()
+            left.wait(timeout=60)
 
 
 def _wait(engine: Engine, process: subprocess.Popen[bytes]) -> None:
