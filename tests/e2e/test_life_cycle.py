@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -48,6 +49,30 @@ async def test_a_task_is_paused_moved_and_resumed(api: httpx.AsyncClient) -> Non
     for action in ("pause", "resume"):
         assert_problem(await api.post(f"{path}/{action}"), 409, "conflict")
     assert_problem(await api.patch(path, json={"run_at": due}), 409, "conflict")
+
+
+async def test_what_waits_is_rescheduled_only_by_who_has_read_its_time(api: httpx.AsyncClient) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    letter = {"to": ["reader@example.com"], "subject": "s", "text": "t", "send_at": later}
+    email = f"/v1/emails/{(await api.post('/v1/emails', json=letter)).json()['id']}"
+    for path, field in ((await task(api, **LATER), "run_at"), (email, "send_at")):
+        await until(partial(_has_version, api, path))
+        seen = (await api.get(path)).headers["etag"]
+        assert (await api.get(path, headers={"if-none-match": seen})).status_code == 304
+        moved = await api.patch(path, json={field: later}, headers={"if-match": seen})
+        assert moved.status_code in (200, 202), moved.text
+        await until(partial(_has_version, api, path, other_than=seen))
+        stale = await api.patch(path, json={field: later}, headers={"if-match": seen})
+        assert_problem(stale, 412, "precondition-failed")
+        current = {"if-match": (await api.get(path)).headers["etag"]}
+        assert (await api.patch(path, json={field: later}, headers=current)).status_code in (200, 202)
+
+
+async def _has_version(api: httpx.AsyncClient, path: str, *, other_than: str = "") -> bool:
+    """Return whether the owner of a mail or a task has stored it at another time."""
+    answer = await api.get(path)
+    found, before = answer.headers.get("etag", ""), other_than
+    return found.split(".")[0] not in ("", before.split(".")[0]) and answer.json().get("recipients") != []
 
 
 async def test_a_failed_task_is_retried_and_shows_how_often(api: httpx.AsyncClient) -> None:

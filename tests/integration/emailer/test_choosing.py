@@ -22,6 +22,7 @@ from contracts.emails import (
     SendEmail,
 )
 from emailer import repository
+from emailer.errors import EmailChanged
 from emailer.sending import choosing
 from emailer.sending.attempts import Patience
 from support.doubles.post_office import OWNER, PostOffice, Terms, mail, senders
@@ -189,6 +190,17 @@ async def test_a_mail_is_rescheduled_and_keeps_the_length_of_its_life(post_offic
         await post_office.reaches(command, "delivered")
     with pytest.raises(Conflict, match="is delivered"):
         await reschedule(post_office, command, send_at=LATER)
+
+
+async def test_a_mail_that_was_rescheduled_meanwhile_stays_as_it_is(post_office: PostOffice) -> None:
+    command = mail(send_at=LATER, expires_at=LATER + timedelta(minutes=10))
+    await post_office.accept(command)
+    seen = {"seen_send_at": LATER, "seen_expires_at": LATER + timedelta(minutes=10)}
+    await reschedule(post_office, command, send_at=LATER + timedelta(minutes=1), **seen)
+    for change in (seen, {"seen_send_at": LATER + timedelta(minutes=1), "seen_expires_at": LATER}):
+        with pytest.raises(EmailChanged):
+            await reschedule(post_office, command, send_at=LATER, **change)
+    assert (await post_office.read(command)).send_at == LATER + timedelta(minutes=1)
 
 
 async def test_a_mail_that_is_not_there_or_would_be_too_late_is_not_rescheduled(

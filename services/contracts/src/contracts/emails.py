@@ -274,7 +274,10 @@ class RetryEmails(Request):
 
 
 class RescheduleEmail(Request):
-    """Reschedule a mail of `owner_id` of which no attempt has begun; the answer is the `Email`."""
+    """Reschedule a mail of `owner_id` of which no attempt has begun; the answer is the `Email`.
+
+    With `seen_send_at` its times must be those that the caller has read: `precondition-failed` otherwise.
+    """
 
     message_type: ClassVar[str] = "email.reschedule.v1"
     reply: ClassVar[type[Reply]] = Email
@@ -283,6 +286,8 @@ class RescheduleEmail(Request):
     owner_id: str
     send_at: Moment
     expires_at: Moment | None = None
+    seen_send_at: Moment | None = None
+    seen_expires_at: Moment | None = None
 
 
 class GetEmail(Request):

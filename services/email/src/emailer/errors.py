@@ -110,6 +110,12 @@ class NoSecretsKey(ServiceError):
     code = "no-secrets-key"
 
 
+class EmailChanged(ServiceError):
+    """The mail was rescheduled since the caller read it."""
+
+    code = "precondition-failed"
+
+
 class DomainChangedMeanwhile(ServiceError):
     """The domain has changed since the caller read it."""
 

@@ -27,6 +27,7 @@ from contracts.emails import (
     RetryEmails,
 )
 from emailer import announcing, repository
+from emailer.errors import EmailChanged
 
 SQL = queries.load("emailer")
 
@@ -116,7 +117,8 @@ async def decide(
 async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
     """Change the time of a mail of which nothing was tried yet.
 
-    Without an end of its own it keeps as long a life as it had. Raise `NotFound` or `Conflict`.
+    Without an end of its own it keeps as long a life as it had. Raise `NotFound`, `Conflict`, or
+    `EmailChanged` when its times are not those that the caller has read.
     """
     found = await repository.find(connection, request.email_id, owner_id=request.owner_id)
     if found is None:
@@ -128,6 +130,9 @@ async def reschedule(connection: Connection, request: RescheduleEmail) -> None:
             f"E-mail {request.email_id} is {found.status}: only a mail of which no attempt has begun can be"
             " rescheduled."
         )
+    seen = request.seen_send_at, request.seen_expires_at
+    if request.seen_send_at is not None and seen != (row["planned"], row["expires_at"]):
+        raise EmailChanged(f"E-mail {request.email_id} was rescheduled meanwhile: read it again.")
     expires_at = request.expires_at or request.send_at + (row["expires_at"] - row["planned"])
     if expires_at <= request.send_at:
         raise InvalidInput("expires_at must be later than send_at")

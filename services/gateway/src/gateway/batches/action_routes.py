@@ -10,8 +10,8 @@ from contracts import problems
 from contracts.scopes import Scope
 from gateway.batches.actions import BatchActions
 from gateway.batches.inputs import BatchView
-from gateway.errors import UnknownOperation
-from gateway.http.endpoints import Endpoint, Handler, Idempotency, json, patch, post
+from gateway.errors import PreconditionFailed, UnknownOperation
+from gateway.http.endpoints import Endpoint, Handler, Idempotency, Precondition, json, patch, post
 from gateway.http.filters import BulkResult
 
 _NOT_FOUND = problems.of("batch-not-found")
@@ -41,7 +41,8 @@ def endpoints(actions: BatchActions) -> Iterator[Endpoint]:
         name="moveTask",
         summary="Reschedule a task that has not begun",
         answers={202: json(BatchView)},
-        errors=(*_ONE, Conflict),
+        errors=(*_ONE, Conflict, PreconditionFailed),
+        precondition=Precondition.OPTIONAL,
         idempotency=Idempotency.CLAIM,
         examples={"tomorrow": {"run_at": "2026-11-28T08:00:00Z"}},
         **_about(_TASK),

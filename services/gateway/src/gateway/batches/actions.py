@@ -17,7 +17,7 @@ from contracts.message import Command
 from contracts.scopes import Scope
 from gateway.acceptance.acceptor import Acceptor
 from gateway.batches.inputs import CancelQuery, Moving, RetryAllQuery, RetryQuery
-from gateway.batches.lookup import BatchLookup
+from gateway.batches.lookup import BatchLookup, revision_of
 from gateway.batches.operations import OperationCatalogue
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
@@ -104,6 +104,7 @@ class BatchActions:
         task = await self._lookup.find(call.principal, task_id, "task", call.deadline)
         if task["status"] not in ("queued", "paused") or task.get("started_at") or task["counts"] is None:
             raise Conflict(f"Task {task_id} is {task['status']}: only a task that waits can be rescheduled.")
+        call.require_revision(revision_of(task), etag=f'"{revision_of(task)}"')
         owner_id = call.principal.owner_id
         command = contract.MoveBatch(batch_id=task_id, owner_id=owner_id, not_before=body.run_at)
         self._promise(call, [command])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -50,6 +52,12 @@ class BatchLookup:
             if accepted is None or not (isinstance(error, Unavailable) or error.status in (404, 504)):
                 raise NotFound(f"There is no {kind} {id_}.") if error.status == 404 else error from None
             return _summary(accepted)
+
+
+def revision_of(task: bytes | Mapping[str, Any]) -> str:
+    """Return what requests can change about a task, the time when it runs, as a word."""
+    run_at = (orjson.loads(task) if isinstance(task, bytes) else task).get("run_at")
+    return hashlib.sha256(str(run_at).encode()).hexdigest()[:8]
 
 
 def _summary(accepted: Acceptance) -> dict[str, Any]:

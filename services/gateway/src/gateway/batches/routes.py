@@ -202,6 +202,6 @@ def _tasks(service: BatchService) -> Iterator[Endpoint]:
         summary="Report a task and its result",
         tag="Tasks",
         scope=Scope.BATCHES_READ,
-        answers={200: json(BatchView)},
+        answers={200: json(BatchView, headers={"ETag": "the version of the task, for If-Match"})},
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )

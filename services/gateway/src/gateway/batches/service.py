@@ -23,7 +23,7 @@ from gateway.batches.inputs import (
     Checked,
     SourceInput,
 )
-from gateway.batches.lookup import BatchLookup
+from gateway.batches.lookup import BatchLookup, revision_of
 from gateway.batches.open_uploads import OpenUploads
 from gateway.batches.operations import OperationCatalogue
 from gateway.batches.results import ResultReader
@@ -33,7 +33,7 @@ from gateway.batches.upload_service import UploadService
 from gateway.http.calls import Call, Upload
 from gateway.http.principal import Principal
 from gateway.http.problems import invalid
-from gateway.http.replies import Reply, document
+from gateway.http.replies import Reply, document, entity_tag
 from gateway.publishing.hub import Hub
 
 # What is written out in a thread: the loop has other requests to serve.
@@ -121,9 +121,10 @@ class BatchService:
         """Return the caller's batch."""
         return await self.lookup.read(call.principal, batch_id, "batch", call.deadline)
 
-    async def get_task(self, call: Call, task_id: UUID) -> bytes | dict[str, Any]:
+    async def get_task(self, call: Call, task_id: UUID) -> Reply:
         """Return the caller's task, its result as it was stored."""
-        return await self.lookup.read(call.principal, task_id, "task", call.deadline)
+        found = await self.lookup.read(call.principal, task_id, "task", call.deadline)
+        return Reply(body := document(found), etag=entity_tag(revision_of(found), body))
 
     async def find(
         self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline

@@ -17,11 +17,22 @@ from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.emails.inputs import ACCEPTED_EMAIL, EmailList, EmailResults, EmailView
 from gateway.emails.service import EmailService
-from gateway.errors import IdempotencyConflict, IdempotencyMismatch
-from gateway.http.endpoints import Answer, Endpoint, Idempotency, delete, get, json, patch, post
+from gateway.errors import IdempotencyConflict, IdempotencyMismatch, PreconditionFailed
+from gateway.http.endpoints import (
+    Answer,
+    Endpoint,
+    Idempotency,
+    Precondition,
+    delete,
+    get,
+    json,
+    patch,
+    post,
+)
 from gateway.http.filters import BulkResult
 from gateway.http.replies import MAIL
 
+_ETAG = {"ETag": "the version of the mail, for If-Match"}
 _MAIL = {"to": ["ann@example.com"], "subject": "Hello", "text": "It works."}
 _MAIL_OF_TEMPLATE = {
     "to": ["ann@example.com"],
@@ -115,7 +126,7 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Report the state of a mail, its recipients and attempts",
         tag="E-mail",
         scope=Scope.EMAILS_READ,
-        answers={200: json(EmailView)},
+        answers={200: json(EmailView, headers=_ETAG)},
         errors=(NotFound, DatabaseUnavailable),
         examples={"email_id": EXAMPLE_ID},
     )
@@ -137,8 +148,9 @@ def _one(service: EmailService) -> Iterator[Endpoint]:
         summary="Send a mail at another time, as long as no attempt has begun",
         tag="E-mail",
         scope=Scope.EMAILS_SEND,
-        answers={200: json(EmailView)},
-        errors=(NotFound, Conflict, Unavailable),
+        answers={200: json(EmailView, headers=_ETAG)},
+        errors=(NotFound, Conflict, PreconditionFailed, Unavailable),
+        precondition=Precondition.OPTIONAL,
         examples={"email_id": EXAMPLE_ID, "tomorrow": {"send_at": "2026-11-28T08:00:00Z"}},
     )
     yield delete(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +54,7 @@ from gateway.emails.parcels import Parcels
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
 from gateway.http.principal import Principal
-from gateway.http.replies import MAIL, Reply
+from gateway.http.replies import MAIL, Reply, document, entity_tag
 from gateway.uploads.service import UploadService
 
 # A command may wait so long until email has taken it; the alert on late messages says the same.
@@ -160,9 +161,9 @@ class EmailService:
         )
         return await self._promise(call, acceptance, command, message_id)
 
-    async def get(self, call: Call, email_id: UUID) -> dict[str, Any]:
+    async def get(self, call: Call, email_id: UUID) -> Reply:
         """Return the caller's mail with its recipients."""
-        return await self._read(call.principal, email_id, call.deadline)
+        return _reply(await self._read(call.principal, email_id, call.deadline))
 
     async def find(self, principal: Principal, email_id: UUID, deadline: Deadline) -> dict[str, Any]:
         """Return a mail of `principal` for a push, without the line breaks that a caller may have written."""
@@ -234,7 +235,7 @@ class EmailService:
             raise Conflict(f"E-mail {email_id} is {found['status']}: nothing of it can be cancelled now.")
         return found
 
-    async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> dict[str, Any]:
+    async def reschedule(self, call: Call, email_id: UUID, body: Rescheduling) -> Reply:
         """Send a mail at another time, as long as no attempt has begun."""
         question = RescheduleEmail(
             email_id=email_id,
@@ -242,7 +243,17 @@ class EmailService:
             send_at=body.send_at,
             expires_at=body.expires_at,
         )
-        return await self._ask(question, call.deadline)
+        if call.names_versions:
+            seen = await self._ask(GetEmail(email_id=email_id, owner_id=question.owner_id), call.deadline)
+            call.require_revision(_revision(seen), etag=_reply(seen).etag or "")
+            planned = seen["send_at"] or seen["accepted_at"]
+            question = question.model_copy(
+                update={
+                    "seen_send_at": datetime.fromisoformat(planned),
+                    "seen_expires_at": datetime.fromisoformat(seen["expires_at"]),
+                }
+            )
+        return _reply(await self._ask(question, call.deadline))
 
     async def raw(self, call: Call, email_id: UUID) -> Reply:
         """Return a mail as it is handed to the relay, byte by byte."""
@@ -322,6 +333,18 @@ class EmailService:
         if (text := document.pop("metadata_text")) is not None:
             document["metadata"] = orjson.Fragment(text)
         return document
+
+
+def _revision(found: Mapping[str, Any]) -> str:
+    """Return what requests can change about a mail, its times, as a word."""
+    times = f"{found['send_at'] or found['accepted_at']} {found['expires_at']}"
+    return hashlib.sha256(times.encode()).hexdigest()[:8]
+
+
+def _reply(found: Mapping[str, Any]) -> Reply:
+    """Return a mail with its entity tag; one that email has not stored yet has none."""
+    body = document(found)
+    return Reply(body, etag=entity_tag(_revision(found), body) if "expires_at" in found else None)
 
 
 def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list[str | None]:

@@ -133,6 +133,21 @@ class Call:
         key = self.idempotency_key
         return None if key is None else f"{key.body_hash.hex()}:{key.key}"
 
+    @property
+    def names_versions(self) -> bool:
+        """Whether `If-Match` names versions, one of which must be the current one."""
+        return self.if_match is not None and not self.if_match.star_tag
+
+    def require_revision(self, revision: object, *, etag: str) -> None:
+        """Raise `PreconditionFailed` when `If-Match` names other revisions, the first part of entity tags.
+
+        What happens to the object by itself changes its entity tag, `etag`, and no revision.
+        """
+        if self.if_match is None or self.if_match.star_tag:
+            return
+        if not any(tag.split(".")[0] == str(revision) for tag in self.if_match.as_set()):
+            self.require_match(etag)
+
     def require_match(self, etag: str) -> None:
         """Raise `PreconditionFailed` when `If-Match` names other versions than `etag` (quoted)."""
         if self.if_match is None or self.if_match.star_tag or self.if_match.contains(etag.strip('"')):

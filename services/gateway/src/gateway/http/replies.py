@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -48,6 +49,11 @@ def document(value: object) -> bytes:
     if isinstance(value, BaseModel):
         return value.model_dump_json(by_alias=True).encode() + b"\n"
     return orjson.dumps(value, default=_PLAIN, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+
+
+def entity_tag(revision: object, body: bytes) -> str:
+    """Return the quoted tag of an answer: what requests can change about its object, and a hash of it all."""
+    return f'"{revision}.{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 def of(value: object) -> Reply:

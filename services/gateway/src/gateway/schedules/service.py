@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +35,7 @@ from gateway.batches.operations import OperationCatalogue
 from gateway.errors import PreconditionFailed, UnknownOperation
 from gateway.http.calls import Call
 from gateway.http.problems import invalid
-from gateway.http.replies import Reply, document
+from gateway.http.replies import Reply, document, entity_tag
 from gateway.schedules.inputs import (
     NextRuns,
     NextRunsQuery,
@@ -118,7 +117,7 @@ class ScheduleService:
     async def change(self, call: Call, schedule_id: UUID, body: ScheduleChange) -> Reply:
         """Change a schedule at the version that the caller has read; it then has the caller's rights."""
         seen = await self._find(call, schedule_id)
-        _require_match(call, seen)
+        call.require_revision(seen.revision, etag=_etag(seen))
         template = body.template or _stored_template(seen)
         await self._permit(call, template)
         given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"template"}}
@@ -149,7 +148,7 @@ class ScheduleService:
     async def delete(self, call: Call, schedule_id: UUID) -> None:
         """Delete a schedule at the version that the caller has read, with its history and waiting runs."""
         seen = await self._find(call, schedule_id)
-        _require_match(call, seen)
+        call.require_revision(seen.revision, etag=_etag(seen))
         request = DeleteSchedule(
             schedule_id=schedule_id, owner_id=call.principal.owner_id, revision=seen.revision
         )
@@ -227,25 +226,12 @@ def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
     return told if body.template is None else {**told, "operation": body.template.operation}
 
 
-def _require_match(call: Call, seen: contract.Schedule) -> None:
-    """Raise `PreconditionFailed` when the caller has read another revision; runs do not change it."""
-    versions = call.if_match
-    if versions is None or versions.star_tag:
-        return
-    if not any(tag.split(".")[0] == str(seen.revision) for tag in versions.as_set()):
-        raise PreconditionFailed(
-            f"The current version is {_etag(seen, _written(seen))}; read the schedule again, and repeat the "
-            "change with its entity tag."
-        )
-
-
 def _reply(schedule: contract.Schedule, *, location: str | None = None) -> Reply:
-    written = _written(schedule)
-    return Reply(document(written), etag=_etag(schedule, written), location=location)
+    return Reply(document(_written(schedule)), etag=_etag(schedule), location=location)
 
 
-def _etag(schedule: contract.Schedule, written: bytes) -> str:
-    return f'"{schedule.revision}.{hashlib.sha256(written).hexdigest()[:16]}"'
+def _etag(schedule: contract.Schedule) -> str:
+    return entity_tag(schedule.revision, _written(schedule))
 
 
 def _written(schedule: contract.Schedule) -> bytes:
