@@ -124,7 +124,9 @@ class BatchService:
     async def get_task(self, call: Call, task_id: UUID) -> Reply:
         """Return the caller's task, its result as it was stored."""
         found = await self.lookup.read(call.principal, task_id, "task", call.deadline)
-        return Reply(body := document(found), etag=entity_tag(revision_of(found), body))
+        body = document(found)
+        # One that is not stored yet has no version.
+        return Reply(body, etag=entity_tag(revision_of(found), body) if isinstance(found, bytes) else None)
 
     async def find(
         self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline
