@@ -332,12 +332,12 @@ async def announce_finished(
     finished = [batch for batch in candidates if batch.is_finished and batch.status != "abandoned"]
     if not finished:
         return {}
-    told = {
+    known = {
         b.id: Surroundings(result=from_json(results[b.id]), result_text=results[b.id])
         for b in finished
         if b.kind == "task" and b.succeeded and b.id in results
     }
-    around = told | await repository.surroundings(connection, [b for b in finished if b.id not in told])
+    around = known | await repository.surroundings(connection, [b for b in finished if b.id not in known])
     views = {batch.id: show(batch, around[batch.id]) for batch in finished}
     if not traces.keys() >= views.keys():
         traces = await repository.traces_of(connection, list(views))

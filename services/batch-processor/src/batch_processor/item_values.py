@@ -26,8 +26,9 @@ def read_payload(model: type[BaseModel] | None, text: str) -> Any:
     except ValidationError as error:
         # The values are left out: they may be secret or huge.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        told = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in problems[:_MOST_PROBLEMS]]
-        detail = "; ".join(f"{place}: {message}" if place else message for place, message in told)
+        named = problems[:_MOST_PROBLEMS]
+        found = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in named]
+        detail = "; ".join(f"{place}: {message}" if place else message for place, message in found)
         raise InvalidItem(detail) from error
 
 

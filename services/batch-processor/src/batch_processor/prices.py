@@ -40,7 +40,7 @@ async def quotes(symbols: Sequence[str], context: Context) -> Mapping[str, Quote
 
 
 async def close_of(symbol: str, day: date, context: Context) -> tuple[Bar, Bars]:
-    """Return the raw bar of `day`, or of the last trading day before it, with what is told of its history.
+    """Return the raw bar of `day`, or of the last trading day before it, with its history.
 
     Raise `NoPrice` when there is none, or the error of stock-data.
     """

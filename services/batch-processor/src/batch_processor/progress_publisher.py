@@ -50,7 +50,7 @@ class ProgressPublisher:
         if known is None or known[0].revision < batch.revision:
             self._changed[batch.id] = (batch, view)
         if batch.kind == "task" and not batch.is_finished:
-            # Its acceptance has told that it waits; most have ended before there is anything else to tell.
+            # Its acceptance has said that it waits; most have ended before there is anything else to tell.
             self._pushed_at.setdefault(batch.id, time.monotonic())
         self._wake.set()
 

@@ -162,7 +162,7 @@ async def sum_up(
         await connection.execute(SQL["lock_emails"], shared)
         for row in await connection.fetch(SQL["read_states"], shared):
             sums[row["email_id"]] = states.summed_up(row["statuses"])
-    # "sending" passes by itself, and nobody is told of it.
+    # "sending" passes by itself, and nobody is notified of it.
     changed = {key: status for key, status in sums.items() if status not in ("queued", "sending")}
     if not changed:
         return []

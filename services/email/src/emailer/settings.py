@@ -303,7 +303,7 @@ class EmailSettings(Settings):
     @field_validator("bounce_domain")
     @classmethod
     def _can_be_signed(cls, value: str | None, info: ValidationInfo) -> str | None:
-        # A secret that is itself wrong is told of already.
+        # A secret that is itself wrong is named already.
         if value is not None and info.data.get("secrets_key", "") is None:
             raise ValueError("needs EMAIL_SECRETS_KEY, which signs the return paths")
         return value

@@ -56,8 +56,8 @@ def read_binary(text: str) -> bytes:
 def write_outcomes(outcomes: Outcomes) -> bytes:
     """Return one frame of `outcomes`: no item is done whose commands were lost with their process."""
     failures, setbacks = (
-        [(failure.position, failure.code, failure.detail) for failure in told]
-        for told in (outcomes.failures, outcomes.setbacks)
+        [(failure.position, failure.code, failure.detail) for failure in troubles]
+        for troubles in (outcomes.failures, outcomes.setbacks)
     )
     commands = [
         (
@@ -74,7 +74,7 @@ def write_outcomes(outcomes: Outcomes) -> bytes:
 
 
 def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
-    """Return outcomes as they were told, of items at `allowed` positions alone.
+    """Return outcomes as they were reported, of items at `allowed` positions alone.
 
     Raise `ProcessDied` for anything that cannot be stored.
     """
@@ -91,16 +91,16 @@ def read_outcomes(parts: Sequence[Any], allowed: set[int]) -> Outcomes:
             [Failure(*setback) for setback in setbacks],
         )
         troubles = [*outcomes.failures, *outcomes.setbacks]
-        told = [*positions, *(trouble.position for trouble in troubles)]
+        named = [*positions, *(trouble.position for trouble in troubles)]
         is_sound = (
             len(positions) == len(results)
             and all(isinstance(result, str) and len(result) <= MOST_RESULT_BYTES for result in results)
             and all(isinstance(t.code, str) and isinstance(t.detail, str) for t in troubles)
-            and len(set(told)) == len(told)
-            and allowed.issuperset(told)
+            and len(set(named)) == len(named)
+            and allowed.issuperset(named)
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise ProcessDied("The process told outcomes that cannot be read.") from error
+        raise ProcessDied("The process reported outcomes that cannot be read.") from error
     if not is_sound:
-        raise ProcessDied("The process told outcomes that cannot be its own.")
+        raise ProcessDied("The process reported outcomes that cannot be its own.")
     return outcomes

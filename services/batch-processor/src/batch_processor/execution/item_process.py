@@ -47,7 +47,7 @@ _SIGN_S = 0.2
 _BETWEEN_S = 5
 # After the last deadline: the kernel ends the process if the service, which should have, has died before it.
 _ALONE_S = 5
-# Results that are told at once.
+# Results that are reported at once.
 _MOST_RESULTS = 1024 * 1024
 
 

@@ -136,7 +136,7 @@ class _Child:
 
     def call(self, call: bytes) -> bytes:
         """Send a call and wait for its answer."""
-        # A process that has died is told by the answer that does not come.
+        # A process that has died shows by the answer that does not come.
         with contextlib.suppress(OSError):
             self._connection.send_bytes(call)
         return self._receive()

@@ -42,8 +42,8 @@ class Report:
     @property
     def changes_batch(self) -> bool:
         """Return whether the batch's row has to know."""
-        told = self.outcomes or self.outcomes.setbacks or self.cancelled or self.rests
-        return self.fate == "done" or self.begins or bool(told)
+        has_news = self.outcomes or self.outcomes.setbacks or self.cancelled or self.rests
+        return self.fate == "done" or self.begins or bool(has_news)
 
 
 class Settlement:

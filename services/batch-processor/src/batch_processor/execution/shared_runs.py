@@ -1,8 +1,8 @@
 """Chunks of one item each that run together in one process: tasks that an owner sends one by one.
 
-A function that costs next to nothing (`Operation.run_texts`) is over before its process could be told of the
-next chunk: most of the time would go into telling. Chunks of one owner and one operation that are claimed
-together are told together, and end together. Each keeps its own claim, outcome and report.
+A function that costs next to nothing (`Operation.run_texts`) is over before its process could be sent the
+next chunk: most of the time would go into sending. Chunks of one owner and one operation that are claimed
+together are sent together, and end together. Each keeps its own claim, outcome and report.
 """
 
 from __future__ import annotations

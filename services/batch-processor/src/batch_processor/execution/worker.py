@@ -250,7 +250,7 @@ class Worker:
             for work in [work for work in self._works.values() if work is not None]:
                 await held.enter_async_context(work.reporting)
                 works += [work] if work.task is not None else []
-            told = [
+            found = [
                 reports.of_running(
                     w.claim,
                     w.run,
@@ -261,12 +261,12 @@ class Worker:
                 for w in works
             ]
             try:
-                statuses = await self._settlement.store(told) if told else {}
+                statuses = await self._settlement.store(found) if found else {}
             except BaseException:
-                for work, report in zip(works, told, strict=True):
+                for work, report in zip(works, found, strict=True):
                     work.run.put_back(report.outcomes)
                 raise
-            for work, report in zip(works, told, strict=True):
+            for work, report in zip(works, found, strict=True):
                 work.has_begun = True
                 if report.keeps:
                     work.run.let_go(set(work.run.unfinished).difference(report.keeps))

@@ -82,7 +82,7 @@ class _Price:
 
     price: Decimal
     currency: str
-    told: Mapping[str, Json]
+    about: Mapping[str, Json]
 
 
 async def run(portfolio: Portfolio, context: Context) -> Json:
@@ -114,7 +114,7 @@ async def run(portfolio: Portfolio, context: Context) -> Json:
                 "price": format(price.price, "f"),
                 "value": format(value, "f"),
                 "currency": price.currency,
-                **price.told,
+                **price.about,
             }
         )
     return {
@@ -132,8 +132,8 @@ async def _newest(symbols: Sequence[str], context: Context) -> dict[str, _Price 
         if isinstance(quote, ServiceError):
             found[symbol] = quote
             continue
-        told = quote.model_dump(mode="json", include={"as_of", "source", "stale", "simulated", "replayed"})
-        found[symbol] = _Price(quote.price, quote.currency, told)
+        about = quote.model_dump(mode="json", include={"as_of", "source", "stale", "simulated", "replayed"})
+        found[symbol] = _Price(quote.price, quote.currency, about)
     return found
 
 
@@ -146,13 +146,13 @@ async def _closes(symbols: Sequence[str], day: date, context: Context) -> dict[s
                 bar, bars = await context.share((symbol, day), lambda: prices.close_of(symbol, day, context))
             except ServiceError as error:
                 return error
-        told = {
+        about = {
             "as_of": bar.t.date().isoformat(),
             "source": bars.source,
             "stale": bars.stale,
             "simulated": False,
         }
-        return _Price(bar.c, bars.currency, told)
+        return _Price(bar.c, bars.currency, about)
 
     return dict(zip(symbols, await asyncio.gather(*map(close_of, symbols)), strict=True))
 
@@ -164,9 +164,9 @@ def _require_all(found: Mapping[str, _Price | ServiceError]) -> None:
         return
     lasting = [error for error in failed.values() if not error.retryable]
     first = (lasting or list(failed.values()))[0]
-    told = list(islice(failed.items(), _MOST_REASONS))
-    reasons = " ".join(f"{symbol}: {error.detail}" for symbol, error in told)
-    more = f" And {len(failed) - len(told)} more." if len(failed) > len(told) else ""
+    shown = list(islice(failed.items(), _MOST_REASONS))
+    reasons = " ".join(f"{symbol}: {error.detail}" for symbol, error in shown)
+    more = f" And {len(failed) - len(shown)} more." if len(failed) > len(shown) else ""
     detail = f"{len(failed)} of {len(found)} symbols have no price. {reasons}{more}"
     raise RemoteFailure(
         Failure(

@@ -42,8 +42,8 @@ _DATA = (
 class OutcomeRecorder:
     """Takes outcomes as they come and writes them in groups: up to 200, or what came within 10 to 20 ms.
 
-    `recorded` is told which outcomes are written, or given up: those that no database would take. While it
-    is away, or refuses them for a reason that passes, they are kept.
+    `recorded` is called with the outcomes that are written, or given up: those that no database would take.
+    While it is away, or refuses them for a reason that passes, they are kept.
     """
 
     def __init__(

@@ -212,7 +212,7 @@ class SmtpSession:
                 ssl_handshake_timeout=self.relay.timeout_s,
             )
         except OSError as error:
-            raise TlsFailed(f"TLS with {self.relay.host} failed: {_told(error)}") from error
+            raise TlsFailed(f"TLS with {self.relay.host} failed: {_text_of(error)}") from error
         assert transport is not None
         self._wire.connection_made(transport)
         self.tls = True
@@ -262,7 +262,9 @@ async def _connect(relay: SmtpRelay, *, encrypt: bool) -> SmtpSession:
     except BaseException as error:
         wire.abort()
         if isinstance(error, (OSError, TimeoutError, ConnectionLost)):
-            raise RelayUnreachable(f"cannot connect to {relay.host}:{relay.port}: {_told(error)}") from error
+            raise RelayUnreachable(
+                f"cannot connect to {relay.host}:{relay.port}: {_text_of(error)}"
+            ) from error
         raise
     return session
 
@@ -285,7 +287,7 @@ def _with_dots_doubled(content: bytes) -> Iterable[bytes]:
         yield part + end if start + _PART_BYTES >= len(content) else part
 
 
-def _told(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 

@@ -65,7 +65,7 @@ _POLICY = _WrittenHeaders(linesep="\r\n", cte_type="7bit")
 
 
 def message_id(email_id: UUID, *, domain: str) -> str:
-    """Return the Message-ID of all copies of a mail, at every attempt, so that a repetition can be told."""
+    """Return the Message-ID of all copies of a mail, at every attempt, which tells a repetition."""
     return f"<{email_id}@{domain}>"
 
 

@@ -134,7 +134,7 @@ def _service(
         *([] if is_ready else ["not ready: /readyz on its ops port says why"]),
         *(f"{alert['name']}: {alert['summary']}" for alert in firing if alert["service"] == name),
         *crossed,
-        *(_told(pause) for pause in _good(found.pauses) if name == BATCH_PROCESSOR),
+        *(_line_of(pause) for pause in _good(found.pauses) if name == BATCH_PROCESSOR),
     ]
     return {
         "service": name,
@@ -146,7 +146,7 @@ def _service(
     }
 
 
-def _told(pause: Pause) -> str:
+def _line_of(pause: Pause) -> str:
     """Return in words what is paused, since when and why."""
     name = f"user {pause.name}" if pause.kind == "owner" else pause.name
     what = "the batches and tasks of" if pause.kind == "owner" else "the operation"

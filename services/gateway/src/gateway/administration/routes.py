@@ -57,7 +57,7 @@ def endpoints(
 
 
 def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
-    told: dict[str, Any] = {"tag": "Administration", "scope": Scope.ADMIN}
+    about: dict[str, Any] = {"tag": "Administration", "scope": Scope.ADMIN}
     stop, go_on = pauses.pause_operation, pauses.resume_operation
     yield get(
         "/v1/admin/pauses",
@@ -66,7 +66,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
         summary="List the operations and owners of which nothing begins",
         answers={200: json(PauseList)},
         errors=(Unavailable,),
-        **told,
+        **about,
     )
     operation, owner = "operations/<name>", "owners/<int:user_id>"
     for path, example, pause, resume, what, whose in (
@@ -81,7 +81,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
             answers={200: json(Pause)},
             errors=(NotFound, Unavailable),
             examples={**example, "outage": {"reason": "the provider is down"}},
-            **told,
+            **about,
         )
         yield delete(
             f"/v1/admin/pauses/{path}",
@@ -91,7 +91,7 @@ def _pauses(pauses: PauseService) -> Iterator[Endpoint]:
             answers={204: nothing()},
             errors=(Unavailable,),
             examples=example,
-            **told,
+            **about,
         )
 
 

@@ -35,7 +35,7 @@ class AlertService:
             **dict(body),
         )
         alert = await self._rpc.call(request, Alert, call.deadline)
-        self._audit.record_with(call, Action.ALERT_CREATED, f"alert:{alert.id}", after=_told(alert))
+        self._audit.record_with(call, Action.ALERT_CREATED, f"alert:{alert.id}", after=_audited(alert))
         return Reply(document(alert), location=f"/v1/alerts/{alert.id}")
 
     async def get(self, call: Call, alert_id: UUID) -> Alert:
@@ -61,10 +61,10 @@ class AlertService:
         """End an alert of the caller: once this is answered it does not fire any more."""
         request = DeleteAlert(alert_id=alert_id, owner_id=call.principal.owner_id)
         ended = await self._rpc.call(request, Alert, call.deadline)
-        await self._audit.record_now(call, Action.ALERT_DELETED, f"alert:{alert_id}", before=_told(ended))
+        await self._audit.record_now(call, Action.ALERT_DELETED, f"alert:{alert_id}", before=_audited(ended))
 
 
-def _told(alert: Alert) -> dict[str, Any]:
+def _audited(alert: Alert) -> dict[str, Any]:
     """Return the fields of an alert that the audit trail records."""
     names = {"symbol", "condition", "notify", "once", "expires_at"}
     return alert.model_dump(mode="json", include=names, exclude_none=True)

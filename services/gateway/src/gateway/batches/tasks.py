@@ -33,7 +33,7 @@ from gateway.publishing.hub import Hub
 from gateway.publishing.publications import Publication
 
 _UNIQUE = UUID("5f0c6a55-8f63-4f3b-9d0a-0d4a6f0a2b11")
-# The state of a task that is known is asked for so long; then the last one heard of is told.
+# The state of a task that is known is asked for so long; then the last one heard of is shown.
 _STATE_S = 1
 # Between two looks at a task that its caller waits for; each look asks the database and batch-processor.
 _FIRST_LOOK_S = 0.02

@@ -44,7 +44,7 @@ class DomainService:
             request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
-        self._audit.record_with(call, Action.DOMAIN_CREATED, _target(domain), after=_told(domain))
+        self._audit.record_with(call, Action.DOMAIN_CREATED, _target(domain), after=_audited(domain))
         return _reply(domain, location=f"/v1/domains/{domain.id}")
 
     async def get(self, call: Call, domain_id: UUID) -> Reply:
@@ -88,7 +88,7 @@ class DomainService:
             request_key=call.request_key,
         )
         domain = await self._rpc.call(request, Domain, call.deadline)
-        self._audit.record_with(call, Action.DOMAIN_KEYS_ROTATED, _target(domain), after=_told(domain))
+        self._audit.record_with(call, Action.DOMAIN_KEYS_ROTATED, _target(domain), after=_audited(domain))
         return _reply(domain)
 
     async def delete(self, call: Call, domain_id: UUID) -> None:
@@ -115,14 +115,14 @@ class DomainService:
         return await self._rpc.call(request, Domain, call.deadline)
 
     async def _record(self, call: Call, connection: Connection, action: Action, domain: Domain) -> None:
-        await self._audit.record(connection, call.principal, action, _target(domain), after=_told(domain))
+        await self._audit.record(connection, call.principal, action, _target(domain), after=_audited(domain))
 
 
 def _target(domain: Domain) -> str:
     return f"domain:{domain.id}"
 
 
-def _told(domain: Domain) -> dict[str, Any]:
+def _audited(domain: Domain) -> dict[str, Any]:
     """Return the fields of a domain that the audit trail records."""
     return {
         "name": domain.name,

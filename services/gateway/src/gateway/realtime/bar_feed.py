@@ -49,19 +49,19 @@ class BarFeed:
     def now(self, symbol: str) -> Publication | None:
         """Return the newest bar of `symbol` with its present state; None when none was pushed."""
         bar = self._bars.get(symbol)
-        return None if bar is None else self._told(bar)
+        return None if bar is None else self._current(bar)
 
     def refreshed(self, publication: Publication) -> Publication:
         """Return a publication that has waited, with its present state."""
         if publication.data["state"] != "live" or not self.silence.lasts():
             return publication
-        return self._told(publication.data)
+        return self._current(publication.data)
 
     def _state(self, symbol: str) -> Publication | None:
         bar = self._bars.get(symbol)
-        return None if bar is None else self._told(bar, is_state=True)
+        return None if bar is None else self._current(bar, is_state=True)
 
-    def _told(self, bar: Mapping[str, Any], *, is_state: bool = False) -> Publication:
+    def _current(self, bar: Mapping[str, Any], *, is_state: bool = False) -> Publication:
         is_stale = self.silence.lasts() and bar.get("session") != "closed"
         return _publication(bar, "stale" if is_stale else "live", is_state=is_state)
 

@@ -71,7 +71,7 @@ class ScheduleService:
             **{**dict(body), **_template_of(call, body.template)},
         )
         made = await self._rpc.call(request, Schedule, call.deadline)
-        self._record(call, Action.SCHEDULE_CREATED, made.id, _told(body))
+        self._record(call, Action.SCHEDULE_CREATED, made.id, _audited(body))
         return _reply(made, location=f"/v1/schedules/{made.id}")
 
     async def list(self, call: Call, query: SchedulesQuery) -> Reply:
@@ -132,7 +132,7 @@ class ScheduleService:
             **given,
         )
         changed = await self._rpc.call(request, Schedule, call.deadline)
-        self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _told(body))
+        self._record(call, Action.SCHEDULE_CHANGED, schedule_id, _audited(body))
         return _reply(changed)
 
     async def pause(self, call: Call, schedule_id: UUID) -> Reply:
@@ -201,9 +201,9 @@ class ScheduleService:
             raise
 
     def _record(
-        self, call: Call, action: Action, id_: UUID, told: dict[str, Any], *, is_gone: bool = False
+        self, call: Call, action: Action, id_: UUID, details: dict[str, Any], *, is_gone: bool = False
     ) -> None:
-        state = {"before" if is_gone else "after": told}
+        state = {"before" if is_gone else "after": details}
         self._audit.record_with(call, action, f"schedule:{id_}", **state)
 
 
@@ -220,10 +220,10 @@ def _template_of(call: Call, template: TemplateInput) -> dict[str, Any]:
     return {"template": written, "kind": template.kind, "operation": template.operation}
 
 
-def _told(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
+def _audited(body: ScheduleInput | ScheduleChange) -> dict[str, Any]:
     """Return the details of a change for the audit trail; of the template only the operation."""
-    told = body.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
-    return told if body.template is None else {**told, "operation": body.template.operation}
+    details = body.model_dump(mode="json", exclude={"template"}, exclude_unset=True)
+    return details if body.template is None else {**details, "operation": body.template.operation}
 
 
 def _reply(schedule: contract.Schedule, *, location: str | None = None) -> Reply:

@@ -54,8 +54,8 @@ class StockService:
             as_of = datetime.fromisoformat(known.quote["as_of"])
             # However young it is: nobody can say now that there is no newer one.
             found = freshness(as_of, now=datetime.now(UTC), stale_after_s=-1)
-            told = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
-            return Reply(document(told))
+            shown = {**known.quote, "stale": found.stale, "delayed_by_s": found.delayed_by_s}
+            return Reply(document(shown))
 
     async def list(self, call: Call, query: QuotesQuery) -> dict[str, Any]:
         """Return quotes in the order asked for, and an error for each symbol that has none."""

@@ -160,7 +160,7 @@ class AlpacaProvider:
 
 
 def _days(found: Sequence[AlpacaBar]) -> tuple[list[Bar], list[datetime]]:
-    """Return bars as they are told here, and the days that are said to be just like the one before."""
+    """Return bars in the form of this service, and the days that are said to be just like the one before."""
     days = [sessions.day_of(bar.t) for bar in found]
     if any(later <= earlier for earlier, later in itertools.pairwise(days)):
         raise BadData("Alpaca's bars are not in the order of their days.")

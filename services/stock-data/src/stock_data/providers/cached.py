@@ -82,26 +82,26 @@ class CachedQuotes:
         # The first caller's deadline does not apply: others share the call.
         deadline, now = Deadline.after(self._timeout_s), self._clock()
         by_others = await self._shared.read(symbols, now) if self._shared is not None else {}
-        told: dict[str, Quote | Exception] = {
+        answered: dict[str, Quote | Exception] = {
             symbol: retold(kept.quote, fetched_at=kept.fetched_at, now=now)
             for symbol, kept in by_others.items()
         }
         for symbol, kept in by_others.items():
             self._keep(symbol, kept.fetched_at, kept.quote)
-        missing = [symbol for symbol in symbols if symbol not in told]
+        missing = [symbol for symbol in symbols if symbol not in answered]
         if not missing:
-            return told
+            return answered
         try:
             found = await self._provider.quotes(missing, deadline)
         except ProviderFailure as error:
-            return {**told, **dict.fromkeys(missing, error)}
+            return {**answered, **dict.fromkeys(missing, error)}
         now = self._clock()
         for symbol, quote in found.quotes.items():
             self._keep(symbol, now, quote)
         if self._shared is not None:
             await self._shared.write(found.quotes, now)
         unknown = {symbol: UnknownSymbol(symbol) for symbol in missing}
-        return {**told, **unknown, **found.errors, **found.quotes}
+        return {**answered, **unknown, **found.errors, **found.quotes}
 
     def _keep(self, symbol: str, fetched_at: datetime, quote: Quote) -> None:
         self._kept[symbol] = (fetched_at, quote)
