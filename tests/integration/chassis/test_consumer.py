@@ -13,6 +13,8 @@ from uuid import uuid4
 import aiormq
 import asyncpg
 import pytest
+from pamqp import encode
+from pamqp.commands import Basic
 from prometheus_client import REGISTRY
 
 from chassis import outbox
@@ -103,6 +105,36 @@ async def test_an_undecodable_message_is_parked_and_its_neighbours_go_on(bench: 
     message = await until(lambda: parked(worker))
     assert (message.reason, message.queue) == ("undecodable", QUEUE)
     assert message.message_id == poison.message_id
+
+
+async def test_a_message_with_properties_that_cannot_be_read_is_parked_and_its_neighbours_go_on(
+    bench: Bench, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(text: str) -> bytes:
+        written = text.encode("utf-8", "surrogateescape")
+        return bytes([len(written)]) + written
+
+    monkeypatch.setitem(encode.METHODS, "shortstr", write)
+    worker = await bench.build(BATCH_PROCESSOR)
+    worker.consume(QUEUE, {CancelBatch: InTransaction(store, group=10)})
+    await bench.run(worker)
+    connection = await aiormq.connect(broker_url)
+    channel = await connection.channel()
+    # Read in this order: what stands behind the first broken one is lost, too.
+    for field in ("message_id", "message_type", "correlation_id"):
+        about = Basic.Properties(message_type="batch.cancel.v1", message_id=str(new_id()))
+        setattr(about, field, "a\udcff")
+        await channel.basic_publish(b"{}", exchange="commands", routing_key=QUEUE, properties=about)
+    await connection.close()
+    await worker.messaging.publisher.publish(cancel("after"))
+    await until(lambda: _has(worker, 1))
+
+    async def are_parked() -> bool:
+        page = await worker.parked.page(ListParked(), Deadline.after(5))
+        return [each.reason for each in page.data] == ["unknown-type"] * 3
+
+    await until(are_parked)
+    assert worker.messaging.link.is_connected
 
 
 async def test_a_permanent_error_is_parked_at_once_and_spares_the_group(bench: Bench) -> None:

@@ -206,8 +206,12 @@ class Consumer:
             await self._handle(self._handlers[message_type][1], messages)
 
     async def _postpone_unknown(self, incoming: Incoming) -> None:
-        """Let a message of an unknown type wait a few times for a replica that knows it, then park it."""
-        rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
+        """Let a message of an unknown type wait a few times for a replica that knows it, then park it.
+
+        One without any type, or one that cannot be read, is parked at once.
+        """
+        is_named = bool(incoming.message_type)
+        rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs) if is_named else None
         error = UnknownType(incoming.message_type)
         log.warning(
             "unknown message type; is a rolling upgrade in progress?",

@@ -13,6 +13,7 @@ from aiormq.channel import Channel
 from yarl import URL
 
 from chassis import beats, logging, metrics, redaction
+from chassis.broker import properties
 from chassis.waits import until_set
 
 log = logging.get(__name__)
@@ -220,6 +221,7 @@ async def connect(url: URL) -> aio_pika.Connection:
     One that does not come about is closed all the same: aio-pika would do so when it is collected, in
     whatever loop runs by then, or in none.
     """
+    properties.read_leniently()
     connection = aio_pika.Connection(url)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
