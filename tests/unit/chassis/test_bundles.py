@@ -84,6 +84,13 @@ def test_an_invalid_bundle_is_refused_without_being_quoted(body: bytes) -> None:
     assert "json{" not in str(refused.value)
 
 
+def test_a_bundle_of_too_many_messages_is_refused() -> None:
+    most = [message(number) for number in range(256)]
+    assert len(bundles.unwrap(bundles.wrap(most).body)) == 256
+    with pytest.raises(BrokenBundle):
+        bundles.unwrap(bundles.wrap([*most, message(256)]).body)
+
+
 def test_beside_a_release_that_reads_no_bundles_every_message_stays_single(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,6 +25,8 @@ MESSAGE_TYPE = "bundle.v1"
 # Fewer messages cost little, and are easier to look at one by one.
 _FEWEST = 4
 _MOST = 64
+# A release to come may make larger ones; a part that is wrong is parked by itself, which takes its time.
+_MOST_READ = 256
 # A consumer that prefetches bundles holds no more than as many large messages would take.
 _MOST_BYTES = 64 * 1024
 _LARGE_BYTES = 16 * 1024
@@ -150,4 +152,6 @@ def _contents(line: bytes) -> Iterable[Any]:
         raise BrokenBundle("The first line of the bundle is no JSON.") from error
     if not isinstance(contents, list):
         raise BrokenBundle("The first line of the bundle is no list.")
+    if len(contents) > _MOST_READ:
+        raise BrokenBundle(f"The bundle has {len(contents)} messages; it may have {_MOST_READ}.")
     return contents
