@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from chassis import migrations
 from chassis.health import Health
 from chassis.http import create_service_app
 from chassis.postgres import Postgres
-from chassis.supervision import Tasks
 from contracts.uploads import OpenParcel, OpenUpload
 from emailer import routes
 from emailer.uploads.service import UploadLimits, UploadService
@@ -63,17 +63,18 @@ async def running(house: House) -> AsyncIterator[UploadSite]:
     await house.double("email", {OpenUpload: service.open, OpenParcel: service.open_parcel})
     app = create_service_app(Health(), title="email", lifespan=_nothing)
     routes.add_routes(app, service)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    tasks = Tasks()
-    tasks.start("server", server.serve())
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server.serve())
     try:
         await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield UploadSite(f"http://127.0.0.1:{port}", postgres)
     finally:
         server.should_exit = True
-        await until(lambda: not server.servers or not server.servers[0].is_serving())
-        await tasks.close()
+        # Cancelled, it would leave tasks that the garbage collector ends in the middle of another test.
+        await serving
         await postgres.close()
 
 
