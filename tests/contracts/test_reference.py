@@ -13,7 +13,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 
-from gateway.http.endpoints import Endpoint, Idempotency
+from gateway.http.endpoints import Endpoint, Idempotency, Precondition
 from gateway.realtime import sockets
 from gateway.realtime.command_table import COMMANDS
 from gateway.reference import asyncapi, openapi
@@ -44,6 +44,13 @@ WHOLE = {
     "listPauses",
     "listProblems",
     "listRunbooks",
+}
+
+# A DELETE that ends something at whatever version it has, and the reason.
+ENDED_ANYHOW = {
+    "cancelEmail": "a mail that is not wanted is not wanted at another time either",
+    "deleteAlert": "an alert is not edited, and one that has fired meanwhile ends as well",
+    "liftSuppression": "an address gets mail again, for whatever reason it got none",
 }
 
 # HEAD comes with GET, and OPTIONS answers for itself.
@@ -109,6 +116,21 @@ def test_operation_ids_and_summaries_are_unique() -> None:
 def test_every_post_honours_an_idempotency_key_unless_it_leaves_nothing_behind() -> None:
     refusing = {e.name for e in ENDPOINTS if e.method == "POST" and e.idempotency is Idempotency.NONE}
     assert refusing == HARMLESS.keys()
+
+
+def test_what_is_read_and_changed_has_an_entity_tag_and_its_changes_compare_it() -> None:
+    read = {endpoint.template: endpoint for endpoint in ENDPOINTS if endpoint.method == "GET"}
+    untagged, uncompared = set(), set()
+    for change in (endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"):
+        # An action belongs to the thing before it: `/v1/batches/{batch_id}/cancel`.
+        is_action = not change.template.endswith("}")
+        thing = change.template.rpartition("/")[0] if is_action else change.template
+        if thing.endswith("}") and thing in read and not read[thing].is_tagged:
+            untagged.add(read[thing].name)
+        if not is_action and thing in read and change.precondition is Precondition.NONE:
+            uncompared.add(change.name)
+    assert not untagged
+    assert uncompared == ENDED_ANYHOW.keys()
 
 
 def test_every_list_comes_in_pages_of_one_form_unless_it_is_bounded() -> None:

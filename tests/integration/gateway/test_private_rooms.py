@@ -85,6 +85,8 @@ async def names(person: Person) -> set[str]:
         ("POST", "/messages", {"text": "x"}),
         ("GET", "/members", None),
         ("POST", "/members", {"user_id": 1}),
+        ("GET", "/members/1", None),
+        ("PATCH", "/members/1", {"role": "reader"}),
         ("DELETE", "/members/1", None),
     ],
 )
@@ -92,7 +94,10 @@ async def test_a_private_room_is_not_found_by_a_stranger_over_http(
     people: People, two: tuple[Listener, Listener], room: str, method: str, path: str, body: Any
 ) -> None:
     for api in (people.stranger.api, two[1].api):
-        assert_problem(await api.request(method, f"/v1/rooms/{room}{path}", json=body), 404, "not-found")
+        answer = await api.request(
+            method, f"/v1/rooms/{room}{path}", json=body, headers={"if-match": "*"} if body else {}
+        )
+        assert_problem(answer, 404, "not-found")
     assert room not in await names(people.stranger)
     assert room in await names(people.reader)
 
@@ -134,6 +139,32 @@ async def test_each_role_may_do_what_it_says(people: People, room: str) -> None:
     }
 
 
+async def test_a_member_is_changed_or_removed_by_who_has_read_the_role(people: People, room: str) -> None:
+    path, manager = f"/v1/rooms/{room}/members/{people.writer.id}", people.manager.api
+    seen = await people.reader.api.get(path)
+    assert (seen.json()["user_id"], seen.json()["role"]) == (people.writer.id, "writer")
+    read, reader = {"if-match": seen.headers["etag"]}, {"role": "reader"}
+    unchanged = await manager.get(path, headers={"if-none-match": seen.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert_problem(await manager.patch(path, json=reader), 428, "precondition-required")
+    assert_problem(await people.writer.api.patch(path, json=reader, headers=read), 403, "forbidden")
+    assert (await manager.patch(path, json={}, headers=read)).headers["etag"] == seen.headers["etag"]
+    changed = await manager.patch(path, json=reader, headers=read)
+    assert (changed.status_code, changed.json()) == (200, {**seen.json(), "role": "reader"})
+    for late in (
+        await manager.patch(path, json={"role": "manager"}, headers=read),
+        await manager.delete(path, headers=read),
+    ):
+        assert changed.headers["etag"] in assert_problem(late, 412, "precondition-failed")["detail"]
+    assert (await manager.delete(path, headers={"if-match": changed.headers["etag"]})).status_code == 204
+    for gone in (
+        await manager.get(path),
+        await manager.patch(path, json=reader, headers=read),
+        await manager.delete(path, headers=read),
+    ):
+        assert_problem(gone, 404, "not-found")
+
+
 async def test_a_removed_member_loses_its_subscription_on_the_other_gateway_at_once(
     people: People, two: tuple[Listener, Listener], room: str, talk: Any
 ) -> None:
@@ -163,6 +194,10 @@ async def test_everybody_may_leave_and_the_last_manager_only_after_another_took_
     assert_problem(await people.manager.api.delete(f"{path}/{people.manager.id}"), 409, "conflict")
     demoted = await people.manager.api.post(path, json={"user_id": people.manager.id, "role": "reader"})
     assert_problem(demoted, 409, "conflict")
+    resigned = await people.manager.api.patch(
+        f"{path}/{people.manager.id}", json={"role": "reader"}, headers={"if-match": "*"}
+    )
+    assert_problem(resigned, 409, "conflict")
     await let_in(people, room, people.writer, "manager")
     assert (await people.manager.api.delete(f"{path}/{people.manager.id}")).status_code == 204
     assert_problem(await people.manager.api.get(f"/v1/rooms/{room}"), 404, "not-found")

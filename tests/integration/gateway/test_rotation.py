@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -135,6 +136,33 @@ async def test_a_repeated_rotation_gets_the_same_secret_again(door: Listener) ->
     assert first == second
     assert await works(door, first["key"])
     assert first["key"] != key
+
+
+async def test_a_key_is_rotated_or_revoked_by_who_has_read_its_last_rotation(door: Listener) -> None:
+    path = f"/v1/api-keys/{(await door.new_key('quotes:read'))[8:24]}"
+    first = (await door.api.get(path)).headers["etag"]
+    assert (await door.api.get(path, headers={"if-none-match": first})).status_code == 304
+    # Its use changes the answer, and nothing that a change could overwrite.
+    await door.database.execute("UPDATE api_keys SET last_used_at = now() WHERE id = $1", path[-16:])
+    used = (await door.api.get(path)).headers["etag"]
+    assert used != first
+    rotated = await door.api.post(f"{path}/rotate", json={}, headers={"if-match": first})
+    assert rotated.status_code == 200, rotated.text
+    for late in (
+        await door.api.post(f"{path}/rotate", json={}, headers={"if-match": used}),
+        await door.api.delete(path, headers={"if-match": used}),
+    ):
+        assert_problem(late, 412, "precondition-failed")
+    current = {"if-match": (await door.api.get(path)).headers["etag"]}
+    assert (await door.api.delete(path, headers=current)).status_code == 204
+    assert_problem(await door.api.delete(path, headers=current), 412, "precondition-failed")
+
+
+async def test_of_two_rotations_at_the_same_version_one_is_refused(door: Listener) -> None:
+    path = f"/v1/api-keys/{(await door.new_key('quotes:read'))[8:24]}"
+    read = {"if-match": (await door.api.get(path)).headers["etag"]}
+    both = await asyncio.gather(*(door.api.post(f"{path}/rotate", json={}, headers=read) for _ in range(2)))
+    assert sorted(answer.status_code for answer in both) == [200, 412]
 
 
 async def test_another_key_of_the_same_user_does_not_get_the_answer_with_the_secret(door: Listener) -> None:

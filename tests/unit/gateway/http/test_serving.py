@@ -16,7 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from chassis.errors import DeadlineExceeded, Overloaded
 from contracts.scopes import Scope
 from gateway.http.calls import Call
-from gateway.http.endpoints import Answer, Endpoint, Precondition, events, get, json, lines, patch, post
+from gateway.http.endpoints import (
+    CONTENT_TAG,
+    Answer,
+    Endpoint,
+    Precondition,
+    events,
+    get,
+    json,
+    lines,
+    patch,
+    post,
+)
 from gateway.http.principal import Principal
 from gateway.http.replies import EVENT_STREAM, NDJSON, Reply
 from support.problems import assert_problem
@@ -86,7 +97,7 @@ async def sleep(_: Call) -> None:
 def endpoints() -> list[Endpoint]:
     return [
         post("/things", create, name="create", answers={201: json(Thing)}, **DECLARED),
-        get("/things", search, name="search", answers={200: json(Thing)}, **DECLARED),
+        get("/things", search, name="search", answers={200: json(Thing, headers=CONTENT_TAG)}, **DECLARED),
         get("/things/<uuid:thing_id>/<part>", find, name="find", answers={200: json()}, **DECLARED),
         patch(
             "/thing",
@@ -318,6 +329,18 @@ async def test_a_condition_that_a_change_would_ignore_is_refused(
         assert answer.is_success
     else:
         assert_problem(answer, 400, "precondition-not-supported")
+
+
+async def test_a_value_whose_answer_is_declared_with_a_tag_has_that_of_its_content(
+    client: httpx.AsyncClient,
+) -> None:
+    etag = (await client.get("/things?name=a")).headers["etag"]
+    known = await client.get("/things?name=a", headers={"if-none-match": etag})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
+    assert "content-length" not in known.headers
+    other = await client.get("/things?name=b", headers={"if-none-match": etag})
+    assert (other.status_code, other.json()["name"]) == (200, "b")
+    assert "etag" not in (await client.get("/open")).headers
 
 
 async def test_rows_come_in_the_media_type_that_is_accepted(client: httpx.AsyncClient) -> None:

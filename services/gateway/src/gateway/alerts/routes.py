@@ -11,7 +11,7 @@ from contracts.scopes import Scope
 from gateway.acceptance.inputs import EXAMPLE_ID
 from gateway.alerts.inputs import AlertList
 from gateway.alerts.service import AlertService
-from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post
+from gateway.http.endpoints import CONTENT_TAG, Endpoint, delete, get, json, nothing, post
 
 _UNMADE = tuple(
     problems.of(code) for code in ("unknown-symbol", "invalid-symbol", "no-live-feed", "too-many-alerts")
@@ -60,7 +60,7 @@ def _one(service: AlertService) -> Iterator[Endpoint]:
         summary="Read a price alert, and when it fired last",
         tag="Alerts",
         scope=Scope.ALERTS_READ,
-        answers={200: json(Alert)},
+        answers={200: json(Alert, headers=CONTENT_TAG)},
         errors=(NotFound, Unavailable),
         examples={"alert_id": EXAMPLE_ID},
     )

@@ -30,7 +30,7 @@ from gateway.errors import (
     UploadOffsetMismatch,
     UploadStalled,
 )
-from gateway.http.endpoints import Endpoint, Idempotency, get, json, post, put, rows
+from gateway.http.endpoints import CONTENT_TAG, Endpoint, Idempotency, get, json, post, put, rows
 from gateway.http.replies import NDJSON
 
 _REFUSALS = (
@@ -134,7 +134,7 @@ def _following(service: BatchService) -> Iterator[Endpoint]:
         summary="Report the progress of a batch",
         tag="Batches",
         scope=Scope.BATCHES_READ,
-        answers={200: json(BatchView)},
+        answers={200: json(BatchView, headers=CONTENT_TAG)},
         errors=(NotFound, _BATCH_NOT_FOUND, DatabaseUnavailable),
     )
 

@@ -126,7 +126,7 @@ class BatchService:
         found = await self.lookup.read(call.principal, task_id, "task", call.deadline)
         body = document(found)
         # One that is not stored yet has no version.
-        return Reply(body, etag=entity_tag(revision_of(found), body) if isinstance(found, bytes) else None)
+        return Reply(body, etag=entity_tag(body, revision_of(found)) if isinstance(found, bytes) else None)
 
     async def find(
         self, principal: Principal, id_: UUID, kind: contract.Kind, deadline: Deadline

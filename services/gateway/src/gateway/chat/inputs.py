@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.http.changes import Change
 from gateway.http.filters import CreatedWithin, Page, PageById
 from gateway.http.strict_json import MOST_ID
 
@@ -39,6 +40,13 @@ class MemberInput(BaseModel):
         description="a reader reads, listens and sees who is present; a writer also posts; "
         "a manager also chooses the members",
     )
+
+
+class MemberChange(Change):
+    """The body of `PATCH /v1/rooms/{room}/members/{user_id}`."""
+
+    thing = "member"
+    role: Role | None = None
 
 
 class MembersQuery(PageById):

@@ -101,9 +101,14 @@ class RoomRepository:
         assert row is not None, "a member that was put is there"
         return Member(**row)
 
-    async def remove_member(self, connection: Connection, room: str, user_id: int) -> bool:
-        """Remove a member; return whether there was one."""
-        return await connection.fetchval(self._queries["delete_member"], room, user_id) is not None
+    async def member(self, connection: Connection, room: str, user_id: int) -> Member | None:
+        """Return a member."""
+        row = await connection.fetchrow(self._queries["get_member"], room, user_id)
+        return Member(**row) if row else None
+
+    async def remove_member(self, connection: Connection, room: str, user_id: int) -> None:
+        """Remove a member."""
+        await connection.execute(self._queries["delete_member"], room, user_id)
 
     async def members(self, connection: Connection, room: str, query: MembersQuery) -> list[Member]:
         """Return a page of members by the id of their user, and one more if there is one."""

@@ -10,18 +10,20 @@ from contracts.scopes import Scope
 from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.chat.inputs import (
+    MemberChange,
     MemberInput,
     MembersQuery,
     MessageInput,
     MessagesQuery,
+    Role,
     RoomInput,
     RoomsQuery,
     message_view,
 )
-from gateway.chat.repository import Room, RoomRepository
+from gateway.chat.repository import Member, Room, RoomRepository
 from gateway.chat.service import ChatService
 from gateway.http.calls import Call
-from gateway.http.replies import Reply, document
+from gateway.http.replies import Reply, document, entity_tag
 from gateway.http.strict_json import MOST_ID
 
 _MOST_MEMBERS = 1000
@@ -88,7 +90,14 @@ class RoomService:
         following = str(page[-1].user_id) if len(found) > query.limit else None
         return {"data": page, "next_cursor": following}
 
-    async def put_member(self, call: Call, room: str, body: MemberInput) -> Reply:
+    async def member(self, call: Call, room: str, user_id: int) -> Member:
+        """Return a member of a private room. Raise `NotFound` when the room has no such member."""
+        call.principal.require(Scope.CHAT_READ)
+        await self._chat.room(room, call.principal)
+        async with self._postgres.connection() as connection:
+            return await self._member(connection, room, user_id)
+
+    async def put_member(self, call: Call, room: str, body: MemberInput) -> Member:
         """Add a user to a private room, or change the user's role.
 
         Raise `Forbidden` unless a manager asks, and `Conflict` for a public or full room and for the last
@@ -98,13 +107,24 @@ class RoomService:
         found = await self._locked(call.connection, call, room)
         if found.role != "manager":
             raise Forbidden(f"Only a manager of the room {room} may let users in.")
-        member = await self._rooms.put_member(call.connection, room, body.user_id, body.role)
-        await self._require_good_order(call.connection, room)
-        after = {"user_id": member.user_id, "role": member.role}
-        await self._audit.record(
-            call.connection, call.principal, Action.ROOM_MEMBER_CHANGED, f"room:{room}", after=after
-        )
-        return Reply(document({"user_id": member.user_id, "role": member.role, "added_at": member.added_at}))
+        return await self._set_role(call.connection, call, room, body.user_id, body.role)
+
+    async def change_member(self, call: Call, room: str, user_id: int, body: MemberChange) -> Member:
+        """Change the role of a member at the version that the caller has read.
+
+        Raise `NotFound` without such a member, `Forbidden` unless a manager asks, and `Conflict` for the last
+        manager.
+        """
+        call.principal.require(Scope.CHAT_WRITE)
+        async with self._postgres.transaction() as connection:
+            found = await self._locked(connection, call, room)
+            if found.role != "manager":
+                raise Forbidden(f"Only a manager of the room {room} may change roles.")
+            seen = await self._member(connection, room, user_id)
+            call.require_match(entity_tag(document(seen)))
+            if body.role in (None, seen.role):
+                return seen
+            return await self._set_role(connection, call, room, user_id, body.role)
 
     async def remove_member(self, call: Call, room: str, user_id: int) -> None:
         """Remove a member, whose subscriptions end; members may remove themselves.
@@ -117,8 +137,9 @@ class RoomService:
             found = await self._locked(connection, call, room)
             if found.role != "manager" and user_id != call.principal.user_id:
                 raise Forbidden(f"Only a manager of the room {room} may remove others.")
-            if user_id > MOST_ID or not await self._rooms.remove_member(connection, room, user_id):
-                raise NotFound(f"The room {room} has no member {user_id}.")
+            seen = await self._member(connection, room, user_id)
+            call.require_match(entity_tag(document(seen)))
+            await self._rooms.remove_member(connection, room, user_id)
             await self._require_good_order(connection, room)
             before = {"user_id": user_id}
             await self._audit.record(
@@ -134,6 +155,24 @@ class RoomService:
         if not room.is_private:
             raise Conflict(f"The room {name} is public: it has no members, and everybody may enter.")
         return room
+
+    async def _member(self, connection: Connection, room: str, user_id: int) -> Member:
+        member = None if user_id > MOST_ID else await self._rooms.member(connection, room, user_id)
+        if member is None:
+            raise NotFound(f"The room {room} has no member {user_id}.")
+        return member
+
+    async def _set_role(
+        self, connection: Connection, call: Call, room: str, user_id: int, role: Role
+    ) -> Member:
+        """Store and audit the role of a user in a room that is locked."""
+        member = await self._rooms.put_member(connection, room, user_id, role)
+        await self._require_good_order(connection, room)
+        after = {"user_id": member.user_id, "role": member.role}
+        await self._audit.record(
+            connection, call.principal, Action.ROOM_MEMBER_CHANGED, f"room:{room}", after=after
+        )
+        return member
 
     async def _require_good_order(self, connection: Connection, room: str) -> None:
         members, managers = await self._rooms.count_members(connection, room)

@@ -8,7 +8,21 @@ from chassis.errors import Conflict, DatabaseUnavailable, Forbidden, NotFound
 from contracts.scopes import Scope
 from gateway.chat.inputs import MemberList, MemberView, MessageList, MessageView, RoomList, RoomView
 from gateway.chat.rooms import RoomService
-from gateway.http.endpoints import Endpoint, Idempotency, delete, get, json, nothing, post
+from gateway.errors import PreconditionFailed, PreconditionRequired
+from gateway.http.endpoints import (
+    CONTENT_TAG,
+    Endpoint,
+    Idempotency,
+    Precondition,
+    delete,
+    get,
+    json,
+    nothing,
+    patch,
+    post,
+)
+
+_ETAG = {"ETag": "the version of the member, for If-Match"}
 
 
 def endpoints(service: RoomService) -> Iterator[Endpoint]:
@@ -42,12 +56,13 @@ def endpoints(service: RoomService) -> Iterator[Endpoint]:
         summary="Show a room and your role in it",
         tag="Chat",
         scope=Scope.CHAT_READ,
-        answers={200: json(RoomView)},
+        answers={200: json(RoomView, headers=CONTENT_TAG)},
         errors=(NotFound, DatabaseUnavailable),
         examples={"room": "lobby"},
     )
     yield from _messages(service)
     yield from _members(service)
+    yield from _one_member(service)
 
 
 def _messages(service: RoomService) -> Iterator[Endpoint]:
@@ -101,6 +116,32 @@ def _members(service: RoomService) -> Iterator[Endpoint]:
         errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
         examples={"room": "board", "a writer": {"user_id": 2, "role": "writer"}},
     )
+
+
+def _one_member(service: RoomService) -> Iterator[Endpoint]:
+    yield get(
+        "/v1/rooms/<room>/members/<int:user_id>",
+        service.member,
+        name="getMember",
+        summary="Read the role of a member of a private room",
+        tag="Chat",
+        scope=Scope.CHAT_READ,
+        answers={200: json(MemberView, headers=_ETAG)},
+        errors=(NotFound, DatabaseUnavailable),
+        examples={"room": "board", "user_id": 2},
+    )
+    yield patch(
+        "/v1/rooms/<room>/members/<int:user_id>",
+        service.change_member,
+        name="changeMember",
+        summary="Change the role of a member of a private room",
+        tag="Chat",
+        scope=Scope.CHAT_WRITE,
+        answers={200: json(MemberView, headers=_ETAG)},
+        errors=(Forbidden, NotFound, Conflict, PreconditionFailed, PreconditionRequired, DatabaseUnavailable),
+        precondition=Precondition.REQUIRED,
+        examples={"room": "board", "user_id": 2, "a reader": {"role": "reader"}},
+    )
     yield delete(
         "/v1/rooms/<room>/members/<int:user_id>",
         service.remove_member,
@@ -109,6 +150,7 @@ def _members(service: RoomService) -> Iterator[Endpoint]:
         tag="Chat",
         scope=Scope.CHAT_WRITE,
         answers={204: nothing()},
-        errors=(Forbidden, NotFound, Conflict, DatabaseUnavailable),
+        errors=(Forbidden, NotFound, Conflict, PreconditionFailed, DatabaseUnavailable),
+        precondition=Precondition.OPTIONAL,
         examples={"room": "board", "user_id": 2},
     )

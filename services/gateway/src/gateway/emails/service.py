@@ -344,7 +344,7 @@ def _revision(found: Mapping[str, Any]) -> str:
 def _reply(found: Mapping[str, Any]) -> Reply:
     """Return a mail with its entity tag; one that email has not stored yet has none."""
     body = document(found)
-    return Reply(body, etag=entity_tag(_revision(found), body) if "expires_at" in found else None)
+    return Reply(body, etag=entity_tag(body, _revision(found)) if "expires_at" in found else None)
 
 
 def _metadata_texts(document: bytes, read: Sequence[Mail | EmailResult]) -> list[str | None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 
 from gateway.http.calls import Call
 from gateway.http.endpoints import Answer, Endpoint, get
-from gateway.http.replies import Reply
+from gateway.http.replies import Reply, entity_tag
 
 # Only what this gateway serves itself, and nothing written into the page.
 POLICY = (
@@ -23,7 +22,7 @@ def page(path: str, file: Path, *, name: str, summary: str) -> Endpoint:
     reply = Reply(
         body,
         media_type=media_type,
-        etag=f'"{sha256(body).hexdigest()[:16]}"',
+        etag=entity_tag(body),
         headers={"content-security-policy": POLICY},
     )
 

@@ -24,6 +24,9 @@ from gateway.http.replies import CSV, EVENT_STREAM, JSON, NDJSON, Reply
 Handler = Callable[..., Awaitable[Any]]
 AfterReplay = Callable[[Call, Reply], Reply]
 
+# Of an answer whose handler returns a value: the server makes its tag.
+CONTENT_TAG = {"ETag": "a hash of the answer, for If-None-Match"}
+
 _PART = re.compile(r"<(?:(?P<converter>\w+):)?(?P<name>\w+)>")
 
 
@@ -95,6 +98,8 @@ class Endpoint:
     # The status of a successful answer, and its media types, the default first.
     status: int = field(init=False)
     media_types: tuple[str, ...] = field(init=False)
+    # Whether the answer has an entity tag, by which a caller asks for changes only.
+    is_tagged: bool = field(init=False)
 
     def __post_init__(self) -> None:
         hints = get_type_hints(self.handler, include_extras=True)
@@ -106,6 +111,7 @@ class Endpoint:
             "template": _PART.sub(lambda part: "{" + part["name"] + "}", self.path),
             "status": status,
             "media_types": self.answers[status].media_types,
+            "is_tagged": "ETag" in self.answers[status].headers,
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)

@@ -51,13 +51,15 @@ def document(value: object) -> bytes:
     return orjson.dumps(value, default=_PLAIN, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
-def entity_tag(revision: object, body: bytes) -> str:
-    """Return the quoted tag of an answer: what requests can change about its object, and a hash of it all."""
-    return f'"{revision}.{hashlib.sha256(body).hexdigest()[:16]}"'
+def entity_tag(body: bytes, revision: object = None) -> str:
+    """Return the quoted tag of an answer: a hash, behind what requests can change about its object."""
+    prefix = "" if revision is None else f"{revision}."
+    return f'"{prefix}{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
-def of(value: object) -> Reply:
-    """Return the `value` of a handler as a reply."""
+def of(value: object, *, is_tagged: bool = False) -> Reply:
+    """Return the `value` of a handler as a reply; one that `is_tagged` has an entity tag of its content."""
     if isinstance(value, Reply):
         return value
-    return Reply(None if value is None else document(value))
+    body = None if value is None else document(value)
+    return Reply(body, etag=entity_tag(body) if is_tagged and body is not None else None)

@@ -231,7 +231,7 @@ class Server:
 
     async def _run(self, endpoint: Endpoint, call: Call, arguments: dict[str, Any], until: Deadline) -> Reply:
         async def handle() -> Reply:
-            return replies.of(await endpoint.handler(call, **arguments))
+            return replies.of(await endpoint.handler(call, **arguments), is_tagged=endpoint.is_tagged)
 
         happens_once = endpoint.idempotency in (Idempotency.CLAIM, Idempotency.TRANSACTION)
         effect = partial(self._once, call, endpoint, handle) if happens_once else handle

@@ -27,9 +27,6 @@ from gateway.identity.inputs import (
     KeyPage,
     KeysQuery,
     KeyView,
-    Me,
-    MyKey,
-    Myself,
     NewKey,
     RotationInput,
 )
@@ -66,19 +63,6 @@ class KeyService:
         self._pepper = pepper
         self._peppers = {keys.fingerprint(one): one for one in (pepper, previous_pepper) if one is not None}
 
-    async def me(self, call: Call) -> Me:
-        """Return the caller, and the rights of the caller's key now."""
-        caller = call.principal
-        return Me(
-            user=Myself.model_validate({"id": caller.user_id, "name": caller.user_name, "role": caller.role}),
-            key=MyKey(
-                id=caller.key_id,
-                scopes=sorted(caller.granted),
-                effective_scopes=sorted(caller.scopes),
-                expires_at=caller.expires_at,
-            ),
-        )
-
     async def page(self, call: Call, query: KeysQuery) -> KeyPage:
         """Return a page of the caller's keys, or of another user's for a caller with `users:read`."""
         user_id = query.user_id or call.principal.user_id
@@ -93,12 +77,12 @@ class KeyService:
             following = f"{(last.created_at - EPOCH) // timedelta(microseconds=1)}-{last.id}"
         return KeyPage(data=found, next_cursor=following)
 
-    async def get(self, call: Call, key_id: str) -> KeyView:
+    async def get(self, call: Call, key_id: str) -> Reply:
         """Return a key: the caller's, or another user's for a caller with `users:read`."""
         if key_id != call.principal.key_id:
             call.principal.require(Scope.KEYS_READ)
         async with self._postgres.connection() as connection:
-            return _view(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
+            return _reply(await self._find(connection, call.principal, key_id, Scope.USERS_READ))
 
     async def create(self, call: Call, body: KeyInput) -> Reply:
         """Make a key below the caller's: within its scopes, and with no later expiry."""
@@ -169,7 +153,7 @@ class KeyService:
         A key may rotate itself and the keys that it made: rotating another key would grant its rights.
         """
         caller, connection = call.principal, call.connection
-        row = await self._find(connection, caller, key_id, Scope.USERS_WRITE)
+        row = await self._find_locked(connection, caller, key_id)
         if key_id != caller.key_id:
             caller.require(Scope.KEYS_WRITE)
             if not await self._keys.has_ancestor(connection, key_id, caller.key_id):
@@ -177,6 +161,7 @@ class KeyService:
         if caller.expires_at and (row["expires_at"] is None or row["expires_at"] > caller.expires_at):
             # Only a secret that was rotated away ends before its own key, and those that the key made.
             raise Forbidden("The secret that you use was rotated: use the new one.")
+        call.require_revision(_revision(row), etag=_reply(row).etag or "")
         if row["status"] != "active":
             raise Conflict(f"The key is {row['status']}: it cannot be rotated. Make another one.")
         now = datetime.now(UTC)
@@ -203,9 +188,10 @@ class KeyService:
         if key_id != caller.key_id:
             caller.require(Scope.KEYS_WRITE)
         async with self._postgres.transaction() as connection:
-            row = await self._find(connection, caller, key_id, Scope.USERS_WRITE)
+            row = await self._find_locked(connection, caller, key_id)
             if row["user_id"] != caller.user_id and row["role"] == "admin":
                 caller.require(Scope.ADMIN)
+            call.require_revision(_revision(row), etag=_reply(row).etag or "")
             async with self._administrators.kept(connection):
                 is_revoked = await self._keys.revoke(connection, key_id)
             if is_revoked:
@@ -259,6 +245,12 @@ class KeyService:
         recorded = {"by": caller.key_id, "key": view, "pepper": keys.fingerprint(self._pepper)}
         return Reply(body, recorded=replies.document(recorded), location=location)
 
+    async def _find_locked(self, connection: Connection, caller: Principal, key_id: str) -> Row:
+        """Return a key that the caller may change, locked until the transaction ends."""
+        if keys.is_id(key_id):
+            await self._keys.lock(connection, key_id)
+        return await self._find(connection, caller, key_id, Scope.USERS_WRITE)
+
     async def _find(self, connection: Connection, caller: Principal, key_id: str, foreign: Scope) -> Row:
         """Return a key of the caller, or of any user for a caller with the scope `foreign`."""
         row = await self._keys.get(connection, key_id) if keys.is_id(key_id) else None
@@ -290,3 +282,15 @@ def _view(row: Row) -> KeyView:
     effective = allowed(usable, is_administrator=row["role"] == "admin")
     found: dict[str, Any] = {name: row[name] for name in KeyView.model_fields if name in row}
     return KeyView.model_validate({**found, "scopes": sorted(scopes), "effective_scopes": sorted(effective)})
+
+
+def _revision(row: Row) -> int:
+    """Return when a request has last changed a key, in microseconds; its use is no change."""
+    times = [row[name] for name in ("created_at", "rotated_at", "revoked_at")]
+    changed_at: datetime = max(time for time in times if time is not None)
+    return (changed_at - EPOCH) // timedelta(microseconds=1)
+
+
+def _reply(row: Row) -> Reply:
+    body = replies.document(_view(row))
+    return Reply(body, etag=replies.entity_tag(body, _revision(row)))

@@ -153,6 +153,10 @@ class KeyRepository:
         """Return a key by id; its secret is not stored."""
         return await connection.fetchrow(self._queries["get_key"], key_id)
 
+    async def lock(self, connection: Connection, key_id: str) -> None:
+        """Lock a key against other changes until the transaction ends."""
+        await connection.execute(self._queries["lock_key"], key_id)
+
     async def page(self, connection: Connection, user_id: int, query: KeysQuery) -> list[Row]:
         """Return a page of the keys of a user in the order of their making, and one more if there is one."""
         return await connection.fetch(

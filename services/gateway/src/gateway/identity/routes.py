@@ -31,7 +31,7 @@ def endpoints(users: UserService, keys: KeyService, logins: LoginService) -> Ite
     """Yield the endpoints of users, API keys and login addresses."""
     yield get(
         "/v1/me",
-        keys.me,
+        users.me,
         name="getMe",
         summary="Report who you are, and what the key may do",
         tag="Users",
@@ -138,7 +138,7 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         summary="Read an API key",
         tag="API keys",
         scope=None,
-        answers={200: json(KeyView)},
+        answers={200: json(KeyView, headers={"ETag": "the version of the key, for If-Match"})},
         errors=(NotFound, DatabaseUnavailable),
         examples={"key_id": "0123456789abcdef"},
     )
@@ -151,7 +151,8 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         scope=None,
         idempotency=Idempotency.TRANSACTION,
         answers={200: json(NewKey)},
-        errors=(NotFound, Forbidden, Conflict, DatabaseUnavailable, *_REPEATED),
+        errors=(NotFound, Forbidden, Conflict, PreconditionFailed, DatabaseUnavailable, *_REPEATED),
+        precondition=Precondition.OPTIONAL,
         after_replay=keys.show_again,
         examples={"key_id": "0123456789abcdef", "an hour": {"overlap_s": 3600}},
     )
@@ -163,7 +164,8 @@ def _one_key(keys: KeyService) -> Iterator[Endpoint]:
         tag="API keys",
         scope=None,
         answers={204: nothing()},
-        errors=(NotFound, Conflict, DatabaseUnavailable),
+        errors=(NotFound, Conflict, PreconditionFailed, DatabaseUnavailable),
+        precondition=Precondition.OPTIONAL,
         examples={"key_id": "0123456789abcdef"},
     )
 

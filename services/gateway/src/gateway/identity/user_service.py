@@ -18,7 +18,16 @@ from gateway.http.calls import Call
 from gateway.http.replies import Reply
 from gateway.http.strict_json import MOST_ID
 from gateway.identity.administrators import Administrators
-from gateway.identity.inputs import UserChange, UserInput, UserPage, UsersQuery, UserView
+from gateway.identity.inputs import (
+    Me,
+    MyKey,
+    Myself,
+    UserChange,
+    UserInput,
+    UserPage,
+    UsersQuery,
+    UserView,
+)
 from gateway.identity.keyring import KeyRing
 from gateway.identity.repository import Row, UserRepository
 
@@ -51,6 +60,19 @@ class UserService:
         if user is None:
             raise _not_found(user_id)
         return _reply(user)
+
+    async def me(self, call: Call) -> Me:
+        """Return the caller, and the rights of the caller's key now."""
+        caller = call.principal
+        return Me(
+            user=Myself.model_validate({"id": caller.user_id, "name": caller.user_name, "role": caller.role}),
+            key=MyKey(
+                id=caller.key_id,
+                scopes=sorted(caller.granted),
+                effective_scopes=sorted(caller.scopes),
+                expires_at=caller.expires_at,
+            ),
+        )
 
     async def page(self, _: Call, query: UsersQuery) -> UserPage:
         """Return a page of users by id."""

@@ -37,6 +37,9 @@ CROSS JOIN LATERAL (
 ) AS now_is
 WHERE k.id = $1
 
+-- name: lock_key
+SELECT FROM api_keys WHERE id = $1 FOR NO KEY UPDATE
+
 -- name: list_keys
 -- The keys of a user after a place in the order of their making; a filter that is NULL lets everything through.
 SELECT k.id, k.user_id, k.name, k.scopes, k.parent_id, k.created_at, k.rotated_at, k.previous_until,

@@ -30,8 +30,11 @@ INSERT INTO room_members (room, user_id, role) VALUES ($1, $2, $3)
 ON CONFLICT (room, user_id) DO UPDATE SET role = excluded.role
 RETURNING user_id, role, added_at
 
+-- name: get_member
+SELECT user_id, role, added_at FROM room_members WHERE room = $1 AND user_id = $2
+
 -- name: delete_member
-DELETE FROM room_members WHERE room = $1 AND user_id = $2 RETURNING user_id
+DELETE FROM room_members WHERE room = $1 AND user_id = $2
 
 -- name: count_members
 SELECT count(*) AS members, count(*) FILTER (WHERE role = 'manager') AS managers

@@ -129,4 +129,4 @@ def _described(parameter: Json, schema: Json, endpoint: Endpoint) -> Json:
 
 def has_entity_tag(endpoint: Endpoint) -> bool:
     """Return whether a read is answered with an `ETag`, so that a caller can ask for changes only."""
-    return endpoint.method == "GET" and "ETag" in endpoint.answers[endpoint.status].headers
+    return endpoint.method == "GET" and endpoint.is_tagged

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 from importlib.metadata import version
 
 import orjson
@@ -15,7 +14,7 @@ from contracts.problems import ProblemType
 from gateway.http.assets import POLICY
 from gateway.http.calls import Call
 from gateway.http.endpoints import Endpoint
-from gateway.http.replies import Reply, document
+from gateway.http.replies import Reply, document, entity_tag
 from gateway.reference import asyncapi, openapi, outcomes, pages
 from gateway.reference.inputs import Links, ProblemList, ProblemView
 from gateway.reference.pages import Runbooks
@@ -91,7 +90,7 @@ class ReferenceService:
             # The first caller has it built, which takes longer than a request may hold the loop.
             content = await asyncio.to_thread(build)
             body = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-            self._documents[name] = Reply(body, etag=_etag(body))
+            self._documents[name] = Reply(body, etag=entity_tag(body))
         return self._documents[name]
 
     def _view(self, problem: ProblemType) -> ProblemView:
@@ -107,8 +106,4 @@ class ReferenceService:
 
 
 def _page(body: bytes) -> Reply:
-    return Reply(body, media_type=HTML, etag=_etag(body), headers={"content-security-policy": POLICY})
-
-
-def _etag(body: bytes) -> str:
-    return f'"{sha256(body).hexdigest()[:16]}"'
+    return Reply(body, media_type=HTML, etag=entity_tag(body), headers={"content-security-policy": POLICY})

@@ -231,7 +231,7 @@ def _reply(schedule: contract.Schedule, *, location: str | None = None) -> Reply
 
 
 def _etag(schedule: contract.Schedule) -> str:
-    return entity_tag(schedule.revision, _written(schedule))
+    return entity_tag(_written(schedule), schedule.revision)
 
 
 def _written(schedule: contract.Schedule) -> bytes:

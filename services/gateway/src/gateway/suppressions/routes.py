@@ -9,7 +9,7 @@ from contracts import problems
 from contracts.scopes import Scope
 from contracts.suppressions import Suppression
 from gateway.acceptance.inputs import EXAMPLE_ID
-from gateway.http.endpoints import Endpoint, delete, get, json, nothing, post, rows
+from gateway.http.endpoints import CONTENT_TAG, Endpoint, delete, get, json, nothing, post, rows
 from gateway.http.filters import BulkResult
 from gateway.http.replies import CSV, NDJSON
 from gateway.suppressions.inputs import ImportResult, SuppressionList
@@ -52,7 +52,7 @@ def endpoints(service: SuppressionService) -> Iterator[Endpoint]:
         summary="Read why an address gets no mail from you",
         tag="E-mail",
         scope=Scope.EMAILS_READ,
-        answers={200: json(Suppression)},
+        answers={200: json(Suppression, headers=CONTENT_TAG)},
         errors=(NotFound, Unavailable),
         examples={"suppression_id": EXAMPLE_ID},
     )
