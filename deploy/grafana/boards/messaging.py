@@ -142,6 +142,12 @@ BOARD = Board(
             rate("tickwire_rpc_server_requests_total", "type", "outcome"),
         ),
         panel(
+            "Requests that wait their turn",
+            "An owner has a few requests answered at a time by each process; its others wait for them.",
+            "short",
+            total("tickwire_rpc_server_waiting", "service"),
+        ),
+        panel(
             "Time to answer",
             "Time to answer a request, 99 of 100.",
             "s",

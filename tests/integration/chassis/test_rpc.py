@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis import shares
+from chassis.broker import answering
 from chassis.broker.answering import RpcServer
 from chassis.broker.breaker import Breaker
 from chassis.broker.coalescing import Coalescer
@@ -20,6 +22,7 @@ from chassis.errors import (
     NotFound,
     Overloaded,
     RemoteFailure,
+    TooManyAtOnce,
     Unavailable,
 )
 from contracts.parked import ListParked
@@ -138,6 +141,62 @@ async def test_a_full_bulkhead_refuses_at_once_and_lets_others_through(asker: An
     assert await rpc.ask(SearchSymbols(q="again"), Deadline.after(5))
 
 
+async def test_an_owner_with_ten_times_its_share_outstanding_keeps_nobody_waiting(
+    asker: Any, bench: Bench
+) -> None:
+    """Each question holds one of the ten connections to the database until it is let go."""
+    at_work: list[str] = []
+    is_over = asyncio.Event()
+    service = await bench.build(STOCK_DATA)
+
+    async def answer(request: SearchSymbols, _: Deadline) -> Instruments:
+        async with service.postgres.connection():
+            at_work.append(request.q)
+            if request.q == "slow":
+                await is_over.wait()
+        return Instruments(data=[])
+
+    service.answer({SearchSymbols: answer})
+    await bench.run(service)
+
+    def waiting() -> float | None:
+        return REGISTRY.get_sample_value("tickwire_rpc_server_waiting")
+
+    async def ask(owner: str, q: str) -> bytes:
+        shares.current.set(owner)
+        found: bytes = await asker.messaging.rpc.ask(SearchSymbols(q=q), Deadline.after(25))
+        return found
+
+    outstanding = [asyncio.create_task(ask("guest", "slow")) for _ in range(10 * answering.MOST_OF_OWNER)]
+    await until(lambda: waiting() == 9 * answering.MOST_OF_OWNER)
+    assert await asyncio.create_task(ask("neighbour", "quick"))
+    assert await asyncio.create_task(ask("", "of the service itself"))
+    assert at_work == [*["slow"] * answering.MOST_OF_OWNER, "quick", "of the service itself"]
+    is_over.set()
+    assert len(await asyncio.gather(*outstanding)) == 10 * answering.MOST_OF_OWNER
+    assert waiting() == 0
+
+
+async def test_one_owner_cannot_have_all_the_questions_that_may_wait_for_a_service(
+    asker: Any, answerer: Any
+) -> None:
+    rpc = RpcClient(asker.messaging.publisher, max_in_flight=4)
+    await rpc.attach(asker.messaging.link)
+    shares.current.set("guest")
+    waiting = [asyncio.create_task(rpc.ask(SearchSymbols(q="slow"), Deadline.after(25))) for _ in range(3)]
+    await until(lambda: len(rpc._pending) == 3)
+    with pytest.raises(TooManyAtOnce) as caught:
+        await rpc.ask(SearchSymbols(q="one too many"), Deadline.after(5))
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
+    shares.current.set("neighbour")
+    assert await rpc.ask(SearchSymbols(q="another owner's"), Deadline.after(5))
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    shares.current.set("guest")
+    assert await rpc.ask(SearchSymbols(q="again"), Deadline.after(5))
+
+
 async def test_a_service_that_never_answers_is_asked_by_a_probe_only_until_it_does(
     asker: Any, bench: Bench
 ) -> None:
@@ -202,7 +261,7 @@ async def test_a_service_over_its_limit_refuses_instead_of_queueing(asker: Any, 
 
     service = await bench.build(STOCK_DATA)
     queue = next(q for q in service.messaging.topology.queues if q.name == rpc_queue(STOCK_DATA))
-    server = RpcServer(queue, {SearchSymbols: answer}, publisher=service.messaging.publisher, concurrency=2)
+    server = RpcServer(queue, {SearchSymbols: answer}, publisher=service.messaging.publisher, most_in_hand=2)
     service.messaging.answer(server)
     await bench.run(service)
     rpc = asker.messaging.rpc

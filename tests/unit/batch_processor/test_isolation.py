@@ -9,12 +9,12 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import psutil
@@ -30,7 +30,10 @@ from batch_processor.execution.running_chunk import Failure, Item
 from batch_processor.execution.shared_runs import SharedRuns
 from batch_processor.operation import Operation
 from batch_processor.operations.echo import OPERATION as ECHO
+from batch_processor.operations.stock_quote import OPERATION as QUOTE
+from chassis import shares
 from chassis.broker.rpc import RpcClient
+from chassis.errors import Unavailable
 from support import harmful_operation
 from support.harmful_operation import OF_TEXTS, OPERATION, SLEEPY, WAYS
 from support.waiting import until
@@ -70,6 +73,7 @@ class Bench:
     pool: ProcessPool
     results: dict[int, str] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
+    calls: ServiceCalls = field(default_factory=lambda: ServiceCalls(cast(RpcClient, None), Processes(1)))
 
     async def finish(self, operation: Operation, payloads: Sequence[str]) -> None:
         items = [Item(position, None, payload) for position, payload in enumerate(payloads)]
@@ -99,7 +103,7 @@ class Bench:
             one_by_one=chunk.claim.suspect,
             is_first=chunk.claim.is_first,
             pool=self.pool,
-            calls=ServiceCalls(cast(RpcClient, None), Processes(1)),
+            calls=self.calls,
         )
 
 
@@ -137,6 +141,19 @@ async def test_only_the_item_that_harms_its_process_fails(bench: Bench, tmp_path
     runs = Counter(map(int, notes.read_text().split()))
     assert runs.pop(POISON) <= 3
     assert max(runs.values()) <= 2
+
+
+async def test_an_item_asks_other_services_in_the_share_of_its_owner_and_operation(bench: Bench) -> None:
+    shares_taken: list[str] = []
+
+    class Calls(ServiceCalls):
+        async def answer(self, parts: Sequence[Any], *, begun: Callable[[], None]) -> str:
+            shares_taken.append(shares.current.get())
+            raise Unavailable("stock-data is away")
+
+    bench.calls = Calls(cast(RpcClient, None), Processes(1))
+    await bench.run(QUOTE, of(['{"symbol": "AAPL"}'])).execute()
+    assert shares_taken == ["ann/stock.quote"]
 
 
 async def test_texts_that_kill_their_process_are_found_one_by_one(bench: Bench) -> None:

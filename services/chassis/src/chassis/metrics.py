@@ -48,6 +48,9 @@ RPC_SERVED = Counter("tickwire_rpc_server_requests", "Requests answered.", ("typ
 RPC_SERVED_SECONDS = Histogram(
     "tickwire_rpc_server_seconds", "Time to answer a request.", ("type",), buckets=_FAST
 )
+RPC_WAITING = Gauge(
+    "tickwire_rpc_server_waiting", "Requests that wait while others of the same owner are being answered."
+)
 COALESCED = Counter("tickwire_coalesced_requests", "Requests that shared another's call.", ("call",))
 
 PUBLISHED = Counter(

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import BaseModel, ConfigDict, Field
 
+from chassis import shares
 from chassis.errors import DeadlineExceeded, Overloaded
 from contracts.scopes import Scope
 from gateway.http.calls import Call
@@ -65,6 +66,10 @@ async def nothing(_: Call) -> dict[str, Any]:
     return {}
 
 
+async def share(_: Call) -> dict[str, Any]:
+    return {"share": shares.current.get()}
+
+
 async def change(call: Call, body: Thing) -> Reply:
     call.require_match('"2"')
     return Reply(body.name.encode(), etag='"3"')
@@ -112,6 +117,15 @@ def endpoints() -> list[Endpoint]:
             "/open",
             nothing,
             name="open",
+            answers={200: json()},
+            is_public=True,
+            **{**DECLARED, "scope": None},
+        ),
+        get("/share", share, name="share", answers={200: json()}, **DECLARED),
+        get(
+            "/share/of-nobody",
+            share,
+            name="shareOfNobody",
             answers={200: json()},
             is_public=True,
             **{**DECLARED, "scope": None},
@@ -401,3 +415,9 @@ async def test_an_unexpected_error_is_500_and_tells_nothing_of_it() -> None:
     answer = await failing(RuntimeError("the password is swordfish"))
     assert_problem(answer, 500, "internal")
     assert "swordfish" not in answer.text
+
+
+async def test_other_services_are_asked_in_the_share_of_the_caller_and_for_nobody_in_no_share() -> None:
+    async with serving(endpoints()) as client:
+        assert (await client.get("/share")).json() == {"share": "7"}
+        assert (await client.get("/share/of-nobody")).json() == {"share": ""}

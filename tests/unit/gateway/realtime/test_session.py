@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chassis import shares
 from chassis.errors import Overloaded
 from contracts.scopes import Scope
 from gateway.http.principal import Principal
@@ -246,12 +247,12 @@ async def test_a_bounded_token_cannot_call_operations(gateway: Gateway, ann: Acc
 
 async def test_an_operation_is_called_as_the_caller(gateway: Gateway, ann: Access) -> None:
     async def call(principal: Principal, name: str, params: Any) -> Any:
-        return [principal.user_name, name, params]
+        return [principal.user_name, name, params, shares.current.get()]
 
     client = Client(gateway, ann, realtime=replace(gateway.realtime, call_operation=call))
     await client.ask(connect={})
     answer = await client.ask(rpc={"method": "getQuote", "data": {"symbol": "A"}})
-    assert answer == {"data": ["Ann", "getQuote", {"symbol": "A"}]}
+    assert answer == {"data": ["Ann", "getQuote", {"symbol": "A"}, ann.principal.owner_id]}
 
 
 async def test_a_connection_that_does_not_say_who_it_is_is_closed(gateway: Gateway) -> None:

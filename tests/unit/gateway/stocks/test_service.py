@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from chassis import shares
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable, DeadlineExceeded, InvalidInput, ServiceError
 from contracts.scopes import Scope
@@ -76,6 +77,25 @@ async def test_symbols_asked_for_at_the_same_moment_share_a_message(service: Sto
     symbols = [f"S{number}" for number in range(250)]
     await asyncio.gather(*(ask(service, symbol) for symbol in symbols))
     assert [len(question) for question in rpc.questions] == [200, 50]
+
+
+async def test_an_owner_does_not_wait_for_a_symbol_in_the_share_of_another(
+    service: StockService, rpc: Rpc
+) -> None:
+    asked_for: list[str] = []
+
+    async def ask_for(owner: str, symbol: str) -> Any:
+        shares.current.set(owner)
+        return await ask(service, symbol)
+
+    async def answer(request: GetQuotes, deadline: Deadline) -> bytes:
+        asked_for.append(shares.current.get())
+        return await Rpc.ask(rpc, request, deadline)
+
+    rpc.ask = answer  # type: ignore[method-assign]
+    asking = (("7", "AAPL"), ("8", "AAPL"), ("7", "MSFT"), ("7", "AAPL"))
+    await asyncio.gather(*(ask_for(owner, symbol) for owner, symbol in asking))
+    assert list(zip(asked_for, rpc.questions, strict=True)) == [("7", ["AAPL", "MSFT"]), ("8", ["AAPL"])]
 
 
 async def test_an_unknown_symbol_does_not_spoil_its_neighbours(service: StockService) -> None:

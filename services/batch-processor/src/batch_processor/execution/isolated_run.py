@@ -16,7 +16,7 @@ from batch_processor.execution.process_pool import ItemProcess, ProcessPool
 from batch_processor.execution.processes import Processes
 from batch_processor.execution.running_chunk import Death, Item, Origin, RunningChunk
 from batch_processor.operation import Operation
-from chassis import logging, metrics, tracing
+from chassis import logging, metrics, shares, tracing
 from chassis.deadlines import Deadline
 from chassis.errors import ServiceError
 from contracts.message import Request
@@ -226,6 +226,8 @@ class IsolatedRun(RunningChunk):
                     raise ProcessDied("The process sent a frame that is unknown.")
 
     async def _answer(self, process: ItemProcess, number: int, parts: Sequence[Any]) -> None:
+        # Beside the share of what the owner asks itself, so that its own batches do not keep it waiting.
+        shares.current.set(f"{self._origin.owner_id}/{self._operation.name}")
         try:
             text = await self._calls.answer(parts, begun=lambda: process.send(frames.write("begun", number)))
         except ServiceError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from chassis.broker.rabbitmq import Link, cancel_consumer
 from chassis.broker.topology import declare_rpc_queue
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Unavailable
+from chassis.turns import OwnerTurns
 from contracts import headers as names
 from contracts.message import Request
 from contracts.topology import REPLIES, Queue
@@ -26,12 +28,21 @@ log = logging.get(__name__)
 
 Answer = Callable[[Any, Deadline], Awaitable[BaseModel | bytes]]
 
+MOST_AT_WORK = 256
+# Less than a service has connections to its database; those that are left are there for others.
+MOST_OF_OWNER = 6
+MOST_WAITING_OF_OWNER = 512
+MOST_IN_HAND = 2048
 _DEFAULT_DEADLINE_S = 30.0
 _LAST_WORDS_S = 1
 
 
 class RpcServer:
-    """Answers the requests of one queue, at most `concurrency` at a time; further ones are refused."""
+    """Answers the requests of one queue, so many at a time, and fewer of one owner.
+
+    Further ones wait until their deadline, and owners take turns; beyond `most_in_hand` they are refused. A
+    request that is for no owner is in nobody's share.
+    """
 
     def __init__(
         self,
@@ -39,12 +50,17 @@ class RpcServer:
         handlers: Mapping[type[Request], Answer],
         *,
         publisher: Publisher,
-        concurrency: int = 256,
+        most_in_hand: int = MOST_IN_HAND,
     ) -> None:
         self._queue = queue
         self._handlers = {request.message_type: (request, answer) for request, answer in handlers.items()}
         self._publisher = publisher
-        self._concurrency = concurrency
+        self._most_in_hand = most_in_hand
+        self._turns = OwnerTurns(
+            most=MOST_AT_WORK, of_owner=MOST_OF_OWNER, most_waiting=MOST_WAITING_OF_OWNER
+        )
+        metrics.RPC_WAITING.set_function(lambda: self._turns.waiting)
+        self._numbers = itertools.count()
         self._busy = 0
         self._running: set[asyncio.Timeout] = set()
         self._channel: Channel | None = None
@@ -152,22 +168,22 @@ class RpcServer:
                 " during a rolling upgrade another replica may know it.",
                 retry_after_s=2,
             )
-        if self._busy > self._concurrency:
-            raise Overloaded(
-                "The service is at its limit of concurrent requests; try again.", retry_after_s=1
-            )
+        if self._busy > self._most_in_hand:
+            raise Overloaded("The service has too many requests in hand; try again.", retry_after_s=1)
         request_type, answer = found
         try:
             request = request_type.model_validate_json(body)
         except ValidationError as error:
             raise InvalidInput(f"{message_type}: {redaction.safe_message(error)}"[:500]) from error
+        share = text(headers, names.SHARE) or f"#{next(self._numbers)}"
         at = headers.get(names.DEADLINE)
         deadline = Deadline.from_epoch_ms(at) if isinstance(at, int) else Deadline.after(_DEFAULT_DEADLINE_S)
         try:
             async with asyncio.timeout(deadline.remaining_s()) as running:
                 self._running.add(running)
                 try:
-                    return await answer(request, deadline)
+                    async with self._turns.turn(share):
+                        return await answer(request, deadline)
                 finally:
                     self._running.discard(running)
         except TimeoutError as error:

@@ -12,7 +12,7 @@ from uuid import UUID
 from pamqp.commands import Basic
 from uuid_utils.compat import uuid7
 
-from chassis import logging, tracing
+from chassis import logging, shares, tracing
 from chassis.deadlines import Deadline
 from contracts import headers as names
 from contracts import topology
@@ -98,12 +98,14 @@ def live(message: Message, routing_key: str) -> Outgoing:
 
 
 def stamp(*, tenant: str = "", deadline: Deadline | None = None) -> dict[str, Any]:
-    """Return the headers of a new message: time, tenant, deadline, trace."""
+    """Return the headers of a new message: time, tenant, trace; of a request also deadline and share."""
     headers: dict[str, Any] = {names.ATTEMPT: 1, names.SENT_AT: int(time.time() * 1000)}
     if tenant:
         headers[names.TENANT] = tenant
     if deadline is not None:
         headers[names.DEADLINE] = deadline.epoch_ms()
+        if share := shares.current.get():
+            headers[names.SHARE] = share
     trace = tracing.current()
     if trace is not None:
         headers[names.TRACEPARENT] = trace.handed_on

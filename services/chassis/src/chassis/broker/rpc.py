@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from aiormq.abc import DeliveredMessage
 from pydantic import BaseModel
 
-from chassis import exemplars, logging, metrics, spans, tracing
+from chassis import exemplars, logging, metrics, shares, spans, tracing
 from chassis.broker.breaker import Breaker
 from chassis.broker.envelope import Outgoing, stamp
 from chassis.broker.publisher import Publisher
@@ -23,6 +24,7 @@ from chassis.errors import (
     Overloaded,
     RemoteFailure,
     ServiceError,
+    TooManyAtOnce,
     Unavailable,
 )
 from contracts import headers as names
@@ -33,6 +35,10 @@ log = logging.get(__name__)
 
 R = TypeVar("R", bound=BaseModel)
 
+MOST_IN_FLIGHT = 512
+# The quarter that is left is there for others, also while the service does not answer.
+SHARE_OF_OWNER = 0.75
+
 
 @dataclass
 class _Target:
@@ -40,13 +46,21 @@ class _Target:
 
     service: str
     in_flight: int = 0
+    of_owner: Counter[str] = field(default_factory=Counter)
     breaker: Breaker = field(default_factory=Breaker)
 
-    def begin(self, most: int) -> None:
-        """Count a call that begins.
+    def begin(self, share: str, most: int) -> None:
+        """Count a call that begins, if it is for somebody in their `share`.
 
-        Raise `Overloaded` at `most` calls, `Unavailable` while the breaker is open.
+        Raise `TooManyAtOnce` at the owner's part of `most` calls, `Overloaded` at `most`, and `Unavailable`
+        while the breaker is open.
         """
+        if share and self.of_owner[share] >= most * SHARE_OF_OWNER:
+            raise TooManyAtOnce(
+                f"{self.of_owner[share]} of your requests are waiting for {self.service}; wait for some of "
+                "them to end.",
+                retry_after_s=1,
+            )
         if self.in_flight >= most:
             raise Overloaded(
                 f"Too many requests are waiting for {self.service}; try again in a moment.", retry_after_s=1
@@ -54,11 +68,15 @@ class _Target:
         if not self.breaker.allows():
             raise Unavailable(f"{self.service} is not responding; try again later.", retry_after_s=2)
         self.in_flight += 1
+        self.of_owner[share] += 1
         metrics.RPC_IN_FLIGHT.labels(self.service).set(self.in_flight)
 
-    def finish(self, outcome: str) -> None:
+    def finish(self, share: str, outcome: str) -> None:
         """Count a call that ends; only one without an answer in time is a failure of the service."""
         self.in_flight -= 1
+        self.of_owner[share] -= 1
+        if not self.of_owner[share]:
+            del self.of_owner[share]
         if outcome == DeadlineExceeded.code:
             self.breaker.failed()
         elif outcome != "cancelled":
@@ -68,9 +86,12 @@ class _Target:
 
 
 class RpcClient:
-    """Sends requests to other services. At most `max_in_flight` wait for one service (its bulkhead)."""
+    """Sends requests to other services. At most `max_in_flight` wait for one service (its bulkhead).
 
-    def __init__(self, publisher: Publisher, *, max_in_flight: int = 512) -> None:
+    A request is for the owner in `shares.current`, who may have a part of them.
+    """
+
+    def __init__(self, publisher: Publisher, *, max_in_flight: int = MOST_IN_FLIGHT) -> None:
         self._publisher = publisher
         self._max_in_flight = max_in_flight
         self._pending: dict[str, asyncio.Future[tuple[str, bytes]]] = {}
@@ -122,7 +143,8 @@ class RpcClient:
         """Send a request and return the answer's JSON unparsed; `service` is for requests that name none.
 
         Raise `RemoteFailure` with the service's own error, `Unavailable` when the service or the broker is
-        down, `Overloaded` when too many requests wait already, `DeadlineExceeded` when no answer came.
+        down, `Overloaded` or `TooManyAtOnce` when too many requests wait already, `DeadlineExceeded` when no
+        answer came.
         """
         body = request.model_dump_json(exclude_none=True).encode()
         return await self.forward(request.message_type, body, deadline, service=service or request.service)
@@ -130,7 +152,8 @@ class RpcClient:
     async def forward(self, message_type: str, body: bytes, deadline: Deadline, *, service: str) -> bytes:
         """Do `ask` with a request that is serialized already, for another process."""
         target = self._targets.setdefault(service, _Target(service))
-        target.begin(self._max_in_flight)
+        share = shares.current.get()
+        target.begin(share, self._max_in_flight)
         started = time.perf_counter()
         outcome = "cancelled"
         try:
@@ -142,7 +165,7 @@ class RpcClient:
             outcome = error.code
             raise
         finally:
-            target.finish(outcome)
+            target.finish(share, outcome)
             metrics.RPC_CALLS.labels(service, message_type, outcome).inc()
             histogram = metrics.RPC_CALL_SECONDS.labels(service, message_type)
             histogram.observe(time.perf_counter() - started, exemplars.of_trace(tracing.current()))

@@ -28,7 +28,7 @@ from quart import Quart
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import MapAdapter
 
-from chassis import logging
+from chassis import logging, shares
 from chassis.deadlines import Deadline
 from chassis.errors import DeadlineExceeded, NotFound, ServiceError
 from chassis.errors import MethodNotAllowed as MethodNotAllowedProblem
@@ -168,6 +168,7 @@ class Server:
             identify = self._authenticate_stream if endpoint.is_stream else self._authenticate
             principal = await identify(reading.credential(endpoint, request), reading.address(request))
             mark_authenticated(request.scope, principal.owner_id)
+        shares.current.set(principal.owner_id if principal is not NOBODY else "")
         if endpoint.scope is not None:
             principal.require(endpoint.scope)
         key = reading.idempotency_key(endpoint, request)

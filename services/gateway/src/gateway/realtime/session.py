@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from chassis import logging, metrics
+from chassis import logging, metrics, shares
 from chassis.errors import MalformedInput, ServiceError, Unauthenticated
 from gateway.http import strict_json
 from gateway.http.principal import Principal
@@ -186,6 +186,8 @@ class ClientSession:
             self._rate.count()
             strict_json.require_keepable(line, command)
             declared, arguments = self._read(command)
+            if self.access is not None:
+                shares.current.set(self.access.principal.owner_id)
             outcome = await declared.handler(self, arguments)
         except ServiceError as error:
             self._reply(number, "error", CommandError.of(error).document())
@@ -254,6 +256,7 @@ class ClientSession:
             metrics.SOCKETS_REFUSED.labels(error.code).inc()
             raise
         self.access = access
+        shares.current.set(access.principal.owner_id)
         joining = [self._open(name, wanted) for name, wanted in arguments.subs.items()]
         joined = await asyncio.gather(*joining, return_exceptions=True)
         # A channel that cannot be subscribed to is missing in the answer, as in Centrifugo's.

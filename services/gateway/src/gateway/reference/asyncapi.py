@@ -42,6 +42,7 @@ _BROKER_TRAIT: Json = {
                     "integer",
                     "Until when the sender of a request waits, in Unix milliseconds.",
                 ),
+                (headers.SHARE, "string", "Whose share of the answering service a request takes."),
                 (headers.REQUEST_ID, "string", "The id of the HTTP request that caused it."),
                 (headers.TRACEPARENT, "string", "The trace that it belongs to (W3C Trace Context)."),
             )

@@ -37,7 +37,7 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
     if endpoint.media_types:
         codes.add("not-acceptable")
     if not endpoint.is_public:
-        codes |= {"unauthenticated", "database-unavailable"}
+        codes |= {"unauthenticated", "database-unavailable", "too-many-at-once"}
     if endpoint.scope is not None:
         codes.add("forbidden")
     if endpoint.path_parameters:
@@ -45,7 +45,7 @@ def of(endpoint: Endpoint) -> list[ProblemType]:
     if endpoint.has_deadline:
         codes.add("deadline-exceeded")
     if endpoint.takes_body:
-        codes |= {"malformed-input", "payload-too-large", "unsupported-media-type", "too-many-at-once"}
+        codes |= {"malformed-input", "payload-too-large", "unsupported-media-type"}
     if endpoint.upload is not None:
         codes.add("upload-stalled")
     if endpoint.idempotency is Idempotency.NONE:

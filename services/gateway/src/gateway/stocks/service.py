@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
-from chassis import metrics
+from chassis import metrics, shares
 from chassis.broker.coalescing import Coalescer
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
@@ -32,7 +33,8 @@ class StockService:
     def __init__(self, book: QuoteBook, rpc: RpcClient) -> None:
         self._book = book
         self._rpc = rpc
-        self._misses = Coalescer[bytes]("quote", self._ask, most=MOST_SYMBOLS)
+        # Questions of one owner travel together: nobody waits in the share of another.
+        self._misses: WeakValueDictionary[str, Coalescer[bytes]] = WeakValueDictionary()
 
     async def get(self, call: Call, symbol: Symbol) -> Reply:
         """Return the quote of one symbol: the pushed one with an entity tag when fresh, else stock-data's.
@@ -77,7 +79,11 @@ class StockService:
         Raise its `unknown-symbol`.
         """
         metrics.QUOTES_ANSWERED.labels("request").inc()
-        return await self._misses.get(symbol, deadline.remaining_s())
+        share = shares.current.get()
+        misses = self._misses.get(share)
+        if misses is None:
+            misses = self._misses[share] = Coalescer[bytes]("quote", self._ask, most=MOST_SYMBOLS)
+        return await misses.get(symbol, deadline.remaining_s())
 
     async def quotes(self, symbols: Sequence[str], deadline: Deadline) -> dict[str, Any]:
         """Return the quotes of `symbols`; those that were pushed need no request."""

@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime, timedelta
 from chassis import logging, redaction
 from chassis.deadlines import Deadline
 from chassis.errors import DatabaseUnavailable, DeadlineExceeded
+from chassis.turns import OwnerTurns
 from contracts.stocks import Backfilled, Bar, Instrument
 from stock_data import kept_bars, sessions
 from stock_data.errors import BadData
 from stock_data.kept_bars import KeptBars
 from stock_data.providers.provider import BarsPage, BarsQuery, FoundQuotes, Provider
-from stock_data.providers.turns import OwnerTurns
 
 log = logging.get(__name__)
 
@@ -23,6 +23,7 @@ _PAGE = 10_000
 # upstream, too.
 _SIDE_BY_SIDE = 3
 _OF_OWNER = 2
+_MOST_WAITING = 100
 _ONE_DAY = timedelta(days=1)
 
 
@@ -35,7 +36,7 @@ class KeptHistory:
         self._provider = provider
         self._kept = kept
         self._clock = clock
-        self._turns = OwnerTurns(most=_SIDE_BY_SIDE, of_owner=_OF_OWNER)
+        self._turns = OwnerTurns(most=_SIDE_BY_SIDE, of_owner=_OF_OWNER, most_waiting=_MOST_WAITING)
 
     @property
     def name(self) -> str:

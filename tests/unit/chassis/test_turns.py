@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from chassis.errors import Overloaded
-from stock_data.providers.turns import OwnerTurns
+from chassis.errors import TooManyAtOnce
+from chassis.turns import OwnerTurns
 
 
 class Crowd:
@@ -38,7 +38,7 @@ class Crowd:
 
 
 async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> None:
-    crowd = Crowd(OwnerTurns(most=3, of_owner=2))
+    crowd = Crowd(OwnerTurns(most=3, of_owner=2, most_waiting=100))
     await crowd.come(*"aaaa")
     assert crowd.begun == ["a", "a"]
     await crowd.come(*"bbc")
@@ -55,7 +55,7 @@ async def test_an_owner_has_its_share_and_the_one_with_the_fewest_is_next() -> N
 
 
 async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
-    crowd = Crowd(OwnerTurns(most=1, of_owner=1))
+    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
     await crowd.come(*"abc")
     waiting = crowd.tasks[1]
     waiting.cancel()
@@ -75,9 +75,9 @@ async def test_a_caller_that_stops_waiting_takes_nobody_elses_turn() -> None:
 
 
 async def test_an_owner_with_very_many_waiting_is_refused() -> None:
-    crowd = Crowd(OwnerTurns(most=1, of_owner=1))
+    crowd = Crowd(OwnerTurns(most=1, of_owner=1, most_waiting=100))
     await crowd.come(*["a"] * 102)
-    with pytest.raises(Overloaded):
+    with pytest.raises(TooManyAtOnce):
         await crowd.tasks[101]
     await crowd.come("b")
     await crowd.end("a")
