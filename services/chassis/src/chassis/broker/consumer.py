@@ -27,7 +27,6 @@ from chassis.errors import DatabaseUnavailable, ServiceError
 from chassis.postgres import Postgres
 from chassis.supervision import failure_of
 from chassis.waits import until_set
-from contracts import headers as names
 from contracts.message import Message
 from contracts.topology import ladder
 
@@ -165,7 +164,7 @@ class Consumer:
                     part.observe_age(self.queue)
                     self._arrived.put_nowait(part)
             except Undecodable as error:
-                await self._park(incoming, error.code, error.detail)
+                await self._fail(incoming, error)
 
     async def _work(self) -> None:
         while True:
@@ -186,55 +185,15 @@ class Consumer:
             if unyielded > _READ_AT_ONCE_BYTES:
                 unyielded = len(incoming.body)
                 await asyncio.sleep(0)
-            found = self._handlers.get(incoming.message_type)
-            if found is None:
-                async with self._settling(incoming):
-                    await self._postpone_unknown(incoming)
-                continue
+            contract, _ = self._handlers.get(incoming.message_type, (None, None))
             try:
-                fit = incoming.fit(found[0])
-            except Undecodable as error:
-                async with self._settling(incoming):
-                    log.warning(
-                        "message cannot be decoded", queue=self.queue, next="parked", error=error.detail
-                    )
-                    self._record(incoming, time.time_ns(), error)
-                    await self._park(incoming, "undecodable", error.detail)
+                fit = incoming.fit(contract)
+            except (Undecodable, UnknownType) as error:
+                await self._end(incoming, error, time.time_ns())
             else:
                 decoded.setdefault(fit.message_type, []).append(fit)
         for message_type, messages in decoded.items():
             await self._handle(self._handlers[message_type][1], messages)
-
-    async def _postpone_unknown(self, incoming: Incoming) -> None:
-        """Let a message of an unknown type wait a few times for a replica that knows it, then park it.
-
-        One without any type, or one that cannot be read, is parked at once.
-        """
-        is_named = bool(incoming.message_type)
-        rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs) if is_named else None
-        error = UnknownType(incoming.message_type)
-        log.warning(
-            "unknown message type; is a rolling upgrade in progress?",
-            queue=self.queue,
-            type=incoming.message_type,
-            next=rung.queue if rung else "parked",
-        )
-        self._record(incoming, time.time_ns(), error)
-        if rung is None:
-            await self._park(incoming, error.code, error.detail)
-            return
-        # A try that nobody could make does not count: the ladder is there for those that know the type.
-        copy = retries.copy_for(
-            rung,
-            queue=self.queue,
-            body=incoming.body,
-            message_type=incoming.message_type,
-            message_id=incoming.message_id,
-            headers={**incoming.headers, names.UNKNOWN_WAITS: incoming.unknown_waits + 1},
-            attempt=incoming.attempt - 1,
-            error=error.detail,
-        )
-        await self._settler.move(incoming, [copy], "retry")
 
     async def _handle(self, handler: Handler, group: list[Incoming]) -> None:
         started, started_ns = time.perf_counter(), time.time_ns()
@@ -257,20 +216,18 @@ class Consumer:
                 await self._settler.acknowledge(incoming)
             return
         for incoming in group:
-            self._record(incoming, started_ns, error)
-            async with self._settling(incoming):
-                await self._end(incoming, error)
+            await self._end(incoming, error, started_ns)
 
-    async def _end(self, incoming: Incoming, error: BaseException | None) -> None:
-        if isinstance(error, DatabaseUnavailable) and self._stopping.is_set():
-            await self._settler.give_back(incoming)
-            return
-        if error is None:
-            if logging.Verbosity.is_debug:
+    async def _end(self, incoming: Incoming, error: BaseException | None, started_ns: int) -> None:
+        self._record(incoming, started_ns, error)
+        async with self._settling(incoming):
+            if isinstance(error, DatabaseUnavailable) and self._stopping.is_set():
+                await self._settler.give_back(incoming)
+            elif error is not None:
+                await self._fail(incoming, error)
+            else:
                 log.debug("message handled", queue=self.queue, type=incoming.message_type)
-            await self._settler.acknowledge(incoming)
-            return
-        await self._fail(incoming, error)
+                await self._settler.acknowledge(incoming)
 
     @asynccontextmanager
     async def _settling(self, incoming: Incoming) -> AsyncIterator[None]:
@@ -351,10 +308,17 @@ class Consumer:
         return was_away
 
     async def _fail(self, incoming: Incoming, error: BaseException) -> None:
-        permanent = (isinstance(error, ServiceError) and not error.retryable) or isinstance(
-            error, asyncpg.DataError
+        """Put the message on the rung where it waits for its next try, or park it when none can help."""
+        is_permanent = isinstance(error, asyncpg.DataError) or (
+            isinstance(error, ServiceError) and not error.retryable
         )
-        rung = None if permanent else retries.rung_after(incoming.attempt, self._rungs)
+        reason = "permanent" if is_permanent else "attempts-exhausted"
+        rung = None if is_permanent else retries.rung_after(incoming.attempt, self._rungs)
+        if isinstance(error, UnknownType | Undecodable):
+            reason = error.code
+        # One without any type is not known to a newer replica either.
+        if (is_unknown := isinstance(error, UnknownType)) and incoming.message_type:
+            rung = retries.rung_of_unknown(incoming.unknown_waits, self._rungs)
         message = redaction.safe_message(error)[:_ERROR_LENGTH]
         log.warning(
             "message failed",
@@ -366,30 +330,8 @@ class Consumer:
             error=message,
         )
         if rung is None:
-            reason = "permanent" if permanent else "attempts-exhausted"
-            await self._park(incoming, reason, message)
-            return
-        copy = retries.copy_for(
-            rung,
-            queue=self.queue,
-            body=incoming.body,
-            message_type=incoming.message_type,
-            message_id=incoming.message_id,
-            headers=incoming.headers,
-            attempt=incoming.attempt,
-            error=message,
-        )
-        await self._settler.move(incoming, [copy], "retry")
-
-    async def _park(self, incoming: Incoming, reason: str, error: str) -> None:
-        copy = parking.copy_for(
-            self._service,
-            queue=self.queue,
-            body=incoming.body,
-            message_type=incoming.message_type,
-            message_id=incoming.message_id,
-            headers=incoming.headers,
-            reason=reason,
-            error=error,
-        )
-        await self._settler.move(incoming, [copy], "park")
+            copy = parking.copy_for(incoming, self._service, queue=self.queue, reason=reason, error=message)
+            await self._settler.move(incoming, [copy], "park")
+        else:
+            copy = retries.copy_for(incoming, rung, queue=self.queue, error=message, is_unknown=is_unknown)
+            await self._settler.move(incoming, [copy], "retry")

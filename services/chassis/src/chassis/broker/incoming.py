@@ -130,8 +130,13 @@ class Incoming:
             age_s = max(0.0, time.time() - sent_at / 1000)
             metrics.MESSAGE_AGE.labels(queue).observe(age_s, exemplars.of_messages(self.traceparent))
 
-    def fit(self, contract: type[Message]) -> Incoming:
-        """Return this message validated, with its delivery. Raise `Undecodable`, without quoting the body."""
+    def fit(self, contract: type[Message] | None) -> Incoming:
+        """Return this message validated, with its delivery.
+
+        Raise `UnknownType` without a contract, and `Undecodable`, without quoting the body.
+        """
+        if contract is None:
+            raise UnknownType(self.message_type)
         try:
             message = contract.model_validate_json(self.body)
             message_id = UUID(self.message_id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from chassis.broker.envelope import Outgoing
+from chassis.broker.incoming import Incoming
 from contracts import headers as names
 from contracts.topology import Rung
 
@@ -27,33 +27,27 @@ def rung_after(attempt: int, rungs: Sequence[Rung]) -> Rung | None:
     return rungs[attempt - 1] if attempt <= len(rungs) else None
 
 
-def copy_for(
-    rung: Rung,
-    *,
-    queue: str,
-    body: bytes,
-    message_type: str,
-    message_id: UUID | str,
-    headers: Mapping[str, Any],
-    attempt: int,
-    error: str,
-) -> Outgoing:
+def copy_for(incoming: Incoming, rung: Rung, *, queue: str, error: str, is_unknown: bool) -> Outgoing:
     """Return the message as it is put on `rung`.
+
+    A try of a replica that does not know its type does not count: the ladder is there for those that do.
 
     The CC header carries the name of `queue`: when the rung's time is over, the broker dead-letters with
     the original routing keys through the service's own exchange, where only that name leads to a queue.
     """
+    waits = {names.UNKNOWN_WAITS: incoming.unknown_waits + 1}
     return Outgoing(
         exchange=rung.exchange,
         routing_key=rung.key,
-        body=body,
-        message_type=message_type,
-        message_id=str(message_id),
+        body=incoming.body,
+        message_type=incoming.message_type,
+        message_id=incoming.message_id,
         headers={
-            **without_broker_headers(headers),
+            **without_broker_headers(incoming.headers),
+            **(waits if is_unknown else {}),
             "CC": [queue],
-            names.ATTEMPT: attempt + 1,
-            names.FIRST_ERROR: headers.get(names.FIRST_ERROR, error),
+            names.ATTEMPT: incoming.attempt if is_unknown else incoming.attempt + 1,
+            names.FIRST_ERROR: incoming.headers.get(names.FIRST_ERROR, error),
             names.ERROR: error,
         },
     )
