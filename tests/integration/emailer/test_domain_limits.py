@@ -128,6 +128,8 @@ async def test_a_domain_gets_no_more_connections_than_its_limit(post_office: Pos
         for command in free:
             await post_office.reaches(command, "delivered")
         assert reached(post_office, "few.example") == 2
+        # Nobody need wait for its answers any more.
+        await post_office.server.stop()
 
 
 async def test_a_rate_that_is_used_up_is_no_delay_but_is_shown(post_office: PostOffice) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+import pytest
+
 from chassis.broker.envelope import new_id
 from chassis.deadlines import Deadline
 from chassis.postgres import Postgres
@@ -107,3 +109,37 @@ async def test_files_leave_beside_domains_that_never_answer_and_wait_without_a_l
             states = await connection.fetch("SELECT status FROM recipients WHERE address LIKE 'r@%'")
         # All are in hand: none goes back and forth while it waits for room.
         assert {row["status"] for row in states} == {"sending"}
+        # Nobody need wait for its answers any more.
+        await post_office.server.stop()
+
+
+@pytest.mark.parametrize("owners", [1, 3])
+async def test_a_mail_leaves_while_large_ones_of_others_wait_for_a_relay_that_takes_none_of_them(
+    post_office: PostOffice, owners: int
+) -> None:
+    # The proportions of the default window and mails of 700 kB.
+    window_bytes, text = 768 << 10, "x" * 16_000
+    large = [
+        mail(owner_id=f"press-{number % owners}", to=[f"r{number}@large.example"], text=text)
+        for number in range(140)
+    ]
+    for command in large:
+        post_office.server.script(command.to[0], Step("content", SAY_NOTHING))
+    first, second = mail(owner_id="shop"), mail(owner_id="shop")
+    await post_office.accept(*large, first)
+    terms = Terms(connections=8, window=400, window_bytes=window_bytes, timeout_s=60)
+    async with post_office.delivering(terms):
+        await post_office.reaches(first, "delivered")
+        await until(lambda: post_office.server.attempts)
+        # Now as much is in hand as there will ever be.
+        await post_office.accept(second)
+        await post_office.reaches(second, "delivered")
+        async with post_office.postgres.connection() as connection:
+            in_hand = await connection.fetch(
+                "SELECT owner_id, sum(2 * size_bytes) AS bytes, max(2 * size_bytes) AS largest"
+                " FROM recipients WHERE status = 'sending' GROUP BY owner_id"
+            )
+        assert len(in_hand) == owners
+        assert all(row["bytes"] < window_bytes // 2 + row["largest"] for row in in_hand)
+        assert sum(row["bytes"] for row in in_hand) < window_bytes
+        await post_office.server.stop()

@@ -57,6 +57,7 @@ class Terms:
     patience: Patience = field(default_factory=lambda: Patience(scale=0.0005))
     connections: int = 3
     window: int = 50
+    window_bytes: int = 1 << 20
     lease_s: float = 30
     deliveries: int = 100
     timeout_s: float = 5
@@ -196,7 +197,7 @@ class PostOffice:
             patience=terms.patience,
             connections=terms.connections,
             window=terms.window,
-            window_bytes=1 << 20,
+            window_bytes=terms.window_bytes,
             lease_s=terms.lease_s,
             refusals_before_pause=terms.refusals_before_pause,
             guard=RecipientGuard.read(terms.allowed_recipients),

@@ -232,7 +232,7 @@ class EmailSettings(Settings):
     window_bytes: int = Field(
         default=32 << 20,
         ge=1,
-        description="most bytes of mails that one query for due recipients brings into memory",
+        description="most bytes of mails that one process holds at a time, as stored and as sent",
         examples=["33554432"],
     )
 

@@ -117,12 +117,12 @@ async def test_a_rendered_mail_is_dropped_after_its_last_recipient() -> None:
     for each in (one, one, other):
         rendered.hold(each)
     first = await rendered.content(one)
-    rendered.release(one.id)
+    rendered.release(one)
     assert await rendered.content(one) is first
-    assert rendered.held_bytes == 2 * (1500 + 3500)
-    rendered.release(one.id)
-    rendered.release(other.id)
-    assert rendered.held_bytes == 0
+    assert rendered.held_bytes == {"o": 2 * (1500 + 3500)}
+    rendered.release(one)
+    rendered.release(other)
+    assert not rendered.held_bytes
     rendered.hold(one)
     assert await rendered.content(one) is not first
 
@@ -144,7 +144,7 @@ async def test_bytes_that_are_forgotten_are_brought_again() -> None:
     rendered.forget(one.id)
     again = await rendered.content(one)
     assert (again, again is first) == (first, False)
-    assert rendered.release(one.id)
+    assert rendered.release(one)
 
 
 async def test_a_template_that_takes_long_delays_no_large_mail_of_others() -> None:

@@ -101,15 +101,16 @@ CROSS JOIN LATERAL (
 ) AS domains
 
 -- name: claim_lanes
--- Takes from each lane what has been ready longest, but no more than `$8` bytes of mails in all (and at least
--- one recipient). The recipients of a mail share its bytes. Nothing in a lane is due before its time in `$9`;
+-- Takes from each lane what has been ready longest, but no more than `$8` bytes of mails in all and those in `$10` of
+-- an owner (and at least one recipient). The recipients of a mail share its bytes. What an owner has no bytes left
+-- for takes none from the others. Nothing in a lane is due before its time in `$9`;
 -- all that stands there is due, also what got into line after this transaction began, which `now()` would leave out.
 WITH due AS (
     SELECT taken.*
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $9::timestamptz[])
-        AS lane (stream, owner_id, domain, most, due_from)
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $9::timestamptz[], $10::bigint[])
+        AS lane (stream, owner_id, domain, most, due_from, own_bytes)
     CROSS JOIN LATERAL (
-        SELECT email_id, position, status, due_at, size_bytes
+        SELECT email_id, position, status, due_at, size_bytes, owner_id, lane.own_bytes
         FROM recipients
         WHERE ready AND recipients.stream = lane.stream AND recipients.owner_id = lane.owner_id
             AND recipients.domain = lane.domain AND due_at >= lane.due_from
@@ -124,10 +125,17 @@ WITH due AS (
         position,
         status,
         due_at,
+        owner_id,
+        own_bytes,
         CASE row_number() OVER (PARTITION BY email_id ORDER BY due_at, position)
             WHEN 1 THEN size_bytes ELSE 0
         END AS new_bytes
     FROM due
+), shared AS (
+    SELECT
+        *,
+        sum(new_bytes) OVER (PARTITION BY owner_id ORDER BY due_at, email_id, position) - new_bytes AS own_before
+    FROM sized
 ), fit AS (
     SELECT
         email_id,
@@ -135,7 +143,8 @@ WITH due AS (
         status AS was,
         due_at AS was_due_at,
         sum(new_bytes) OVER (ORDER BY due_at, email_id, position) - new_bytes AS bytes_before
-    FROM sized
+    FROM shared
+    WHERE own_before < own_bytes
 )
 UPDATE recipients
 SET status = 'sending', ready = false, holder = $6, due_at = now() + $7 * interval '1 second'

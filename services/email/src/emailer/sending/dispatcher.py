@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from chassis import logging, metrics, redaction, tracing
 from chassis.broker.envelope import new_id
@@ -29,7 +31,7 @@ from emailer.sending.recorder import OutcomeRecorder
 from emailer.sending.rounds import Rounds
 from emailer.sending.route import Route
 from emailer.sending.turns import Turns
-from emailer.sending.window import Window
+from emailer.sending.window import COPIES, Window
 from emailer.suppression import repository as suppressions
 from emailer.suppression.rules import SuppressionTerms
 from emailer.writing.preparing import MailPreparation
@@ -165,7 +167,7 @@ class Dispatcher:
             room = self._window.room
             # Small bites cost as much as big ones: wait until there is room for a good one.
             bite = max(1, self._window.size // 4)
-            is_full = room < bite or self._rendered.held_bytes >= self._window.most_bytes
+            is_full = room < bite or self._rendered.held_bytes.total() >= self._window.most_bytes
             if not self._stopping and not is_full:
                 self._wake.clear()
                 if await self._claim(room):
@@ -216,23 +218,31 @@ class Dispatcher:
         """Take each stream's share of `room`; return what was there, and how many were looked for."""
         claimed: list[Row] = []
         wanted = 0
+        held = Counter(self._rendered.held_bytes)
         await self._rounds.look(connection)
         for turn in self._rounds.streams:
             most = room - len(claimed)
             if turn.stream == "bulk":
                 most = min(most, self._window.bulk_room)
             found = turn.next(self._rates.is_closed) if most > 0 else ()
-            divided = shares(found, most=most, allowed=self._allowed)
+            divided = shares(found, most=most, allowed=partial(self._allowed, held=held))
             domains = [row["domain"] for row in claimed]
             divided = await self._rates.cut(connection, divided, claimed=domains)
             if divided:
                 wanted += min(most, sum(divided.values()))
-                held = self._rendered.held_bytes + sum(row["size_bytes"] for row in claimed)
-                terms = Terms(self._holder, self._lease_s, max(1, self._window.most_bytes - held))
-                claimed += await turn.claim(connection, divided, most=most, terms=terms)
+                owners = {lane.owner_id for lane in divided}
+                bytes_of = {owner: self._window.bytes_of(owner, held, owners=len(owners)) for owner in owners}
+                free = self._window.most_bytes - held.total()
+                terms = Terms(self._holder, self._lease_s, max(1, free // COPIES), bytes_of)
+                rows = await turn.claim(connection, divided, most=most, terms=terms)
+                for row in {row["email_id"]: row for row in rows}.values():
+                    held[row["owner_id"]] += COPIES * row["size_bytes"]
+                claimed += rows
         return claimed, wanted
 
-    def _allowed(self, lane: Lane) -> int:
+    def _allowed(self, lane: Lane, *, held: Counter[str]) -> int:
+        if not self._window.bytes_of(lane.owner_id, held):
+            return 0
         return self._window.room_of(
             lane,
             is_quick=self._turns.is_quick(lane.domain),
@@ -298,7 +308,7 @@ class Dispatcher:
     def _let_go(self, job: Job) -> None:
         self._rates.release(job)
         self._window.let_go(job)
-        if self._rendered.release(job.mail.id):
+        if self._rendered.release(job.mail):
             self._turns.let_go(job.mail.id)
 
     async def _maintain(self) -> None:

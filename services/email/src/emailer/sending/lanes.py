@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 from uuid import UUID
@@ -39,11 +39,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Who claims, for how long, and how many bytes of mails at most."""
+    """Who claims, for how long, and how many bytes of mails at most: in all, and of owners with a share."""
 
     holder: UUID
     lease_s: float
     most_bytes: int
+    bytes_of: Mapping[str, int] = field(default_factory=dict)
 
 
 def shares(lanes: Iterable[Lane], *, most: int, allowed: Callable[[Lane], int]) -> dict[Lane, int]:
@@ -82,6 +83,7 @@ async def claim(
         terms.lease_s,
         terms.most_bytes,
         [due_from[lane] for lane in divided],
+        [terms.bytes_of.get(lane.owner_id, terms.most_bytes) for lane in divided],
     )
     # An UPDATE returns its rows in the order of its plan, which the statistics of the day decide.
     return sorted(rows, key=lambda row: (row["was_due_at"], row["email_id"], row["position"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -120,9 +121,12 @@ class Round:
         due_from = {lane: self._known[lane.owner_id][lane.domain] for lane in divided}
         rows = await lanes.claim(connection, divided, due_from=due_from, most=most, terms=terms)
         taken: dict[Lane, list[datetime]] = {lane: [] for lane in divided}
+        sizes: Counter[str] = Counter()
         for row in rows:
             taken[Lane(self.stream, row["owner_id"], row["domain"])].append(row["was_due_at"])
-        is_cut = len(rows) >= most or sum(row["size_bytes"] for row in rows) >= terms.most_bytes
+            sizes[row["owner_id"]] += row["size_bytes"]
+        is_cut = len(rows) >= most or sizes.total() >= terms.most_bytes
+        is_cut = is_cut or any(sizes[owner] >= most for owner, most in terms.bytes_of.items())
         for lane, due in taken.items():
             if due:
                 self._known[lane.owner_id][lane.domain] = max(due)

@@ -11,6 +11,9 @@ from emailer.sending.lanes import Lane
 
 Key = tuple[UUID, int]
 
+# A mail in hand takes its bytes as it is stored and as it is sent.
+COPIES = 2
+
 # Of a domain with few connections so many recipients for each of them: the others wait in their lane.
 _EACH_IN_HAND = 10
 
@@ -18,7 +21,8 @@ _EACH_IN_HAND = 10
 class Window:
     """Holds at most `size` recipients, of which no domain, owner or stream has all the room.
 
-    Their mails have `most_bytes` together.
+    Their mails have `most_bytes` together. Those of an owner have half of them at most, and a quarter is kept
+    for the first mail of an owner that has none in hand.
     """
 
     def __init__(self, size: int, *, most_bytes: int) -> None:
@@ -55,6 +59,13 @@ class Window:
         held = self._of_domain[lane.domain]
         room = min(part - held, (self.size // 2 or 1) - self._of_owner[lane.owner_id])
         return 0 if held and room < part // 4 else room
+
+    def bytes_of(self, owner_id: str, held: Counter[str], *, owners: int = 1) -> int:
+        """Return how many stored bytes one of `owners` may still take, beside those that are `held`."""
+        total = held.total()
+        room = min(self.most_bytes // 2 - held[owner_id], (self.most_bytes * 3 // 4 - total) // owners)
+        is_first = not held[owner_id] and total < self.most_bytes
+        return max(room // COPIES, int(is_first))
 
     def take(self, job: Job) -> None:
         """Hold a recipient that was claimed."""

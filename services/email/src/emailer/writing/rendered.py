@@ -10,6 +10,7 @@ from uuid import UUID
 from chassis import metrics
 from emailer.errors import TemplateFailed
 from emailer.sending.attempts import StoredMail
+from emailer.sending.window import COPIES
 from emailer.writing.writer import is_light
 
 # While a mail is written there are several copies of it: the large ones are written one after the other.
@@ -22,6 +23,9 @@ Write = Callable[[StoredMail], Awaitable[bytes]]
 class RenderedMails:
     """Keeps the bytes of a mail while a recipient of it is in hand, and counts the bytes that mails take.
 
+    `held_bytes` is about how many those of each owner take, as they are stored and as they are sent. The few
+    with uploads count without these: their room is kept apart, so that others need not wait.
+
     `fill` renders the template of a mail, `attach` brings the bytes of its uploads, and `write` writes it.
     """
 
@@ -31,30 +35,25 @@ class RenderedMails:
         self._attach = attach
         self._recipients: Counter[UUID] = Counter()
         self._sizes: dict[UUID, int] = {}
+        self.held_bytes: Counter[str] = Counter()
         self._rendered: dict[UUID, asyncio.Task[bytes]] = {}
         self._large = asyncio.Lock()
-
-    @property
-    def held_bytes(self) -> int:
-        """About how many bytes the mails in hand take, as they are stored and as they are sent.
-
-        The few with uploads count without these: their room is kept apart, so that others need not wait.
-        """
-        return sum(self._sizes.values())
 
     def hold(self, mail: StoredMail) -> None:
         """Note that a recipient of `mail` is in hand."""
         self._recipients[mail.id] += 1
-        # As stored and as sent; attachments are sent as base64.
-        self._sizes[mail.id] = 2 * mail.letter.size_bytes if mail.letter else 0
+        self._weigh(mail)
 
-    def release(self, mail_id: UUID) -> bool:
-        """Note that a recipient of the mail is done with; return whether it was the last one in hand."""
-        self._recipients[mail_id] -= 1
-        if self._recipients[mail_id] > 0:
+    def release(self, mail: StoredMail) -> bool:
+        """Note that a recipient of `mail` is done with; return whether it was the last one in hand."""
+        self._recipients[mail.id] -= 1
+        if self._recipients[mail.id] > 0:
             return False
-        del self._recipients[mail_id], self._sizes[mail_id]
-        self.forget(mail_id)
+        del self._recipients[mail.id]
+        self.held_bytes[mail.owner_id] -= self._sizes.pop(mail.id)
+        if not self.held_bytes[mail.owner_id]:
+            del self.held_bytes[mail.owner_id]
+        self.forget(mail.id)
         return True
 
     def forget(self, mail_id: UUID) -> None:
@@ -98,8 +97,13 @@ class RenderedMails:
         assert filled.letter is not None  # without one it was put aside when it was claimed
         if mail.id in self._sizes:
             # What a template has made of it counts from now on.
-            self._sizes[mail.id] = 2 * filled.letter.size_bytes
+            self._weigh(filled)
         if filled.letter.size_bytes < _LARGE_BYTES and not filled.letter.upload_ids:
             return await self._write(filled)
         async with self._large:
             return await self._write(await self._attach(filled))
+
+    def _weigh(self, mail: StoredMail) -> None:
+        size = COPIES * mail.letter.size_bytes if mail.letter else 0
+        self.held_bytes[mail.owner_id] += size - self._sizes.get(mail.id, 0)
+        self._sizes[mail.id] = size
