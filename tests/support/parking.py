@@ -9,12 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import aiormq
 from aiormq.abc import DeliveredMessage
 
-from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.envelope import Delivery
 from chassis.deadlines import Deadline
 from chassis.errors import InvalidInput
 from chassis.postgres import Connection
@@ -26,6 +25,7 @@ from contracts.parked import (
     ParkedMessage,
 )
 from rabbitmq.definitions import DELIVERY_LIMIT
+from support.effects import cancel, store
 from support.waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -41,12 +41,7 @@ class Picky:
     async def handle(self, connection: Connection, deliveries: Sequence[Delivery[CancelBatch]]) -> None:
         if not self.is_mended:
             raise InvalidInput("the handler is broken")
-        owners = [(delivery.message.owner_id,) for delivery in deliveries]
-        await connection.executemany("INSERT INTO effects (name) VALUES ($1)", owners)
-
-
-def cancel(owner: str) -> Outgoing:
-    return command(CancelBatch(batch_id=uuid4(), owner_id=owner))
+        await store(connection, deliveries)
 
 
 async def park(worker: ServiceRuntime, *owners: str, already: int = 0) -> list[ParkedMessage]:
@@ -89,11 +84,6 @@ async def die_with_it_until_the_limit(broker_url: str) -> None:
         await asyncio.wait_for(taken, 20)
         await channel.close()
     await connection.close()
-
-
-async def effects(worker: ServiceRuntime) -> list[str]:
-    async with worker.postgres.connection() as connection:
-        return sorted(row["name"] for row in await connection.fetch("SELECT name FROM effects"))
 
 
 async def command_line(dsn: str, *words: str) -> Any:

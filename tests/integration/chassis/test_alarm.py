@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 
 from chassis import outbox
-from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.envelope import Delivery
 from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import BrokerUnavailable
@@ -22,6 +21,7 @@ from contracts.stocks import Instruments, SearchSymbols
 from contracts.topology import BATCH_PROCESSOR, GATEWAY, STOCK_DATA
 from native.rabbitmq import RabbitMQ
 from support.bench import Bench
+from support.effects import cancel
 from support.waiting import until
 
 
@@ -32,10 +32,6 @@ async def alarm(server: RabbitMQ) -> AsyncIterator[None]:
         yield
     finally:
         await server.control("set_vm_memory_high_watermark", "absolute", "1GB")
-
-
-def cancel() -> Outgoing:
-    return command(CancelBatch(batch_id=uuid4(), owner_id="ann"))
 
 
 async def test_a_blocked_broker_shows_at_once_and_acceptance_goes_on(

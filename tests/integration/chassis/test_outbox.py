@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import migrations, outbox, queries
-from chassis.broker.envelope import Delivery, Outgoing, command
+from chassis.broker.envelope import Delivery, Outgoing
 from chassis.broker.handlers import Direct
 from chassis.deadlines import Deadline
 from chassis.errors import Overloaded
@@ -25,16 +25,13 @@ from contracts.parked import ListParked, ParkedFilter, ParkedMessage, ReplayPark
 from contracts.topology import BATCH_PROCESSOR
 from support.bench import Bench
 from support.databases import FreshDatabase
+from support.effects import cancel
 from support.explained import buffers
 from support.waiting import until
 from support.waiting_messages import waiting_messages
 
 _MANY = 2000
 _ADD = queries.load("chassis")["add_to_outbox"]
-
-
-def cancel() -> Outgoing:
-    return command(CancelBatch(batch_id=uuid4(), owner_id="ann"))
 
 
 async def test_an_outbox_over_its_bound_refuses_while_the_relay_is_busy_with_it(

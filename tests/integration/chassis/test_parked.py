@@ -34,14 +34,13 @@ from contracts.topology import BATCH_PROCESSOR, EVENTS, GATEWAY, own_exchange, p
 from support.bench import Bench, running
 from support.bundled import messages_in
 from support.databases import FreshDatabase
+from support.effects import cancel, effects
 from support.parking import (
     QUEUE,
     SOON,
     Picky,
-    cancel,
     command_line,
     die_with_it_until_the_limit,
-    effects,
     header,
     open_messages,
     park,
@@ -345,7 +344,7 @@ async def test_a_database_that_is_away_is_named(unused_tcp_port: int) -> None:
 
 
 async def _has(worker: ServiceRuntime, names: list[str]) -> bool:
-    return await effects(worker) == names
+    return sorted(await effects(worker)) == names
 
 
 async def test_the_fate_of_a_message_is_announced_in_the_transaction_that_changes_it(

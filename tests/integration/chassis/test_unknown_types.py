@@ -11,15 +11,14 @@ from prometheus_client import REGISTRY
 from chassis.broker import retries
 from chassis.broker.envelope import Delivery, command
 from chassis.broker.handlers import Handler, InTransaction
-from chassis.deadlines import Deadline
 from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from contracts.batches import AbandonBatch, CancelBatch
 from contracts.message import Message
-from contracts.parked import ListParked, ParkedMessage
 from contracts.topology import BATCH_PROCESSOR, ladder
 from support.bench import Bench
 from support.databases import FreshDatabase
+from support.effects import parked
 from support.waiting import until
 
 QUEUE = "batch-processor.intake"
@@ -33,11 +32,6 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def seen(outcome: str) -> float:
     labels = {"queue": QUEUE, "type": "unknown", "outcome": outcome}
     return REGISTRY.get_sample_value("tickwire_messages_consumed_total", labels) or 0
-
-
-async def parked(runtime: ServiceRuntime) -> ParkedMessage | None:
-    page = await runtime.parked.page(ListParked(), Deadline.after(5))
-    return page.data[0] if page.data else None
 
 
 class Replica:
@@ -96,7 +90,7 @@ async def test_an_unknown_type_is_parked_after_its_retries_and_delays_no_other(b
         return "known" in older.attempts
 
     await until(has_passed)
-    message = await until(lambda: parked(older.runtime))
+    (message,) = await until(lambda: parked(older.runtime))
     assert (message.reason, message.message_id, message.attempts) == ("unknown-type", unknown.message_id, 1)
     assert "is a rolling upgrade in progress?" in message.last_error
     assert (seen("retry") - retried, seen("park") - ended) == (2, 1)

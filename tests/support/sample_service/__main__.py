@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from chassis import asgi, logging
-from chassis.broker.envelope import Delivery
 from chassis.broker.handlers import InTransaction
 from chassis.ops import ops_routes
-from chassis.postgres import Connection
 from chassis.runtime import ServiceRuntime
 from chassis.settings import Settings, load
 from contracts.batches import INTAKE, CancelBatch
 from contracts.topology import BATCH_PROCESSOR
-
-
-async def store(connection: Connection, deliveries: Sequence[Delivery[Any]]) -> None:
-    await connection.executemany(
-        "INSERT INTO effects (name) VALUES ($1)", [(d.message.owner_id,) for d in deliveries]
-    )
+from support.effects import store
 
 
 async def stream() -> AsyncIterator[bytes]:
