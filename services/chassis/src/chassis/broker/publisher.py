@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiormq
 from aiormq.channel import Channel
@@ -137,17 +137,8 @@ class Publisher:
         """Hand transient messages over like `send`, with one write for many of them."""
         for message in messages[:1]:
             self._require_unblocked(message)
-        channel = self._transient
-        if channel is None:
-            raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
-        try:
-            with rejections_as_errors():
-                async with asyncio.timeout(self._timeout_s):
-                    sent = await hand_over(channel, messages)
-        except AWAY as error:
-            raise BrokerUnavailable(
-                "The connection to the message broker was lost.", retry_after_s=2
-            ) from error
+        async with self._over_transient() as channel:
+            sent = await hand_over(channel, messages)
         for message in sent:
             metrics.PUBLISHED.labels(message.exchange, "sent").inc()
 
@@ -158,20 +149,25 @@ class Publisher:
                 await self._hand_over(Outgoing(exchange, "probe", b"", "probe", "", persistent=False))
 
     async def _hand_over(self, message: Outgoing) -> None:
-        channel = self._transient
-        if channel is None:
+        async with self._over_transient() as channel:
+            await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=message.properties(),
+                wait=False,
+            )
+
+    @asynccontextmanager
+    async def _over_transient(self) -> AsyncIterator[Channel]:
+        """Run the block with the channel of transient messages, in limited time."""
+        if self._transient is None:
             raise BrokerUnavailable(_NOT_REACHED, retry_after_s=2)
         try:
             with rejections_as_errors():
                 # Behind a dead connection there is a short queue, from which nothing is taken.
                 async with asyncio.timeout(self._timeout_s):
-                    await channel.basic_publish(
-                        message.body,
-                        exchange=message.exchange,
-                        routing_key=message.routing_key,
-                        properties=message.properties(),
-                        wait=False,
-                    )
+                    yield self._transient
         except AWAY as error:
             raise BrokerUnavailable(
                 "The connection to the message broker was lost.", retry_after_s=2

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from chassis.broker.rpc import RpcClient
 from chassis.deadlines import Deadline
-from chassis.errors import NotFound, ServiceError
+from chassis.errors import NotFound
 from chassis.parked import Parked
 from contracts.message import Request
 from contracts.parked import (
@@ -28,6 +27,7 @@ from gateway.audit.inputs import Action
 from gateway.audit.trail import AuditTrail
 from gateway.http.calls import Call
 from gateway.http.filters import BulkResult
+from gateway.http.parts import gather
 from gateway.http.principal import Principal
 
 R = TypeVar("R", bound=BaseModel)
@@ -54,19 +54,14 @@ class ParkedService:
             page = await self._ask(query.service, request, ParkedPage, call.deadline)
             following = None if page.next_after is None else str(page.next_after)
             return {"data": _rows(query.service, page), "next_cursor": following}
-        pages = await asyncio.gather(
-            *(self._ask(service, request, ParkedPage, call.deadline) for service in SERVICES),
-            return_exceptions=True,
+        pages, failed = await gather(
+            {service: self._ask(service, request, ParkedPage, call.deadline) for service in SERVICES}
         )
-        data: list[dict[str, Any]] = []
-        errors = []
-        for service, found in zip(SERVICES, pages, strict=True):
-            if isinstance(found, ServiceError):
-                errors.append({"service": service, "code": found.code, "detail": found.detail})
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                data += _rows(service, found)
+        errors = [
+            {"service": service, "code": error.code, "detail": error.detail}
+            for service, error in failed.items()
+        ]
+        data = [row for service, page in pages.items() for row in _rows(service, page)]
         return {"data": data, "next_cursor": None, "errors": errors}
 
     async def get(self, call: Call, service: str, number: int) -> dict[str, Any]:

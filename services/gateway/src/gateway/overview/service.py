@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
 import orjson
 
 from chassis.broker.rpc import RpcClient
-from chassis.errors import ServiceError
 from contracts.batches import CountBatches
 from contracts.emails import CountEmails
 from contracts.message import Request
 from contracts.scopes import Scope
 from gateway.http.calls import Call
+from gateway.http.parts import gather
 from gateway.overview.inputs import OverviewQuery
 from gateway.stocks.service import StockService
 
@@ -36,16 +35,11 @@ class OverviewService:
             parts["batches"] = self._counts(CountBatches(owner_id=principal.owner_id), call)
         if principal.may(Scope.EMAILS_READ):
             parts["emails"] = self._counts(CountEmails(owner_id=principal.owner_id), call)
-        found = await asyncio.gather(*parts.values(), return_exceptions=True)
-        document: dict[str, Any] = {}
-        errors = []
-        for name, part in zip(parts, found, strict=True):
-            if isinstance(part, ServiceError):
-                errors.append({"part": name, "code": part.code, "detail": part.detail})
-            elif isinstance(part, BaseException):
-                raise part
-            document[name] = None if isinstance(part, ServiceError) else part
-        return {**document, "errors": errors}
+        came, failed = await gather(parts)
+        errors = [
+            {"part": name, "code": error.code, "detail": error.detail} for name, error in failed.items()
+        ]
+        return {**dict.fromkeys(parts), **came, "errors": errors}
 
     async def _counts(self, question: Request, call: Call) -> Any:
         return orjson.loads(await self._rpc.ask(question, call.deadline))["counts"]
