@@ -19,7 +19,7 @@ from batch_processor.repository import ItemRow
 from contracts import batch_options
 from contracts.batch_options import Priority
 from contracts.batches import CreateBatch, Item, SealBatch
-from contracts.json_texts import payloads
+from contracts.json_texts import payloads, payloads_at
 
 # The priorities of batches on the scale of those of tasks, which are 0 to 9.
 _PRIORITIES: Mapping[Priority, int] = {"low": 2, "normal": 5, "high": 8}
@@ -43,6 +43,7 @@ class Change:
     body: bytes = b""
     offset: int = 0
     lines: Sequence[int] | None = None
+    payloads_at: Sequence[int] | None = None
 
 
 def opening(message: CreateBatch | SealBatch, body: bytes = b"") -> Change:
@@ -83,10 +84,13 @@ def _described(batch: Batch, *, now: datetime, description: Description, total: 
 def rows_of(change: Change) -> list[ItemRow]:
     """Return the items of `change` as they are stored."""
     # PostgreSQL's text cannot hold a NUL.
-    names = (item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items)
-    compact = [_compact(item.payload) for item in change.items]
+    names = [item.custom_id and item.custom_id.replace("\x00", "\ufffd") for item in change.items]
     # As the caller has written it: `1.10` is not to come back as `1.1`.
-    texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
+    if change.payloads_at is not None and len(change.payloads_at) == 2 * len(change.items):
+        texts = payloads_at(change.body, change.payloads_at)
+    else:
+        compact = [_compact(item.payload) for item in change.items]
+        texts = payloads(change.body, compact) if change.body else [text.decode() for text in compact]
     positions = range(change.offset, change.offset + len(change.items))
     lines: Iterable[int | None] = change.lines or repeat(None)
     return list(zip(repeat(change.batch_id), positions, names, texts, lines, strict=False))

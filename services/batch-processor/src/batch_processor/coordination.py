@@ -10,7 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 
 _SQL = queries.load("batch_processor")
 
@@ -41,7 +41,7 @@ class Backlog:
 
 async def promote(connection: Connection, *, due_from: datetime) -> int:
     """Make chunks ready whose time came between `due_from` and now; return how many."""
-    return _affected(await connection.execute(_SQL["promote_chunks"], due_from))
+    return affected_rows(await connection.execute(_SQL["promote_chunks"], due_from))
 
 
 async def next_due_in_s(connection: Connection, *, due_from: datetime) -> float:
@@ -72,7 +72,7 @@ async def restamp(connection: Connection) -> None:
 
 async def sweep(connection: Connection, *, in_flight_from: int) -> int:
     """Make chunks ready again whose worker gave no sign of life; return how many."""
-    return _affected(await connection.execute(_SQL["sweep_chunks"], in_flight_from))
+    return affected_rows(await connection.execute(_SQL["sweep_chunks"], in_flight_from))
 
 
 async def measure(connection: Connection, before: Backlog) -> Backlog:
@@ -112,7 +112,7 @@ async def take_cancelled(connection: Connection, batch_id: UUID, *, most: int) -
 async def cancel_ranges(connection: Connection, batch_id: UUID, ranges: Sequence[Range]) -> int:
     """Mark the items of `ranges` that have no result as cancelled; return how many."""
     low, high = zip(*ranges, strict=True)
-    return _affected(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
+    return affected_rows(await connection.execute(_SQL["cancel_ranges"], batch_id, low, high))
 
 
 async def expired_uploads(
@@ -125,12 +125,12 @@ async def expired_uploads(
 
 async def hold(connection: Connection, *, most: int) -> int:
     """Take up to `most` chunks of paused batches out of the queue; return how many."""
-    return _affected(await connection.execute(_SQL["hold_chunks"], most))
+    return affected_rows(await connection.execute(_SQL["hold_chunks"], most))
 
 
 async def release(connection: Connection, *, most: int) -> int:
     """Put up to `most` chunks of resumed batches back into the queue; return how many."""
-    return _affected(await connection.execute(_SQL["release_chunks"], most))
+    return affected_rows(await connection.execute(_SQL["release_chunks"], most))
 
 
 async def retrying(connection: Connection, *, but: Collection[UUID]) -> list[UUID]:
@@ -174,7 +174,7 @@ async def outdated(connection: Connection, *, days: int, most: int) -> list[UUID
 async def remove_rows(connection: Connection, ids: Sequence[UUID], *, most: int) -> bool:
     """Remove up to `most` items and `most` results of batches; return whether that was all of them."""
     removed = [
-        _affected(await connection.execute(_SQL[statement], ids, most))
+        affected_rows(await connection.execute(_SQL[statement], ids, most))
         for statement in ("remove_items", "remove_results")
     ]
     return max(removed) < most
@@ -188,7 +188,3 @@ async def mark_purged(connection: Connection, ids: Sequence[UUID]) -> None:
 async def remove_batches(connection: Connection, ids: Sequence[UUID]) -> None:
     """Remove the batches themselves."""
     await connection.execute(_SQL["remove_batches"], ids)
-
-
-def _affected(tag: str) -> int:
-    return int(tag.rsplit(" ", 1)[-1])

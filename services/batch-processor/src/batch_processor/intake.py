@@ -90,7 +90,15 @@ class Intake:
     async def append(self, connection: Connection, deliveries: Sequence[Delivery[AppendItems]]) -> None:
         """Store runs of items."""
         changes = [
-            Change(m.batch_id, m.owner_id, items=m.items, body=body, offset=m.offset, lines=m.lines)
+            Change(
+                m.batch_id,
+                m.owner_id,
+                items=m.items,
+                body=body,
+                offset=m.offset,
+                lines=m.lines,
+                payloads_at=m.payloads_at,
+            )
             for m, body in ((d.message, d.body) for d in deliveries)
         ]
         await self._apply(connection, changes, attempt=_least_attempt(deliveries))

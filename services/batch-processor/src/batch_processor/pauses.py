@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chassis import logging, queries
 from chassis.deadlines import Deadline
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, affected_rows
 from contracts.pauses import ListPauses, Pause, Pauses, PauseWork, ResumeWork
 
 log = logging.get(__name__)
@@ -96,4 +96,4 @@ async def measure(connection: Connection) -> tuple[int, int, float]:
 
 async def hold(connection: Connection, *, most: int) -> int:
     """Take up to `most` chunks whose operation or owner is paused out of the queue; return how many."""
-    return int((await connection.execute(_SQL["hold_paused"], most)).rsplit(" ", 1)[-1])
+    return affected_rows(await connection.execute(_SQL["hold_paused"], most))

@@ -19,7 +19,7 @@ from batch_processor.batches import Batch, Status
 from batch_processor.views import Surroundings
 from chassis import queries
 from chassis.broker.envelope import Delivery, text
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 from contracts import headers
 from contracts.batches import BatchFilter, CreateBatch, ItemError, SealBatch
 
@@ -127,6 +127,19 @@ async def add_items(connection: Connection, rows: Sequence[ItemRow]) -> Counter[
         columns = (list(column) for column in zip(*rows, strict=True))
         found = await connection.fetch(_SQL["add_items"], *columns)
         return Counter({row["batch_id"]: row["items"] for row in found})
+
+
+async def add_successes(
+    connection: Connection, batch_id: UUID, attempt: int, positions: Sequence[int], results: Sequence[str]
+) -> int:
+    """Store results of a batch's items; return how many were new."""
+    arguments = (batch_id, attempt, positions, results)
+    try:
+        # Nearly always all are, and to look for each before it is stored costs as much again.
+        async with connection.transaction():
+            return affected_rows(await connection.execute(_SQL["store_new_successes"], *arguments))
+    except asyncpg.UniqueViolationError:
+        return affected_rows(await connection.execute(_SQL["store_successes"], *arguments))
 
 
 async def _in_steps(rows: Sequence[ItemRow]) -> AsyncIterator[ItemRow]:

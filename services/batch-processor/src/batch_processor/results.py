@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from batch_processor import repository
 from batch_processor.batches import Batch, Tally
 from batch_processor.execution.running_chunk import Outcomes
 from chassis import queries
-from chassis.postgres import Connection, Row
+from chassis.postgres import Connection, Row, affected_rows
 
 _SQL = queries.load("batch_processor")
 # A reply is one message, and no message is larger than 1 MiB.
@@ -101,10 +102,10 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
     for entry in entries:
         if len(entry.outcomes.positions) >= _MANY or few == [entry]:
             done = entry.outcomes
-            tag = await connection.execute(
-                _SQL["store_successes"], entry.batch_id, entry.attempt, done.positions, done.results
+            succeeded = await repository.add_successes(
+                connection, entry.batch_id, entry.attempt, done.positions, done.results
             )
-            tallies[entry.batch_id] += Tally(succeeded=_affected(tag))
+            tallies[entry.batch_id] += Tally(succeeded=succeeded)
     if len(few) > 1:
         columns = zip(
             *(
@@ -135,14 +136,10 @@ async def store(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, 
     for entry in entries:
         if entry.cancelled:
             tag = await connection.execute(_SQL["store_cancelled"], entry.batch_id, entry.cancelled)
-            tallies[entry.batch_id] += Tally(cancelled=_affected(tag))
+            tallies[entry.batch_id] += Tally(cancelled=affected_rows(tag))
     return tallies
 
 
 def _page(found: Row | None, *, more: int | None, complete: bool) -> Page:
     assert found is not None, "an aggregate always has a row"
     return Page(found["data"], found["last_position"] if found["is_cut"] else more, complete)
-
-
-def _affected(tag: str) -> int:
-    return int(tag.rsplit(" ", 1)[-1])

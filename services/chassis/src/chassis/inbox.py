@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, affected_rows
 
 _SQL = queries.load("chassis")
 KEEP_DAYS = 7
@@ -26,7 +26,7 @@ async def clean(postgres: Postgres, *, keep_days: int = KEEP_DAYS) -> int:
     while True:
         async with postgres.connection() as connection:
             tag = await connection.execute(_SQL["clean_inbox"], keep_days, _STEP)
-        count = int(tag.split()[-1])
+        count = affected_rows(tag)
         removed += count
         if count < _STEP:
             return removed

@@ -290,6 +290,11 @@ class Postgres:
         self._reason = redaction.safe_message(error)
 
 
+def affected_rows(tag: str) -> int:
+    """Return how many rows a statement has written, from the tag that the database answers it with."""
+    return int(tag.rsplit(" ", 1)[-1])
+
+
 def _is_from_driver(error: BaseException) -> bool:
     # The block does more than ask the database: a file that is missing or a deadline of its own says nothing
     # of the connection.

@@ -95,7 +95,8 @@ class AppendItems(Command):
     """A run of items of an open batch; `offset` is the position of the first.
 
     `lines` are the lines of the items in the upload, from 1, if empty lines make them differ from the
-    positions.
+    positions. `payloads_at` are where each payload begins and ends, in bytes behind the bracket that opens
+    `items`, with spaces around it: who needs the texts as they were written need not look for them.
     """
 
     message_type: ClassVar[str] = "batch.append.v1"
@@ -105,6 +106,7 @@ class AppendItems(Command):
     offset: int
     items: list[Item]
     lines: list[int] | None = None
+    payloads_at: list[int] | None = None
 
 
 class SealBatch(BatchDescription):

@@ -64,6 +64,19 @@ def payloads(command: bytes, compact: Sequence[bytes]) -> list[str]:
     return [text.decode() for text in compact]
 
 
+def payloads_at(command: bytes, places: Sequence[int]) -> list[str]:
+    """Return the texts of the payloads of the items in `command`.
+
+    `places` are where each begins and ends, in bytes behind the bracket that opens the items.
+    """
+    items = command[command.index(b'"items":[') + len(b'"items":[') :]
+    ranges = zip(places[::2], places[1::2], strict=True)
+    if not items.isascii():
+        return [items[begin:end].strip().decode() for begin, end in ranges]
+    text = items.decode("ascii")
+    return [text[begin:end].strip() for begin, end in ranges]
+
+
 def _skip(document: str, place: int) -> int:
     found = _SPACE.match(document, place)
     assert found is not None, "no space is a match, too"

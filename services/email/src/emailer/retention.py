@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 
 from chassis import logging, metrics, queries, redaction
-from chassis.postgres import DATABASE_FAILURES, Postgres
+from chassis.postgres import DATABASE_FAILURES, Postgres, affected_rows
 
 log = logging.get(__name__)
 
@@ -54,7 +54,7 @@ async def remove(postgres: Postgres, retention: Retention) -> dict[str, int]:
         count = _STEP
         while count == _STEP:
             async with postgres.connection() as connection:
-                count = int((await connection.execute(SQL[statement], _STEP, *parameters)).split()[-1])
+                count = affected_rows(await connection.execute(SQL[statement], _STEP, *parameters))
             if what:
                 removed[what] = removed.get(what, 0) + count
                 metrics.EMAIL_REMOVED.labels(what).inc(count)

@@ -9,7 +9,7 @@ from itertools import groupby
 import asyncpg
 
 from chassis import logging, metrics, queries
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, affected_rows
 from stock_data import dataset, quotes
 from stock_data.bars import DailyBar, Listing, Split
 from stock_data.board import ReplayPosition
@@ -107,7 +107,7 @@ class Repository:
                 [split.day for _, split in splits],
                 [split.ratio for _, split in splits],
             )
-            count = int(tag.split()[-1])
+            count = affected_rows(tag)
             await connection.execute(SQL["insert_import"], dataset.NAME, data.sha256, count)
         metrics.BARS_IMPORTED.labels(dataset.SOURCE).inc(count)
         log.info("history imported", dataset=dataset.NAME, bars=count)

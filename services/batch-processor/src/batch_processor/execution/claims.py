@@ -59,6 +59,11 @@ class Claim:
         return self.batch_id, self.number
 
     @property
+    def is_new(self) -> bool:
+        """Return whether no item of the chunk was at work before."""
+        return self.run == 1 and self.lost == 0 and self.gate is None
+
+    @property
     def origin(self) -> Origin:
         """Return the facts of the batch that the chunk's items see."""
         return Origin(self.batch_id, self.owner_id, self.accepted_at, self.attempt)
@@ -138,28 +143,28 @@ async def claim(
 async def load(connection: Connection, claims: Sequence[Claim]) -> list[Loaded]:
     """Return the items of the chunks that have no result yet, in input order, as many as fit into memory."""
     found: dict[ChunkKey, list[Item]] = {claim.key: [] for claim in claims}
-    counts: dict[ChunkKey, int] = {}
     ranges = [claim for claim in claims if claim.positions is None]
     if ranges:
-        columns = zip(*((c.batch_id, c.first_position, c.last_position) for c in ranges), strict=True)
+        columns = zip(
+            *((c.batch_id, c.first_position, c.last_position, c.is_new) for c in ranges), strict=True
+        )
         rows = await connection.fetch(_SQL["load_items"], *map(list, columns), _MOST_BYTES)
-        for nth, position, custom_id, payload, count in rows:
-            key = ranges[nth - 1].key
-            found[key].append(Item(position, custom_id, payload))
-            counts[key] = count
-    for listed in claims:
-        if listed.positions is not None:
-            rows = await connection.fetch(_SQL["load_listed"], listed.batch_id, listed.positions)
-            found[listed.key] = [Item(*row) for row in rows]
+        for nth, *item in rows:
+            found[ranges[nth - 1].key].append(Item(*item))
     loaded = []
     for claim in claims:
-        items, beyond = found[claim.key], counts.get(claim.key, 0) - len(found[claim.key])
-        rest = (
-            Rest(items[-1].position + 1, claim.last_position, None, beyond, claim.attempt)
-            if beyond > 0
-            else None
-        )
-        loaded.append(Loaded(claim, items, rest))
+        if claim.positions is not None:
+            rows = await connection.fetch(_SQL["load_listed"], claim.batch_id, claim.positions)
+            loaded.append(Loaded(claim, [Item(*row) for row in rows]))
+            continue
+        items, beyond = found[claim.key], None
+        if items and items[-1].position < claim.last_position:
+            # Items that did not fit, or that have ended: nearly every chunk is loaded to its end.
+            after, last = items[-1].position, claim.last_position
+            left = await connection.fetchval(_SQL["count_left"], claim.batch_id, after, last)
+            run = 0 if claim.is_new else claim.run
+            beyond = Rest(after + 1, last, None, left, claim.attempt, run=run) if left else None
+        loaded.append(Loaded(claim, items, beyond))
     return loaded
 
 

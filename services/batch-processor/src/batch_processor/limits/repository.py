@@ -13,7 +13,7 @@ import orjson
 from batch_processor.limits.rules import Limit
 from batch_processor.limits.sharing import Passage, Queue, WaitingChunk
 from chassis import queries
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 
 _SQL = queries.load("batch_processor")
 # Counting more each second would cost more than it tells.
@@ -147,7 +147,7 @@ def _json(rows: Sequence[Mapping[str, object]]) -> str:
 async def gate_chunks(connection: Connection, operations: Sequence[str], *, most: int) -> int:
     """Let chunks of `operations` wait that were made before these had limits; return how many."""
     tag = await connection.execute(_SQL["gate_chunks"], operations, most)
-    return int(tag.rsplit(" ", 1)[-1])
+    return affected_rows(tag)
 
 
 async def count_waiting(connection: Connection) -> int:

@@ -75,24 +75,32 @@ WITH busy AS MATERIALIZED (
 SELECT * FROM claimed
 
 -- name: load_items
--- Of each chunk the items without a result, in input order, as far as they fit into $4 bytes; `nth` is the
--- chunk's place in the arrays, `found` how many there are in all.
-SELECT c.nth, i.position, i.custom_id, i.payload, i.found
-FROM unnest($1::uuid[], $2::int[], $3::int[]) WITH ORDINALITY AS c (batch_id, low, high, nth)
+-- Of each chunk the items without a result, in input order, as far as they fit into $5 bytes; `nth` is the
+-- chunk's place in the arrays. Of a chunk that was never claimed before ($4) no item has a result.
+SELECT c.nth, i.position, i.custom_id, i.payload
+FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bool[]) WITH ORDINALITY AS c (batch_id, low, high, is_new, nth)
 CROSS JOIN LATERAL (
     SELECT
-        position, custom_id, payload, count(*) OVER () AS found,
-        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
+        position, custom_id, payload,
+        sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(payload) AS before
     FROM items
     WHERE batch_id = c.batch_id AND position BETWEEN c.low AND c.high
-        AND NOT EXISTS (
+        AND (c.is_new OR NOT EXISTS (
             SELECT FROM results AS r
             WHERE r.batch_id = c.batch_id AND r.position = items.position
                 AND r.position BETWEEN c.low AND c.high
-        )
+        ))
 ) AS i
-WHERE i.before < $4
+WHERE i.before < $5
 ORDER BY c.nth, i.position
+
+-- name: count_left
+SELECT count(*)::int FROM items AS i
+WHERE i.batch_id = $1 AND i.position > $2 AND i.position <= $3
+    AND NOT EXISTS (
+        SELECT FROM results AS r
+        WHERE r.batch_id = $1 AND r.position = i.position AND r.position > $2 AND r.position <= $3
+    )
 
 -- name: load_listed
 SELECT i.position, i.custom_id, i.payload FROM items AS i

@@ -12,7 +12,7 @@ import asyncpg
 from batch_processor.schedules.planning import Load, PlannedRun, Schedule
 from chassis import queries
 from chassis.broker import envelope
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 from contracts.message import Next
 from contracts.schedules import (
     GIVEN_UP_AFTER_S,
@@ -202,12 +202,12 @@ async def trim_runs(connection: Connection, schedule_ids: Sequence[UUID], *, kee
 
 async def settle(connection: Connection) -> int:
     """Note the ends of what runs have made, some at a time; return how many."""
-    return _affected(await connection.execute(_SQL["settle_runs"], _STEP))
+    return affected_rows(await connection.execute(_SQL["settle_runs"], _STEP))
 
 
 async def give_up(connection: Connection) -> int:
     """End runs that the gateway did not accept within a day; return how many."""
-    return _affected(await connection.execute(_SQL["give_up_runs"], GIVEN_UP_AFTER_S, _GIVEN_UP))
+    return affected_rows(await connection.execute(_SQL["give_up_runs"], GIVEN_UP_AFTER_S, _GIVEN_UP))
 
 
 async def list_next_waiting(connection: Connection, but: Collection[UUID], most: int) -> list[UUID]:
@@ -285,9 +285,9 @@ async def count_late(connection: Connection) -> int:
 async def clean(connection: Connection, *, days: int) -> bool:
     """Remove what is no longer kept, some at a time; return whether there may be more."""
     removed = max(
-        _affected(await connection.execute(_SQL["remove_old_runs"], _STEP, days)),
-        _affected(await connection.execute(_SQL["forget_schedule_requests"], _STEP)),
-        _affected(await connection.execute(_SQL["forget_run_requests"], _STEP)),
+        affected_rows(await connection.execute(_SQL["remove_old_runs"], _STEP, days)),
+        affected_rows(await connection.execute(_SQL["forget_schedule_requests"], _STEP)),
+        affected_rows(await connection.execute(_SQL["forget_run_requests"], _STEP)),
     )
     return removed == _STEP
 
@@ -323,7 +323,3 @@ def _next_of(status: RunStatus, fired_at: datetime | None) -> Next | None:
     if status == "accepted":
         return Next(what="its batch or task ends", by=None)
     return None
-
-
-def _affected(tag: str) -> int:
-    return int(tag.rsplit(" ", 1)[-1])

@@ -14,7 +14,7 @@ from typing import get_args
 from uuid import UUID
 
 from chassis import queries
-from chassis.postgres import Connection, Row
+from chassis.postgres import Connection, Row, affected_rows
 from contracts.mail import Stream
 
 SQL = queries.load("emailer")
@@ -108,7 +108,7 @@ class Waiting:
         assert row is not None
         due_in_s, count = math.inf if row["due_in_s"] is None else row["due_in_s"], 0
         if due_in_s <= 0:
-            count = int((await connection.execute(SQL["make_ready"], most, self.due_from)).split()[-1])
+            count = affected_rows(await connection.execute(SQL["make_ready"], most, self.due_from))
         if count < most:
             self.due_from = row["at"] - _COMMITTED_WITHIN
         return due_in_s, count

@@ -12,7 +12,7 @@ import orjson
 from chassis import outbox, outbox_rows
 from chassis.broker import bundles
 from chassis.broker.envelope import Outgoing
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 from contracts.parked import ParkedChanged, ParkedState
 from gateway.acceptance.idempotency import Answered, find_answer
 from gateway.http.calls import IdempotencyKey
@@ -144,12 +144,12 @@ class AcceptanceRepository:
     async def remove_idempotency(self, connection: Connection, *, most: int) -> int:
         """Remove up to `most` idempotency records older than 24 hours; return how many there were."""
         tag = await connection.execute(self._queries["clean_idempotency"], most)
-        return int(tag.split()[-1])
+        return affected_rows(tag)
 
     async def remove_ended(self, connection: Connection, *, keep_days: int, most: int) -> int:
         """Remove up to `most` acceptances that ended `keep_days` days ago; return how many there were."""
         tag = await connection.execute(self._queries["clean_acceptances"], keep_days, most)
-        return int(tag.split()[-1])
+        return affected_rows(tag)
 
     async def change_statuses(
         self, connection: Connection, changes: Sequence[tuple[UUID, str, datetime]]

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from chassis import redaction
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 from gateway.audit.inputs import Action, Actor, AuditQuery
 
 Row = asyncpg.Record
@@ -65,4 +65,4 @@ class AuditRepository:
     async def clean(self, connection: Connection, *, keep_days: int, most: int) -> int:
         """Remove up to `most` entries that are older than `keep_days`; return how many there were."""
         tag = await connection.execute(self._queries["clean_audit_entries"], keep_days, most)
-        return int(tag.split()[-1])
+        return affected_rows(tag)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import orjson
-
 from chassis.errors import InvalidInput, PayloadTooLarge
-from contracts.items import MOST_ITEMS, MOST_LINE_BYTES, is_wrapped, require_custom_id
+from contracts.items import MOST_ITEMS, MOST_LINE_BYTES
 from contracts.message import FieldError
+from gateway.batches.lines import places_of_payloads, read_together, why_refused
 from gateway.batches.payload_checks import PayloadCheck
-from gateway.http import strict_json as documents
 
 CHUNK_ITEMS = 500
 _CHUNK_BYTES = 512 * 1024
@@ -25,6 +23,7 @@ class Run:
     """Items in JSON, the position of the first, and the line of each unless that is its position + 1.
 
     `end` is the number of bytes of the upload up to the end of the last line, `last_line` its number.
+    `places` are where each payload begins and ends in the items, joined by commas; None when it is not known.
     """
 
     offset: int
@@ -32,6 +31,7 @@ class Run:
     lines: list[int] | None
     end: int
     last_line: int
+    places: list[int] | None
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Cutter:
     check: PayloadCheck | None = field(default=None, kw_only=True)
     _items: list[bytes] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)
+    _places: list[int] | None = field(default_factory=list)
     _size: int = 0
     _bad: list[FieldError] = field(default_factory=list)
     _first_bad: int = 0
@@ -62,11 +63,16 @@ class Cutter:
         if len(self.rest) > MOST_LINE_BYTES:
             raise PayloadTooLarge(f"Line {self.line_number + 1} is longer than {MOST_LINE_BYTES} bytes.")
         runs = []
-        for line in lines:
-            self._take(line)
-            self.end += len(line) + 1
-            if len(self._items) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES:
-                runs.append(self._cut())
+        while lines:
+            free = CHUNK_ITEMS - len(self._items)
+            some, lines = lines[:free], lines[free:]
+            if self._take_together(some):
+                runs += [self._cut()] if self._is_full else []
+                continue
+            for line in some:
+                self._take(line)
+                self.end += len(line) + 1
+                runs += [self._cut()] if self._is_full else []
         return runs
 
     def flush(self) -> list[Run]:
@@ -86,6 +92,29 @@ class Cutter:
             raise InvalidInput("The upload has no items: send one JSON object per line.")
         return last
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._items) >= CHUNK_ITEMS or self._size >= _CHUNK_BYTES
+
+    def _take_together(self, lines: list[bytes]) -> bool:
+        """Take lines that are items beyond doubt, at a fraction of the cost; return whether they are."""
+        if self._bad or self.total + len(lines) > MOST_ITEMS:
+            return False
+        items = read_together(lines, self.check)
+        if items is None:
+            return False
+        self.end += sum(map(len, lines)) + len(lines)
+        lines = [line.strip() for line in lines]
+        if self._places is not None:
+            places = places_of_payloads(lines, items, start=self._size + len(self._items))
+            self._places = None if places is None else self._places + places
+        self._items += lines
+        self._numbers += range(self.line_number + 1, self.line_number + 1 + len(lines))
+        self._size += sum(map(len, lines))
+        self.total += len(lines)
+        self.line_number += len(lines)
+        return True
+
     def _take(self, line: bytes) -> None:
         if not self.line_number:
             line = line.removeprefix(_BYTE_ORDER_MARK)
@@ -95,7 +124,7 @@ class Cutter:
             return
         if len(line) > MOST_LINE_BYTES:
             raise PayloadTooLarge(f"Line {self.line_number} is longer than {MOST_LINE_BYTES} bytes.")
-        why = _why_refused(line, self.check)
+        why = why_refused(line, self.check)
         if why is not None:
             pointer, detail = why
             if not self._bad:
@@ -112,6 +141,7 @@ class Cutter:
             if self.line_number - self._first_bad >= LINES_LOOKED_AT:
                 raise self._refusal()
             return
+        self._places = None
         self._items.append(line)
         self._numbers.append(self.line_number)
         self._size += len(line)
@@ -130,26 +160,6 @@ class Cutter:
         offset = self.total - len(items)
         # Without empty lines before them the lines are the positions, counted from 1.
         lines = None if numbers[-1] == self.total else numbers
-        self._items, self._numbers, self._size = [], [], 0
-        return Run(offset, items, lines, self.end, self.line_number)
-
-
-def _why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
-    """Return a pointer into a line that is not an item and the reason; None for a valid item."""
-    try:
-        item = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return "", f"is not JSON: {error.msg}"
-    if not is_wrapped(item):
-        return "", "must be an object with 'payload' and optionally 'custom_id'"
-    refused = documents.refusal(line, item)
-    if refused is not None:
-        return refused.pointer, f"is not accepted: {refused.detail[:-1]}"
-    try:
-        require_custom_id(item.get("custom_id"))
-    except ValueError as error:
-        return "/custom_id", f"is not accepted: {error}"
-    misfit = check.find(item["payload"]) if check is not None else None
-    if misfit is not None:
-        return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"
-    return None
+        places = self._places
+        self._items, self._numbers, self._places, self._size = [], [], [], 0
+        return Run(offset, items, lines, self.end, self.line_number, places)

@@ -25,11 +25,11 @@ _TURN_BYTES = 8 * 1024
 
 
 def message(
-    batch_id: UUID, owner_id: str, offset: int, items: Sequence[bytes], *, lines: Sequence[int] | None = None
+    batch_id: UUID, owner_id: str, offset: int, items: Sequence[bytes], **more: Sequence[int] | None
 ) -> Outgoing:
-    """Return an `AppendItems` command built around items that are JSON already."""
+    """Return an `AppendItems` command built around items that are JSON already; `more` are further fields."""
     about = {"batch_id": str(batch_id), "owner_id": owner_id, "offset": offset}
-    head = orjson.dumps(about if lines is None else {**about, "lines": lines})
+    head = orjson.dumps(about | {name: value for name, value in more.items() if value is not None})
     return Outgoing(
         exchange=COMMANDS,
         routing_key=AppendItems.queue,
@@ -42,7 +42,7 @@ def message(
 
 def append(batch_id: UUID, owner_id: str, run: Run) -> Outgoing:
     """Return the command that appends `run` to a batch."""
-    return message(batch_id, owner_id, run.offset, run.items, lines=run.lines)
+    return message(batch_id, owner_id, run.offset, run.items, lines=run.lines, payloads_at=run.places)
 
 
 def unpacked(source: Source, body: Upload) -> AsyncIterator[bytes]:

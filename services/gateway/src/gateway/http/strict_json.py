@@ -17,6 +17,9 @@ from contracts.message import FieldError
 MOST_ID = 2**63 - 1
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_LONG_INTEGER = re.compile(rb"(?<![.0-9])[0-9]{16}")
+_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+_LONG_RUN = b"0" * 16
 _LONG_NUMBER = re.compile(rb"[0-9.]{16}|[0-9][eE]")
 _SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
 
@@ -55,16 +58,33 @@ def refusal(data: bytes, document: Any) -> FieldError | None:
         return FieldError(
             pointer=next(_with_nul(document), ""), detail="The character U+0000 cannot be stored."
         )
-    # Cheap, and never wrongly False: a name may occur twice only where there are more of them than in the
-    # document, and only a long number can be inexact.
-    may_differ = (
+    if is_as_written(data, document):
+        return None
+    return next(_differences(json.loads(data, **_MARKING)), None)
+
+
+def is_as_written(data: bytes, document: Any) -> bool:
+    """Return whether `document`, read from `data`, has all names and exact numbers of it, beyond doubt.
+
+    It is cheap, and never wrongly True.
+    """
+    written = orjson.dumps(document)
+    # The same text, but for what most writers put behind commas and colons. A name that occurs twice would be
+    # missing, and a number that has changed would be another.
+    if written == data or _without_spaces(written) == _without_spaces(data):
+        # Digits alone are looked for first: that takes a twentieth of the time of the expression.
+        return _LONG_RUN not in data.translate(_DIGITS) or _LONG_INTEGER.search(data) is None
+    # Written in another way: a name may occur twice only where there are more of them than in the document,
+    # and only a long number can be inexact.
+    return not (
         _LONG_NUMBER.search(data)
         or _SPACE_BEFORE_COLON.search(data)
         or data.count(b'":') != _count_names(document)
     )
-    if may_differ:
-        return next(_differences(json.loads(data, **_MARKING)), None)
-    return None
+
+
+def _without_spaces(data: bytes) -> bytes:
+    return data.replace(b", ", b",").replace(b": ", b":")
 
 
 def _count_names(value: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from chassis.postgres import Connection
+from chassis.postgres import Connection, affected_rows
 from gateway.http.calls import IdempotencyKey
 from gateway.uploads.inputs import UploadView
 
@@ -52,4 +52,4 @@ class UploadRepository:
     async def remove_expired(self, connection: Connection, *, most: int) -> int:
         """Remove up to `most` expired uploads; return how many there were."""
         tag = await connection.execute(self._queries["remove_expired_uploads"], most)
-        return int(tag.split()[-1])
+        return affected_rows(tag)

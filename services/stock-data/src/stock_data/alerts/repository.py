@@ -12,7 +12,7 @@ import asyncpg
 
 from chassis import outbox, queries
 from chassis.broker import envelope
-from chassis.postgres import Connection, Postgres
+from chassis.postgres import Connection, Postgres, affected_rows
 from contracts.alerts import (
     Alert,
     AlertFired,
@@ -118,7 +118,7 @@ class AlertRepository:
             while removed == _STEP:
                 async with self._postgres.connection() as connection:
                     tag = await connection.execute(SQL[query], *arguments)
-                removed = int(tag.split()[-1])
+                removed = affected_rows(tag)
 
 
 async def lock_owner(connection: Connection, owner_id: str) -> None:

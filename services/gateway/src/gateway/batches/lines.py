@@ -1,0 +1,108 @@
+"""The lines of an upload: read together while nothing speaks against it, and alone where something does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from contracts.items import is_wrapped, require_custom_id
+from contracts.json_values import DEEPEST, is_too_deep
+from gateway.batches.payload_checks import PayloadCheck
+from gateway.http import strict_json as documents
+
+# Stands between two lines that are read together. No caller can know it, so none can write lines that are no
+# items each, and are read as some together. Without digits: it must not look like a number.
+_MARK = "".join(secrets.choice("ghijklmnopqrstuv") for _ in range(32))
+_BETWEEN = b',"%s",' % _MARK.encode()
+_MOST_BYTES = 64 * 1024
+
+_PAYLOAD_FIRST = b'{"payload":'
+_BEGIN = len(_PAYLOAD_FIRST)
+# What a writer of JSON puts behind a comma and a colon: nothing, or a space.
+_SPACES = (b"", b" ")
+
+
+def read_together(lines: Sequence[bytes], check: PayloadCheck | None) -> list[dict[str, Any]] | None:
+    """Return the items of some lines; None when a line may be refused, so that each has to be read alone."""
+    document = b"[" + _BETWEEN.join(lines) + b"]"
+    if len(document) > _MOST_BYTES or b"\\u0000" in document:
+        return None
+    try:
+        found = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    items: list[dict[str, Any]] = found[::2]
+    marks = found[1::2]
+    # With fewer marks an item begins on one line and ends on another.
+    if len(items) != len(lines) or marks.count(_MARK) != len(lines) - 1:
+        return None
+    if any(is_too_deep(line) for line in lines if len(line) > DEEPEST):
+        return None
+    if not documents.is_as_written(document, found) or not all(map(is_wrapped, items)):
+        return None
+    try:
+        for item in items:
+            if len(item) > 1:
+                require_custom_id(item["custom_id"])
+    except ValueError:
+        return None
+    if check is not None and any(check.find(item["payload"]) is not None for item in items):
+        return None
+    return items
+
+
+def why_refused(line: bytes, check: PayloadCheck | None) -> tuple[str, str] | None:
+    """Return a pointer into a line that is not an item and the reason; None for a valid item."""
+    try:
+        item = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return "", f"is not JSON: {error.msg}"
+    if not is_wrapped(item):
+        return "", "must be an object with 'payload' and optionally 'custom_id'"
+    refused = documents.refusal(line, item)
+    if refused is not None:
+        return refused.pointer, f"is not accepted: {refused.detail[:-1]}"
+    try:
+        require_custom_id(item.get("custom_id"))
+    except ValueError as error:
+        return "/custom_id", f"is not accepted: {error}"
+    misfit = check.find(item["payload"]) if check is not None else None
+    if misfit is not None:
+        return f"/payload{misfit.pointer}", f"does not fit the operation: {misfit.detail}"
+    return None
+
+
+def places_of_payloads(
+    lines: Sequence[bytes], items: Sequence[dict[str, Any]], *, start: int
+) -> list[int] | None:
+    """Return where each payload begins and ends when commas join the lines behind `start` other bytes.
+
+    Spaces around a payload may be counted to it. Return None when a line is written in an unusual way.
+    """
+    places: list[int] = []
+    for line, item in zip(lines, items, strict=True):
+        if len(item) > 1:
+            place = _place_beside_name(line, item)
+        else:
+            place = (_BEGIN, len(line) - 1) if line.startswith(_PAYLOAD_FIRST) else None
+        if place is None:
+            return None
+        begin, end = place
+        places += (start + begin, start + end)
+        start += len(line) + 1
+    return places
+
+
+def _place_beside_name(line: bytes, item: dict[str, Any]) -> tuple[int, int] | None:
+    name = orjson.dumps(item["custom_id"])
+    for space in _SPACES:
+        head = b'{"custom_id":%s%s,%s"payload":' % (space, name, space)
+        if line.startswith(head):
+            return len(head), len(line) - 1
+        tail = b',%s"custom_id":%s%s}' % (space, space, name)
+        if line.startswith(_PAYLOAD_FIRST) and line.endswith(tail):
+            return _BEGIN, len(line) - len(tail)
+    return None
